@@ -1,0 +1,36 @@
+"""Maps of damaged buildings from images taken before and after a disaster.
+
+The public names are loaded on first use, so that `import aftermap` needs neither torch nor GDAL.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "DAMAGE": "aftermap.classes",
+    "BUILDING": "aftermap.classes",
+    "ClassScheme": "aftermap.classes",
+    "AftermapError": "aftermap.errors",
+    "Grid": "aftermap.geo.grid",
+    "Manifest": "aftermap.data.scene",
+    "Scene": "aftermap.data.scene",
+    "Batch": "aftermap.data.batch",
+    "build_model": "aftermap.models.build",
+    "load_model": "aftermap.artefacts.store",
+    "save_model": "aftermap.artefacts.store",
+    "Predictor": "aftermap.inference.predictor",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'aftermap' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""Model folders: safetensors weights and a card that says what they are."""

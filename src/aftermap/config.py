@@ -1,0 +1,120 @@
+"""Configuration: strict, frozen models filled from defaults, then YAML, then dotted `key=value` overrides."""
+
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from aftermap.errors import RecipeError
+
+
+class Config(BaseModel):
+    """Base of all configuration: unknown keys are errors and values do not change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+C = TypeVar("C", bound=Config)
+_ENV = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+
+
+def load_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
+    """Read a YAML file into `kind`.
+
+    `${NAME}` and `${NAME:-default}` in the file are replaced from the environment.
+
+    Args:
+        kind: the configuration class.
+        path: a YAML mapping.
+        overrides: `dotted.key=value` strings; values are parsed as YAML.
+
+    Raises:
+        RecipeError: unreadable file, unknown key (the nearest known key is named) or wrong value.
+    """
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise RecipeError(f"cannot read recipe {path}: {error.strerror or error}") from None
+    try:
+        tree = yaml.safe_load(_ENV.sub(_from_environment, text)) or {}
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path} holds a {type(tree).__name__}, expected a mapping of recipe keys")
+    return build_config(kind, tree, overrides, source=str(path))
+
+
+def build_config(kind: type[C], tree: dict[str, Any], overrides: Sequence[str] = (), *, source: str = "recipe") -> C:
+    """Validate a tree of plain values, after applying dotted overrides, into `kind`."""
+    for override in overrides:
+        _apply_override(tree, override)
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(_explain(error, kind, source)) from None
+
+
+def _from_environment(match: re.Match[str]) -> str:
+    name, default = match.group(1), match.group(2)
+    value = os.environ.get(name, default)
+    if value is None:
+        raise RecipeError(f"the recipe uses ${{{name}}}, which is not set: export {name}=... or write ${{{name}:-default}}")
+    return value
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key.strip():
+        raise RecipeError(f"override {override!r} is not of the form key=value")
+    *parents, leaf = key.strip().split(".")
+    node = tree
+    for parent in parents:
+        child = node.get(parent)
+        if child is None:
+            child = node[parent] = {}
+        if not isinstance(child, dict):
+            raise RecipeError(f"override {override!r}: {parent} is a value, not a group of keys")
+        node = child
+    try:
+        node[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise RecipeError(f"override {override!r}: the value is not valid YAML") from None
+
+
+def _explain(error: ValidationError, kind: type[BaseModel], source: str) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        leaf = str(first["loc"][-1])
+        near = difflib.get_close_matches(leaf, sorted(_known_keys(kind)), n=1, cutoff=0.5)
+        hint = f": did you mean {near[0]!r}?" if near else f": known keys are {', '.join(sorted(kind.model_fields))}"
+        return f"{source}: unknown key {where!r}{hint}"
+    if first["type"] == "missing":
+        return f"{source}: key {where!r} is required and not given"
+    return f"{source}: {where}: {first['msg']} (found {first.get('input')!r})"
+
+
+def _known_keys(kind: type[BaseModel]) -> set[str]:
+    """All field names of a configuration class and of the configuration classes inside it."""
+    keys: set[str] = set()
+    pending, seen = [kind], set()
+    while pending:
+        current = pending.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        keys.update(current.model_fields)
+        for field in current.model_fields.values():
+            pending.extend(_configs_in(field.annotation))
+    return keys
+
+
+def _configs_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in getattr(annotation, "__args__", ()) for found in _configs_in(part)]

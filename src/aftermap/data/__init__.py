@@ -1,0 +1,1 @@
+"""Datasets: scenes and manifests, readers, masks, splits, checks, augmentation, synthetic disasters."""

@@ -1,0 +1,74 @@
+"""Errors and warnings that a caller may want to catch.
+
+    AftermapError                 anything we raise on purpose; the command line prints it as one line, exit code 2
+      InputError                  what the user gave cannot be used
+        RasterError               an image cannot be read, or does not fit the others or the model
+        GeoreferenceError         grids, reference systems or overlaps that do not go together
+        FootprintError            a vector file cannot be used
+        DataError                 a dataset, manifest or label cannot be used
+        RecipeError               a recipe key or value is wrong
+        ModelError                a model folder is missing, incomplete or altered
+      OutputError                 the result cannot be written (exists, not writable, disk full)
+      TrainingError               a run stopped because a loss was not finite
+
+    AftermapWarning
+      PixelCoordinatesWarning     images without georeference: outputs are in pixels
+      AlignmentWarning            the shift between the dates could not be measured or not be removed
+      DataWarning                 data that is used although something about it is odd
+"""
+
+
+class AftermapError(Exception):
+    """Base of all errors that aftermap raises on purpose."""
+
+
+class InputError(AftermapError):
+    """Something the user gave cannot be used."""
+
+
+class RasterError(InputError):
+    """An image cannot be read, or does not fit the other images or the model."""
+
+
+class GeoreferenceError(InputError):
+    """Grids, reference systems or overlaps that do not go together."""
+
+
+class FootprintError(InputError):
+    """A vector file cannot be used."""
+
+
+class DataError(InputError):
+    """A dataset, manifest or label cannot be used."""
+
+
+class RecipeError(InputError):
+    """A recipe key or value is wrong."""
+
+
+class ModelError(InputError):
+    """A model folder is missing, incomplete or altered."""
+
+
+class OutputError(AftermapError):
+    """The result cannot be written."""
+
+
+class TrainingError(AftermapError):
+    """A training run cannot go on."""
+
+
+class AftermapWarning(UserWarning):
+    """Base of all warnings that aftermap issues."""
+
+
+class PixelCoordinatesWarning(AftermapWarning):
+    """Images without georeference: all outputs are in pixel coordinates."""
+
+
+class AlignmentWarning(AftermapWarning):
+    """The shift between the dates could not be measured, or not be removed."""
+
+
+class DataWarning(AftermapWarning):
+    """Data that is used although something about it is odd."""

@@ -1,0 +1,1 @@
+"""Geometry: grids, windows, rasters, alignment of two dates, polygons. No torch here."""

@@ -1,0 +1,1 @@
+"""From images to probabilities to buildings, at any size."""

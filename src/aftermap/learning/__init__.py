@@ -1,0 +1,1 @@
+"""What training minimises (losses, objectives) and how (the loop)."""

@@ -1,0 +1,1 @@
+"""Objectives: one way of learning each; they own the forward passes."""

@@ -1,0 +1,1 @@
+"""Dense prediction models: encoders, decoders, siamese networks."""

@@ -1,0 +1,1 @@
+"""What a user takes away: rasters, vectors, tables, an offline map."""

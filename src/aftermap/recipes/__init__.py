@@ -1,0 +1,1 @@
+"""Compositions of the other rooms: train, predict, evaluate, map."""
