@@ -1,0 +1,18 @@
+"""Shared fixtures: real data (skipped where absent) and single-threaded numerics."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real imagery beside the project."""
+    if not SHARED.is_dir():
+        pytest.skip("needs the real imagery in ../shared/data")
+    return SHARED
