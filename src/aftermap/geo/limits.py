@@ -1,0 +1,162 @@
+"""What an image file may be: known formats by content, budgets checked from the header, nothing cut off.
+
+Everything here happens before a pixel is decoded, so that a hostile or damaged file costs a message, not memory.
+"""
+
+import math
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from aftermap.errors import RasterError
+
+MAX_PIXELS_VARIABLE = "AFTERMAP_MAX_PIXELS"
+DEFAULT_MAX_PIXELS = 4_000_000_000
+"""Above this many pixels, the file must be large enough to hold what its header claims."""
+
+MAX_BLOCK_BYTES = 1 << 30
+"""A compressed block is decoded whole, so it bounds the memory of the smallest read."""
+
+MAX_COMPRESSION = 1032
+"""Source: the largest ratio that DEFLATE can reach (zlib technical details)."""
+
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp")
+_DRIVERS = {"TIFF": "GTiff", "PNG": "PNG", "JPEG": "JPEG", "WebP": "WEBP"}
+_TAIL = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
+_PROBED_BLOCKS = 64
+
+GDAL_OPTIONS: dict[str, Any] = {
+    "GDAL_CACHEMAX": 128,  # MB; the default of 5 % of the memory would let windows pile up
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": True,  # a truncated JPEG is otherwise filled with grey
+}
+"""Options of the `rasterio.Env` in which every file is opened and read."""
+
+
+def max_pixels() -> int:
+    """The pixel budget of one image: `AFTERMAP_MAX_PIXELS`, or the default.
+
+    Raises:
+        RasterError: the variable is not a positive whole number.
+    """
+    text = os.environ.get(MAX_PIXELS_VARIABLE)
+    if text is None:
+        return DEFAULT_MAX_PIXELS
+    try:
+        value = int(float(text))
+    except (ValueError, OverflowError):
+        value = 0
+    if value < 1:
+        raise RasterError(f"{MAX_PIXELS_VARIABLE} is {text!r}, expected a number of pixels such as 4e9")
+    return value
+
+
+def open_checked(path: Path) -> rasterio.DatasetReader:
+    """Open an image whose format, size and completeness have been checked; call inside an `rasterio.Env`.
+
+    Raises:
+        RasterError: missing or unreadable file, unknown format, header beyond the budget, truncated data.
+    """
+    kind = _format(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            dataset = rasterio.open(path, driver=_DRIVERS[kind])
+    except RasterioError as error:
+        raise RasterError(f"{path} starts like a {kind} but cannot be opened: {one_line(error)}") from None
+    try:
+        _check_budget(dataset, path)
+        _check_complete(dataset, path, kind)
+    except RasterError:
+        dataset.close()
+        raise
+    return dataset
+
+
+def one_line(error: BaseException) -> str:
+    """The innermost reason of an error, on one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _format(path: Path) -> str:
+    """Name of the image format, from the first bytes of the file."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise RasterError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
+    if not head:
+        raise RasterError(f"{path} is empty (0 bytes), expected an image")
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "TIFF"
+    if head[:8] == b"\x89PNG\r\n\x1a\n":
+        return "PNG"
+    if head[:3] == b"\xff\xd8\xff":
+        return "JPEG"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    if path.suffix.lower() == ".vrt" or head.lstrip()[:4] == b"<VRT":
+        raise RasterError(
+            f"{path} is a VRT, which may point anywhere: pass its tiles, or a folder that holds them"
+        )
+    raise RasterError(
+        f"{path} is not an image: its content is none of {', '.join(_DRIVERS)}, whatever its name says"
+    )
+
+
+def _check_budget(dataset: rasterio.DatasetReader, path: Path) -> None:
+    pixels = dataset.width * dataset.height
+    itemsize = max(_itemsize(name) for name in dataset.dtypes)
+    limit = max_pixels()
+    plausible = path.stat().st_size * MAX_COMPRESSION >= pixels * itemsize * dataset.count
+    if pixels > limit and not plausible:
+        raise RasterError(
+            f"{path} claims {dataset.width} x {dataset.height} pixels in {path.stat().st_size} bytes, more than the "
+            f"limit of {limit:.3g} pixels for a file of that size: if that is right, set {MAX_PIXELS_VARIABLE}={pixels}"
+        )
+    if dataset.compression is None or dataset.driver != "GTiff":
+        return
+    rows, cols = dataset.block_shapes[0]
+    bands = dataset.count if dataset.interleaving is not None and dataset.interleaving.value == "PIXEL" else 1
+    if rows * cols * itemsize * bands > MAX_BLOCK_BYTES:
+        raise RasterError(
+            f"{path} is compressed in blocks of {rows} x {cols} pixels, more than the limit of "
+            f"{MAX_BLOCK_BYTES >> 20} MB: rewrite it with 'gdal_translate -of COG'"
+        )
+
+
+def _check_complete(dataset: rasterio.DatasetReader, path: Path, kind: str) -> None:
+    """Compare the end of the file with what the format promises; blocks in between are found while reading."""
+    size = path.stat().st_size
+    if tail := _TAIL.get(kind):
+        with path.open("rb") as file:
+            file.seek(max(0, size - 4096))
+            if tail not in file.read():
+                raise _truncated(path, size)
+    if kind != "TIFF":
+        return
+    rows, cols = dataset.block_shapes[0]
+    across, down = math.ceil(dataset.width / cols), math.ceil(dataset.height / rows)
+    number = across * down
+    for index in {round(i * (number - 1) / (_PROBED_BLOCKS - 1)) for i in range(_PROBED_BLOCKS)}:
+        block = f"{index % across}_{index // across}"
+        offset = dataset.get_tag_item(f"BLOCK_OFFSET_{block}", "TIFF", bidx=dataset.count)
+        length = dataset.get_tag_item(f"BLOCK_SIZE_{block}", "TIFF", bidx=dataset.count)
+        if offset is not None and length is not None and int(offset) + int(length) > size:
+            raise _truncated(path, size)
+
+
+def _truncated(path: Path, size: int) -> RasterError:
+    return RasterError(
+        f"{path} is truncated: its image data goes on beyond its end at {size} bytes; copy it again"
+    )
+
+
+def _itemsize(dtype: str) -> int:
+    digits = "".join(character for character in dtype if character.isdigit())
+    return max(1, int(digits or 8) // 8)

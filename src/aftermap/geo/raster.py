@@ -1,0 +1,352 @@
+"""Images of one date: one file, several, or a folder of tiles, read window by window onto any grid."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from affine import Affine
+
+from aftermap.errors import GeoreferenceError, RasterError
+from aftermap.geo.files import OpenFiles, RasterFile
+from aftermap.geo.grid import Grid, Window
+from aftermap.geo.lattice import (
+    ALIGNED_PX,
+    lattice_offset,
+    pixel_extent,
+    pixels_per_pixel,
+    snap,
+    source_window,
+)
+from aftermap.geo.limits import SUFFIXES, max_pixels
+from aftermap.geo.resample import Interpolation, reduce_blocks, warp
+
+_STRIP_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Pixels that know where they lie.
+
+    Attributes:
+        array: (C, H, W) in the type of the source; 0 where not valid.
+        valid: (H, W) True where every band holds data.
+        grid: where the pixels lie.
+    """
+
+    array: np.ndarray
+    valid: np.ndarray
+    grid: Grid
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Tiles whose pixels lie on one lattice: `places` holds each tile's window in the layer's grid."""
+
+    grid: Grid
+    files: tuple[RasterFile, ...]
+    places: tuple[Window, ...]
+
+
+@dataclass(frozen=True)
+class RasterSource:
+    """A lazy mosaic of the tiles of one date.
+
+    Attributes:
+        name: file or folder name, for messages.
+        files: the tiles, sorted; where they overlap, the first with data wins.
+        grid: reference system and resolution of the first tile, extent of all.
+        bands: 1-based indices of the bands that `read` returns.
+        band_count: bands that the files hold, alpha not counted.
+        dtype: numpy name of the pixels' type.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    grid: Grid
+    bands: tuple[int, ...]
+    band_count: int
+    dtype: str
+    has_palette: bool
+    _layers: tuple[_Layer, ...] = field(repr=False)
+    _open: OpenFiles = field(default_factory=OpenFiles, repr=False, compare=False)
+
+    @classmethod
+    def open(
+        cls,
+        path_or_paths: str | Path | Sequence[str | Path],
+        bands: Sequence[int] | None = None,
+        *,
+        grid: Grid | None = None,
+    ) -> "RasterSource":
+        """Check the headers of all tiles; no pixels are read.
+
+        Args:
+            path_or_paths: a file, a folder of tiles, or several of either.
+            bands: 1-based bands to read, in this order; all data bands by default.
+            grid: georeference of a single image that carries none (xBD's PNGs).
+
+        Raises:
+            RasterError: a file is no usable image, or the tiles differ in bands or type.
+            GeoreferenceError: the tiles cannot be placed on one grid.
+        """
+        paths, name = _find(path_or_paths)
+        if grid is not None and len(paths) > 1:
+            raise GeoreferenceError(
+                f"{name} holds {len(paths)} images, a georeference can be given for one only"
+            )
+        files = _agree_on_alpha([RasterFile.inspect(path, grid=grid) for path in paths])
+        first = files[0]
+        for other in files[1:]:
+            _check_alike(first, other)
+        chosen = tuple(bands) if bands is not None else tuple(range(1, first.count + 1))
+        available = first.count + all(file.alpha is not None for file in files)
+        if not chosen or min(chosen) < 1 or max(chosen) > available:
+            raise RasterError(
+                f"{name} has {available} band{'s' * (available != 1)}, --bands asks for "
+                f"{','.join(map(str, chosen)) or 'none'}: pass numbers from 1 to {available}"
+            )
+        return cls(
+            name=name,
+            files=tuple(paths),
+            grid=_union(files, name),
+            bands=chosen,
+            band_count=first.count,
+            dtype=first.dtype,
+            has_palette=first.has_palette,
+            _layers=_layers(files),
+        )
+
+    @property
+    def count(self) -> int:
+        """Number of bands that `read` returns."""
+        return len(self.bands)
+
+    @property
+    def is_georeferenced(self) -> bool:
+        """False for a plain image in pixel coordinates."""
+        return self.grid.is_georeferenced
+
+    def read(self, grid: Grid, resampling: Interpolation = "bilinear") -> Patch:
+        """Read the pixels of a target grid, which may lie anywhere and reach beyond the images.
+
+        Pixels that already lie on the grid are copied; all others are resampled, each tile lattice once. Memory
+        grows with the target grid only. A pixel comes out the same in every window that holds it, up to GDAL's
+        tolerance of 1/8 pixel for warps between reference systems.
+
+        Args:
+            grid: reference system, transform and size to read onto.
+            resampling: `nearest` for class indices, else `bilinear` (area-averaged where the grid is coarser).
+
+        Raises:
+            RasterError: the pixels cannot be decoded.
+            GeoreferenceError: only one of image and grid is georeferenced.
+        """
+        if grid.is_georeferenced != self.is_georeferenced:
+            kinds = {True: "georeferenced", False: "in plain pixel coordinates"}
+            raise GeoreferenceError(
+                f"{self.name} is {kinds[self.is_georeferenced]}, the grid to read it onto is "
+                f"{kinds[grid.is_georeferenced]}: give both a reference system, or neither"
+            )
+        array = np.zeros((self.count, *grid.shape), self.dtype)
+        valid = np.zeros(grid.shape, bool)
+        for layer in self._layers:
+            if valid.all():
+                break
+            self._paint(layer, grid, resampling, array, valid)
+        return Patch(array, valid, grid)
+
+    def close(self) -> None:
+        """Close the files that are held open; reading opens them again."""
+        self._open.close()
+
+    def _paint(
+        self, layer: _Layer, grid: Grid, resampling: Interpolation, array: np.ndarray, valid: np.ndarray
+    ) -> None:
+        """Fill what is still empty in (array, valid) from one layer."""
+        offset = lattice_offset(grid, layer.grid)
+        if offset is not None:
+            row, col, down, right = offset
+            native = Window(
+                row if down > 0 else row - grid.height,
+                col if right > 0 else col - grid.width,
+                grid.height,
+                grid.width,
+            )
+            source, mask = self._mosaic(layer, native)
+            source, mask = source[:, ::down, ::right], mask[::down, ::right]
+        else:
+            region = source_window(grid, layer.grid)
+            if region is None:
+                return
+            scale = pixels_per_pixel(grid, layer.grid)
+            step = max(1, math.floor(min(scale)))
+            region = snap(region, step)
+            source, mask = self._mosaic(layer, region, step=step, mean=resampling == "bilinear")
+            if not mask.any():
+                return
+            lattice = layer.grid.crop(region).transform * Affine.scale(step)
+            source_grid = Grid(layer.grid.crs, lattice, mask.shape[1], mask.shape[0])
+            source, mask = warp(
+                source, mask, source_grid, grid, resampling, (scale[0] / step, scale[1] / step)
+            )
+        fresh = mask & ~valid
+        np.copyto(array, source, where=fresh)
+        valid |= fresh
+
+    def _mosaic(
+        self, layer: _Layer, window: Window, *, step: int = 1, mean: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels of a window on the layer's own lattice, reduced `step` times; `window` is a multiple of `step`."""
+        height, width = window.height // step, window.width // step
+        array = np.zeros((self.count, height, width), self.dtype)
+        valid = np.zeros((height, width), bool)
+        row_bytes = max(1, self.count * window.width * array.itemsize) * step
+        strip = max(1, _STRIP_BYTES // row_bytes) if step > 1 else height
+        for start in range(0, height, strip):
+            rows = min(strip, height - start)
+            part = Window(window.row + start * step, window.col, rows * step, window.width)
+            pixels, mask = self._native(layer, part)
+            if step > 1:
+                pixels, mask = reduce_blocks(pixels, mask, step, mean=mean)
+            array[:, start : start + rows] = pixels
+            valid[start : start + rows] = mask
+        return array, valid
+
+    def _native(self, layer: _Layer, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        array = np.zeros((self.count, window.height, window.width), self.dtype)
+        valid = np.zeros((window.height, window.width), bool)
+        for file, place in zip(layer.files, layer.places, strict=True):
+            top, left = max(window.row, place.row), max(window.col, place.col)
+            bottom = min(window.row + window.height, place.row + place.height)
+            right = min(window.col + window.width, place.col + place.width)
+            if top >= bottom or left >= right:
+                continue
+            inside = Window(top - place.row, left - place.col, bottom - top, right - left)
+            pixels, mask = self._open.read(file, inside, self.bands)
+            rows, cols = (
+                slice(top - window.row, bottom - window.row),
+                slice(left - window.col, right - window.col),
+            )
+            fresh = mask & ~valid[rows, cols]
+            np.copyto(array[:, rows, cols], pixels, where=fresh)
+            valid[rows, cols] |= fresh
+        return array, valid
+
+
+def require_bands(source: RasterSource, bands: Sequence[str] | None = None, expected: int = 3) -> None:
+    """Refuse a source whose bands do not fit the model.
+
+    Args:
+        source: the images of one date.
+        bands: names of the model's bands, for the message.
+        expected: number of bands the model takes.
+
+    Raises:
+        RasterError: with what to do about it.
+    """
+    if source.count == expected:
+        return
+    names = bands if bands is not None else ("red", "green", "blue")
+    named = f" ({', '.join(names)})" if len(names) == expected else ""
+    found = f"{source.name} has {source.count} band{'s' * (source.count != 1)}"
+    if source.count > expected:
+        advice = f"pass --bands {','.join(map(str, range(1, expected + 1)))}"
+    elif source.has_palette:
+        advice = "it holds indices into a colour table: expand it with 'gdal_translate -expand rgb'"
+    elif source.count == 1:
+        advice = f"it is grey: pass --bands {','.join('1' * expected)} to use its band {expected} times"
+    else:
+        advice = f"pass {expected} of its bands with --bands, repeating one if need be"
+    raise RasterError(f"{found}, the model expects {expected}{named}: {advice}")
+
+
+def _find(path_or_paths: str | Path | Sequence[str | Path]) -> tuple[list[Path], str]:
+    """All image files meant by the arguments, folders expanded and sorted, and a name for them."""
+    single = isinstance(path_or_paths, (str, Path))
+    given = (
+        [Path(path_or_paths)] if isinstance(path_or_paths, (str, Path)) else [Path(p) for p in path_or_paths]
+    )
+    if not given:
+        raise RasterError("no image was given, expected a file, several files or a folder of tiles")
+    found: list[Path] = []
+    for path in given:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        tiles = sorted(
+            p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+        )
+        if not tiles:
+            raise RasterError(f"{path} holds no images: expected tiles ending in {', '.join(SUFFIXES)}")
+        found.extend(tiles)
+    return found, given[0].name if single else f"{given[0].name} and {len(given) - 1} more"
+
+
+def _check_alike(first: RasterFile, other: RasterFile) -> None:
+    for what, a, b in (("bands", first.count, other.count), ("type", first.dtype, other.dtype)):
+        if a != b:
+            raise RasterError(
+                f"tiles of one date must be alike: {first.path} has {what} {a}, {other.path} has {what} {b}"
+            )
+    if not first.grid.is_georeferenced or not other.grid.is_georeferenced:
+        plain = first if not first.grid.is_georeferenced else other
+        raise GeoreferenceError(
+            f"{plain.path} has no georeference, so it cannot be placed beside the other tiles: pass one image per date"
+        )
+
+
+def _agree_on_alpha(files: list[RasterFile]) -> list[RasterFile]:
+    """Where the last band is opacity in some tiles and data in others of the same layout, it is data in all."""
+    totals = {file.count + (file.alpha is not None) for file in files}
+    if len({file.count for file in files}) == 1 or len(totals) > 1:
+        return files
+    return [replace(file, count=totals.copy().pop(), alpha=None) for file in files]
+
+
+def _layers(files: Sequence[RasterFile]) -> tuple[_Layer, ...]:
+    """Group the tiles by pixel lattice, in the order of their first tiles."""
+    groups: list[list[RasterFile]] = []
+    for file in files:
+        for group in groups:
+            if lattice_offset(file.grid, group[0].grid, flips=False) is not None:
+                group.append(file)
+                break
+        else:
+            groups.append([file])
+    layers = []
+    for group in groups:
+        base = group[0].grid
+        places = []
+        for file in group:
+            offset = lattice_offset(file.grid, base, flips=False)
+            assert offset is not None
+            places.append(Window(offset[0], offset[1], file.grid.height, file.grid.width))
+        row, col = min(p.row for p in places), min(p.col for p in places)
+        bottom, right = max(p.row + p.height for p in places), max(p.col + p.width for p in places)
+        grid = base.crop(Window(row, col, bottom - row, right - col))
+        moved = tuple(replace(p, row=p.row - row, col=p.col - col) for p in places)
+        layers.append(_Layer(grid, tuple(group), moved))
+    return tuple(layers)
+
+
+def _union(files: Sequence[RasterFile], name: str) -> Grid:
+    """The first tile's lattice, extended over all tiles."""
+    base = files[0].grid
+    corners = [pixel_extent(file.grid, base) for file in files]
+    if any(corner is None for corner in corners):
+        raise GeoreferenceError(
+            f"{name}: its tiles cannot be placed in the reference system of {files[0].path}"
+        )
+    lefts, tops, rights, bottoms = zip(*(corner for corner in corners if corner is not None), strict=True)
+    col, row = math.floor(min(lefts) + ALIGNED_PX), math.floor(min(tops) + ALIGNED_PX)
+    width = math.ceil(max(rights) - ALIGNED_PX) - col
+    height = math.ceil(max(bottoms) - ALIGNED_PX) - row
+    covered = sum((r - l) * (b - t) for l, t, r, b in zip(lefts, tops, rights, bottoms, strict=True))
+    if width * height > max(max_pixels() / 100, 1000 * covered):
+        raise GeoreferenceError(
+            f"{name}: its {len(files)} tiles lie so far apart that together they would span {width} x {height} pixels: "
+            "map distant places one by one"
+        )
+    return base.crop(Window(row, col, height, width))
