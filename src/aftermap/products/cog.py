@@ -1,0 +1,321 @@
+"""Writes rasters of any size, piece by piece, and turns them into cloud-optimised GeoTIFFs."""
+
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from affine import Affine
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetWriter
+from rasterio.windows import Window as RasterioWindow
+
+from aftermap.classes import DAMAGE, IGNORE
+from aftermap.errors import OutputError
+from aftermap.geo.grid import Grid, Window
+
+Colour = tuple[int, int, int, int]
+
+TILE_PX = 512
+_CACHE_BYTES = 64 * 2**20
+_GDAL_LOGGERS = ("rasterio._env", "rasterio._err")
+_WRITE_FAILED = re.compile(r"writ|seek|IO error|space left|too large|memory", re.IGNORECASE)
+
+
+def damage_colormap() -> dict[int, Colour]:
+    """Colours (red, green, blue, alpha) of `damage.tif`: classes 1 to 4, background and nodata transparent.
+
+    TIFF stores no alpha in its colour table, so readers that do not treat 0 as background show it black.
+    """
+    table: dict[int, Colour] = {0: (0, 0, 0, 0), IGNORE: (0, 0, 0, 0)}
+    for index, colour in enumerate(DAMAGE.colours[1:], start=1):
+        red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+        table[index] = (red, green, blue, 255)
+    return table
+
+
+class RasterWriter:
+    """A raster that is written window by window and becomes a COG on `close`.
+
+    The pieces go to `<path>.part.tif`, a tiled, compressed GeoTIFF; `close` copies it into a COG with
+    overviews under a temporary name, renames that to `path` and removes the rest. Until then an older file at
+    `path` stays as it is. Memory holds GDAL's block cache (64 MiB and one row of tiles), never the raster.
+    As a context manager it closes on success; on an error it discards the temporary file, or keeps it for
+    `resume` where `keep_partial` is set.
+
+    Args:
+        path: the COG to write.
+        grid: geometry of the raster; without a reference system the file has no georeference.
+        count: number of bands.
+        dtype: numpy type of the pixels.
+        nodata: value of pixels that are never written or not known.
+        colormap: RGBA per value, for one band of uint8.
+        descriptions: one name per band.
+        resume: continue `<path>.part.tif` where it exists; `resumed` says whether it did.
+        keep_partial: on an error leave the temporary file, holding everything up to the last `flush`.
+
+    Raises:
+        OutputError: the file cannot be written, the disk is full, or the file to resume has another shape.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        grid: Grid,
+        *,
+        count: int,
+        dtype: str,
+        nodata: float | None,
+        colormap: dict[int, Colour] | None = None,
+        descriptions: Sequence[str] | None = None,
+        resume: bool = False,
+        keep_partial: bool = False,
+    ) -> None:
+        if colormap is not None and (count != 1 or dtype != "uint8"):
+            raise ValueError(f"a colour table needs one band of uint8, not {count} of {dtype}")
+        if descriptions is not None and len(descriptions) != count:
+            raise ValueError(f"{len(descriptions)} band descriptions for {count} bands")
+        self.path = path
+        self.part = path.with_name(path.name + ".part.tif")
+        self.grid = grid
+        self.count, self.dtype, self.nodata = count, np.dtype(dtype), nodata
+        self.keep_partial = keep_partial
+        self.resumed = resume and self.part.exists()
+        self._dataset: DatasetWriter | None = None
+        row_of_tiles = grid.width * TILE_PX * count * self.dtype.itemsize
+        self._cache_bytes = _CACHE_BYTES + row_of_tiles
+        with self._gdal("create"):
+            if self.resumed:
+                self._reopen()
+                self._check_resumed()
+            else:
+                self._dataset = self._create(colormap, descriptions)
+
+    def write(self, window: Window, array: np.ndarray) -> None:
+        """Write (C, H, W), or (H, W) for one band, at a window inside the grid, in any order."""
+        if array.ndim == 2:
+            array = array[None]
+        if array.shape != (self.count, window.height, window.width):
+            raise ValueError(
+                f"array of shape {array.shape} does not fit {self.count} bands of "
+                f"{window.height} x {window.width}"
+            )
+        inside = 0 <= window.row <= window.row + window.height <= self.grid.height
+        if not (inside and 0 <= window.col <= window.col + window.width <= self.grid.width):
+            raise ValueError(f"{window} reaches beyond the raster of {self.grid.height} x {self.grid.width}")
+        if self._dataset is None:
+            raise ValueError(f"{self.path.name} is closed")
+        if array.size == 0:
+            return
+        target = RasterioWindow(window.col, window.row, window.width, window.height)
+        with self._gdal("write"):
+            self._dataset.write(array.astype(self.dtype, copy=False), window=target)
+
+    def flush(self) -> None:
+        """Bring everything written so far to disk, so that a killed process can `resume` from here."""
+        if self._dataset is None:
+            return
+        with self._gdal("write"):
+            self._dataset.close()
+            self._dataset = None
+            with self.part.open("rb") as file:
+                os.fsync(file.fileno())
+            self._reopen()
+
+    def close(self) -> Path:
+        """Finish: write the COG with its overviews, put it in place and return `path`."""
+        finished = self.path.with_name(self.path.name + ".cog.tif")
+        try:
+            with self._gdal("write"):
+                if self._dataset is not None:
+                    self._dataset.close()
+                    self._dataset = None
+                self._copy_to_cog(finished)
+            with self._gdal("check"):
+                _check_complete(finished)
+            finished.replace(self.path)
+        except BaseException:
+            for leftover in self.path.parent.glob(finished.name + "*"):
+                leftover.unlink(missing_ok=True)
+            raise
+        self.part.unlink()
+        return self.path
+
+    def discard(self) -> None:
+        """Give up: close and remove the temporary file; an older file at `path` stays."""
+        self._abandon()
+        self.part.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._abandon() if self.keep_partial else self.discard()
+            return
+        try:
+            self.close()
+        except BaseException:
+            if not self.keep_partial:
+                self.discard()
+            raise
+
+    def _create(
+        self, colormap: dict[int, Colour] | None, descriptions: Sequence[str] | None
+    ) -> DatasetWriter:
+        self.part.unlink(missing_ok=True)
+        dataset: DatasetWriter = rasterio.open(
+            self.part,
+            "w",
+            driver="GTiff",
+            width=self.grid.width,
+            height=self.grid.height,
+            count=self.count,
+            dtype=self.dtype.name,
+            nodata=self.nodata,
+            crs=self.grid.crs,
+            transform=self.grid.transform if self.grid.is_georeferenced else Affine.identity(),
+            tiled=True,
+            blockxsize=TILE_PX,
+            blockysize=TILE_PX,
+            bigtiff="IF_SAFER",
+            interleave="band",
+            compress="deflate",
+            zlevel=1,
+            sparse_ok=True,
+        )
+        if colormap is not None:
+            dataset.write_colormap(1, colormap)
+        for index, text in enumerate(descriptions or (), start=1):
+            dataset.set_band_description(index, text)
+        return dataset
+
+    def _reopen(self) -> None:
+        self._dataset = rasterio.open(self.part, "r+", sparse_ok=True)
+
+    def _check_resumed(self) -> None:
+        assert self._dataset is not None
+        found = self._dataset
+        shape = (found.count, found.height, found.width, found.dtypes[0])
+        expected = (self.count, self.grid.height, self.grid.width, self.dtype.name)
+        same_place = not self.grid.is_georeferenced or found.transform.almost_equals(
+            self.grid.transform, 1e-6
+        )
+        if shape == expected and same_place:
+            return
+        found.close()
+        self._dataset = None
+        raise OutputError(
+            f"{self.part.name} holds {shape[0]} x {shape[1]} x {shape[2]} of {shape[3]}, expected "
+            f"{expected[0]} x {expected[1]} x {expected[2]} of {expected[3]} at the same place: "
+            "remove it, or run with the options of the run it comes from"
+        )
+
+    def _copy_to_cog(self, target: Path) -> None:
+        overviews: Literal["NEAREST", "AVERAGE"] = "AVERAGE" if self.dtype.kind == "f" else "NEAREST"
+        rasterio.shutil.copy(
+            self.part,
+            target,
+            driver="COG",
+            compress="DEFLATE",
+            predictor="YES",
+            blocksize=TILE_PX,
+            bigtiff="IF_SAFER",
+            overview_resampling=overviews,
+            sparse_ok=True,
+        )
+
+    def _abandon(self) -> None:
+        """Close the dataset without caring whether that works."""
+        dataset, self._dataset = self._dataset, None
+        if dataset is not None:
+            try:
+                with _quiet(), rasterio.Env(GDAL_CACHEMAX=self._cache_bytes):
+                    dataset.close()
+            except (RasterioError, CPLE_BaseError, OSError) as error:
+                logging.getLogger(__name__).debug("closing %s: %s", self.part, error)
+
+    @contextmanager
+    def _gdal(self, action: str) -> Iterator[None]:
+        """Run GDAL with a bounded cache; errors it raises or only logs become an OutputError."""
+        reported = _ErrorRecorder()
+        try:
+            with rasterio.Env(GDAL_CACHEMAX=self._cache_bytes), _quiet(), reported:
+                yield
+        except (RasterioError, CPLE_BaseError, OSError) as error:
+            raise OutputError(_explain(self.path, action, [*reported.messages, str(error)])) from error
+        if reported.messages:
+            raise OutputError(_explain(self.path, action, reported.messages))
+
+
+class _ErrorRecorder(logging.Handler):
+    """Collects failed writes that GDAL reports late, from its block cache, where no exception follows.
+
+    Rasterio logs these at level INFO; nobody would see them, and the raster would have a hole.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.messages: list[str] = []
+        self._levels: dict[str, tuple[int, bool]] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if "signalled an error" in text and _WRITE_FAILED.search(text):
+            self.messages.append(text)
+
+    def __enter__(self) -> Self:
+        for name in _GDAL_LOGGERS:
+            logger = logging.getLogger(name)
+            self._levels[name] = (logger.level, logger.propagate)
+            logger.setLevel(logging.INFO)
+            logger.propagate = False
+            logger.addHandler(self)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for name, (level, propagate) in self._levels.items():
+            logger = logging.getLogger(name)
+            logger.removeHandler(self)
+            logger.setLevel(level)
+            logger.propagate = propagate
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Rasterio warns about every raster without georeference; here that is what was asked for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def _explain(path: Path, action: str, messages: list[str]) -> str:
+    try:
+        stats = os.statvfs(path.parent)
+        free_bytes = stats.f_bavail * stats.f_frsize
+    except OSError:
+        free_bytes = None
+    reason = messages[0].splitlines()[0].partition("msg=")[2].strip("'\"") or messages[0].splitlines()[0]
+    if "space left" in reason or (free_bytes is not None and free_bytes < 2**20):
+        return f"cannot {action} {path}: the disk is full: free some space or choose another output folder"
+    if not path.parent.is_dir():
+        return f"cannot {action} {path}: the folder {path.parent} does not exist"
+    return f"cannot {action} {path}: {reason}"
+
+
+def _check_complete(path: Path) -> None:
+    """Read the last tile of the full resolution, which a COG stores at its end: a cut file fails here."""
+    with rasterio.open(path) as dataset:
+        width, height = min(TILE_PX, dataset.width), min(TILE_PX, dataset.height)
+        dataset.read(window=RasterioWindow(dataset.width - width, dataset.height - height, width, height))
