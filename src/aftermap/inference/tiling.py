@@ -1,0 +1,251 @@
+"""A city through a model: overlapping windows in, blended rows of probabilities out.
+
+Windows are run in row order. Neighbours overlap by at least twice the halo; in the middle of each overlap
+their weights ramp from 0 to 1 so that they sum to 1 everywhere, and the outer half of the halo, where a
+convolution has seen padding instead of ground, has weight 0. At the scene's edges the only window there has
+weight 1. As soon as no later window can touch a row it is handed on, so peak memory depends on the width and
+the window, never on height.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from aftermap.geo.grid import Grid, Window
+
+DEFAULT_WINDOW_PX = 512
+DEFAULT_HALO_PX = 32
+
+
+class Predicts(Protocol):
+    """What the tiling needs of a predictor."""
+
+    multiple: int
+    """Heights and widths must be multiples of this."""
+
+    def predict(self, images: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+        """Class probabilities (B, K, H, W) of raw images (B, T, C, H, W) with their masks (B, T, H, W)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a window holds.
+
+    Attributes:
+        images: raw pixel values (T, C, H, W), all dates on one grid.
+        valid: (T, H, W) bool, True where a date has data.
+        missing: (H, W) uint8, 0 where a pixel is assessed, else a code that says why not.
+    """
+
+    images: np.ndarray
+    valid: np.ndarray
+    missing: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Finished rows of a scene.
+
+    Attributes:
+        row: the first row, counted in the scene.
+        probabilities: float32 (K, h, W); zeros where `missing` is not 0.
+        missing: uint8 (h, W), 0 where the pixel was assessed.
+    """
+
+    row: int
+    probabilities: np.ndarray
+    missing: np.ndarray
+
+    @property
+    def stop(self) -> int:
+        """The row after the last."""
+        return self.row + len(self.missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Windows along one direction of a scene.
+
+    Attributes:
+        length: pixels of the scene.
+        size: pixels of every window; the last may reach beyond the scene by less than the model's multiple.
+        starts: first pixel of each window.
+        weights: (number of windows, size) float32; over the scene the weights of all windows sum to 1.
+    """
+
+    length: int
+    size: int
+    starts: tuple[int, ...]
+    weights: np.ndarray
+
+    @classmethod
+    def plan(cls, length: int, *, window_px: int, halo_px: int, multiple: int = 32) -> "Axis":
+        """Cover `length` pixels by the fewest windows of at most `window_px` that overlap by twice `halo_px`.
+
+        Windows start at multiples of `multiple`, so that the strides of an encoder fall on the same pixels
+        whatever the window size; windows are no longer than the number of them demands.
+
+        Raises:
+            ValueError: the window is too small for its halo.
+        """
+        longest = window_px // multiple * multiple
+        step = (longest - 2 * halo_px) // multiple * multiple
+        if step < max(halo_px, 1):
+            least = -(-max(halo_px, 1) // multiple) * multiple + 2 * halo_px
+            least = -(-least // multiple) * multiple
+            raise ValueError(
+                f"window of {window_px} px with a halo of {halo_px} px: at least {least} px needed"
+            )
+        padded = -(-length // multiple) * multiple
+        if padded <= longest:
+            return cls(length, padded, (0,), np.ones((1, padded), np.float32))
+        count = -(-(padded - longest) // step) + 1
+
+        def stride(size: int) -> int:
+            return -(-(padded - size) // ((count - 1) * multiple)) * multiple
+
+        size = longest
+        while size - multiple >= stride(size - multiple) + 2 * halo_px:
+            size -= multiple
+        starts = tuple(min(i * stride(size), padded - size) for i in range(count))
+        return cls(length, size, starts, _ramps(starts, size, halo_px))
+
+    def touched(self, index: int) -> tuple[int, int]:
+        """First pixel and pixel after the last where window `index` has any weight."""
+        used = np.flatnonzero(self.weights[index])
+        start = self.starts[index]
+        return start + int(used[0]), min(start + int(used[-1]) + 1, self.length)
+
+
+def predict_rows(
+    read_window: Callable[[Window], Sample],
+    predictor: Predicts,
+    grid: Grid,
+    *,
+    window_px: int = DEFAULT_WINDOW_PX,
+    halo_px: int = DEFAULT_HALO_PX,
+    batch: int = 1,
+    start_row: int = 0,
+) -> Iterator[Band]:
+    """Run a model over a scene of any size and yield its rows from top to bottom.
+
+    Windows in which nothing is assessed are not run.
+
+    Args:
+        read_window: reads a window, which never reaches beyond the grid.
+        predictor: the model.
+        grid: the scene.
+        window_px: largest window; rounded down to the model's multiple.
+        halo_px: half the overlap of neighbouring windows. A model that sees no further than half of it gives
+            the same result for every window size.
+        batch: windows per call of the model.
+        start_row: rows above are not yielded. Where it is the end of a band of an earlier run with the same
+            options, the bands that follow are those of that run, bit for bit.
+
+    Raises:
+        ValueError: the window is too small for its halo.
+    """
+    rows = Axis.plan(grid.height, window_px=window_px, halo_px=halo_px, multiple=predictor.multiple)
+    cols = Axis.plan(grid.width, window_px=window_px, halo_px=halo_px, multiple=predictor.multiple)
+    probabilities = np.zeros((0, 0, 0), np.float32)  # (K, rows not yet finished, padded width)
+    missing = np.zeros((0, grid.width), np.uint8)
+    top = start_row
+    for index, start in enumerate(rows.starts):
+        if rows.touched(index)[1] <= start_row:
+            continue
+        height = min(start + rows.size, grid.height) - top
+        missing = _grown(missing[None], height)[0]
+        for col, sample, predicted in _window_row(read_window, predictor, grid, rows, cols, start, batch):
+            skip = max(top - start, 0)
+            inside = slice(start + skip - top, height)
+            missing[inside, col : col + sample.missing.shape[1]] = sample.missing[skip:]
+            if predicted is None:
+                continue
+            if probabilities.shape[0] == 0:
+                probabilities = np.zeros((predicted.shape[0], 0, cols.starts[-1] + cols.size), np.float32)
+            if probabilities.shape[1] != height:
+                probabilities = _grown(probabilities, height)
+            weight = rows.weights[index][:, None] * cols.weights[cols.starts.index(col)]
+            used = slice(skip, skip + inside.stop - inside.start)
+            probabilities[:, inside, col : col + cols.size] += (predicted * weight)[:, used]
+        last = index + 1 == len(rows.starts)
+        stop = grid.height if last else rows.touched(index + 1)[0]
+        if stop > top:
+            if probabilities.shape[1] != height:
+                probabilities = _grown(probabilities, height)
+            yield _finished(top, probabilities[:, : stop - top, : grid.width], missing[: stop - top])
+            probabilities, missing = probabilities[:, stop - top :].copy(), missing[stop - top :].copy()
+            top = stop
+
+
+def _window_row(
+    read_window: Callable[[Window], Sample],
+    predictor: Predicts,
+    grid: Grid,
+    rows: Axis,
+    cols: Axis,
+    start: int,
+    batch: int,
+) -> Iterator[tuple[int, Sample, np.ndarray | None]]:
+    """All windows that begin at row `start`: first column, what was read, probabilities or None."""
+    waiting: list[tuple[int, Sample]] = []
+    for col in cols.starts:
+        height, width = min(rows.size, grid.height - start), min(cols.size, grid.width - col)
+        sample = read_window(Window(start, col, height, width))
+        if sample.missing.all():
+            yield col, sample, None
+        else:
+            waiting.append((col, sample))
+        if len(waiting) == batch:
+            yield from _run(predictor, waiting, rows.size, cols.size)
+            waiting = []
+    if waiting:
+        yield from _run(predictor, waiting, rows.size, cols.size)
+
+
+def _run(
+    predictor: Predicts, waiting: list[tuple[int, Sample]], height: int, width: int
+) -> Iterator[tuple[int, Sample, np.ndarray]]:
+    images = np.stack([_padded(sample.images, height, width) for _, sample in waiting])
+    valid = np.stack([_padded(sample.valid, height, width) for _, sample in waiting])
+    for (col, sample), predicted in zip(waiting, predictor.predict(images, valid), strict=True):
+        yield col, sample, predicted
+
+
+def _padded(array: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Mirror the last rows and columns of (T, ..., H, W) until it is `height` by `width`."""
+    down, right = height - array.shape[-2], width - array.shape[-1]
+    if not down and not right:
+        return array
+    return np.pad(array, [(0, 0)] * (array.ndim - 2) + [(0, down), (0, right)], mode="symmetric")
+
+
+def _grown(array: np.ndarray, height: int) -> np.ndarray:
+    """(K, H, W) with zero rows added below up to `height`."""
+    grown = np.zeros((array.shape[0], height, array.shape[2]), array.dtype)
+    grown[:, : array.shape[1]] = array
+    return grown
+
+
+def _finished(row: int, probabilities: np.ndarray, missing: np.ndarray) -> Band:
+    if probabilities.shape[0]:
+        probabilities = np.where(missing == 0, probabilities, np.float32(0))
+    else:  # no window has been run yet, so the number of classes is not known and nothing is assessed
+        probabilities = np.zeros((0, *missing.shape), np.float32)
+    return Band(row, probabilities, missing)
+
+
+def _ramps(starts: tuple[int, ...], size: int, halo_px: int) -> np.ndarray:
+    """Weights (n, size): a linear ramp of `halo_px` around the middle of each overlap."""
+    weights = np.ones((len(starts), size), np.float32)
+    for left in range(len(starts) - 1):
+        right = left + 1
+        middle = (starts[left] + size + starts[right]) / 2
+        position = np.arange(starts[right], starts[left] + size) + 0.5
+        rise = np.clip((position - middle) / max(halo_px, 1) + 0.5, 0, 1).astype(np.float32)
+        overlap = len(position)
+        weights[right, :overlap] *= rise
+        weights[left, size - overlap :] *= 1 - rise
+    return weights
