@@ -87,11 +87,17 @@ class Manifest(Config):
             reason = str(error).splitlines()
             raise DataError(f"{file} is not a manifest of this version: {' '.join(reason[:3])}") from None
         root = file.parent.resolve()
-        return manifest.model_copy(update={"scenes": [_with_paths(s, root.joinpath) for s in manifest.scenes]})
+        return manifest.model_copy(
+            update={"scenes": [_with_paths(s, root.joinpath) for s in manifest.scenes]}
+        )
 
-    def save(self, folder: Path) -> Path:
-        """Write `manifest.json` into `folder`; paths below the folder become relative. Returns the file."""
-        root = folder.resolve()
+    def save(self, path: Path) -> Path:
+        """Write the manifest to a `.json` file or, as `manifest.json`, into a folder. Returns the file.
+
+        Paths below the file's folder become relative.
+        """
+        file = path if path.suffix == ".json" else path / MANIFEST_NAME
+        root = file.parent.resolve()
 
         def shorten(path: Path) -> Path:
             path = path.resolve()
@@ -99,9 +105,9 @@ class Manifest(Config):
 
         scenes = [_with_paths(s, shorten) for s in self.scenes]
         text = self.model_copy(update={"scenes": scenes}).model_dump_json(indent=1)
-        temporary = root / (MANIFEST_NAME + ".part")
+        temporary = root / (file.name + ".part")
         temporary.write_text(text + "\n")
-        return temporary.rename(root / MANIFEST_NAME)
+        return temporary.rename(root / file.name)
 
     def select(self, *splits: Split) -> list[Scene]:
         """The scenes of the given splits."""

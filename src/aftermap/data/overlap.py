@@ -1,0 +1,90 @@
+"""Which scenes show the same thing: identical images, or the same ground."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from shapely.geometry import Polygon
+
+from aftermap.data.geotransform import to_grid
+from aftermap.data.scene import Scene
+
+SHARED_GROUND = 1e-3
+"""Share of the smaller scene above which two scenes overlap; tiles that only touch stay below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two scenes by position in a list, `first < second`; `share` of the smaller one's ground (1 for equal images)."""
+
+    first: int
+    second: int
+    share: float
+
+
+def ground(scene: Scene) -> Polygon | None:
+    """Outline of a scene in longitude and latitude (EPSG:4326), or None without georeference.
+
+    Outlines across the antimeridian go on beyond 180 degrees east.
+    """
+    if scene.grid is None:
+        return None
+    grid = to_grid(scene.grid, height=scene.height, width=scene.width)
+    cols, rows = np.array([(0, 0), (scene.width, 0), (scene.width, scene.height), (0, scene.height)], float).T
+    if scene.grid.crs == "EPSG:4326":
+        lons, lats = grid.transform * (cols, rows)
+    else:
+        lons, lats = grid.lonlat(cols, rows)
+    if np.ptp(lons) > 180:
+        lons = np.where(lons < 0, lons + 360, lons)
+    return Polygon(np.column_stack([lons, lats]))
+
+
+def same_ground(scenes: Sequence[Scene]) -> list[Pair]:
+    """Pairs of scenes whose ground overlaps by more than `SHARED_GROUND`."""
+    known = [(index, outline) for index, scene in enumerate(scenes) if (outline := ground(scene)) is not None]
+    if not known:
+        return []
+    indices = np.array([index for index, _ in known])
+    outlines = np.array([outline for _, outline in known])
+    left, right = shapely.STRtree(outlines).query(outlines, predicate="intersects")
+    left, right = left[left < right], right[left < right]
+    smaller = np.minimum(shapely.area(outlines[left]), shapely.area(outlines[right]))
+    share = shapely.area(shapely.intersection(outlines[left], outlines[right])) / np.maximum(smaller, 1e-30)
+    pairs = zip(indices[left], indices[right], share, strict=True)
+    return sorted(
+        (Pair(int(i), int(j), float(s)) for i, j, s in pairs if s > SHARED_GROUND),
+        key=lambda pair: (pair.first, pair.second),
+    )
+
+
+def same_images(scenes: Sequence[Scene]) -> list[Pair]:
+    """Pairs of scenes that share an image file's content, each with the first scene that has it."""
+    first: dict[str, int] = {}
+    pairs = set()
+    for index, scene in enumerate(scenes):
+        for role in ("pre", "post"):
+            checksum = scene.checksums.get(role)
+            if checksum is not None and first.setdefault(checksum, index) != index:
+                pairs.add((first[checksum], index))
+    return [Pair(i, j, 1.0) for i, j in sorted(pairs)]
+
+
+def groups(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """Connected components of `count` items joined by `pairs`, in order of their first item."""
+    parent = list(range(count))
+
+    def root(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for i, j in pairs:
+        low, high = sorted((root(i), root(j)))
+        parent[high] = low
+    found: dict[int, list[int]] = {}
+    for item in range(count):
+        found.setdefault(root(item), []).append(item)
+    return list(found.values())

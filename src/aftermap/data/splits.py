@@ -1,0 +1,255 @@
+"""Splits into train, validation and test that cannot leak: scenes that share images or ground stay together."""
+
+import difflib
+import itertools
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+
+from aftermap.classes import DAMAGE
+from aftermap.data.masks import DAMAGE_NAMES
+from aftermap.data.overlap import ground, groups, same_ground, same_images
+from aftermap.data.scene import Manifest, Scene, Split
+from aftermap.errors import DataError, DataWarning
+
+By = Literal["event", "block", "random"]
+SPLITS: tuple[Split, Split, Split] = ("train", "validation", "test")
+
+# How strips are dealt out: most strips of an event and fewest places in one, the cost of a border between two splits
+# and of a class that a split lacks; a class with fewer buildings than _RARE counts for less.
+_MOST_STRIPS, _LEAST_PLACES = 9, 3
+_BORDER, _LACKING, _RARE = 0.05, 0.5, 20
+
+
+def assign_splits(
+    manifest: Manifest,
+    *,
+    by: By = "event",
+    fractions: Sequence[float] = (0.7, 0.15, 0.15),
+    seed: int = 0,
+    hold_out: Iterable[str] = (),
+) -> Manifest:
+    """Assign every scene to train, validation or test.
+
+    Scenes with the same image, or whose ground overlaps, always come into the same split. The result depends on
+    nothing but the arguments.
+
+    Args:
+        manifest: scenes; their present splits do not matter.
+        by: `event`: whole events. `block`: each event is cut across its longer side into at most nine strips, which
+            are dealt out so that scenes, buildings and damage classes are balanced; `seed` 0 takes the best
+            balanced way, 1 the second best and so on. `random`: scenes.
+        fractions: shares of train, validation and test, by scenes and buildings.
+        seed: see `by`; any whole number >= 0.
+        hold_out: events that become the test split; the others are split into train and validation only.
+
+    Returns:
+        A manifest with the same scenes, the choice noted in its options.
+
+    Raises:
+        DataError: an unknown event, or too few events for the splits wanted.
+        ValueError: fractions that are not three shares of 1.
+    """
+    if by not in get_args(By):
+        raise ValueError(f"by is {by!r}, expected one of {', '.join(get_args(By))}")
+    shares = np.asarray(list(fractions), float)
+    if shares.shape != (3,) or (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
+        raise ValueError(f"fractions are {list(fractions)}, expected three shares >= 0 that sum to 1")
+    scenes, held = manifest.scenes, sorted(set(hold_out))
+    _check_events(scenes, held)
+    atoms = groups(
+        len(scenes), [(pair.first, pair.second) for pair in (*same_images(scenes), *same_ground(scenes))]
+    )
+    splits: dict[int, Split] = {}
+    if held:
+        if shares[:2].sum() == 0:
+            raise ValueError("with a held-out event, train or validation needs a share above 0")
+        shares = np.array([shares[0], shares[1], 0]) / shares[:2].sum()
+        inside = [atom for atom in atoms if any(scenes[index].event in held for index in atom)]
+        splits.update((index, "test") for atom in inside for index in atom)
+        atoms = [atom for atom in atoms if atom not in inside]
+    match by:
+        case "event":
+            chosen = _by_event(scenes, atoms, shares, seed)
+        case "block":
+            chosen = _by_block(scenes, atoms, shares, seed)
+        case "random":
+            chosen = _by_random(atoms, shares, seed)
+    splits.update(chosen)
+    options = {key: value for key, value in manifest.options.items() if not key.startswith("split")}
+    options |= {
+        "split": by,
+        "split_fractions": ",".join(f"{f:g}" for f in fractions),
+        "split_seed": str(seed),
+    }
+    if held:
+        options["split_hold_out"] = ",".join(held)
+    assigned = [scene.model_copy(update={"split": splits[index]}) for index, scene in enumerate(scenes)]
+    return manifest.model_copy(update={"scenes": assigned, "options": options})
+
+
+def buildings(scene: Scene) -> int:
+    """How many labelled buildings a scene has; where only masks are known, their pixels stand for them."""
+    return sum(scene.polygons.values()) if scene.polygons else sum(scene.class_pixels[1:])
+
+
+def _by_event(
+    scenes: Sequence[Scene], atoms: list[list[int]], shares: np.ndarray, seed: int
+) -> dict[int, Split]:
+    """Whole events to the split that lacks most, in an order drawn from the seed."""
+    events = sorted({scenes[index].event for atom in atoms for index in atom})
+    number = {event: position for position, event in enumerate(events)}
+    joined = [
+        (number[scenes[atom[0]].event], number[scenes[index].event]) for atom in atoms for index in atom
+    ]
+    wanted = [position for position in range(3) if shares[position] > 0]
+    parts = groups(len(events), joined)
+    if len(parts) < len(wanted):
+        raise DataError(
+            f"{len(parts)} separate events cannot be split into {len(wanted)}: split by block, or hold out one event"
+        )
+    members: dict[str, list[int]] = {event: [] for event in events}
+    for atom in atoms:
+        for index in atom:
+            members[scenes[index].event].append(index)
+    order = np.random.default_rng(seed).permutation(len(parts))
+    weight = np.array([[_weight(scenes, members, events, part)] for part in parts], float)
+    target, given = shares * weight.sum(), np.zeros(3)
+    empty, result = set(wanted), dict[int, Split]()
+    for done, position in enumerate(order):
+        candidates = sorted(empty) if len(order) - done <= len(empty) else wanted
+        best = max(candidates, key=lambda split: (target[split] - given[split]) / max(shares[split], 1e-9))
+        empty.discard(best)
+        given[best] += weight[position, 0]
+        for event in parts[position]:
+            result.update((index, SPLITS[best]) for index in members[events[event]])
+    return result
+
+
+def _weight(
+    scenes: Sequence[Scene], members: dict[str, list[int]], events: list[str], part: list[int]
+) -> int:
+    return sum(1 + buildings(scenes[index]) for event in part for index in members[events[event]])
+
+
+def _by_random(atoms: list[list[int]], shares: np.ndarray, seed: int) -> dict[int, Split]:
+    order = np.random.default_rng(seed).permutation(len(atoms))
+    sizes = np.array([len(atoms[position]) for position in order], float)
+    middle = (np.cumsum(sizes) - sizes / 2) / max(sizes.sum(), 1)
+    choice = np.searchsorted(np.cumsum(shares)[:2], middle, side="right")
+    return {
+        index: SPLITS[split]
+        for position, split in zip(order, choice, strict=True)
+        for index in atoms[position]
+    }
+
+
+def _by_block(
+    scenes: Sequence[Scene], atoms: list[list[int]], shares: np.ndarray, seed: int
+) -> dict[int, Split]:
+    positions = _positions(scenes)
+    by_event: dict[str, list[list[int]]] = {}
+    for atom in atoms:
+        by_event.setdefault(scenes[atom[0]].event, []).append(atom)
+    result: dict[int, Split] = {}
+    for _, mine in sorted(by_event.items()):
+        mine = sorted(mine, key=lambda atom: (float(np.mean([positions[index] for index in atom])), atom))
+        for atom, split in zip(
+            mine, _strips([_features(scenes, atom) for atom in mine], shares, seed), strict=True
+        ):
+            result.update((index, split) for index in atom)
+    return result
+
+
+def _positions(scenes: Sequence[Scene]) -> np.ndarray:
+    """Place of each scene along its event's longer side, in degrees; interpolated in name order where unknown."""
+    result = np.zeros(len(scenes))
+    lost: dict[str, int] = {}
+    for event in sorted({scene.event for scene in scenes}):
+        mine = sorted(
+            (i for i, scene in enumerate(scenes) if scene.event == event), key=lambda i: scenes[i].name
+        )
+        outlines = [ground(scenes[index]) for index in mine]
+        known = np.array([outline is not None for outline in outlines])
+        if not known.all():
+            lost[event] = int((~known).sum())
+        order = np.arange(len(mine), dtype=float)
+        if not known.any():
+            result[mine] = order
+            continue
+        centres = np.array([outline.centroid.coords[0] for outline in outlines if outline is not None])
+        centres[:, 0] *= np.cos(np.deg2rad(centres[:, 1].mean()))
+        along = centres[:, int(np.ptp(centres, axis=0).argmax())]
+        result[mine] = np.interp(order, order[known], along)
+    if lost:
+        counts = ", ".join(f"{event} {count}" for event, count in lost.items())
+        warnings.warn(
+            f"scenes without georeference are placed by their names, so their blocks may touch: {counts}",
+            DataWarning,
+            4,
+        )
+    return result
+
+
+def _features(scenes: Sequence[Scene], atom: Sequence[int]) -> list[float]:
+    """What the strips are balanced by: scenes, buildings, buildings of each damage class."""
+    counts = [0.0] * len(DAMAGE_NAMES)
+    for index in atom:
+        scene = scenes[index]
+        for position, name in enumerate(DAMAGE_NAMES):
+            if scene.polygons:
+                counts[position] += scene.polygons.get(name, 0)
+            elif len(scene.class_pixels) == len(DAMAGE):
+                counts[position] += scene.class_pixels[position + 1]
+    return [float(len(atom)), float(sum(buildings(scenes[index]) for index in atom)), *counts]
+
+
+def _strips(features: Sequence[Sequence[float]], shares: np.ndarray, seed: int) -> list[Split]:
+    """Cut a row of places into strips and deal these out; returns the split of each place.
+
+    All ways of dealing out are ranked by balance and `seed` counts along. Few borders are better than many.
+    """
+    values = np.asarray(features, float)
+    wanted = [position for position in range(3) if shares[position] > 0]
+    count = min(max(len(values) // _LEAST_PLACES, len(wanted)), _MOST_STRIPS, len(values))
+    strip = _cut(values[:, 0], count)
+    total = values.sum(0)
+    per_strip = np.stack([values[strip == number].sum(0) for number in range(count)]) / np.maximum(total, 1)
+    weights = np.concatenate([[1.0, 2.0], np.minimum(1, total[2:] / _RARE)])
+    dealt = np.array(list(itertools.product(wanted, repeat=count)))  # (N, strips)
+    cost = _BORDER * (np.diff(dealt, axis=1) != 0).sum(1)
+    for split in wanted:
+        has = (dealt == split) @ per_strip  # (N, features)
+        lacks = (has <= 0) & (total > 0)
+        cost = cost + (np.abs(has - shares[split]) + _LACKING * lacks) @ weights
+        if count >= len(wanted):
+            cost = np.where((dealt == split).any(1), cost, np.inf)
+    ranked = np.argsort(np.round(cost, 9), kind="stable")[: int(np.isfinite(cost).sum())]
+    chosen = dealt[ranked[seed % len(ranked)]]
+    return [SPLITS[chosen[number]] for number in strip]
+
+
+def _cut(scenes: np.ndarray, count: int) -> np.ndarray:
+    """Strip number of each place in a row: `count` strips, none empty, alike in scenes."""
+    middle = (np.cumsum(scenes) - scenes / 2) / scenes.sum()
+    number: np.ndarray = np.minimum((middle * count).astype(int), count - 1)
+    # No strip is skipped: the number rises by at most 1 per place, and what is left suffices for the rest.
+    low = 0
+    for place in range(len(scenes)):
+        least = max(low, count - (len(scenes) - place))
+        number[place] = np.clip(number[place], least, max(least, low + 1) if place else 0)
+        low = int(number[place])
+    return number
+
+
+def _check_events(scenes: Sequence[Scene], held: Sequence[str]) -> None:
+    known = sorted({scene.event for scene in scenes})
+    for event in held:
+        if event not in known:
+            near = difflib.get_close_matches(event, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise DataError(f"no event {event!r} in the manifest: {hint}")
+    if held and set(held) == set(known):
+        raise DataError("all events are held out, nothing is left to train on: hold out fewer")
