@@ -1,0 +1,120 @@
+"""Counts, shares and areas of a buildings layer, per damage class."""
+
+import math
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+
+from aftermap.classes import DAMAGE, NOT_ASSESSED
+from aftermap.geo.grid import Grid
+from aftermap.products.vectors import DAMAGE_VALUES
+
+INTERVAL_NOTE = (
+    "95 % Wilson score interval: sampling uncertainty only, as if the buildings were drawn at random "
+    "from a larger town; it says nothing about the errors of the model"
+)
+_Z_95 = 1.959963984540054
+
+
+def summarise(frame: gpd.GeoDataFrame, grid: Grid) -> dict[str, Any]:
+    """Summary of a buildings frame, ready for `summary.json`.
+
+    Shares are among assessed buildings; those not assessed are counted apart, by reason. Areas are null where
+    the images have no georeference.
+
+    Args:
+        frame: buildings with the columns of `products.vectors.COLUMNS`; it may be empty.
+        grid: the grid that was mapped.
+    """
+    damage = frame["damage"]
+    unknown = sorted(set(damage) - set(DAMAGE_VALUES))
+    if unknown:
+        raise ValueError(f"damage {unknown[0]!r} is none of {', '.join(DAMAGE_VALUES)}")
+    assessed = frame[damage != NOT_ASSESSED]
+    skipped = frame[damage == NOT_ASSESSED]
+    damaged = assessed[assessed["damage"] != DAMAGE.names[1]]
+    reasons = skipped["reason"].fillna("").replace("", "unknown").value_counts()
+    total_area = _area(assessed, grid)
+    return {
+        "buildings": len(frame),
+        "assessed": len(assessed),
+        "damaged": {**_share(len(damaged), len(assessed)), "area_m2": _area(damaged, grid)},
+        "classes": {
+            name: _class(assessed[assessed["damage"] == name], len(assessed), total_area, grid)
+            for name in DAMAGE.names[1:]
+        },
+        "not_assessed": {
+            "buildings": len(skipped),
+            "share_of_all": _ratio(len(skipped), len(frame)),
+            "area_m2": _area(skipped, grid),
+            "reasons": {str(reason): int(reasons[reason]) for reason in sorted(reasons.index)},
+        },
+        "area_m2": _area(frame, grid),
+        "mean_confidence": _mean(assessed["confidence"]),
+        "interval": INTERVAL_NOTE,
+        "bounds_lonlat": bounds_lonlat(grid),
+        "coordinates": grid.crs.to_string() if grid.crs is not None else "pixels",
+        "size_px": {"width": grid.width, "height": grid.height},
+        "resolution_m": grid.resolution_m,
+    }
+
+
+def wilson_interval(hits: int, total: int) -> tuple[float, float] | None:
+    """95 % Wilson score interval of a share, or None without observations.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    if total == 0:
+        return None
+    share, z2 = hits / total, _Z_95**2
+    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
+    half = _Z_95 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def bounds_lonlat(grid: Grid) -> list[float] | None:
+    """[west, south, east, north] in degrees around the grid; west > east across the antimeridian."""
+    if not grid.is_georeferenced:
+        return None
+    along = np.linspace(0, 1, 21)
+    cols = np.concatenate([along, along, 0 * along, 0 * along + 1]) * grid.width
+    rows = np.concatenate([0 * along, 0 * along + 1, along, along]) * grid.height
+    lons, lats = grid.lonlat(cols, rows)
+    if lons.max() - lons.min() > 180:
+        lons = np.where(lons < 0, lons + 360, lons)
+    west, east = (float(lon - 360 if lon > 180 else lon) for lon in (lons.min(), lons.max()))
+    return [round(value, 7) for value in (west, float(lats.min()), east, float(lats.max()))]
+
+
+def _class(rows: gpd.GeoDataFrame, assessed: int, total_area: float | None, grid: Grid) -> dict[str, Any]:
+    area = _area(rows, grid)
+    return {
+        **_share(len(rows), assessed),
+        "area_m2": area,
+        "area_share": round(area / total_area, 4) if area is not None and total_area else None,
+        "mean_confidence": _mean(rows["confidence"]),
+    }
+
+
+def _share(count: int, total: int) -> dict[str, Any]:
+    interval = wilson_interval(count, total)
+    return {
+        "buildings": count,
+        "share": _ratio(count, total),
+        "share_interval_sampling_only": [round(end, 4) for end in interval] if interval else None,
+    }
+
+
+def _ratio(count: int, total: int) -> float | None:
+    return round(count / total, 4) if total else None
+
+
+def _mean(values: "pd.Series[float]") -> float | None:
+    mean = float(values.astype(float).mean())
+    return None if math.isnan(mean) else round(mean, 4)
+
+
+def _area(rows: gpd.GeoDataFrame, grid: Grid) -> float | None:
+    return round(float(rows["area_m2"].astype(float).sum()), 1) if grid.is_georeferenced else None

@@ -1,0 +1,196 @@
+"""Writes the table of buildings as GeoPackage, GeoJSON and CSV."""
+
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pyogrio
+import shapely
+from pyogrio.errors import DataLayerError, DataSourceError
+from shapely import affinity
+from shapely.geometry import box, mapping
+from shapely.geometry.base import BaseGeometry
+from shapely.geometry.polygon import orient
+
+from aftermap.classes import DAMAGE, NOT_ASSESSED
+from aftermap.errors import OutputError
+
+LAYER = "buildings"
+DAMAGE_VALUES = (*DAMAGE.names[1:], NOT_ASSESSED)
+PROBABILITIES = ("p_no_damage", "p_minor", "p_major", "p_destroyed")
+COLUMNS = (
+    *("building_id", "damage", *PROBABILITIES, "confidence", "seen"),
+    *("area_m2", "lon", "lat", "reason", "mode"),
+)
+"""Columns that every buildings layer has, in this order; further columns follow them."""
+
+PIXEL_NOTE = (
+    "coordinates are pixels (x right, y down) of an image without georeference, not longitude and latitude"
+)
+
+_TEXT = ("building_id", "damage", "reason", "mode")
+_DECIMALS = {**dict.fromkeys((*PROBABILITIES, "confidence", "seen"), 4), "area_m2": 2, "lon": 7, "lat": 7}
+
+
+def write_buildings(frame: gpd.GeoDataFrame, folder: Path) -> list[Path]:
+    """Write `buildings.gpkg`, `buildings.geojson` and `buildings.csv` into an existing folder.
+
+    The GeoPackage keeps the frame's reference system; the GeoJSON is in EPSG:4326 as RFC 7946 wants it
+    (7 decimals, counter-clockwise shells, cut at the antimeridian), or in pixels with a `note` where the
+    frame has none.
+    Same frame, same bytes. All three are written under temporary names and put in place at the end.
+
+    Args:
+        frame: buildings with `COLUMNS` and polygons or multipolygons; it may be empty.
+        folder: where to write.
+
+    Returns:
+        The three files.
+
+    Raises:
+        ValueError: a column is missing or holds a value outside its contract.
+        OutputError: the files cannot be written.
+    """
+    frame = normalise(frame)
+    names = ("buildings.gpkg", "buildings.geojson", "buildings.csv")
+    finished = [folder / name for name in names]
+    temporary = [folder / f".part-{name}" for name in names]
+    try:
+        for path in temporary:
+            path.unlink(missing_ok=True)
+        _write_geopackage(frame, temporary[0])
+        _write_geojson(frame, temporary[1])
+        frame.drop(columns=frame.geometry.name).to_csv(temporary[2], index=False, lineterminator="\n")
+        for source, target in zip(temporary, finished, strict=True):
+            source.replace(target)
+    except (OSError, DataSourceError, DataLayerError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise OutputError(f"cannot write the buildings to {folder}: {reason}") from None
+    finally:
+        for path in temporary:
+            path.unlink(missing_ok=True)
+    return finished
+
+
+def normalise(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """Check a buildings frame and bring it to the layer's column order, types and rounding.
+
+    Raises:
+        ValueError: says which column or building breaks the contract.
+    """
+    missing = [name for name in COLUMNS if name not in frame.columns]
+    if missing:
+        raise ValueError(f"the buildings lack {', '.join(missing)}: expected {', '.join(COLUMNS)}")
+    further = [name for name in frame.columns if name not in COLUMNS and name != frame.geometry.name]
+    tidy = frame[[*COLUMNS, *further, frame.geometry.name]].reset_index(drop=True)
+    for name in _TEXT:
+        tidy[name] = tidy[name].astype(object).where(tidy[name].notna(), "")
+    for name, decimals in _DECIMALS.items():
+        tidy[name] = tidy[name].astype(np.float64).round(decimals) + 0.0  # no negative zero
+    _check(tidy)
+    return tidy
+
+
+def _check(frame: gpd.GeoDataFrame) -> None:
+    ids = frame["building_id"]
+    damage = frame["damage"]
+    assessed = damage != NOT_ASSESSED
+    shares = frame[[*PROBABILITIES, "confidence", "seen"]]
+    problems = {
+        "has no building_id": ids == "",
+        "appears more than once": ids.duplicated(),
+        f"has a damage outside {', '.join(DAMAGE_VALUES)}": ~damage.isin(DAMAGE_VALUES),
+        "is not assessed but gives no reason": ~assessed & (frame["reason"] == ""),
+        "is assessed but lacks a probability or confidence": assessed
+        & frame[[*PROBABILITIES, "confidence"]].isna().any(axis=1),
+        "has a probability, confidence or share seen outside 0 to 1": ((shares < 0) | (shares > 1)).any(
+            axis=1
+        ),
+        "has probabilities that do not sum to 1": (
+            frame[list(PROBABILITIES)].sum(axis=1, skipna=False) - 1
+        ).abs()
+        > 0.01,
+        "has a negative area": frame["area_m2"] < 0,
+        "has no polygon": ~frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"])
+        | frame.geometry.is_empty,
+    }
+    for problem, rows in problems.items():
+        if rows.any():
+            position = int(np.flatnonzero(rows)[0])
+            raise ValueError(f"building {ids.iloc[position]!r} (row {position}) {problem}")
+
+
+def _write_geopackage(frame: gpd.GeoDataFrame, path: Path) -> None:
+    previous = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
+    # GeoPackage stores when it was written; the provenance says that, and equal results shall be equal files.
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2000-01-01T00:00:00.000Z"})
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="'crs' was not provided")
+            frame.to_file(
+                path, layer=LAYER, driver="GPKG", geometry_type="MultiPolygon", promote_to_multi=True
+            )
+    finally:
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": previous})
+
+
+def _write_geojson(frame: gpd.GeoDataFrame, path: Path) -> None:
+    collection: dict[str, Any] = {"type": "FeatureCollection", "name": LAYER}
+    if frame.crs is None:
+        collection["note"] = PIXEL_NOTE
+    head = json.dumps(collection)[:-1]
+    with path.open("w", encoding="utf-8") as file:
+        file.write(head + ', "features": [')
+        separator = "\n"
+        for feature in features(frame):
+            file.write(separator + json.dumps(feature, allow_nan=False, separators=(",", ":")))
+            separator = ",\n"
+        file.write("\n]}\n")
+
+
+def features(frame: gpd.GeoDataFrame) -> Iterator[dict[str, Any]]:
+    """GeoJSON features of a normalised frame, in EPSG:4326 where it has a reference system."""
+    geometries = frame.geometry if frame.crs is None else frame.geometry.to_crs("EPSG:4326")
+    columns = [name for name in frame.columns if name != frame.geometry.name]
+    records = frame[columns].itertuples(index=False, name=None)
+    for geometry, record in zip(geometries, records, strict=True):
+        if frame.crs is not None:
+            geometry = _cut_antimeridian(geometry)
+        properties = {name: _plain(value) for name, value in zip(columns, record, strict=True)}
+        yield {"type": "Feature", "properties": properties, "geometry": _mapping(geometry)}
+
+
+def _cut_antimeridian(geometry: BaseGeometry) -> BaseGeometry:
+    """Split a geometry in degrees that lies on both sides of 180, as RFC 7946 section 3.1.9 asks."""
+    west, _, east, _ = geometry.bounds
+    if east - west > 180:
+        geometry = shapely.transform(
+            geometry, lambda xy: np.where(xy[:, :1] < 0, xy + np.array([360.0, 0.0]), xy)
+        )
+        east = geometry.bounds[2]
+    if east <= 180:
+        return geometry
+    left = geometry.intersection(box(-180, -90, 180, 90))
+    right = affinity.translate(geometry.intersection(box(180, -90, 540, 90)), xoff=-360)
+    parts = [
+        part for half in (left, right) for part in shapely.get_parts(half) if part.geom_type == "Polygon"
+    ]
+    return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+
+
+def _mapping(geometry: BaseGeometry) -> dict[str, Any]:
+    rounded = shapely.transform(geometry, lambda xy: np.round(xy, 7) + 0.0)
+    if rounded.geom_type == "Polygon":
+        return dict(mapping(orient(rounded)))
+    return dict(mapping(shapely.MultiPolygon([orient(part) for part in rounded.geoms])))
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold: numpy scalars unwrapped, missing numbers as None."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if value is None or value != value else value
