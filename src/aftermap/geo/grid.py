@@ -75,7 +75,7 @@ class Grid:
 
     @cached_property
     def corners(self) -> list[tuple[float, float]]:
-        """Coordinates in `crs` of the four outer corners: upper left, upper right, lower right, lower left."""
+        """Coordinates in `crs` of the outer corners: upper left, upper right, lower right, lower left."""
         w, h = self.width, self.height
         return [self.transform * corner for corner in ((0, 0), (w, 0), (w, h), (0, h))]
 
@@ -100,12 +100,18 @@ class Grid:
         return np.reshape(lons, cols.shape), np.reshape(lats, cols.shape)
 
     @cached_property
-    def resolution_m(self) -> float | None:
-        """Ground size of a pixel at the grid's centre in metres (geometric mean of both directions), or None."""
+    def pixel_size_m(self) -> tuple[float, float] | None:
+        """Ground length in metres of one step along columns and one along rows, at the centre; None without CRS."""
         if self.crs is None:
             return None
         c, r = self.width / 2, self.height / 2
         lons, lats = self.lonlat(np.array([c, c + 1, c]), np.array([r, r, r + 1]))
         _, _, across = _GEOD.inv(lons[0], lats[0], lons[1], lats[1])
         _, _, down = _GEOD.inv(lons[0], lats[0], lons[2], lats[2])
-        return math.sqrt(across * down)
+        return float(across), float(down)
+
+    @cached_property
+    def resolution_m(self) -> float | None:
+        """Ground size of a pixel in metres (geometric mean of both directions), or None without CRS."""
+        size = self.pixel_size_m
+        return None if size is None else math.sqrt(size[0] * size[1])

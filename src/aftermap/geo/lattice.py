@@ -7,6 +7,7 @@ import rasterio
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.warp import transform as warp_points
+from shapely import Polygon
 
 from aftermap.errors import GeoreferenceError
 from aftermap.geo.grid import Grid, Window
@@ -33,9 +34,27 @@ def _to_pixels(grid: Grid, base: Grid, number: int) -> tuple[np.ndarray, np.ndar
     return points_to_pixels(xs, ys, grid.crs, base)
 
 
+def pixel_outline(grid: Grid, base: Grid) -> Polygon | None:
+    """Outline of `grid` in pixels of `base`, or None where it cannot be projected there."""
+    along = np.linspace(0, 1, 21)
+    cols = np.concatenate([along, np.ones(21), along[::-1], np.zeros(21)]) * grid.width
+    rows = np.concatenate([np.zeros(21), along, np.ones(21), along[::-1]]) * grid.height
+    xs, ys = grid.transform * (cols, rows)
+    cols, rows = points_to_pixels(xs, ys, grid.crs, base)
+    if cols.size < 4:
+        return None
+    outline = Polygon(np.column_stack([cols, rows]))
+    return outline if outline.is_valid else outline.convex_hull
+
+
 def points_to_pixels(
     xs: np.ndarray, ys: np.ndarray, crs: CRS | None, base: Grid
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel coordinates (columns, rows) in `base` of coordinates in `crs`; points that have none are left out.
+
+    Raises:
+        GeoreferenceError: no transformation between the reference systems is known.
+    """
     if crs is not None and base.crs is not None and crs != base.crs:
         try:
             with rasterio.Env(**GDAL_OPTIONS):
@@ -51,6 +70,7 @@ def points_to_pixels(
 
 
 def short_name(crs: CRS) -> str:
+    """A reference system's code, or the start of its definition, for messages."""
     return str(crs.to_string())[:40]
 
 

@@ -343,7 +343,7 @@ def _union(files: Sequence[RasterFile], name: str) -> Grid:
     col, row = math.floor(min(lefts) + ALIGNED_PX), math.floor(min(tops) + ALIGNED_PX)
     width = math.ceil(max(rights) - ALIGNED_PX) - col
     height = math.ceil(max(bottoms) - ALIGNED_PX) - row
-    covered = sum((r - l) * (b - t) for l, t, r, b in zip(lefts, tops, rights, bottoms, strict=True))
+    covered = sum(file.grid.width * file.grid.height for file in files)
     if width * height > max(max_pixels() / 100, 1000 * covered):
         raise GeoreferenceError(
             f"{name}: its {len(files)} tiles lie so far apart that together they would span {width} x {height} pixels: "

@@ -1,0 +1,264 @@
+"""How far the second date lies beside the first: measured on many patches, believed only where it helps.
+
+Each patch is compared by phase correlation of its gradient directions, which survive changes of sensor, season and
+light (Fitch et al. 2002, orientation correlation). The median over patches is the shift; patches that took no part
+in the measurement decide whether removing it brings the dates closer together.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from aftermap.geo.grid import Grid, Window
+from aftermap.geo.raster import Patch
+
+PATCH_PX = (256, 128, 64)
+"""Sides tried, largest first: at least three patches have to fit along the shorter side of the overlap."""
+
+MAX_MEASURED = 25
+MAX_HELD_OUT = 16
+LIMIT_PX = 24.0
+"""A longer shift is a wrong georeference rather than a residual, and is not removed."""
+
+MIN_SHIFT_PX = 0.25
+"""Below this, resampling costs more than it gains."""
+
+MAX_SPREAD_PX = 2.0
+MIN_GAIN = 0.005
+MIN_PEAK = 7.0
+"""Correlation peak over the noise around it, in standard deviations; unrelated images stay below 6."""
+
+_MIN_PATCHES = 3
+_MIN_VALID = 0.75
+_INLIER_PX = 3.0
+_PER_AXIS = 9
+_UPSAMPLING = 20
+_LOW_PASS = 0.15  # cycles per pixel; gives the peak a smooth top to interpolate
+
+ReadPair = Callable[[Window, float, float], tuple[Patch, Patch]]
+"""Reads a window of both dates, the second with a shift (dx_px, dy_px) taken out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """Where the content of the second date lies relative to the first.
+
+    Attributes:
+        dx_px: pixels of the common grid along columns; positive where the second date lies further right.
+        dy_px: pixels along rows; positive where it lies further down. Both are 0 where nothing was measured.
+        dx_m: the same in metres, or None without georeference.
+        dy_m: the same in metres, or None without georeference.
+        spread_px: robust standard deviation over the patches (1.4826 x median absolute deviation), or None.
+        patches: patches that agree on the shift; 0 where it could not be measured.
+        agreement_before: mean correlation of gradient strength on held-out patches (-1 to 1), or None.
+        agreement_after: the same with the shift taken out, or None.
+        applied: the shift is taken out when the pair is read.
+        reason: why it is applied or not, in words.
+    """
+
+    dx_px: float
+    dy_px: float
+    dx_m: float | None
+    dy_m: float | None
+    spread_px: float | None
+    patches: int
+    agreement_before: float | None
+    agreement_after: float | None
+    applied: bool
+    reason: str
+
+
+def measure_shift(read: ReadPair, overlap: Window, grid: Grid) -> Shift:
+    """Measure the shift between two dates and decide whether to take it out.
+
+    Args:
+        read: reads both dates on `grid`.
+        overlap: the part of `grid` that both dates cover.
+        grid: the common grid.
+    """
+    measured, held_out = _patches(overlap)
+    if not measured:
+        return _unknown(
+            f"the overlap of {overlap.width} x {overlap.height} px is too small to measure a shift"
+        )
+    limit = min(LIMIT_PX, measured[0].width / 4)
+    coarse = _estimate(read, measured, (0.0, 0.0), limit)
+    if isinstance(coarse, str):
+        return _unknown(coarse)
+    # The window that damps a patch's edges pulls long shifts towards 0, so the rest is measured once more.
+    fine = _estimate(read, measured, (float(np.rint(coarse.dx)), float(np.rint(coarse.dy))), limit)
+    if isinstance(fine, str):
+        return _unknown(fine)
+
+    dx, dy, length = fine.dx, fine.dy, float(np.hypot(fine.dx, fine.dy))
+    before, after = _agreement(read, held_out, dx, dy)
+    if not len(before):
+        return _unknown("no patches were left to check the measured shift on")
+    gain = after - before
+    error = float(gain.std(ddof=1) / np.sqrt(len(gain))) if len(gain) > 1 else 0.0
+    if length < MIN_SHIFT_PX:
+        verdict = f"a shift of {length:.2f} px needs no correction (below {MIN_SHIFT_PX} px)"
+    elif length > limit:
+        verdict = f"a shift of {length:.1f} px is more than a residual (limit {limit:.0f} px): check the georeference"
+    elif fine.spread > MAX_SPREAD_PX:
+        verdict = f"the patches disagree (spread {fine.spread:.1f} px, limit {MAX_SPREAD_PX:.1f} px)"
+    elif gain.mean() < MIN_GAIN or gain.mean() < error or np.mean(gain > 0) <= 0.5:
+        verdict = f"removing {length:.1f} px would not bring the dates closer (agreement {gain.mean():+.3f})"
+    else:
+        verdict = ""
+    across, along = grid.pixel_size_m or (None, None)
+    return Shift(
+        dx_px=round(dx, 3),
+        dy_px=round(dy, 3),
+        dx_m=None if across is None else round(dx * across, 3),
+        dy_m=None if along is None else round(dy * along, 3),
+        spread_px=round(fine.spread, 3),
+        patches=fine.patches,
+        agreement_before=round(float(before.mean()), 4),
+        agreement_after=round(float(after.mean()), 4),
+        applied=not verdict,
+        reason=verdict or f"agreement on held-out patches rises by {gain.mean():.3f}",
+    )
+
+
+def phase_shift(pre: np.ndarray, post: np.ndarray, limit: float) -> tuple[float, float, float]:
+    """Displacement of `post` relative to `pre` by phase correlation.
+
+    Args:
+        pre: complex gradient field (H, W), as `gradient_field` gives it.
+        post: the same of the second date.
+        limit: longest shift looked for along each axis, in pixels.
+
+    Returns:
+        (dx, dy, peak): pixels, and the height of the peak over the noise in standard deviations.
+
+    Source: Fitch et al. 2002 (orientation correlation); Guizar-Sicairos et al. 2008 (upsampled peak).
+    """
+    height, width = pre.shape
+    window = np.outer(np.hanning(height), np.hanning(width))
+    cross = np.fft.fft2(post * window) * np.conj(np.fft.fft2(pre * window))
+    fy, fx = np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :]
+    cross /= np.abs(cross) + 1e-3 * np.abs(cross).mean() + 1e-12
+    cross *= np.exp(-(fx**2 + fy**2) / (2 * _LOW_PASS**2))
+    surface = np.fft.ifft2(cross).real
+    reach = int(np.ceil(limit))
+    rows, cols = np.arange(-reach, reach + 1), np.arange(-reach, reach + 1)
+    near = surface[np.ix_(rows, cols)]
+    row, col = np.unravel_index(int(near.argmax()), near.shape)
+    noise = np.ones(surface.shape, bool)
+    noise[np.ix_(rows[row] + np.arange(-5, 6), cols[col] + np.arange(-5, 6))] = False
+    peak = (near[row, col] - surface[noise].mean()) / (surface[noise].std() + 1e-12)
+    steps = np.arange(-_UPSAMPLING, _UPSAMPLING + 1) / _UPSAMPLING
+    dys, dxs = rows[row] + steps, cols[col] + steps
+    finer = (np.exp(2j * np.pi * dys[:, None] * fy.T) @ cross @ np.exp(2j * np.pi * fx.T * dxs[None, :])).real
+    i, j = np.unravel_index(int(finer.argmax()), finer.shape)
+    return float(dxs[j]), float(dys[i]), float(peak)
+
+
+def gradient_field(patch: Patch) -> np.ndarray | None:
+    """Gradients of the log brightness as complex numbers (H, W), strong edges damped; None for a flat patch."""
+    grey = patch.array[:3].astype(np.float64).mean(axis=0)
+    values = grey[patch.valid]
+    if values.size < _MIN_VALID * grey.size:
+        return None
+    low, high = np.percentile(values, (1, 99))
+    if high - low <= 1e-6 * max(abs(high), abs(low), 1e-6):
+        return None
+    tone = np.log(np.clip((grey - low) / (high - low), 0, 1) + 0.2)
+    tone[~patch.valid] = tone[patch.valid].mean()
+    field = ndimage.gaussian_filter(tone, 1.0, order=(0, 1)) + 1j * ndimage.gaussian_filter(
+        tone, 1.0, order=(1, 0)
+    )
+    field[ndimage.binary_dilation(~patch.valid, iterations=4)] = 0
+    strength = np.abs(field)
+    typical = float(np.median(strength[strength > 0])) if strength.any() else 0.0
+    return None if typical < 1e-6 else field / (strength + typical)
+
+
+@dataclass(frozen=True, slots=True)
+class _Estimate:
+    dx: float
+    dy: float
+    spread: float
+    patches: int
+
+
+def _estimate(
+    read: ReadPair, windows: list[Window], start: tuple[float, float], limit: float
+) -> _Estimate | str:
+    """Robust median over the patches, or the reason why there is none."""
+    found, tried = [], 0
+    for window in windows:
+        fields = [gradient_field(patch) for patch in read(window, *start)]
+        if fields[0] is None or fields[1] is None:
+            continue
+        tried += 1
+        dx, dy, peak = phase_shift(fields[0], fields[1], limit)
+        if peak >= MIN_PEAK:
+            found.append((dx + start[0], dy + start[1]))
+        if tried == MAX_MEASURED:
+            break
+    if tried < _MIN_PATCHES:
+        return f"only {tried} patches hold enough data and structure at both dates to measure a shift"
+    if len(found) < _MIN_PATCHES:
+        return f"the dates look too different to measure a shift ({len(found)} of {tried} patches match)"
+    shifts = np.array(found)
+    inliers = shifts[np.abs(shifts - np.median(shifts, axis=0)).max(axis=1) <= _INLIER_PX]
+    if len(inliers) < max(_MIN_PATCHES, 0.4 * len(shifts)):
+        return f"the patches disagree about the shift ({len(inliers)} of {len(shifts)} lie together)"
+    centre = np.median(inliers, axis=0)
+    spread = 1.4826 * float(np.median(np.abs(inliers - centre), axis=0).max())
+    return _Estimate(float(centre[0]), float(centre[1]), spread, len(inliers))
+
+
+def _agreement(read: ReadPair, windows: list[Window], dx: float, dy: float) -> tuple[np.ndarray, np.ndarray]:
+    """Correlation of gradient strength per patch, before and after taking the shift out."""
+    before, after = [], []
+    for window in windows:
+        pair = [_correlation(*read(window, *shift)) for shift in ((0.0, 0.0), (dx, dy))]
+        if pair[0] is not None and pair[1] is not None:
+            before.append(pair[0])
+            after.append(pair[1])
+        if len(before) == MAX_HELD_OUT:
+            break
+    return np.array(before), np.array(after)
+
+
+def _correlation(pre: Patch, post: Patch) -> float | None:
+    # Blurred, so that the smoothing of a resampled date does not pass for agreement.
+    fields = [gradient_field(patch) for patch in (pre, post)]
+    if fields[0] is None or fields[1] is None:
+        return None
+    seen = pre.valid & post.valid
+    a, b = (ndimage.gaussian_filter(np.abs(field), 1.5)[seen] for field in fields if field is not None)
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / scale if scale > 0 else None
+
+
+def _patches(overlap: Window) -> tuple[list[Window], list[Window]]:
+    """Patches to measure on and patches to check on, like the squares of a chessboard, in a spread-out order."""
+    shorter = min(overlap.height, overlap.width)
+    side = next((side for side in PATCH_PX if shorter >= 3 * side), PATCH_PX[-1] if shorter >= 96 else 0)
+    if not side:
+        return [], []
+    rows, cols = (
+        np.linspace(0, length - side, min(_PER_AXIS, 2 * (length // side) - 1)).astype(int)
+        if length < 4 * side
+        else np.linspace(0, length - side, min(_PER_AXIS, length // side)).astype(int)
+        for length in (overlap.height, overlap.width)
+    )
+    if len(rows) * len(cols) < 2 * _MIN_PATCHES:
+        rows = cols = np.linspace(0, shorter - side, 3).astype(int)
+    boards: tuple[list[Window], list[Window]] = ([], [])
+    for i, row in enumerate(rows.tolist()):
+        for j, col in enumerate(cols.tolist()):
+            boards[(i + j) % 2].append(Window(overlap.row + row, overlap.col + col, side, side))
+    order = np.random.default_rng(0)
+    return tuple([board[k] for k in order.permutation(len(board))] for board in boards)  # type: ignore[return-value]
+
+
+def _unknown(reason: str) -> Shift:
+    return Shift(0.0, 0.0, None, None, None, 0, None, None, False, reason)

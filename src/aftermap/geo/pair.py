@@ -1,0 +1,220 @@
+"""Two dates of one place on one grid: overlap checked, shift measured, read window by window."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+
+from aftermap.errors import AftermapWarning, AlignmentWarning, GeoreferenceError, PixelCoordinatesWarning
+from aftermap.geo.align import Shift, measure_shift
+from aftermap.geo.grid import Grid, Window
+from aftermap.geo.lattice import pixel_outline, points_to_pixels
+from aftermap.geo.limits import max_pixels
+from aftermap.geo.raster import Patch, RasterSource
+
+Alignment = Literal["auto", "off"]
+Source = str | Path | Sequence[str | Path] | RasterSource
+
+_COARSEST_DEGREES = 0.01
+
+
+@dataclass(frozen=True)
+class DatePair:
+    """Images from before and after, read together.
+
+    Attributes:
+        pre: the first date.
+        post: the second date.
+        grid: the common grid: the first date's, or that of the `crs` and `resolution` asked for. With a
+            reference system, rows run south and columns east, whatever the images do.
+        shift: how far the second date lies beside the first.
+        warnings: what was warned about, for the report.
+    """
+
+    pre: RasterSource
+    post: RasterSource
+    grid: Grid
+    shift: Shift
+    warnings: list[str]
+
+    @classmethod
+    def open(
+        cls,
+        pre: Source,
+        post: Source,
+        *,
+        bands: Sequence[int] | None = None,
+        crs: str | CRS | None = None,
+        resolution: float | None = None,
+        align: Alignment = "auto",
+    ) -> "DatePair":
+        """Put two dates on one grid and measure the shift between them.
+
+        Args:
+            pre: the first date: a file, several, a folder of tiles, or an open source.
+            post: the second date.
+            bands: 1-based bands to read from both.
+            crs: reference system of the common grid; the first date's by default.
+            resolution: pixel size in metres (in degrees where the reference system is geographic); the first
+                date's by default.
+            align: `auto` takes the measured shift out where that brings the dates measurably closer.
+
+        Raises:
+            RasterError: an image cannot be used.
+            GeoreferenceError: the dates cannot be put on one grid, or do not overlap.
+        """
+        first, second = (
+            s if isinstance(s, RasterSource) else RasterSource.open(s, bands) for s in (pre, post)
+        )
+        messages: list[str] = []
+        if first.is_georeferenced != second.is_georeferenced:
+            plain, other = (second, first) if first.is_georeferenced else (first, second)
+            raise GeoreferenceError(
+                f"{plain.name} has no georeference but {other.name} has: give both dates one, or remove it from both "
+                "if their pixels coincide"
+            )
+        if first.is_georeferenced:
+            grid = _common_grid(first.grid, crs, resolution)
+        else:
+            grid = _plain_grid(first, second, crs, resolution)
+            _warn(
+                "the images have no georeference: all outputs are in pixel coordinates",
+                PixelCoordinatesWarning,
+                messages,
+            )
+        overlap = _overlap(first, second, grid)
+        unaligned = cls(first, second, grid, _NOT_MEASURED, messages)
+        shift = measure_shift(unaligned._read_shifted, overlap, grid)
+        if align == "off":
+            shift = replace(shift, applied=False, reason="alignment is off")
+        elif not shift.patches:
+            _warn(f"the shift between the dates was not measured: {shift.reason}", AlignmentWarning, messages)
+        elif not shift.applied and math.hypot(shift.dx_px, shift.dy_px) >= 1.0:
+            _warn(f"the shift between the dates was not removed: {shift.reason}", AlignmentWarning, messages)
+        return replace(unaligned, shift=shift)
+
+    def read(self, window: Window) -> tuple[Patch, Patch]:
+        """Both dates in a window of `grid`, which may reach beyond it (not valid there)."""
+        if self.shift.applied:
+            return self._read_shifted(window, self.shift.dx_px, self.shift.dy_px)
+        return self._read_shifted(window, 0.0, 0.0)
+
+    def close(self) -> None:
+        """Close the files of both dates."""
+        self.pre.close()
+        self.post.close()
+
+    def _read_shifted(self, window: Window, dx_px: float, dy_px: float) -> tuple[Patch, Patch]:
+        grid = self.grid.crop(window)
+        post = self.post.read(grid.shift(dx_px, dy_px))
+        return self.pre.read(grid), replace(post, grid=grid)
+
+
+_NOT_MEASURED = Shift(0.0, 0.0, None, None, None, 0, None, None, False, "not measured")
+
+
+def _warn(message: str, category: type[AftermapWarning], messages: list[str]) -> None:
+    messages.append(message)
+    warnings.warn(message, category, stacklevel=3)
+
+
+def _plain_grid(
+    pre: RasterSource, post: RasterSource, crs: str | CRS | None, resolution: float | None
+) -> Grid:
+    if crs is not None or resolution is not None:
+        raise GeoreferenceError(
+            f"{pre.name} and {post.name} have no georeference, so --crs and --resolution cannot be used"
+        )
+    if pre.grid.shape != post.grid.shape:
+        raise GeoreferenceError(
+            f"{pre.name} has {pre.grid.width} x {pre.grid.height} pixels and {post.name} {post.grid.width} x "
+            f"{post.grid.height}: without georeference both dates must have the same size"
+        )
+    return pre.grid
+
+
+def _common_grid(base: Grid, crs: str | CRS | None, resolution: float | None) -> Grid:
+    """The grid of the first date made upright, or one in another reference system or resolution around it."""
+    assert base.crs is not None
+    target = base.crs if crs is None else _parse_crs(crs)
+    t = base.transform
+    if target == base.crs and resolution is None and t.b == 0 == t.d:
+        if t.a > 0 > t.e:
+            return base
+        left, bottom, right, top = base.bounds
+        return Grid(base.crs, Affine(abs(t.a), 0, left, 0, -abs(t.e), top), base.width, base.height)
+    if resolution is not None and not (math.isfinite(resolution) and resolution > 0):
+        raise GeoreferenceError(
+            f"--resolution {resolution} is not a size: pass the pixel size in metres, such as 0.5"
+        )
+    plane = Grid(target, Affine.identity(), 1, 1)  # its pixel coordinates are the coordinates of `target`
+    c, r = base.width / 2, base.height / 2
+    xs, ys = t * (np.array([c, c + 1, c]), np.array([r, r, r + 1]))
+    us, vs = points_to_pixels(xs, ys, base.crs, plane)
+    outline = pixel_outline(base, plane)
+    if outline is None or us.size < 3:
+        raise GeoreferenceError(
+            f"the first date cannot be projected to {target.to_string()[:40]}: pass another --crs"
+        )
+    wide, high = math.hypot(us[1] - us[0], us[2] - us[0]), math.hypot(vs[1] - vs[0], vs[2] - vs[0])
+    if target.is_projected:
+        wide = high = math.sqrt(wide * high)
+    if resolution is not None:
+        if target.is_geographic and resolution > _COARSEST_DEGREES:
+            raise GeoreferenceError(
+                f"--resolution {resolution:g} would be degrees in {target.to_string()[:40]}: pass degrees such as "
+                "0.000005, or a projected --crs"
+            )
+        wide = high = resolution / (target.linear_units_factor[1] if target.is_projected else 1.0)
+    left, bottom, right, top = outline.bounds
+    left, top = math.floor(left / wide + 1e-6) * wide, math.ceil(top / high - 1e-6) * high
+    width, height = math.ceil((right - left) / wide - 1e-6), math.ceil((top - bottom) / high - 1e-6)
+    if width * height > max(max_pixels(), 4 * base.width * base.height):
+        raise GeoreferenceError(
+            f"--resolution {resolution} would make {width} x {height} pixels of {base.width} x {base.height}: pass a "
+            "coarser one"
+        )
+    return Grid(target, Affine(wide, 0, left, 0, -high, top), width, height)
+
+
+def _parse_crs(crs: str | CRS) -> CRS:
+    try:
+        return CRS.from_user_input(crs)
+    except CRSError:
+        raise GeoreferenceError(
+            f"--crs {crs!r} is not a known reference system: pass one such as EPSG:32615"
+        ) from None
+
+
+def _overlap(pre: RasterSource, post: RasterSource, grid: Grid) -> Window:
+    """The part of `grid` around what both dates cover."""
+    outlines = [pixel_outline(source.grid, grid) for source in (pre, post)]
+    common = None
+    if outlines[0] is not None and outlines[1] is not None:
+        common = outlines[0].intersection(outlines[1])
+    if common is None or common.area < 1:
+        places = " and ".join(f"{source.name} covers {_lonlat_bounds(source.grid)}" for source in (pre, post))
+        raise GeoreferenceError(f"the dates do not overlap: {places}: check that they show the same place")
+    left, top, right, bottom = common.bounds
+    col, row = max(0, math.floor(left)), max(0, math.floor(top))
+    return Window(
+        row, col, min(grid.height, math.ceil(bottom)) - row, min(grid.width, math.ceil(right)) - col
+    )
+
+
+def _lonlat_bounds(grid: Grid) -> str:
+    if not grid.is_georeferenced:
+        return f"{grid.width} x {grid.height} px"
+    degrees = Grid(CRS.from_epsg(4326), Affine.identity(), 1, 1)
+    outline = pixel_outline(grid, degrees)
+    if outline is None:
+        return "no place on the globe"
+    left, bottom, right, top = outline.bounds
+    return f"lon {left:.4f} to {right:.4f}, lat {bottom:.4f} to {top:.4f}"
