@@ -1,0 +1,48 @@
+# `make demo` and `make test` work on a fresh clone with nothing but Python (>= 3.11) and make.
+PYTHON ?= python3
+BIN := .venv/bin
+DATA ?= ../shared/data
+
+.PHONY: demo test lint format bench wheel clean help
+
+help:
+	@echo "make demo   synthesise an unseen town, map it, score it (about 3 minutes after installation)"
+	@echo "make test   the whole test suite"
+	@echo "make lint   ruff, mypy --strict, import contracts"
+	@echo "make bench  speed and memory of the map command (see docs/benchmarks.md)"
+
+.venv/.run: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/.dev: .venv/.run
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: .venv/.run
+	$(BIN)/aftermap demo --overwrite
+
+test: .venv/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: .venv/.dev
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix src tests bench
+	$(BIN)/ruff format src tests bench
+
+bench: .venv/.dev
+	$(BIN)/python bench/map_scale.py
+	$(BIN)/python bench/synth.py
+	$(BIN)/python bench/score_memory.py
+
+wheel: .venv/.dev
+	$(BIN)/python -m build
+
+clean:
+	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,128 @@
+"""Model folders: `model.safetensors`, `card.json`, `README.md`; written whole or not at all, checked on loading."""
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from aftermap.artefacts.card import Card, Weights, describe
+from aftermap.errors import ModelError
+from aftermap.models.build import CustomConfig, build_model
+from aftermap.models.dense import DenseModel, count_parameters
+
+CARD_NAME = "card.json"
+WEIGHTS_NAME = "model.safetensors"
+BOX = "box"
+"""Name of the model that is shipped inside the package."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to run, with its card."""
+
+    model: DenseModel
+    card: Card
+    path: Path
+    sha256: str
+
+
+def save_model(
+    folder: Path, model: DenseModel, card: Card, *, dtype: Literal["float32", "float16"] = "float32"
+) -> Card:
+    """Write a model folder under a temporary name, then rename it into place (replacing an older one).
+
+    Args:
+        folder: the model folder.
+        model: its weights are stored.
+        card: its `weights` entry is filled in.
+        dtype: how floating-point weights are stored; float16 halves the file.
+
+    Returns:
+        The card as written.
+    """
+    temporary = folder.with_name(folder.name + ".part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    stored = getattr(torch, dtype)
+    state = {
+        name: (value.to(stored) if value.is_floating_point() else value).detach().cpu().contiguous()
+        for name, value in model.state_dict().items()
+    }
+    save_file(state, temporary / WEIGHTS_NAME)
+    digest = _sha256(temporary / WEIGHTS_NAME)
+    weights = Weights(file=WEIGHTS_NAME, sha256=digest, dtype=dtype, parameters=count_parameters(model))
+    card = card.model_copy(update={"weights": weights})
+    (temporary / CARD_NAME).write_text(card.model_dump_json(indent=1) + "\n")
+    (temporary / "README.md").write_text(describe(card))
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return card
+
+
+def load_card(name: str | Path) -> Card:
+    """Read the card of a model folder, or of the model in the box (`"box"`).
+
+    Raises:
+        ModelError: no such folder, no card, or a card of another format.
+    """
+    folder = model_folder(name)
+    file = folder / CARD_NAME
+    if not folder.is_dir():
+        raise ModelError(f"no model at {name}: give a model folder, or 'box' for the model in the box")
+    if not file.is_file():
+        raise ModelError(f"{folder} is not a model folder: it has no {CARD_NAME}")
+    try:
+        return Card.model_validate_json(file.read_bytes())
+    except ValueError as error:
+        raise ModelError(f"{file} cannot be understood: {' '.join(str(error).split())[:160]}") from None
+
+
+def load_model(name: str | Path) -> LoadedModel:
+    """Load a model folder, or the model in the box (`"box"`), in evaluation mode on the CPU in float32.
+
+    Raises:
+        ModelError: a file is missing, altered or does not fit the card.
+    """
+    folder, card = model_folder(name), load_card(name)
+    if card.weights is None:
+        raise ModelError(f"{folder / CARD_NAME} does not name its weights")
+    file = folder / Path(card.weights.file).name
+    if not file.is_file():
+        raise ModelError(f"{folder} is incomplete: {file.name} is missing")
+    digest = _sha256(file)
+    if digest != card.weights.sha256:
+        raise ModelError(
+            f"{file} was altered: its SHA-256 is {digest[:12]}..., the card expects {card.weights.sha256[:12]}..."
+        )
+    config = card.model
+    if not isinstance(config, CustomConfig):
+        config = config.model_copy(update={"encoder_weights": None})
+    model = build_model(config)
+    try:
+        state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(file).items()}
+        model.load_state_dict(state)
+    except (SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{file} does not fit its card: {str(error).splitlines()[0]}") from None
+    return LoadedModel(model.eval(), card, folder, digest)
+
+
+def model_folder(name: str | Path) -> Path:
+    """Path of a model folder; `"box"` is inside the package unless a folder of that name exists here."""
+    if str(name) == BOX:
+        return Path(str(files("aftermap") / "box"))
+    return Path(name)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,238 @@
+"""`aftermap train`, `predict`, `evaluate` and `models`."""
+
+import json
+import shlex
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+SplitName = Literal["train", "validation", "test", "unassigned", "all"]
+
+
+def train(
+    recipe: Path | None = None,
+    *overrides: str,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    resume: Path | None = None,
+) -> None:
+    """Train a model from a recipe.
+
+    Keys of the recipe are overridden by key=value words:
+
+        aftermap train recipes/localization.yaml data.manifests='[xbd-prepared]' steps=2000 -o runs/loc
+
+    An interrupted run goes on with:
+
+        aftermap train --resume runs/loc
+
+    Args:
+        recipe: a YAML file; see the folder recipes/.
+        overrides: dotted.key=value pairs.
+        output: the run folder; by default runs/<date>-<name>.
+        resume: folder of an interrupted run to go on with, instead of a recipe.
+    """
+    from aftermap.errors import RecipeError
+    from aftermap.recipes.train import load_recipe, resumed_recipe
+    from aftermap.recipes.train import train as run_training
+
+    if resume is not None:
+        words = list(overrides) + ([str(recipe)] if recipe is not None else [])
+        settings, folder = resumed_recipe(resume, words), resume
+    elif recipe is None:
+        raise RecipeError(
+            "no recipe given: aftermap train recipes/localization.yaml data.manifests='[FOLDER]'"
+        )
+    else:
+        settings = load_recipe(recipe, list(overrides))
+        folder = output or Path("runs") / f"{date.today().isoformat()}-{settings.name}"
+    command = "aftermap " + shlex.join(sys.argv[1:])
+    with _training_display(settings.steps) as show:
+        trained = run_training(settings, folder, resume=resume is not None, command=command, on_progress=show)
+    scores = ", ".join(f"{k} {v:.3f}" for k, v in trained.metrics.items() if k not in ("step", "loss", "lr"))
+    _print(f"best step {trained.metrics.get('step')}: {scores}\nmodel: {trained.model}")
+
+
+def predict(
+    model: str,
+    data: Path,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    split: SplitName = "all",
+    targets: Path | None = None,
+    tta: Literal["none", "flips"] = "none",
+    device: str = "cpu",
+    overwrite: bool = False,
+) -> None:
+    """Predict a prepared dataset into PNGs in the xView2 competition's naming.
+
+        aftermap predict box xbd-json-prepared -o predictions --targets truth
+        aftermap score predictions truth
+
+    Args:
+        model: a model folder, or box.
+        data: a prepared dataset.
+        output: folder for the predictions; existing ones are kept, so that an interrupted run goes on.
+        split: which scenes.
+        targets: folder for the truth in the same naming.
+        tta: flips averages four mirrorings.
+        device: cpu, cuda or cuda:n.
+        overwrite: predict again what is there.
+    """
+    from aftermap.recipes.predict import predict_dataset
+
+    scenes = _scenes(data, split)
+    predictor = _predictor(model, tta, device)
+    with _bar("predicting", len(scenes)) as advance:
+        count = predict_dataset(
+            predictor, scenes, output, targets=targets, overwrite=overwrite, on_scene=lambda _: advance()
+        )
+    _print(f"{count} scenes predicted, {len(scenes) - count} were there: {output}")
+
+
+def evaluate(
+    model: str,
+    data: Path,
+    *,
+    split: SplitName = "test",
+    event: list[str] | None = None,
+    tta: Literal["none", "flips"] = "none",
+    threshold: float | None = None,
+    device: str = "cpu",
+    bootstrap: int = 1000,
+    json_output: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """Score a model on the labelled scenes of a prepared dataset.
+
+        aftermap evaluate box xbd-prepared --split test
+
+    Args:
+        model: a model folder, or box.
+        data: a prepared dataset.
+        split: which scenes.
+        event: only these events.
+        tta: flips averages four mirrorings.
+        threshold: building threshold instead of the card's.
+        device: cpu, cuda or cuda:n.
+        bootstrap: resamples of the scenes for the intervals; 0 leaves them out.
+        json_output: print JSON.
+    """
+    from aftermap.errors import DataError
+    from aftermap.recipes.evaluate import evaluate as run_evaluation
+
+    scenes = [s for s in _scenes(data, split) if s.is_labelled and (not event or s.event in event)]
+    if not scenes:
+        raise DataError(
+            f"{data} has no labelled scenes in split {split}" + (f" of {', '.join(event)}" if event else "")
+        )
+    predictor = _predictor(model, tta, device)
+    with _bar("evaluating", len(scenes)) as advance:
+        result = run_evaluation(
+            predictor, scenes, threshold=threshold, bootstrap=bootstrap, on_scene=lambda *_: advance()
+        )
+    if json_output:
+        print(json.dumps(result.as_dict(), indent=1))
+    else:
+        _print(result.table())
+
+
+def models(*, json_output: Annotated[bool, Parameter(name="--json", negative=())] = False) -> None:
+    """List the kinds of model with their parameters.
+
+        aftermap models --json
+
+    Args:
+        json_output: print JSON.
+    """
+    from aftermap.recipes.catalogue import catalogue
+
+    entries = catalogue()
+    if json_output:
+        print(json.dumps(entries, indent=1))
+        return
+    from rich.table import Table
+
+    table = Table("name", "kind", "dates", "classes", "parameters", "what")
+    for entry in entries:
+        numbers = [str(entry["dates"]), str(entry["classes"]), f"{entry['parameters']['total']:,}"]
+        table.add_row(entry["name"], entry["kind"], *numbers, entry["description"])
+    _print(table)
+
+
+def _scenes(data: Path, split: SplitName) -> list[Any]:
+    from aftermap.data.scene import Manifest
+
+    manifest = Manifest.load(data)
+    return list(manifest.scenes) if split == "all" else manifest.select(split)
+
+
+def _predictor(model: str, tta: Literal["none", "flips"], device: str) -> Any:
+    from aftermap.artefacts.store import load_model
+    from aftermap.inference.predictor import Predictor
+
+    return Predictor(load_model(model), tta=tta, device=device)
+
+
+def _print(what: Any) -> None:
+    from rich.console import Console
+
+    Console(highlight=False, soft_wrap=isinstance(what, str)).print(what, markup=False)
+
+
+class _bar:  # noqa: N801
+    """A progress bar on standard error; calling it advances by one."""
+
+    def __init__(self, text: str, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._progress = Progress(console=Console(stderr=True), transient=True)
+        self._task = self._progress.add_task(text, total=total)
+
+    def __enter__(self) -> "_bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self) -> None:
+        self._progress.advance(self._task)
+
+
+class _training_display(_bar):  # noqa: N801
+    """Step, loss, learning rate, validation score and time left."""
+
+    def __init__(self, steps: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._console = Console(stderr=True)
+        self._loss: float | None = None
+        self._progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(
+                "loss {task.fields[loss]}  lr {task.fields[lr]}  score {task.fields[score]}  {task.fields[left]}"
+            ),
+            console=self._console,
+        )
+        self._task = self._progress.add_task("", total=steps, loss="-", lr="-", score="-", left="")
+
+    def __call__(self, progress: Any = None) -> None:
+        step = progress.step
+        self._loss = step.loss if self._loss is None else 0.95 * self._loss + 0.05 * step.loss
+        minutes, seconds = divmod(int(progress.seconds_left), 60)
+        self._progress.update(
+            self._task,
+            completed=step.number,
+            loss=f"{self._loss:.3f}",
+            lr=f"{step.lr:.1e}",
+            score="-" if progress.score is None else f"{progress.score:.3f}",
+            left=f"{minutes}:{seconds:02d} left",
+        )
+        if not self._console.is_terminal and step.number % 50 == 0:
+            print(f"step {step.number} loss {self._loss:.3f} {minutes}:{seconds:02d} left", file=sys.stderr)

@@ -1,0 +1,197 @@
+"""The training loop: a generator of steps on accelerate, resumable to the bit.
+
+All randomness of a step (crops, augmentation, dropout) is drawn from generators seeded by (seed, step), so that the
+state of a run is its weights, its optimizer and its step, and nothing else. Accelerate is named in this file only.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from accelerate import Accelerator
+
+from aftermap.config import Config
+from aftermap.data.batch import Batch
+from aftermap.errors import TrainingError
+from aftermap.learning.objectives.base import Objective
+from aftermap.models.dense import DenseModel
+
+Precision = Literal["auto", "no", "bf16", "fp16"]
+
+
+class OptimizerConfig(Config):
+    """AdamW with linear warm-up and cosine decay.
+
+    Attributes:
+        warmup_steps: steps from 0 to the full learning rate.
+        final_fraction: learning rate at the end, as a fraction of `lr`.
+        clip_norm: largest gradient norm; 0 does not clip.
+        accumulate: batches per optimizer step.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup_steps: int = 50
+    final_fraction: float = 0.01
+    clip_norm: float = 1.0
+    accumulate: int = 1
+
+
+class BatchSource(Protocol):
+    """Batches by number: the same number gives the same batch."""
+
+    def batch(self, index: int) -> Batch:
+        """Batch `index`, on the CPU or any device."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one optimizer step did."""
+
+    number: int
+    loss: float
+    terms: dict[str, float]
+    lr: float
+    gradient_norm: float
+
+
+@dataclass
+class Training:
+    """Everything a run changes: model, objective, optimizer, schedule and step count.
+
+    `model` stays the plain model; the accelerated wrapper lives inside.
+    """
+
+    model: DenseModel
+    objective: Objective
+    config: OptimizerConfig
+    steps: int
+    seed: int
+    precision: Precision = "auto"
+    step: int = 0
+    accelerator: Accelerator = field(init=False)
+
+    def __post_init__(self) -> None:
+        precision = _best_precision() if self.precision == "auto" else self.precision
+        self.accelerator = Accelerator(mixed_precision=precision)
+        self.objective.to(self.accelerator.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = torch.optim.AdamW(
+            _parameter_groups(self.model, self.config.weight_decay),
+            lr=self.config.lr,
+            betas=self.config.betas,
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
+        self._wrapped, self._optimizer = self.accelerator.prepare(self.model, optimizer)
+        self._schedule = schedule
+
+    def _lr_factor(self, step: int) -> float:
+        c = self.config
+        if step < c.warmup_steps:
+            return (step + 1) / c.warmup_steps
+        progress = min(1.0, (step - c.warmup_steps) / max(1, self.steps - c.warmup_steps))
+        return c.final_fraction + (1 - c.final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def save(self, folder: Path) -> None:
+        """Write the state of the run, whole or not at all."""
+        if not self.accelerator.is_main_process:
+            return
+        temporary = folder.with_name(folder.name + ".part")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        torch.save(
+            {
+                "model": self.model.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+                "schedule": self._schedule.state_dict(),
+            },
+            temporary / "state.pt",
+        )
+        (temporary / "step.json").write_text(json.dumps({"step": self.step, "seed": self.seed}))
+        old = folder.with_name(folder.name + ".old")
+        if folder.exists():
+            folder.rename(old)
+        temporary.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def load(self, folder: Path) -> None:
+        """Go on from a saved state.
+
+        Raises:
+            TrainingError: there is none, or it belongs to another model.
+        """
+        try:
+            state = torch.load(folder / "state.pt", weights_only=True, map_location=self.accelerator.device)
+            position = json.loads((folder / "step.json").read_text())
+            self.model.load_state_dict(state["model"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self._schedule.load_state_dict(state["schedule"])
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            raise TrainingError(f"cannot resume from {folder}: {str(error).splitlines()[0]}") from None
+        self.step = int(position["step"])
+
+    def advance(self, source: BatchSource) -> Step:
+        """Run one optimizer step on the batches that belong to it.
+
+        Raises:
+            TrainingError: a term of the loss is not finite.
+        """
+        self._wrapped.train()
+        self.objective.train()
+        torch.manual_seed(_mix(self.seed, self.step))
+        sums: dict[str, float] = {}
+        count = self.config.accumulate
+        workers, rank = self.accelerator.num_processes, self.accelerator.process_index
+        for part in range(count):
+            batch = source.batch((self.step * count + part) * workers + rank).to(self.accelerator.device)
+            with self.accelerator.autocast():
+                terms = self.objective(self._wrapped, batch)
+            for name, value in terms.items():
+                number = float(value.detach())
+                if not math.isfinite(number):
+                    raise TrainingError(
+                        f"step {self.step}: term {name} is {number}; try a lower optimizer.lr"
+                    )
+                sums[name] = sums.get(name, 0.0) + number / count
+            self.accelerator.backward(torch.stack(list(terms.values())).sum() / count)
+        limit = self.config.clip_norm or math.inf
+        norm = self.accelerator.clip_grad_norm_(self._wrapped.parameters(), limit)
+        lr = self._schedule.get_last_lr()[0]
+        self._optimizer.step()
+        self._schedule.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.objective.after_step(self.model, self.step)
+        self.step += 1
+        return Step(self.step, sum(sums.values()), sums, lr, float(norm) if norm is not None else math.nan)
+
+
+def fit(training: Training, source: BatchSource) -> Iterator[Step]:
+    """Yield step after step until `training.steps`; between two steps the caller is ordinary Python."""
+    while training.step < training.steps:
+        yield training.advance(source)
+
+
+def _best_precision() -> Literal["no", "bf16"]:
+    """bf16 where the hardware multiplies it natively; elsewhere it would only be slower."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+    check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return "bf16" if check is not None and check() else "no"
+
+
+def _parameter_groups(model: DenseModel, weight_decay: float) -> list[dict[str, object]]:
+    """Weight decay on matrices and kernels, not on biases and normalisation."""
+    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+def _mix(seed: int, step: int) -> int:
+    return (seed * 1_000_003 + step * 7_919 + 17) % (2**63)

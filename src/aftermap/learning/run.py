@@ -1,0 +1,107 @@
+"""Run folders: what was asked for, what happened, and the state to go on from."""
+
+import json
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aftermap import __version__
+from aftermap.errors import OutputError
+
+
+@dataclass
+class Run:
+    """A run folder: `recipe.yaml`, `run.json`, `metrics.jsonl`, `log.txt`, `samples/`, `model/`, `resume/`."""
+
+    folder: Path
+
+    @classmethod
+    def start(cls, folder: Path, recipe_yaml: str, facts: dict[str, Any]) -> "Run":
+        """Create a run folder.
+
+        Raises:
+            OutputError: it holds a run already, or cannot be written.
+        """
+        if (folder / "run.json").exists():
+            raise OutputError(f"{folder} already holds a run: pass --resume to go on with it, or another -o")
+        try:
+            (folder / "samples").mkdir(parents=True, exist_ok=True)
+            (folder / "recipe.yaml").write_text(recipe_yaml)
+        except OSError as error:
+            raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from None
+        run = cls(folder)
+        run.record(
+            status="running", started=_now(), version=__version__, git=_git_sha(), machine=machine(), **facts
+        )
+        return run
+
+    @property
+    def model(self) -> Path:
+        """The deliverable: a model folder."""
+        return self.folder / "model"
+
+    @property
+    def resume(self) -> Path:
+        """Saved state to go on from."""
+        return self.folder / "resume"
+
+    def record(self, **facts: Any) -> None:
+        """Merge facts into `run.json`."""
+        file = self.folder / "run.json"
+        known = json.loads(file.read_text()) if file.exists() else {}
+        temporary = file.with_suffix(".part")
+        temporary.write_text(json.dumps(known | facts, indent=1) + "\n")
+        temporary.rename(file)
+
+    def facts(self) -> dict[str, Any]:
+        """What `run.json` says."""
+        facts: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
+        return facts
+
+    def append_metrics(self, values: dict[str, Any]) -> None:
+        """Add one line to `metrics.jsonl`."""
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def metrics(self, *, up_to_step: int | None = None) -> list[dict[str, Any]]:
+        """All evaluations, or those up to a step; later ones are cut off the file, they will be made again."""
+        file = self.folder / "metrics.jsonl"
+        if not file.exists():
+            return []
+        lines = [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")]
+        if up_to_step is None:
+            return lines
+        kept = [line for line in lines if line["step"] <= up_to_step]
+        file.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        return kept
+
+    def log(self, text: str) -> None:
+        """Add a line with the time to `log.txt`."""
+        with (self.folder / "log.txt").open("a") as file:
+            file.write(f"{_now()} {text}\n")
+
+
+def machine() -> str:
+    """Processor, cores and accelerator in a few words."""
+    gpu = f", {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else ""
+    return f"{platform.machine()}, {os.cpu_count()} cores{gpu}, torch {torch.__version__}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _git_sha() -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,119 @@
+"""From a configuration to a model: one class per kind, one exhaustive match."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal, assert_never
+
+from pydantic import Field, TypeAdapter
+
+from aftermap.config import Config
+from aftermap.errors import RecipeError
+from aftermap.models.dense import DenseModel
+from aftermap.models.encoders import Encoder
+from aftermap.models.siamese import Fuse, SiameseUnet
+from aftermap.models.unet import Unet
+
+
+class UnetConfig(Config):
+    """Single-date U-Net on a timm encoder."""
+
+    kind: Literal["unet"] = "unet"
+    encoder_name: str = "resnet18"
+    encoder_depth: int = 5
+    encoder_weights: Path | None = None
+    in_channels: int = 3
+    classes: int = 2
+    decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
+    head_stride: Literal[1, 2, 4] = 1
+
+
+class SiameseUnetConfig(Config):
+    """Two-date U-Net with one encoder."""
+
+    kind: Literal["siamese-unet"] = "siamese-unet"
+    encoder_name: str = "resnet18"
+    encoder_depth: int = 5
+    encoder_weights: Path | None = None
+    in_channels: int = 3
+    classes: int = 5
+    decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
+    head_stride: Literal[1, 2, 4] = 1
+    fuse: Fuse = "encoder"
+
+
+class CustomConfig(Config):
+    """A model of the user's own: `target` is `package.module:function`, called with `arguments`."""
+
+    kind: Literal["custom"] = "custom"
+    target: str
+    classes: int
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+ModelConfig = Annotated[UnetConfig | SiameseUnetConfig | CustomConfig, Field(discriminator="kind")]
+MODEL_CONFIG: TypeAdapter[UnetConfig | SiameseUnetConfig | CustomConfig] = TypeAdapter(ModelConfig)
+
+
+def build_model(config: UnetConfig | SiameseUnetConfig | CustomConfig) -> DenseModel:
+    """Create a model with random weights (or the encoder weights that the configuration names).
+
+    Raises:
+        RecipeError: the encoder or the custom target does not exist, or the numbers do not fit together.
+    """
+    match config:
+        case UnetConfig():
+            return _checked(
+                lambda: Unet(
+                    _encoder(config),
+                    config.decoder_channels,
+                    classes=config.classes,
+                    head_stride=config.head_stride,
+                )
+            )
+        case SiameseUnetConfig():
+            return _checked(
+                lambda: SiameseUnet(
+                    _encoder(config),
+                    config.decoder_channels,
+                    classes=config.classes,
+                    head_stride=config.head_stride,
+                    fuse=config.fuse,
+                )
+            )
+        case CustomConfig():
+            return _custom(config)
+        case _:
+            assert_never(config)
+
+
+def _checked(make: Any) -> DenseModel:
+    try:
+        model: DenseModel = make()
+    except ValueError as error:
+        raise RecipeError(f"model: {error}") from None
+    return model
+
+
+def _encoder(config: UnetConfig | SiameseUnetConfig) -> Encoder:
+    return Encoder(
+        config.encoder_name,
+        in_channels=config.in_channels,
+        depth=config.encoder_depth,
+        weights=config.encoder_weights,
+    )
+
+
+def _custom(config: CustomConfig) -> DenseModel:
+    module_name, _, name = config.target.partition(":")
+    try:
+        function = getattr(import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError):
+        raise RecipeError(
+            f"model target {config.target!r} cannot be imported: write package.module:function"
+        ) from None
+    model = function(**config.arguments)
+    if not isinstance(model, DenseModel):
+        raise RecipeError(
+            f"model target {config.target!r} returned a {type(model).__name__}, expected a DenseModel"
+        )
+    return model

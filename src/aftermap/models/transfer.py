@@ -1,0 +1,50 @@
+"""Weight transfer: a siamese model grown from a single-date one."""
+
+from dataclasses import dataclass
+
+import torch
+
+from aftermap.errors import ModelError
+from aftermap.models.dense import DenseModel
+
+
+@dataclass(frozen=True, slots=True)
+class TransferReport:
+    """What became of every weight of the target.
+
+    Attributes:
+        copied: names taken from the source.
+        kept: names that the source does not have (the target's own start).
+        reshaped: names that differ in shape (the head, mostly) and were kept too.
+        unused: names of the source that found no place.
+    """
+
+    copied: tuple[str, ...]
+    kept: tuple[str, ...]
+    reshaped: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def transfer_trunk(source: DenseModel, target: DenseModel) -> TransferReport:
+    """Copy every weight whose name and shape agree from `source` to `target`; heads differ and stay.
+
+    Raises:
+        ModelError: the encoders are not the same.
+    """
+    have, want = source.state_dict(), target.state_dict()
+    copied = tuple(n for n, w in want.items() if n in have and have[n].shape == w.shape)
+    reshaped = tuple(n for n, w in want.items() if n in have and have[n].shape != w.shape)
+    strange = [n for n in want if n.startswith("encoder.") and n not in copied]
+    if strange:
+        raise ModelError(
+            f"the localization model has another encoder: {len(strange)} weights do not fit ({strange[0]})"
+        )
+    with torch.no_grad():
+        for name in copied:
+            want[name].copy_(have[name])
+    return TransferReport(
+        copied,
+        tuple(n for n in want if n not in have),
+        reshaped,
+        tuple(n for n in have if n not in want),
+    )

@@ -1,0 +1,107 @@
+"""A model against labelled scenes: whole-scene prediction, scores by pixel and by building."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aftermap.data.scene import Scene, read_images, read_mask
+from aftermap.geo.grid import Grid, Window
+from aftermap.inference.predictor import Predictor
+from aftermap.inference.scoring import PixelScores, Score
+from aftermap.inference.tiling import Sample, predict_rows
+
+EVALUATION_WINDOW_PX = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Scores of a model on some scenes.
+
+    Attributes:
+        pixels: official score and its relatives; damage figures are NaN for a localization model.
+        best_threshold: building threshold with the highest pixel F1 on these scenes.
+    """
+
+    pixels: PixelScores
+    best_threshold: float
+
+
+def predict_scene(predictor: Predictor, images: np.ndarray) -> np.ndarray:
+    """Class probabilities float32 (K, H, W) of images uint8 (T, 3, H, W) held in memory."""
+    height, width = images.shape[-2:]
+
+    def read_window(window: Window) -> Sample:
+        part = images[(..., *window.slices)]
+        shape = part.shape[-2:]
+        return Sample(part, np.ones((len(images), *shape), bool), np.zeros(shape, np.uint8))
+
+    grid = Grid.pixels(width, height)
+    bands = predict_rows(read_window, predictor, grid, window_px=EVALUATION_WINDOW_PX, halo_px=64)
+    return np.concatenate([band.probabilities for band in bands], axis=1)
+
+
+def decide(probabilities: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray | None]:
+    """Building mask and damage classes of probabilities (K, H, W).
+
+    Returns:
+        building uint8 0/1 (H, W) where 1 - p(background) > `threshold`; damage uint8 1..4 (H, W), the likeliest
+        damage class whether or not there is a building, or None for a model of two classes.
+    """
+    building = (1 - probabilities[0] > threshold).astype(np.uint8)
+    if len(probabilities) == 2:
+        return building, None
+    return building, (probabilities[1:].argmax(axis=0) + 1).astype(np.uint8)
+
+
+def evaluate(
+    predictor: Predictor,
+    scenes: Sequence[Scene],
+    *,
+    threshold: float | None = None,
+    bootstrap: int = 0,
+    on_scene: Callable[[Scene, np.ndarray, np.ndarray], None] | None = None,
+) -> Evaluation:
+    """Score a model on labelled scenes, one at a time.
+
+    Args:
+        predictor: the model.
+        scenes: those without labels are passed over.
+        threshold: building threshold; the card's where None.
+        bootstrap: resamples for the intervals.
+        on_scene: called with each scene, its images (T, 3, H, W) and its probabilities (K, H, W).
+
+    Raises:
+        ValueError: no scene has labels.
+    """
+    limit = predictor.card.building_threshold if threshold is None else threshold
+    pixels = Score()
+    histogram = np.zeros((2, 201), np.int64)  # building or not, by probability in half percents
+    for scene in (s for s in scenes if s.is_labelled):
+        images = read_images(scene, dates=predictor.dates)
+        probabilities = predict_scene(predictor, images)
+        building, damage = decide(probabilities, limit)
+        truth = read_mask(scene, target="building")
+        truth_damage = read_mask(scene, target="damage") if damage is not None else None
+        pixels.add(building, damage, truth, truth_damage, event=scene.event, scene=scene.name)
+        bins = np.rint((1 - probabilities[0]) * 200).astype(np.int64)
+        for value in (0, 1):
+            histogram[value] += np.bincount(bins[truth == value], minlength=201)[:201]
+        if on_scene is not None:
+            on_scene(scene, images, probabilities)
+    return Evaluation(pixels.result(bootstrap=bootstrap), best_threshold(histogram))
+
+
+def best_threshold(histogram: np.ndarray) -> float:
+    """Threshold with the highest F1, from counts (2, N) of background and building by probability 0..1."""
+    background, building = (row[::-1].cumsum()[::-1].astype(float) for row in histogram)
+    f1 = 2 * building / np.maximum(building + background + building[0], 1)
+    index = int(f1.argmax())
+    return max(0.05, min(0.95, (index - 0.5) / (histogram.shape[1] - 1)))
+
+
+def spread(scenes: Sequence[Scene], count: int) -> list[Scene]:
+    """At most `count` scenes, evenly spaced in their order; 0 takes all."""
+    if count <= 0 or count >= len(scenes):
+        return list(scenes)
+    return [scenes[i] for i in np.linspace(0, len(scenes) - 1, count).round().astype(int)]

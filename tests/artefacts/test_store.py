@@ -1,0 +1,86 @@
+import json
+
+import pytest
+import torch
+
+from aftermap.artefacts.card import Card, TrainingRecord
+from aftermap.artefacts.store import load_card, load_model, save_model
+from aftermap.errors import ModelError
+from aftermap.models.build import UnetConfig, build_model
+
+CONFIG = UnetConfig(encoder_name="resnet10t", encoder_depth=3, decoder_channels=(16, 16, 16))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(0)
+    card = Card(
+        name="tiny",
+        model=CONFIG,
+        dates=1,
+        scheme="building",
+        licence="MIT",
+        training=TrainingRecord(data="none", data_licence="none"),
+        metrics={"here": {"f1": 0.5}},
+    )
+    save_model(tmp_path / "m", build_model(CONFIG), card)
+    return tmp_path / "m"
+
+
+def test_a_model_comes_back_with_the_same_outputs(folder):
+    torch.manual_seed(0)
+    original = build_model(CONFIG).eval()
+    image = torch.randn(1, 1, 3, 32, 32)
+    assert torch.equal(load_model(folder).model(image), original(image))
+
+
+def test_half_precision_halves_the_file_and_barely_moves_the_outputs(folder, tmp_path):
+    loaded = load_model(folder)
+    save_model(tmp_path / "half", loaded.model, loaded.card, dtype="float16")
+    size = [(f / "model.safetensors").stat().st_size for f in (folder, tmp_path / "half")]
+    assert size[1] < 0.52 * size[0]
+    image = torch.randn(1, 1, 3, 32, 32)
+    assert torch.allclose(load_model(tmp_path / "half").model(image), loaded.model(image), atol=5e-3)
+
+
+def test_the_readme_says_what_the_card_says(folder):
+    text = (folder / "README.md").read_text()
+    assert (
+        "# tiny (version 1)" in text and "| here | 0.500 |" in text and "Licence of the weights: MIT" in text
+    )
+
+
+def test_a_missing_file_is_named(folder):
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="incomplete: model.safetensors is missing"):
+        load_model(folder)
+
+
+def test_an_altered_weight_file_is_refused(folder):
+    file = folder / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ModelError, match="was altered"):
+        load_model(folder)
+
+
+def test_a_card_of_a_later_format_is_refused(folder):
+    tree = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(tree | {"format": 2}))
+    with pytest.raises(ModelError, match="cannot be understood"):
+        load_card(folder)
+
+
+def test_a_folder_without_card_and_no_folder_are_refused(tmp_path):
+    with pytest.raises(ModelError, match="not a model folder"):
+        load_model(tmp_path)
+    with pytest.raises(ModelError, match="no model at"):
+        load_model(tmp_path / "nowhere")
+
+
+def test_saving_again_replaces_the_folder_whole(folder):
+    loaded = load_model(folder)
+    save_model(folder, loaded.model, loaded.card.model_copy(update={"name": "other"}))
+    assert load_card(folder).name == "other"
+    assert sorted(p.name for p in folder.parent.iterdir()) == ["m"]
