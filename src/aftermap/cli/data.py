@@ -135,7 +135,7 @@ def check(
 def split(
     data: Path,
     *,
-    by: Literal["event", "block", "random"] = "event",
+    by: Literal["event", "block", "random", "source"] = "event",
     fractions: str = "0.7,0.15,0.15",
     seed: int = 0,
     hold_out: Annotated[list[str] | None, Parameter(negative="")] = None,
@@ -154,6 +154,7 @@ def split(
         A prepared folder, or its manifest.
     by
         event: whole events. block: contiguous strips inside each event. random: scenes.
+        source: as the publisher split them (xBD's train, tier3, hold and test).
     fractions
         Shares of train, validation and test.
     seed
@@ -358,7 +359,7 @@ def _save(manifest: "Manifest", file: Path) -> None:
     from aftermap.errors import OutputError
 
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        (file.parent if file.suffix == ".json" else file).mkdir(parents=True, exist_ok=True)
         manifest.save(file)
     except OSError as error:
         raise OutputError(f"cannot write {file}: {error.strerror or error}") from None

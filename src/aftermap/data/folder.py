@@ -146,8 +146,8 @@ def read_labels(scene: SourceScene, /, *, height: int, width: int, target: Targe
     Raises:
         DataError: size or values that do not fit.
     """
-    grid = _grid(scene.pre)
-    post = _grid(scene.post) if scene.post is not None else grid
+    grid = read_grid(scene.pre)
+    post = read_grid(scene.post) if scene.post is not None else grid
     if problem := grid_mismatch(grid, post):
         raise DataError(f"{scene.pre} and {scene.post} {problem}: warp one to the other")
     if scene.pre_label is None:
@@ -205,8 +205,12 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
 
 
-def _grid(path: Path) -> SceneGrid | None:
-    """Georeference of a TIFF; other images have none."""
+def read_grid(path: Path) -> SceneGrid | None:
+    """Georeference of a TIFF image; other images have none.
+
+    Raises:
+        DataError: a TIFF that cannot be read, or is not RGB of 8 bits.
+    """
     if path.suffix.lower() not in (".tif", ".tiff"):
         return None
     try:

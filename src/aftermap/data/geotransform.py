@@ -1,4 +1,4 @@
-"""Georeference of xBD scenes: fitted to polygons known in pixels and in degrees, or read from a geotransforms file."""
+"""Georeference of xBD scenes: fitted to polygons known in pixels and degrees, or read from a geotransforms file."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """Masks from polygons, drawn exactly as the published xView2 systems draw them.
 
-Ring coordinates are rounded half to even and filled with OpenCV, so that boundary pixels belong to the polygon, a
-hole also erases its own boundary, and a polygon smaller than a pixel still paints one.
+Ring coordinates are rounded half to even and filled with OpenCV, so that boundary pixels belong to the polygon,
+a hole also erases its own boundary, and a polygon smaller than a pixel still paints one.
 """
 
 from collections.abc import Sequence
@@ -88,7 +88,7 @@ def _paint_part(mask: np.ndarray, polygon: Polygon, value: int) -> None:
     low, high = exterior.min(0), exterior.max(0)
     height, width = mask.shape
     inside = bool((low >= 0).all()) and high[0] < width and high[1] < height
-    # The small canvas is the same drawing; beyond the frame OpenCV's own clipping is kept, on the whole canvas.
+    # The small canvas gives the same drawing; beyond the frame the whole canvas keeps OpenCV's own clipping.
     origin = low if inside else np.zeros(2, np.int32)
     size = (high - low + 1)[::-1] if inside else mask.shape
     canvas = np.zeros(tuple(size), np.uint8)

@@ -16,7 +16,7 @@ SHARED_GROUND = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two scenes by position in a list, `first < second`; `share` of the smaller one's ground (1 for equal images)."""
+    """Two scenes by position in a list, `first < second`; `share` of the smaller one's ground, 1 for equal images."""
 
     first: int
     second: int

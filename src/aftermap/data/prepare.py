@@ -1,7 +1,7 @@
 """Preparation of datasets: every reader's scenes become masks on disk and a manifest beside them.
 
-A journal beside the masks keeps what is finished, so that an interrupted preparation goes on where it stopped; the
-manifest is written last.
+A journal beside the masks keeps what is finished, so that an interrupted preparation goes on where it stopped;
+the manifest is written last.
 """
 
 import hashlib
@@ -75,7 +75,8 @@ class Labels:
 class ReadLabels(Protocol):
     """Reads the labels of a scene whose image has the given size; must be picklable."""
 
-    def __call__(self, scene: SourceScene, /, *, height: int, width: int) -> Labels: ...
+    def __call__(self, scene: SourceScene, /, *, height: int, width: int) -> Labels:
+        """The labels of one scene."""
 
 
 def prepare(
@@ -98,8 +99,8 @@ def prepare(
     Args:
         scenes: what a reader found.
         read: turns a scene into masks.
-        out: folder, made where missing. A folder that holds other things is refused unless `overwrite`; nothing
-            but files of the same name is ever replaced.
+        out: folder, made where missing. A folder that holds other things is refused unless `overwrite`;
+            nothing but files of the same name is ever replaced.
         kind: name of the reader.
         scheme: class scheme of the finest masks.
         options: choices that change the masks.

@@ -14,8 +14,9 @@ from aftermap.data.overlap import ground, groups, same_ground, same_images
 from aftermap.data.scene import Manifest, Scene, Split
 from aftermap.errors import DataError, DataWarning
 
-By = Literal["event", "block", "random"]
+By = Literal["event", "block", "random", "source"]
 SPLITS: tuple[Split, Split, Split] = ("train", "validation", "test")
+_SOURCE: dict[str, Split] = {"train": "train", "tier3": "train", "hold": "validation", "test": "test"}
 
 # How strips are dealt out: most strips of an event and fewest places in one, the cost of a border between two splits
 # and of a class that a split lacks; a class with fewer buildings than _RARE counts for less.
@@ -40,7 +41,8 @@ def assign_splits(
         manifest: scenes; their present splits do not matter.
         by: `event`: whole events. `block`: each event is cut across its longer side into at most nine strips, which
             are dealt out so that scenes, buildings and damage classes are balanced; `seed` 0 takes the best
-            balanced way, 1 the second best and so on. `random`: scenes.
+            balanced way, 1 the second best and so on. `random`: scenes. `source`: as the publisher split them
+            (xBD: train and tier3, hold as validation, test), whatever they share.
         fractions: shares of train, validation and test, by scenes and buildings.
         seed: see `by`; any whole number >= 0.
         hold_out: events that become the test split; the others are split into train and validation only.
@@ -63,6 +65,8 @@ def assign_splits(
         len(scenes), [(pair.first, pair.second) for pair in (*same_images(scenes), *same_ground(scenes))]
     )
     splits: dict[int, Split] = {}
+    if held and by == "source":
+        raise ValueError("the publisher's split holds out nothing: split by event or block with hold_out")
     if held:
         if shares[:2].sum() == 0:
             raise ValueError("with a held-out event, train or validation needs a share above 0")
@@ -77,6 +81,8 @@ def assign_splits(
             chosen = _by_block(scenes, atoms, shares, seed)
         case "random":
             chosen = _by_random(atoms, shares, seed)
+        case "source":
+            chosen = _by_source(scenes)
     splits.update(chosen)
     options = {key: value for key, value in manifest.options.items() if not key.startswith("split")}
     options |= {
@@ -132,6 +138,15 @@ def _weight(
     scenes: Sequence[Scene], members: dict[str, list[int]], events: list[str], part: list[int]
 ) -> int:
     return sum(1 + buildings(scenes[index]) for event in part for index in members[events[event]])
+
+
+def _by_source(scenes: Sequence[Scene]) -> dict[int, Split]:
+    unknown = [scene.name for scene in scenes if scene.source_split not in _SOURCE]
+    if unknown:
+        raise DataError(
+            f"{len(unknown)} scenes come from no published split, such as {unknown[0]}: split by event or block"
+        )
+    return {index: _SOURCE[str(scene.source_split)] for index, scene in enumerate(scenes)}
 
 
 def _by_random(atoms: list[list[int]], shares: np.ndarray, seed: int) -> dict[int, Split]:

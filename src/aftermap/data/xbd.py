@@ -74,7 +74,8 @@ def prepare_xbd(
         out: folder for the manifest and the masks; images stay where they are.
         unclassified: what `un-classified` buildings become. The default is what the published systems and the
             official scoring targets do; `ignore` keeps them out of training and scores.
-        geotransforms: JSON of image name -> [six GDAL numbers, WKT or EPSG code]; fitted to the labels without it.
+        geotransforms: JSON of image name -> [six GDAL numbers, WKT or EPSG code]; without it, georeference is
+            fitted to the labels.
         workers: processes.
         overwrite: write into a folder that holds other things.
         progress: called with the number of finished scenes and of all.
@@ -115,8 +116,8 @@ def prepare_xbd(
 def find_scenes(source: Path) -> Found:
     """List the pairs of a folder in the layouts in which xBD is handed around.
 
-    Known are `images` and `labels` (or `targets`) in the folder itself, in each of `train`, `tier3`, `test` and
-    `hold`, or in one folder per event.
+    Known are `images` and `labels` (or `targets`) in the folder itself, in each of `train`, `tier3`, `test`
+    and `hold`, or in one folder per event.
 
     Raises:
         DataError: the folder is missing or holds no pair.
@@ -166,7 +167,8 @@ def read_label_file(path: Path) -> LabelFile:
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path} is not an xBD label file: {type(error).__name__} {error}; expected features.xy with wkt and properties"
+            f"{path} is not an xBD label file ({type(error).__name__}: {error}): "
+            "expected features.xy with wkt and properties"
         ) from None
     return LabelFile(
         polygons=tuple(geometry for _, geometry in entries),
