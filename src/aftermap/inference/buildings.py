@@ -1,0 +1,308 @@
+"""Buildings: traced from rows of a mask as they come, and judged by the probabilities of their pixels."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import geopandas
+import numpy as np
+import shapely
+from affine import Affine
+from rasterio.features import rasterize
+from shapely import Polygon
+from shapely.affinity import translate
+from shapely.geometry.base import BaseGeometry
+
+from aftermap.classes import DAMAGE, NOT_ASSESSED
+from aftermap.geo.grid import Grid
+from aftermap.geo.polygons import area_m2, trace
+from aftermap.inference.postprocess import REASONS, Missing
+
+MIN_SEEN = 0.5
+"""A building is assessed where at least this share of its pixels was seen at both dates."""
+
+MAX_BUILDING_ROWS = 4096
+"""A traced shape higher than this is cut, so that one endless false building cannot fill the memory."""
+
+MODE = "pre+post"
+_LEVELS = len(DAMAGE) - 1
+_TINY_PX = 4.0
+
+
+def trace_rows(
+    bands: Iterable[tuple[int, np.ndarray]], grid: Grid, *, min_area_px: float, simplify_px: float
+) -> Iterator[Polygon]:
+    """Trace the buildings of a mask that comes in bands of rows.
+
+    A building that a seam between two bands cuts comes out whole, as if the mask had been traced in one piece
+    (up to MAX_BUILDING_ROWS).
+
+    Args:
+        bands: (first row, mask bool (h, W)), from top to bottom without gaps.
+        grid: the whole scene.
+        min_area_px: smaller shapes are dropped.
+        simplify_px: tolerance of the regularisation.
+
+    Yields:
+        Polygons in pixel coordinates of the scene.
+    """
+
+    def polygons(mask: np.ndarray, row: int, col: int) -> Iterator[Polygon]:
+        for polygon in trace(mask, grid, min_area_px=min_area_px, simplify_px=simplify_px):
+            yield translate(polygon, col, row)
+
+    open_shapes: list[_Shape] = []
+    above = np.zeros(grid.width, np.int32)  # index + 1 in `open_shapes` of each pixel in the last row seen
+    for row, mask in bands:
+        last = row + mask.shape[0] >= grid.height
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+        cut = np.zeros(count, bool)
+        cut[labels[0]] = row > 0
+        if not last:
+            cut[labels[-1]] = True
+        cut[0] = False
+        yield from polygons(mask & ~cut[labels], row, 0)
+
+        shapes = list(open_shapes)
+        index_of = {0: 0}
+        for label in np.flatnonzero(cut).tolist():
+            left, up, width, height = stats[label, :4].tolist()
+            piece = labels[up : up + height, left : left + width] == label
+            shapes.append(_Shape([(row + up, left, piece)]))
+            index_of[label] = len(shapes)
+        owner = list(range(len(shapes) + 1))
+        below = _renumber(labels[0], index_of)
+        for upper, lower in np.unique(
+            np.stack([above, below])[:, (above > 0) & (below > 0)], axis=1
+        ).T.tolist():
+            a, b = _root(owner, upper), _root(owner, lower)
+            owner[max(a, b)] = min(a, b)
+        merged: dict[int, _Shape] = {}
+        for number, shape in enumerate(shapes, start=1):
+            merged.setdefault(_root(owner, number), _Shape()).pieces.extend(shape.pieces)
+
+        above_numbers = _renumber(labels[-1], index_of)
+        alive = {_root(owner, n) for n in np.unique(above_numbers).tolist() if n} if not last else set()
+        open_shapes, position = [], {0: 0}
+        for number, shape in merged.items():
+            if number in alive and row + mask.shape[0] - shape.top < MAX_BUILDING_ROWS:
+                open_shapes.append(shape)
+                position[number] = len(open_shapes)
+            else:
+                yield from polygons(*shape.assembled())
+        above = np.array([position.get(_root(owner, n), 0) for n in above_numbers.tolist()], np.int32)
+
+
+@dataclass
+class _Shape:
+    """A connected shape that is not finished: pieces (row, col, mask) from the bands it crosses."""
+
+    pieces: list[tuple[int, int, np.ndarray]] = field(default_factory=list)
+
+    @property
+    def top(self) -> int:
+        return min(row for row, _, _ in self.pieces)
+
+    def assembled(self) -> tuple[np.ndarray, int, int]:
+        """One mask, with the row and column of its upper left pixel."""
+        top, left = self.top, min(col for _, col, _ in self.pieces)
+        bottom = max(row + mask.shape[0] for row, _, mask in self.pieces)
+        right = max(col + mask.shape[1] for _, col, mask in self.pieces)
+        whole = np.zeros((bottom - top, right - left), bool)
+        for row, col, mask in self.pieces:
+            whole[row - top : row - top + mask.shape[0], col - left : col - left + mask.shape[1]] |= mask
+        return whole, top, left
+
+
+def _renumber(labels: np.ndarray, index_of: dict[int, int]) -> np.ndarray:
+    """Labels of one row as indices of shapes."""
+    values, inverse = np.unique(labels, return_inverse=True)
+    return np.array([index_of.get(v, 0) for v in values.tolist()], np.int32)[inverse.ravel()]
+
+
+def _root(owner: list[int], number: int) -> int:
+    while owner[number] != number:
+        owner[number] = owner[owner[number]]
+        number = owner[number]
+    return number
+
+
+class Painter:
+    """Paints buildings into rows of pixels, overlapping ones into separate layers so that none hides another.
+
+    Buildings of less than four pixels get at least the pixel they stand on.
+
+    Args:
+        polygons: in pixel coordinates of the scene.
+        width: columns of the scene.
+
+    Attributes:
+        count: how many buildings there are.
+    """
+
+    def __init__(self, polygons: Sequence[BaseGeometry], width: int) -> None:
+        self.width = width
+        shapes = np.array([_paintable(p) for p in polygons], dtype=object)
+        self.count = len(shapes)
+        self._shapes = shapes
+        self._tree = shapely.STRtree(shapes)
+        self._layer = _layers(shapes, self._tree)
+
+    def paint(self, row: int, height: int) -> Iterator[np.ndarray]:
+        """Layers int32 (height, width) from scene row `row` on: the building's index + 1, or 0."""
+        box = shapely.box(0, row, self.width, row + height)
+        found = np.sort(self._tree.query(box))
+        for layer in np.unique(self._layer[found]).tolist():
+            members = found[self._layer[found] == layer]
+            pairs = [(self._shapes[i], i + 1) for i in members.tolist()]
+            yield rasterize(
+                pairs, out_shape=(height, self.width), transform=Affine.translation(0, row), dtype="int32"
+            )
+
+
+def _paintable(polygon: BaseGeometry) -> BaseGeometry:
+    if polygon.area >= _TINY_PX:
+        return polygon
+    point = polygon.representative_point() if not polygon.is_empty else shapely.Point(-1, -1)
+    col, row = np.floor(point.x), np.floor(point.y)
+    return shapely.union(polygon, shapely.box(col, row, col + 1, row + 1))
+
+
+def _layers(shapes: np.ndarray, tree: shapely.STRtree) -> np.ndarray:
+    """A layer for each shape, such that shapes of one layer share no area (greedy colouring)."""
+    layer = np.zeros(len(shapes), np.int32)
+    if len(shapes) == 0:
+        return layer
+    first, second = tree.query(shapes, predicate="intersects")
+    first, second = first[second < first], second[second < first]
+    shared = shapely.area(shapely.intersection(shapes[first], shapes[second])) > 0
+    neighbours: dict[int, list[int]] = {}
+    for a, b in zip(first[shared].tolist(), second[shared].tolist(), strict=True):
+        neighbours.setdefault(a, []).append(b)
+    for a in sorted(neighbours):
+        taken = {int(layer[b]) for b in neighbours[a]}
+        layer[a] = next(n for n in range(len(taken) + 1) if n not in taken)
+    return layer
+
+
+class Evidence:
+    """What the pixels of each building say, summed over bands.
+
+    Attributes:
+        levels: float64 (n, 4), sum over assessed pixels of p(level) / p(building).
+        pixels: int64 (n, number of `Missing` codes), pixels by the reason why they are not assessed (0: they
+            are).
+    """
+
+    def __init__(self, count: int) -> None:
+        self.levels = np.zeros((count, _LEVELS))
+        self.pixels = np.zeros((count, len(Missing)), np.int64)
+
+    def add(self, labels: np.ndarray, probabilities: np.ndarray, missing: np.ndarray) -> None:
+        """Add a band: building index + 1 (h, W), probabilities (5, h, W) and `Missing` codes (h, W)."""
+        rows, cols = np.nonzero(labels)
+        if rows.size == 0:
+            return
+        building, code = labels[rows, cols] - 1, missing[rows, cols].astype(np.int64)
+        count, codes = len(self.pixels), len(Missing)
+        self.pixels += np.bincount(building * codes + code, minlength=count * codes).reshape(count, codes)
+        if probabilities.shape[0] == 0:
+            return
+        seen = code == Missing.ASSESSED
+        building, values = building[seen], probabilities[1:, rows[seen], cols[seen]].astype(np.float64)
+        total = values.sum(axis=0)
+        values = np.where(total > 0, values / np.where(total > 0, total, 1), 1 / _LEVELS)
+        for level in range(_LEVELS):
+            self.levels[:, level] += np.bincount(building, weights=values[level], minlength=count)
+
+    def merge(self, buildings: np.ndarray, levels: np.ndarray, pixels: np.ndarray) -> None:
+        """Add what `sparse` gave for another band."""
+        self.levels[buildings] += levels
+        self.pixels[buildings] += pixels
+
+    def sparse(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Indices of the buildings that have pixels, with their rows of `levels` and `pixels`."""
+        buildings = np.flatnonzero(self.pixels.sum(axis=1))
+        return buildings, self.levels[buildings], self.pixels[buildings]
+
+
+def assess(
+    buildings: geopandas.GeoDataFrame,
+    polygons: Sequence[BaseGeometry],
+    evidence: Evidence,
+    grid: Grid,
+    *,
+    misaligned: bool = False,
+) -> geopandas.GeoDataFrame:
+    """The table of buildings.
+
+    The class is the most probable level of the mean over the building's assessed pixels of p(level) /
+    p(building). `seen` is the share of its area that was assessed; `confidence` is the probability of the
+    chosen class times `seen`, so that what was not looked at lowers it. Where less than MIN_SEEN was seen, or
+    the dates are `misaligned`, the class is `not-assessed`, probabilities and confidence are missing, and
+    `reason` says why.
+
+    Args:
+        buildings: `building_id` and geometry in the grid's reference system.
+        polygons: the same geometries in pixel coordinates.
+        evidence: of these buildings, in the same order.
+        grid: the scene.
+        misaligned: the dates lie too far apart for any building to be compared.
+
+    Returns:
+        One row per building with the columns of the layer `buildings`.
+    """
+    count = len(polygons)
+    seen = _seen_share(polygons, evidence, grid)
+    reason = [_reason(seen[i], evidence.pixels[i], polygons[i], grid, misaligned) for i in range(count)]
+    assessed = np.array([r == "" for r in reason], bool)
+    pixels = evidence.pixels[:, Missing.ASSESSED]
+    levels = np.full((count, _LEVELS), np.nan)
+    levels[assessed] = evidence.levels[assessed] / pixels[assessed, None]
+    best = np.where(assessed, np.nan_to_num(levels).argmax(axis=1), 0)
+    confidence = np.where(assessed, levels[np.arange(count), best] * seen, np.nan)
+    centroids = shapely.centroid(np.array(polygons, dtype=object))
+    lon, lat = np.full(count, np.nan), np.full(count, np.nan)
+    if grid.is_georeferenced and count:
+        lon, lat = grid.lonlat(shapely.get_x(centroids), shapely.get_y(centroids))
+    columns = {
+        "building_id": buildings["building_id"].astype(str).to_list(),
+        "damage": [DAMAGE.names[b + 1] if a else NOT_ASSESSED for a, b in zip(assessed, best, strict=True)],
+        "p_no_damage": levels[:, 0],
+        "p_minor": levels[:, 1],
+        "p_major": levels[:, 2],
+        "p_destroyed": levels[:, 3],
+        "confidence": confidence,
+        "seen": seen,
+        "area_m2": [area_m2(g, grid.crs) if grid.is_georeferenced else np.nan for g in buildings.geometry],
+        "lon": lon,
+        "lat": lat,
+        "reason": reason,
+        "mode": [MODE] * count,
+    }
+    return geopandas.GeoDataFrame(columns, geometry=buildings.geometry.to_list(), crs=grid.crs)
+
+
+def _seen_share(polygons: Sequence[BaseGeometry], evidence: Evidence, grid: Grid) -> np.ndarray:
+    """Share of each building that was assessed; parts beyond the grid count as not seen."""
+    shapes = np.array(polygons, dtype=object)
+    inside = shapely.area(shapely.intersection(shapes, shapely.box(0, 0, grid.width, grid.height)))
+    area = shapely.area(shapes)
+    share_inside = np.divide(inside, area, out=np.zeros(len(shapes)), where=area > 0)
+    total = evidence.pixels.sum(axis=1)
+    assessed = evidence.pixels[:, Missing.ASSESSED]
+    share_seen = np.divide(assessed, total, out=np.zeros(len(shapes)), where=total > 0)
+    seen: np.ndarray = np.clip(share_seen * share_inside, 0, 1)
+    return seen
+
+
+def _reason(seen: float, pixels: np.ndarray, polygon: BaseGeometry, grid: Grid, misaligned: bool) -> str:
+    if seen >= MIN_SEEN:
+        return "misaligned" if misaligned else ""
+    gaps = pixels.copy()
+    gaps[Missing.ASSESSED] = 0
+    outside = polygon.area - polygon.intersection(shapely.box(0, 0, grid.width, grid.height)).area
+    gaps[Missing.OUTSIDE] += round(outside)
+    if not gaps.any():
+        return "too small"
+    return REASONS[Missing(int(gaps.argmax()))]
