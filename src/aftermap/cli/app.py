@@ -8,43 +8,41 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from aftermap import __version__
+from aftermap.cli import data, learn, score
 from aftermap.errors import AftermapError, AftermapWarning
 
 app = App(
     name="aftermap",
     help="Map damaged buildings from images taken before and after a disaster.",
     version=__version__,
+    help_format="plaintext",
 )
 app.command("aftermap.cli.map:demo", name="demo")
 app.command("aftermap.cli.map:map_command", name="map")
-app.command("aftermap.cli.data:app", name="data")
-app.command("aftermap.cli.learn:train", name="train")
-app.command("aftermap.cli.learn:predict", name="predict")
-app.command("aftermap.cli.learn:evaluate", name="evaluate")
-app.command("aftermap.cli.score:score", name="score")
-app.command("aftermap.cli.learn:models", name="models")
+app.command(data.app, name="data")
+app.command(learn.train, name="train")
+app.command(learn.predict, name="predict")
+app.command(learn.evaluate, name="evaluate")
+app.command(score.score, name="score")
+app.command(learn.models, name="models")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits 0 when done, 1 when a check failed, 2 on a user's mistake, 130 on Ctrl-C."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def show(message: Any, category: Any, *rest: Any) -> None:
+        if issubclass(category, AftermapWarning):
+            console.print(f"warning: {message}", markup=False, style="yellow")
+        else:
+            standard(message, category, *rest)
+
     with warnings.catch_warnings():
         warnings.simplefilter("always", AftermapWarning)
-        previous = warnings.showwarning
-
-        def show(message: Any, category: Any, *rest: Any) -> None:
-            if issubclass(category, AftermapWarning):
-                console.print(f"[yellow]warning:[/] {message}", markup=True)
-            else:
-                previous(message, category, *rest)
-
-        warnings.showwarning = show
+        standard, warnings.showwarning = warnings.showwarning, show  # type: ignore[assignment]
         try:
             result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-        except AftermapError as error:
-            console.print(f"aftermap: {error}", markup=False)
-            sys.exit(2)
-        except CycloptsError as error:
+        except (AftermapError, CycloptsError) as error:
             console.print(f"aftermap: {' '.join(str(error).split())}", markup=False)
             sys.exit(2)
         except KeyboardInterrupt:

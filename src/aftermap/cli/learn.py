@@ -3,11 +3,16 @@
 import json
 import shlex
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from aftermap.recipes.train import Progress as TrainingProgress
 
 SplitName = Literal["train", "validation", "test", "unassigned", "all"]
 
@@ -132,10 +137,13 @@ def evaluate(
         result = run_evaluation(
             predictor, scenes, threshold=threshold, bootstrap=bootstrap, on_scene=lambda *_: advance()
         )
+    report = result.report.as_dict()
     if json_output:
-        print(json.dumps(result.as_dict(), indent=1))
-    else:
-        _print(result.table())
+        print(json.dumps(report, indent=1))
+        return
+    from aftermap.products.scorecard import score_tables
+
+    _print(score_tables(report))
 
 
 def models(*, json_output: Annotated[bool, Parameter(name="--json", negative=())] = False) -> None:
@@ -181,58 +189,43 @@ def _print(what: Any) -> None:
     Console(highlight=False, soft_wrap=isinstance(what, str)).print(what, markup=False)
 
 
-class _bar:  # noqa: N801
-    """A progress bar on standard error; calling it advances by one."""
+@contextmanager
+def _bar(text: str, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on standard error; calling what it gives advances by one."""
+    from rich.console import Console
+    from rich.progress import Progress
 
-    def __init__(self, text: str, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._progress = Progress(console=Console(stderr=True), transient=True)
-        self._task = self._progress.add_task(text, total=total)
-
-    def __enter__(self) -> "_bar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def __call__(self) -> None:
-        self._progress.advance(self._task)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(text, total=total)
+        yield lambda: progress.advance(task)
 
 
-class _training_display(_bar):  # noqa: N801
-    """Step, loss, learning rate, validation score and time left."""
+@contextmanager
+def _training_display(steps: int) -> Iterator[Callable[["TrainingProgress"], None]]:
+    """Step, loss, learning rate, validation score and time left on standard error; plain lines where it is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    def __init__(self, steps: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    console = Console(stderr=True, highlight=False)
+    fields = "loss {task.fields[loss]}  lr {task.fields[lr]}  score {task.fields[score]}  {task.fields[left]}"
+    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn(fields))
+    with Progress(*columns, console=console, disable=not console.is_terminal) as display:
+        task = display.add_task("", total=steps, loss="-", lr="-", score="-", left="")
+        smooth: float | None = None
 
-        self._console = Console(stderr=True)
-        self._loss: float | None = None
-        self._progress = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn(
-                "loss {task.fields[loss]}  lr {task.fields[lr]}  score {task.fields[score]}  {task.fields[left]}"
-            ),
-            console=self._console,
-        )
-        self._task = self._progress.add_task("", total=steps, loss="-", lr="-", score="-", left="")
+        def show(progress: "TrainingProgress") -> None:
+            nonlocal smooth
+            step = progress.step
+            smooth = step.loss if smooth is None else 0.95 * smooth + 0.05 * step.loss
+            minutes, seconds = divmod(int(progress.seconds_left), 60)
+            shown: dict[str, Any] = {
+                "loss": f"{smooth:.3f}",
+                "lr": f"{step.lr:.1e}",
+                "score": "-" if progress.score is None else f"{progress.score:.3f}",
+                "left": f"{minutes}:{seconds:02d} left",
+            }
+            display.update(task, completed=step.number, **shown)
+            if not console.is_terminal and (step.number % 50 == 0 or step.number == steps):
+                console.print(f"step {step.number}/{steps}  " + "  ".join(f"{k} {v}" for k, v in shown.items()))
 
-    def __call__(self, progress: Any = None) -> None:
-        step = progress.step
-        self._loss = step.loss if self._loss is None else 0.95 * self._loss + 0.05 * step.loss
-        minutes, seconds = divmod(int(progress.seconds_left), 60)
-        self._progress.update(
-            self._task,
-            completed=step.number,
-            loss=f"{self._loss:.3f}",
-            lr=f"{step.lr:.1e}",
-            score="-" if progress.score is None else f"{progress.score:.3f}",
-            left=f"{minutes}:{seconds:02d} left",
-        )
-        if not self._console.is_terminal and step.number % 50 == 0:
-            print(f"step {step.number} loss {self._loss:.3f} {minutes}:{seconds:02d} left", file=sys.stderr)
+        yield show

@@ -124,7 +124,8 @@ class CropSource:
         # a scene with four times the pixels is wanted twice as often
         chance = np.sqrt(pixels)
         total = chance.sum(axis=1, keepdims=True)
-        return np.divide(chance, total, out=np.zeros_like(chance), where=total > 0)
+        chance /= np.where(total > 0, total, 1)
+        return chance
 
     def _crops(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng((self._seed, index))

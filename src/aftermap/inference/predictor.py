@@ -40,7 +40,7 @@ class Predictor:
         self.sha256 = loaded.sha256
         self.multiple = loaded.model.stride
         self._device = torch.device(device)
-        self._model = loaded.model.eval().to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._model = loaded.model.eval().to(self._device).to(memory_format=torch.channels_last)
         self._flips = _FLIPS if tta == "flips" else _FLIPS[:1]
         shape = (1, 1, -1, 1, 1)
         self._mean = torch.tensor(self.card.normalisation.mean).reshape(shape).to(self._device)

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -82,7 +82,7 @@ class Training:
         precision = _best_precision() if self.precision == "auto" else self.precision
         self.accelerator = Accelerator(mixed_precision=precision)
         self.objective.to(self.accelerator.device)
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(
             _parameter_groups(self.model, self.config.weight_decay),
             lr=self.config.lr,
@@ -162,14 +162,14 @@ class Training:
                 sums[name] = sums.get(name, 0.0) + number / count
             self.accelerator.backward(torch.stack(list(terms.values())).sum() / count)
         limit = self.config.clip_norm or math.inf
-        norm = self.accelerator.clip_grad_norm_(self._wrapped.parameters(), limit)
-        lr = self._schedule.get_last_lr()[0]
+        norm: Any = self.accelerator.clip_grad_norm_(self._wrapped.parameters(), limit)
+        lr = float(self._schedule.get_last_lr()[0])
         self._optimizer.step()
         self._schedule.step()
         self._optimizer.zero_grad(set_to_none=True)
         self.objective.after_step(self.model, self.step)
         self.step += 1
-        return Step(self.step, sum(sums.values()), sums, lr, float(norm) if norm is not None else math.nan)
+        return Step(self.step, sum(sums.values()), sums, lr, float(norm))
 
 
 def fit(training: Training, source: BatchSource) -> Iterator[Step]:

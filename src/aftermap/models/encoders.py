@@ -2,6 +2,7 @@
 
 import difflib
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -42,12 +43,12 @@ class Encoder(nn.Module):
         stages = len(available.feature_info)
         if depth > stages:
             raise RecipeError(f"encoder {name} has {stages} stages, the recipe asks for {depth}")
-        self.body: nn.Module = timm.create_model(
+        self.body: Any = timm.create_model(
             name, features_only=True, in_chans=in_channels, pretrained=False, out_indices=tuple(range(depth))
         )
-        info = self.body.feature_info  # type: ignore[union-attr]
-        self.channels: list[int] = info.channels()  # type: ignore[operator]
-        self.strides: list[int] = info.reduction()  # type: ignore[operator]
+        info = self.body.feature_info
+        self.channels: list[int] = info.channels()
+        self.strides: list[int] = info.reduction()
         if weights is not None:
             self._load(weights)
 

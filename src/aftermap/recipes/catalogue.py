@@ -8,19 +8,19 @@ from aftermap.models.build import SiameseUnetConfig, UnetConfig, build_model
 from aftermap.models.dense import DenseModel, count_parameters
 
 LISTED: dict[str, tuple[UnetConfig | SiameseUnetConfig, str]] = {
-    "unet-resnet18": (UnetConfig(), "building localization on one date"),
-    "unet-resnet34": (UnetConfig(encoder_name="resnet34"), "building localization on one date, larger"),
-    "siamese-unet-resnet18": (SiameseUnetConfig(), "damage from two dates, fused in the encoder"),
+    "unet-resnet18": (UnetConfig(), "localization"),
+    "unet-resnet34": (UnetConfig(encoder_name="resnet34"), "localization, larger"),
+    "siamese-unet-resnet18": (SiameseUnetConfig(), "damage"),
     "siamese-unet-resnet18-late": (
         SiameseUnetConfig(fuse="decoder"),
-        "damage from two dates, fused after the decoder",
+        "damage, fused after the decoder",
     ),
-    "siamese-unet-resnet34": (SiameseUnetConfig(encoder_name="resnet34"), "damage from two dates, larger"),
+    "siamese-unet-resnet34": (SiameseUnetConfig(encoder_name="resnet34"), "damage, larger"),
     "siamese-unet-mobilenetv3": (
         SiameseUnetConfig(
             encoder_name="mobilenetv3_small_100", decoder_channels=(128, 64, 48, 32, 16), head_stride=2
         ),
-        "damage from two dates, for small machines",
+        "damage, small",
     ),
 }
 

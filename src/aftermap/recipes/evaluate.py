@@ -7,9 +7,11 @@ import numpy as np
 
 from aftermap.data.scene import Scene, read_images, read_mask
 from aftermap.geo.grid import Grid, Window
+from aftermap.inference.objects import BuildingScore
 from aftermap.inference.predictor import Predictor
-from aftermap.inference.scoring import PixelScores, Score
+from aftermap.inference.scoring import Score
 from aftermap.inference.tiling import Sample, predict_rows
+from aftermap.recipes.score import ScoreReport
 
 EVALUATION_WINDOW_PX = 1024
 
@@ -19,11 +21,11 @@ class Evaluation:
     """Scores of a model on some scenes.
 
     Attributes:
-        pixels: official score and its relatives; damage figures are NaN for a localization model.
+        report: scores by pixel and by building; damage figures are NaN for a localization model.
         best_threshold: building threshold with the highest pixel F1 on these scenes.
     """
 
-    pixels: PixelScores
+    report: ScoreReport
     best_threshold: float
 
 
@@ -75,7 +77,7 @@ def evaluate(
         ValueError: no scene has labels.
     """
     limit = predictor.card.building_threshold if threshold is None else threshold
-    pixels = Score()
+    pixels, buildings = Score(), BuildingScore()
     histogram = np.zeros((2, 201), np.int64)  # building or not, by probability in half percents
     for scene in (s for s in scenes if s.is_labelled):
         images = read_images(scene, dates=predictor.dates)
@@ -83,21 +85,23 @@ def evaluate(
         building, damage = decide(probabilities, limit)
         truth = read_mask(scene, target="building")
         truth_damage = read_mask(scene, target="damage") if damage is not None else None
-        pixels.add(building, damage, truth, truth_damage, event=scene.event, scene=scene.name)
+        for score in (pixels, buildings):
+            score.add(building, damage, truth, truth_damage, event=scene.event, scene=scene.name)
         bins = np.rint((1 - probabilities[0]) * 200).astype(np.int64)
         for value in (0, 1):
             histogram[value] += np.bincount(bins[truth == value], minlength=201)[:201]
         if on_scene is not None:
             on_scene(scene, images, probabilities)
-    return Evaluation(pixels.result(bootstrap=bootstrap), best_threshold(histogram))
+    report = ScoreReport(pixels.result(bootstrap=bootstrap), buildings.result(bootstrap=bootstrap), ())
+    return Evaluation(report, best_threshold(histogram))
 
 
 def best_threshold(histogram: np.ndarray) -> float:
     """Threshold with the highest F1, from counts (2, N) of background and building by probability 0..1."""
     background, building = (row[::-1].cumsum()[::-1].astype(float) for row in histogram)
     f1 = 2 * building / np.maximum(building + background + building[0], 1)
-    index = int(f1.argmax())
-    return max(0.05, min(0.95, (index - 0.5) / (histogram.shape[1] - 1)))
+    threshold = (int(f1.argmax()) - 0.5) / (histogram.shape[1] - 1)
+    return float(min(max(threshold, 0.05), 0.95))
 
 
 def spread(scenes: Sequence[Scene], count: int) -> list[Scene]:

@@ -269,9 +269,10 @@ def _evaluate(
 
 def summary_metrics(evaluation: Evaluation, *, damage: bool) -> dict[str, float]:
     """The numbers of an evaluation that go to metrics files and cards."""
-    pixels = evaluation.pixels
+    pixels, buildings = evaluation.report.pixels, evaluation.report.buildings
     metrics = {"localization_f1": pixels.localization_f1}
     if damage:
         metrics |= {"official_score": pixels.score, "score_present": pixels.score_present}
         metrics |= {f"f1_{name}": value for name, value in pixels.damage_f1_per_class.items()}
+        metrics |= {"building_macro_f1": buildings.macro_f1, "building_f1_destroyed": buildings.f1_destroyed}
     return metrics

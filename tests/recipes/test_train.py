@@ -1,0 +1,260 @@
+"""Training, evaluation and prediction end to end, on scenes made here."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from aftermap.artefacts.store import load_card, load_model
+from aftermap.cli.app import main
+from aftermap.config import build_config
+from aftermap.data.scene import Manifest, Scene, read_images
+from aftermap.errors import DataError, OutputError, RecipeError
+from aftermap.inference.predictor import Predictor
+from aftermap.recipes.configs import TrainRecipe
+from aftermap.recipes.evaluate import best_threshold, decide, evaluate, predict_scene, spread
+from aftermap.recipes.predict import predict_dataset
+from aftermap.recipes.score import score_folders
+from aftermap.recipes.train import train
+
+MODEL = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": [16, 16, 16]}
+COLOURS = {1: (60, 160, 60), 2: (200, 200, 60), 3: (220, 120, 40), 4: (200, 40, 60)}
+
+
+def make_dataset(folder, *, scenes=6, seed=0):
+    """64 px scenes: grey squares before, squares in the colour of their damage after."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir()
+    made = []
+    for n in range(scenes):
+        pre = rng.integers(90, 120, (64, 64, 3), np.uint8)
+        post, mask = pre.copy(), np.zeros((64, 64), np.uint8)
+        for k, damage in enumerate(rng.permutation([1, 2, 3, 4])):
+            r, c = 6 + 30 * (k // 2), 6 + 30 * (k % 2)
+            pre[r : r + 18, c : c + 18] = 230
+            post[r : r + 18, c : c + 18] = COLOURS[int(damage)]
+            mask[r : r + 18, c : c + 18] = damage
+        paths = {k: folder / f"{n}_{k}.png" for k in ("pre", "post", "building_mask", "damage_mask")}
+        for key, array in {
+            "pre": pre[..., ::-1],
+            "post": post[..., ::-1],
+            "damage_mask": mask,
+            "building_mask": np.uint8(mask > 0),
+        }.items():
+            cv2.imwrite(str(paths[key]), array)
+        made.append(
+            Scene(
+                name=f"squares_{n:08d}",
+                event="squares",
+                split="train" if n < scenes - 2 else "validation",
+                width=64,
+                height=64,
+                class_pixels=np.bincount(mask.ravel(), minlength=5).tolist(),
+                **paths,
+            )
+        )
+    Manifest(kind="folder", scheme="joint-damage-scale", options={"split": "random"}, scenes=made).save(
+        folder
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("data") / "squares")
+
+
+def recipe(data, **changes):
+    tree = {
+        "name": "tiny",
+        "task": "damage",
+        "data": {"manifests": [str(data)]},
+        "model": {"kind": "siamese-unet", **MODEL},
+        "sampling": {"crop_px": 64, "batch_size": 4},
+        "augment": None,
+        "optimizer": {"lr": 0.01, "warmup_steps": 5},
+        "precision": "no",
+        "steps": 80,
+        "evaluate_every": 40,
+        "seed": 1,
+    } | changes
+    return build_config(TrainRecipe, tree)
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    return train(recipe(data), folder, command="aftermap train tiny")
+
+
+def test_a_short_run_learns_the_squares(trained):
+    assert trained.metrics["official_score"] > 0.8
+    assert trained.metrics["step"] in (40, 80)
+
+
+def test_the_run_folder_tells_what_happened(trained):
+    folder = trained.model.parent
+    facts = json.loads((folder / "run.json").read_text())
+    assert facts["status"] == "complete" and facts["training_scenes"] == 4 and facts["events"] == ["squares"]
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [40, 80]
+    assert (
+        build_config(TrainRecipe, __import__("yaml").safe_load((folder / "recipe.yaml").read_text())).steps
+        == 40
+    )
+    assert len(list((folder / "samples").glob("*.png"))) == 4
+    assert not (folder / "resume").exists()
+
+
+def test_the_card_carries_score_threshold_and_command(trained):
+    card = load_card(trained.model)
+    assert card.metrics["validation"]["official_score"] == pytest.approx(
+        trained.metrics["official_score"], abs=1e-4
+    )
+    assert 0.05 <= card.building_threshold <= 0.95 and card.training.command == "aftermap train tiny"
+
+
+def test_a_killed_run_resumes_to_the_same_weights(data, tmp_path, trained):
+    class Killed(Exception):
+        pass
+
+    def kill(progress):
+        if progress.step.number == 27:
+            raise Killed
+
+    interrupted = recipe(data, save_every=5)
+    with pytest.raises(Killed):
+        train(interrupted, tmp_path / "run", on_progress=kill)
+    assert json.loads((tmp_path / "run" / "resume" / "step.json").read_text())["step"] == 25
+    resumed = train(interrupted, tmp_path / "run", resume=True)
+    expected, found = (
+        load_model(trained.model).model.state_dict(),
+        load_model(resumed.model).model.state_dict(),
+    )
+    assert all(torch.equal(found[k], expected[k]) for k in expected)
+
+
+def test_damage_grows_from_localization(data, tmp_path):
+    single = recipe(
+        data,
+        task="building",
+        model={"kind": "unet", **MODEL},
+        steps=15,
+        evaluate_every=15,
+        sampling={"crop_px": 64, "batch_size": 4},
+    )
+    first = train(single, tmp_path / "loc")
+    assert first.metrics["localization_f1"] > 0.8
+    grown = recipe(data, init_from=str(first.model), steps=1, evaluate_every=1)
+    second = train(grown, tmp_path / "damage")
+    assert load_card(second.model).training.parent_sha256 == load_model(first.model).sha256
+
+
+def test_a_run_folder_is_not_overwritten(data, trained):
+    with pytest.raises(OutputError, match="already holds a run"):
+        train(recipe(data), trained.model.parent)
+
+
+def test_data_that_fails_its_check_is_refused(tmp_path):
+    folder = make_dataset(tmp_path / "broken")
+    (folder / "0_post.png").unlink()
+    with pytest.raises(DataError, match="did not pass its check"):
+        train(recipe(folder), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_task_needs_its_number_of_classes(data):
+    with pytest.raises(RecipeError, match=r"task building has 2 classes, model.classes is 5"):
+        recipe(data, task="building")
+
+
+def test_evaluation_equals_scoring_the_written_predictions(data, trained, tmp_path):
+    scenes = Manifest.load(data).scenes
+    predictor = Predictor(load_model(trained.model))
+    direct = evaluate(predictor, scenes).report.pixels
+    count = predict_dataset(predictor, scenes, tmp_path / "p", targets=tmp_path / "t")
+    assert count == 6 and predict_dataset(predictor, scenes, tmp_path / "p") == 0
+    written = score_folders(tmp_path / "p", tmp_path / "t", bootstrap=0).pixels
+    assert written.score == pytest.approx(direct.score, abs=1e-12)
+    assert written.damage_f1_per_class == pytest.approx(direct.damage_f1_per_class)
+
+
+def test_flips_average_four_mirrorings(data, trained):
+    images = read_images(Manifest.load(data).scenes[0], dates=2)
+    plain, flipped = (Predictor(load_model(trained.model), tta=t) for t in ("none", "flips"))
+    expected = np.mean(
+        [
+            np.flip(plain.predict(np.flip(images, axes)[None])[0], axes)
+            for axes in ((), (-2,), (-1,), (-2, -1))
+        ],
+        axis=0,
+    )
+    assert np.allclose(flipped.predict(images[None])[0], expected, atol=1e-5)
+
+
+def test_probabilities_of_a_scene_sum_to_one(data, trained):
+    images = read_images(Manifest.load(data).scenes[0], dates=2)
+    probabilities = predict_scene(Predictor(load_model(trained.model)), images)
+    assert probabilities.shape == (5, 64, 64) and np.allclose(probabilities.sum(0), 1, atol=1e-5)
+
+
+def test_decisions_by_hand():
+    p = np.array([[0.7, 0.3], [0.1, 0.2], [0.2, 0.1], [0.0, 0.4], [0.0, 0.0]], np.float32)[:, None]
+    building, damage = decide(p, 0.5)
+    assert building.tolist() == [[0, 1]] and damage.tolist() == [[2, 3]]
+
+
+def test_the_best_threshold_separates_two_heaps():
+    histogram = np.zeros((2, 201), int)
+    histogram[0, 40], histogram[1, 120] = 100, 50
+    assert 0.2 < best_threshold(histogram) < 0.6
+    histogram[0, 119] = 1000
+    assert best_threshold(histogram) == pytest.approx(0.5975)
+
+
+def test_spread_takes_evenly():
+    assert spread(list(range(10)), 4) == [0, 3, 6, 9] and spread([1, 2], 5) == [1, 2]
+
+
+def run_cli(capsys, *words):
+    with pytest.raises(SystemExit) as stop:
+        main([str(w) for w in words])
+    said = capsys.readouterr()
+    return stop.value.code, said.out, said.err
+
+
+def test_evaluate_prints_json(data, trained, capsys):
+    code, out, _ = run_cli(
+        capsys, "evaluate", trained.model, data, "--split", "all", "--json", "--bootstrap", "0"
+    )
+    report = json.loads(out)
+    assert code == 0 and report["score"] > 0.8 and set(report["damage_f1_per_class"]) >= {"destroyed"}
+
+
+def test_models_lists_parameters(capsys):
+    code, out, _ = run_cli(capsys, "models", "--json")
+    listed = {entry["name"]: entry["parameters"] for entry in json.loads(out)}
+    assert code == 0 and listed["unet-resnet18"]["total"] == 14_328_098
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train"], "no recipe given"),
+        (["train", "nowhere.yaml"], "cannot read recipe nowhere.yaml"),
+        (["evaluate", "nowhere", "data"], "holds no manifest.json"),
+        (["train", "--resume", "nowhere"], "holds no interrupted run"),
+    ],
+)
+def test_user_mistakes_are_one_line_and_exit_2(words, said, capsys):
+    code, _, err = run_cli(capsys, *words)
+    assert code == 2 and said in err and len(err.strip().splitlines()) == 1
+
+
+def test_an_unknown_recipe_key_names_the_nearest(data, tmp_path, capsys):
+    path = tmp_path / "r.yaml"
+    path.write_text("name: x\ntask: building\nmodel: {kind: unet}\ndata: {manifests: [x]}\nstepps: 3\n")
+    code, _, err = run_cli(capsys, "train", path)
+    assert code == 2 and "unknown key 'stepps': did you mean 'steps'?" in err

@@ -1,0 +1,61 @@
+import pytest
+
+from aftermap.config import Config, build_config, load_config
+from aftermap.errors import RecipeError
+
+
+class Inner(Config):
+    learning_rate: float = 0.1
+    names: tuple[str, ...] = ()
+
+
+class Outer(Config):
+    steps: int
+    inner: Inner = Inner()
+
+
+def write(tmp_path, text):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_overrides_win_over_yaml_and_yaml_over_defaults(tmp_path):
+    path = write(tmp_path, "steps: 5\ninner: {names: [a]}\n")
+    config = load_config(Outer, path, ["inner.learning_rate=0.5", "steps=7"])
+    assert config == Outer(steps=7, inner=Inner(learning_rate=0.5, names=("a",)))
+
+
+def test_the_environment_fills_placeholders(tmp_path, monkeypatch):
+    path = write(tmp_path, "steps: ${STEPS}\ninner: {names: ['${NAME:-none}']}\n")
+    monkeypatch.setenv("STEPS", "12")
+    assert load_config(Outer, path) == Outer(steps=12, inner=Inner(names=("none",)))
+    monkeypatch.delenv("STEPS")
+    with pytest.raises(RecipeError, match=r"uses \$\{STEPS\}, which is not set"):
+        load_config(Outer, path)
+
+
+def test_an_unknown_key_is_refused_with_the_nearest(tmp_path):
+    with pytest.raises(
+        RecipeError, match=r"unknown key 'inner.learning_rat': did you mean 'learning_rate'\?"
+    ):
+        load_config(Outer, write(tmp_path, "steps: 1\ninner: {learning_rat: 2}\n"))
+
+
+def test_a_missing_and_a_wrong_value_are_named():
+    with pytest.raises(RecipeError, match="key 'steps' is required"):
+        build_config(Outer, {})
+    with pytest.raises(RecipeError, match=r"steps: .*\(found 'many'\)"):
+        build_config(Outer, {"steps": "many"})
+
+
+@pytest.mark.parametrize(("text", "said"), [("[1, 2]", "holds a list"), ("a: [", "not valid YAML")])
+def test_files_that_are_no_mapping_are_refused(tmp_path, text, said):
+    with pytest.raises(RecipeError, match=said):
+        load_config(Outer, write(tmp_path, text))
+
+
+@pytest.mark.parametrize("override", ["steps", "=3", "steps.x.y=1"])
+def test_broken_overrides_are_refused(override):
+    with pytest.raises(RecipeError, match="override"):
+        build_config(Outer, {"steps": 1}, [override])
