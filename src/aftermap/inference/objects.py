@@ -123,9 +123,9 @@ class BuildingScore:
     def add(
         self,
         prediction_building: np.ndarray,
-        prediction_damage: np.ndarray,
+        prediction_damage: np.ndarray | None,
         target_building: np.ndarray,
-        target_damage: np.ndarray,
+        target_damage: np.ndarray | None,
         *,
         event: str,
         scene: str,
@@ -136,9 +136,9 @@ class BuildingScore:
 
         Args:
             prediction_building: (H, W), > 0 is building.
-            prediction_damage: (H, W), 0 to 4.
+            prediction_damage: (H, W), 0 to 4. None where only localization was predicted.
             target_building: (H, W), > 0 is building, IGNORE unknown.
-            target_damage: (H, W), 0 to 4, IGNORE unknown.
+            target_damage: (H, W), 0 to 4, IGNORE unknown. None where damage is not labelled.
             event: the disaster.
             scene: name of the scene; counts under the same name are summed.
             target_instances: (H, W), 1 to n numbers the target buildings, 0 elsewhere. Without it they are
@@ -147,6 +147,9 @@ class BuildingScore:
             prediction_instances: the same for the prediction, for localization.
         """
         known = (target_building > 0) & (target_building != IGNORE)
+        if prediction_damage is None or target_damage is None:
+            prediction_damage = np.zeros_like(prediction_building)
+            target_damage = np.full(np.shape(target_building), IGNORE, np.uint8)
         predicted = np.where(prediction_building > 0, prediction_damage, 0)
         if target_instances is None:
             outlines = label_components(known, min_area_px=self._min_area_px)

@@ -128,7 +128,7 @@ class Score:
         Args:
             prediction_building: (H, W), > 0 is building; values 0 to 4.
             prediction_damage: (H, W), 0 to 4; only what lies in predicted buildings is looked at. None where
-                only localization was predicted.
+                only localization was predicted, so that damage takes no part.
             target_building: (H, W), > 0 is building, IGNORE takes no part in localization.
             target_damage: (H, W), 0 to 4, IGNORE takes no part in damage. None where damage is not labelled.
             event: the disaster, for the scores by event.
@@ -246,11 +246,10 @@ def _count(
     """The 108 counts of masks of one shape."""
     inside = _encode(prediction_building, _PREDICTED_BUILDING, "prediction_building")
     code = _encode(target_building, _TARGET_BUILDING, "target_building") * np.uint8(6)
-    code += (
-        np.uint8(_UNKNOWN_DAMAGE)
-        if target_damage is None
-        else _encode(target_damage, _TARGET_DAMAGE, "target_damage")
-    )
+    if prediction_damage is None or target_damage is None:
+        code += np.uint8(_UNKNOWN_DAMAGE)
+    else:
+        code += _encode(target_damage, _TARGET_DAMAGE, "target_damage")
     code *= np.uint8(6)
     if prediction_damage is None:
         code += inside * np.uint8(_UNCLASSED)

@@ -1,0 +1,75 @@
+"""`aftermap score`: predicted masks against the truth."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def score(
+    prediction: Path,
+    target: Path,
+    *,
+    json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
+    events: Path | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    iou: float = 0.5,
+) -> None:
+    """Score predicted masks against target masks: the official xView2 score and its companions.
+
+    Prints the official score, the same over the classes that are present, 95 % intervals from a bootstrap over
+    scenes, scores by event and scores per building.
+
+    Example: aftermap score predictions targets -o score
+
+    Parameters
+    ----------
+    prediction
+        Folder of predicted masks: test_localization_00000_prediction.png (0/1) and
+        test_damage_00000_prediction.png (0 to 4), or damage masks named as the targets are.
+    target
+        Folder of target masks, ..._target.png in the same naming; 255 marks unknown pixels.
+    json
+        Print the scores as JSON.
+    out
+        Folder for score.json and score.png.
+    events
+        CSV (scene,event) or JSON object that names the event of each scene; by default the names tell it.
+    bootstrap
+        Resamples of the scenes for the intervals; 0 leaves them out.
+    seed
+        Seed of the resamples.
+    iou
+        Overlap above which a predicted and a target outline are the same building.
+    """
+    import sys
+    from json import dumps
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from aftermap.products.scorecard import score_tables
+    from aftermap.recipes.score import score_folders, write_report
+
+    errors = Console(stderr=True)
+    with Progress(console=errors, transient=True, disable=json or not errors.is_terminal) as bar:
+        task = bar.add_task("scoring", total=None)
+        report = score_folders(
+            prediction,
+            target,
+            events=events,
+            bootstrap=bootstrap,
+            seed=seed,
+            iou=iou,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        ).as_dict()
+    files = [] if out is None else write_report(report, out)
+    if json:
+        sys.stdout.write(dumps(report, indent=1) + "\n")
+        return
+    console = Console(highlight=False)
+    console.print(score_tables(report))
+    for path in files:
+        console.print(f"wrote {path}", markup=False, soft_wrap=True)
