@@ -1,0 +1,125 @@
+"""Materials of the ground: lawns, meadows, soil, asphalt, water, crops, drawn with the scene's own colours."""
+
+import numpy as np
+
+from aftermap.data.synthetic.canvas import CAR, CROP, GRASS, ITEM, PAVED, SOIL, WATER, Colour, Material
+from aftermap.data.synthetic.style import Style, jitter, pick
+
+
+def _byte(colour: Colour) -> Colour:
+    return colour[0] * 255, colour[1] * 255, colour[2] * 255
+
+
+def lawn(rng: np.random.Generator, style: Style, *, wild: bool = False) -> Material:
+    """Grass, from watered green to straw; `wild` meadows are rougher and patchier."""
+    dryness = float(np.clip(rng.normal(1 - style.lushness, 0.22), 0, 1))
+    spread = 1.6 if wild else 1.0
+    second = _byte(style.soil if rng.random() < 0.4 else style.dry_grass)
+    return Material(
+        GRASS,
+        jitter(rng, _byte(style.grass), 7, 0.7),
+        jitter(rng, second, 8, 0.6),
+        mix=(
+            dryness,
+            rng.uniform(0.05, 0.22) * spread,
+            rng.uniform(0.05, 0.2) * spread,
+            rng.uniform(0.02, 0.1),
+        ),
+        rough=(0.04, rng.uniform(0.04, 0.1) * spread, rng.uniform(0.03, 0.08) * spread, 0.05, 0.06),
+    )
+
+
+def soil(rng: np.random.Generator, style: Style) -> Material:
+    """Bare earth, sand or gravel."""
+    second = _byte(style.dry_grass) if rng.random() < 0.6 else (205.0, 192.0, 168.0)
+    return Material(
+        SOIL,
+        jitter(rng, _byte(style.soil), 10, 0.5),
+        jitter(rng, second, 10, 0.4),
+        mix=(rng.uniform(-0.2, 0.35), rng.uniform(0.05, 0.3), rng.uniform(0.05, 0.25), rng.uniform(0, 0.1)),
+        rough=(0.04, rng.uniform(0.04, 0.09), rng.uniform(0.03, 0.08), 0.06, 0.05),
+    )
+
+
+def asphalt(rng: np.random.Generator, style: Style) -> Material:
+    """Roads and parking lots, fresh or worn."""
+    return Material(
+        PAVED,
+        jitter(rng, _byte(style.asphalt), 12, 0.1),
+        jitter(rng, _byte(style.concrete), 10, 0.2),
+        mix=(rng.uniform(-0.2, 0.3), 0.06, rng.uniform(0.04, 0.16), 0.05),
+        rough=(0.03, 0.03, 0.035, 0.03, 0.03),
+    )
+
+
+def concrete(rng: np.random.Generator, style: Style) -> Material:
+    """Driveways, yards, sidewalks."""
+    return Material(
+        PAVED,
+        jitter(rng, _byte(style.concrete), 13, 0.25),
+        jitter(rng, _byte(style.asphalt), 10, 0.2),
+        mix=(rng.uniform(-0.2, 0.3), 0.05, 0.1, 0.06),
+        rough=(0.03, 0.03, 0.03, 0.02, 0.0),
+    )
+
+
+def dirt_road(rng: np.random.Generator, style: Style) -> Material:
+    """Unpaved streets."""
+    return Material(
+        SOIL,
+        jitter(rng, _byte(style.soil), 10, 0.3),
+        jitter(rng, (190, 178, 156), 10, 0.3),
+        mix=(rng.uniform(0.1, 0.6), 0.1, 0.2, 0.1),
+        rough=(0.04, 0.05, 0.05, 0.03, 0.0),
+    )
+
+
+def crop(rng: np.random.Generator, style: Style) -> Material:
+    """A field: green, ripening, ploughed or bare."""
+    state = pick(rng, {"green": 2.5 * style.lushness + 0.3, "ripe": 1.2, "ploughed": 1, "pasture": 2})
+    tones: dict[str, Colour] = {
+        "green": (76, 104, 58),
+        "ripe": (166, 150, 104),
+        "ploughed": (124, 102, 82),
+        "pasture": (106, 112, 74),
+    }
+    return Material(
+        CROP if state != "ploughed" else SOIL,
+        jitter(rng, tones[state], 13, 0.6),
+        jitter(rng, _byte(style.soil), 10, 0.4),
+        mix=(rng.uniform(-0.25, 0.2), rng.uniform(0.02, 0.15), rng.uniform(0.02, 0.15), 0.05),
+        rough=(0.03, 0.04, 0.03, 0.05, 0.06),
+    )
+
+
+def water(rng: np.random.Generator, style: Style) -> Material:
+    """Rivers, ponds and the sea."""
+    return Material(
+        WATER,
+        jitter(rng, _byte(style.water), 5, 0.5),
+        jitter(rng, _byte(style.water), 16, 0.5),
+        mix=(0.3, 0.2, 0.1, 0.0),
+        rough=(rng.uniform(0.01, 0.05), rng.uniform(0.01, 0.04), 0.02, 0.03, 0.05),
+    )
+
+
+def pool(rng: np.random.Generator) -> Material:
+    """Swimming pools."""
+    colour = jitter(rng, (104, 178, 190) if rng.random() < 0.8 else (78, 120, 108), 16, 0.5)
+    return Material(ITEM, colour, colour)
+
+
+def car(rng: np.random.Generator) -> Material:
+    """Paint of a vehicle."""
+    tones: tuple[Colour, ...] = (
+        (226, 226, 226),
+        (196, 198, 200),
+        (48, 48, 50),
+        (110, 112, 114),
+        (140, 40, 38),
+        (52, 70, 112),
+        (90, 90, 84),
+    )
+    weights = np.array([5, 3, 3, 2.5, 1, 1, 0.6])
+    colour = jitter(rng, tones[int(rng.choice(len(tones), p=weights / weights.sum()))], 12, 0.2)
+    return Material(CAR, colour, colour)

@@ -1,0 +1,473 @@
+"""The look of damage from above: torn roofs, tarps, rubble, debris, ash, flood water."""
+
+import cv2
+import numpy as np
+
+from aftermap.data.synthetic.buildings import Building, paint_building
+from aftermap.data.synthetic.canvas import ASH, DEBRIS, SOIL, WATER, Canvas, Colour, Material
+from aftermap.data.synthetic.damage import DESTROYED, MAJOR, MINOR, Disaster
+from aftermap.data.synthetic.render import Scars, View
+from aftermap.data.synthetic.style import jitter
+from aftermap.data.synthetic.texture import BROAD, COARSE, MID, NoiseBank, value_noise
+from aftermap.data.synthetic.vegetation import Canopy
+
+Window = tuple[slice, slice, np.ndarray]
+
+WOOD: Colour = (182, 146, 112)
+FELT: Colour = (92, 84, 78)
+HOLE: Colour = (48, 44, 42)
+PALE: Colour = (214, 208, 198)
+DEBRIS_TONES: tuple[Colour, ...] = (
+    (226, 224, 220),
+    (200, 192, 180),
+    (176, 150, 122),
+    (120, 108, 96),
+    (66, 60, 56),
+    (150, 148, 146),
+)
+
+
+class Painter:
+    """Paints the scars of one disaster onto the canvas of the second date.
+
+    Args:
+        rng: drawn from in a fixed order.
+        disaster: field and levels. buildings: as in the levels.
+        noise: of the scene. gsd_m: metres per pixel.
+    """
+
+    def __init__(self, rng: np.random.Generator, disaster: Disaster, noise: NoiseBank, gsd_m: float) -> None:
+        self.rng, self.disaster, self.noise, self.gsd_m = rng, disaster, noise, gsd_m
+        self.metre = 1 / gsd_m
+        self.tarp: Colour = (52, 96, 176) if rng.random() < 0.8 else (200, 200, 204)
+        self.tarp_share = float(rng.uniform(0, 0.6))
+        self.litter = float(rng.gamma(2.0, 0.5))
+        self.swept = float(rng.uniform(0, 0.5))
+        self.ash_pale = float(rng.uniform(0.35, 0.95))
+        self.mud = jitter(
+            rng,
+            ((146, 118, 90), (118, 108, 84), (104, 112, 88), (86, 88, 76), (168, 140, 108))[
+                int(rng.integers(5))
+            ],
+            12,
+            0.5,
+        )
+        self._specks: list[tuple[np.ndarray, Colour, float]] = []
+
+    def scars(self, canopy: Canopy | None) -> Scars:
+        """All that the renderer needs."""
+        kind, intensity = self.disaster.kind, self.disaster.intensity
+        felled = thinned = burnt = None
+        if kind == "fire":
+            burnt = intensity
+            thinned = np.clip(intensity * 0.9 * (0.6 + 0.35 * self.noise.layers[MID]), 0, 0.95).astype(
+                np.float32
+            )
+        if kind == "wind" and canopy is not None:
+            force = float(self.rng.uniform(0, 0.9))
+            thinned = np.clip(intensity * force * (0.8 + 0.3 * self.noise.layers[MID]), 0, 0.9).astype(
+                np.float32
+            )
+            felled = self._felled(canopy, force)
+        return Scars(self.before, self.building, self.after, burnt, felled, thinned)
+
+    def _felled(self, canopy: Canopy, force: float) -> np.ndarray:
+        count = len(canopy.tone)
+        strength = np.zeros(count, np.float32)
+        step = 3
+        strength[canopy.tree[::step, ::step].ravel()] = self.disaster.intensity[::step, ::step].ravel()
+        felled: np.ndarray = self.rng.random(count) < strength * force * 0.6
+        felled[0] = False
+        return felled
+
+    def before(self, canvas: Canvas) -> None:
+        """Water over the ground, fallen trees."""
+        if self.disaster.flooded is not None:
+            pale = tuple(min(1.0, value * 1.25) for value in self.mud)
+            gloss = Material(
+                WATER, self.mud, pale, mix=(0.3, 0.25, 0.1, 0.12),  # type: ignore[arg-type]
+                rough=(float(self.rng.uniform(0.01, 0.06)), float(self.rng.uniform(0.01, 0.07)), 0.02, 0.03, 0.06),
+            )  # fmt: skip
+            canvas.numbers[self.disaster.flooded] = canvas.materials.add(gloss)
+            rim = cv2.dilate(
+                self.disaster.flooded.astype(np.uint8),
+                np.ones((3, 3), np.uint8),
+                iterations=max(1, round(1.2 * self.metre)),
+            )
+            wet = Material(
+                SOIL,
+                self.mud,
+                (self.mud[0] * 0.7, self.mud[1] * 0.7, self.mud[2] * 0.7),
+                mix=(0.5, 0.2, 0.3, 0.1),
+            )
+            ragged = (rim > 0) & ~self.disaster.flooded & (self.noise.layers[MID] > 0.2)
+            canvas.numbers[ragged] = canvas.materials.add(wet)
+        if self.disaster.kind == "wind":
+            self._logs(canvas)
+
+    def _logs(self, canvas: Canvas) -> None:
+        """Trunks and crowns on the ground, and litter everywhere, as strong as the wind was."""
+        size = canvas.size_px
+        tones = [
+            canvas.materials.add(
+                Material(DEBRIS, jitter(self.rng, tone, 14), (0.3, 0.27, 0.22), mix=(0.2, 0, 0, 0.3))
+            )
+            for tone in ((108, 98, 84), (84, 84, 62), (132, 124, 110))
+        ]
+        count = int((size * self.gsd_m) ** 2 / 900 * self.litter * 0.5)
+        for x, y in self.rng.uniform(0, size, (count, 2)):
+            if self.rng.random() > self.disaster.intensity[int(y), int(x)]:
+                continue
+            turn, length = self.rng.uniform(0, 6.3), self.rng.uniform(4, 13) * self.metre
+            end = np.array([x + np.cos(turn) * length, y + np.sin(turn) * length])
+            canvas.line(np.array([[x, y], end]), self.rng.uniform(0.6, 1.6), tones[int(self.rng.integers(3))])
+        specks = self.rng.uniform(0, size, (int(size**2 / 900 * self.litter), 2))
+        keep = (
+            self.rng.random(len(specks))
+            < self.disaster.intensity[specks[:, 1].astype(int), specks[:, 0].astype(int)] ** 2
+        )
+        self._scatter(canvas, specks[keep])
+
+    def building(self, canvas: Canvas, index: int, building: Building, view: View) -> bool:
+        """Paint one building with its damage; False where it is unharmed."""
+        level = int(self.disaster.levels[index])
+        kind = self.disaster.kind
+        if level == 1:
+            return False
+        if kind == "flood":
+            return self._flood(canvas, building, view, level)
+        if level == DESTROYED:
+            (self._ashes if kind == "fire" else self._ruin)(canvas, building, view)
+            return True
+        tone = float(np.exp(self.rng.normal(0, view.brightness)))
+        squash = float(self.rng.uniform(0.75, 1)) if kind == "earthquake" and level == MAJOR else 1.0
+        window = paint_building(
+            canvas,
+            building,
+            self.rng,
+            sun=view.sun,
+            lean=view.lean,
+            gsd_m=self.gsd_m,
+            tone=tone,
+            squash=squash,
+        )
+        if window is None:
+            return True
+        if kind == "wind":
+            self._torn(canvas, building, window, level)
+        elif kind == "fire":
+            self._scorched(canvas, building, window, level)
+        else:
+            self._cracked(canvas, building, window, level)
+        return True
+
+    def after(self, canvas: Canvas) -> None:
+        """Debris thrown over roofs and ground."""
+        for points, tone, share in self._specks:
+            self._scatter(canvas, points, tone, share)
+
+    # wind
+
+    def _torn(self, canvas: Canvas, building: Building, window: Window, level: int) -> None:
+        size = self._radius(building)
+        if level == MINOR:
+            if self.rng.random() < self.tarp_share:
+                self._panel(canvas, building, window, self.rng.uniform(0.12, 0.5), self.tarp, 9)
+            if self.rng.random() < 0.8:
+                tone = (FELT, WOOD, PALE, HOLE)[int(self.rng.choice(4, p=[0.4, 0.35, 0.15, 0.1]))]
+                self._blotch(canvas, window, self.rng.uniform(0.05, 0.2), tone)
+            self._throw(building, size, int(self.rng.poisson(6 * self.litter)))
+        else:
+            lost = self.rng.uniform(0.3, 0.75)
+            self._blotch(canvas, window, lost, WOOD if self.rng.random() < 0.6 else FELT, rafters=building)
+            self._blotch(canvas, window, lost * self.rng.uniform(0.15, 0.6), HOLE)
+            self._blotch(canvas, window, self.rng.uniform(0.03, 0.15), PALE)
+            if self.rng.random() < self.tarp_share * 0.6:
+                self._panel(canvas, building, window, self.rng.uniform(0.2, 0.6), self.tarp, 10)
+            self._throw(building, size * 1.3, int(self.rng.poisson(30 * (0.3 + self.litter))))
+
+    def _ruin(self, canvas: Canvas, building: Building, view: View) -> None:
+        """A slab swept clean, or a heap of rubble that spills over the outline."""
+        quake = self.disaster.kind == "earthquake"
+        swept = not quake and self.rng.random() < self.swept
+        tone: Colour = (170, 164, 154) if swept else ((150, 140, 126) if quake else (158, 142, 124))
+        heap = self._rubble(canvas, tone, calm=swept)
+        height = (
+            0.15
+            if swept
+            else (building.eaves_m * self.rng.uniform(0.15, 0.4) if quake else self.rng.uniform(0.3, 1.4))
+        )
+        spill = 0.0 if swept else self.rng.uniform(0.0, 2.5 if quake else 1.5)
+        for box in building.rectangles():
+            self._heap(canvas, self._ragged(box, spill), heap, float(height))
+        boxes = np.concatenate(building.rectangles())
+        window = canvas.window(boxes, 2)
+        if window is None:
+            return
+        inside = np.isin(canvas.numbers[window], [heap])
+        piece: Window = (*window, inside)
+        if not swept:
+            for share, colour in ((0.25, HOLE), (0.2, PALE), (0.18, WOOD if not quake else (126, 116, 106))):
+                self._blotch(
+                    canvas,
+                    piece,
+                    share * self.rng.uniform(0.4, 1.3),
+                    colour,
+                    cell_m=self.rng.uniform(0.8, 2.4),
+                )
+            if self.rng.random() < 0.5:
+                self._blotch(
+                    canvas,
+                    piece,
+                    self.rng.uniform(0.05, 0.3),
+                    tuple(v * 255 for v in building.colour),
+                    cell_m=2.5,
+                )  # type: ignore[arg-type]
+        self._throw(
+            building,
+            self._radius(building) * (0.9 if quake else 1.6),
+            int(self.rng.poisson((25 if quake else 70) * (0.3 + self.litter))),
+        )
+
+    # fire
+
+    def _ashes(self, canvas: Canvas, building: Building, view: View) -> None:
+        """Ash and foundations: pale inside, dark at the edge, the stumps of walls drawn as lines."""
+        rim = canvas.materials.add(
+            Material(
+                ASH,
+                (0.2, 0.18, 0.165),
+                (0.33, 0.3, 0.28),
+                mix=(0.2, 0, 0.4, 0.3),
+                rough=(0.12, 0.15, 0.1, 0, 0),
+            )
+        )
+        for box in building.rectangles():
+            self._heap(canvas, self._ragged(box, self.rng.uniform(0.5, 2.5)), rim, 0.1)
+        pale = self.rng.random() < self.ash_pale
+        tone = jitter(self.rng, (172, 162, 148) if pale else (112, 102, 94), 16, 0.25)
+        dark = jitter(self.rng, (84, 76, 70), 14, 0.2)
+        ash = canvas.materials.add(
+            Material(
+                ASH,
+                tone,
+                dark,
+                mix=(float(self.rng.uniform(0.1, 0.5)), 0, 0.35, 0.3),
+                rough=(0.16, 0.2, 0.12, 0, 0),
+            )
+        )
+        for box in building.rectangles():
+            self._heap(canvas, self._ragged(box, 0.0), ash, 0.2)
+        wall = canvas.materials.add(
+            Material(ASH, jitter(self.rng, (206, 198, 186), 14), tone, mix=(0.1, 0, 0.3, 0.4))
+        )
+        if self.rng.random() < 0.75:
+            for box in building.rectangles():
+                ring = np.concatenate([box, box[:1]])
+                canvas.line(ring + self.rng.normal(0, 0.2, ring.shape), self.rng.uniform(0.5, 1.3), wall)
+                for _ in range(int(self.rng.integers(0, 4))):
+                    a, b = self.rng.integers(0, 4), self.rng.random(2)
+                    start = box[a] + (box[(a + 1) % 4] - box[a]) * b[0]
+                    end = box[(a + 3) % 4] + (box[(a + 2) % 4] - box[(a + 3) % 4]) * b[0]
+                    canvas.line(np.stack([start, start + (end - start) * b[1]]), 0.6, wall)
+        boxes = np.concatenate(building.rectangles())
+        window = canvas.window(boxes, 1)
+        if window is not None:
+            piece: Window = (*window, np.isin(canvas.numbers[window], [ash]))
+            for share, colour in ((0.25, HOLE), (0.14, PALE), (0.1, (150, 112, 84))):
+                self._blotch(
+                    canvas,
+                    piece,
+                    share * self.rng.uniform(0.2, 1.4),
+                    colour,
+                    cell_m=self.rng.uniform(0.8, 2.0),
+                )
+
+    def _scorched(self, canvas: Canvas, building: Building, window: Window, level: int) -> None:
+        share = self.rng.uniform(0.06, 0.22) if level == MINOR else self.rng.uniform(0.35, 0.7)
+        self._blotch(canvas, window, share, (58, 52, 48), cell_m=6)
+        if level == MAJOR:
+            self._blotch(canvas, window, share * 0.5, (146, 138, 128), cell_m=2)
+            self._blotch(canvas, window, share * 0.4, HOLE, cell_m=3)
+
+    # earthquake
+
+    def _cracked(self, canvas: Canvas, building: Building, window: Window, level: int) -> None:
+        if level == MINOR:
+            self._blotch(canvas, window, self.rng.uniform(0.04, 0.14), (126, 116, 106), cell_m=1.5)
+            self._throw(building, self._radius(building) * 0.5, int(self.rng.poisson(8)), tight=True)
+            return
+        rows, cols, mask = window
+        x = np.arange(cols.start, cols.stop)[None, :] - building.centre[0]
+        y = np.arange(rows.start, rows.stop)[:, None] - building.centre[1]
+        turn = self.rng.uniform(0, 6.3)
+        side = x * np.cos(turn) + y * np.sin(turn)
+        ragged = value_noise(self.rng, max(mask.shape), 3)[: mask.shape[0], : mask.shape[1]] * 1.5
+        limit = np.quantile((side + ragged)[mask], 1 - self.rng.uniform(0.3, 0.6)) if mask.any() else 0
+        fallen = mask & (side + ragged > limit)
+        canvas.numbers[rows, cols][fallen] = self._rubble(canvas, (148, 138, 126))
+        canvas.height[rows, cols][fallen] *= np.float32(self.rng.uniform(0.1, 0.5))
+        piece: Window = (rows, cols, fallen)
+        self._blotch(canvas, piece, 0.25, HOLE, cell_m=1.5)
+        self._blotch(canvas, piece, 0.2, PALE, cell_m=1.2)
+        self._throw(building, self._radius(building) * 0.7, int(self.rng.poisson(25)), tight=True)
+
+    # flood
+
+    def _flood(self, canvas: Canvas, building: Building, view: View, level: int) -> bool:
+        if level == DESTROYED:
+            for box in building.rectangles():
+                self._heap(
+                    canvas,
+                    self._ragged(box, 0.5),
+                    self._rubble(canvas, tuple(v * 235 for v in self.mud)),
+                    0.2,
+                )  # type: ignore[arg-type]
+            self._throw(building, self._radius(building), 14)
+            return True
+        if level == MAJOR:
+            depth = float(self.rng.uniform(0.55, 0.95))
+            paint_building(
+                canvas,
+                building,
+                self.rng,
+                sun=view.sun,
+                lean=view.lean,
+                gsd_m=self.gsd_m,
+                squash=depth,
+                tone=float(np.exp(self.rng.normal(0, view.brightness))),
+            )
+            return True
+        return False
+
+    # shared
+
+    def _radius(self, building: Building) -> float:
+        corners = np.concatenate(building.rectangles()) - np.array(building.centre)
+        return float(np.abs(corners).max())
+
+    def _rubble(self, canvas: Canvas, tone: Colour, *, calm: bool = False) -> int:
+        rough = (0.05, 0.06, 0.05, 0.0, 0.0) if calm else (0.3, 0.3, 0.12, 0.0, 0.0)
+        mix = (0.2, 0.0, 0.2, 0.1) if calm else (0.35, 0.0, 0.3, 0.45)
+        return canvas.materials.add(
+            Material(
+                DEBRIS,
+                jitter(self.rng, tone, 14, 0.4),
+                jitter(self.rng, (86, 78, 70), 12, 0.4),
+                mix=mix,
+                rough=rough,
+            )
+        )
+
+    def _ragged(self, box: np.ndarray, spill_m: float) -> np.ndarray:
+        """A rectangle's outline with uneven sides, grown by up to `spill_m`."""
+        sides = [box[i] + (box[(i + 1) % 4] - box[i]) * t for i in range(4) for t in (0.0, 0.25, 0.5, 0.75)]
+        points = np.array(sides)
+        out = points - box.mean(axis=0)
+        out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-6)
+        jagged: np.ndarray = (
+            points + out * self.rng.uniform(-0.3, 1.0, (len(points), 1)) * spill_m * self.metre
+        )
+        return jagged
+
+    def _heap(self, canvas: Canvas, outline: np.ndarray, number: int, height: float) -> None:
+        canvas.fill(outline, number)
+        window = canvas.window(outline, 1)
+        if window is not None:
+            mine = canvas.numbers[window] == number
+            bumps = np.clip(1 + 0.6 * self.noise.crop(MID, *window), 0.2, 2) * np.float32(height)
+            canvas.height[window][mine] = bumps[mine]
+
+    def _blotch(
+        self,
+        canvas: Canvas,
+        window: Window,
+        share: float,
+        tone: Colour,
+        *,
+        cell_m: float | None = None,
+        rafters: Building | None = None,
+    ) -> None:
+        """Paint an irregular patch over about `share` of the masked pixels."""
+        rows, cols, mask = window
+        if not mask.any() or share <= 0:
+            return
+        cell = max((cell_m or self.rng.uniform(1.5, 6)) * self.metre, 1.2)
+        field = value_noise(self.rng, max(mask.shape), cell)[: mask.shape[0], : mask.shape[1]]
+        limit = np.quantile(field[mask], 1 - min(share, 1))
+        hit = mask & (field >= limit)
+        shade = jitter(self.rng, tone, 12, 0.3)
+        other: Colour = (shade[0] * 0.6, shade[1] * 0.58, shade[2] * 0.56)
+        number = canvas.materials.add(
+            Material(DEBRIS, shade, other, mix=(0.1, 0, 0.25, 0.35), rough=(0.12, 0.12, 0.05, 0, 0))
+        )
+        if rafters is not None:
+            x = np.arange(cols.start, cols.stop, dtype=np.float32)[None, :]
+            y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
+            along = x * np.float32(np.cos(rafters.angle)) + y * np.float32(np.sin(rafters.angle))
+            hit = hit & (np.sin(along * np.float32(2 * np.pi / max(2.5, 1.4 * self.metre))) > -0.6)
+        canvas.numbers[rows, cols][hit] = number
+
+    def _panel(
+        self, canvas: Canvas, building: Building, window: Window, share: float, tone: Colour, spread: float
+    ) -> None:
+        """A tarp: a rectangle along the roof's axes, kept to the roof."""
+        rows, cols, mask = window
+        part = building.parts[int(self.rng.integers(min(2, len(building.parts))))]
+        reach = np.sqrt(share)
+        half = np.array([part.half_width, part.half_length]) * reach * self.rng.uniform(0.7, 1.4, 2)
+        place = np.array([part.x, part.y]) + self.rng.uniform(-1, 1, 2) * (
+            np.array([part.half_width, part.half_length]) - half
+        ).clip(0)
+        box = building.to_image(
+            np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], float) * half + place
+        ) + self.rng.normal(0, 0.4, (4, 2))
+        ys, xs = np.nonzero(mask)
+        if len(xs):  # the roof is seen displaced by its lean
+            box = (
+                box
+                + np.array([xs.mean() + cols.start, ys.mean() + rows.start])
+                - np.array(building.outline().centroid.coords[0])
+            )
+        stamp = np.zeros(mask.shape, np.uint8)
+        cv2.fillPoly(stamp, [np.round(box - (cols.start, rows.start)).astype(np.int32)], 1)
+        shade = jitter(self.rng, tone, spread, 0.4)
+        number = canvas.materials.add(
+            Material(DEBRIS, shade, (shade[0] * 0.8, shade[1] * 0.8, shade[2] * 0.85), mix=(0.1, 0, 0.2, 0.2))
+        )
+        canvas.numbers[rows, cols][mask & (stamp > 0)] = number
+
+    def _throw(self, building: Building, radius_px: float, count: int, *, tight: bool = False) -> None:
+        """Remember debris around a building, to be painted last."""
+        scale = min(6.0, (radius_px * self.gsd_m / 9) ** 1.5)
+        count = int(count * scale)
+        turn = self.rng.uniform(0, 2 * np.pi, count)
+        reach = radius_px * (self.rng.uniform(0.6, 1.2, count) if tight else self.rng.gamma(2.2, 0.45, count))
+        points = np.array(building.centre) + np.stack([np.cos(turn), np.sin(turn)], 1) * reach[:, None]
+        red, green, blue = building.colour
+        self._specks.append((points, (red * 255, green * 255, blue * 255), 0.3))
+
+    def _scatter(
+        self, canvas: Canvas, points: np.ndarray, tone: Colour | None = None, share: float = 0.0
+    ) -> None:
+        """Small pieces of mixed colours, 1 to 4 pixels long."""
+        if not len(points):
+            return
+        if getattr(self, "_tones_of", None) is not canvas.materials:
+            self._tones_of = canvas.materials
+            self._tones = [
+                canvas.materials.add(Material(DEBRIS, jitter(self.rng, colour, 10, 0.3), (0.4, 0.37, 0.33)))
+                for colour in DEBRIS_TONES
+            ]
+        tones = list(self._tones)
+        if tone is not None and self.rng.random() < 0.8:
+            tones.append(canvas.materials.add(Material(DEBRIS, jitter(self.rng, tone, 8), (0.4, 0.37, 0.33))))
+        which = self.rng.choice(len(tones), len(points), p=None)
+        numbers = np.array(tones)[which]
+        canvas.dots(points, numbers)
+        for dx, dy, part in ((1, 0, 0.5), (0, 1, 0.5), (1, 1, 0.25), (2, 0, 0.2), (0, 2, 0.2)):
+            grow = self.rng.random(len(points)) < part * min(1.6, 0.55 / self.gsd_m)
+            canvas.dots(points[grow] + (dx, dy), numbers[grow])
+
+
+FIELDS = (BROAD, COARSE)
