@@ -147,7 +147,7 @@ def trace(
         polygon = _outline(piece, min_hole_px=min_area_px)
         # Right angles hold on the ground, so oblong pixels are stretched to squares for the fit.
         ground = shapely.transform(polygon, lambda xy: xy * (1.0, aspect))
-        fitted = regularise(ground, tolerance=simplify_px)
+        fitted = regularise(ground, tolerance=simplify_px * max(1.0, aspect))
         polygons.append(shapely.transform(fitted, lambda xy, x=left, y=top: xy / (1.0, aspect) + (x, y)))
     return polygons
 
@@ -246,8 +246,8 @@ def _check_overlap(path: Path, geometry: geopandas.GeoSeries, grid: Grid, crs: o
     if grid.crs is None:
         left, top, right, bottom = geometry.total_bounds
         raise FootprintError(
-            f"{path}: no footprint lies on the image: they span x {left:.0f} to {right:.0f}, y {top:.0f} to {bottom:.0f}, "
-            f"the image {grid.width} x {grid.height} px: without georeference, footprints have to be in pixels"
+            f"{path}: no footprint lies on the image: they span x {left:.0f} to {right:.0f}, "
+            f"y {top:.0f} to {bottom:.0f}, the image {grid.width} x {grid.height} px: without georeference, footprints have to be in pixels"
         )
     image = geopandas.GeoSeries([corners], crs=grid.crs.to_wkt())
     # A hand's breadth of tolerance is of no use here: both boxes are told so that the reader sees which one is wrong.

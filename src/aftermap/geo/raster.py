@@ -22,7 +22,7 @@ from aftermap.geo.lattice import (
 from aftermap.geo.limits import SUFFIXES, max_pixels
 from aftermap.geo.resample import Interpolation, reduce_blocks, warp
 
-_STRIP_BYTES = 64 << 20
+_STRIP_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
