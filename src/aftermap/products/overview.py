@@ -1,0 +1,43 @@
+"""Overviews: whole scenes reduced to a size that a page or a figure can show."""
+
+import numpy as np
+from PIL import Image
+
+from aftermap.geo.grid import Grid
+
+
+def as_image(
+    rgb: np.ndarray, grid: Grid, max_side_px: int, *, valid: np.ndarray | None = None
+) -> Image.Image:
+    """An overview as a picture of at most `max_side_px`, transparent where it is not valid.
+
+    Args:
+        rgb: uint8 (H, W, 3) or (3, H, W), showing the whole grid.
+        grid: the grid it shows, of the same proportions.
+        max_side_px: larger images are reduced.
+        valid: bool (H, W), or None where all of it is.
+
+    Raises:
+        ValueError: another type or shape, or proportions that are not the grid's.
+    """
+    if rgb.ndim == 3 and rgb.shape[0] == 3 and rgb.shape[2] != 3:
+        rgb = rgb.transpose(1, 2, 0)
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise ValueError(f"the overview is {rgb.dtype} {rgb.shape}, expected uint8 (H, W, 3) or (3, H, W)")
+    height, width = rgb.shape[:2]
+    # A reduced side is rounded to whole pixels, hence the slack of one pixel.
+    if (
+        abs(width * grid.height - height * grid.width)
+        > max(grid.width, grid.height) + 0.01 * width * grid.height
+    ):
+        raise ValueError(
+            f"an overview of {width} x {height} does not show a grid of {grid.width} x {grid.height}"
+        )
+    image = Image.fromarray(np.ascontiguousarray(rgb))
+    if valid is not None and not valid.all():
+        if valid.shape != (height, width):
+            raise ValueError(f"the mask of {valid.shape} does not fit the overview of {(height, width)}")
+        image.putalpha(Image.fromarray(valid.astype(np.uint8) * 255))
+    if max(image.size) > max_side_px:
+        image.thumbnail((max_side_px, max_side_px), Image.Resampling.BOX)
+    return image

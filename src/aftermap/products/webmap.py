@@ -1,0 +1,218 @@
+"""Writes the map as one HTML file that opens offline: both dates with a swipe divider, buildings, filters, list.
+
+The page is put together from `webmap_assets`: everything stands inside it, and its content security policy
+forbids the network. Text from outside enters as JSON without `<`, and the page only ever shows it as text.
+"""
+
+import base64
+import html
+import io
+import json
+import math
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from PIL import Image
+from pyproj import Geod
+from shapely.geometry.base import BaseGeometry
+
+from aftermap import __version__
+from aftermap.classes import DAMAGE, NOT_ASSESSED, NOT_ASSESSED_COLOUR
+from aftermap.geo.grid import Grid
+from aftermap.products.overview import as_image
+from aftermap.products.provenance import to_plain, write_text
+from aftermap.products.vectors import DAMAGE_VALUES, PIXEL_NOTE, normalise
+
+MAX_SIDE_PX = 4096
+_TILE_PX = 1024
+_LONLAT_NODES = 17
+_SCRIPTS = ("data.js", "view.js", "panel.js")
+_GEOD = Geod(ellps="WGS84")
+
+
+def write_map(
+    path: Path,
+    frame: gpd.GeoDataFrame,
+    pre_rgb: np.ndarray,
+    post_rgb: np.ndarray,
+    grid: Grid,
+    summary: dict[str, Any],
+    *,
+    title: str,
+    warnings: Sequence[str] = (),
+    model: str = "",
+    pre_valid: np.ndarray | None = None,
+    post_valid: np.ndarray | None = None,
+) -> Path:
+    """Write `path`, one self-contained HTML page.
+
+    Args:
+        path: the file to write, in one step.
+        frame: buildings with the columns of `products.vectors.COLUMNS`, in the grid's reference system.
+        pre_rgb: the scene before, uint8 (H, W, 3) or (3, H, W), reduced to any size of the grid's proportions;
+            sides above `MAX_SIDE_PX` are reduced further.
+        post_rgb: the scene after, likewise.
+        grid: the grid that was mapped, at full resolution.
+        summary: the result of `products.summary.summarise`.
+        title: heading of the page.
+        warnings: shown in a banner that cannot be closed.
+        model: name and version of the model, shown below the heading.
+        pre_valid: bool (H, W); False is left transparent.
+        post_valid: likewise for the scene after.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: images of other proportions, or a frame that breaks the contract of its columns.
+        OutputError: the file cannot be written.
+    """
+    frame = normalise(frame)
+    pre = as_image(pre_rgb, grid, MAX_SIDE_PX, valid=pre_valid)
+    post = as_image(post_rgb, grid, MAX_SIDE_PX, valid=post_valid)
+    if post.size != pre.size:
+        post = post.resize(pre.size, Image.Resampling.BILINEAR)
+    columns = {name: list(frame[name]) for name in frame.columns if name != frame.geometry.name}
+    columns["damage"] = [DAMAGE_VALUES.index(name) for name in columns["damage"]]
+    data = {
+        "title": title,
+        "model": model,
+        "warnings": list(warnings),
+        "about": _about(summary, grid),
+        "summary": summary,
+        "classes": _classes(),
+        "grid": _grid(grid),
+        "images": {"width": pre.width, "height": pre.height, "pre": _tiles(pre), "post": _tiles(post)},
+        "columns": columns,
+        "outlines": [_outline(shape) for shape in _in_pixels(frame, grid)],
+        "pixel_note": PIXEL_NOTE,
+    }
+    assets = resources.files("aftermap.products") / "webmap_assets"
+    script = "\n".join((assets / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    parts = {
+        "title": html.escape(title),
+        "version": html.escape(__version__),
+        "css": (assets / "map.css").read_text(encoding="utf-8"),
+        "data": _embed(data),
+        "script": f'(() => {{\n"use strict";\n{script}\n}})();',
+    }
+    page = (assets / "map.html").read_text(encoding="utf-8")
+    # One pass over the template, so that a title that looks like a placeholder stays a title.
+    write_text(path, re.sub(r"@@(\w+)@@", lambda match: parts[match.group(1)], page))
+    return path
+
+
+def _embed(data: Any) -> str:
+    """JSON that no HTML parser can mistake for markup."""
+    text = json.dumps(to_plain(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _classes() -> list[dict[str, Any]]:
+    found = []
+    for name, colour in zip(DAMAGE_VALUES, (*DAMAGE.colours[1:], NOT_ASSESSED_COLOUR), strict=True):
+        red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+        ink = "#17212b" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "#ffffff"
+        label = name.replace("-", " ").capitalize()
+        found.append(
+            {"name": name, "label": label, "colour": colour, "ink": ink, "assessed": name != NOT_ASSESSED}
+        )
+    return found
+
+
+def _grid(grid: Grid) -> dict[str, Any]:
+    """Size, shape of a pixel on the ground, a table of longitudes and latitudes, and the direction of north."""
+    tree: dict[str, Any] = {"width": grid.width, "height": grid.height, "stretch": [1, 1]}
+    tree |= {"unit_m": None, "lonlat": None, "north": None}
+    if not grid.is_georeferenced:
+        return tree
+    across_m, down_m, north = _orientation(grid)
+    unit_m = math.sqrt(across_m * down_m)
+    if abs(across_m / down_m - 1) > 0.02:
+        tree["stretch"] = [across_m / unit_m, down_m / unit_m]
+    cols, rows = np.meshgrid(
+        np.linspace(0, grid.width, _LONLAT_NODES), np.linspace(0, grid.height, _LONLAT_NODES)
+    )
+    lons, lats = grid.lonlat(cols.ravel(), rows.ravel())
+    if lons.max() - lons.min() > 180:
+        lons = np.where(lons < 0, lons + 360, lons)
+    table = {"side": _LONLAT_NODES, "lon": np.round(lons, 9), "lat": np.round(lats, 9)}
+    return tree | {"unit_m": unit_m, "lonlat": table, "north": round(north, 1)}
+
+
+def _orientation(grid: Grid) -> tuple[float, float, float]:
+    """Metres per column and per row at the grid's centre, and north in degrees clockwise from up."""
+    col, row = grid.width / 2, grid.height / 2
+    lons, lats = grid.lonlat(np.array([col, col + 1, col]), np.array([row, row, row + 1]))
+    azimuth_across, _, across_m = _GEOD.inv(lons[0], lats[0], lons[1], lats[1])
+    azimuth_down, _, down_m = _GEOD.inv(lons[0], lats[0], lons[2], lats[2])
+    # Columns and rows as vectors on the ground (east, north); the pixel step that leads due north.
+    ground = np.array(
+        [
+            [math.sin(math.radians(azimuth_across)), math.sin(math.radians(azimuth_down))],
+            [math.cos(math.radians(azimuth_across)), math.cos(math.radians(azimuth_down))],
+        ]
+    )
+    right, down = np.linalg.solve(ground, np.array([0.0, 1.0]))
+    return across_m, down_m, math.degrees(math.atan2(right, -down)) + 0.0
+
+
+def _tiles(image: Image.Image) -> list[dict[str, Any]]:
+    """The image as WebP data URIs of at most `_TILE_PX`: small to decode, and only those in view are drawn."""
+    tiles = []
+    for y in range(0, image.height, _TILE_PX):
+        for x in range(0, image.width, _TILE_PX):
+            tile = image.crop((x, y, min(x + _TILE_PX, image.width), min(y + _TILE_PX, image.height)))
+            buffer = io.BytesIO()
+            tile.save(buffer, "WEBP", quality=82, method=3)
+            source = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+            tiles.append({"x": x, "y": y, "width": tile.width, "height": tile.height, "src": source})
+    return tiles
+
+
+def _in_pixels(frame: gpd.GeoDataFrame, grid: Grid) -> list[BaseGeometry]:
+    shapes = frame.geometry
+    if frame.crs is not None and grid.crs is not None and frame.crs != grid.crs:
+        shapes = shapes.to_crs(grid.crs)
+    t = ~grid.transform
+    matrix, offset = np.array([[t.a, t.b], [t.d, t.e]]), np.array([t.c, t.f])
+    moved = shapely.transform(shapes.to_numpy(), lambda xy: xy @ matrix.T + offset)
+    return list(shapely.orient_polygons(moved))
+
+
+def _outline(shape: BaseGeometry) -> list[list[int]]:
+    """Rings in tenths of a pixel, each as its first point and the steps from there; shells before their holes."""
+    outline = []
+    for polygon in shapely.get_parts(shape):
+        for ring in (polygon.exterior, *polygon.interiors):
+            points = np.rint(shapely.get_coordinates(ring)[:-1] * 10).astype(np.int64)
+            steps = np.diff(points, axis=0, prepend=np.zeros((1, 2), np.int64))
+            outline.append(steps.ravel().tolist())
+    return outline
+
+
+def _about(summary: dict[str, Any], grid: Grid) -> list[str]:
+    skipped = summary["not_assessed"]
+    lines = [f"Damage classes: {DAMAGE.name.replace('-', ' ')}. Shares are of the assessed buildings."]
+    if skipped["buildings"]:
+        reasons = ", ".join(f"{reason} ({number:,})" for reason, number in skipped["reasons"].items())
+        lines.append(f"Not assessed: {skipped['buildings']:,}. Reasons: {reasons}.")
+    interval = summary["damaged"]["share_interval_sampling_only"]
+    if interval:
+        low, high = (f"{100 * end:.1f}" for end in interval)
+        lines.append(f"Share of damaged buildings: {low} to {high} % ({summary['interval']}).")
+    size = f"{grid.width:,} x {grid.height:,} pixels"
+    if grid.crs is not None:
+        size += f" of {grid.resolution_m:.2f} m, {grid.crs.to_string()[:60]}"
+    lines.append(
+        f"Mapped at {size}; the imagery on this page may be reduced. Made with aftermap {__version__}."
+    )
+    return lines
