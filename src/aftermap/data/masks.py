@@ -84,8 +84,9 @@ def paint(mask: np.ndarray, polygon: Polygon | MultiPolygon, value: int) -> None
 
 
 def _paint_part(mask: np.ndarray, polygon: Polygon, value: int) -> None:
-    exterior = _ring(polygon.exterior)
-    low, high = exterior.min(0), exterior.max(0)
+    exterior, *holes = (_ring(ring) for ring in (polygon.exterior, *polygon.interiors))
+    points = np.concatenate([exterior, *holes])
+    low, high = points.min(0), points.max(0)
     height, width = mask.shape
     inside = bool((low >= 0).all()) and high[0] < width and high[1] < height
     # The small canvas gives the same drawing; beyond the frame the whole canvas keeps OpenCV's own clipping.
@@ -93,9 +94,8 @@ def _paint_part(mask: np.ndarray, polygon: Polygon, value: int) -> None:
     size = (high - low + 1)[::-1] if inside else mask.shape
     canvas = np.zeros(tuple(size), np.uint8)
     cv2.fillPoly(canvas, [exterior - origin], 1)
-    holes = [_ring(ring) - origin for ring in polygon.interiors]
     if holes:
-        cv2.fillPoly(canvas, holes, 0)
+        cv2.fillPoly(canvas, [hole - origin for hole in holes], 0)
     view = mask[origin[1] : origin[1] + canvas.shape[0], origin[0] : origin[0] + canvas.shape[1]]
     view[canvas > 0] = value
 

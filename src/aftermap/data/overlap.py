@@ -33,7 +33,8 @@ def ground(scene: Scene) -> Polygon | None:
     grid = to_grid(scene.grid, height=scene.height, width=scene.width)
     cols, rows = np.array([(0, 0), (scene.width, 0), (scene.width, scene.height), (0, scene.height)], float).T
     if scene.grid.crs == "EPSG:4326":
-        lons, lats = grid.transform * (cols, rows)
+        t = grid.transform
+        lons, lats = t.a * cols + t.b * rows + t.c, t.d * cols + t.e * rows + t.f
     else:
         lons, lats = grid.lonlat(cols, rows)
     if np.ptp(lons) > 180:

@@ -19,6 +19,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio.io import MemoryFile
 
 from aftermap.classes import IGNORE, SCHEMES
 from aftermap.data.geotransform import to_grid
@@ -28,6 +30,7 @@ from aftermap.errors import DataError, DataWarning, OutputError
 JOURNAL_NAME = "prepare.journal"
 MASKS = "masks"
 IMAGE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff")
+_MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
 Progress = Callable[[int, int], None]
 
 
@@ -113,7 +116,7 @@ def prepare(
         DataError: scenes that cannot be read; the others stay finished.
         OutputError: `out` cannot be written, or holds something else.
     """
-    earlier = _claim(out, overwrite=overwrite)
+    earlier = _claim(out, scenes, overwrite=overwrite)
     task = _Task(read, out / MASKS, scheme)
     known = _Journal(out / JOURNAL_NAME, {"kind": kind, "scheme": scheme, **options})
     known.load(earlier)
@@ -151,6 +154,8 @@ def image_size(data: bytes, path: Path) -> tuple[int, int]:
     Raises:
         DataError: truncated, or not an image.
     """
+    if path.suffix.lower() in (".tif", ".tiff"):
+        return _tiff_size(data, path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -160,11 +165,25 @@ def image_size(data: bytes, path: Path) -> tuple[int, int]:
     except UnidentifiedImageError:
         raise DataError(f"{path} is not an image that can be read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise DataError(
-            f"{path} claims to be larger than {Image.MAX_IMAGE_PIXELS} pixels: cut it into tiles"
-        ) from None
+        raise DataError(f"{path} claims to be larger than {_MOST_PIXELS} pixels: cut it into tiles") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise DataError(f"{path} is truncated or damaged ({error})") from None
+
+
+def _tiff_size(data: bytes, path: Path) -> tuple[int, int]:
+    """The same for TIFFs, of which Pillow reads few kinds."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with MemoryFile(data) as memory, memory.open() as image:
+                if image.width * image.height > _MOST_PIXELS:
+                    raise DataError(
+                        f"{path} claims to be larger than {_MOST_PIXELS} pixels: cut it into tiles"
+                    )
+                image.read()
+                return image.height, image.width
+    except RasterioIOError:
+        raise DataError(f"{path} is truncated, damaged, or no TIFF") from None
 
 
 def read_bytes(path: Path) -> bytes:
@@ -204,7 +223,12 @@ class _Task:
         sums = {role: checksum(data) for role, data in content.items()}
         if earlier is not None and _still_valid(earlier, source, sums):
             return earlier.model_copy(
-                update={"pre": source.pre, "post": source.post, "source_split": source.source_split}
+                update={
+                    "pre": source.pre,
+                    "post": source.post,
+                    "source_split": source.source_split,
+                    "split": "unassigned",
+                }
             )
         sizes = {
             role: image_size(content[role], path)
@@ -300,8 +324,11 @@ class _Journal:
         self._file.close()
 
 
-def _claim(out: Path, *, overwrite: bool) -> Manifest | None:
+def _claim(out: Path, scenes: Sequence[SourceScene], *, overwrite: bool) -> Manifest | None:
     """Make `out` and return the manifest of an earlier preparation in it."""
+    sources = {path.parent.parent.resolve() for scene in scenes for path in scene.files.values()}
+    if out.resolve() in sources:
+        raise OutputError(f"{out} is the source itself, whose masks could be replaced: choose another -o")
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file, expected a folder for the prepared data: choose another -o")
     ours = (out / MANIFEST_NAME).is_file() or (out / JOURNAL_NAME).is_file()
