@@ -208,7 +208,7 @@ def test_longitudes_beyond_180_are_turned_back(write_tif):
 
 def test_a_scene_across_the_antimeridian_is_refused_in_degrees(write_tif):
     t = Affine(1e-3, 0, 179.99, 0, -1e-3, -17.0)
-    with pytest.raises(GeoreferenceError, match="crosses the antimeridian .* UTM"):
+    with pytest.raises(GeoreferenceError, match=r"crosses the antimeridian .* UTM"):
         RasterFile.inspect(write_tif("fiji.tif", texture(32, 32), crs="EPSG:4326", transform=t))
 
 

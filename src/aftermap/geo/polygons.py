@@ -247,10 +247,10 @@ def _check_overlap(path: Path, geometry: geopandas.GeoSeries, grid: Grid, crs: o
         left, top, right, bottom = geometry.total_bounds
         raise FootprintError(
             f"{path}: no footprint lies on the image: they span x {left:.0f} to {right:.0f}, "
-            f"y {top:.0f} to {bottom:.0f}, the image {grid.width} x {grid.height} px: without georeference, footprints have to be in pixels"
+            f"y {top:.0f} to {bottom:.0f}, the image {grid.width} x {grid.height} px: without georeference, "
+            "footprints have to be in pixels"
         )
     image = geopandas.GeoSeries([corners], crs=grid.crs.to_wkt())
-    # A hand's breadth of tolerance is of no use here: both boxes are told so that the reader sees which one is wrong.
     spans = []
     for series in (geometry, image):
         left, bottom, right, top = series.to_crs(4326).total_bounds
