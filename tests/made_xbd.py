@@ -5,6 +5,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import rasterio
+from affine import Affine
 
 from aftermap.data.scene import Manifest, Scene, SceneGrid
 
@@ -65,6 +67,16 @@ def write_pair(
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
     return stem
+
+
+def write_tiff(path, *, crs="EPSG:32616", origin=(500_000, 3_300_000), dtype="uint8", count=3):
+    """A georeferenced image of 32 x 32 pixels of 0.5 m."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    transform = Affine(0.5, 0, origin[0], 0, -0.5, origin[1])
+    with rasterio.open(
+        path, "w", driver="GTiff", width=32, height=32, count=count, dtype=dtype, crs=crs, transform=transform
+    ) as file:
+        file.write(np.full((count, 32, 32), 7, dtype))
 
 
 def scene(name, *, event="storm", col=0, row=0, polygons=None, split="unassigned", size=100, **more):

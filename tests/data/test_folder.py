@@ -1,13 +1,11 @@
 import numpy as np
 import pytest
-import rasterio
-from affine import Affine
-from made_xbd import image, write_image
 
 from aftermap.classes import IGNORE
 from aftermap.data.folder import prepare_folder
 from aftermap.data.scene import read_mask
 from aftermap.errors import DataError
+from made_xbd import image, write_image, write_tiff
 
 
 def squares(*values, size=32):
@@ -33,15 +31,6 @@ def write_pairs(root, masks):
         if mask is not None:
             write_image(root / "masks" / f"{stem}.png", mask)
     return root
-
-
-def write_tiff(path, *, crs="EPSG:32616", origin=(500_000, 3_300_000), dtype="uint8", count=3):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    transform = Affine(0.5, 0, origin[0], 0, -0.5, origin[1])
-    with rasterio.open(
-        path, "w", driver="GTiff", width=32, height=32, count=count, dtype=dtype, crs=crs, transform=transform
-    ) as file:
-        file.write(np.full((count, 32, 32), 7, dtype))
 
 
 def test_masks_of_0_and_1_are_buildings(tmp_path):

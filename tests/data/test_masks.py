@@ -72,21 +72,21 @@ def test_every_part_of_a_multipolygon_is_painted():
 class TestFullPair:
     """The full pair of the parity values, on 1024 x 1024 pixels."""
 
-    pre = [
+    pre = tuple(
         shapely.from_wkt(f"POLYGON {rings}")
         for rings in (
             "((100.4 100.6,149.5 100.6,149.5 160.5,100.4 160.5,100.4 100.6))",
             "((140 150,200 150,200 220,140 220,140 150))",
             "((1000 1000,1030 1000,1030 1030,1000 1030,1000 1000))",
         )
-    ]
-    post = [
+    )
+    post = (
         shapely.from_wkt("POLYGON ((102 101,151 101,151 161,102 161,102 101))"),
         pre[1],
         pre[2],
         shapely.from_wkt("POLYGON ((300 300,350 310,320 380,300 300),(315 315,325 318,320 330,315 315))"),
         shapely.from_wkt("POLYGON ((400.5 400.5,402.5 400.5,402.5 403.5,400.5 403.5,400.5 400.5))"),
-    ]
+    )
     subtypes = ("destroyed", "minor-damage", "un-classified", "major-damage", "no-damage")
 
     def counts(self, unclassified):

@@ -4,13 +4,13 @@ import struct
 import zlib
 
 import pytest
-from made_xbd import box, write_pair
 
 from aftermap.data import prepare as engine
 from aftermap.data.scene import Manifest
 from aftermap.data.splits import assign_splits
 from aftermap.data.xbd import prepare_xbd
 from aftermap.errors import DataError, DataWarning, OutputError
+from made_xbd import box, write_pair
 
 CLASSES = ("no-damage", "destroyed")
 BOXES = [box(1, 1), box(12, 1)]

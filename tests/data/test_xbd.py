@@ -4,12 +4,12 @@ from collections import Counter
 import cv2
 import numpy as np
 import pytest
-from made_xbd import STEP, box, image, label, write_image, write_pair
 
 from aftermap.classes import IGNORE
 from aftermap.data.scene import read_mask
 from aftermap.data.xbd import find_scenes, prepare_xbd
 from aftermap.errors import DataError, DataWarning
+from made_xbd import STEP, box, image, label, write_image, write_pair
 
 CLASSES = ("no-damage", "minor-damage", "major-damage", "destroyed")
 BOXES = [box(1, 1), box(12, 1), box(1, 12), box(20, 20)]
@@ -166,7 +166,7 @@ class TestWrongInput:
     def test_a_truncated_image_is_named(self, source, tmp_path):
         file = source / "images" / "storm_00000001_post_disaster.png"
         file.write_bytes(file.read_bytes()[:1500])
-        with pytest.raises(DataError, match="storm_00000001_post_disaster.png is truncated"):
+        with pytest.raises(DataError, match=r"storm_00000001_post_disaster.png is truncated"):
             prepare_xbd(source, tmp_path / "out")
 
     def test_a_text_file_named_png(self, source, tmp_path):
@@ -190,7 +190,7 @@ class TestWrongInput:
     )
     def test_a_label_file_of_another_form(self, source, tmp_path, text):
         (source / "labels" / "storm_00000000_pre_disaster.json").write_text(text)
-        with pytest.raises(DataError, match="storm_00000000_pre_disaster.json is not an xBD label file"):
+        with pytest.raises(DataError, match=r"storm_00000000_pre_disaster.json is not an xBD label file"):
             prepare_xbd(source, tmp_path / "out")
 
     def test_a_geometry_that_is_no_polygon(self, source, tmp_path):
