@@ -1,0 +1,282 @@
+"""`aftermap map`: two dates to a map of damaged buildings; `aftermap demo`: on a synthesised town."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from aftermap.recipes.map import Progress
+
+Flag = Parameter(negative="")
+
+
+def map_command(
+    pre: Path,
+    post: Path,
+    *,
+    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    model: str = "box",
+    footprints: Path | None = None,
+    aoi: Path | None = None,
+    align: Literal["auto", "off"] = "auto",
+    bands: str | None = None,
+    stretch: str | None = None,
+    crs: str | None = None,
+    resolution: float | None = None,
+    cloud_mask: Path | None = None,
+    overwrite: Annotated[bool, Flag] = False,
+    resume: Annotated[bool, Flag] = False,
+    tta: Literal["none", "flips"] = "none",
+    device: str = "cpu",
+    window: int | None = None,
+    json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Map the damage to every building between two dates.
+
+    Writes a folder with damage.tif and probabilities.tif, the buildings as GeoPackage, GeoJSON and CSV,
+    summary.json, provenance.json, overview.png and map.html, which opens in any browser without a network.
+    An interrupted run leaves OUT.work beside the output folder; --resume continues it.
+
+    Example: aftermap map pre/ post/ --footprints buildings.geojson -o joplin
+
+    Parameters
+    ----------
+    pre
+        Image from before, or a folder of tiles; any reference system and resolution.
+    post
+        Image from after, or a folder of tiles; it is brought onto the grid of the first date.
+    out
+        Folder to make.
+    model
+        Model folder, or "box" for the model in the package.
+    footprints
+        Buildings to judge, any vector file; by default they are traced from what the model sees.
+    aoi
+        Polygons that bound the map, any vector file.
+    align
+        Whether a measured shift between the dates is taken out where that brings them closer.
+    bands
+        Bands to use of both dates, counted from 1, such as 3,2,1.
+    stretch
+        Percentiles brought to 0 and 255, such as 2,98, for pixels that are not 8-bit.
+    crs
+        Reference system of the map, such as EPSG:32615; the first date's by default.
+    resolution
+        Pixel size of the map in metres (degrees where the reference system is geographic).
+    cloud_mask
+        Raster that is not 0 where the ground is hidden; buildings there are not assessed.
+    overwrite
+        Replace an earlier result.
+    resume
+        Continue an interrupted run with the same options.
+    tta
+        "flips" averages over four mirrored images: slower, a little better.
+    device
+        cpu or cuda.
+    window
+        Side of the model's windows in pixels; smaller takes less memory.
+    json
+        Print the summary as JSON.
+    """
+    import sys
+    from json import dumps
+
+    from rich.console import Console
+
+    chosen = None if bands is None else tuple(int(band) for band in _numbers("--bands", bands, "3,2,1", int))
+    percentiles = None if stretch is None else _percentiles(stretch)
+
+    from aftermap.products.provenance import to_plain
+    from aftermap.recipes.map import map_damage
+
+    with _hint(out), _progress(quiet=json) as report:
+        result = map_damage(
+            pre,
+            post,
+            out,
+            model=model,
+            footprints=footprints,
+            aoi=aoi,
+            bands=chosen,
+            stretch=percentiles,
+            crs=crs,
+            resolution=resolution,
+            align=align,
+            cloud_mask=cloud_mask,
+            overwrite=overwrite,
+            resume=resume,
+            tta=tta,
+            device=device,
+            progress=report,
+            **({} if window is None else {"window_px": window}),
+        )
+    if json:
+        tree = {
+            "output": result.folder,
+            "map": result.folder / "map.html",
+            "summary": result.summary,
+            "warnings": result.warnings,
+            "seconds": round(result.seconds, 1),
+            "megapixels": round(result.megapixels, 3),
+            "resumed_rows": result.resumed_rows,
+        }
+        sys.stdout.write(dumps(to_plain(tree), indent=1) + "\n")
+        return
+    console = Console(highlight=False)
+    console.print(_counts(result.summary))
+    rate = result.seconds / max(result.megapixels, 1e-9)
+    console.print(
+        f"{result.megapixels:.1f} megapixels in {result.seconds:.0f} s ({rate:.2f} s per megapixel)"
+    )
+    console.print(f"open {result.folder / 'map.html'}", markup=False, soft_wrap=True)
+
+
+def demo(
+    *,
+    out: Annotated[Path, Parameter(name=["-o", "--out"])] = Path("demo"),
+    seed: int = 2026,
+    model: str = "box",
+    overwrite: Annotated[bool, Flag] = False,
+    json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Synthesise a town that no model has seen, strike it, map it, and score the map against the truth.
+
+    Example: aftermap demo -o demo --seed 7
+
+    Parameters
+    ----------
+    out
+        Folder to make: town/ holds images, labels and truth, map/ the map.
+    seed
+        Which town; the same seed gives the same town.
+    model
+        Model folder, or "box" for the model in the package.
+    overwrite
+        Replace an earlier demo.
+    json
+        Print the scores as JSON.
+    """
+    import sys
+    from json import dumps
+
+    from rich.console import Console
+
+    from aftermap.recipes.demo import run_demo
+
+    with _progress(quiet=json) as report:
+        result = run_demo(out, seed=seed, model=model, overwrite=overwrite, progress=report)
+    if json:
+        sys.stdout.write(dumps(result.as_dict(), indent=1) + "\n")
+        return
+    console = Console(highlight=False)
+    console.print(_counts(result.map.summary))
+    console.print(_scores(result.scores, result.truth))
+    console.print(f"open {result.map.folder / 'map.html'}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _hint(out: Path) -> Iterator[None]:
+    """Tell how to go on after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        from rich.console import Console
+
+        from aftermap.recipes.work import work_path
+
+        if work_path(out).exists():
+            message = f"{work_path(out)} keeps what was done: pass --resume to continue"
+            Console(stderr=True, soft_wrap=True).print(message, markup=False, highlight=False)
+        raise
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator["Progress"]:
+    """A bar of megapixels on stderr, with the time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    errors = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        TextColumn("{task.completed:.1f}/{task.total:.1f} Mpx"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=errors, transient=True, disable=quiet or not errors.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total / 1e6)
+            bar.update(tasks[stage], completed=done / 1e6)
+
+        yield report
+
+
+def _counts(summary: dict[str, Any]) -> "Table":
+    """Buildings per class."""
+    from rich.table import Table
+
+    from aftermap.classes import DAMAGE, NOT_ASSESSED, NOT_ASSESSED_COLOUR
+
+    table = Table(title=f"{summary['buildings']} buildings", title_justify="left")
+    for heading in ("damage", "buildings", "share", "area m2", "mean confidence"):
+        table.add_column(heading, justify="left" if heading == "damage" else "right")
+
+    def row(colour: str, name: str, counted: dict[str, Any], share: float | None) -> None:
+        area, confidence = counted["area_m2"], counted.get("mean_confidence")
+        table.add_row(
+            f"[{colour}]■[/] {name}",
+            f"{counted['buildings']:,}",
+            "" if share is None else f"{share:.1%}",
+            "" if area is None else f"{area:,.0f}",
+            "" if confidence is None else f"{confidence:.2f}",
+        )
+
+    for name, colour in zip(DAMAGE.names[1:], DAMAGE.colours[1:], strict=True):
+        row(colour, name, summary["classes"][name], summary["classes"][name]["share"])
+    missed = summary["not_assessed"]
+    if missed["buildings"]:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in missed["reasons"].items())
+        row(NOT_ASSESSED_COLOUR, f"{NOT_ASSESSED} ({reasons})", missed, None)
+    return table
+
+
+def _scores(scores: dict[str, Any], truth: dict[str, int]) -> "Table":
+    """Scores of the demo against the truth."""
+    from rich.table import Table
+
+    table = Table(title="against the truth", title_justify="left")
+    table.add_column("score")
+    table.add_column("value", justify="right")
+    for name, value in scores.items():
+        table.add_row(name, "" if value is None else f"{value:.3f}")
+    for name, count in truth.items():
+        table.add_row(f"buildings that are {name}", f"{count:,}")
+    return table
+
+
+def _percentiles(text: str) -> tuple[float, float]:
+    from aftermap.errors import InputError
+
+    values = _numbers("--stretch", text, "2,98", float)
+    if len(values) != 2 or not 0 <= values[0] < values[1] <= 100:
+        raise InputError(f"--stretch {text} is not a pair of percentiles: pass two rising ones such as 2,98")
+    return values[0], values[1]
+
+
+def _numbers(option: str, text: str, example: str, kind: type[int] | type[float]) -> list[float]:
+    from aftermap.errors import InputError
+
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option} {text} is not a list of numbers: pass one such as {example}") from None

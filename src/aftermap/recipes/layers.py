@@ -1,0 +1,112 @@
+"""From finished rows on disk to the layers of a map: rasters, and buildings with what their pixels say."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import geopandas
+import numpy as np
+from shapely.geometry.base import BaseGeometry
+
+from aftermap.classes import DAMAGE, IGNORE
+from aftermap.geo.grid import Grid, Window
+from aftermap.geo.polygons import from_pixels
+from aftermap.inference.buildings import Evidence, Painter, trace_rows
+from aftermap.inference.postprocess import damage_classes, from_bytes, to_bytes
+from aftermap.inference.tiling import Band
+from aftermap.products.cog import RasterWriter, damage_colormap
+from aftermap.recipes.work import Rows, WorkFolder
+
+MIN_BUILDING_M2 = 10.0
+"""Traced shapes below this are dropped; few buildings that people live in are smaller."""
+
+MIN_BUILDING_PX = 20.0
+SIMPLIFY_PX = 1.0
+
+
+def store(work: WorkFolder, band: Band, painter: Painter | None, *, building_threshold: float) -> None:
+    """Keep a band: its classes and probabilities, and what it says about the user's footprints."""
+    arrays = {
+        "damage": damage_classes(band.probabilities, band.missing, building_threshold=building_threshold),
+        "probabilities": to_bytes(band.probabilities, band.missing),
+        "missing": band.missing,
+    }
+    if painter is not None:
+        # From the exact probabilities: where the model sees no building, 8 bits leave nothing to compare.
+        evidence = _evidence(painter, band.row, band.probabilities, band.missing)
+        arrays |= dict(zip(("buildings", "levels", "pixels"), evidence.sparse(), strict=True))
+    work.add(band.row, band.stop, arrays)
+
+
+def write_rasters(rows: Sequence[Rows], grid: Grid, folder: Path) -> None:
+    """Write `damage.tif` and `probabilities.tif`.
+
+    Probabilities are stored as `round(254 p)` with the scale in the file, 255 where nothing was assessed.
+    """
+    with RasterWriter(
+        folder / "damage.tif",
+        grid,
+        count=1,
+        dtype="uint8",
+        nodata=IGNORE,
+        colormap=damage_colormap(),
+        descriptions=("damage",),
+    ) as damage:
+        for part in rows:
+            damage.write(Window(part.start, 0, part.stop - part.start, grid.width), part.load("damage")[0])
+    with RasterWriter(
+        folder / "probabilities.tif",
+        grid,
+        count=len(DAMAGE),
+        dtype="uint8",
+        nodata=IGNORE,
+        descriptions=DAMAGE.names,
+    ) as probabilities:
+        for part in rows:
+            window = Window(part.start, 0, part.stop - part.start, grid.width)
+            probabilities.write(window, part.load("probabilities")[0])
+
+
+def trace_buildings(
+    rows: Sequence[Rows], grid: Grid
+) -> tuple[geopandas.GeoDataFrame, list[BaseGeometry], Evidence]:
+    """Outline the buildings that the model found, and gather what their pixels say.
+
+    Returns:
+        `building_id` and geometry in the grid's reference system, the same in pixel coordinates, and the
+        evidence.
+    """
+
+    def masks() -> Iterator[tuple[int, np.ndarray]]:
+        for part in rows:
+            damage = part.load("damage")[0]
+            yield part.start, (damage != 0) & (damage != IGNORE)
+
+    resolution = grid.resolution_m
+    least = MIN_BUILDING_PX if resolution is None else max(MIN_BUILDING_M2 / resolution**2, 4.0)
+    polygons: list[BaseGeometry] = list(trace_rows(masks(), grid, min_area_px=least, simplify_px=SIMPLIFY_PX))
+    polygons.sort(key=lambda polygon: (polygon.bounds[1], polygon.bounds[0]))
+    painter, evidence = Painter(polygons, grid.width), Evidence(len(polygons))
+    for part in rows:
+        stored, missing = part.load("probabilities", "missing")
+        evidence.merge(*_evidence(painter, part.start, from_bytes(stored), missing).sparse())
+    frame = geopandas.GeoDataFrame(
+        {"building_id": [str(number) for number in range(1, len(polygons) + 1)]},
+        geometry=[from_pixels(polygon, grid) for polygon in polygons],
+        crs=grid.crs.to_wkt() if grid.crs is not None else None,
+    )
+    return frame, polygons, evidence
+
+
+def gather(rows: Sequence[Rows], count: int) -> Evidence:
+    """Add up what `store` kept about the user's footprints."""
+    evidence = Evidence(count)
+    for part in rows:
+        evidence.merge(*part.load("buildings", "levels", "pixels"))
+    return evidence
+
+
+def _evidence(painter: Painter, row: int, probabilities: np.ndarray, missing: np.ndarray) -> Evidence:
+    evidence = Evidence(painter.count)
+    for labels in painter.paint(row, missing.shape[0]):
+        evidence.add(labels, probabilities, missing)
+    return evidence

@@ -1,0 +1,319 @@
+"""The main job: two dates in, a folder with a map of damaged buildings out."""
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from aftermap.artefacts.store import load_model
+from aftermap.errors import AftermapWarning, AlignmentWarning
+from aftermap.geo.pair import Alignment
+from aftermap.geo.polygons import read_footprints, to_pixels
+from aftermap.inference.buildings import Painter, assess
+from aftermap.inference.predictor import Predictor, Tta
+from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX, predict_rows
+from aftermap.products.provenance import describe_file, describe_grid, describe_input, versions, write_json
+from aftermap.products.summary import summarise
+from aftermap.products.vectors import write_buildings
+from aftermap.products.webmap import write_map
+from aftermap.recipes.inputs import Inputs, open_inputs
+from aftermap.recipes.layers import gather, store, trace_buildings, write_rasters
+from aftermap.recipes.work import WorkFolder, check_output, writing
+
+OVERVIEW_PX = 6_000_000
+"""Pixels of the images in `map.html`; larger scenes are thinned."""
+
+Progress = Callable[[str, int, int], None]
+"""Told the stage, the pixels done and the pixels in all."""
+
+
+@dataclass(frozen=True)
+class MapResult:
+    """A finished map.
+
+    Attributes:
+        folder: the output folder.
+        buildings: the table of buildings, in the grid's reference system.
+        summary: what `summary.json` holds.
+        warnings: what the user was warned about.
+        seconds: wall time.
+        megapixels: size of the mapped grid.
+        resumed_rows: rows that an interrupted run had already finished.
+    """
+
+    folder: Path
+    buildings: geopandas.GeoDataFrame
+    summary: dict[str, Any]
+    warnings: tuple[str, ...]
+    seconds: float
+    megapixels: float
+    resumed_rows: int
+
+
+def map_damage(
+    pre: Path,
+    post: Path,
+    out: Path,
+    *,
+    model: str | Path = "box",
+    footprints: Path | None = None,
+    aoi: Path | None = None,
+    bands: Sequence[int] | None = None,
+    stretch: tuple[float, float] | None = None,
+    crs: str | None = None,
+    resolution: float | None = None,
+    align: Alignment = "auto",
+    cloud_mask: Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    device: str = "cpu",
+    tta: Tta = "none",
+    window_px: int = DEFAULT_WINDOW_PX,
+    halo_px: int = DEFAULT_HALO_PX,
+    batch: int = 1,
+    progress: Progress | None = None,
+) -> MapResult:
+    """Map the damage to every building between two dates.
+
+    Works in `<out>.work` and renames the finished folder to `out`: whenever the process dies, `out` is what
+    it was before, and `resume` continues after the last finished rows.
+
+    Args:
+        pre: image, or folder of tiles, from before.
+        post: image, or folder of tiles, from after.
+        out: the output folder.
+        model: a model folder, or `box` for the one in the package.
+        footprints: buildings to judge; by default they are traced from what the model sees.
+        aoi: polygons that bound the map.
+        bands: 1-based bands to use of both dates.
+        stretch: percentiles that are brought to 0 and 255, for pixels that are not 8-bit.
+        crs: reference system of the map; the first date's by default.
+        resolution: pixel size of the map, in units of its reference system.
+        align: `auto` takes a measured shift between the dates out where that helps.
+        cloud_mask: raster, not 0 where the ground is hidden.
+        overwrite: replace an earlier result.
+        resume: continue an interrupted run.
+        device: `cpu` or `cuda`.
+        tta: `flips` averages over mirrored images.
+        window_px: largest window of the model.
+        halo_px: half the overlap of neighbouring windows.
+        batch: windows per call of the model.
+        progress: called as the work goes on.
+
+    Raises:
+        InputError: images, vector files or the model cannot be used, or do not go together.
+        OutputError: the output exists or cannot be written.
+    """
+    begun = time.monotonic()
+    report: Progress = progress or (lambda stage, done, total: None)
+    check_output(out, overwrite=overwrite)
+    messages: list[str] = []
+    predictor = Predictor(load_model(model), device=device, tta=tta)
+    with _noted(messages):
+        inputs = open_inputs(
+            pre,
+            post,
+            predictor.card,
+            aoi=aoi,
+            bands=bands,
+            stretch=stretch,
+            crs=crs,
+            resolution=resolution,
+            align=align,
+            cloud_mask=cloud_mask,
+        )
+        known = read_footprints(footprints, grid=inputs.grid) if footprints is not None else None
+    options: dict[str, Any] = {
+        "model": predictor.sha256,
+        "footprints": _identity(footprints),
+        "aoi": _identity(aoi),
+        "cloud_mask": _identity(cloud_mask),
+        "bands": list(bands) if bands is not None else None,
+        "stretch": list(stretch) if stretch is not None else None,
+        "crs": crs,
+        "resolution": resolution,
+        "align": align,
+        "tta": tta,
+        "window_px": window_px,
+        "halo_px": halo_px,
+    }
+    images = {name: [_identity(path) for path in files] for name, files in inputs.files.items()}
+    work = WorkFolder(out, options | {"images": images}, resume=resume, overwrite=overwrite)
+
+    outlines = [to_pixels(shape, inputs.grid) for shape in known.geometry] if known is not None else []
+    painter = Painter(outlines, inputs.grid.width) if known is not None else None
+    width, total = inputs.grid.width, inputs.grid.width * inputs.grid.height
+    finished = work.finished()
+    start_row = finished[-1].stop if finished else 0
+    report("predicting", start_row * width, total)
+    if start_row < inputs.grid.height:
+        for band in predict_rows(
+            inputs.read,
+            predictor,
+            inputs.grid,
+            window_px=window_px,
+            halo_px=halo_px,
+            batch=batch,
+            start_row=start_row,
+        ):
+            store(work, band, painter, building_threshold=predictor.card.building_threshold)
+            report("predicting", band.stop * width, total)
+
+    report("writing", 0, total)
+    rows = work.finished()
+    with writing(out):
+        write_rasters(rows, inputs.grid, work.result)
+        report("writing", total // 2, total)
+        if known is not None:
+            buildings, evidence = known, gather(rows, len(known))
+        else:
+            buildings, outlines, evidence = trace_buildings(rows, inputs.grid)
+        with _noted(messages):
+            misaligned = _is_misaligned(inputs, outlines)
+        frame = assess(buildings, outlines, evidence, inputs.grid, misaligned=misaligned)
+        frame["pre_image"], frame["post_image"] = inputs.pair.pre.name, inputs.pair.post.name
+        frame["model"], frame["model_version"] = predictor.name, predictor.version
+        frame["model_sha256"] = predictor.sha256
+        write_buildings(frame, work.result)
+        summary = summarise(frame, inputs.grid)
+        write_json(work.result / "summary.json", summary)
+        _write_views(
+            inputs, frame, summary, work.result, title=out.name, messages=messages, predictor=predictor
+        )
+        seconds = time.monotonic() - begun
+        provenance = _provenance(inputs, predictor, options, messages, footprints, aoi, seconds, start_row)
+        write_json(work.result / "provenance.json", provenance)
+    inputs.close()
+    work.publish()
+    report("writing", total, total)
+    return MapResult(out, frame, summary, tuple(messages), time.monotonic() - begun, total / 1e6, start_row)
+
+
+def _write_views(
+    inputs: Inputs,
+    frame: geopandas.GeoDataFrame,
+    summary: dict[str, Any],
+    folder: Path,
+    *,
+    title: str,
+    messages: Sequence[str],
+    predictor: Predictor,
+) -> None:
+    """`map.html` and `overview.png`, from both dates thinned to what a screen can show."""
+    pre, post, valid, _ = inputs.overview(OVERVIEW_PX)
+    write_map(
+        folder / "map.html",
+        frame,
+        _rgb(pre),
+        _rgb(post),
+        inputs.grid,
+        summary,
+        title=title,
+        warnings=messages,
+        model=f"{predictor.name} {predictor.version}",
+        pre_valid=valid[0],
+        post_valid=valid[1],
+    )
+
+
+def _rgb(image: np.ndarray) -> np.ndarray:
+    """The first three bands, or the first one as grey."""
+    return image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
+
+
+def _is_misaligned(inputs: Inputs, outlines: Sequence[BaseGeometry]) -> bool:
+    """Whether the dates still lie further apart than half a typical building."""
+    shift = inputs.pair.shift
+    if not outlines or shift.applied or not shift.patches:
+        return False
+    distance = math.hypot(shift.dx_px, shift.dy_px)
+    typical = float(np.median(np.sqrt(shapely.area(np.array(outlines, dtype=object)))))
+    if distance <= typical / 2:
+        return False
+    warnings.warn(
+        f"the dates lie {distance:.1f} px apart, more than half a typical building ({typical:.1f} px), "
+        "and the shift was "
+        f"not removed ({shift.reason}): no building is assessed",
+        AlignmentWarning,
+        stacklevel=3,
+    )
+    return True
+
+
+def _provenance(
+    inputs: Inputs,
+    predictor: Predictor,
+    options: dict[str, Any],
+    messages: Sequence[str],
+    footprints: Path | None,
+    aoi: Path | None,
+    seconds: float,
+    start_row: int,
+) -> dict[str, Any]:
+    card, pair = predictor.card, inputs.pair
+    described = {
+        name: describe_input(source.files, source.grid, dtype=source.dtype, bands=source.bands)
+        for name, source in (("pre", pair.pre), ("post", pair.post), ("cloud_mask", inputs.cloud_mask))
+        if source is not None
+    }
+    described |= {
+        name: describe_file(path)
+        for name, path in (("footprints", footprints), ("aoi", aoi))
+        if path is not None
+    }
+    return {
+        "format": 1,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "mode": "pre+post",
+        "scale": card.scheme,
+        "model": {
+            "name": card.name,
+            "version": card.version,
+            "sha256": predictor.sha256,
+            "licence": card.licence,
+            "training_data": card.training.data,
+            "training_data_licence": card.training.data_licence,
+            "building_threshold": card.building_threshold,
+            "limits": card.limits,
+        },
+        "inputs": described,
+        "grid": describe_grid(inputs.grid),
+        "shift": pair.shift,
+        "stretch": inputs.stretches or None,
+        "options": options,
+        "warnings": list(messages),
+        "notes": list(inputs.notes),
+        "resumed_at_row": start_row or None,
+        "seconds": round(seconds, 1),
+        "versions": versions(),
+    }
+
+
+def _identity(path: Path | None) -> list[str | int] | None:
+    """Enough of a file to see that it is still the same one."""
+    if path is None or not path.exists():
+        return None
+    stat = path.stat()
+    return [path.name, stat.st_size, stat.st_mtime_ns]
+
+
+@contextmanager
+def _noted(messages: list[str]) -> Iterator[None]:
+    """Keep what is warned about for the report, and pass it on."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", AftermapWarning)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, AftermapWarning):
+            messages.append(str(warning.message))
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
