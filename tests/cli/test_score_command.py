@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aftermap.cli.app import main
 from aftermap.cli.score import score
 from aftermap.errors import DataError
 
@@ -76,3 +77,17 @@ def test_bootstrap_0_leaves_intervals_out(
 def test_a_mistake_is_an_input_error(folders: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a folder"):
         score(folders[0], tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    "options", [["--iou", "1.5"], ["--bootstrap", "-1"], ["--seed", "-1"], ["--events", "absent.csv"]]
+)
+def test_a_wrong_option_is_one_line_and_exit_code_2(
+    folders: tuple[Path, Path], options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["score", *map(str, folders), *options])
+    assert stopped.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.strip().splitlines()) == 1

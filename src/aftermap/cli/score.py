@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 
 def score(
@@ -13,14 +14,15 @@ def score(
     json: Annotated[bool, Parameter(name="--json", negative="")] = False,
     out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
     events: Path | None = None,
-    bootstrap: int = 1000,
-    seed: int = 0,
-    iou: float = 0.5,
+    bootstrap: Annotated[int, Parameter(validator=Number(gte=0, lte=100_000))] = 1000,
+    seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    iou: Annotated[float, Parameter(validator=Number(gt=0, lt=1))] = 0.5,
 ) -> None:
-    """Score predicted masks against target masks: the official xView2 score and its companions.
+    """Score predicted masks: the official xView2 score and its companions.
 
-    Prints the official score, the same over the classes that are present, 95 % intervals from a bootstrap over
-    scenes, scores by event and scores per building.
+    Prints the official score, the same over the classes that are present,
+    95 % intervals from a bootstrap over scenes, scores by event and scores
+    per building.
 
     Example: aftermap score predictions targets -o score
 

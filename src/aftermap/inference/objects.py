@@ -276,13 +276,7 @@ def label_components(mask: np.ndarray, *, min_area_px: int = MIN_AREA_PX) -> np.
     Returns:
         int32 (H, W): 1 to n, 0 elsewhere.
     """
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
-    kept = stats[:, cv2.CC_STAT_AREA] >= min_area_px
-    kept[0] = False
-    numbers = np.zeros(count, np.int32)
-    numbers[kept] = np.arange(1, np.count_nonzero(kept) + 1)
-    renumbered: np.ndarray = numbers[labels]
-    return renumbered
+    return _without_small(cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)[1], min_area_px)
 
 
 def label_classes(damage: np.ndarray, *, min_area_px: int = MIN_AREA_PX) -> np.ndarray:
@@ -291,12 +285,11 @@ def label_classes(damage: np.ndarray, *, min_area_px: int = MIN_AREA_PX) -> np.n
     count = 0
     for value in range(1, 5):
         mask = damage == value
-        if not mask.any():
-            continue
-        parts = label_components(mask, min_area_px=min_area_px)
-        labels += np.where(parts > 0, parts + count, 0).astype(np.int32)
-        count += int(parts.max())
-    return labels
+        if mask.any():
+            parts, numbered = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+            labels[mask] = numbered[mask] + count
+            count += parts - 1
+    return _without_small(labels, min_area_px)
 
 
 def building_classes(prediction: np.ndarray, instances: np.ndarray) -> np.ndarray:
@@ -340,7 +333,8 @@ def match_buildings(predicted: np.ndarray, target: np.ndarray, *, iou: float = 0
     both = (predicted > 0) & (target > 0)
     keys, overlap = np.unique(predicted[both].astype(np.int64) * columns + target[both], return_counts=True)
     pairs = np.stack([keys // columns, keys % columns], axis=1)
-    union = np.bincount(predicted.ravel())[pairs[:, 0]] + np.bincount(target.ravel())[pairs[:, 1]] - overlap
+    areas = [np.bincount(labels[labels > 0]) for labels in (predicted, target)]
+    union = areas[0][pairs[:, 0]] + areas[1][pairs[:, 1]] - overlap
     share = overlap / union
     order = np.argsort(-share, kind="stable")
     order = order[share[order] > iou]
@@ -357,13 +351,23 @@ def match_buildings(predicted: np.ndarray, target: np.ndarray, *, iou: float = 0
     return np.array(chosen, np.int64).reshape(-1, 2)
 
 
+def _without_small(labels: np.ndarray, min_area_px: int) -> np.ndarray:
+    """Instances of at least `min_area_px` pixels, numbered anew."""
+    inside = labels > 0
+    kept = np.bincount(labels[inside], minlength=1) >= min_area_px
+    kept[0] = False
+    renumbered = np.zeros(labels.shape, np.int32)
+    renumbered[inside] = np.where(kept, np.cumsum(kept), 0)[labels[inside]]
+    return renumbered
+
+
 def _count_labels(instances: np.ndarray) -> int:
     return int(instances.max(initial=0))
 
 
 def _shares(mask: np.ndarray, instances: np.ndarray) -> np.ndarray:
     """The share of each instance's pixels on `mask`, (n,)."""
-    areas = np.bincount(instances.ravel(), minlength=1)[1:]
+    areas = np.bincount(instances[instances > 0], minlength=1)[1:]
     share: np.ndarray = np.bincount(instances[mask], minlength=len(areas) + 1)[1:] / np.maximum(areas, 1)
     return share
 
