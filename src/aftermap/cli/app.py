@@ -9,6 +9,7 @@ from rich.console import Console
 
 from aftermap import __version__
 from aftermap.cli import data, learn, score
+from aftermap.cli import map as mapping
 from aftermap.errors import AftermapError, AftermapWarning
 
 app = App(
@@ -17,8 +18,8 @@ app = App(
     version=__version__,
     help_format="plaintext",
 )
-app.command("aftermap.cli.map:demo", name="demo")
-app.command("aftermap.cli.map:map_command", name="map")
+app.command(mapping.demo, name="demo")
+app.command(mapping.map_command, name="map")
 app.command(data.app, name="data")
 app.command(learn.train, name="train")
 app.command(learn.predict, name="predict")
