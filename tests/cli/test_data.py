@@ -4,7 +4,7 @@ import pytest
 
 from aftermap.cli.app import main
 from aftermap.data.scene import Manifest
-from made_xbd import box, write_pair
+from made_xbd import box, manifest, scene, write_pair
 
 CLASSES = ("no-damage", "minor-damage", "major-damage", "destroyed")
 BOXES = [box(1, 1), box(12, 1), box(1, 12), box(20, 20)]
@@ -142,6 +142,16 @@ def test_check_exits_1_on_errors_and_prints_json(prepared, capsys):
         "scene": "storm_00000002",
         "message": "",
     }
+
+
+def test_the_table_lists_the_first_findings_of_a_kind_and_json_all(tmp_path, capsys):
+    manifest([scene(f"s{i:02d}", grid=None) for i in range(15)]).save(tmp_path)
+    code, shown, _ = run(capsys, "check", tmp_path)
+    assert code == 1
+    assert sum("missing-image" in line for line in shown.splitlines()) == 21
+    assert "and 10 more" in shown
+    _, shown, _ = run(capsys, "check", tmp_path, "--json")
+    assert json.loads(shown)["errors"] == 30
 
 
 def test_a_quick_check_reads_no_pixels(prepared, capsys):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 app = App(name="data", help="Synthesise, prepare, check and split datasets.")
 
 CLASSES = ("no-damage", "minor-damage", "major-damage", "destroyed", "un-classified")
+LISTED = 20
 JsonFlag = Annotated[bool, Parameter(name="--json", negative="")]
 Out = Annotated[Path | None, Parameter(name=["-o", "--out"])]
 Switch = Parameter(negative="")
@@ -344,9 +345,17 @@ def _show_report(report: "Report") -> None:
     console = Console()
     colours = {"error": "red", "warning": "yellow", "info": "cyan"}
     table = Table("", "finding", "scene", "what", show_lines=False)
+    seen: Counter[tuple[str, str]] = Counter()
     for finding in report.findings:
-        style = colours[finding.severity]
-        table.add_row(Text(finding.severity, style), finding.code, finding.scene or "", Text(finding.message))
+        kind = (finding.severity, finding.code)
+        seen[kind] += 1
+        if seen[kind] <= LISTED:
+            severity = Text(finding.severity, colours[finding.severity])
+            table.add_row(severity, finding.code, finding.scene or "", Text(finding.message))
+    for (severity, code), count in seen.items():
+        if count > LISTED:
+            more = f"and {count - LISTED} more: --json lists all"
+            table.add_row(Text(severity, colours[severity]), code, "", more)
     if report.findings:
         console.print(table)
     console.print(
@@ -366,7 +375,7 @@ def _save(manifest: "Manifest", file: Path) -> None:
 
 
 def _cell(counts: dict[str, int]) -> str:
-    return f"{counts['scenes']} ({counts['buildings']})"
+    return f"{counts['scenes']} ({counts['buildings'] if counts['buildings'] else '-'})"
 
 
 def _names(names: list[str]) -> str:

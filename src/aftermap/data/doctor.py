@@ -24,7 +24,6 @@ NEAR_DUPLICATE_BITS = 12
 """Images whose 256-bit hashes differ by at most this many bits look alike."""
 
 _LEAK = 0.01  # share of ground in common from which an overlap across splits is an error
-_LISTED = 20  # findings of one kind that are listed one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ def _partners(manifest: Manifest) -> list[Finding]:
             Finding("error", "missing-partner", s.name, f"{s.pre.name} has no post image: {advice}")
             for s in single
         ]
-    return _limit(found)
+    return found
 
 
 def _duplicates(scenes: Sequence[Scene]) -> list[Finding]:
@@ -124,7 +123,7 @@ def _duplicates(scenes: Sequence[Scene]) -> list[Finding]:
             found.append(Finding("error", "duplicate-across-splits", second.name, message))
         else:
             found.append(Finding("warning", "duplicate", second.name, f"{message}: remove one of them"))
-    return _limit(found)
+    return found
 
 
 def _look_alikes(scenes: Sequence[Scene], examined: Sequence[Examined]) -> list[Finding]:
@@ -145,7 +144,7 @@ def _look_alikes(scenes: Sequence[Scene], examined: Sequence[Examined]) -> list[
                 if (min(i, j), max(i, j)) not in exact:
                     message = f"looks like {scenes[i].name} ({other} and {split}): compare them by eye"
                     found.append(Finding("warning", "near-duplicate", scenes[j].name, message))
-    return _limit(found)
+    return found
 
 
 def _shared_ground(scenes: Sequence[Scene]) -> list[Finding]:
@@ -160,7 +159,7 @@ def _shared_ground(scenes: Sequence[Scene]) -> list[Finding]:
             found.append(
                 Finding("error" if pair.share > _LEAK else "warning", "shared-ground", second.name, message)
             )
-    return _limit(found)
+    return found
 
 
 def _events(manifest: Manifest) -> list[Finding]:
@@ -179,7 +178,7 @@ def _events(manifest: Manifest) -> list[Finding]:
             found.append(Finding("error", "event-leakage", None, message))
     across = [event for event, names in present.items() if len(names) > 1 and event not in held]
     if across:
-        where = f"{len(across)} events are in more than one split ({_names(across)})"
+        where = f"events in more than one split: {len(across)} ({_names(across)})"
         if by == "event":
             message = f"{where}, but the data was split by event: split it again"
             found.append(Finding("error", "event-leakage", None, message))
@@ -200,7 +199,7 @@ def _labels(scenes: Sequence[Scene], examined: Sequence[Examined]) -> list[Findi
     found = []
     unlabelled = [scene.name for scene in scenes if not scene.is_labelled]
     if unlabelled:
-        message = f"{len(unlabelled)} scenes have no labels: {_names(unlabelled)}"
+        message = f"scenes without labels: {len(unlabelled)} ({_names(unlabelled)})"
         found.append(
             Finding("error" if len(unlabelled) == len(scenes) else "info", "unlabelled", None, message)
         )
@@ -270,13 +269,3 @@ def _crosses(first: Scene, second: Scene) -> bool:
 
 def _names(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-
-
-def _limit(found: list[Finding]) -> list[Finding]:
-    """The first findings of a kind, and how many more there are."""
-    found = sorted(found, key=lambda finding: finding.severity != "error")
-    if len(found) <= _LISTED:
-        return found
-    last = found[_LISTED]
-    more = f"and {len(found) - _LISTED} more findings of this kind"
-    return [*found[:_LISTED], Finding(last.severity, last.code, None, more)]
