@@ -350,8 +350,8 @@ def _show_report(report: "Report") -> None:
         kind = (finding.severity, finding.code)
         seen[kind] += 1
         if seen[kind] <= LISTED:
-            severity = Text(finding.severity, colours[finding.severity])
-            table.add_row(severity, finding.code, finding.scene or "", Text(finding.message))
+            label = Text(finding.severity, colours[finding.severity])
+            table.add_row(label, finding.code, finding.scene or "", Text(finding.message))
     for (severity, code), count in seen.items():
         if count > LISTED:
             more = f"and {count - LISTED} more: --json lists all"
