@@ -1,6 +1,8 @@
-"""Overviews: whole scenes reduced to a size that a page or a figure can show."""
+"""Overviews: whole scenes reduced to a size that a page or a figure can show, and outlines to draw on them."""
 
+import geopandas as gpd
 import numpy as np
+import shapely
 from PIL import Image
 
 from aftermap.geo.grid import Grid
@@ -41,3 +43,15 @@ def as_image(
     if max(image.size) > max_side_px:
         image.thumbnail((max_side_px, max_side_px), Image.Resampling.BOX)
     return image
+
+
+def in_pixels(frame: gpd.GeoDataFrame, grid: Grid) -> np.ndarray:
+    """The frame's polygons in pixels of the grid; shells turn one way, holes the other."""
+    shapes = frame.geometry
+    if frame.crs is not None and grid.crs is not None and frame.crs != grid.crs:
+        shapes = shapes.to_crs(grid.crs)
+    t = ~grid.transform
+    matrix, offset = np.array([[t.a, t.b], [t.d, t.e]]), np.array([t.c, t.f])
+    moved = shapely.transform(shapes.to_numpy(), lambda xy: xy @ matrix.T + offset)
+    oriented: np.ndarray = shapely.orient_polygons(moved)
+    return oriented

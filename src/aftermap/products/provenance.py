@@ -91,12 +91,12 @@ def write_json(path: Path, tree: Any) -> Path:
         OutputError: the file cannot be written; an older one stays.
     """
     text = json.dumps(to_plain(tree), indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
+    write_file(path, text + "\n")
     return path
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text under a temporary name, then rename it to `path`.
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write bytes, or text as UTF-8, under a temporary name, then rename it to `path`.
 
     Raises:
         OutputError: it cannot be written; an older file stays.
@@ -104,8 +104,8 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".part-{path.name}")
     try:
         try:
-            with temporary.open("w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
+            with temporary.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

@@ -12,9 +12,8 @@ import pyogrio
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 from shapely import affinity
-from shapely.geometry import box, mapping
+from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
-from shapely.geometry.polygon import orient
 
 from aftermap.classes import DAMAGE, NOT_ASSESSED
 from aftermap.errors import OutputError
@@ -146,22 +145,26 @@ def _write_geojson(frame: gpd.GeoDataFrame, path: Path) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.write(head + ', "features": [')
         separator = "\n"
-        for feature in features(frame):
-            file.write(separator + json.dumps(feature, allow_nan=False, separators=(",", ":")))
+        for feature in _features(frame):
+            file.write(separator + feature)
             separator = ",\n"
         file.write("\n]}\n")
 
 
-def features(frame: gpd.GeoDataFrame) -> Iterator[dict[str, Any]]:
+def _features(frame: gpd.GeoDataFrame) -> Iterator[str]:
     """GeoJSON features of a normalised frame, in EPSG:4326 where it has a reference system."""
-    geometries = frame.geometry if frame.crs is None else frame.geometry.to_crs("EPSG:4326")
+    shapes = (frame.geometry if frame.crs is None else frame.geometry.to_crs("EPSG:4326")).to_numpy()
+    if frame.crs is not None:
+        west, _, east, _ = shapely.bounds(shapes).T.reshape(4, -1)
+        for position in np.flatnonzero((east - west > 180) | (east > 180)):
+            shapes[position] = _cut_antimeridian(shapes[position])
+    shapes = shapely.transform(shapely.orient_polygons(shapes), lambda xy: np.round(xy, 7) + 0.0)
     columns = [name for name in frame.columns if name != frame.geometry.name]
     records = frame[columns].itertuples(index=False, name=None)
-    for geometry, record in zip(geometries, records, strict=True):
-        if frame.crs is not None:
-            geometry = _cut_antimeridian(geometry)
+    for geometry, record in zip(shapely.to_geojson(shapes), records, strict=True):
         properties = {name: _plain(value) for name, value in zip(columns, record, strict=True)}
-        yield {"type": "Feature", "properties": properties, "geometry": _mapping(geometry)}
+        text = json.dumps(properties, allow_nan=False, separators=(",", ":"))
+        yield f'{{"type":"Feature","properties":{text},"geometry":{geometry}}}'
 
 
 def _cut_antimeridian(geometry: BaseGeometry) -> BaseGeometry:
@@ -171,22 +174,12 @@ def _cut_antimeridian(geometry: BaseGeometry) -> BaseGeometry:
         geometry = shapely.transform(
             geometry, lambda xy: np.where(xy[:, :1] < 0, xy + np.array([360.0, 0.0]), xy)
         )
-        east = geometry.bounds[2]
-    if east <= 180:
-        return geometry
     left = geometry.intersection(box(-180, -90, 180, 90))
     right = affinity.translate(geometry.intersection(box(180, -90, 540, 90)), xoff=-360)
     parts = [
         part for half in (left, right) for part in shapely.get_parts(half) if part.geom_type == "Polygon"
     ]
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
-
-
-def _mapping(geometry: BaseGeometry) -> dict[str, Any]:
-    rounded = shapely.transform(geometry, lambda xy: np.round(xy, 7) + 0.0)
-    if rounded.geom_type == "Polygon":
-        return dict(mapping(orient(rounded)))
-    return dict(mapping(shapely.MultiPolygon([orient(part) for part in rounded.geoms])))
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Sequence
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,12 @@ import numpy as np
 import shapely
 from PIL import Image
 from pyproj import Geod
-from shapely.geometry.base import BaseGeometry
 
 from aftermap import __version__
 from aftermap.classes import DAMAGE, NOT_ASSESSED, NOT_ASSESSED_COLOUR
 from aftermap.geo.grid import Grid
-from aftermap.products.overview import as_image
-from aftermap.products.provenance import to_plain, write_text
+from aftermap.products.overview import as_image, in_pixels
+from aftermap.products.provenance import to_plain, write_file
 from aftermap.products.vectors import DAMAGE_VALUES, PIXEL_NOTE, normalise
 
 MAX_SIDE_PX = 4096
@@ -78,19 +78,20 @@ def write_map(
     post = as_image(post_rgb, grid, MAX_SIDE_PX, valid=post_valid)
     if post.size != pre.size:
         post = post.resize(pre.size, Image.Resampling.BILINEAR)
-    columns = {name: list(frame[name]) for name in frame.columns if name != frame.geometry.name}
+    table = frame.drop(columns=frame.geometry.name)
+    columns = table.astype(object).where(table.notna(), None).to_dict("list")
     columns["damage"] = [DAMAGE_VALUES.index(name) for name in columns["damage"]]
     data = {
         "title": title,
         "model": model,
         "warnings": list(warnings),
         "about": _about(summary, grid),
-        "summary": summary,
+        "summary": to_plain(summary),
         "classes": _classes(),
         "grid": _grid(grid),
         "images": {"width": pre.width, "height": pre.height, "pre": _tiles(pre), "post": _tiles(post)},
         "columns": columns,
-        "outlines": [_outline(shape) for shape in _in_pixels(frame, grid)],
+        "outlines": _outlines(in_pixels(frame, grid)),
         "pixel_note": PIXEL_NOTE,
     }
     assets = resources.files("aftermap.products") / "webmap_assets"
@@ -104,13 +105,13 @@ def write_map(
     }
     page = (assets / "map.html").read_text(encoding="utf-8")
     # One pass over the template, so that a title that looks like a placeholder stays a title.
-    write_text(path, re.sub(r"@@(\w+)@@", lambda match: parts[match.group(1)], page))
+    write_file(path, re.sub(r"@@(\w+)@@", lambda match: parts[match.group(1)], page))
     return path
 
 
 def _embed(data: Any) -> str:
     """JSON that no HTML parser can mistake for markup."""
-    text = json.dumps(to_plain(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=to_plain)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
@@ -178,25 +179,22 @@ def _tiles(image: Image.Image) -> list[dict[str, Any]]:
     return tiles
 
 
-def _in_pixels(frame: gpd.GeoDataFrame, grid: Grid) -> list[BaseGeometry]:
-    shapes = frame.geometry
-    if frame.crs is not None and grid.crs is not None and frame.crs != grid.crs:
-        shapes = shapes.to_crs(grid.crs)
-    t = ~grid.transform
-    matrix, offset = np.array([[t.a, t.b], [t.d, t.e]]), np.array([t.c, t.f])
-    moved = shapely.transform(shapes.to_numpy(), lambda xy: xy @ matrix.T + offset)
-    return list(shapely.orient_polygons(moved))
+def _outlines(shapes: np.ndarray) -> list[list[list[int]]]:
+    """Per building its rings in tenths of a pixel, each as its first point and the steps from there.
 
-
-def _outline(shape: BaseGeometry) -> list[list[int]]:
-    """Rings in tenths of a pixel, each as its first point and the steps from there; shells before their holes."""
-    outline = []
-    for polygon in shapely.get_parts(shape):
-        for ring in (polygon.exterior, *polygon.interiors):
-            points = np.rint(shapely.get_coordinates(ring)[:-1] * 10).astype(np.int64)
-            steps = np.diff(points, axis=0, prepend=np.zeros((1, 2), np.int64))
-            outline.append(steps.ravel().tolist())
-    return outline
+    Every ring leaves out its closing point; shells come before their holes.
+    """
+    as_multi = [shapely.multipolygons(shapely.get_parts(shape)) for shape in shapes]
+    if not as_multi:
+        return []
+    _, points, (ring_ends, polygon_ends, shape_ends) = shapely.to_ragged_array(as_multi)
+    tenths = np.rint(points * 10).astype(np.int64)
+    steps = np.diff(tenths, axis=0, prepend=np.zeros((1, 2), np.int64))
+    steps[ring_ends[:-1]] = tenths[ring_ends[:-1]]
+    flat = steps.ravel().tolist()
+    rings = [flat[2 * a : 2 * (b - 1)] for a, b in pairwise(ring_ends)]
+    first_rings = polygon_ends[shape_ends]
+    return [rings[a:b] for a, b in pairwise(first_rings)]
 
 
 def _about(summary: dict[str, Any], grid: Grid) -> list[str]:

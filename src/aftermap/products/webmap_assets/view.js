@@ -86,13 +86,14 @@ function drawBuildings() {
   overlay.lineJoin = "round";
   // Not assessed first, then from undamaged to destroyed, so that the worst lies on top.
   for (const kind of [classes.length - 1, ...classes.keys()].slice(0, classes.length)) {
+    overlay.fillStyle = overlay.strokeStyle = classes[kind].colour;
+    overlay.globalAlpha = 0.85;
     overlay.beginPath();
     for (const b of byClass[kind]) {
       const i = 4 * b, w = boxes[i + 2] - boxes[i], h = boxes[i + 3] - boxes[i + 1];
-      if (w < speck && h < speck) overlay.rect(boxes[i], boxes[i + 1], Math.max(w, speck), Math.max(h, speck));
+      if (w < speck && h < speck) overlay.fillRect(boxes[i], boxes[i + 1], Math.max(w, speck), Math.max(h, speck));
       else trace(overlay, b);
     }
-    overlay.fillStyle = overlay.strokeStyle = classes[kind].colour;
     overlay.globalAlpha = classes[kind].assessed ? state.fill : state.fill / 2;
     overlay.fill();
     overlay.globalAlpha = 1;
