@@ -24,6 +24,7 @@ FILES = {
     "summary.json",
     "provenance.json",
     "map.html",
+    "overview.png",
 }
 
 

@@ -139,9 +139,8 @@ def map_command(
 def demo(
     *,
     out: Annotated[Path, Parameter(name=["-o", "--out"])] = Path("demo"),
-    seed: int = 2026,
+    seed: int = 0,
     model: str = "box",
-    overwrite: Annotated[bool, Flag] = False,
     json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Synthesise a town that no model has seen, strike it, map it, and score the map against the truth.
@@ -151,13 +150,11 @@ def demo(
     Parameters
     ----------
     out
-        Folder to make: town/ holds images, labels and truth, map/ the map.
+        Folder to make: town/ holds images, labels and truth, map/ the map. An earlier demo there is replaced.
     seed
         Which town; the same seed gives the same town.
     model
         Model folder, or "box" for the model in the package.
-    overwrite
-        Replace an earlier demo.
     json
         Print the scores as JSON.
     """
@@ -166,16 +163,21 @@ def demo(
 
     from rich.console import Console
 
+    from aftermap.products.scorecard import score_tables
     from aftermap.recipes.demo import run_demo
 
     with _progress(quiet=json) as report:
-        result = run_demo(out, seed=seed, model=model, overwrite=overwrite, progress=report)
+        result = run_demo(out, seed=seed, model=model, progress=report)
     if json:
         sys.stdout.write(dumps(result.as_dict(), indent=1) + "\n")
         return
     console = Console(highlight=False)
+    truth = ", ".join(f"{count:,} {level}" for level, count in result.scene.polygons.items())
+    console.print(
+        f"{result.scene.event}, a town of {sum(result.scene.polygons.values()):,} buildings: {truth}"
+    )
     console.print(_counts(result.map.summary))
-    console.print(_scores(result.scores, result.truth))
+    console.print(score_tables(result.scores.as_dict()))
     console.print(f"open {result.map.folder / 'map.html'}", markup=False, soft_wrap=True)
 
 
@@ -247,20 +249,6 @@ def _counts(summary: dict[str, Any]) -> "Table":
     if missed["buildings"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in missed["reasons"].items())
         row(NOT_ASSESSED_COLOUR, f"{NOT_ASSESSED} ({reasons})", missed, None)
-    return table
-
-
-def _scores(scores: dict[str, Any], truth: dict[str, int]) -> "Table":
-    """Scores of the demo against the truth."""
-    from rich.table import Table
-
-    table = Table(title="against the truth", title_justify="left")
-    table.add_column("score")
-    table.add_column("value", justify="right")
-    for name, value in scores.items():
-        table.add_row(name, "" if value is None else f"{value:.3f}")
-    for name, count in truth.items():
-        table.add_row(f"buildings that are {name}", f"{count:,}")
     return table
 
 

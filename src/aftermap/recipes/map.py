@@ -22,6 +22,7 @@ from aftermap.geo.polygons import read_footprints, to_pixels
 from aftermap.inference.buildings import Painter, assess
 from aftermap.inference.predictor import Predictor, Tta
 from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX, predict_rows
+from aftermap.products.figure import draw_overview
 from aftermap.products.provenance import describe_file, describe_grid, describe_input, versions, write_json
 from aftermap.products.summary import summarise
 from aftermap.products.vectors import write_buildings
@@ -211,11 +212,11 @@ def _write_views(
 ) -> None:
     """`map.html` and `overview.png`, from both dates thinned to what a screen can show."""
     pre, post, valid, _ = inputs.overview(OVERVIEW_PX)
+    images = _rgb(pre, valid[0]), _rgb(post, valid[1])
     write_map(
         folder / "map.html",
         frame,
-        _rgb(pre),
-        _rgb(post),
+        *images,
         inputs.grid,
         summary,
         title=title,
@@ -224,11 +225,13 @@ def _write_views(
         pre_valid=valid[0],
         post_valid=valid[1],
     )
+    draw_overview(folder / "overview.png", *images, frame, inputs.grid, title=title, warnings=messages)
 
 
-def _rgb(image: np.ndarray) -> np.ndarray:
-    """The first three bands, or the first one as grey."""
-    return image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
+def _rgb(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """The first three bands, or the first one as grey; black where there is no data."""
+    shown = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
+    return np.where(valid, shown, np.uint8(0))
 
 
 def _is_misaligned(inputs: Inputs, outlines: Sequence[BaseGeometry]) -> bool:
