@@ -8,6 +8,7 @@ const state = { mode: "swipe", swipe: 0.5, fill: 0.35, outlines: true, selected:
 const camera = { x: world.width / 2, y: world.height / 2, scale: 1 };  // centre in world units; screen pixels per unit
 const screen_ = { width: 1, height: 1, ratio: 1 };
 const dirty = { base: true, overlay: true, queued: false };
+const BATCH = 6;
 let onSelect = () => {};
 
 const tiles = {};
@@ -82,25 +83,38 @@ function drawBuildings() {
   const [west, north] = toWorld(0, 0), [east, south] = toWorld(width, height);
   const byClass = classes.map(() => []);
   index(west, north, east, south, (b) => { if (shown[b]) byClass[damageOf[b]].push(b); });
-  const speck = 2.5 / scale;  // a building smaller than this is drawn as its box
+  const small = 5 / scale, speck = 2.5 / scale;  // smaller buildings are drawn as their box, at least a speck
   overlay.lineJoin = "round";
   // Not assessed first, then from undamaged to destroyed, so that the worst lies on top.
   for (const kind of [classes.length - 1, ...classes.keys()].slice(0, classes.length)) {
-    overlay.fillStyle = overlay.strokeStyle = classes[kind].colour;
-    overlay.globalAlpha = 0.85;
+    const { colour, assessed } = classes[kind];
+    overlay.fillStyle = overlay.strokeStyle = colour;
+    overlay.setLineDash(assessed ? [] : [4 / scale, 3 / scale]);
+    overlay.lineWidth = Math.min(1.8, Math.max(0.7, scale * 1.6)) / scale;
+    let traced = 0;
+    // Neighbours share a path, but only few: rasterising one path of thousands of rings takes seconds.
+    const paint = () => {
+      overlay.globalAlpha = assessed ? state.fill : state.fill / 2;
+      overlay.fill();
+      overlay.globalAlpha = 1;
+      overlay.stroke();
+      overlay.beginPath();
+      overlay.globalAlpha = 0.85;
+      traced = 0;
+    };
     overlay.beginPath();
+    overlay.globalAlpha = 0.85;
     for (const b of byClass[kind]) {
       const i = 4 * b, w = boxes[i + 2] - boxes[i], h = boxes[i + 3] - boxes[i + 1];
-      if (w < speck && h < speck) overlay.fillRect(boxes[i], boxes[i + 1], Math.max(w, speck), Math.max(h, speck));
-      else trace(overlay, b);
+      if (w < small && h < small) overlay.fillRect(boxes[i], boxes[i + 1], Math.max(w, speck), Math.max(h, speck));
+      else {
+        trace(overlay, b);
+        if (++traced === BATCH) paint();
+      }
     }
-    overlay.globalAlpha = classes[kind].assessed ? state.fill : state.fill / 2;
-    overlay.fill();
-    overlay.globalAlpha = 1;
-    overlay.setLineDash(classes[kind].assessed ? [] : [4 / scale, 3 / scale]);
-    overlay.lineWidth = Math.min(1.8, Math.max(0.7, scale * 1.6)) / scale;
-    overlay.stroke();
+    paint();
   }
+  overlay.globalAlpha = 1;
   overlay.setLineDash([]);
   for (const b of [state.hovered, state.selected]) {
     if (b < 0 || !shown[b]) continue;
