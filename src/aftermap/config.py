@@ -49,7 +49,9 @@ def load_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
     return build_config(kind, tree, overrides, source=str(path))
 
 
-def build_config(kind: type[C], tree: dict[str, Any], overrides: Sequence[str] = (), *, source: str = "recipe") -> C:
+def build_config(
+    kind: type[C], tree: dict[str, Any], overrides: Sequence[str] = (), *, source: str = "recipe"
+) -> C:
     """Validate a tree of plain values, after applying dotted overrides, into `kind`."""
     for override in overrides:
         _apply_override(tree, override)
@@ -63,7 +65,9 @@ def _from_environment(match: re.Match[str]) -> str:
     name, default = match.group(1), match.group(2)
     value = os.environ.get(name, default)
     if value is None:
-        raise RecipeError(f"the recipe uses ${{{name}}}, which is not set: export {name}=... or write ${{{name}:-default}}")
+        raise RecipeError(
+            f"the recipe uses ${{{name}}}, which is not set: export {name}=... or write ${{{name}:-default}}"
+        )
     return value
 
 
@@ -92,7 +96,11 @@ def _explain(error: ValidationError, kind: type[BaseModel], source: str) -> str:
     if first["type"] == "extra_forbidden":
         leaf = str(first["loc"][-1])
         near = difflib.get_close_matches(leaf, sorted(_known_keys(kind)), n=1, cutoff=0.5)
-        hint = f": did you mean {near[0]!r}?" if near else f": known keys are {', '.join(sorted(kind.model_fields))}"
+        hint = (
+            f": did you mean {near[0]!r}?"
+            if near
+            else f": known keys are {', '.join(sorted(kind.model_fields))}"
+        )
         return f"{source}: unknown key {where!r}{hint}"
     if first["type"] == "missing":
         return f"{source}: key {where!r} is required and not given"

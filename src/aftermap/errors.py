@@ -1,20 +1,20 @@
 """Errors and warnings that a caller may want to catch.
 
-    AftermapError                 anything we raise on purpose; the command line prints it as one line, exit code 2
-      InputError                  what the user gave cannot be used
-        RasterError               an image cannot be read, or does not fit the others or the model
-        GeoreferenceError         grids, reference systems or overlaps that do not go together
-        FootprintError            a vector file cannot be used
-        DataError                 a dataset, manifest or label cannot be used
-        RecipeError               a recipe key or value is wrong
-        ModelError                a model folder is missing, incomplete or altered
-      OutputError                 the result cannot be written (exists, not writable, disk full)
-      TrainingError               a run stopped because a loss was not finite
+AftermapError                 anything we raise on purpose; the command line prints it as one line, exit code 2
+  InputError                  what the user gave cannot be used
+    RasterError               an image cannot be read, or does not fit the others or the model
+    GeoreferenceError         grids, reference systems or overlaps that do not go together
+    FootprintError            a vector file cannot be used
+    DataError                 a dataset, manifest or label cannot be used
+    RecipeError               a recipe key or value is wrong
+    ModelError                a model folder is missing, incomplete or altered
+  OutputError                 the result cannot be written (exists, not writable, disk full)
+  TrainingError               a run stopped because a loss was not finite
 
-    AftermapWarning
-      PixelCoordinatesWarning     images without georeference: outputs are in pixels
-      AlignmentWarning            the shift between the dates could not be measured or not be removed
-      DataWarning                 data that is used although something about it is odd
+AftermapWarning
+  PixelCoordinatesWarning     images without georeference: outputs are in pixels
+  AlignmentWarning            the shift between the dates could not be measured or not be removed
+  DataWarning                 data that is used although something about it is odd
 """
 
 
