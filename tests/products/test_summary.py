@@ -3,7 +3,7 @@ import json
 import pytest
 from affine import Affine
 from building_frames import GRID, PIXELS, empty, town
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
@@ -72,6 +72,7 @@ def test_wilson_interval_is_that_of_the_textbook() -> None:
     assert (round(low, 4), round(high, 4)) == (0.0, 0.2775)
 
 
+@settings(deadline=None)
 @given(total=st.integers(1, 10**6), share=st.floats(0, 1))
 def test_wilson_interval_holds_the_share(total: int, share: float) -> None:
     hits = round(total * share)

@@ -7,7 +7,7 @@ import pandas as pd
 import pyogrio
 import pytest
 from building_frames import GRID, PIXELS, building, empty, frame_of, town
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.geometry import MultiPolygon, Point, Polygon, box, shape
 
@@ -158,6 +158,7 @@ def test_a_missing_folder_is_an_output_error(tmp_path: Path) -> None:
         write_buildings(town(), tmp_path / "nowhere")
 
 
+@settings(max_examples=25, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20))
 def test_any_identifier_survives_geojson(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("ids")
