@@ -6,7 +6,8 @@ import numpy as np
 from aftermap.data.synthetic import ground
 from aftermap.data.synthetic.buildings import box, hall, house
 from aftermap.data.synthetic.canvas import ITEM, PAVED, SUBPIXEL_BITS, Material, bounding_window, fixed
-from aftermap.data.synthetic.streets import Block
+from aftermap.data.synthetic.gardens import fill_suburb
+from aftermap.data.synthetic.streets import Block, split_lots
 from aftermap.data.synthetic.texture import COARSE, MID, PATCH, stripes
 from aftermap.data.synthetic.town import Town
 
@@ -14,7 +15,7 @@ from aftermap.data.synthetic.town import Town
 def fill_block(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarray) -> None:
     """Fill one block of the plan; `outline` is its border in pixels."""
     fillers = {
-        "suburb": _suburb, "dense": _dense, "informal": _informal, "apartments": _apartments, "commercial": _commercial,
+        "suburb": fill_suburb, "dense": _dense, "informal": _informal, "apartments": _apartments, "commercial": _commercial,
         "mobile": _trailers, "park": _park, "field": _field, "forest": _forest, "bare": _bare, "farm": _farm, "pond": _pond,
     }  # fmt: skip
     if block.u1 - block.u0 < 12 or block.v1 - block.v0 < 12:
@@ -22,156 +23,8 @@ def fill_block(rng: np.random.Generator, town: Town, block: Block, outline: np.n
     fillers[block.kind](rng, town, block, outline)
 
 
-def _tree(rng: np.random.Generator, town: Town, u: float, v: float, radius_m: float) -> None:
-    x, y = town.plan.warp(np.array(u), np.array(v))
-    town.trees.append((float(x), float(y), radius_m, radius_m * rng.uniform(1.3, 2.6)))
-
-
-def _lines_of_lots(rng: np.random.Generator, block: Block, frontage: float) -> list[tuple[float, float]]:
-    """Lots along u: (start, end)."""
-    length = block.u1 - block.u0
-    count = max(1, round(length / frontage))
-    cuts = np.linspace(0, length, count + 1) + np.concatenate(
-        [[0], rng.normal(0, frontage * 0.06, count - 1), [0]]
-    )
-    return [(block.u0 + float(a), block.u0 + float(b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
-
-
-def _suburb(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarray) -> None:
-    style, warp = town.style, town.plan.warp
-    scale = float(rng.uniform(0.75, 1.15))
-    frontage = rng.uniform(15, 30) * scale
-    setback = rng.uniform(4, 9)
-    pools, sheds, empty = rng.uniform(0, 0.3), rng.uniform(0, 0.5), rng.uniform(0, 0.25)
-    drives = rng.random() < 0.85
-    drive = ground.concrete(rng, style) if rng.random() < 0.7 else ground.asphalt(rng, style)
-    drive_number = town.ground.materials.add(drive)
-    wooden = town.ground.materials.add(
-        Material(ITEM, (0.46, 0.4, 0.33), (0.6, 0.55, 0.48), mix=(0.3, 0, 0.4, 0.2))
-    )
-    fences = rng.random() < 0.5
-    deep = (block.v1 - block.v0) / 2
-    double = deep > 17
-    for front in (block.v0, block.v1) if double else (block.v0,):
-        inward = 1.0 if front == block.v0 else -1.0
-        depth = deep if double else 2 * deep
-        for u0, u1 in _lines_of_lots(rng, block, frontage):
-            middle = (u0 + u1) / 2
-            if rng.random() < 0.7:
-                town.paint(warp.quad(u0, u1, front, front + inward * depth, 3), ground.lawn(rng, style))
-            if fences:
-                edge = warp(np.full(3, u1), front + inward * np.linspace(setback, depth, 3))
-                town.ground.line(edge, 0.8, wooden)
-            for _ in range(int(rng.poisson(style.trees * 1.5))):
-                near = rng.uniform(0.1, 1.0)
-                _tree(
-                    rng,
-                    town,
-                    rng.uniform(u0, u1),
-                    front + inward * depth * near,
-                    float(np.clip(rng.lognormal(0.9, 0.4), 0.8, 7)),
-                )
-            for _ in range(int(rng.poisson(2.0 * min(style.trees, 1.5)))):
-                _tree(
-                    rng,
-                    town,
-                    rng.uniform(u0, u1),
-                    front + inward * depth * rng.uniform(0, 1),
-                    float(rng.uniform(0.5, 1.3)),
-                )
-            if rng.random() < empty:
-                continue
-            _home(
-                rng,
-                town,
-                (u0, u1),
-                middle,
-                front,
-                inward,
-                depth,
-                setback,
-                scale,
-                drive_number if drives else None,
-            )
-            if rng.random() < pools:
-                _pool(
-                    rng,
-                    town,
-                    warp(
-                        np.array(rng.uniform(u0 + 4, u1 - 4)),
-                        np.array(front + inward * depth * rng.uniform(0.75, 0.88)),
-                    ),
-                )
-            if rng.random() < sheds:
-                _shed(
-                    rng, town, rng.uniform(u0 + 2, u1 - 2), front + inward * depth * rng.uniform(0.75, 0.95)
-                )
-
-
-def _home(
-    rng: np.random.Generator, town: Town, lot: tuple[float, float], middle: float, front: float, inward: float, depth: float,
-    setback: float, scale: float, drive: int | None,
-) -> None:  # fmt: skip
-    warp, style = town.plan.warp, town.style
-    for attempt in range(2):
-        fit = min(scale, (lot[1] - lot[0]) / 17) * (1.0 if attempt == 0 else 0.75)
-        v = front + inward * (setback + 6.5 * fit + rng.normal(0, 0.8))
-        u = middle + rng.normal(0, 0.06) * (lot[1] - lot[0])
-        x, y = warp(np.array(u), np.array(v))
-        angle = warp.heading(u, v) + (np.pi if inward < 0 else 0.0) + rng.normal(0, 0.02)
-        if rng.random() < 0.08:
-            angle += rng.uniform(-0.6, 0.6)
-        if town.claim(house(rng, style, (float(x), float(y)), angle, scale=fit)):
-            break
-    else:
-        return
-    if drive is not None:
-        at = middle + rng.choice([-0.28, 0.28]) * (lot[1] - lot[0])
-        wide = rng.uniform(2.6, 5.5) / 2
-        town.ground.fill(warp.quad(at - wide, at + wide, front, front + inward * (setback + 1.5), 2), drive)
-        if rng.random() < 0.6:
-            x, y = warp(np.array(at), np.array(front + inward * setback * 0.5))
-            town.parked.append((float(x), float(y), warp.heading(at, front) + np.pi / 2, 0.5))
-
-
-def _pool(rng: np.random.Generator, town: Town, at: np.ndarray) -> None:
-    t = np.linspace(0, 2 * np.pi, 14, endpoint=False)
-    size, turn = rng.uniform(2.2, 4.6) * town.metre, rng.uniform(0, np.pi)
-    power = rng.choice([1.0, 0.5])
-    shape = np.stack(
-        [
-            np.sign(np.cos(t)) * np.abs(np.cos(t)) ** power,
-            0.55 * np.sign(np.sin(t)) * np.abs(np.sin(t)) ** power,
-        ],
-        1,
-    )
-    shape = shape @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    window = bounding_window(at + shape * size, town.size_px)
-    if window is None or town.occupied[window].any():
-        return
-    town.paint(at + shape * (size + 1.6 * town.metre), ground.concrete(rng, town.style))
-    town.paint(at + shape * size, ground.pool(rng))
-    town.occupied[window] = 1
-
-
-def _shed(rng: np.random.Generator, town: Town, u: float, v: float) -> None:
-    x, y = town.plan.warp(np.array(u), np.array(v))
-    angle = town.plan.warp.heading(u, v) + rng.normal(0, 0.05)
-    shed = box(
-        rng,
-        town.style,
-        (float(x), float(y)),
-        angle,
-        rng.uniform(2.5, 5),
-        rng.uniform(3, 6.5),
-        block="shed",
-        eaves_m=(2, 2.6),
-    )
-    town.claim(shed, 0.5)
-
-
 def _dense(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarray) -> None:
-    """Terraces: narrow lots built wall to wall with courtyards behind."""
+    """Terraces: narrow lots built wall to wall with yards behind."""
     warp = town.plan.warp
     town.paint(outline, ground.concrete(rng, town.style))
     frontage = rng.uniform(6, 13)
@@ -179,35 +32,35 @@ def _dense(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarr
     tall = rng.uniform(3, 9)
     deep = (block.v1 - block.v0) / 2
     for front, inward in ((block.v0, 1.0), (block.v1, -1.0)):
-        for u0, u1 in _lines_of_lots(rng, block, frontage):
+        for u0, u1 in split_lots(rng, block, frontage):
             if rng.random() < 0.06:
                 town.paint(warp.quad(u0, u1, front, front + inward * deep, 2), ground.lawn(rng, town.style))
                 continue
-            length = deep * np.clip(rng.normal(cover, 0.15), 0.35, 0.98)
-            gap = 0.0 if rng.random() < 0.7 else rng.uniform(0.5, 2)
-            v = front + inward * (length / 2 + rng.uniform(0, 1.5))
-            u = (u0 + u1) / 2
-            x, y = warp(np.array(u), np.array(v))
-            made = box(
-                rng,
-                town.style,
-                (float(x), float(y)),
-                warp.heading(u, v),
-                u1 - u0 - gap - 0.3,
-                length - 0.5,
-                block="dense",
-                eaves_m=(tall * 0.6, tall * 1.5),
-            )
-            if not town.claim(made, -0.4):
-                continue
-            if rng.random() < 0.5 * min(1.5, town.style.trees):
-                _tree(
+            length = min(deep * float(np.clip(rng.normal(cover, 0.15), 0.35, 0.97)), rng.uniform(14, 26))
+            gap = 0.3 if rng.random() < 0.7 else rng.uniform(0.5, 2)
+            at = rng.uniform(0.4, 1.6)
+            while at + 5 < deep:  # the house at the street, then what stands in the yard behind it
+                depth = min(length, deep - at - 0.3)
+                v, u = front + inward * (at + depth / 2), (u0 + u1) / 2
+                x, y = warp(np.array(u), np.array(v))
+                made = box(
                     rng,
-                    town,
-                    rng.uniform(u0, u1),
-                    front + inward * rng.uniform(0.8, 1) * deep,
-                    float(rng.uniform(1, 3.5)),
+                    town.style,
+                    (float(x), float(y)),
+                    warp.heading(u, v),
+                    u1 - u0 - gap,
+                    depth - 0.4,
+                    block="dense",
+                    eaves_m=(tall * 0.6, tall * 1.5),
                 )
+                made.parts = made.parts[:1]
+                town.claim(made, -0.5)
+                at += depth + rng.uniform(0.3, 6)
+                length *= rng.uniform(0.4, 1.0)
+                if rng.random() < 0.35 * min(1.6, town.style.trees):
+                    town.plant(rng, rng.uniform(u0, u1), front + inward * at, float(rng.uniform(1, 4)))
+                if rng.random() < 0.4:
+                    break
 
 
 def _informal(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarray) -> None:
@@ -226,9 +79,8 @@ def _informal(rng: np.random.Generator, town: Town, block: Block, outline: np.nd
         )
         town.claim(hut, rng.uniform(-0.3, 0.9))
     for _ in range(int(rng.poisson(area / 300 * town.style.trees))):
-        _tree(
+        town.plant(
             rng,
-            town,
             rng.uniform(block.u0, block.u1),
             rng.uniform(block.v0, block.v1),
             float(rng.uniform(0.8, 3.5)),
@@ -269,9 +121,8 @@ def _apartments(rng: np.random.Generator, town: Town, block: Block, outline: np.
                 _park_row(rng, town, u - step_u / 2 + 3, v - step_v / 2, v + step_v / 2, across=True)
             town.claim(made)
             for _ in range(int(rng.poisson(2 * style.trees))):
-                _tree(
+                town.plant(
                     rng,
-                    town,
                     u + rng.uniform(-0.5, 0.5) * step_u,
                     v + rng.uniform(-0.5, 0.5) * step_v,
                     float(rng.uniform(1.2, 4.5)),
@@ -301,7 +152,8 @@ def _commercial(rng: np.random.Generator, town: Town, block: Block, outline: np.
     wide, deep = block.u1 - block.u0, block.v1 - block.v0
     count = int(np.clip(rng.poisson(wide * deep / 4500), 1, 7))
     for _ in range(count * 3):
-        width, length = rng.uniform(14, min(75, wide * 0.8)), rng.uniform(12, min(60, deep * 0.75))
+        width = rng.uniform(14, max(14.1, min(75, wide * 0.8)))
+        length = rng.uniform(12, max(12.1, min(60, deep * 0.75)))
         u = rng.uniform(block.u0 + width / 2 + 2, max(block.u1 - width / 2 - 2, block.u0 + width / 2 + 2.1))
         v = rng.uniform(
             block.v0 + length / 2 + 2, max(block.v1 - length / 2 - 2, block.v0 + length / 2 + 2.1)
@@ -316,9 +168,8 @@ def _commercial(rng: np.random.Generator, town: Town, block: Block, outline: np.
                 for u in np.arange(block.u0 + 3, block.u1 - 3, 2.8):
                     town.ground.line(warp(np.full(2, u - 1.4), np.array([v - 2.4, v + 2.4])), 0.5, paint)
     for _ in range(int(rng.poisson(wide * deep / 900 * style.trees))):
-        _tree(
+        town.plant(
             rng,
-            town,
             rng.uniform(block.u0, block.u1),
             rng.uniform(block.v0, block.v1),
             float(rng.uniform(0.8, 2.6)),
@@ -361,16 +212,15 @@ def _trailers(rng: np.random.Generator, town: Town, block: Block, outline: np.nd
             )  # type: ignore[assignment]
             town.claim(made)
             if rng.random() < 0.3 * min(2, town.style.trees):
-                _tree(rng, town, u + step_u / 2, v + rng.uniform(-8, 8), float(rng.uniform(1, 4)))
+                town.plant(rng, u + step_u / 2, v + rng.uniform(-8, 8), float(rng.uniform(1, 4)))
 
 
 def _park(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarray) -> None:
     town.paint(outline, ground.lawn(rng, town.style, wild=bool(rng.random() < 0.4)))
     area = (block.u1 - block.u0) * (block.v1 - block.v0)
     for _ in range(int(rng.poisson(area / 180 * (0.3 + town.style.trees)))):
-        _tree(
+        town.plant(
             rng,
-            town,
             rng.uniform(block.u0, block.u1),
             rng.uniform(block.v0, block.v1),
             float(np.clip(rng.lognormal(1.0, 0.4), 1, 7)),
@@ -405,9 +255,9 @@ def _field(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarr
         strip = warp.quad(u0 + 1, u1 - 1, block.v0, block.v1)
         town.paint(strip, ground.crop(rng, town.style))
         cut = _mask(town, strip)
-        if cut is not None and rng.random() < 0.6:
+        if cut is not None and rng.random() < 0.5:
             (rows, cols), mask = cut
-            period = max(rng.uniform(1.8, 6) * town.metre, 3.0)
+            period = max(rng.uniform(1.6, 4.5) * town.metre, 3.0)
             wave = stripes(
                 mask.shape,
                 (cols.start, rows.start),
@@ -415,11 +265,14 @@ def _field(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarr
                 period,
             )
             wave = wave + 0.5 * town.noise.crop(PATCH, rows, cols)
-            number = town.ground.materials.add(ground.crop(rng, town.style))
+            planted = town.ground.materials.rows[-1]
+            tone = rng.uniform(0.72, 0.95) if rng.random() < 0.75 else rng.uniform(1.05, 1.3)
+            darker = (planted.base[0] * tone, planted.base[1] * tone, planted.base[2] * tone)
+            number = town.ground.materials.add(planted._replace(base=darker))
             town.ground.numbers[rows, cols][(mask > 0) & (wave > rng.uniform(-0.3, 0.6))] = number
         if rng.random() < 0.35:  # a hedge
             for v in np.arange(block.v0, block.v1, rng.uniform(3, 9)):
-                _tree(rng, town, u1 + rng.normal(0, 0.8), v, float(rng.uniform(1, 3.5)))
+                town.plant(rng, u1 + rng.normal(0, 0.8), v, float(rng.uniform(1, 3.5)))
     if rng.random() < 0.25:
         _farm_yard(rng, town, block)
 
@@ -452,9 +305,8 @@ def _clear(town: Town, x: float, y: float, radius_px: float) -> None:
 def _bare(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarray) -> None:
     town.paint(outline, ground.soil(rng, town.style))
     for _ in range(int(rng.poisson(6 * town.style.trees))):
-        _tree(
+        town.plant(
             rng,
-            town,
             rng.uniform(block.u0, block.u1),
             rng.uniform(block.v0, block.v1),
             float(rng.uniform(0.6, 2.4)),
@@ -492,7 +344,7 @@ def _farm_yard(rng: np.random.Generator, town: Town, block: Block) -> None:
         barn.pitch *= 0.7
         town.claim(barn, 2)
     for _ in range(int(rng.poisson(6 * style.trees))):
-        _tree(rng, town, u + rng.uniform(-40, 40), v + rng.uniform(-15, 40), float(rng.uniform(1.5, 6)))
+        town.plant(rng, u + rng.uniform(-40, 40), v + rng.uniform(-15, 40), float(rng.uniform(1.5, 6)))
 
 
 def _pond(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarray) -> None:
@@ -511,9 +363,8 @@ def _pond(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarra
         town.occupied[window] |= mask
         town.elevation[window] -= mask * np.float32(1.5)
     for _ in range(int(rng.poisson(10 * town.style.trees))):
-        _tree(
+        town.plant(
             rng,
-            town,
             rng.uniform(block.u0, block.u1),
             rng.uniform(block.v0, block.v1),
             float(rng.uniform(1, 4.5)),

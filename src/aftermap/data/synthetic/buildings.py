@@ -135,7 +135,7 @@ def roof_material(
         (red, green, blue),
         dirty,
         mix=(rng.uniform(-0.1, 0.4), 0.0, rng.uniform(0.1, 0.5 if flat else 0.3), rng.uniform(0, 0.3)),
-        rough=(rng.uniform(0.01, 0.05), rng.uniform(0.01, 0.06), 0.02, 0.02, 0.0),
+        rough=(rng.uniform(0.005, 0.03), rng.uniform(0.005, 0.045), 0.02, 0.02, 0.0),
         shade=light,
     )
 
@@ -382,7 +382,7 @@ def dress(
     building.roof = pick(rng, roofs or style.roofs)
     tones = ROOFS[building.roof]
     tone, spread = tones[rng.integers(len(tones))]
-    building.colour = jitter(rng, tone, spread * (0.4 + 0.8 * style.roof_spread))
+    building.colour = jitter(rng, (tone[0] * 1.14, tone[1] * 1.14, tone[2] * 1.14), spread * (0.4 + 0.8 * style.roof_spread))
     building.wall = jitter(rng, (170, 162, 150), 30, 0.25)
     building.pitch = (
         0.0

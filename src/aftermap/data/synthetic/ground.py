@@ -17,15 +17,15 @@ def lawn(rng: np.random.Generator, style: Style, *, wild: bool = False) -> Mater
     second = _byte(style.soil if rng.random() < 0.4 else style.dry_grass)
     return Material(
         GRASS,
-        jitter(rng, _byte(style.grass), 7, 0.7),
-        jitter(rng, second, 8, 0.6),
+        jitter(rng, _byte(style.grass), 7, 0.35),
+        jitter(rng, second, 8, 0.3),
         mix=(
             dryness,
-            rng.uniform(0.05, 0.22) * spread,
-            rng.uniform(0.05, 0.2) * spread,
-            rng.uniform(0.02, 0.1),
+            rng.uniform(0.03, 0.13) * spread,
+            rng.uniform(0.02, 0.12) * spread,
+            rng.uniform(0.0, 0.06),
         ),
-        rough=(0.04, rng.uniform(0.04, 0.1) * spread, rng.uniform(0.03, 0.08) * spread, 0.05, 0.06),
+        rough=(0.03, rng.uniform(0.015, 0.07) * spread, rng.uniform(0.015, 0.05) * spread, 0.04, 0.05),
     )
 
 
@@ -37,7 +37,7 @@ def soil(rng: np.random.Generator, style: Style) -> Material:
         jitter(rng, _byte(style.soil), 10, 0.5),
         jitter(rng, second, 10, 0.4),
         mix=(rng.uniform(-0.2, 0.35), rng.uniform(0.05, 0.3), rng.uniform(0.05, 0.25), rng.uniform(0, 0.1)),
-        rough=(0.04, rng.uniform(0.04, 0.09), rng.uniform(0.03, 0.08), 0.06, 0.05),
+        rough=(0.03, rng.uniform(0.015, 0.06), rng.uniform(0.015, 0.06), 0.06, 0.05),
     )
 
 
@@ -48,7 +48,7 @@ def asphalt(rng: np.random.Generator, style: Style) -> Material:
         jitter(rng, _byte(style.asphalt), 12, 0.1),
         jitter(rng, _byte(style.concrete), 10, 0.2),
         mix=(rng.uniform(-0.2, 0.3), 0.06, rng.uniform(0.04, 0.16), 0.05),
-        rough=(0.03, 0.03, 0.035, 0.03, 0.03),
+        rough=(0.012, 0.02, 0.03, 0.03, 0.03),
     )
 
 
@@ -59,7 +59,7 @@ def concrete(rng: np.random.Generator, style: Style) -> Material:
         jitter(rng, _byte(style.concrete), 13, 0.25),
         jitter(rng, _byte(style.asphalt), 10, 0.2),
         mix=(rng.uniform(-0.2, 0.3), 0.05, 0.1, 0.06),
-        rough=(0.03, 0.03, 0.03, 0.02, 0.0),
+        rough=(0.012, 0.02, 0.03, 0.02, 0.0),
     )
 
 
@@ -78,14 +78,14 @@ def crop(rng: np.random.Generator, style: Style) -> Material:
     """A field: green, ripening, ploughed or bare."""
     state = pick(rng, {"green": 2.5 * style.lushness + 0.3, "ripe": 1.2, "ploughed": 1, "pasture": 2})
     tones: dict[str, Colour] = {
-        "green": (76, 104, 58),
-        "ripe": (166, 150, 104),
-        "ploughed": (124, 102, 82),
-        "pasture": (106, 112, 74),
+        "green": (62, 84, 50),
+        "ripe": (146, 132, 98),
+        "ploughed": (112, 95, 78),
+        "pasture": (88, 94, 66),
     }
     return Material(
         CROP if state != "ploughed" else SOIL,
-        jitter(rng, tones[state], 13, 0.6),
+        jitter(rng, tones[state], 13, 0.3),
         jitter(rng, _byte(style.soil), 10, 0.4),
         mix=(rng.uniform(-0.25, 0.2), rng.uniform(0.02, 0.15), rng.uniform(0.02, 0.15), 0.05),
         rough=(0.03, 0.04, 0.03, 0.05, 0.06),
@@ -99,7 +99,7 @@ def water(rng: np.random.Generator, style: Style) -> Material:
         jitter(rng, _byte(style.water), 5, 0.5),
         jitter(rng, _byte(style.water), 16, 0.5),
         mix=(0.3, 0.2, 0.1, 0.0),
-        rough=(rng.uniform(0.01, 0.05), rng.uniform(0.01, 0.04), 0.02, 0.03, 0.05),
+        rough=(rng.uniform(0.005, 0.03), rng.uniform(0.005, 0.03), 0.02, 0.03, 0.05),
     )
 
 

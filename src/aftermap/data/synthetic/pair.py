@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import shapely
-from shapely.affinity import translate
+from shapely.affinity import rotate, translate
 from shapely.geometry import Polygon, box
 
 from aftermap.data.synthetic.damage import KINDS, Kind, town_disaster
@@ -14,6 +14,7 @@ from aftermap.data.synthetic.render import render, sample_view, second_view
 from aftermap.data.synthetic.scars import Painter
 from aftermap.data.synthetic.sensor import Sensor, cover, expose, sample_clouds
 from aftermap.data.synthetic.style import Style, sample_style
+from aftermap.data.synthetic.texture import value_noise
 from aftermap.data.synthetic.town import Town, build_town
 
 MARGIN_PX = 40
@@ -92,7 +93,7 @@ def make_pair(seed: int, *, size_px: int, kind: str | None = None, style: Style 
     shift = sample_shift(rng)
     cut = slice(MARGIN_PX, MARGIN_PX + size_px)
     cloud = np.zeros((size_px, size_px), np.uint8)
-    after = move(after, shift)[cut, cut]
+    after = move(rng, after, shift, style.gsd_m)[cut, cut]
     if rng.random() < 0.2:
         clouds = sample_clouds(rng, size_px, style.gsd_m)
         after = cover(after, clouds)
@@ -101,7 +102,11 @@ def make_pair(seed: int, *, size_px: int, kind: str | None = None, style: Style 
     post_sensor = Sensor.sample(rng)
     pre = expose(np.ascontiguousarray(before[cut, cut]), pre_sensor, rng)
     post = expose(np.ascontiguousarray(after), post_sensor, rng)
-    footprints = roof_outlines(town, levels, first.lean, size_px)
+    frame = sample_frame(rng, size_px)
+    if frame.area < size_px**2:
+        blank = ~_inside(frame, size_px)
+        pre[blank], post[blank] = 0, 0
+    footprints = roof_outlines(town, levels, first.lean, frame)
     building_mask, damage_mask = draw_masks(footprints, size_px)
     return Pair(
         np.ascontiguousarray(pre.transpose(2, 0, 1)),
@@ -121,22 +126,43 @@ def make_pair(seed: int, *, size_px: int, kind: str | None = None, style: Style 
 
 def sample_shift(rng: np.random.Generator) -> tuple[float, float]:
     """Residual misregistration of the second date: mostly below a pixel, up to 3."""
-    reach, turn = min(3.0, float(rng.gamma(1.3, 0.7))), rng.uniform(0, 2 * np.pi)
+    reach, turn = min(3.0, float(rng.gamma(1.6, 0.8))), rng.uniform(0, 2 * np.pi)
     return float(reach * np.cos(turn)), float(reach * np.sin(turn))
 
 
-def move(image: np.ndarray, shift: tuple[float, float]) -> np.ndarray:
-    """An image moved by (columns, rows)."""
-    matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
-    moved: np.ndarray = cv2.warpAffine(
-        image, matrix, image.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-    )
+def move(rng: np.random.Generator, image: np.ndarray, shift: tuple[float, float], gsd_m: float) -> np.ndarray:
+    """An image moved by (columns, rows), and bent by terrain that the orthorectification did not know."""
+    size = image.shape[0]
+    bend = min(2.0, float(rng.gamma(1.5, 0.5)))
+    cell = rng.uniform(60, 250) / gsd_m
+    axis = np.arange(size, dtype=np.float32)
+    map_x = axis[None, :] - np.float32(shift[0]) + bend * value_noise(rng, size, cell)
+    map_y = axis[:, None] - np.float32(shift[1]) + bend * value_noise(rng, size, cell)
+    moved: np.ndarray = cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     return moved
 
 
-def roof_outlines(town: Town, levels: np.ndarray, lean: tuple[float, float], size_px: int) -> list[Footprint]:
-    """Roof outlines as an annotator draws them in the first image: where the roof is seen, cut at the frame."""
+def sample_frame(rng: np.random.Generator, size_px: int) -> Polygon:
+    """What the images cover of their frame: nearly always all; now and then a strip's edge leaves a part black."""
     frame = box(0, 0, size_px, size_px)
+    if rng.random() > 0.05:
+        return frame
+    quarter, tilt, level = rng.integers(4), rng.normal(0, 0.04), rng.uniform(0.05, 0.45) * size_px
+    reach = 2 * size_px
+    half = Polygon([(-reach, level), (reach, level), (reach, reach), (-reach, reach)])
+    middle = (size_px / 2, size_px / 2)
+    half = rotate(rotate(half, tilt, origin=middle, use_radians=True), 90 * int(quarter), origin=middle)
+    return frame.intersection(half)
+
+
+def _inside(frame: Polygon, size_px: int) -> np.ndarray:
+    mask = np.zeros((size_px, size_px), np.uint8)
+    cv2.fillPoly(mask, [_ring(frame.exterior)], 1)
+    return mask > 0
+
+
+def roof_outlines(town: Town, levels: np.ndarray, lean: tuple[float, float], frame: Polygon) -> list[Footprint]:
+    """Roof outlines as an annotator draws them in the first image: where the roof is seen, cut at the frame."""
     footprints = []
     for building, level in zip(town.buildings, levels, strict=True):
         offset = np.array(lean) * building.eaves_m - MARGIN_PX

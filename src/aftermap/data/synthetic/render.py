@@ -8,8 +8,8 @@ import numpy as np
 
 from aftermap.data.synthetic import ground
 from aftermap.data.synthetic.buildings import Building, paint_building
-from aftermap.data.synthetic.canvas import CAR, CROP, GRASS, PAVED, ROOF, SOIL, WALL, WATER, Canvas, Material
-from aftermap.data.synthetic.texture import BROAD, FINE, GRAIN, MID, PATCH
+from aftermap.data.synthetic.canvas import CAR, CROP, GRASS, PAVED, SOIL, WATER, Canvas, Material
+from aftermap.data.synthetic.texture import BROAD, FINE, GRAIN, MID, PATCH, NoiseBank
 from aftermap.data.synthetic.town import Town
 from aftermap.data.synthetic.vegetation import shifted
 
@@ -28,6 +28,7 @@ class View:
         brightness: spread of the change that single roofs show between dates.
         wet: 0..1, darkens soil and asphalt.
         traffic: factor on the chance that vehicles stand in their places.
+        renewed: share of the small-scale texture that differs from the first date.
     """
 
     azimuth: float
@@ -39,6 +40,7 @@ class View:
     brightness: float
     wet: float
     traffic: float
+    renewed: float = 0.0
 
     @property
     def sun(self) -> tuple[float, float, float]:
@@ -67,6 +69,7 @@ class Scars:
         after: paints over everything built (debris on top).
         burnt: 0..1 map of charring, or None. felled: trees (by number) that no longer stand, or None.
         thinned: 0..1 map of foliage stripped or scorched, or None.
+        char: red, green, blue of burnt ground and its opacity.
     """
 
     before: Callable[[Canvas], None]
@@ -75,16 +78,17 @@ class Scars:
     burnt: np.ndarray | None = None
     felled: np.ndarray | None = None
     thinned: np.ndarray | None = None
+    char: tuple[float, float, float, float] = (0.14, 0.12, 0.11, 0.9)
 
 
 def sample_view(rng: np.random.Generator, town_gsd_m: float, leafless: float) -> View:
     """Draw light and view of the first date: mornings, from south or north, up to 40 degrees off nadir."""
     north = 1 if rng.random() < 0.9 else -1  # sun towards the lower edge of north-up images
-    off_nadir = np.deg2rad(np.clip(abs(rng.normal(15, 12)), 0, 38))
+    off_nadir = np.deg2rad(np.clip(abs(rng.normal(20, 11)), 0, 42))
     direction = rng.uniform(0, 2 * np.pi)
     reach = np.tan(off_nadir) / town_gsd_m
     return View(
-        azimuth=float(north * (np.pi / 2 + rng.normal(-0.35, 0.45))),
+        azimuth=float(north * (np.pi / 2 + rng.normal(-0.35, 0.6))),
         elevation=float(np.deg2rad(np.clip(rng.normal(56, 11), 26, 78))),
         lean=(float(reach * np.cos(direction)), float(reach * np.sin(direction))),
         ambient=float(rng.uniform(0.28, 0.5)),
@@ -99,7 +103,7 @@ def sample_view(rng: np.random.Generator, town_gsd_m: float, leafless: float) ->
 def second_view(rng: np.random.Generator, first: View, town_gsd_m: float) -> View:
     """Draw the second date: another sun and direction of view, and sometimes another season."""
     view = sample_view(rng, town_gsd_m, first.leafless)
-    if rng.random() < 0.35:  # the same sensor and hour again
+    if rng.random() < 0.25:  # the same sensor and hour again
         view = replace(
             view, azimuth=first.azimuth + rng.normal(0, 0.15), elevation=first.elevation + rng.normal(0, 0.05)
         )
@@ -110,7 +114,8 @@ def second_view(rng: np.random.Generator, first: View, town_gsd_m: float) -> Vie
         view,
         lush=float(rng.normal(0, 0.35)),
         leafless=leafless,
-        brightness=float(rng.uniform(0.02, 0.12)),
+        brightness=float(rng.uniform(0.03, 0.16)),
+        renewed=float(rng.uniform(0.3, 1.0)),
         wet=float(rng.uniform(0, 0.8)) if rng.random() < 0.3 else 0.0,
         elevation=float(np.clip(view.elevation, 0.42, 1.4)),
     )
@@ -134,12 +139,13 @@ def render(
         paint_building(canvas, building, rng, sun=view.sun, lean=view.lean, gsd_m=town.style.gsd_m, tone=tone)
     if scars:
         scars.after(canvas)
-    albedo = canvas.materials.albedo(canvas.numbers, town.noise)
+    noise = town.noise.later(view.renewed) if view.renewed else town.noise
+    albedo = canvas.materials.albedo(canvas.numbers, noise)
     kinds = np.take(canvas.materials.kinds, canvas.numbers)
     if scars and scars.burnt is not None:
-        _char(albedo, kinds, scars.burnt, town)
+        _char(albedo, kinds, scars.burnt, scars.char, town)
     shade = np.take(np.array([row.shade for row in canvas.materials.rows], np.float32), canvas.numbers)
-    casting = _foliage(albedo, shade, canvas, town, view, scars)
+    casting = _foliage(albedo, shade, canvas, town, noise, view, scars)
     dark = cast_shadows(casting, view, town.style.gsd_m)
     direct = shade * (1 - dark) * np.float32(1 - view.ambient)
     sky = np.array([0.9, 0.98, 1.14], np.float32) * np.float32(view.ambient)
@@ -176,12 +182,12 @@ def _season(rng: np.random.Generator, canvas: Canvas, view: View) -> None:
     for number, row in enumerate(rows):
         if row.kind in (GRASS, CROP):
             bias = row.mix[0] - view.lush * rng.uniform(0.4, 1.2) + rng.normal(0, 0.06)
-            glow = np.exp(rng.normal(0, 0.05)) * (1 - 0.12 * view.wet)
+            glow = np.exp(rng.normal(0, 0.1)) * (1 - 0.12 * view.wet)
             rows[number] = row._replace(
                 mix=(float(bias), *row.mix[1:]), base=_times(row.base, glow), other=_times(row.other, glow)
             )
         elif row.kind in (SOIL, PAVED):
-            glow = np.exp(rng.normal(0, 0.04)) * (1 - 0.35 * view.wet * rng.random())
+            glow = np.exp(rng.normal(0, 0.07)) * (1 - 0.35 * view.wet * rng.random())
             rows[number] = row._replace(base=_times(row.base, glow), other=_times(row.other, glow))
         elif row.kind == WATER:
             glow = np.exp(rng.normal(0, 0.3))
@@ -216,18 +222,18 @@ def _park(rng: np.random.Generator, town: Town, canvas: Canvas, view: View) -> N
         region[seen] = 1.4
 
 
-def _char(albedo: np.ndarray, kinds: np.ndarray, burnt: np.ndarray, town: Town) -> None:
+def _char(albedo: np.ndarray, kinds: np.ndarray, burnt: np.ndarray, tone: tuple[float, float, float, float], town: Town) -> None:
     """Blacken ground: grass burns black with grey ash, soil darkens, paved ground is stained."""
     share = np.zeros(16, np.float32)
-    share[[GRASS, CROP, SOIL, PAVED]] = 0.9, 0.85, 0.6, 0.16
-    amount = burnt * np.take(share, kinds)
+    share[[GRASS, CROP, SOIL, PAVED]] = 1.0, 0.95, 0.7, 0.2
+    amount = burnt * np.take(share * np.float32(tone[3]), kinds)
     ash = np.clip(0.35 * town.noise.layers[PATCH] + 0.2 * town.noise.layers[GRAIN], 0, 1)[..., None]
-    char = np.array([0.135, 0.12, 0.11], np.float32) + ash * np.array([0.26, 0.25, 0.24], np.float32)
+    char = np.array(tone[:3], np.float32) + ash * np.array([0.26, 0.25, 0.24], np.float32)
     albedo += amount[..., None] * (char - albedo)
 
 
 def _foliage(
-    albedo: np.ndarray, shade: np.ndarray, canvas: Canvas, town: Town, view: View, scars: Scars | None
+    albedo: np.ndarray, shade: np.ndarray, canvas: Canvas, town: Town, bank: NoiseBank, view: View, scars: Scars | None
 ) -> np.ndarray:
     """Paint crowns over the albedo and their light over the shade; returns the heights that cast shadows."""
     canopy = town.canopy
@@ -238,14 +244,14 @@ def _foliage(
         crowns = np.where(np.take(scars.felled, trees), 0, crowns).astype(np.float32)
     typical = float(np.median(crowns[crowns > 0])) if crowns.any() else 0.0
     dx, dy = view.lean[0] * typical * 0.7, view.lean[1] * typical * 0.7
-    crowns, trees = shifted(crowns, dx, dy, nearest=True), shifted(trees, dx, dy, nearest=True)
-    noise, gsd = town.noise.layers, town.style.gsd_m
+    noise, gsd = bank.layers, town.style.gsd_m
+    crowns, trees = _regrown(crowns, trees, dx, dy, noise, view.renewed / gsd)
     bare = np.where(np.take(canopy.evergreen, trees), 0.08, 1.0).astype(np.float32) * np.float32(
         view.leafless
     )
     if scars and scars.thinned is not None:
         bare = np.maximum(bare, shifted(scars.thinned, dx, dy))
-    lace = np.clip(0.5 + 0.5 * noise[FINE] + 0.3 * noise[GRAIN], 0, 1)
+    lace = np.clip(0.5 + 0.16 * noise[FINE] + 0.3 * noise[GRAIN], 0, 1)
     seen = crowns > canvas.height
     dense = np.clip(1.15 - bare * (0.45 + 0.75 * lace), 0, 1) * seen
     rough = crowns + np.where(
@@ -260,7 +266,7 @@ def _foliage(
         / np.sqrt(1 + softness**2 * (slope_x**2 + slope_y**2))
         / sz
     )
-    bright = np.clip(bright, 0.3, 1.5)
+    bright = np.clip(bright, 0.4, 1.45)
     depth = crowns - cv2.GaussianBlur(crowns, (0, 0), max(1.5, 2.5 / gsd))
     bright *= np.clip(0.95 + 0.09 * depth, 0.6, 1.25)
     green = np.array(town.style.leaf, np.float32) * (
@@ -268,17 +274,30 @@ def _foliage(
     )
     leaf = green * np.take(canopy.hue, trees, axis=0) * np.take(canopy.tone, trees)[..., None]
     leaf *= (1 + 0.08 * noise[FINE] + 0.1 * noise[MID] + 0.06 * noise[BROAD])[..., None]
-    twig = np.array([0.36, 0.33, 0.29], np.float32)
+    twig = np.array([0.33, 0.305, 0.27], np.float32)
     if scars and scars.burnt is not None:
         scorch = shifted(scars.burnt, dx, dy) * np.clip(0.62 + 0.5 * noise[MID], 0, 1)
         twig = np.array([0.2, 0.17, 0.15], np.float32)
         leaf += scorch[..., None] * (np.array([0.19, 0.15, 0.115], np.float32) - leaf)
     leaf += np.clip(bare * 0.85, 0, 1)[..., None] * (twig - leaf)
     albedo += dense[..., None] * (leaf - albedo)
-    shade += dense * (bright - shade)
-    solid = np.where(bare > 0.15, lace > bare * 0.8, True)
+    shade += dense * (1 - 0.6 * np.clip(bare, 0, 1)) * (bright - shade)
+    solid = (bare < 0.25) | (lace > 0.15 + bare * 0.7)
     heights: np.ndarray = np.maximum(canvas.height, np.where(seen & solid, crowns, 0)).astype(np.float32)
     return heights
 
 
-BUILT = (ROOF, WALL)
+def _regrown(
+    crowns: np.ndarray, trees: np.ndarray, dx: float, dy: float, noise: np.ndarray, change_px: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The canopy displaced by (dx, dy), with branches that stand otherwise than at the other date."""
+    if not change_px:
+        return shifted(crowns, dx, dy, nearest=True), shifted(trees, dx, dy, nearest=True)
+    axis = np.arange(crowns.shape[0], dtype=np.float32)
+    sway = np.float32(0.55 * change_px)
+    map_x = axis[None, :] - np.float32(dx) + sway * noise[GRAIN]
+    map_y = axis[:, None] - np.float32(dy) + sway * noise[MID]
+    warped = cv2.remap(crowns, map_x, map_y, cv2.INTER_LINEAR)
+    # tree numbers go through float32 exactly: there are far fewer than 2**24
+    numbers = cv2.remap(trees.astype(np.float32), map_x, map_y, cv2.INTER_NEAREST)
+    return warped, numbers.astype(np.int32)

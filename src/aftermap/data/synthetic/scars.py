@@ -39,7 +39,7 @@ class Painter:
     def __init__(self, rng: np.random.Generator, disaster: Disaster, noise: NoiseBank, gsd_m: float) -> None:
         self.rng, self.disaster, self.noise, self.gsd_m = rng, disaster, noise, gsd_m
         self.metre = 1 / gsd_m
-        self.tarp: Colour = (52, 96, 176) if rng.random() < 0.8 else (200, 200, 204)
+        self.tarp: Colour = (60, 102, 172) if rng.random() < 0.8 else (200, 200, 204)
         self.tarp_share = float(rng.uniform(0, 0.6))
         self.litter = float(rng.gamma(2.0, 0.5))
         self.swept = float(rng.uniform(0, 0.5))
@@ -52,6 +52,8 @@ class Painter:
             12,
             0.5,
         )
+        sooty = float(rng.uniform(0.55, 1.0))
+        self.char = (*jitter(rng, ((36, 32, 29), (58, 50, 44), (92, 82, 70))[int(rng.integers(3))], 7, 0.3), sooty)
         self._specks: list[tuple[np.ndarray, Colour, float]] = []
 
     def scars(self, canopy: Canopy | None) -> Scars:
@@ -69,7 +71,7 @@ class Painter:
                 np.float32
             )
             felled = self._felled(canopy, force)
-        return Scars(self.before, self.building, self.after, burnt, felled, thinned)
+        return Scars(self.before, self.building, self.after, burnt, felled, thinned, self.char)
 
     def _felled(self, canopy: Canopy, force: float) -> np.ndarray:
         count = len(canopy.tone)
@@ -85,8 +87,8 @@ class Painter:
         if self.disaster.flooded is not None:
             pale = tuple(min(1.0, value * 1.25) for value in self.mud)
             gloss = Material(
-                WATER, self.mud, pale, mix=(0.3, 0.25, 0.1, 0.12),  # type: ignore[arg-type]
-                rough=(float(self.rng.uniform(0.01, 0.06)), float(self.rng.uniform(0.01, 0.07)), 0.02, 0.03, 0.06),
+                WATER, self.mud, pale, mix=(0.3, 0.25, 0.1, float(self.rng.uniform(0, 0.08))),  # type: ignore[arg-type]
+                rough=(float(self.rng.uniform(0.005, 0.03)), float(self.rng.uniform(0.005, 0.05)), 0.02, 0.03, 0.06),
             )  # fmt: skip
             canvas.numbers[self.disaster.flooded] = canvas.materials.add(gloss)
             rim = cv2.dilate(
@@ -259,12 +261,15 @@ class Painter:
         for box in building.rectangles():
             self._heap(canvas, self._ragged(box, 0.0), ash, 0.2)
         wall = canvas.materials.add(
-            Material(ASH, jitter(self.rng, (206, 198, 186), 14), tone, mix=(0.1, 0, 0.3, 0.4))
+            Material(ASH, jitter(self.rng, (190, 180, 166), 16, 0.2), dark, mix=(0.2, 0, 0.4, 0.5), rough=(0.12, 0.1, 0, 0, 0))
         )
-        if self.rng.random() < 0.75:
+        if self.rng.random() < 0.6:
+            left = self.rng.uniform(0.2, 0.8)
             for box in building.rectangles():
-                ring = np.concatenate([box, box[:1]])
-                canvas.line(ring + self.rng.normal(0, 0.2, ring.shape), self.rng.uniform(0.5, 1.3), wall)
+                for start, end in zip(box, np.roll(box, -1, axis=0), strict=True):
+                    if self.rng.random() < left:
+                        span = np.sort(self.rng.random(2)) if self.rng.random() < 0.5 else np.array([0.0, 1.0])
+                        canvas.line(start + (end - start) * span[:, None], self.rng.uniform(0.4, 1.2), wall)
                 for _ in range(int(self.rng.integers(0, 4))):
                     a, b = self.rng.integers(0, 4), self.rng.random(2)
                     start = box[a] + (box[(a + 1) % 4] - box[a]) * b[0]

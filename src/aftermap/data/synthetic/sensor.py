@@ -39,12 +39,12 @@ class Sensor:
     @classmethod
     def sample(cls, rng: np.random.Generator) -> "Sensor":
         """Draw a sensor, atmosphere and processing."""
-        blue = rng.normal(0.76, 0.09)
+        blue = rng.normal(0.87, 0.06)
         return cls(
-            mean=float(np.clip(rng.normal(92, 20), 50, 150)),
+            mean=float(np.clip(rng.normal(80, 19), 42, 135)),
             contrast=float(np.clip(rng.lognormal(np.log(31), 0.27), 15, 58)),
-            tint=(float(rng.normal(0.94, 0.08)), 1.02, float(np.clip(blue, 0.55, 1.0))),
-            saturation=float(np.clip(rng.normal(1.0, 0.25), 0.4, 1.6)),
+            tint=(float(np.clip(rng.normal(0.96, 0.04), 0.84, 1.03)), 1.0, float(np.clip(blue, 0.7, 0.99))),
+            saturation=float(np.clip(rng.normal(0.66, 0.2), 0.28, 1.25)),
             gamma=float(np.clip(rng.normal(0.95, 0.16), 0.6, 1.4)),
             haze=float(rng.gamma(1.3, 5.0)),
             haze_colour=(
@@ -52,9 +52,9 @@ class Sensor:
                 float(rng.uniform(0.85, 1.05)),
                 float(rng.uniform(0.85, 1.2)),
             ),
-            blur_px=float(rng.uniform(0.4, 1.0)),
-            coarse=float(rng.choice([1.0, 1.0, 1.25, 1.5, 1.9], p=[0.35, 0.2, 0.2, 0.15, 0.1])),
-            sharpen=float(rng.choice([0.0, 0.5, 1.1]) * rng.uniform(0.5, 1.3)),
+            blur_px=float(rng.uniform(0.4, 0.95)),
+            coarse=float(rng.choice([1.0, 1.25, 1.5, 1.9], p=[0.6, 0.2, 0.12, 0.08])),
+            sharpen=float(rng.choice([0.0, 0.6, 1.2, 1.8]) * rng.uniform(0.5, 1.3)),
             noise=float(rng.gamma(1.6, 0.9)),
             grain=float(rng.uniform(0, 1)),
             jpeg=int(rng.integers(72, 97)) if rng.random() < 0.7 else 0,
@@ -73,7 +73,8 @@ def expose(light: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.nd
     gain = np.clip(sensor.contrast / max(float(middle.std()), 1e-3), 90, 320)
     centre = float(np.clip(middle.mean(), 0.12, 0.6))
     dark = sensor.mean - gain * centre
-    image = image * np.float32(gain) + np.array(sensor.tint, np.float32) * np.float32(np.clip(dark, -40, 70))
+    veil = np.array([0.95 * sensor.tint[0], 1.06, 0.84 * sensor.tint[2]], np.float32)
+    image = image * np.float32(gain) + veil * np.float32(np.clip(dark, -40, 70))
     image = np.maximum(image, 0)
     image = image * np.float32(1 - sensor.haze / 300) + np.array(sensor.haze_colour, np.float32) * np.float32(
         sensor.haze

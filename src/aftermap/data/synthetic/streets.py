@@ -1,5 +1,6 @@
 """Street patterns: a warped lattice of streets and the blocks between them."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,6 +85,15 @@ class StreetPlan:
     blocks: list[Block]
 
 
+def split_lots(rng: np.random.Generator, block: Block, frontage_m: float) -> list[tuple[float, float]]:
+    """Lots of about the given frontage along a block's u axis, as (start, end) in metres."""
+    length = block.u1 - block.u0
+    count = max(1, round(length / frontage_m))
+    sway = np.concatenate([[0], rng.normal(0, frontage_m * 0.06, count - 1), [0]])
+    cuts = block.u0 + np.linspace(0, length, count + 1) + sway
+    return [(float(start), float(end)) for start, end in itertools.pairwise(cuts)]
+
+
 def plan_streets(rng: np.random.Generator, style: Style, size_px: int, kinds: tuple[str, ...]) -> StreetPlan:
     """Lay out streets over a canvas and choose the kind of every block."""
     extent_m = size_px * style.gsd_m
@@ -139,7 +149,7 @@ def _spacing(rng: np.random.Generator, town: str) -> tuple[tuple[float, float], 
         return (110, 240), (90, 180), float(rng.uniform(8, 12))
     if town in ("dense", "informal", "city"):
         return (70, 170), (36, 75) if town != "informal" else (24, 50), float(rng.uniform(4, 10))
-    return (110, 260), (58, 96), float(rng.uniform(6.5, 10))
+    return (110, 260), (50, 88), float(rng.uniform(6.5, 10))
 
 
 def _lines(rng: np.random.Generator, low: float, high: float, spacing: tuple[float, float]) -> np.ndarray:

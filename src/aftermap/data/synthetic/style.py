@@ -97,15 +97,15 @@ BLOCKS = (
 )
 TOWNS: dict[str, tuple[float, tuple[float, ...]]] = {
     # name: (how often, weight of each kind of block)
-    "suburb": (5.0, (14, 0, 0, 0.6, 1.2, 0.2, 0.8, 0.6, 1.2, 0.5, 0, 0.4)),
-    "leafy": (2.2, (10, 0, 0, 0.2, 0.4, 0.2, 0.6, 0.4, 4, 0.4, 0.2, 0.5)),
-    "dense": (1.8, (0.6, 12, 0.5, 2, 1.2, 0, 0.8, 0, 0.3, 0.4, 0, 0)),
+    "suburb": (5.0, (14, 0, 0, 0.6, 1.2, 0.2, 0.8, 0.3, 1.4, 0.5, 0, 0.4)),
+    "leafy": (2.8, (10, 0, 0, 0.2, 0.4, 0.2, 0.6, 0.4, 4, 0.4, 0.2, 0.5)),
+    "dense": (1.8, (0.8, 12, 0.5, 2, 1.2, 0, 0.8, 0, 0.6, 0.3, 0, 0)),
     "informal": (0.9, (0.3, 3, 10, 0.3, 0.6, 0, 0.4, 0.4, 0.5, 1, 0, 0)),
     "city": (0.9, (1.5, 4, 0, 4, 4, 0, 0.8, 0, 0.3, 0.4, 0, 0.2)),
     "industrial": (0.9, (1.5, 0, 0, 0.5, 8, 0.6, 0.3, 1, 0.6, 1.6, 0, 0.4)),
     "trailers": (0.5, (4, 0, 0, 0, 0.8, 6, 0.6, 1, 1.2, 0.6, 0.3, 0.3)),
-    "rural": (1.8, (2.2, 0, 0, 0, 0.2, 0.3, 0.5, 7, 3, 1, 3, 0.5)),
-    "wild": (0.9, (0, 0, 0, 0, 0, 0, 0.5, 5, 5, 1.5, 0, 0.8)),
+    "rural": (1.2, (2.2, 0, 0, 0, 0.2, 0.3, 0.5, 7, 3, 1, 3, 0.5)),
+    "wild": (0.5, (0, 0, 0, 0, 0, 0, 0.5, 5, 5, 1.5, 0, 0.8)),
 }
 
 
@@ -186,12 +186,12 @@ def sample_style(rng: np.random.Generator, *, town: str | None = None) -> Style:
     if leafless:
         lush *= 0.6
     soils: tuple[Colour, ...] = (
-        (150, 132, 106),
-        (168, 128, 100),
-        (134, 112, 88),
-        (176, 158, 130),
-        (146, 98, 74),
-        (120, 104, 86),
+        (128, 113, 92),
+        (146, 116, 92),
+        (116, 98, 80),
+        (152, 138, 114),
+        (128, 92, 74),
+        (104, 92, 78),
     )
     leaf: tuple[Colour, ...] = ((58, 82, 48), (52, 78, 54), (72, 90, 50), (48, 70, 46), (80, 92, 60))
     water: tuple[Colour, ...] = (
@@ -214,14 +214,14 @@ def sample_style(rng: np.random.Generator, *, town: str | None = None) -> Style:
         layout=pick(rng, {"grid": 3, "curvy": 4, "radial": 0.8, "bent": 2.2}),
         lushness=lush,
         leafless=leafless,
-        trees=float(rng.gamma(2.2, 0.5) * (0.55 if arid else 1.0) * (0.6 if region == "latin" else 1)),
-        soil=jitter(rng, soils[rng.integers(len(soils))], 14, 0.5),
-        grass=jitter(rng, (88, 106, 66), 12, 0.7),
-        dry_grass=jitter(rng, (148, 134, 100), 14, 0.6),
+        trees=float(rng.gamma(2.2, 0.62) * (0.55 if arid else 1.0) * (0.6 if region == "latin" else 1)),
+        soil=jitter(rng, soils[rng.integers(len(soils))], 14, 0.3),
+        grass=jitter(rng, (70, 84, 55), 11, 0.45),
+        dry_grass=jitter(rng, (128, 116, 90), 14, 0.4),
         leaf=jitter(rng, leaf[rng.integers(len(leaf))], 9, 0.6),
         water=jitter(rng, water[rng.integers(len(water))], 9, 0.5),
-        asphalt=jitter(rng, (118, 117, 114), 20, 0.12),
-        concrete=jitter(rng, (176, 170, 158), 14, 0.2),
+        asphalt=jitter(rng, (101, 100, 98), 18, 0.12),
+        concrete=jitter(rng, (158, 152, 142), 16, 0.2),
         roofs=kinds,
         roof_spread=float(rng.uniform(0.25, 1)),
         flat_share={"latin": 0.8, "arid": 0.9, "mixed": 0.3, "tropical": 0.15}.get(region, 0.04),

@@ -61,6 +61,12 @@ class NoiseBank:
         patch = fractal_noise(rng, size_px, rng.uniform(10, 25) / gsd_m, 4, rng.uniform(0.55, 0.8))
         return cls(np.stack([fine, grain, mid, coarse, broad, patch]))
 
+    def later(self, change: float) -> "NoiseBank":
+        """The textures of another date: `change` is the share (0..1) of the variance that is new at small scales."""
+        new = self.layers[:, ::-1, ::-1]
+        share = np.array([1.0, change, change, change * 0.7, change * 0.3, change], np.float32)[:, None, None]
+        return NoiseBank(np.sqrt(1 - share) * self.layers + np.sqrt(share) * new)
+
     def crop(self, channel: int, rows: slice, cols: slice) -> np.ndarray:
         """A window of one channel."""
         cut: np.ndarray = self.layers[channel, rows, cols]

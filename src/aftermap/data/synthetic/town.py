@@ -63,6 +63,11 @@ class Town:
         """Paint a polygon of ground."""
         self.ground.fill(polygon, self.ground.materials.add(material))
 
+    def plant(self, rng: np.random.Generator, u: float, v: float, radius_m: float) -> None:
+        """Add a tree at town coordinates."""
+        x, y = self.plan.warp(np.array(u), np.array(v))
+        self.trees.append((float(x), float(y), radius_m, radius_m * rng.uniform(1.2, 2.4)))
+
     def claim(self, building: Building, gap_m: float = 0.8) -> bool:
         """Add a building unless something stands in its way; True if it was added."""
         boxes = building.rectangles()
@@ -143,7 +148,7 @@ def _pave(rng: np.random.Generator, town: Town) -> None:
             canvas.line(street.points, width + 2 * side * town.metre, walk)
         elif rng.random() < 0.5:
             canvas.line(street.points, width + rng.uniform(1, 5) * town.metre, verge)
-        stroke(town.occupied, street.points, width + 2 * town.metre, 1)
+        stroke(town.occupied, street.points, width + 0.4 * town.metre, 1)
     for street in town.plan.streets:
         width = street.width_m * town.metre
         number = tarmac[int(rng.integers(3)) if street.major else 0] if street.paved else dirt
@@ -226,7 +231,7 @@ def _wander(rng: np.random.Generator, town: Town) -> None:
     )
     field_ = np.where(town.occupied > 0, 0, field_) * min(1.5, 0.4 + town.style.trees * 0.5)
     for x, y in scatter(rng, town.size_px, field_, max(2.0, 5.5 * town.metre)):
-        radius = float(np.clip(rng.lognormal(0.7, 0.45), 0.7, 6.5))
+        radius = float(np.clip(rng.lognormal(0.85, 0.5), 0.7, 7.5))
         town.trees.append((float(x), float(y), radius, radius * rng.uniform(1.2, 2.6)))
 
 

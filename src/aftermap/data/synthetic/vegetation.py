@@ -77,14 +77,21 @@ def grow(
     height = np.zeros((size_px, size_px), np.float32)
     tree = np.zeros((size_px, size_px), np.int32)
     if forest.any():
-        tile_height, tile_tree, count = _forest_tile(rng, bank, gsd_m, forest_height_m)
-        inside = forest > 0
+        tile_height, tile_tree, centres = _forest_tile(rng, bank, gsd_m, forest_height_m)
         at = rng.integers(0, tile_height.shape[0], 2)
         rows = (np.arange(size_px) + at[0]) % tile_height.shape[0]
         cols = (np.arange(size_px) + at[1]) % tile_height.shape[0]
-        height = np.where(inside, tile_height[np.ix_(rows, cols)], 0).astype(np.float32)
-        tree = np.where(height > 0, tile_tree[np.ix_(rows, cols)], 0).astype(np.int32)
-        first = count + 1
+        tree = tile_tree[np.ix_(rows, cols)]
+        # a crown stands where its trunk is in the forest, so that edges are made of whole crowns
+        half = tile_height.shape[0] // 2
+        away_y = (centres[tree, 1] - rows[:, None] + half) % (2 * half) - half
+        away_x = (centres[tree, 0] - cols[None, :] + half) % (2 * half) - half
+        trunk_y = np.clip(np.arange(size_px)[:, None] + away_y, 0, size_px - 1)
+        trunk_x = np.clip(np.arange(size_px)[None, :] + away_x, 0, size_px - 1)
+        standing = (forest[trunk_y, trunk_x] > 0) & (tree > 0)
+        height = np.where(standing, tile_height[np.ix_(rows, cols)], 0).astype(np.float32)
+        tree = np.where(standing, tree, 0).astype(np.int32)
+        first = len(centres)
     else:
         first = 1
     for number, (x, y, radius_m, tall) in enumerate(trees, start=first):
@@ -114,8 +121,8 @@ def _stamp(
 
 def _forest_tile(
     rng: np.random.Generator, bank: CrownBank, gsd_m: float, tall_m: float
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """A square of closed forest that continues over its edges."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A square of closed forest that continues over its edges: heights, tree numbers, and trunks (x, y) by number."""
     size = 416
     height = np.zeros((size, size), np.float32)
     tree = np.zeros((size, size), np.int32)
@@ -131,7 +138,7 @@ def _forest_tile(
         for dx in (-size, 0, size) if min(x, size - x) < wrap else (0,):
             for dy in (-size, 0, size) if min(y, size - y) < wrap else (0,):
                 _stamp(height, tree, crown, x + dx, y + dy, float(tall), number)
-    return height, tree, count
+    return height, tree, np.concatenate([[[0, 0]], places.astype(np.int64)])
 
 
 def scatter(rng: np.random.Generator, size_px: int, density: np.ndarray, spacing_px: float) -> np.ndarray:
