@@ -66,10 +66,19 @@ def row(name: str, pixels: dict, buildings: dict) -> str:
 
 
 def table(report: dict, title: str) -> str:
-    head = (
-        "scenes|loc F1|official|official, present classes|F1 no|F1 minor|F1 major|F1 destroyed|"
-        "building F1 destroyed|building macro-F1|same, present classes"
-    ).split("|")
+    head = [
+        "scenes",
+        "loc F1",
+        "official",
+        "official, present classes",
+        "F1 no",
+        "F1 minor",
+        "F1 major",
+        "F1 destroyed",
+        "building F1 destroyed",
+        "building macro-F1",
+        "same, present classes",
+    ]
     lines = [f"| {title} | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
     lines.append(row("**all**", report, report["buildings"]))
     for event, pixels in report["events"].items():
@@ -78,7 +87,9 @@ def table(report: dict, title: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--hold-out", metavar="EVENT")
     parser.add_argument("--localization-steps", type=int, default=1200)
@@ -93,7 +104,9 @@ def main() -> None:
         model = train(options.folder, data, steps)
     for name, path in {"trained here": model, **{m: m for m in options.models}}.items():
         report = json.loads(aftermap("evaluate", path, data, "--split", "test", "--json"))
-        (options.folder / f"scores-{Path(str(name)).name.replace(' ', '-')}.json").write_text(json.dumps(report, indent=1))
+        (options.folder / f"scores-{Path(str(name)).name.replace(' ', '-')}.json").write_text(
+            json.dumps(report, indent=1)
+        )
         print(table(report, name), end="\n\n")
 
 

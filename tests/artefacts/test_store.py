@@ -52,7 +52,7 @@ def test_the_readme_says_what_the_card_says(folder):
 
 def test_a_missing_file_is_named(folder):
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="incomplete: model.safetensors is missing"):
+    with pytest.raises(ModelError, match=r"incomplete: model\.safetensors is missing"):
         load_model(folder)
 
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -96,7 +98,7 @@ def test_learning_rate_warms_up_then_falls_as_a_cosine():
     rates = [step.lr for step in fit(new_training(), Squares())]
     assert rates[:4] == pytest.approx([0.0025, 0.005, 0.0075, 0.01])
     assert rates[8] == pytest.approx(0.01 * (0.01 + 0.99 * 0.5))  # half way from step 4 to 12
-    assert all(a > b for a, b in zip(rates[4:], rates[5:], strict=False))
+    assert all(a > b for a, b in pairwise(rates[4:]))
 
 
 def test_accumulating_two_batches_equals_one_batch_of_both():

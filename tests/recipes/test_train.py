@@ -114,15 +114,15 @@ def test_the_card_carries_score_threshold_and_command(trained):
 
 
 def test_a_killed_run_resumes_to_the_same_weights(data, tmp_path, trained):
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def kill(progress):
         if progress.step.number == 27:
-            raise Killed
+            raise KilledError
 
     interrupted = recipe(data, save_every=5)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(interrupted, tmp_path / "run", on_progress=kill)
     assert json.loads((tmp_path / "run" / "resume" / "step.json").read_text())["step"] == 25
     resumed = train(interrupted, tmp_path / "run", resume=True)

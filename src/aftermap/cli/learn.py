@@ -202,7 +202,7 @@ def _bar(text: str, total: int) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def _training_display(steps: int) -> Iterator[Callable[["TrainingProgress"], None]]:
-    """Step, loss, learning rate, validation score and time left on standard error; plain lines where it is no terminal."""
+    """Step, loss, learning rate, score and time left on standard error; plain lines where it is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 

@@ -64,7 +64,8 @@ class CropSource:
             dates: images per crop.
             sampling: see `SamplingConfig`.
             augment: None leaves crops as they are.
-            mean, std: per band, in units of the stored values (0..255).
+            mean: per band, in units of the stored values (0..255).
+            std: likewise.
             seed: all draws follow from it and the batch number.
             ahead: batches prepared in advance.
 

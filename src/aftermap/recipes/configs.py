@@ -27,7 +27,7 @@ class DataConfig(Config):
     """
 
     manifests: list[Path]
-    train_splits: list[Literal["train", "validation", "test", "unassigned"]] = ["train"]
+    train_splits: tuple[Literal["train", "validation", "test", "unassigned"], ...] = ("train",)
     validation_split: Literal["train", "validation", "test", "unassigned"] = "validation"
     exclude_events: list[str] = Field(default_factory=list)
     description: str = ""
