@@ -1,4 +1,5 @@
 import json
+import warnings
 from pathlib import Path
 
 import geopandas
@@ -76,6 +77,7 @@ def test_the_probabilities_raster_holds_five_bands_that_sum_to_one(mapped: MapRe
     with rasterio.open(mapped.folder / "probabilities.tif") as raster:
         stored = raster.read().astype(float)
         assert raster.descriptions == DAMAGE.names and raster.nodata == 255
+        assert raster.scales == pytest.approx((1 / 254,) * 5)
     assert np.abs(stored.sum(axis=0) - 254).max() <= 2
     level = colours.town()[2]
     np.testing.assert_array_equal(stored.argmax(axis=0), level)
@@ -235,6 +237,25 @@ def test_dates_further_apart_than_half_a_building_are_not_compared(tmp_path: Pat
         result = map_damage(first, second, tmp_path / "map", model=model, align="off")
     assert set(result.buildings["reason"]) == {"misaligned"}
     assert set(result.buildings["damage"]) == {"not-assessed"}
+
+
+@pytest.mark.real
+def test_an_xbd_pair_comes_out_georeferenced_straight_from_its_images(
+    tmp_path: Path, shared_data: Path, model: Path
+) -> None:
+    images = shared_data / "xbd-json" / "images"
+    stem = "guatemala-volcano_00000000"
+    dates = [images / f"{stem}_{date}_disaster.png" for date in ("pre", "post")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AlignmentWarning)
+        result = map_damage(*dates, tmp_path / "map", model=model)
+    label = json.loads((images.parent / "labels" / f"{stem}_post_disaster.json").read_text())
+    corners = [shapely.from_wkt(entry["wkt"]) for entry in label["features"]["lng_lat"]]
+    with rasterio.open(result.folder / "damage.tif") as raster:
+        assert raster.crs.to_epsg() == 4326
+        assert all(shapely.box(*raster.bounds).contains(corner.centroid) for corner in corners)
+    told = json.loads((result.folder / "provenance.json").read_text())
+    assert told["notes"] == [f"georeference recovered from the xBD labels of {stem}_pre_disaster.png"]
 
 
 class Killed(BaseException):

@@ -60,6 +60,7 @@ class RasterWriter:
         nodata: value of pixels that are never written or not known.
         colormap: RGBA per value, for one band of uint8.
         descriptions: one name per band.
+        scale: what a stored number is to be multiplied by, kept in the file for readers that look for it.
         resume: continue `<path>.part.tif` where it exists; `resumed` says whether it did.
         keep_partial: on an error leave the temporary file, holding everything up to the last `flush`.
 
@@ -77,6 +78,7 @@ class RasterWriter:
         nodata: float | None,
         colormap: dict[int, Colour] | None = None,
         descriptions: Sequence[str] | None = None,
+        scale: float | None = None,
         resume: bool = False,
         keep_partial: bool = False,
     ) -> None:
@@ -98,7 +100,7 @@ class RasterWriter:
                 self._reopen()
                 self._check_resumed()
             else:
-                self._dataset = self._create(colormap, descriptions)
+                self._dataset = self._create(colormap, descriptions, scale)
 
     def write(self, window: Window, array: np.ndarray) -> None:
         """Write (C, H, W), or (H, W) for one band, at a window inside the grid, in any order."""
@@ -172,7 +174,7 @@ class RasterWriter:
             raise
 
     def _create(
-        self, colormap: dict[int, Colour] | None, descriptions: Sequence[str] | None
+        self, colormap: dict[int, Colour] | None, descriptions: Sequence[str] | None, scale: float | None
     ) -> DatasetWriter:
         self.part.unlink(missing_ok=True)
         dataset: DatasetWriter = rasterio.open(
@@ -199,6 +201,8 @@ class RasterWriter:
             dataset.write_colormap(1, colormap)
         for index, text in enumerate(descriptions or (), start=1):
             dataset.set_band_description(index, text)
+        if scale is not None:
+            dataset.scales = (scale,) * self.count
         return dataset
 
     def _reopen(self) -> None:

@@ -11,7 +11,7 @@ from aftermap.classes import DAMAGE, IGNORE
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.polygons import from_pixels
 from aftermap.inference.buildings import Evidence, Painter, trace_rows
-from aftermap.inference.postprocess import damage_classes, from_bytes, to_bytes
+from aftermap.inference.postprocess import SCALE, damage_classes, from_bytes, to_bytes
 from aftermap.inference.tiling import Band
 from aftermap.products.cog import RasterWriter, damage_colormap
 from aftermap.recipes.work import Rows, WorkFolder
@@ -60,6 +60,7 @@ def write_rasters(rows: Sequence[Rows], grid: Grid, folder: Path) -> None:
         dtype="uint8",
         nodata=IGNORE,
         descriptions=DAMAGE.names,
+        scale=1 / SCALE,
     ) as probabilities:
         for part in rows:
             window = Window(part.start, 0, part.stop - part.start, grid.width)
