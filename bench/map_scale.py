@@ -1,0 +1,133 @@
+"""Time and memory of `aftermap map` against the size of the scene.
+
+    python bench/map_scale.py --megapixels 4 16 64 256 --out bench/map_scale.json
+
+Each size is mapped in a process of its own, twice as large scenes being twice as high: the width stays, so that peak
+memory has to stay too. Scenes are mosaics of one synthesised pair, written row by row; `--model` may be any folder.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.windows import Window
+
+from aftermap.data.synthetic import make_pair
+
+WIDTH_PX = 4096
+TILE_PX = 1024
+RUN = """
+import json, resource, sys, time
+from pathlib import Path
+from aftermap.recipes.map import map_damage
+pre, post, out, model, threads = sys.argv[1:]
+if int(threads):
+    import torch
+    torch.set_num_threads(int(threads))
+begun = time.perf_counter()
+result = map_damage(Path(pre), Path(post), Path(out), model=model)
+seconds = time.perf_counter() - begun
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps({"seconds": seconds, "peak_mib": peak / 1024, "buildings": len(result.buildings)}))
+"""
+
+
+def write_mosaics(folder: Path, megapixels: int, width: int) -> tuple[Path, Path]:
+    """Two GeoTIFFs of about this many pixels; tiles are mirrored in turn so that the seams are not edges."""
+    pair = make_pair(11, size_px=TILE_PX, kind="wind")
+    height = round(megapixels * 1e6 / width)
+    paths = []
+    for date, tile in (("pre", pair.pre), ("post", pair.post)):
+        path = folder / f"{date}.tif"
+        across = np.concatenate([tile, tile[:, :, ::-1]] * -(-width // (2 * TILE_PX)), axis=2)[:, :, :width]
+        with rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            width=width,
+            height=height,
+            count=3,
+            dtype="uint8",
+            crs="EPSG:32615",
+            transform=rasterio.Affine(pair.gsd_m, 0, 300_000, 0, -pair.gsd_m, 4_500_000),
+            tiled=True,
+            blockxsize=512,
+            blockysize=512,
+            compress="deflate",
+            zlevel=1,
+            bigtiff="if_safer",
+        ) as file:
+            for number, row in enumerate(range(0, height, TILE_PX)):
+                rows = across[:, ::-1] if number % 2 else across
+                count = min(TILE_PX, height - row)
+                file.write(rows[:, :count], window=Window(0, row, width, count))
+        paths.append(path)
+    return paths[0], paths[1]
+
+
+def measure(megapixels: int, width: int, model: str, threads: int, scratch: Path | None) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(dir=scratch) as name:
+        folder = Path(name)
+        pre, post = write_mosaics(folder, megapixels, width)
+        environment = dict(os.environ)
+        if threads:
+            environment["OMP_NUM_THREADS"] = str(threads)
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, str(pre), str(post), str(folder / "map"), model, str(threads)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return {"megapixels": megapixels, "seconds_per_megapixel": measured["seconds"] / megapixels, **measured}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--megapixels", type=int, nargs="+", default=[4, 16, 64, 256])
+    parser.add_argument("--width", type=int, default=WIDTH_PX)
+    parser.add_argument("--model", default="box")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 leaves it to torch")
+    parser.add_argument("--scratch", type=Path, help="folder for the mosaics; the system's by default")
+    parser.add_argument("--out", type=Path, default=Path("bench/map_scale.json"))
+    arguments = parser.parse_args()
+    rows = []
+    print(f"{'Mpx':>6} {'s':>8} {'s/Mpx':>7} {'peak MiB':>9} {'buildings':>9}")
+    for megapixels in sorted(arguments.megapixels):
+        row = measure(megapixels, arguments.width, arguments.model, arguments.threads, arguments.scratch)
+        rows.append(row)
+        print(
+            f"{megapixels:>6} {row['seconds']:>8.1f} {row['seconds_per_megapixel']:>7.3f} {row['peak_mib']:>9.0f} "
+            f"{row['buildings']:>9.0f}",
+            flush=True,
+        )
+    by_size = {row["megapixels"]: row for row in rows}
+    report: dict[str, object] = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "threads": arguments.threads},
+        "width_px": arguments.width,
+        "model": arguments.model,
+        "sizes": rows,
+    }
+    if {16, 256} <= by_size.keys():
+        ratio = by_size[256]["seconds_per_megapixel"] / by_size[16]["seconds_per_megapixel"]
+        report["time_ratio_256_to_16"] = ratio
+        report["memory_ratio_256_to_16"] = by_size[256]["peak_mib"] / by_size[16]["peak_mib"]
+        print(f"seconds per megapixel, 256 to 16: {ratio:.3f} (below 1.15 is linear)")
+    arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"wrote {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
