@@ -30,7 +30,8 @@ def prepare(folder: Path, hold_out: str | None) -> Path:
     data = folder / "data"
     if not (data / "manifest.json").exists():
         aftermap("data", "prepare", "xbd", SOURCE, "-o", data)
-        split = ("--by", "block", "--fractions", "0.6,0.1,0.3", "--seed", 0)
+        fractions = "0.8,0.2,0" if hold_out else "0.6,0.1,0.3"
+        split = ("--by", "block", "--fractions", fractions, "--seed", 0)
         aftermap("data", "split", data, *split, *(("--hold-out", hold_out) if hold_out else ()))
         aftermap("data", "check", data)
     return data

@@ -15,8 +15,8 @@ import numpy as np
 
 from aftermap.geo.grid import Grid, Window
 
-DEFAULT_WINDOW_PX = 512
-DEFAULT_HALO_PX = 32
+DEFAULT_WINDOW_PX = 1024
+DEFAULT_HALO_PX = 64
 
 
 class Predicts(Protocol):

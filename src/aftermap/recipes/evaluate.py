@@ -13,8 +13,6 @@ from aftermap.inference.scoring import Score
 from aftermap.inference.tiling import Sample, predict_rows
 from aftermap.recipes.score import ScoreReport
 
-EVALUATION_WINDOW_PX = 1024
-
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -39,7 +37,7 @@ def predict_scene(predictor: Predictor, images: np.ndarray) -> np.ndarray:
         return Sample(part, np.ones((len(images), *shape), bool), np.zeros(shape, np.uint8))
 
     grid = Grid.pixels(width, height)
-    bands = predict_rows(read_window, predictor, grid, window_px=EVALUATION_WINDOW_PX, halo_px=64)
+    bands = predict_rows(read_window, predictor, grid)
     return np.concatenate([band.probabilities for band in bands], axis=1)
 
 
