@@ -1,6 +1,6 @@
 """Speed of the generator: 1024 px pairs per second and core.
 
-    OMP_NUM_THREADS=1 python bench/synth.py --scenes 12
+OMP_NUM_THREADS=1 python bench/synth.py --scenes 12
 """
 
 import argparse
@@ -24,7 +24,9 @@ def main() -> None:
         pair = make_pair(seed, size_px=options.size, kind=KINDS[seed % len(KINDS)])
         spent[pair.kind].append(time.process_time() - start)
     for kind, seconds in spent.items():
-        print(f"{kind:12s}{sum(seconds) / len(seconds):6.2f} s of CPU time per pair, slowest {max(seconds):.2f}")
+        print(
+            f"{kind:12s}{sum(seconds) / len(seconds):6.2f} s of CPU time per pair, slowest {max(seconds):.2f}"
+        )
     total = sum(map(sum, spent.values()))
     print(f"{options.scenes / total:.2f} pairs of {options.size} px per second and core")
 

@@ -6,6 +6,7 @@ Each row is one measure with its 5th, 50th and 95th percentile over images. A go
 """
 
 import argparse
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,9 @@ def measures(pre: np.ndarray, post: np.ndarray, damage: np.ndarray) -> dict[str,
         found[f"{date} fine/coarse"] = octave_ratio(grey, lit)
         found[f"{date} spectrum slope"] = spectrum_slope(grey)
         intact = (damage == 1) & lit
-        near = (cv2.dilate((damage > 0).astype(np.uint8), np.ones((15, 15), np.uint8)) > 0) & (damage == 0) & lit
+        near = (
+            (cv2.dilate((damage > 0).astype(np.uint8), np.ones((15, 15), np.uint8)) > 0) & (damage == 0) & lit
+        )
         if intact.sum() > 400 and near.sum() > 400:
             found[f"{date} roof - surround"] = float(grey[intact].mean() - grey[near].mean())
             found[f"{date} roof std"] = float(grey[intact].std())
@@ -76,7 +79,7 @@ def spectrum_slope(grey: np.ndarray) -> float:
     fy, fx = np.meshgrid(np.fft.fftfreq(grey.shape[0]), np.fft.fftfreq(grey.shape[1]), indexing="ij")
     radius = np.hypot(fy, fx)
     edges = np.geomspace(1 / 64, 1 / 4, 9)
-    means = [power[(radius >= a) & (radius < b)].mean() for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    means = [power[(radius >= a) & (radius < b)].mean() for a, b in itertools.pairwise(edges)]
     return float(np.polyfit(np.log(np.sqrt(edges[:-1] * edges[1:])), np.log(means), 1)[0])
 
 
@@ -95,7 +98,9 @@ def real_pairs(root: Path, per_event: int) -> Iterator[tuple[str, np.ndarray, np
             yield event.name, *images, damage
 
 
-def windows(pre: np.ndarray, post: np.ndarray, damage: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def windows(
+    pre: np.ndarray, post: np.ndarray, damage: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Crops of CROP px that are mostly covered."""
     height, width = damage.shape
     for row in range(0, height - CROP + 1, CROP):
@@ -118,12 +123,16 @@ def main() -> None:
         pair = make_pair(seed, size_px=1024)
         synthetic += [measures(*w) for w in windows(pair.pre, pair.post, pair.damage_mask)]
     print(f"{len(real)} real and {len(synthetic)} synthetic crops of {CROP} px")
-    print(f"{'':38s}{'real 5 %':>10s}{'50 %':>9s}{'95 %':>9s}   {'synthetic 5 %':>14s}{'50 %':>9s}{'95 %':>9s}")
+    print(
+        f"{'':38s}{'real 5 %':>10s}{'50 %':>9s}{'95 %':>9s}   {'synthetic 5 %':>14s}{'50 %':>9s}{'95 %':>9s}"
+    )
     for name in sorted(set().union(*real)):
         rows = [np.array([m[name] for m in group if name in m]) for group in (real, synthetic)]
         low, high = (np.nanpercentile(row, [5, 50, 95]) for row in rows)
         mark = " " if high[0] <= low[1] <= high[2] else "!"
-        print(f"{name:38s}{low[0]:10.2f}{low[1]:9.2f}{low[2]:9.2f}   {high[0]:14.2f}{high[1]:9.2f}{high[2]:9.2f} {mark}")
+        print(
+            f"{name:38s}{low[0]:10.2f}{low[1]:9.2f}{low[2]:9.2f}   {high[0]:14.2f}{high[1]:9.2f}{high[2]:9.2f} {mark}"
+        )
 
 
 if __name__ == "__main__":

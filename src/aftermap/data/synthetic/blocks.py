@@ -1,5 +1,7 @@
 """What fills a block between streets: houses in gardens, terraces, sheds, halls with parking, fields, woods."""
 
+import itertools
+
 import cv2
 import numpy as np
 
@@ -15,9 +17,19 @@ from aftermap.data.synthetic.town import Town
 def fill_block(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarray) -> None:
     """Fill one block of the plan; `outline` is its border in pixels."""
     fillers = {
-        "suburb": fill_suburb, "dense": _dense, "informal": _informal, "apartments": _apartments, "commercial": _commercial,
-        "mobile": _trailers, "park": _park, "field": _field, "forest": _forest, "bare": _bare, "farm": _farm, "pond": _pond,
-    }  # fmt: skip
+        "suburb": fill_suburb,
+        "dense": _dense,
+        "informal": _informal,
+        "apartments": _apartments,
+        "commercial": _commercial,
+        "mobile": _trailers,
+        "park": _park,
+        "field": _field,
+        "forest": _forest,
+        "bare": _bare,
+        "farm": _farm,
+        "pond": _pond,
+    }
     if block.u1 - block.u0 < 12 or block.v1 - block.v0 < 12:
         return
     fillers[block.kind](rng, town, block, outline)
@@ -27,7 +39,7 @@ def _dense(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarr
     """Terraces: narrow lots built wall to wall with yards behind."""
     warp = town.plan.warp
     town.paint(outline, ground.concrete(rng, town.style))
-    frontage = rng.uniform(6, 13)
+    frontage = rng.uniform(7, 15)
     cover = rng.uniform(0.55, 0.95)
     tall = rng.uniform(3, 9)
     deep = (block.v1 - block.v0) / 2
@@ -67,7 +79,7 @@ def _informal(rng: np.random.Generator, town: Town, block: Block, outline: np.nd
     """Huts and small houses, close and askew."""
     town.paint(outline, ground.soil(rng, town.style))
     area = (block.u1 - block.u0) * (block.v1 - block.v0)
-    size = rng.uniform(4, 8)
+    size = rng.uniform(4.5, 9)
     twist = rng.uniform(0.03, 0.3)
     for _ in range(int(area / size**2 * rng.uniform(0.7, 1.6))):
         u, v = rng.uniform(block.u0 + 2, block.u1 - 2), rng.uniform(block.v0 + 2, block.v1 - 2)
@@ -205,11 +217,9 @@ def _trailers(rng: np.random.Generator, town: Town, block: Block, outline: np.nd
                 eaves_m=(2.6, 3.2),
                 flat=bool(rng.random() < 0.5),
             )
-            made.colour = (
-                made.colour
-                if rng.random() < 0.4
-                else tuple(rng.uniform(0.66, 0.93) * np.array([1.0, 0.99, 0.97]))
-            )  # type: ignore[assignment]
+            if rng.random() < 0.6:
+                pale = float(rng.uniform(0.66, 0.93))
+                made.colour = (pale, 0.99 * pale, 0.97 * pale)
             town.claim(made)
             if rng.random() < 0.3 * min(2, town.style.trees):
                 town.plant(rng, u + step_u / 2, v + rng.uniform(-8, 8), float(rng.uniform(1, 4)))
@@ -251,7 +261,7 @@ def _field(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarr
     warp = town.plan.warp
     cuts = np.sort(rng.uniform(block.u0, block.u1, int(rng.integers(0, 3))))
     edges = np.concatenate([[block.u0], cuts, [block.u1]])
-    for u0, u1 in zip(edges[:-1], edges[1:], strict=True):
+    for u0, u1 in itertools.pairwise(edges):
         strip = warp.quad(u0 + 1, u1 - 1, block.v0, block.v1)
         town.paint(strip, ground.crop(rng, town.style))
         cut = _mask(town, strip)
@@ -352,7 +362,9 @@ def _pond(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarra
     middle = town.plan.warp(np.array((block.u0 + block.u1) / 2), np.array((block.v0 + block.v1) / 2))
     t = np.linspace(0, 2 * np.pi, 36, endpoint=False)
     radius = min(block.u1 - block.u0, block.v1 - block.v0) * rng.uniform(0.25, 0.45) * town.metre
-    bumps = 1 + sum(rng.normal(0, 0.18 / k) * np.sin(k * t + rng.uniform(0, 6.3)) for k in range(1, 6))
+    bumps = np.ones_like(t)
+    for k in range(1, 6):
+        bumps += rng.normal(0, 0.18 / k) * np.sin(k * t + rng.uniform(0, 6.3))
     ring = np.stack([np.cos(t), np.sin(t)], 1) * (radius * bumps)[:, None]
     town.paint(middle + ring * 1.08, ground.soil(rng, town.style))
     town.paint(middle + ring, ground.water(rng, town.style))

@@ -119,8 +119,8 @@ def face_light(building: Building, sun: tuple[float, float, float]) -> np.ndarra
     pitch = np.array([building.pitch] * 4 + [0.0])
     normals = np.concatenate([horizontal * pitch[:, None], np.ones((5, 1))], axis=1)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    light: np.ndarray = np.clip(normals @ np.array(sun), 0, None) / sun[2]
-    return np.clip(light, 0.15, 1.7)
+    light: np.ndarray = np.clip(np.clip(normals @ np.array(sun), 0, None) / sun[2], 0.15, 1.7)
+    return light
 
 
 def roof_material(
@@ -150,21 +150,25 @@ def paint_building(
     gsd_m: float,
     tone: float = 1.0,
     squash: float = 1.0,
-    walls: bool = True,
 ) -> tuple[slice, slice, np.ndarray] | None:
     """Paint walls and roof as seen from above and aside.
 
     Args:
+        canvas: painted on.
+        building: what to paint.
+        rng: of the roof's texture.
+        sun: unit vector to the sun.
         lean: displacement in pixels per metre of height (x, y).
         tone: brightness of the roof (dust, wetness).
         squash: share of the height that still stands.
+        gsd_m: metres per pixel.
 
     Returns:
         The window and the mask of roof pixels in it, or None outside the canvas.
     """
     eaves = building.eaves_m * squash
     offset = np.array(lean) * eaves
-    if walls and eaves > 0.5:
+    if eaves > 0.5:
         _paint_walls(canvas, building, offset, sun, eaves)
     boxes = np.concatenate(building.rectangles()) + offset
     window = canvas.window(boxes)
@@ -220,7 +224,7 @@ def house(
 ) -> Building:
     """A detached house: a rectangle with wings, its front towards local -y."""
     metre = 1 / style.gsd_m
-    width, depth = rng.uniform(10, 19) * scale, rng.uniform(8, 13) * scale
+    width, depth = rng.uniform(12, 22) * scale, rng.uniform(9.5, 15.5) * scale
     flat = rng.random() < style.flat_share
     roof = "flat" if flat else ("hip" if rng.random() < 0.5 else "gable")
     parts = [Part(0, 0, width / 2 * metre, depth / 2 * metre, roof)]
@@ -382,7 +386,9 @@ def dress(
     building.roof = pick(rng, roofs or style.roofs)
     tones = ROOFS[building.roof]
     tone, spread = tones[rng.integers(len(tones))]
-    building.colour = jitter(rng, (tone[0] * 1.14, tone[1] * 1.14, tone[2] * 1.14), spread * (0.4 + 0.8 * style.roof_spread))
+    building.colour = jitter(
+        rng, (tone[0] * 1.14, tone[1] * 1.14, tone[2] * 1.14), spread * (0.4 + 0.8 * style.roof_spread)
+    )
     building.wall = jitter(rng, (170, 162, 150), 30, 0.25)
     building.pitch = (
         0.0

@@ -12,6 +12,20 @@ from aftermap.data.synthetic.town import Town
 
 Kind = Literal["wind", "flood", "fire", "earthquake"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+def as_kind(name: str) -> Kind:
+    """The kind of disaster called `name`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for kind in KINDS:
+        if kind == name:
+            return kind
+    raise ValueError(f"no disaster of kind {name!r}: choose from {', '.join(KINDS)}")
+
+
 NO_DAMAGE, MINOR, MAJOR, DESTROYED = 1, 2, 3, 4
 
 
@@ -83,7 +97,8 @@ def _wind_field(rng: np.random.Generator, noise: NoiseBank, size: int, gsd_m: fl
     """A tornado's track, or the broad gusts of a hurricane."""
     wobble = 0.14 * noise.layers[COARSE] + 0.07 * noise.layers[MID]
     if rng.random() < 0.5:
-        return np.clip(0.5 + 0.2 * noise.layers[BROAD] + wobble, 0, 1).astype(np.float32)
+        gusts: np.ndarray = np.clip(0.5 + 0.2 * noise.layers[BROAD] + wobble, 0, 1)
+        return gusts.astype(np.float32)
     angle, offset = rng.uniform(0, np.pi), rng.uniform(-0.35, 0.35) * size
     axis = np.arange(size, dtype=np.float32) - size / 2
     distance = (
@@ -109,7 +124,8 @@ def _fire_front(rng: np.random.Generator, noise: NoiseBank, size: int) -> np.nda
         + 0.1 * noise.layers[MID]
     )
     field = field - np.quantile(field[::8, ::8], 1 - rng.uniform(0.15, 0.95))
-    return np.clip(field * rng.uniform(3, 9) + 0.5, 0, 1).astype(np.float32)
+    burnt: np.ndarray = np.clip(field * rng.uniform(3, 9) + 0.5, 0, 1)
+    return burnt.astype(np.float32)
 
 
 def _fire_levels(rng: np.random.Generator, heat: np.ndarray, count: int) -> np.ndarray:

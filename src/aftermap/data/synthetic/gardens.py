@@ -50,7 +50,7 @@ class _Lot:
 def fill_suburb(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarray) -> None:
     """One or two rows of lots, fronts to the streets."""
     habits = _sample_habits(rng, town)
-    frontage = rng.uniform(15, 27) * habits.scale
+    frontage = rng.uniform(17, 31) * habits.scale
     deep = (block.v1 - block.v0) / 2
     double = deep > 16
     for front in (block.v0, block.v1) if double else (block.v0,):
@@ -64,7 +64,7 @@ def _sample_habits(rng: np.random.Generator, town: Town) -> _Habits:
     drive = ground.concrete(rng, style) if rng.random() < 0.7 else ground.asphalt(rng, style)
     wood = Material(ITEM, (0.46, 0.4, 0.33), (0.6, 0.55, 0.48), mix=(0.3, 0, 0.4, 0.2))
     return _Habits(
-        scale=float(rng.uniform(0.75, 1.2)),
+        scale=float(rng.uniform(0.75, 1.25)),
         setback=float(rng.uniform(4, 9)),
         pools=float(rng.uniform(0, 0.3)),
         sheds=float(rng.uniform(0, 0.5)),
@@ -88,7 +88,9 @@ def _fill_lot(rng: np.random.Generator, town: Town, lot: _Lot, habits: _Habits) 
         town.ground.line(warp(np.array([lot.u0, lot.u1]), np.full(2, lot.v(1))), 0.8, habits.fence)
     for _ in range(int(rng.poisson(1.9 * habits.trees))):
         share = 1 - rng.beta(1, 2.0)  # most stand at the back
-        town.plant(rng, rng.uniform(lot.u0, lot.u1), lot.v(share), float(np.clip(rng.lognormal(1.1, 0.42), 0.9, 7.5)))
+        town.plant(
+            rng, rng.uniform(lot.u0, lot.u1), lot.v(share), float(np.clip(rng.lognormal(1.1, 0.42), 0.9, 7.5))
+        )
     for _ in range(int(rng.poisson(3.0 * min(style.trees, 1.5)))):
         town.plant(rng, rng.uniform(lot.u0, lot.u1), lot.v(rng.random()), float(rng.uniform(0.5, 1.4)))
     if rng.random() < habits.hedges:
@@ -100,7 +102,10 @@ def _fill_lot(rng: np.random.Generator, town: Town, lot: _Lot, habits: _Habits) 
     if back is not None and rng.random() < habits.patios:
         wide = rng.uniform(2, 5)
         at = (lot.u0 + lot.u1) / 2 + rng.normal(0, 2)
-        town.ground.fill(warp.quad(at - wide, at + wide, back - lot.inward * 3, back + lot.inward * rng.uniform(2, 6), 2), habits.patio)
+        town.ground.fill(
+            warp.quad(at - wide, at + wide, back - lot.inward * 3, back + lot.inward * rng.uniform(2, 6), 2),
+            habits.patio,
+        )
     if rng.random() < habits.pools:
         middle = warp(np.array(rng.uniform(lot.u0 + 4, lot.u1 - 4)), np.array(lot.v(rng.uniform(0.75, 0.88))))
         _pool(rng, town, middle)
@@ -118,8 +123,8 @@ def _home(rng: np.random.Generator, town: Town, lot: _Lot, habits: _Habits) -> f
     warp, style = town.plan.warp, town.style
     middle = (lot.u0 + lot.u1) / 2
     for shrink in (1.0, 0.8):
-        fit = min(habits.scale, lot.width / 17) * shrink
-        reach = habits.setback + 6.5 * fit
+        fit = min(habits.scale, lot.width / 19) * shrink
+        reach = habits.setback + 7.5 * fit
         v = lot.front + lot.inward * (reach + rng.normal(0, 0.8))
         u = middle + rng.normal(0, 0.06) * lot.width
         x, y = warp(np.array(u), np.array(v))
@@ -138,7 +143,7 @@ def _home(rng: np.random.Generator, town: Town, lot: _Lot, habits: _Habits) -> f
         if rng.random() < 0.6:
             x, y = warp(np.array(at), np.array(lot.front + lot.inward * habits.setback * 0.5))
             town.parked.append((float(x), float(y), warp.heading(at, lot.front) + np.pi / 2, 0.5))
-    return lot.front + lot.inward * (reach + 6 * fit)
+    return lot.front + lot.inward * (reach + 7 * fit)
 
 
 def _pool(rng: np.random.Generator, town: Town, at: np.ndarray) -> None:
@@ -146,7 +151,9 @@ def _pool(rng: np.random.Generator, town: Town, at: np.ndarray) -> None:
     size, turn = rng.uniform(2.2, 4.6) * town.metre, rng.uniform(0, np.pi)
     power = rng.choice([1.0, 0.5])
     x, y = (np.sign(wave) * np.abs(wave) ** power for wave in (np.cos(t), np.sin(t)))
-    shape = np.stack([x, 0.55 * y], 1) @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    shape = np.stack([x, 0.55 * y], 1) @ np.array(
+        [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]
+    )
     window = bounding_window(at + shape * size, town.size_px)
     if window is None or town.occupied[window].any():
         return
@@ -159,4 +166,6 @@ def _shed(rng: np.random.Generator, town: Town, u: float, v: float) -> None:
     x, y = town.plan.warp(np.array(u), np.array(v))
     angle = town.plan.warp.heading(u, v) + rng.normal(0, 0.05)
     width, length = rng.uniform(2.5, 5), rng.uniform(3, 6.5)
-    town.claim(box(rng, town.style, (float(x), float(y)), angle, width, length, block="shed", eaves_m=(2, 2.6)), 0.5)
+    town.claim(
+        box(rng, town.style, (float(x), float(y)), angle, width, length, block="shed", eaves_m=(2, 2.6)), 0.5
+    )

@@ -3,21 +3,17 @@
 import numpy as np
 
 from aftermap.data.synthetic.canvas import CAR, CROP, GRASS, ITEM, PAVED, SOIL, WATER, Colour, Material
-from aftermap.data.synthetic.style import Style, jitter, pick
-
-
-def _byte(colour: Colour) -> Colour:
-    return colour[0] * 255, colour[1] * 255, colour[2] * 255
+from aftermap.data.synthetic.style import Style, in_bytes, jitter, pick
 
 
 def lawn(rng: np.random.Generator, style: Style, *, wild: bool = False) -> Material:
     """Grass, from watered green to straw; `wild` meadows are rougher and patchier."""
     dryness = float(np.clip(rng.normal(1 - style.lushness, 0.22), 0, 1))
     spread = 1.6 if wild else 1.0
-    second = _byte(style.soil if rng.random() < 0.4 else style.dry_grass)
+    second = in_bytes(style.soil if rng.random() < 0.4 else style.dry_grass)
     return Material(
         GRASS,
-        jitter(rng, _byte(style.grass), 7, 0.35),
+        jitter(rng, in_bytes(style.grass), 7, 0.35),
         jitter(rng, second, 8, 0.3),
         mix=(
             dryness,
@@ -31,10 +27,10 @@ def lawn(rng: np.random.Generator, style: Style, *, wild: bool = False) -> Mater
 
 def soil(rng: np.random.Generator, style: Style) -> Material:
     """Bare earth, sand or gravel."""
-    second = _byte(style.dry_grass) if rng.random() < 0.6 else (205.0, 192.0, 168.0)
+    second = in_bytes(style.dry_grass) if rng.random() < 0.6 else (205.0, 192.0, 168.0)
     return Material(
         SOIL,
-        jitter(rng, _byte(style.soil), 10, 0.5),
+        jitter(rng, in_bytes(style.soil), 10, 0.5),
         jitter(rng, second, 10, 0.4),
         mix=(rng.uniform(-0.2, 0.35), rng.uniform(0.05, 0.3), rng.uniform(0.05, 0.25), rng.uniform(0, 0.1)),
         rough=(0.03, rng.uniform(0.015, 0.06), rng.uniform(0.015, 0.06), 0.06, 0.05),
@@ -45,8 +41,8 @@ def asphalt(rng: np.random.Generator, style: Style) -> Material:
     """Roads and parking lots, fresh or worn."""
     return Material(
         PAVED,
-        jitter(rng, _byte(style.asphalt), 12, 0.1),
-        jitter(rng, _byte(style.concrete), 10, 0.2),
+        jitter(rng, in_bytes(style.asphalt), 12, 0.1),
+        jitter(rng, in_bytes(style.concrete), 10, 0.2),
         mix=(rng.uniform(-0.2, 0.3), 0.06, rng.uniform(0.04, 0.16), 0.05),
         rough=(0.012, 0.02, 0.03, 0.03, 0.03),
     )
@@ -56,8 +52,8 @@ def concrete(rng: np.random.Generator, style: Style) -> Material:
     """Driveways, yards, sidewalks."""
     return Material(
         PAVED,
-        jitter(rng, _byte(style.concrete), 13, 0.25),
-        jitter(rng, _byte(style.asphalt), 10, 0.2),
+        jitter(rng, in_bytes(style.concrete), 13, 0.25),
+        jitter(rng, in_bytes(style.asphalt), 10, 0.2),
         mix=(rng.uniform(-0.2, 0.3), 0.05, 0.1, 0.06),
         rough=(0.012, 0.02, 0.03, 0.02, 0.0),
     )
@@ -67,7 +63,7 @@ def dirt_road(rng: np.random.Generator, style: Style) -> Material:
     """Unpaved streets."""
     return Material(
         SOIL,
-        jitter(rng, _byte(style.soil), 10, 0.3),
+        jitter(rng, in_bytes(style.soil), 10, 0.3),
         jitter(rng, (190, 178, 156), 10, 0.3),
         mix=(rng.uniform(0.1, 0.6), 0.1, 0.2, 0.1),
         rough=(0.04, 0.05, 0.05, 0.03, 0.0),
@@ -86,7 +82,7 @@ def crop(rng: np.random.Generator, style: Style) -> Material:
     return Material(
         CROP if state != "ploughed" else SOIL,
         jitter(rng, tones[state], 13, 0.3),
-        jitter(rng, _byte(style.soil), 10, 0.4),
+        jitter(rng, in_bytes(style.soil), 10, 0.4),
         mix=(rng.uniform(-0.25, 0.2), rng.uniform(0.02, 0.15), rng.uniform(0.02, 0.15), 0.05),
         rough=(0.03, 0.04, 0.03, 0.05, 0.06),
     )
@@ -96,8 +92,8 @@ def water(rng: np.random.Generator, style: Style) -> Material:
     """Rivers, ponds and the sea."""
     return Material(
         WATER,
-        jitter(rng, _byte(style.water), 5, 0.5),
-        jitter(rng, _byte(style.water), 16, 0.5),
+        jitter(rng, in_bytes(style.water), 5, 0.5),
+        jitter(rng, in_bytes(style.water), 16, 0.5),
         mix=(0.3, 0.2, 0.1, 0.0),
         rough=(rng.uniform(0.005, 0.03), rng.uniform(0.005, 0.03), 0.02, 0.03, 0.05),
     )

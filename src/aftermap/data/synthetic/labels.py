@@ -71,13 +71,3 @@ def to_degrees(polygon: Polygon, grid: Grid) -> Polygon:
 
     moved: Polygon = shapely.transform(polygon, change)
     return moved
-
-
-def to_ground(polygon: Polygon, grid: Grid) -> Polygon:
-    """A polygon from pixels to the grid's own coordinates."""
-    t = grid.transform
-    moved: Polygon = shapely.transform(
-        polygon,
-        lambda p: np.stack([t.a * p[:, 0] + t.b * p[:, 1] + t.c, t.d * p[:, 0] + t.e * p[:, 1] + t.f], 1),
-    )
-    return moved

@@ -9,13 +9,14 @@ import shapely
 from shapely.affinity import rotate, translate
 from shapely.geometry import Polygon, box
 
-from aftermap.data.synthetic.damage import KINDS, Kind, town_disaster
+from aftermap.data.synthetic.damage import KINDS, as_kind, town_disaster
+from aftermap.data.synthetic.layout import build_town
 from aftermap.data.synthetic.render import render, sample_view, second_view
 from aftermap.data.synthetic.scars import Painter
 from aftermap.data.synthetic.sensor import Sensor, cover, expose, sample_clouds
 from aftermap.data.synthetic.style import Style, sample_style
 from aftermap.data.synthetic.texture import value_noise
-from aftermap.data.synthetic.town import Town, build_town
+from aftermap.data.synthetic.town import Town
 
 MARGIN_PX = 40
 """Ground beyond the frame, so that shadows, leaning roofs and shifts come in from outside."""
@@ -71,12 +72,13 @@ def make_pair(seed: int, *, size_px: int, kind: str | None = None, style: Style 
     Raises:
         ValueError: an unknown kind, or a size below 32.
     """
-    if kind is not None and kind not in KINDS:
-        raise ValueError(f"no disaster of kind {kind!r}: choose from {', '.join(KINDS)}")
     if size_px < 32:
         raise ValueError(f"scenes of {size_px} px are too small: at least 32")
-    rng = np.random.default_rng([seed, size_px])
-    chosen: Kind = KINDS[int(rng.integers(len(KINDS)))] if kind is None else kind  # type: ignore[assignment]
+    wanted = None if kind is None else as_kind(kind)
+    # one stream each, so that the same town is struck by another disaster where only the kind differs
+    rng, first_rng, second_rng = np.random.default_rng([seed, size_px]).spawn(3)
+    drawn = KINDS[int(rng.integers(len(KINDS)))]
+    chosen = wanted or drawn
     style = style or sample_style(rng)
     town = build_town(rng, style, size_px + 2 * MARGIN_PX)
     first = sample_view(rng, style.gsd_m, style.leafless)
@@ -85,11 +87,11 @@ def make_pair(seed: int, *, size_px: int, kind: str | None = None, style: Style 
     scars = None
     levels = np.ones(len(town.buildings), np.int64)
     if struck:
-        disaster = town_disaster(rng, chosen, town)
+        disaster = town_disaster(second_rng, chosen, town)
         levels = disaster.levels
-        scars = Painter(rng, disaster, town.noise, style.gsd_m).scars(town.canopy)
-    before, _ = render(rng, town, first)
-    after, _ = render(rng, town, second, scars)
+        scars = Painter(second_rng, disaster, town.noise, style.gsd_m).scars(town.canopy)
+    before, _ = render(first_rng, town, first)
+    after, _ = render(second_rng, town, second, scars)
     shift = sample_shift(rng)
     cut = slice(MARGIN_PX, MARGIN_PX + size_px)
     cloud = np.zeros((size_px, size_px), np.uint8)
@@ -98,10 +100,10 @@ def make_pair(seed: int, *, size_px: int, kind: str | None = None, style: Style 
         clouds = sample_clouds(rng, size_px, style.gsd_m)
         after = cover(after, clouds)
         cloud = np.round(clouds.opacity * 100).astype(np.uint8)
-    pre_sensor = Sensor.sample(rng)
-    post_sensor = Sensor.sample(rng)
-    pre = expose(np.ascontiguousarray(before[cut, cut]), pre_sensor, rng)
-    post = expose(np.ascontiguousarray(after), post_sensor, rng)
+    pre_sensor = Sensor.sample(first_rng)
+    post_sensor = Sensor.sample(second_rng)
+    pre = expose(np.ascontiguousarray(before[cut, cut]), pre_sensor, first_rng)
+    post = expose(np.ascontiguousarray(after), post_sensor, second_rng)
     frame = sample_frame(rng, size_px)
     if frame.area < size_px**2:
         blank = ~_inside(frame, size_px)
@@ -161,7 +163,9 @@ def _inside(frame: Polygon, size_px: int) -> np.ndarray:
     return mask > 0
 
 
-def roof_outlines(town: Town, levels: np.ndarray, lean: tuple[float, float], frame: Polygon) -> list[Footprint]:
+def roof_outlines(
+    town: Town, levels: np.ndarray, lean: tuple[float, float], frame: Polygon
+) -> list[Footprint]:
     """Roof outlines as an annotator draws them in the first image: where the roof is seen, cut at the frame."""
     footprints = []
     for building, level in zip(town.buildings, levels, strict=True):

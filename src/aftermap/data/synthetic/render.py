@@ -143,7 +143,7 @@ def render(
     albedo = canvas.materials.albedo(canvas.numbers, noise)
     kinds = np.take(canvas.materials.kinds, canvas.numbers)
     if scars and scars.burnt is not None:
-        _char(albedo, kinds, scars.burnt, scars.char, town)
+        char(albedo, kinds, scars.burnt, scars.char, noise)
     shade = np.take(np.array([row.shade for row in canvas.materials.rows], np.float32), canvas.numbers)
     casting = _foliage(albedo, shade, canvas, town, noise, view, scars)
     dark = cast_shadows(casting, view, town.style.gsd_m)
@@ -222,18 +222,30 @@ def _park(rng: np.random.Generator, town: Town, canvas: Canvas, view: View) -> N
         region[seen] = 1.4
 
 
-def _char(albedo: np.ndarray, kinds: np.ndarray, burnt: np.ndarray, tone: tuple[float, float, float, float], town: Town) -> None:
+def char(
+    albedo: np.ndarray,
+    kinds: np.ndarray,
+    burnt: np.ndarray,
+    tone: tuple[float, float, float, float],
+    noise: NoiseBank,
+) -> None:
     """Blacken ground: grass burns black with grey ash, soil darkens, paved ground is stained."""
     share = np.zeros(16, np.float32)
     share[[GRASS, CROP, SOIL, PAVED]] = 1.0, 0.95, 0.7, 0.2
     amount = burnt * np.take(share * np.float32(tone[3]), kinds)
-    ash = np.clip(0.35 * town.noise.layers[PATCH] + 0.2 * town.noise.layers[GRAIN], 0, 1)[..., None]
-    char = np.array(tone[:3], np.float32) + ash * np.array([0.26, 0.25, 0.24], np.float32)
-    albedo += amount[..., None] * (char - albedo)
+    ash = np.clip(0.35 * noise.layers[PATCH] + 0.2 * noise.layers[GRAIN], 0, 1)[..., None]
+    burnt_tone = np.array(tone[:3], np.float32) + ash * np.array([0.26, 0.25, 0.24], np.float32)
+    albedo += amount[..., None] * (burnt_tone - albedo)
 
 
 def _foliage(
-    albedo: np.ndarray, shade: np.ndarray, canvas: Canvas, town: Town, bank: NoiseBank, view: View, scars: Scars | None
+    albedo: np.ndarray,
+    shade: np.ndarray,
+    canvas: Canvas,
+    town: Town,
+    bank: NoiseBank,
+    view: View,
+    scars: Scars | None,
 ) -> np.ndarray:
     """Paint crowns over the albedo and their light over the shade; returns the heights that cast shadows."""
     canopy = town.canopy

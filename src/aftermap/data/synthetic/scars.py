@@ -3,31 +3,17 @@
 import cv2
 import numpy as np
 
+from aftermap.data.synthetic.brush import FELT, HOLE, PALE, WOOD, Brush, Window
 from aftermap.data.synthetic.buildings import Building, paint_building
 from aftermap.data.synthetic.canvas import ASH, DEBRIS, SOIL, WATER, Canvas, Colour, Material
 from aftermap.data.synthetic.damage import DESTROYED, MAJOR, MINOR, Disaster
 from aftermap.data.synthetic.render import Scars, View
-from aftermap.data.synthetic.style import jitter
-from aftermap.data.synthetic.texture import BROAD, COARSE, MID, NoiseBank, value_noise
+from aftermap.data.synthetic.style import in_bytes, jitter
+from aftermap.data.synthetic.texture import MID, NoiseBank, value_noise
 from aftermap.data.synthetic.vegetation import Canopy
 
-Window = tuple[slice, slice, np.ndarray]
 
-WOOD: Colour = (182, 146, 112)
-FELT: Colour = (92, 84, 78)
-HOLE: Colour = (48, 44, 42)
-PALE: Colour = (214, 208, 198)
-DEBRIS_TONES: tuple[Colour, ...] = (
-    (226, 224, 220),
-    (200, 192, 180),
-    (176, 150, 122),
-    (120, 108, 96),
-    (66, 60, 56),
-    (150, 148, 146),
-)
-
-
-class Painter:
+class Painter(Brush):
     """Paints the scars of one disaster onto the canvas of the second date.
 
     Args:
@@ -37,8 +23,8 @@ class Painter:
     """
 
     def __init__(self, rng: np.random.Generator, disaster: Disaster, noise: NoiseBank, gsd_m: float) -> None:
-        self.rng, self.disaster, self.noise, self.gsd_m = rng, disaster, noise, gsd_m
-        self.metre = 1 / gsd_m
+        super().__init__(rng, noise, gsd_m)
+        self.disaster = disaster
         self.tarp: Colour = (60, 102, 172) if rng.random() < 0.8 else (200, 200, 204)
         self.tarp_share = float(rng.uniform(0, 0.6))
         self.litter = float(rng.gamma(2.0, 0.5))
@@ -53,8 +39,10 @@ class Painter:
             0.5,
         )
         sooty = float(rng.uniform(0.55, 1.0))
-        self.char = (*jitter(rng, ((36, 32, 29), (58, 50, 44), (92, 82, 70))[int(rng.integers(3))], 7, 0.3), sooty)
-        self._specks: list[tuple[np.ndarray, Colour, float]] = []
+        self.char = (
+            *jitter(rng, ((36, 32, 29), (58, 50, 44), (92, 82, 70))[int(rng.integers(3))], 7, 0.3),
+            sooty,
+        )
 
     def scars(self, canopy: Canopy | None) -> Scars:
         """All that the renderer needs."""
@@ -123,12 +111,11 @@ class Painter:
             turn, length = self.rng.uniform(0, 6.3), self.rng.uniform(4, 13) * self.metre
             end = np.array([x + np.cos(turn) * length, y + np.sin(turn) * length])
             canvas.line(np.array([[x, y], end]), self.rng.uniform(0.6, 1.6), tones[int(self.rng.integers(3))])
-        specks = self.rng.uniform(0, size, (int(size**2 / 900 * self.litter), 2))
-        keep = (
-            self.rng.random(len(specks))
-            < self.disaster.intensity[specks[:, 1].astype(int), specks[:, 0].astype(int)] ** 2
-        )
-        self._scatter(canvas, specks[keep])
+        specks = self.rng.uniform(0, size, (int(size**2 / 500 * self.litter), 2))
+        col, row = specks.astype(int).T
+        drifts = np.clip(self.noise.layers[MID, row, col] - 0.4, 0, 1)  # litter gathers in drifts
+        keep = self.rng.random(len(specks)) < drifts * self.disaster.intensity[row, col] ** 2
+        self.scatter(canvas, specks[keep])
 
     def building(self, canvas: Canvas, index: int, building: Building, view: View) -> bool:
         """Paint one building with its damage; False where it is unharmed."""
@@ -141,18 +128,8 @@ class Painter:
         if level == DESTROYED:
             (self._ashes if kind == "fire" else self._ruin)(canvas, building, view)
             return True
-        tone = float(np.exp(self.rng.normal(0, view.brightness)))
         squash = float(self.rng.uniform(0.75, 1)) if kind == "earthquake" and level == MAJOR else 1.0
-        window = paint_building(
-            canvas,
-            building,
-            self.rng,
-            sun=view.sun,
-            lean=view.lean,
-            gsd_m=self.gsd_m,
-            tone=tone,
-            squash=squash,
-        )
+        window = self.stand(canvas, building, view, squash)
         if window is None:
             return True
         if kind == "wind":
@@ -163,37 +140,51 @@ class Painter:
             self._cracked(canvas, building, window, level)
         return True
 
+    def stand(self, canvas: Canvas, building: Building, view: View, squash: float) -> Window | None:
+        """Paint the building as it was, with `squash` of its height; returns the window and pixels of its roof."""
+        tone = float(np.exp(self.rng.normal(0, view.brightness)))
+        return paint_building(
+            canvas,
+            building,
+            self.rng,
+            sun=view.sun,
+            lean=view.lean,
+            gsd_m=self.gsd_m,
+            tone=tone,
+            squash=squash,
+        )
+
     def after(self, canvas: Canvas) -> None:
         """Debris thrown over roofs and ground."""
-        for points, tone, share in self._specks:
-            self._scatter(canvas, points, tone, share)
+        for points, tone in self.specks:
+            self.scatter(canvas, points, tone)
 
     # wind
 
     def _torn(self, canvas: Canvas, building: Building, window: Window, level: int) -> None:
-        size = self._radius(building)
+        size = self.radius(building)
         if level == MINOR:
             if self.rng.random() < self.tarp_share:
-                self._panel(canvas, building, window, self.rng.uniform(0.12, 0.5), self.tarp, 9)
+                self.panel(canvas, building, window, self.rng.uniform(0.12, 0.5), self.tarp, 9)
             if self.rng.random() < 0.8:
                 tone = (FELT, WOOD, PALE, HOLE)[int(self.rng.choice(4, p=[0.4, 0.35, 0.15, 0.1]))]
-                self._blotch(canvas, window, self.rng.uniform(0.05, 0.2), tone)
-            self._throw(building, size, int(self.rng.poisson(6 * self.litter)))
+                self.blotch(canvas, window, self.rng.uniform(0.05, 0.2), tone)
+            self.throw(building, size, int(self.rng.poisson(6 * self.litter)))
         else:
             lost = self.rng.uniform(0.3, 0.75)
-            self._blotch(canvas, window, lost, WOOD if self.rng.random() < 0.6 else FELT, rafters=building)
-            self._blotch(canvas, window, lost * self.rng.uniform(0.15, 0.6), HOLE)
-            self._blotch(canvas, window, self.rng.uniform(0.03, 0.15), PALE)
+            self.blotch(canvas, window, lost, WOOD if self.rng.random() < 0.6 else FELT, rafters=building)
+            self.blotch(canvas, window, lost * self.rng.uniform(0.15, 0.6), HOLE)
+            self.blotch(canvas, window, self.rng.uniform(0.03, 0.15), PALE)
             if self.rng.random() < self.tarp_share * 0.6:
-                self._panel(canvas, building, window, self.rng.uniform(0.2, 0.6), self.tarp, 10)
-            self._throw(building, size * 1.3, int(self.rng.poisson(30 * (0.3 + self.litter))))
+                self.panel(canvas, building, window, self.rng.uniform(0.2, 0.6), self.tarp, 10)
+            self.throw(building, size * 1.3, int(self.rng.poisson(30 * (0.3 + self.litter))))
 
     def _ruin(self, canvas: Canvas, building: Building, view: View) -> None:
         """A slab swept clean, or a heap of rubble that spills over the outline."""
         quake = self.disaster.kind == "earthquake"
         swept = not quake and self.rng.random() < self.swept
         tone: Colour = (170, 164, 154) if swept else ((150, 140, 126) if quake else (158, 142, 124))
-        heap = self._rubble(canvas, tone, calm=swept)
+        heap = self.rubble(canvas, tone, calm=swept)
         height = (
             0.15
             if swept
@@ -201,7 +192,7 @@ class Painter:
         )
         spill = 0.0 if swept else self.rng.uniform(0.0, 2.5 if quake else 1.5)
         for box in building.rectangles():
-            self._heap(canvas, self._ragged(box, spill), heap, float(height))
+            self.heap(canvas, self.ragged(box, spill), heap, float(height))
         boxes = np.concatenate(building.rectangles())
         window = canvas.window(boxes, 2)
         if window is None:
@@ -210,7 +201,7 @@ class Painter:
         piece: Window = (*window, inside)
         if not swept:
             for share, colour in ((0.25, HOLE), (0.2, PALE), (0.18, WOOD if not quake else (126, 116, 106))):
-                self._blotch(
+                self.blotch(
                     canvas,
                     piece,
                     share * self.rng.uniform(0.4, 1.3),
@@ -218,16 +209,16 @@ class Painter:
                     cell_m=self.rng.uniform(0.8, 2.4),
                 )
             if self.rng.random() < 0.5:
-                self._blotch(
+                self.blotch(
                     canvas,
                     piece,
                     self.rng.uniform(0.05, 0.3),
-                    tuple(v * 255 for v in building.colour),
+                    in_bytes(building.colour),
                     cell_m=2.5,
-                )  # type: ignore[arg-type]
-        self._throw(
+                )
+        self.throw(
             building,
-            self._radius(building) * (0.9 if quake else 1.6),
+            self.radius(building) * (0.9 if quake else 1.6),
             int(self.rng.poisson((25 if quake else 70) * (0.3 + self.litter))),
         )
 
@@ -245,10 +236,10 @@ class Painter:
             )
         )
         for box in building.rectangles():
-            self._heap(canvas, self._ragged(box, self.rng.uniform(0.5, 2.5)), rim, 0.1)
+            self.heap(canvas, self.ragged(box, self.rng.uniform(0.5, 2.5)), rim, 0.1)
         pale = self.rng.random() < self.ash_pale
-        tone = jitter(self.rng, (172, 162, 148) if pale else (112, 102, 94), 16, 0.25)
-        dark = jitter(self.rng, (84, 76, 70), 14, 0.2)
+        tone = jitter(self.rng, (182, 170, 152) if pale else (112, 102, 94), 16, 0.25)
+        dark = jitter(self.rng, (110, 100, 90) if pale else (74, 68, 62), 14, 0.2)
         ash = canvas.materials.add(
             Material(
                 ASH,
@@ -259,18 +250,26 @@ class Painter:
             )
         )
         for box in building.rectangles():
-            self._heap(canvas, self._ragged(box, 0.0), ash, 0.2)
+            self.heap(canvas, self.ragged(box, 0.0), ash, 0.2)
         wall = canvas.materials.add(
-            Material(ASH, jitter(self.rng, (190, 180, 166), 16, 0.2), dark, mix=(0.2, 0, 0.4, 0.5), rough=(0.12, 0.1, 0, 0, 0))
+            Material(
+                ASH,
+                jitter(self.rng, (190, 180, 166), 16, 0.2),
+                dark,
+                mix=(0.2, 0, 0.4, 0.5),
+                rough=(0.12, 0.1, 0, 0, 0),
+            )
         )
         if self.rng.random() < 0.6:
             left = self.rng.uniform(0.2, 0.8)
             for box in building.rectangles():
                 for start, end in zip(box, np.roll(box, -1, axis=0), strict=True):
                     if self.rng.random() < left:
-                        span = np.sort(self.rng.random(2)) if self.rng.random() < 0.5 else np.array([0.0, 1.0])
+                        span = (
+                            np.sort(self.rng.random(2)) if self.rng.random() < 0.5 else np.array([0.0, 1.0])
+                        )
                         canvas.line(start + (end - start) * span[:, None], self.rng.uniform(0.4, 1.2), wall)
-                for _ in range(int(self.rng.integers(0, 4))):
+                for _ in range(int(self.rng.integers(0, 4)) if len(box) == 4 else 0):
                     a, b = self.rng.integers(0, 4), self.rng.random(2)
                     start = box[a] + (box[(a + 1) % 4] - box[a]) * b[0]
                     end = box[(a + 3) % 4] + (box[(a + 2) % 4] - box[(a + 3) % 4]) * b[0]
@@ -279,8 +278,8 @@ class Painter:
         window = canvas.window(boxes, 1)
         if window is not None:
             piece: Window = (*window, np.isin(canvas.numbers[window], [ash]))
-            for share, colour in ((0.25, HOLE), (0.14, PALE), (0.1, (150, 112, 84))):
-                self._blotch(
+            for share, colour in ((0.14, (98, 90, 82)), (0.2, (198, 188, 172)), (0.1, (150, 118, 92))):
+                self.blotch(
                     canvas,
                     piece,
                     share * self.rng.uniform(0.2, 1.4),
@@ -290,17 +289,17 @@ class Painter:
 
     def _scorched(self, canvas: Canvas, building: Building, window: Window, level: int) -> None:
         share = self.rng.uniform(0.06, 0.22) if level == MINOR else self.rng.uniform(0.35, 0.7)
-        self._blotch(canvas, window, share, (58, 52, 48), cell_m=6)
+        self.blotch(canvas, window, share, (58, 52, 48), cell_m=6)
         if level == MAJOR:
-            self._blotch(canvas, window, share * 0.5, (146, 138, 128), cell_m=2)
-            self._blotch(canvas, window, share * 0.4, HOLE, cell_m=3)
+            self.blotch(canvas, window, share * 0.5, (146, 138, 128), cell_m=2)
+            self.blotch(canvas, window, share * 0.4, HOLE, cell_m=3)
 
     # earthquake
 
     def _cracked(self, canvas: Canvas, building: Building, window: Window, level: int) -> None:
         if level == MINOR:
-            self._blotch(canvas, window, self.rng.uniform(0.04, 0.14), (126, 116, 106), cell_m=1.5)
-            self._throw(building, self._radius(building) * 0.5, int(self.rng.poisson(8)), tight=True)
+            self.blotch(canvas, window, self.rng.uniform(0.04, 0.14), (126, 116, 106), cell_m=1.5)
+            self.throw(building, self.radius(building) * 0.5, int(self.rng.poisson(8)), tight=True)
             return
         rows, cols, mask = window
         x = np.arange(cols.start, cols.stop)[None, :] - building.centre[0]
@@ -310,169 +309,28 @@ class Painter:
         ragged = value_noise(self.rng, max(mask.shape), 3)[: mask.shape[0], : mask.shape[1]] * 1.5
         limit = np.quantile((side + ragged)[mask], 1 - self.rng.uniform(0.3, 0.6)) if mask.any() else 0
         fallen = mask & (side + ragged > limit)
-        canvas.numbers[rows, cols][fallen] = self._rubble(canvas, (148, 138, 126))
+        canvas.numbers[rows, cols][fallen] = self.rubble(canvas, (148, 138, 126))
         canvas.height[rows, cols][fallen] *= np.float32(self.rng.uniform(0.1, 0.5))
         piece: Window = (rows, cols, fallen)
-        self._blotch(canvas, piece, 0.25, HOLE, cell_m=1.5)
-        self._blotch(canvas, piece, 0.2, PALE, cell_m=1.2)
-        self._throw(building, self._radius(building) * 0.7, int(self.rng.poisson(25)), tight=True)
+        self.blotch(canvas, piece, 0.25, HOLE, cell_m=1.5)
+        self.blotch(canvas, piece, 0.2, PALE, cell_m=1.2)
+        self.throw(building, self.radius(building) * 0.7, int(self.rng.poisson(25)), tight=True)
 
     # flood
 
     def _flood(self, canvas: Canvas, building: Building, view: View, level: int) -> bool:
         if level == DESTROYED:
             for box in building.rectangles():
-                self._heap(
+                self.heap(
                     canvas,
-                    self._ragged(box, 0.5),
-                    self._rubble(canvas, tuple(v * 235 for v in self.mud)),
+                    self.ragged(box, 0.5),
+                    self.rubble(canvas, in_bytes(self.mud)),
                     0.2,
-                )  # type: ignore[arg-type]
-            self._throw(building, self._radius(building), 14)
+                )
+            self.throw(building, self.radius(building), 14)
             return True
         if level == MAJOR:
             depth = float(self.rng.uniform(0.55, 0.95))
-            paint_building(
-                canvas,
-                building,
-                self.rng,
-                sun=view.sun,
-                lean=view.lean,
-                gsd_m=self.gsd_m,
-                squash=depth,
-                tone=float(np.exp(self.rng.normal(0, view.brightness))),
-            )
+            self.stand(canvas, building, view, depth)
             return True
         return False
-
-    # shared
-
-    def _radius(self, building: Building) -> float:
-        corners = np.concatenate(building.rectangles()) - np.array(building.centre)
-        return float(np.abs(corners).max())
-
-    def _rubble(self, canvas: Canvas, tone: Colour, *, calm: bool = False) -> int:
-        rough = (0.05, 0.06, 0.05, 0.0, 0.0) if calm else (0.3, 0.3, 0.12, 0.0, 0.0)
-        mix = (0.2, 0.0, 0.2, 0.1) if calm else (0.35, 0.0, 0.3, 0.45)
-        return canvas.materials.add(
-            Material(
-                DEBRIS,
-                jitter(self.rng, tone, 14, 0.4),
-                jitter(self.rng, (86, 78, 70), 12, 0.4),
-                mix=mix,
-                rough=rough,
-            )
-        )
-
-    def _ragged(self, box: np.ndarray, spill_m: float) -> np.ndarray:
-        """A rectangle's outline with uneven sides, grown by up to `spill_m`."""
-        sides = [box[i] + (box[(i + 1) % 4] - box[i]) * t for i in range(4) for t in (0.0, 0.25, 0.5, 0.75)]
-        points = np.array(sides)
-        out = points - box.mean(axis=0)
-        out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-6)
-        jagged: np.ndarray = (
-            points + out * self.rng.uniform(-0.3, 1.0, (len(points), 1)) * spill_m * self.metre
-        )
-        return jagged
-
-    def _heap(self, canvas: Canvas, outline: np.ndarray, number: int, height: float) -> None:
-        canvas.fill(outline, number)
-        window = canvas.window(outline, 1)
-        if window is not None:
-            mine = canvas.numbers[window] == number
-            bumps = np.clip(1 + 0.6 * self.noise.crop(MID, *window), 0.2, 2) * np.float32(height)
-            canvas.height[window][mine] = bumps[mine]
-
-    def _blotch(
-        self,
-        canvas: Canvas,
-        window: Window,
-        share: float,
-        tone: Colour,
-        *,
-        cell_m: float | None = None,
-        rafters: Building | None = None,
-    ) -> None:
-        """Paint an irregular patch over about `share` of the masked pixels."""
-        rows, cols, mask = window
-        if not mask.any() or share <= 0:
-            return
-        cell = max((cell_m or self.rng.uniform(1.5, 6)) * self.metre, 1.2)
-        field = value_noise(self.rng, max(mask.shape), cell)[: mask.shape[0], : mask.shape[1]]
-        limit = np.quantile(field[mask], 1 - min(share, 1))
-        hit = mask & (field >= limit)
-        shade = jitter(self.rng, tone, 12, 0.3)
-        other: Colour = (shade[0] * 0.6, shade[1] * 0.58, shade[2] * 0.56)
-        number = canvas.materials.add(
-            Material(DEBRIS, shade, other, mix=(0.1, 0, 0.25, 0.35), rough=(0.12, 0.12, 0.05, 0, 0))
-        )
-        if rafters is not None:
-            x = np.arange(cols.start, cols.stop, dtype=np.float32)[None, :]
-            y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
-            along = x * np.float32(np.cos(rafters.angle)) + y * np.float32(np.sin(rafters.angle))
-            hit = hit & (np.sin(along * np.float32(2 * np.pi / max(2.5, 1.4 * self.metre))) > -0.6)
-        canvas.numbers[rows, cols][hit] = number
-
-    def _panel(
-        self, canvas: Canvas, building: Building, window: Window, share: float, tone: Colour, spread: float
-    ) -> None:
-        """A tarp: a rectangle along the roof's axes, kept to the roof."""
-        rows, cols, mask = window
-        part = building.parts[int(self.rng.integers(min(2, len(building.parts))))]
-        reach = np.sqrt(share)
-        half = np.array([part.half_width, part.half_length]) * reach * self.rng.uniform(0.7, 1.4, 2)
-        place = np.array([part.x, part.y]) + self.rng.uniform(-1, 1, 2) * (
-            np.array([part.half_width, part.half_length]) - half
-        ).clip(0)
-        box = building.to_image(
-            np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], float) * half + place
-        ) + self.rng.normal(0, 0.4, (4, 2))
-        ys, xs = np.nonzero(mask)
-        if len(xs):  # the roof is seen displaced by its lean
-            box = (
-                box
-                + np.array([xs.mean() + cols.start, ys.mean() + rows.start])
-                - np.array(building.outline().centroid.coords[0])
-            )
-        stamp = np.zeros(mask.shape, np.uint8)
-        cv2.fillPoly(stamp, [np.round(box - (cols.start, rows.start)).astype(np.int32)], 1)
-        shade = jitter(self.rng, tone, spread, 0.4)
-        number = canvas.materials.add(
-            Material(DEBRIS, shade, (shade[0] * 0.8, shade[1] * 0.8, shade[2] * 0.85), mix=(0.1, 0, 0.2, 0.2))
-        )
-        canvas.numbers[rows, cols][mask & (stamp > 0)] = number
-
-    def _throw(self, building: Building, radius_px: float, count: int, *, tight: bool = False) -> None:
-        """Remember debris around a building, to be painted last."""
-        scale = min(6.0, (radius_px * self.gsd_m / 9) ** 1.5)
-        count = int(count * scale)
-        turn = self.rng.uniform(0, 2 * np.pi, count)
-        reach = radius_px * (self.rng.uniform(0.6, 1.2, count) if tight else self.rng.gamma(2.2, 0.45, count))
-        points = np.array(building.centre) + np.stack([np.cos(turn), np.sin(turn)], 1) * reach[:, None]
-        red, green, blue = building.colour
-        self._specks.append((points, (red * 255, green * 255, blue * 255), 0.3))
-
-    def _scatter(
-        self, canvas: Canvas, points: np.ndarray, tone: Colour | None = None, share: float = 0.0
-    ) -> None:
-        """Small pieces of mixed colours, 1 to 4 pixels long."""
-        if not len(points):
-            return
-        if getattr(self, "_tones_of", None) is not canvas.materials:
-            self._tones_of = canvas.materials
-            self._tones = [
-                canvas.materials.add(Material(DEBRIS, jitter(self.rng, colour, 10, 0.3), (0.4, 0.37, 0.33)))
-                for colour in DEBRIS_TONES
-            ]
-        tones = list(self._tones)
-        if tone is not None and self.rng.random() < 0.8:
-            tones.append(canvas.materials.add(Material(DEBRIS, jitter(self.rng, tone, 8), (0.4, 0.37, 0.33))))
-        which = self.rng.choice(len(tones), len(points), p=None)
-        numbers = np.array(tones)[which]
-        canvas.dots(points, numbers)
-        for dx, dy, part in ((1, 0, 0.5), (0, 1, 0.5), (1, 1, 0.25), (2, 0, 0.2), (0, 2, 0.2)):
-            grow = self.rng.random(len(points)) < part * min(1.6, 0.55 / self.gsd_m)
-            canvas.dots(points[grow] + (dx, dy), numbers[grow])
-
-
-FIELDS = (BROAD, COARSE)

@@ -46,13 +46,13 @@ class Sensor:
             tint=(float(np.clip(rng.normal(0.96, 0.04), 0.84, 1.03)), 1.0, float(np.clip(blue, 0.7, 0.99))),
             saturation=float(np.clip(rng.normal(0.66, 0.2), 0.28, 1.25)),
             gamma=float(np.clip(rng.normal(0.95, 0.16), 0.6, 1.4)),
-            haze=float(rng.gamma(1.3, 5.0)),
+            haze=float(rng.gamma(1.5, 6.0)),
             haze_colour=(
                 float(rng.uniform(0.7, 1.0)),
                 float(rng.uniform(0.85, 1.05)),
                 float(rng.uniform(0.85, 1.2)),
             ),
-            blur_px=float(rng.uniform(0.4, 0.95)),
+            blur_px=float(rng.uniform(0.35, 0.85)),
             coarse=float(rng.choice([1.0, 1.25, 1.5, 1.9], p=[0.6, 0.2, 0.12, 0.08])),
             sharpen=float(rng.choice([0.0, 0.6, 1.2, 1.8]) * rng.uniform(0.5, 1.3)),
             noise=float(rng.gamma(1.6, 0.9)),
@@ -86,7 +86,9 @@ def expose(light: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.nd
     picture = np.clip(np.round(image), 1, 255).astype(np.uint8)
     if sensor.jpeg:
         _, code = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, sensor.jpeg])
-        picture = cv2.imdecode(code, cv2.IMREAD_COLOR)
+        decoded = cv2.imdecode(code, cv2.IMREAD_COLOR)
+        assert decoded is not None
+        picture = decoded.astype(np.uint8)
     return picture
 
 
@@ -133,7 +135,7 @@ def sample_clouds(rng: np.random.Generator, size_px: int, gsd_m: float) -> Cloud
     """Draw patches of thin to middling cloud, each with its shadow some way off."""
     field = fractal_noise(rng, size_px, rng.uniform(90, 240) / gsd_m, 6, rng.uniform(0.45, 0.62))
     opacity = np.clip(
-        (field - rng.uniform(0.3, 1.6)) * rng.uniform(0.25, 0.7), 0, rng.uniform(0.25, 0.85)
+        (field - rng.uniform(0.6, 1.8)) * rng.uniform(0.25, 0.7), 0, rng.uniform(0.2, 0.65)
     ).astype(np.float32)
     away = rng.uniform(40, 200) / gsd_m * np.array([np.cos(a := rng.uniform(0, 6.3)), np.sin(a)])
     move = np.array([[1, 0, away[0]], [0, 1, away[1]]], np.float32)

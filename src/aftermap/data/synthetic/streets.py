@@ -149,7 +149,7 @@ def _spacing(rng: np.random.Generator, town: str) -> tuple[tuple[float, float], 
         return (110, 240), (90, 180), float(rng.uniform(8, 12))
     if town in ("dense", "informal", "city"):
         return (70, 170), (36, 75) if town != "informal" else (24, 50), float(rng.uniform(4, 10))
-    return (110, 260), (50, 88), float(rng.uniform(6.5, 10))
+    return (120, 280), (58, 96), float(rng.uniform(6.5, 10))
 
 
 def _lines(rng: np.random.Generator, low: float, high: float, spacing: tuple[float, float]) -> np.ndarray:
@@ -198,9 +198,9 @@ def _zones(
     seeds = np.stack([rng.uniform(us[0], us[-1], count), rng.uniform(vs[0], vs[-1], count)], 1)
     seed_kinds = rng.choice(len(kinds), count, p=style.block_weights)
     names = []
-    for u0, u1 in zip(us[:-1], us[1:], strict=True):
+    for u0, u1 in itertools.pairwise(us):
         row = []
-        for v0, v1 in zip(vs[:-1], vs[1:], strict=True):
+        for v0, v1 in itertools.pairwise(vs):
             middle = np.array([(u0 + u1) / 2, (v0 + v1) / 2])
             nearest = int(np.argmin(((seeds - middle) ** 2).sum(axis=1)))
             own = rng.random() < 0.35

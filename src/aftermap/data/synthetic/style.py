@@ -100,7 +100,7 @@ TOWNS: dict[str, tuple[float, tuple[float, ...]]] = {
     "suburb": (5.0, (14, 0, 0, 0.6, 1.2, 0.2, 0.8, 0.3, 1.4, 0.5, 0, 0.4)),
     "leafy": (2.8, (10, 0, 0, 0.2, 0.4, 0.2, 0.6, 0.4, 4, 0.4, 0.2, 0.5)),
     "dense": (1.8, (0.8, 12, 0.5, 2, 1.2, 0, 0.8, 0, 0.6, 0.3, 0, 0)),
-    "informal": (0.9, (0.3, 3, 10, 0.3, 0.6, 0, 0.4, 0.4, 0.5, 1, 0, 0)),
+    "informal": (0.5, (0.3, 3, 10, 0.3, 0.6, 0, 0.4, 0.4, 0.5, 1, 0, 0)),
     "city": (0.9, (1.5, 4, 0, 4, 4, 0, 0.8, 0, 0.3, 0.4, 0, 0.2)),
     "industrial": (0.9, (1.5, 0, 0, 0.5, 8, 0.6, 0.3, 1, 0.6, 1.6, 0, 0.4)),
     "trailers": (0.5, (4, 0, 0, 0, 0.8, 6, 0.6, 1, 1.2, 0.6, 0.3, 0.3)),
@@ -148,7 +148,8 @@ class Style:
     def block_weights(self) -> np.ndarray:
         """Probabilities of the kinds of blocks."""
         weights = np.array(TOWNS[self.town][1])
-        return weights / weights.sum()
+        shares: np.ndarray = weights / weights.sum()
+        return shares
 
 
 def jitter(rng: np.random.Generator, colour: Colour, spread: float, hue: float = 0.35) -> Colour:
@@ -156,6 +157,11 @@ def jitter(rng: np.random.Generator, colour: Colour, spread: float, hue: float =
     moved = np.array(colour, float) + rng.normal(0, spread) + rng.normal(0, spread * hue, 3)
     red, green, blue = np.clip(moved, 6, 250) / 255
     return float(red), float(green), float(blue)
+
+
+def in_bytes(colour: Colour) -> Colour:
+    """A colour of 0..1 in 0..255."""
+    return colour[0] * 255, colour[1] * 255, colour[2] * 255
 
 
 def pick(rng: np.random.Generator, weights: dict[str, float]) -> str:
@@ -206,9 +212,9 @@ def sample_style(rng: np.random.Generator, *, town: str | None = None) -> Style:
     for name in kinds:
         kinds[name] *= float(rng.gamma(1.2))
     return Style(
-        gsd_m=float(np.exp(rng.uniform(np.log(0.32), np.log(0.95))))
-        if rng.random() < 0.5
-        else float(rng.uniform(0.42, 0.62)),
+        gsd_m=float(np.exp(rng.uniform(np.log(0.3), np.log(0.9))))
+        if rng.random() < 0.45
+        else float(rng.uniform(0.36, 0.56)),
         town=town,
         region=region,
         layout=pick(rng, {"grid": 3, "curvy": 4, "radial": 0.8, "bent": 2.2}),

@@ -69,9 +69,13 @@ def grow(
     """Raise the canopy.
 
     Args:
+        rng: of shapes and colours.
+        size_px: width and height.
+        gsd_m: metres per pixel.
         trees: single trees (T, 4): x, y in pixels, crown radius in metres, height in metres.
         forest: uint8 (N, N), 1 where closed forest stands.
         evergreen: share of trees that never lose their leaves.
+        forest_height_m: usual height of the closed forest.
     """
     bank = CrownBank(rng)
     height = np.zeros((size_px, size_px), np.float32)

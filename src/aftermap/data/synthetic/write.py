@@ -21,12 +21,14 @@ from shapely.geometry import Polygon
 
 from aftermap.classes import DAMAGE
 from aftermap.data.scene import Manifest, Scene, SceneGrid
-from aftermap.data.synthetic.backdrop import Photo, find_photos, paint_disaster
-from aftermap.data.synthetic.damage import KINDS
-from aftermap.data.synthetic.labels import building_id, to_ground, xbd_labels
+from aftermap.data.synthetic.backdrop import paint_disaster
+from aftermap.data.synthetic.damage import KINDS, Kind, as_kind
+from aftermap.data.synthetic.labels import building_id, xbd_labels
 from aftermap.data.synthetic.pair import make_pair
+from aftermap.data.synthetic.photos import Photo, find_photos
 from aftermap.errors import OutputError
 from aftermap.geo.grid import Grid
+from aftermap.geo.polygons import from_pixels
 
 EPSG = 32615
 LICENCE = "CC0-1.0"
@@ -41,7 +43,7 @@ class _Job:
     index: int
     seed: int
     size_px: int
-    kind: str
+    kind: Kind
     geotiff: bool
     photo: Photo | None
 
@@ -86,16 +88,13 @@ def synthesise(
         InputError: the backdrop or its footprints cannot be used.
         ValueError: numbers or kinds out of range.
     """
-    kinds = tuple(kinds or KINDS)
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown:
-        raise ValueError(f"no disaster of kind {unknown[0]!r}: choose from {', '.join(KINDS)}")
+    chosen = tuple(as_kind(kind) for kind in kinds or KINDS)
     if scenes < 1 or size_px < 32:
         raise ValueError(f"{scenes} scenes of {size_px} px: at least 1 scene of 32 px is needed")
     photos = find_photos(backdrop, footprints) if backdrop is not None else []
     with _workspace(out) as work:
         jobs = [
-            _Job(work, index, seed, size_px, kinds[index % len(kinds)], geotiff, _pick(photos, index))
+            _Job(work, index, seed, size_px, chosen[index % len(chosen)], geotiff, _pick(photos, index))
             for index in range(scenes)
         ]
         made = sorted(_run(jobs, workers), key=lambda item: item.scene.name)
@@ -104,7 +103,7 @@ def synthesise(
             kind="synthetic",
             scheme=DAMAGE.name,
             licence=LICENCE if backdrop is None else None,
-            options={"seed": str(seed), "size_px": str(size_px), "kinds": ",".join(kinds)}
+            options={"seed": str(seed), "size_px": str(size_px), "kinds": ",".join(chosen)}
             | ({"backdrop": backdrop.name} if backdrop is not None else {}),
             scenes=[item.scene for item in made],
         )
@@ -184,8 +183,8 @@ def _write_scene(job: _Job) -> _Made:
         post=paths["post"],
         building_mask=paths["building"],
         damage_mask=paths["damage"],
-        width=job.size_px,
-        height=job.size_px,
+        width=pair.pre.shape[2],
+        height=pair.pre.shape[1],
         grid=SceneGrid(crs=_crs_text(grid), transform=(t.a, t.b, t.c, t.d, t.e, t.f), residual_px=0.0)
         if grid.is_georeferenced
         else None,
@@ -196,7 +195,7 @@ def _write_scene(job: _Job) -> _Made:
     )
     rows = []
     for number, (footprint, level) in enumerate(zip(pair.footprints, levels, strict=True)):
-        rows.append((building_id(name, number), level, to_ground(footprint.polygon, grid)))
+        rows.append((building_id(name, number), level, from_pixels(footprint.polygon, grid)))
     return _Made(scene, rows)
 
 
@@ -220,10 +219,21 @@ def _write_png(path: Path, image: np.ndarray) -> str:
 
 def _write_tiff(path: Path, image: np.ndarray, grid: Grid) -> None:
     profile = {
-        "driver": "GTiff", "width": grid.width, "height": grid.height, "count": 3, "dtype": "uint8", "crs": grid.crs,
-        "transform": grid.transform, "compress": "deflate", "predictor": 2, "zlevel": 4, "photometric": "RGB", "tiled": True,
-        "blockxsize": 256, "blockysize": 256,
-    }  # fmt: skip
+        "driver": "GTiff",
+        "width": grid.width,
+        "height": grid.height,
+        "count": 3,
+        "dtype": "uint8",
+        "crs": grid.crs,
+        "transform": grid.transform,
+        "compress": "deflate",
+        "predictor": 2,
+        "zlevel": 4,
+        "photometric": "RGB",
+        "tiled": True,
+        "blockxsize": 256,
+        "blockysize": 256,
+    }
     with rasterio.open(path, "w", **profile) as file:
         file.write(image)
 
@@ -231,6 +241,8 @@ def _write_tiff(path: Path, image: np.ndarray, grid: Grid) -> None:
 def _write_footprints(path: Path, made: list[_Made]) -> None:
     """All buildings in one layer; in longitude and latitude where scenes differ in their reference system."""
     systems = {item.scene.grid.crs if item.scene.grid else None for item in made}
+    if None in systems:  # images without georeference: their buildings are in the masks
+        return
     frames = []
     for item in made:
         if not item.buildings:
@@ -241,7 +253,7 @@ def _write_footprints(path: Path, made: list[_Made]) -> None:
             geometry=list(shapes),
             crs=item.scene.grid.crs if item.scene.grid else None,
         )
-        frames.append(frame.to_crs("EPSG:4326") if len(systems) > 1 and None not in systems else frame)
+        frames.append(frame.to_crs("EPSG:4326") if len(systems) > 1 else frame)
     if not frames:
         return
     whole = (
