@@ -15,7 +15,7 @@ FELT: Colour = (92, 84, 78)
 HOLE: Colour = (62, 57, 53)
 PALE: Colour = (214, 208, 198)
 DEBRIS_TONES: tuple[Colour, ...] = (
-    (226, 224, 220),
+    (208, 205, 200),
     (200, 192, 180),
     (176, 150, 122),
     (120, 108, 96),
@@ -165,5 +165,5 @@ class Brush:
         numbers = np.array(tones)[which]
         canvas.dots(points, numbers)
         for dx, dy, part in ((1, 0, 0.5), (0, 1, 0.5), (1, 1, 0.25), (2, 0, 0.2), (0, 2, 0.2)):
-            grow = self.rng.random(len(points)) < part * min(1.6, 0.55 / self.gsd_m)
+            grow = self.rng.random(len(points)) < part * min(1.5, 0.45 / self.gsd_m)
             canvas.dots(points[grow] + (dx, dy), numbers[grow])

@@ -27,10 +27,10 @@ def lawn(rng: np.random.Generator, style: Style, *, wild: bool = False) -> Mater
 
 def soil(rng: np.random.Generator, style: Style) -> Material:
     """Bare earth, sand or gravel."""
-    second = in_bytes(style.dry_grass) if rng.random() < 0.6 else (205.0, 192.0, 168.0)
+    second = in_bytes(style.dry_grass) if rng.random() < 0.6 else (168.0, 156.0, 136.0)
     return Material(
         SOIL,
-        jitter(rng, in_bytes(style.soil), 10, 0.5),
+        jitter(rng, in_bytes(style.soil), 10, 0.25),
         jitter(rng, second, 10, 0.4),
         mix=(rng.uniform(-0.2, 0.35), rng.uniform(0.05, 0.3), rng.uniform(0.05, 0.25), rng.uniform(0, 0.1)),
         rough=(0.03, rng.uniform(0.015, 0.06), rng.uniform(0.015, 0.06), 0.06, 0.05),

@@ -111,7 +111,7 @@ class Painter(Brush):
             turn, length = self.rng.uniform(0, 6.3), self.rng.uniform(4, 13) * self.metre
             end = np.array([x + np.cos(turn) * length, y + np.sin(turn) * length])
             canvas.line(np.array([[x, y], end]), self.rng.uniform(0.6, 1.6), tones[int(self.rng.integers(3))])
-        specks = self.rng.uniform(0, size, (int(size**2 / 500 * self.litter), 2))
+        specks = self.rng.uniform(0, size, (int(size**2 / 700 * self.litter), 2))
         col, row = specks.astype(int).T
         drifts = np.clip(self.noise.layers[MID, row, col] - 0.4, 0, 1)  # litter gathers in drifts
         keep = self.rng.random(len(specks)) < drifts * self.disaster.intensity[row, col] ** 2
