@@ -107,7 +107,7 @@ def test_the_run_folder_tells_what_happened(trained):
 
 def test_the_card_carries_score_threshold_and_command(trained):
     card = load_card(trained.model)
-    assert card.metrics["validation"]["official_score"] == pytest.approx(
+    assert card.metrics["validation, before tuning"]["official_score"] == pytest.approx(
         trained.metrics["official_score"], abs=1e-4
     )
     assert 0.05 <= card.building_threshold <= 0.95 and card.training.command == "aftermap train tiny"

@@ -47,6 +47,8 @@ class Card(Config):
         resolution_m: ground resolution (finest, coarsest) in metres that it was trained for.
         building_threshold: building where 1 - p(background) is above this.
         temperature: logits are divided by this before the softmax.
+        damage_weights: factors of the classes after the background, which shift mass between them; tuned on
+            validation scenes. None leaves them as the model gives them.
         metrics: scores by test set, then by name.
         limits: in plain words, what it must not be used for.
     """
@@ -63,6 +65,7 @@ class Card(Config):
     resolution_m: tuple[float, float] = (0.3, 1.2)
     building_threshold: float = 0.5
     temperature: float = 1.0
+    damage_weights: tuple[float, ...] | None = None
     metrics: dict[str, dict[str, float]] = Field(default_factory=dict)
     training: TrainingRecord
     licence: str

@@ -9,6 +9,7 @@ from torch import Tensor
 from aftermap.artefacts.card import Card
 from aftermap.artefacts.store import LoadedModel
 from aftermap.errors import ModelError
+from aftermap.inference.calibrate import reweight
 
 Tta = Literal["none", "flips"]
 
@@ -87,4 +88,7 @@ class Predictor:
             probabilities = probabilities.flip(axes) if axes else probabilities
             total = probabilities if total is None else total + probabilities
         assert total is not None
-        return (total / len(self._flips)).cpu().numpy()
+        mean: np.ndarray = (total / len(self._flips)).cpu().numpy()
+        if self.card.damage_weights is None:
+            return mean
+        return reweight(mean, np.array(self.card.damage_weights))

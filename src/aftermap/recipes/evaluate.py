@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aftermap.classes import IGNORE
 from aftermap.data.scene import Scene, read_images, read_mask
 from aftermap.geo.grid import Grid, Window
+from aftermap.inference.calibrate import tune_weights
 from aftermap.inference.objects import BuildingScore
 from aftermap.inference.predictor import Predictor
 from aftermap.inference.scoring import Score
@@ -21,10 +23,13 @@ class Evaluation:
     Attributes:
         report: scores by pixel and by building; damage figures are NaN for a localization model.
         best_threshold: building threshold with the highest pixel F1 on these scenes.
+        best_weights: factors of the damage classes with the highest damage F1 on these scenes, on top of those
+            that the predictor applies; None for a localization model.
     """
 
     report: ScoreReport
     best_threshold: float
+    best_weights: tuple[float, ...] | None
 
 
 def predict_scene(predictor: Predictor, images: np.ndarray) -> np.ndarray:
@@ -77,6 +82,7 @@ def evaluate(
     limit = predictor.card.building_threshold if threshold is None else threshold
     pixels, buildings = Score(), BuildingScore()
     histogram = np.zeros((2, 201), np.int64)  # building or not, by probability in half percents
+    sampled: list[tuple[np.ndarray, np.ndarray]] = []
     for scene in (s for s in scenes if s.is_labelled):
         images = read_images(scene, dates=predictor.dates)
         probabilities = predict_scene(predictor, images)
@@ -88,10 +94,23 @@ def evaluate(
         bins = np.rint((1 - probabilities[0]) * 200).astype(np.int64)
         for value in (0, 1):
             histogram[value] += np.bincount(bins[truth == value], minlength=201)[:201]
+        if truth_damage is not None:
+            sampled.append(_damage_sample(probabilities, truth_damage))
         if on_scene is not None:
             on_scene(scene, images, probabilities)
+    weights = None
+    if sampled:
+        columns = (np.concatenate(column) for column in zip(*sampled, strict=True))
+        weights = tuple(round(float(w), 4) for w in tune_weights(*columns))
     report = ScoreReport(pixels.result(bootstrap=bootstrap), buildings.result(bootstrap=bootstrap), ())
-    return Evaluation(report, best_threshold(histogram))
+    return Evaluation(report, best_threshold(histogram), weights)
+
+
+def _damage_sample(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every eighth target building pixel: probabilities of the damage classes (N, 4) and class index 0 to 3."""
+    rows, cols = np.nonzero((truth > 0) & (truth != IGNORE))
+    rows, cols = rows[::8], cols[::8]
+    return probabilities[1:, rows, cols].T, truth[rows, cols].astype(np.int64) - 1
 
 
 def best_threshold(histogram: np.ndarray) -> float:

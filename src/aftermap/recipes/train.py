@@ -245,7 +245,7 @@ def _card(recipe: TrainRecipe, parent: str | None, step: int, minutes: float, co
 def _evaluate(
     model: DenseModel, card: Card, validation: list[Scene], recipe: TrainRecipe, run: Run, step: int
 ) -> tuple[dict[str, float], Card]:
-    """Metrics on the validation scenes, and the card with the best building threshold and those metrics."""
+    """Metrics on the validation scenes, and the card with the threshold and class weights that suit them best."""
     model.eval()
     device = str(next(model.parameters()).device)
     predictor = Predictor(LoadedModel(model, card, run.model, ""), device=device)
@@ -262,9 +262,8 @@ def _evaluate(
     metrics["score"] = metrics["score_present" if recipe.task == "damage" else "localization_f1"]
     threshold = round(evaluation.best_threshold, 3)
     shown = {name: round(value, 4) for name, value in metrics.items() if math.isfinite(value)}
-    return metrics, card.model_copy(
-        update={"building_threshold": threshold, "metrics": {"validation": shown}}
-    )
+    tuned = {"building_threshold": threshold, "damage_weights": evaluation.best_weights}
+    return metrics, card.model_copy(update=tuned | {"metrics": {"validation, before tuning": shown}})
 
 
 def summary_metrics(evaluation: Evaluation, *, damage: bool) -> dict[str, float]:
