@@ -226,6 +226,8 @@ def _training_display(steps: int) -> Iterator[Callable[["TrainingProgress"], Non
             }
             display.update(task, completed=step.number, **shown)
             if not console.is_terminal and (step.number % 50 == 0 or step.number == steps):
-                console.print(f"step {step.number}/{steps}  " + "  ".join(f"{k} {v}" for k, v in shown.items()))
+                console.print(
+                    f"step {step.number}/{steps}  " + "  ".join(f"{k} {v}" for k, v in shown.items())
+                )
 
         yield show
