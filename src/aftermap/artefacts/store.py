@@ -55,6 +55,7 @@ def save_model(
         for name, value in model.state_dict().items()
     }
     save_file(state, temporary / WEIGHTS_NAME)
+    (temporary / WEIGHTS_NAME).chmod(0o644)  # safetensors writes files for the owner alone
     digest = _sha256(temporary / WEIGHTS_NAME)
     weights = Weights(file=WEIGHTS_NAME, sha256=digest, dtype=dtype, parameters=count_parameters(model))
     card = card.model_copy(update={"weights": weights})
