@@ -217,6 +217,14 @@ def test_an_output_below_a_file(tmp_path: Path, fails: Fails, pair: tuple[Path, 
     assert "cannot write" in message and "choose another output folder" in message
 
 
+def test_a_window_that_is_too_small(fails: Fails, pair: tuple[Path, Path]) -> None:
+    assert "windows of 32 px are too small: at least 64 px" in fails(*pair, "--window", "32")
+
+
+def test_a_device_that_is_no_device(fails: Fails, pair: tuple[Path, Path]) -> None:
+    assert "no device 'quantum': use cpu, cuda or cuda:n" in fails(*pair, "--device", "quantum")
+
+
 def test_an_output_that_exists(tmp_path: Path, fails: Fails, pair: tuple[Path, Path]) -> None:
     (tmp_path / "old").mkdir()
     assert "old exists: pass --overwrite to replace it" in fails(*pair, out=tmp_path / "old")

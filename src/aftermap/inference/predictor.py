@@ -35,6 +35,8 @@ class Predictor:
         Raises:
             ModelError: the device is not there.
         """
+        if device.partition(":")[0] not in ("cpu", "cuda", "mps"):
+            raise ModelError(f"no device {device!r}: use cpu, cuda or cuda:n")
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ModelError("device cuda was asked for, but torch sees no GPU here: use --device cpu")
         self.card: Card = loaded.card

@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from aftermap import __version__
 from aftermap.artefacts.store import load_model
-from aftermap.errors import AftermapWarning, AlignmentWarning
+from aftermap.errors import AftermapWarning, AlignmentWarning, InputError
 from aftermap.geo.pair import Alignment
 from aftermap.geo.polygons import read_footprints, to_pixels
 from aftermap.inference.buildings import Painter, assess
@@ -31,6 +31,8 @@ from aftermap.products.webmap import write_map
 from aftermap.recipes.inputs import Inputs, open_inputs
 from aftermap.recipes.layers import gather, store, trace_buildings, write_rasters
 from aftermap.recipes.work import MARKER, Rows, WorkFolder, check_output, writing
+
+MIN_WINDOW_PX = 64
 
 OVERVIEW_PX = 6_000_000
 """Pixels of the images in `map.html`; larger scenes are thinned."""
@@ -81,7 +83,7 @@ def map_damage(
     device: str = "cpu",
     tta: Tta = "none",
     window_px: int = DEFAULT_WINDOW_PX,
-    halo_px: int = DEFAULT_HALO_PX,
+    halo_px: int | None = None,
     batch: int | None = None,
     progress: Progress | None = None,
 ) -> MapResult:
@@ -108,7 +110,7 @@ def map_damage(
         device: `cpu` or `cuda`.
         tta: `flips` averages over mirrored images.
         window_px: largest window of the model.
-        halo_px: half the overlap of neighbouring windows.
+        halo_px: half the overlap of neighbouring windows; by default 64 px, or an eighth of a small window.
         batch: windows per call of the model; 1 on a CPU and 8 on a GPU by default.
         progress: called as the work goes on.
 
@@ -116,6 +118,9 @@ def map_damage(
         InputError: images, vector files or the model cannot be used, or do not go together.
         OutputError: the output exists or cannot be written.
     """
+    if window_px < MIN_WINDOW_PX:
+        raise InputError(f"windows of {window_px} px are too small: at least {MIN_WINDOW_PX} px")
+    halo_px = min(DEFAULT_HALO_PX, window_px // 8) if halo_px is None else halo_px
     begun = time.monotonic()
     report: Progress = progress or (lambda stage, done, total: None)
     check_output(out, overwrite=overwrite)
@@ -232,6 +237,7 @@ def _write_views(
     """`map.html` and `overview.png`, from both dates thinned to what a screen can show."""
     pre, post, valid, _ = inputs.overview(OVERVIEW_PX)
     images = _rgb(pre, valid[0]), _rgb(post, valid[1])
+    shown = [*messages, predictor.card.limits] if predictor.card.limits else list(messages)
     write_map(
         folder / "map.html",
         frame,
@@ -239,7 +245,7 @@ def _write_views(
         inputs.grid,
         summary,
         title=title,
-        warnings=messages,
+        warnings=shown,
         model=f"{predictor.name} {predictor.version}",
         pre_valid=valid[0],
         post_valid=valid[1],
