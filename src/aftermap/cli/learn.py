@@ -20,7 +20,7 @@ SplitName = Literal["train", "validation", "test", "unassigned", "all"]
 def train(
     recipe: Path | None = None,
     *overrides: str,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
     resume: Path | None = None,
 ) -> None:
     """Train a model from a recipe.
@@ -36,7 +36,7 @@ def train(
     Args:
         recipe: a YAML file; see the folder recipes/.
         overrides: dotted.key=value pairs.
-        output: the run folder; by default runs/<date>-<name>.
+        out: the run folder; by default runs/<date>-<name>.
         resume: folder of an interrupted run to go on with, instead of a recipe.
     """
     from aftermap.errors import RecipeError
@@ -52,7 +52,7 @@ def train(
         )
     else:
         settings = load_recipe(recipe, list(overrides))
-        folder = output or Path("runs") / f"{date.today().isoformat()}-{settings.name}"
+        folder = out or Path("runs") / f"{date.today().isoformat()}-{settings.name}"
     command = "aftermap " + shlex.join(sys.argv[1:])
     with _training_display(settings.steps) as show:
         trained = run_training(settings, folder, resume=resume is not None, command=command, on_progress=show)
@@ -64,7 +64,7 @@ def predict(
     model: str,
     data: Path,
     *,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    out: Annotated[Path, Parameter(name=["-o", "--out"])],
     split: SplitName = "all",
     targets: Path | None = None,
     tta: Literal["none", "flips"] = "none",
@@ -79,7 +79,7 @@ def predict(
     Args:
         model: a model folder, or box.
         data: a prepared dataset.
-        output: folder for the predictions; existing ones are kept, so that an interrupted run goes on.
+        out: folder for the predictions; existing ones are kept, so that an interrupted run goes on.
         split: which scenes.
         targets: folder for the truth in the same naming.
         tta: flips averages four mirrorings.
@@ -92,9 +92,9 @@ def predict(
     predictor = _predictor(model, tta, device)
     with _bar("predicting", len(scenes)) as advance:
         count = predict_dataset(
-            predictor, scenes, output, targets=targets, overwrite=overwrite, on_scene=lambda _: advance()
+            predictor, scenes, out, targets=targets, overwrite=overwrite, on_scene=lambda _: advance()
         )
-    _print(f"{count} scenes predicted, {len(scenes) - count} were there: {output}")
+    _print(f"{count} scenes predicted, {len(scenes) - count} were there: {out}")
 
 
 def evaluate(
