@@ -162,6 +162,16 @@ def test_data_that_fails_its_check_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("value", [7, 255])
+def test_masks_that_do_not_fit_the_scheme_are_refused_before_a_run_starts(tmp_path, value):
+    folder = make_dataset(tmp_path / "wrong")
+    for path in folder.glob("*_building_mask.png"):
+        cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED) * value)
+    with pytest.raises(DataError, match="did not pass its check"):
+        train(recipe(folder), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_task_needs_its_number_of_classes(data):
     with pytest.raises(RecipeError, match=r"task building has 2 classes, model.classes is 5"):
         recipe(data, task="building")

@@ -82,7 +82,7 @@ def train(
     started = time.monotonic()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    scenes, validation = _scenes(recipe)
+    scenes, validation = _scenes(recipe, deep=not resume)
     torch.manual_seed(recipe.seed)
     model, parent = _start_model(recipe)
     training = Training(
@@ -165,13 +165,13 @@ def resumed_recipe(folder: Path, overrides: list[str]) -> TrainRecipe:
     return build_config(TrainRecipe, yaml.safe_load(file.read_text()), overrides, source=str(file))
 
 
-def _scenes(recipe: TrainRecipe) -> tuple[list[Scene], list[Scene]]:
-    """Training and validation scenes, after the data's check."""
+def _scenes(recipe: TrainRecipe, *, deep: bool) -> tuple[list[Scene], list[Scene]]:
+    """Training and validation scenes, after the data's check; a `deep` one decodes every image and mask."""
     wanted = recipe.data
     pooled: list[Scene] = []
     for path in wanted.manifests:
         manifest = Manifest.load(path)
-        report = check(manifest, deep=False)
+        report = check(manifest, deep=deep)
         if report.errors:
             first = report.errors[0]
             raise DataError(
