@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--hold-out", metavar="EVENT")
     parser.add_argument("--localization-steps", type=int, default=1200)
-    parser.add_argument("--damage-steps", type=int, default=1500)
+    parser.add_argument("--damage-steps", type=int, default=1000)
     parser.add_argument("--only-evaluate", action="store_true")
     parser.add_argument("--models", nargs="*", default=["box"], help="further models for the same scenes")
     options = parser.parse_args()

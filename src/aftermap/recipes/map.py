@@ -250,7 +250,7 @@ def _write_views(
         pre_valid=valid[0],
         post_valid=valid[1],
     )
-    draw_overview(folder / "overview.png", *images, frame, inputs.grid, title=title, warnings=messages)
+    draw_overview(folder / "overview.png", *images, frame, inputs.grid, title=title, warnings=shown)
 
 
 def _rgb(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
