@@ -6,9 +6,10 @@ from torch import nn
 
 from aftermap.data.batch import Batch
 from aftermap.errors import TrainingError
-from aftermap.learning.loop import OptimizerConfig, Training, fit
+from aftermap.learning.loop import Training, fit
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.supervised import Supervised, SupervisedConfig
+from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
 from aftermap.models.build import SiameseUnetConfig, build_model
 from aftermap.models.dense import DenseModel
 
@@ -43,7 +44,7 @@ class Squares:
 
 def new_training(steps=12, **options):
     torch.manual_seed(0)
-    config = OptimizerConfig(lr=0.01, warmup_steps=4, **options)
+    config = OptimizerConfig(lr=0.01, schedule=CosineConfig(warmup_steps=4), **options)
     return Training(Tiny(), Supervised(SupervisedConfig()), config, steps=steps, seed=3, precision="no")
 
 
@@ -85,7 +86,7 @@ def test_the_loss_falls_on_one_repeated_batch():
     training = Training(
         build_model(config),
         Supervised(SupervisedConfig()),
-        OptimizerConfig(lr=0.005, warmup_steps=5),
+        OptimizerConfig(lr=0.005, schedule=CosineConfig(warmup_steps=5)),
         60,
         0,
         "no",

@@ -74,7 +74,7 @@ def recipe(data, **changes):
         "model": {"kind": "siamese-unet", **MODEL},
         "sampling": {"crop_px": 64, "batch_size": 4},
         "augment": None,
-        "optimizer": {"lr": 0.01, "warmup_steps": 5},
+        "optimizer": {"lr": 0.01, "schedule": {"kind": "cosine", "warmup_steps": 5}},
         "precision": "no",
         "steps": 80,
         "evaluate_every": 40,

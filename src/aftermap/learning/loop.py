@@ -15,32 +15,13 @@ from typing import Any, Literal, Protocol
 import torch
 from accelerate import Accelerator
 
-from aftermap.config import Config
 from aftermap.data.batch import Batch
 from aftermap.errors import TrainingError
 from aftermap.learning.objectives.base import Objective
+from aftermap.learning.optimizer import OptimizerConfig, build_optimizer, lr_factor
 from aftermap.models.dense import DenseModel
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
-
-
-class OptimizerConfig(Config):
-    """AdamW with linear warm-up and cosine decay.
-
-    Attributes:
-        warmup_steps: steps from 0 to the full learning rate.
-        final_fraction: learning rate at the end, as a fraction of `lr`.
-        clip_norm: largest gradient norm; 0 does not clip.
-        accumulate: batches per optimizer step.
-    """
-
-    lr: float = 1e-3
-    weight_decay: float = 1e-2
-    betas: tuple[float, float] = (0.9, 0.999)
-    warmup_steps: int = 50
-    final_fraction: float = 0.01
-    clip_norm: float = 1.0
-    accumulate: int = 1
 
 
 class BatchSource(Protocol):
@@ -66,7 +47,8 @@ class Step:
 class Training:
     """Everything a run changes: model, objective, optimizer, schedule and step count.
 
-    `model` stays the plain model; the accelerated wrapper lives inside.
+    `model` stays the plain model; the accelerated wrapper lives inside. `steps_per_epoch` is for schedules that
+    count epochs.
     """
 
     model: DenseModel
@@ -75,6 +57,7 @@ class Training:
     steps: int
     seed: int
     precision: Precision = "auto"
+    steps_per_epoch: int = 0
     step: int = 0
     accelerator: Accelerator = field(init=False)
 
@@ -83,21 +66,13 @@ class Training:
         self.accelerator = Accelerator(mixed_precision=precision)
         self.objective.to(self.accelerator.device)
         self.model.to(memory_format=torch.channels_last)
-        optimizer = torch.optim.AdamW(
-            _parameter_groups(self.model, self.config.weight_decay),
-            lr=self.config.lr,
-            betas=self.config.betas,
-        )
+        optimizer = build_optimizer(self.config, self.model)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         self._wrapped, self._optimizer = self.accelerator.prepare(self.model, optimizer)
         self._schedule = schedule
 
     def _lr_factor(self, step: int) -> float:
-        c = self.config
-        if step < c.warmup_steps:
-            return (step + 1) / c.warmup_steps
-        progress = min(1.0, (step - c.warmup_steps) / max(1, self.steps - c.warmup_steps))
-        return c.final_fraction + (1 - c.final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+        return lr_factor(self.config.schedule, step, steps=self.steps, steps_per_epoch=self.steps_per_epoch)
 
     def save(self, folder: Path) -> None:
         """Write the state of the run, whole or not at all."""
@@ -184,13 +159,6 @@ def _best_precision() -> Literal["no", "bf16"]:
         return "bf16" if torch.cuda.is_bf16_supported() else "no"
     check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return "bf16" if check is not None and check() else "no"
-
-
-def _parameter_groups(model: DenseModel, weight_decay: float) -> list[dict[str, object]]:
-    """Weight decay on matrices and kernels, not on biases and normalisation."""
-    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
 def _mix(seed: int, step: int) -> int:

@@ -10,8 +10,9 @@ from aftermap.classes import BUILDING, DAMAGE, ClassScheme
 from aftermap.config import Config
 from aftermap.data.augment import AugmentConfig
 from aftermap.data.loader import SamplingConfig
-from aftermap.learning.loop import OptimizerConfig, Precision
+from aftermap.learning.loop import Precision
 from aftermap.learning.objectives.supervised import SupervisedConfig
+from aftermap.learning.optimizer import OptimizerConfig
 from aftermap.models.build import ModelConfig
 
 
