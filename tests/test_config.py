@@ -1,6 +1,6 @@
 import pytest
 
-from aftermap.config import Config, build_config, load_config
+from aftermap.config import Config, build_config, load_config, read_tree
 from aftermap.errors import RecipeError
 
 
@@ -59,3 +59,17 @@ def test_files_that_are_no_mapping_are_refused(tmp_path, text, said):
 def test_broken_overrides_are_refused(override):
     with pytest.raises(RecipeError, match="override"):
         build_config(Outer, {"steps": 1}, [override])
+
+
+def test_a_file_extends_another_group_by_group(tmp_path):
+    (tmp_path / "base.yaml").write_text("name: base\ninner: {rate: 1.0, depth: 3}\n")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "top.yaml").write_text("extends: ../base.yaml\ninner: {depth: 5}\n")
+    assert read_tree(tmp_path / "sub" / "top.yaml") == {"name": "base", "inner": {"rate": 1.0, "depth": 5}}
+
+
+def test_files_that_extend_each_other_are_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("extends: b.yaml")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml")
+    with pytest.raises(RecipeError, match="extends itself"):
+        read_tree(tmp_path / "a.yaml")

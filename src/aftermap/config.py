@@ -26,7 +26,7 @@ _ENV = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 def load_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
     """Read a YAML file into `kind`.
 
-    `${NAME}` and `${NAME:-default}` in the file are replaced from the environment.
+    `${NAME}` and `${NAME:-default}` in the file are replaced from the environment; `extends: FILE` builds on another.
 
     Args:
         kind: the configuration class.
@@ -36,17 +36,34 @@ def load_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
     Raises:
         RecipeError: unreadable file, unknown key (the nearest known key is named) or wrong value.
     """
+    return build_config(kind, read_tree(path), overrides, source=str(path))
+
+
+def read_tree(path: Path, *, seen: Sequence[Path] = ()) -> dict[str, Any]:
+    """Plain values of a YAML file, laid over those of the file that its key `extends` names (relative to itself).
+
+    Groups of keys are merged, everything else is replaced.
+
+    Raises:
+        RecipeError: unreadable file, not a mapping, or files that extend each other in a circle.
+    """
+    if path.resolve() in seen:
+        raise RecipeError(f"{path} extends itself")
     try:
         text = path.read_text()
-    except OSError as error:
-        raise RecipeError(f"cannot read recipe {path}: {error.strerror or error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read recipe {path}: {getattr(error, 'strerror', None) or error}") from None
     try:
         tree = yaml.safe_load(_ENV.sub(_from_environment, text)) or {}
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(tree, dict):
         raise RecipeError(f"{path} holds a {type(tree).__name__}, expected a mapping of recipe keys")
-    return build_config(kind, tree, overrides, source=str(path))
+    base = tree.pop("extends", None)
+    if base is None:
+        return tree
+    below = read_tree(path.parent / str(base), seen=(*seen, path.resolve()))
+    return _merge(below, tree)
 
 
 def build_config(
@@ -59,6 +76,16 @@ def build_config(
         return kind.model_validate(tree)
     except ValidationError as error:
         raise RecipeError(_explain(error, kind, source)) from None
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def _from_environment(match: re.Match[str]) -> str:
