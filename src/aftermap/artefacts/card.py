@@ -1,16 +1,23 @@
 """The card of a model: everything that is needed to use it rightly, and to know what it is."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from aftermap.classes import SCHEMES, ClassScheme
 from aftermap.config import Config
-from aftermap.models.build import CustomConfig, ModelConfig, SiameseUnetConfig, UnetConfig
+from aftermap.models.build import ModelConfig
+
+GIVEN_BANDS = ("red", "green", "blue")
+"""The order in which colour images are read and handed to a predictor, whatever order its model wants."""
+
+Activation = Literal["softmax", "sigmoid"]
+Channel0 = Literal["background", "building"]
+MinorDilation = Literal["none", "right", "compat"]
 
 
 class Normalisation(Config):
-    """Per band: `(value - mean) / std`, in the units of `dtype`."""
+    """Per band, in the model's order of bands: `(value - mean) / std`, in the units of `dtype`."""
 
     mean: tuple[float, ...] = (127.5, 127.5, 127.5)
     std: tuple[float, ...] = (127.5, 127.5, 127.5)
@@ -37,18 +44,22 @@ class Weights(Config):
     parameters: int
 
 
-class Card(Config):
-    """`card.json` of a model folder.
+class BaseCard(Config):
+    """What a single model and an ensemble have in common: what they take, what they tell, how it is decided.
 
     Attributes:
         dates: images that the model looks at, 1 or 2.
-        scheme: class scheme of its logits.
-        bands: what the image bands are, in order.
+        scheme: class scheme of its probabilities.
+        bands: the image bands in the order that the model wants.
         resolution_m: ground resolution (finest, coarsest) in metres that it was trained for.
-        building_threshold: building where 1 - p(background) is above this.
-        temperature: logits are divided by this before the softmax.
+        building_threshold: building where p(building) is above this.
+        class_thresholds: one threshold per class after the background, used in place of `building_threshold`: a
+            pixel is a building where p(building) is above the threshold of its likeliest class. None takes
+            `building_threshold` for all.
         damage_weights: factors of the classes after the background, which shift mass between them; tuned on
             validation scenes. None leaves them as the model gives them.
+        minor_dilation: what becomes minor damage in the 5 x 5 squares around it: nothing; no-damage (`right`); or
+            no-damage and major damage, as the winning xView2 entry did by an operator's precedence (`compat`).
         metrics: scores by test set, then by name.
         limits: in plain words, what it must not be used for.
     """
@@ -56,48 +67,118 @@ class Card(Config):
     format: Literal[1] = 1
     name: str
     version: str = "1"
-    model: ModelConfig
     dates: Literal[1, 2]
     scheme: str
-    bands: tuple[str, ...] = ("red", "green", "blue")
+    bands: tuple[str, ...] = GIVEN_BANDS
     dtype: Literal["uint8"] = "uint8"
-    normalisation: Normalisation = Normalisation()
     resolution_m: tuple[float, float] = (0.3, 1.2)
     building_threshold: float = 0.5
-    temperature: float = 1.0
+    class_thresholds: tuple[float, ...] | None = None
     damage_weights: tuple[float, ...] | None = None
+    minor_dilation: MinorDilation = "none"
     metrics: dict[str, dict[str, float]] = Field(default_factory=dict)
     training: TrainingRecord
     licence: str
     limits: str = ""
-    weights: Weights | None = None
 
     @property
     def classes(self) -> ClassScheme:
-        """The class scheme of the logits."""
+        """The class scheme of the probabilities."""
         return SCHEMES[self.scheme]
 
+    @property
+    def given_bands(self) -> tuple[str, ...]:
+        """The bands in the order in which images are handed over: red, green, blue where those are the bands."""
+        return GIVEN_BANDS if set(self.bands) == set(GIVEN_BANDS) else self.bands
 
-AnyModelConfig = UnetConfig | SiameseUnetConfig | CustomConfig
+    @property
+    def band_order(self) -> tuple[int, ...]:
+        """Index, among the given bands, of each band that the model wants: (2, 1, 0) for blue, green, red."""
+        return tuple(self.given_bands.index(band) for band in self.bands)
+
+    @model_validator(mode="after")
+    def _figures_fit_the_scheme(self) -> Self:
+        if self.scheme not in SCHEMES:
+            raise ValueError(f"no class scheme {self.scheme!r}: known are {', '.join(SCHEMES)}")
+        kinds = len(self.classes) - 1
+        for name in ("class_thresholds", "damage_weights"):
+            values = getattr(self, name)
+            if values is not None and len(values) != kinds:
+                raise ValueError(
+                    f"{name} has {len(values)} values, {self.scheme} has {kinds} after the background"
+                )
+        if self.minor_dilation != "none" and "minor-damage" not in self.classes.names:
+            raise ValueError(f"minor_dilation needs a scheme with minor-damage, this one is {self.scheme}")
+        if len(set(self.bands)) != len(self.bands):
+            raise ValueError(f"bands name one twice: {', '.join(self.bands)}")
+        return self
+
+
+class Card(BaseCard):
+    """`card.json` of a model folder.
+
+    Attributes:
+        activation: what turns logits into channels: a softmax over them, or a sigmoid of each. A model with one
+            logit gives p(building) by a sigmoid.
+        channel_0: what channel 0 holds; where it is `building`, p(background) is 1 - channel 0 and the other
+            channels say how p(building) is shared out.
+        temperature: logits are divided by this before the activation.
+    """
+
+    model: ModelConfig
+    normalisation: Normalisation = Normalisation()
+    temperature: float = 1.0
+    activation: Activation = "softmax"
+    channel_0: Channel0 = "background"
+    weights: Weights | None = None
+
+    @model_validator(mode="after")
+    def _model_fits_the_scheme(self) -> Self:
+        if self.model.classes == 1:
+            if self.activation != "sigmoid" or len(self.classes) != 2:
+                raise ValueError(
+                    "a model with one logit needs activation sigmoid and the scheme building, "
+                    f"found {self.activation} and {self.scheme}"
+                )
+        elif self.model.classes != len(self.classes):
+            raise ValueError(
+                f"the model has {self.model.classes} classes, the scheme {self.scheme} has {len(self.classes)}"
+            )
+        return self
 
 
 def describe(card: Card) -> str:
     """The card as Markdown, for the model folder's README."""
+    encoder = getattr(card.model, "encoder_name", None)
+    model = f"- Model: `{card.model.kind}`" + (f", encoder {encoder}" if encoder else "")
+    figures = [f"- Parameters: {card.weights.parameters:,} ({card.weights.dtype})"] if card.weights else []
+    return describe_parts(card, [model], figures)
+
+
+def describe_parts(card: BaseCard, parts: list[str], figures: list[str]) -> str:
+    """The README of a card: what it is made of in `parts`, and numbers about it in `figures`, as list items."""
+    if card.class_thresholds is None:
+        threshold = f"- Building threshold: {card.building_threshold:g}"
+    else:
+        named = zip(card.classes.names[1:], card.class_thresholds, strict=True)
+        threshold = "- Building thresholds: " + ", ".join(f"{name} {value:g}" for name, value in named)
     lines = [
         f"# {card.name} (version {card.version})",
         "",
         f"{'Two dates (pre, post)' if card.dates == 2 else 'One date'} in, classes out: {', '.join(card.classes.names)}.",
         "",
-        f"- Model: `{card.model.kind}`"
-        + (f", encoder {card.model.encoder_name}" if not isinstance(card.model, CustomConfig) else ""),
+        *parts,
         f"- Bands: {', '.join(card.bands)} ({card.dtype}); ground resolution {card.resolution_m[0]:g} to "
         f"{card.resolution_m[1]:g} m",
-        f"- Building threshold: {card.building_threshold:g}",
+        threshold,
+    ]
+    if card.minor_dilation != "none":
+        lines.append(f"- Minor damage spreads over 5 x 5 pixels: {card.minor_dilation}")
+    lines += [
         f"- Trained on: {card.training.data} ({card.training.data_licence})",
         f"- Licence of the weights: {card.licence}",
+        *figures,
     ]
-    if card.weights:
-        lines.append(f"- Parameters: {card.weights.parameters:,} ({card.weights.dtype})")
     if card.training.command:
         lines += ["", "Made by:", "", "```", card.training.command, "```"]
     if card.metrics:
