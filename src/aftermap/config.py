@@ -63,7 +63,18 @@ def read_tree(path: Path, *, seen: Sequence[Path] = ()) -> dict[str, Any]:
     if base is None:
         return tree
     below = read_tree(path.parent / str(base), seen=(*seen, path.resolve()))
-    return _merge(below, tree)
+    return merge(below, tree)
+
+
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` laid over `below`: groups of keys are merged, everything else is replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def build_config(
@@ -76,16 +87,6 @@ def build_config(
         return kind.model_validate(tree)
     except ValidationError as error:
         raise RecipeError(_explain(error, kind, source)) from None
-
-
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        if isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = _merge(merged[key], value)
-        else:
-            merged[key] = value
-    return merged
 
 
 def _from_environment(match: re.Match[str]) -> str:

@@ -10,10 +10,48 @@ from aftermap.classes import BUILDING, DAMAGE, ClassScheme
 from aftermap.config import Config
 from aftermap.data.augment import AugmentConfig
 from aftermap.data.loader import SamplingConfig
+from aftermap.data.scene import Split
 from aftermap.learning.loop import Precision
 from aftermap.learning.objectives.supervised import SupervisedConfig
 from aftermap.learning.optimizer import OptimizerConfig
 from aftermap.models.build import ModelConfig
+
+
+Task = Literal["building", "damage"]
+
+
+class HoldoutConfig(Config):
+    """A random share of the training scenes as validation set, instead of a split of the manifest.
+
+    Scenes are drawn one by one, so neighbours and events are on both sides: use it to repeat the winner's runs.
+
+    Attributes:
+        seed: of the draw; every fold of the winner is one.
+        compat_train_on_all: the validation scenes are learned from too, as in the winner's tuning runs; the scores
+            of such a run are not honest.
+    """
+
+    fraction: float = 0.1
+    seed: int = 0
+    compat_train_on_all: bool = False
+
+
+class SelectionConfig(Config):
+    """Which step of a run is kept.
+
+    Attributes:
+        metric: `official` is the official score over the classes that occur (localization: pooled pixel F1); `xview2`
+            and `metadamagenet` are the measures by which the published systems chose.
+        localization: for `xview2`: a folder of building probabilities per scene (`<scene>.png`, 8 bits), from models
+            that did not learn from the scene; None takes the model's own.
+        keep: `last` keeps the end of the run whatever its score.
+        tune: choose building threshold and class weights on the validation scenes and write them into the card.
+    """
+
+    metric: Literal["official", "xview2", "metadamagenet"] = "official"
+    localization: Path | None = None
+    keep: Literal["best", "last"] = "best"
+    tune: bool = True
 
 
 class DataConfig(Config):
@@ -23,13 +61,15 @@ class DataConfig(Config):
         manifests: folders or files made by `aftermap data prepare` or `data synth`; their scenes are pooled.
         train_splits: splits that are learned from.
         validation_split: split that chooses the best step and the threshold.
+        holdout: validation scenes are drawn from the training splits instead.
         exclude_events: events left out of training and validation.
         licence: said on the model's card.
     """
 
     manifests: list[Path]
-    train_splits: tuple[Literal["train", "validation", "test", "unassigned"], ...] = ("train",)
-    validation_split: Literal["train", "validation", "test", "unassigned"] = "validation"
+    train_splits: tuple[Split, ...] = ("train",)
+    validation_split: Split = "validation"
+    holdout: HoldoutConfig | None = None
     exclude_events: list[str] = Field(default_factory=list)
     description: str = ""
     licence: str = "not stated"
@@ -42,13 +82,17 @@ class TrainRecipe(Config):
         task: `building` learns localization on one date, `damage` the joint damage scale on two.
         init_from: a model folder whose encoder and decoder are the start (siamese from localization).
         steps: optimizer steps.
-        evaluate_every: steps between two evaluations; the best step is kept.
+        epochs: passes over the scenes instead of `steps`; needs a sampling of kind `epochs`.
+        evaluate_every: steps (epochs, where the recipe counts in them) between two evaluations; the end is always
+            evaluated.
+        evaluate_first: the first evaluation, where it is not `evaluate_every`.
+        bands: order of the channels that the model sees.
         validation_scenes: at most this many scenes per evaluation (spread evenly); 0 takes all.
         save_every: steps between two saved states to resume from; 0 means at evaluations only.
     """
 
     name: str
-    task: Literal["building", "damage"]
+    task: Task
     data: DataConfig
     model: ModelConfig = Field(discriminator="kind")
     init_from: Path | None = None
@@ -56,11 +100,15 @@ class TrainRecipe(Config):
     sampling: SamplingConfig = SamplingConfig()
     augment: AugmentConfig | None = AugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    selection: SelectionConfig = SelectionConfig()
+    bands: tuple[Literal["red", "green", "blue"], ...] = ("red", "green", "blue")
     normalisation: Normalisation = Normalisation()
     resolution_m: tuple[float, float] = (0.3, 1.2)
     precision: Precision = "auto"
     steps: int = 1000
+    epochs: int | None = None
     evaluate_every: int = 250
+    evaluate_first: int | None = None
     validation_scenes: int = 40
     save_every: int = 0
     seed: int = 0
