@@ -1,0 +1,286 @@
+"""Ensemble folders: member models in sub-folders, and an `ensemble.json` that says how they are averaged."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from aftermap.artefacts.card import BaseCard, Card, TrainingRecord, describe_parts
+from aftermap.artefacts.store import CARD_NAME, load_card, model_folder
+from aftermap.classes import BUILDING
+from aftermap.config import Config
+from aftermap.errors import ModelError
+
+ENSEMBLE_NAME = "ensemble.json"
+
+Role = Literal["localization", "damage"]
+Averaging = Literal["probabilities", "logits"]
+
+
+class EnsembleMember(Config):
+    """One model of an ensemble.
+
+    Attributes:
+        folder: its sub-folder, a model folder.
+        role: `localization` members say where buildings are; `damage` members share p(building) out among the
+            damage classes, and say where buildings are if there is no localization member.
+        weight: in the mean over the members of its role; only ratios matter.
+        group: members of one group are averaged before `compat_uint8` cuts to 8 bits, as the winning xView2 entry did
+            with the seeds of a localization network. None: the member is cut by itself.
+        sha256: of its weights; filled in when the ensemble is written.
+    """
+
+    folder: str
+    role: Role
+    weight: float = Field(default=1.0, gt=0)
+    group: str | None = None
+    sha256: str = ""
+
+
+class EnsembleCard(BaseCard):
+    """`ensemble.json` of an ensemble folder.
+
+    Attributes:
+        members: in the order in which they are run.
+        averaging: whether probabilities are averaged, or logits before one activation.
+        compat_uint8: cut the channels of every member (or group) to whole 255ths before they are averaged, as
+            published systems did that passed them through 8-bit files.
+    """
+
+    members: tuple[EnsembleMember, ...] = Field(min_length=1)
+    averaging: Averaging = "probabilities"
+    compat_uint8: bool = False
+
+    @property
+    def sha256(self) -> str:
+        """Hash over the members and how they are averaged."""
+        text = json.dumps(
+            [[m.role, m.weight, m.group, m.sha256] for m in self.members]
+            + [self.averaging, self.compat_uint8]
+        )
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @model_validator(mode="after")
+    def _members_fit_together(self) -> Self:
+        folders = [member.folder for member in self.members]
+        if len(set(folders)) < len(folders) or any(Path(f).name != f or f.startswith(".") for f in folders):
+            raise ValueError(f"member folders must be different plain names, found {', '.join(folders)}")
+        damage = any(member.role == "damage" for member in self.members)
+        if damage == (self.scheme == BUILDING.name):
+            raise ValueError(f"scheme {self.scheme} with {'' if damage else 'no '}damage members")
+        roles: dict[str, str] = {}
+        for member in self.members:
+            if member.group and roles.setdefault(member.group, member.role) != member.role:
+                raise ValueError(f"group {member.group} mixes localization and damage members")
+        if self.compat_uint8 and self.averaging == "logits":
+            raise ValueError("compat_uint8 cuts probabilities, so it cannot go with averaging logits")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Ingredient:
+    """A model that is to become a member: its folder, and what `EnsembleMember` says of it."""
+
+    path: Path
+    role: Role | None = None
+    weight: float = 1.0
+    group: str | None = None
+
+
+def is_ensemble(name: str | Path) -> bool:
+    """Whether a name leads to an ensemble folder."""
+    return (model_folder(name) / ENSEMBLE_NAME).is_file()
+
+
+def load_ensemble(name: str | Path) -> EnsembleCard:
+    """Read the card of an ensemble folder; the members are checked when they are loaded.
+
+    Raises:
+        ModelError: no ensemble there, or a card of another format.
+    """
+    file = model_folder(name) / ENSEMBLE_NAME
+    try:
+        return EnsembleCard.model_validate_json(file.read_bytes())
+    except OSError:
+        raise ModelError(f"{name} is not an ensemble folder: it has no {ENSEMBLE_NAME}") from None
+    except ValueError as error:
+        raise ModelError(f"{file} cannot be understood: {' '.join(str(error).split())[:160]}") from None
+
+
+def read_card(name: str | Path) -> Card | EnsembleCard:
+    """The card of a model folder, of the model in the box, or of an ensemble folder.
+
+    Raises:
+        ModelError: none of these.
+    """
+    return load_ensemble(name) if is_ensemble(name) else load_card(name)
+
+
+def compose(
+    name: str,
+    ingredients: Sequence[Ingredient],
+    *,
+    averaging: Averaging = "probabilities",
+    compat_uint8: bool = False,
+) -> tuple[EnsembleCard, dict[str, Path]]:
+    """A card for an ensemble of these models, for `save_ensemble`.
+
+    Roles that are not given follow the models: those that tell damage are damage members. The building threshold is
+    the weighted mean of those of the members that say where buildings are; licences, training data and limits are
+    those of all.
+
+    Returns:
+        The card, and each member's present folder by its sub-folder.
+
+    Raises:
+        ModelError: a model cannot be used, or they do not go together.
+    """
+    if not ingredients:
+        raise ModelError("an ensemble needs at least one model")
+    members: list[EnsembleMember] = []
+    cards: list[Card] = []
+    folders: dict[str, Path] = {}
+    for part in ingredients:
+        card = _member_card(part.path)
+        stem = part.path.name or card.name
+        folder = next(
+            f for n in range(len(ingredients)) if (f := stem if n == 0 else f"{stem}-{n + 1}") not in folders
+        )
+        folders[folder] = part.path
+        cards.append(card)
+        role: Role = part.role or ("localization" if card.scheme == BUILDING.name else "damage")
+        members.append(EnsembleMember(folder=folder, role=role, weight=part.weight, group=part.group))
+    damage = [card for card, member in zip(cards, members, strict=True) if member.role == "damage"]
+    locating = "localization" if any(m.role == "localization" for m in members) else "damage"
+    voices = [
+        (c.building_threshold, m.weight) for c, m in zip(cards, members, strict=True) if m.role == locating
+    ]
+    finest, coarsest = max(c.resolution_m[0] for c in cards), min(c.resolution_m[1] for c in cards)
+    if finest > coarsest:
+        finest, coarsest = min(c.resolution_m[0] for c in cards), max(c.resolution_m[1] for c in cards)
+    try:
+        combined = EnsembleCard(
+            name=name,
+            dates=2 if any(card.dates == 2 for card in cards) else 1,
+            scheme=damage[0].scheme if damage else BUILDING.name,
+            bands=cards[0].given_bands,
+            resolution_m=(finest, coarsest),
+            building_threshold=round(sum(t * w for t, w in voices) / sum(w for _, w in voices), 4),
+            training=TrainingRecord(
+                data=_joined(card.training.data for card in cards),
+                data_licence=_joined(card.training.data_licence for card in cards),
+            ),
+            licence=_joined(card.licence for card in cards),
+            limits=" ".join(dict.fromkeys(card.limits for card in cards if card.limits)),
+            members=tuple(members),
+            averaging=averaging,
+            compat_uint8=compat_uint8,
+        )
+    except ValueError as error:
+        raise ModelError(f"these models make no ensemble: {_reason(error)}") from None
+    return combined, folders
+
+
+def save_ensemble(folder: Path, card: EnsembleCard, members: Mapping[str, Path]) -> EnsembleCard:
+    """Write an ensemble folder under a temporary name, then rename it into place (replacing an older one).
+
+    Args:
+        folder: the ensemble folder.
+        card: the hashes of its members are filled in.
+        members: the present model folder of each member, by the sub-folder that the card names.
+
+    Returns:
+        The card as written.
+
+    Raises:
+        ModelError: a member is missing or does not fit its role or the others.
+    """
+    named = {member.folder for member in card.members}
+    if named != set(members):
+        raise ModelError(f"the card names the members {sorted(named)}, given were {sorted(members)}")
+    temporary = folder.with_name(folder.name + ".part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    hashed = []
+    for member in card.members:
+        source = model_folder(members[member.folder])
+        found = _member_card(source)
+        _check_member(card, member, found)
+        assert found.weights is not None
+        _copy_model(source, found, temporary / member.folder)
+        hashed.append(member.model_copy(update={"sha256": found.weights.sha256}))
+    card = card.model_copy(update={"members": tuple(hashed)})
+    (temporary / ENSEMBLE_NAME).write_text(card.model_dump_json(indent=1) + "\n")
+    (temporary / "README.md").write_text(describe_ensemble(card))
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return card
+
+
+def describe_ensemble(card: EnsembleCard) -> str:
+    """The card as Markdown, for the ensemble folder's README."""
+    rule = "probabilities, cut to 8 bits" if card.compat_uint8 else card.averaging
+    parts = [f"- Ensemble of {len(card.members)} models, mean of their {rule}:"]
+    for member in card.members:
+        group = f", group {member.group}" if member.group else ""
+        parts.append(f"  - `{member.folder}`: {member.role}, weight {member.weight:g}{group}")
+    return describe_parts(card, parts, [])
+
+
+def _member_card(path: Path) -> Card:
+    if is_ensemble(path):
+        raise ModelError(f"{path} is an ensemble already: give the models in its sub-folders")
+    card = load_card(path)
+    if card.weights is None:
+        raise ModelError(f"{path / CARD_NAME} does not name its weights")
+    return card
+
+
+def _check_member(card: EnsembleCard, member: EnsembleMember, found: Card) -> None:
+    if member.role == "damage" and found.scheme != card.scheme:
+        raise ModelError(
+            f"member {member.folder} tells {', '.join(found.classes.names)}, so it cannot be a damage member: "
+            f"expected the scheme {card.scheme}"
+        )
+    if found.given_bands != card.given_bands:
+        raise ModelError(
+            f"member {member.folder} wants the bands {', '.join(found.bands)}, the ensemble is given "
+            f"{', '.join(card.given_bands)}"
+        )
+    if found.dates > card.dates:
+        raise ModelError(f"member {member.folder} looks at {found.dates} dates, the ensemble at {card.dates}")
+
+
+def _copy_model(source: Path, card: Card, target: Path) -> None:
+    """Copy a model folder; weights, which never change, are linked where the file system can."""
+    assert card.weights is not None
+    target.mkdir()
+    for name in (CARD_NAME, "README.md"):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+    weights = source / Path(card.weights.file).name
+    try:
+        os.link(weights, target / weights.name)
+    except FileNotFoundError:
+        raise ModelError(f"{source} is incomplete: {weights.name} is missing") from None
+    except OSError:
+        shutil.copyfile(weights, target / weights.name)
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(texts))
+
+
+def _reason(error: ValueError) -> str:
+    lines = str(error).splitlines()
+    return " ".join(lines[2:3] or lines).strip()[:160]

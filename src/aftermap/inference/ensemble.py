@@ -1,0 +1,190 @@
+"""Several models as one: their outputs averaged in memory, window by window."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aftermap.artefacts.card import Card
+from aftermap.artefacts.ensemble import (
+    Averaging,
+    EnsembleCard,
+    EnsembleMember,
+    Role,
+    is_ensemble,
+    load_ensemble,
+)
+from aftermap.artefacts.store import load_model, model_folder
+from aftermap.errors import ModelError
+from aftermap.inference.activation import to_channels, to_probabilities, truncated
+from aftermap.inference.predictor import AnyPredictor, Predictor, torch_device, weighted
+from aftermap.inference.tta import Tta
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a model or an ensemble is run.
+
+    Attributes:
+        device: `cpu`, `cuda` or `cuda:n`.
+        tta: which mirrored and turned views are averaged.
+        scales: sizes at which each view is shown.
+        averaging: probabilities or logits; None takes what the ensemble's card says (probabilities for one model).
+        compat_uint8: cut channels to whole 255ths before they are averaged; None takes what the card says.
+        low_memory: hold one member at a time, loading it again for every batch of windows.
+    """
+
+    device: str = "cpu"
+    tta: Tta = "none"
+    scales: tuple[float, ...] = (1.0,)
+    averaging: Averaging | None = None
+    compat_uint8: bool | None = None
+    low_memory: bool = False
+
+
+def open_predictor(name: str | Path, options: Options | None = None) -> AnyPredictor:
+    """A model folder, an ensemble folder or the model in the box (`"box"`), ready to predict.
+
+    Raises:
+        ModelError: nothing usable is there, or it does not go with the options.
+    """
+    options = options or Options()
+    if is_ensemble(name):
+        return EnsemblePredictor(model_folder(name), load_ensemble(name), options)
+    if options.averaging == "logits" and options.compat_uint8:
+        raise ModelError("8-bit rounding cuts probabilities, so it cannot go with averaging logits")
+    return Predictor(
+        load_model(name),
+        device=options.device,
+        tta=options.tta,
+        scales=options.scales,
+        averaging=options.averaging or "probabilities",
+        compat_uint8=bool(options.compat_uint8),
+    )
+
+
+class EnsemblePredictor(AnyPredictor):
+    """Applies the members of an ensemble folder, each as its own card says, and averages what they give.
+
+    The mean is taken over channels (see `activation`): p(building) from the localization members, or from the
+    damage members where there are none, and the shares of the damage classes from the damage members. Every
+    member runs once per window and view, and only the sums of one role and one group are held.
+    """
+
+    card: EnsembleCard
+
+    def __init__(self, folder: Path, card: EnsembleCard, options: Options) -> None:
+        """Load every member once, to check it.
+
+        Raises:
+            ModelError: a member is missing, altered or does not fit the others.
+        """
+        torch_device(options.device)
+        changes = {"averaging": options.averaging, "compat_uint8": options.compat_uint8}
+        self.card = card.model_copy(update={k: v for k, v in changes.items() if v is not None})
+        if self.card.averaging == "logits" and self.card.compat_uint8:
+            raise ModelError("8-bit rounding cuts probabilities, so it cannot go with averaging logits")
+        self.sha256 = self.card.sha256
+        self._folder, self._options = folder, options
+        self._held: dict[str, Predictor] = {}
+        self._cards: dict[Role, Card] = {}
+        self.multiple = math.lcm(*(self._check(member) for member in card.members))
+
+    def predict(self, images: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+        """Class probabilities of a batch of windows; see `AnyPredictor.predict`."""
+        means = {role: self._mean(role, images, valid) for role in self._roles()}
+        located = means.get("localization", means.get("damage"))
+        assert located is not None
+        channels = located[:, :1]
+        if "damage" in means:
+            channels = torch.cat([channels, means["damage"][:, 1:]], dim=1)
+        return weighted(to_probabilities(channels).cpu().numpy(), self.card)
+
+    def _roles(self) -> list[Role]:
+        return list(dict.fromkeys(member.role for member in self.card.members))
+
+    def _mean(self, role: Role, images: np.ndarray, valid: np.ndarray | None) -> Tensor:
+        """Mean channels of the members of a role."""
+        total: Tensor | None = None
+        weight = 0.0
+        for members in self._groups(role):
+            group: Tensor | None = None
+            group_weight = sum(member.weight for member in members)
+            for member in members:
+                output = self._output(member, images, valid) * member.weight
+                group = output if group is None else group + output
+            assert group is not None
+            if self.card.compat_uint8:
+                group = truncated(group / group_weight) * group_weight
+            total = group if total is None else total + group
+            weight += group_weight
+        assert total is not None
+        if self.card.averaging == "probabilities":
+            return total / weight
+        card = self._cards[role]
+        channels = to_channels(total / weight, activation=card.activation, channel_0=card.channel_0)
+        return _reweighted(channels, card)
+
+    def _output(self, member: EnsembleMember, images: np.ndarray, valid: np.ndarray | None) -> Tensor:
+        """What is averaged of one member: logits at temperature 1, or channels with its own damage weights."""
+        predictor = self._held.get(member.folder) or self._open(member)
+        dates = slice(0, predictor.dates)
+        seen = images[:, dates], None if valid is None else valid[:, dates]
+        if self.card.averaging == "logits":
+            return predictor.logits(*seen) / predictor.card.temperature
+        channels = predictor.channels(*seen)
+        return channels[:, :1] if member.role == "localization" else _reweighted(channels, predictor.card)
+
+    def _groups(self, role: Role) -> list[list[EnsembleMember]]:
+        groups: dict[tuple[str, bool], list[EnsembleMember]] = {}
+        for member in self.card.members:
+            if member.role == role:
+                groups.setdefault((member.group or member.folder, member.group is None), []).append(member)
+        return list(groups.values())
+
+    def _check(self, member: EnsembleMember) -> int:
+        """Load a member and hold it where memory may be used; returns its multiple."""
+        predictor = self._open(member)
+        card = predictor.card
+        if predictor.sha256 != member.sha256:
+            raise ModelError(
+                f"{self._folder / member.folder} holds other weights ({predictor.sha256[:12]}...) than "
+                f"the ensemble was made of ({member.sha256[:12]}...): make it again with 'aftermap ensemble'"
+            )
+        if member.role == "damage" and card.scheme != self.card.scheme:
+            raise ModelError(
+                f"member {member.folder} has scheme {card.scheme}, the ensemble {self.card.scheme}"
+            )
+        first = self._cards.setdefault(member.role, card)
+        if self.card.averaging == "logits" and _kind(first) != _kind(card):
+            raise ModelError(
+                f"logits of {first.name} and {card.name} cannot be averaged, as their activation, channel 0, "
+                "classes or damage weights differ: average probabilities"
+            )
+        if not self._options.low_memory:
+            self._held[member.folder] = predictor
+        return predictor.multiple
+
+    def _open(self, member: EnsembleMember) -> Predictor:
+        return Predictor(
+            load_model(self._folder / member.folder),
+            device=self._options.device,
+            tta=self._options.tta,
+            scales=self._options.scales,
+            averaging=self.card.averaging,
+        )
+
+
+def _kind(card: Card) -> tuple[object, ...]:
+    """What models must have in common for the mean of their logits to make sense."""
+    return card.activation, card.channel_0, card.model.classes, card.damage_weights
+
+
+def _reweighted(channels: Tensor, card: Card) -> Tensor:
+    """Channels with the damage weights of a card."""
+    if card.damage_weights is None or channels.shape[1] == 1:
+        return channels
+    return torch.from_numpy(weighted(channels.cpu().numpy(), card)).to(channels.device)
