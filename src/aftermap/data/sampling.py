@@ -1,0 +1,119 @@
+"""Which crops are drawn: centred on classes, or the best of some tries in passes over all scenes."""
+
+from collections.abc import Collection
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from aftermap.config import Config
+from aftermap.data.augment.operations import Range
+
+Repeat = Literal["none", "train", "tune"]
+"""How often a pass shows scenes with rare classes; see `repetitions`."""
+
+
+class BestCrop(Config):
+    """A square window of the augmented scene: of some tries the one that shows most of the weighty classes.
+
+    Attributes:
+        p: chance that the size is drawn; otherwise it is `crop_px`, and nothing is enlarged.
+        size: range of the window's side, as a factor of `crop_px` (whole pixels), or of the scene's side.
+        relative_to: `crop`, one size for all tries; `scene`, a size for each try.
+        tries: least and most windows, each as likely.
+        class_weights: what a pixel of each class counts (background first); of equal windows the first is taken.
+        compat_corners: the window's corners become the centres of the outer pixels, its right and lower edge one
+            pixel beyond it (MetaDamageNet).
+    """
+
+    p: float = Field(1.0, ge=0, le=1)
+    size: Range = (1.0, 1.0)
+    relative_to: Literal["crop", "scene"] = "crop"
+    tries: tuple[int, int] = (1, 5)
+    class_weights: tuple[float, ...] = (0, 1, 1, 1, 1)
+    compat_corners: bool = False
+
+
+class _Crops(Config):
+    """What both ways of choosing crops have in common.
+
+    Attributes:
+        crop_px: height and width of a crop.
+        batch_size: crops per batch.
+        cache_mb: decoded scenes kept in memory.
+        date_swap: localization only: chance that the post image stands in for the pre image.
+        compat_inverted_swap: that the pre image stays with chance `date_swap` instead (MetaDamageNet's mistake).
+        compat_mask: how masks are resampled. None takes the nearest pixel. `per-class` interpolates every class for
+            itself and cuts at one half, so that borders between classes become background (xView2 winner);
+            `truncated` interpolates class numbers and drops the fraction (MetaDamageNet).
+        compat_steps: every geometric operation resamples the whole scene, as the xView2 winner did.
+    """
+
+    crop_px: int = Field(256, ge=1)
+    batch_size: int = Field(16, ge=1)
+    cache_mb: int = 4000
+    date_swap: float = Field(0.0, ge=0, le=1)
+    compat_inverted_swap: bool = False
+    compat_mask: Literal["per-class", "truncated"] | None = None
+    compat_steps: bool = False
+
+
+class ClassSampling(_Crops):
+    """Crops that are centred on pixels of drawn classes; there is no end of an epoch.
+
+    Attributes:
+        class_share: share of the crops that are centred on a pixel of a drawn class; the rest lie anywhere.
+        class_weights: relative chance of each class for those crops (background first); classes that no
+            scene holds are left out.
+    """
+
+    kind: Literal["classes"] = "classes"
+    class_share: float = 0.8
+    class_weights: tuple[float, ...] = (1, 2, 2, 2, 2)
+
+
+class EpochSampling(_Crops):
+    """Passes over all scenes, each in an order of its own, one crop of each.
+
+    Attributes:
+        repeat: how often a pass shows a scene; see `repetitions`.
+        shuffle: False keeps the order of the scenes.
+        drop_last: leaves the last batch of a pass out if it is not full.
+        crop: how the crop is chosen.
+    """
+
+    kind: Literal["epochs"] = "epochs"
+    repeat: Repeat = "none"
+    shuffle: bool = True
+    drop_last: bool = True
+    crop: BestCrop = BestCrop()
+
+
+def _kind(value: Any) -> str:
+    return str(value.get("kind", "classes") if isinstance(value, dict) else getattr(value, "kind", ""))
+
+
+SamplingConfig = Annotated[
+    Annotated[ClassSampling, Tag("classes")] | Annotated[EpochSampling, Tag("epochs")], Discriminator(_kind)
+]
+"""What a recipe's `sampling` is; without `kind` it is `classes`."""
+
+
+def repetitions(classes: Collection[int], repeat: Repeat) -> int:
+    """How often a pass shows a scene.
+
+    Args:
+        classes: damage classes (1 to 4) that its mask holds.
+        repeat: `train` shows scenes with damage once more, and those with minor or major damage once more still;
+            `tune` only the former.
+
+    Source: xView2 first place.
+    """
+    damaged = bool({2, 3, 4} & set(classes))
+    middle = bool({2, 3} & set(classes))
+    match repeat:
+        case "none":
+            return 1
+        case "train":
+            return 1 + damaged + middle
+        case "tune":
+            return 1 + damaged
