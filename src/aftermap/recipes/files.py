@@ -1,0 +1,43 @@
+"""Where recipe files are: the path as given, else among the recipes that come with the package."""
+
+import difflib
+from pathlib import Path
+
+import aftermap
+from aftermap.errors import RecipeError
+
+_PACKAGE = Path(aftermap.__file__).resolve().parent
+
+
+def recipe_path(name: Path | str) -> Path:
+    """The file that a recipe's name stands for.
+
+    Args:
+        name: a path, or one below the shipped recipes (`xview2/plan.yaml`, with or without `recipes/` and `.yaml`).
+
+    Raises:
+        RecipeError: there is no such file; the nearest shipped recipe is named.
+    """
+    given = Path(name)
+    if given.exists():
+        return given
+    below = Path(*given.parts[1:]) if given.parts[:1] == ("recipes",) else given
+    shipped = shipped_recipes()
+    for wanted in (below.as_posix(), f"{below.as_posix()}.yaml"):
+        if wanted in shipped:
+            return shipped[wanted]
+    near = difflib.get_close_matches(below.as_posix(), sorted(shipped), n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}?" if near else f"shipped are {', '.join(sorted(shipped)) or 'none'}"
+    raise RecipeError(f"there is no recipe {name}: {hint}")
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Recipe files that come with the package, by their path below `recipes/`."""
+    root = _shipped_folder()
+    return {file.relative_to(root).as_posix(): file for file in sorted(root.rglob("*.yaml"))}
+
+
+def _shipped_folder() -> Path:
+    """`recipe_files` inside an installed wheel, `recipes` beside `src` in a checkout."""
+    inside = _PACKAGE / "recipe_files"
+    return inside if inside.is_dir() else _PACKAGE.parents[1] / "recipes"
