@@ -1,7 +1,6 @@
 """From a configuration to a model: one class per kind, one exhaustive match."""
 
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import Field, TypeAdapter
@@ -10,6 +9,7 @@ from aftermap.config import Config
 from aftermap.errors import RecipeError
 from aftermap.models.dense import DenseModel
 from aftermap.models.encoders import Encoder
+from aftermap.models.pretrained import EncoderWeights
 from aftermap.models.siamese import Fuse, SiameseUnet
 from aftermap.models.unet import Unet
 
@@ -20,7 +20,7 @@ class UnetConfig(Config):
     kind: Literal["unet"] = "unet"
     encoder_name: str = "resnet18"
     encoder_depth: int = 5
-    encoder_weights: Path | None = None
+    encoder_weights: EncoderWeights = None
     in_channels: int = 3
     classes: int = 2
     decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
@@ -33,7 +33,7 @@ class SiameseUnetConfig(Config):
     kind: Literal["siamese-unet"] = "siamese-unet"
     encoder_name: str = "resnet18"
     encoder_depth: int = 5
-    encoder_weights: Path | None = None
+    encoder_weights: EncoderWeights = None
     in_channels: int = 3
     classes: int = 5
     decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
