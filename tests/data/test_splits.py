@@ -1,3 +1,4 @@
+import hashlib
 from collections import Counter
 
 import numpy as np
@@ -6,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aftermap.data.overlap import same_ground
-from aftermap.data.splits import assign_splits, buildings
+from aftermap.data.splits import assign_splits, buildings, random_holdout
 from aftermap.errors import DataError, DataWarning
 from made_xbd import manifest, scene
 
@@ -194,3 +195,31 @@ def test_fractions_must_be_three_shares_of_1(fractions):
 def test_buildings_are_polygons_or_else_their_pixels():
     assert buildings(scene("a", polygons={"no-damage": 3, "un-classified": 1})) == 4
     assert buildings(scene("a", class_pixels=[90, 5, 0, 0, 5])) == 10
+
+
+def fingerprint(numbers):
+    return hashlib.sha256(np.asarray(numbers, "<i8").tobytes()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    ("count", "seed", "held", "learned", "held_sha", "learned_sha"),
+    [
+        (20, 0, [18, 1], [19, 8, 10, 17], "a75e2a3fb63159a4", "17f520cbc343e506"),
+        (100, 0, [26, 86, 2, 55, 75, 93], [53, 92, 78, 13], "bbe966e6ba3ffcb7", "2848e2822b08624c"),
+        (100, 1, [80, 84, 33, 81, 93, 17], [92, 39, 56, 52], "dae32d37f04450a1", "2edef8d2d9d18c0e"),
+        (100, 2, [83, 30, 56, 24, 16, 23], [99, 92, 76, 14], "eb2debd0b43e5aa5", "5a871a77535dde20"),
+        (9168, 0, [3747, 5949, 4216, 7273, 7061, 7856], [3535, 779, 6105, 6006], "83bcdf2f318036d3", "29e465d75fbcd304"),
+        (9168, 1, [3841, 763, 4940, 82, 1458, 3329], [573, 412, 7547, 342], "dde991c9c5e3f096", "ca42d6d92f8e5992"),
+        (9168, 2, [8043, 7380, 6809, 6262, 1685, 135], [4516, 7906, 3621, 10], "aa873df521cc52cf", "f0576fb3d26f13f6"),
+    ],
+)  # fmt: skip
+def test_the_random_holdout_is_the_winners(count, seed, held, learned, held_sha, learned_sha):
+    found_learned, found_held = random_holdout(count, seed)
+    assert (found_held[:6], found_learned[:4]) == (held, learned)
+    assert (fingerprint(found_held), fingerprint(found_learned)) == (held_sha, learned_sha)
+
+
+def test_the_three_holdouts_of_xbd_overlap_as_published():
+    holdouts = [set(random_holdout(9168, seed)[1]) for seed in range(3)]
+    assert [len(held) for held in holdouts] == [917] * 3
+    assert len(set.union(*holdouts)) == 2495

@@ -4,44 +4,42 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
-from typing import Literal
+from typing import Literal, assert_never
 
 import numpy as np
 import torch
 
-from aftermap.classes import IGNORE
-from aftermap.config import Config
-from aftermap.data.augment import Augment, AugmentConfig
+from aftermap.data.augment.apply import apply_to_bytes, apply_to_floats
+from aftermap.data.augment.chain import Drawn, draw
+from aftermap.data.augment.operations import Dilation, Leaf, OneOf, Operation, geometric, leaves, photometric
 from aftermap.data.batch import Batch
-from aftermap.data.scene import Scene, read_images, read_mask
+from aftermap.data.crops import Sample, crop_around, crop_best
+from aftermap.data.sampling import (
+    ClassSampling,
+    EpochSampling,
+    SamplingConfig,
+    batches_per_epoch,
+    epoch_order,
+    post_chance,
+    repetitions,
+)
+from aftermap.data.scene import Scene, read_image, read_mask
 from aftermap.errors import DataError
 
 Target = Literal["building", "damage"]
+RGB = ("red", "green", "blue")
 
-
-class SamplingConfig(Config):
-    """How crops are chosen.
-
-    Attributes:
-        crop_px: height and width of a crop.
-        batch_size: crops per batch.
-        class_share: share of the crops that are centred on a pixel of a drawn class; the rest lie anywhere.
-        class_weights: relative chance of each class for those crops (background first); classes that no
-            scene holds are left out.
-        cache_mb: decoded scenes kept in memory.
-        date_swap: localization only: chance that the post image stands in for the pre image.
-    """
-
-    crop_px: int = 256
-    batch_size: int = 16
-    class_share: float = 0.8
-    class_weights: tuple[float, ...] = (1, 2, 2, 2, 2)
-    cache_mb: int = 4000
-    date_swap: float = 0.0
+_Crops = tuple[np.ndarray, np.ndarray, list[Drawn]]
 
 
 class CropSource:
-    """Draws augmented, normalised crops; safe to ask for from one thread, reads ahead in others."""
+    """Draws augmented, normalised crops; safe to ask for from one thread, reads ahead in others.
+
+    Attributes:
+        device: where operations on floats run and batches are delivered; the draws do not depend on it.
+    """
+
+    device = torch.device("cpu")
 
     def __init__(
         self,
@@ -50,11 +48,13 @@ class CropSource:
         target: Target,
         dates: int,
         sampling: SamplingConfig,
-        augment: AugmentConfig | None,
+        augment: Sequence[Operation] | None,
         mean: Sequence[float],
         std: Sequence[float],
         seed: int,
+        bands: Sequence[str] = RGB,
         ahead: int = 2,
+        workers: int = 2,
     ) -> None:
         """Plan the sampling.
 
@@ -62,33 +62,53 @@ class CropSource:
             scenes: the training scenes.
             target: which mask is learned.
             dates: images per crop.
-            sampling: see `SamplingConfig`.
+            sampling: see `ClassSampling` and `EpochSampling`.
             augment: None leaves crops as they are.
-            mean: per band, in units of the stored values (0..255).
+            mean: per band in the model's order, in units of the stored values (0..255).
             std: likewise.
             seed: all draws follow from it and the batch number.
+            bands: the model's order of bands.
             ahead: batches prepared in advance.
+            workers: threads that prepare them.
 
         Raises:
-            DataError: no scene at all.
+            DataError: no scene at all, a mask that the target needs is missing, or bands that images do not have.
         """
         if not scenes:
             raise DataError("no training scenes: assign splits with 'aftermap data split'")
+        if sorted(bands) != sorted(RGB):
+            raise DataError(f"the model wants the bands {', '.join(bands)}, images have {', '.join(RGB)}")
+        operations = tuple(augment or ())
+        self._geometry, self._photometry = geometric(operations), photometric(operations)
+        _check_dates(self._photometry, dates)
         self._scenes = list(scenes)
         self._target: Target = target
+        self._classes = 2 if target == "building" else 5
         self._dates = dates
         self._sampling = sampling
-        self._augment = Augment(augment) if augment is not None else None
+        self._order = [RGB.index(band) for band in bands]
         self._mean = torch.tensor(mean).reshape(-1, 1, 1)
         self._std = torch.tensor(std).reshape(-1, 1, 1)
         self._seed = seed
         self._ahead = ahead
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="crops")
-        self._pending: dict[int, Future[tuple[np.ndarray, np.ndarray]]] = {}
-        self._cache: OrderedDict[int, tuple[np.ndarray, np.ndarray]] = OrderedDict()
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="crops")
+        self._pending: dict[int, Future[_Crops]] = {}
+        self._cache: OrderedDict[tuple[int, str], np.ndarray] = OrderedDict()
         self._cache_bytes = 0
         self._lock = Lock()
-        self._scene_chance = self._chances()
+        self._pixels = np.stack([self._class_pixels(i) for i in range(len(self._scenes))])
+        self._chances = _scene_chances(self._pixels)
+        self._repeats = [1] * len(self._scenes)
+        if isinstance(sampling, EpochSampling) and target == "damage":
+            self._repeats = [
+                repetitions([int(c) for c in np.flatnonzero(pixels)], sampling.repeat)
+                for pixels in self._pixels
+            ]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in one pass over the scenes, repetitions counted."""
+        return batches_per_epoch(self._sampling, sum(self._repeats))
 
     def batch(self, index: int) -> Batch:
         """Batch number `index`."""
@@ -98,93 +118,138 @@ class CropSource:
                 self._pending[following] = self._pool.submit(self._crops, following)
         for stale in [i for i in self._pending if i < index]:
             self._pending.pop(stale).cancel()
-        images, masks = future.result()
-        image = torch.from_numpy(images).float() / 255
-        mask = torch.from_numpy(masks).long()
-        if self._augment is not None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self._seed * 7_368_787 + index)
-                image, mask = self._augment(image, mask)
-        return Batch((image * 255 - self._mean) / self._std, mask)
+        images, masks, drawn = future.result()
+        image = torch.from_numpy(images).to(self.device).permute(0, 1, 4, 2, 3).float()  # (B, T, 3, S, S)
+        mask = torch.from_numpy(masks).to(self.device).long()
+        if drawn:
+            image, mask = apply_to_floats(drawn, image / 255, mask)
+            image = image * 255
+        mean, std = self._mean.to(self.device), self._std.to(self.device)
+        return Batch((image[:, :, self._order] - mean) / std, mask)
 
     def close(self) -> None:
         """Stop reading ahead."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _chances(self) -> np.ndarray:
-        """(classes, scenes): chance of each scene when a crop of that class is wanted; rows of 0 are absent."""
-        k = 2 if self._target == "building" else 5
-        pixels = np.zeros((k, len(self._scenes)))
-        for i, scene in enumerate(self._scenes):
-            counts = list(scene.class_pixels)
-            if len(counts) < k and scene.is_labelled:
-                counts = np.bincount(self._read(i)[1].ravel(), minlength=256)[:k].tolist()
-            if counts and self._target == "building":
-                counts = [counts[0], sum(counts[1:])]
-            pixels[: len(counts), i] = counts[:k]
-        # a scene with four times the pixels is wanted twice as often
-        chance = np.sqrt(pixels)
-        total = chance.sum(axis=1, keepdims=True)
-        chance /= np.where(total > 0, total, 1)
-        return chance
-
-    def _crops(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def _crops(self, index: int) -> _Crops:
         rng = np.random.default_rng((self._seed, index))
-        pairs = [self._crop(rng) for _ in range(self._sampling.batch_size)]
-        return np.stack([p[0] for p in pairs]), np.stack([p[1] for p in pairs])
+        samples = [self._sample(number, rng) for number in self._scene_numbers(index)]
+        images = np.stack([sample.images for sample in samples])  # (B, T, S, S, 3)
+        masks = np.stack([sample.mask for sample in samples])
+        drawn = draw(self._photometry, rng, batch=len(samples), dates=images.shape[1])
+        return images, masks, apply_to_bytes(drawn, images)
 
-    def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        s, size = self._sampling, self._sampling.crop_px
-        chances = self._scene_chance
-        weights = np.array(s.class_weights[: len(chances)], float) * (chances.sum(axis=1) > 0)
-        centre: tuple[int, int] | None = None
-        if weights.sum() > 0 and rng.random() < s.class_share:
-            wanted = int(rng.choice(len(weights), p=weights / weights.sum()))
-            i = int(rng.choice(len(self._scenes), p=chances[wanted]))
-            images, mask = self._read(i)
-            rows, cols = np.nonzero(mask[::4, ::4] == wanted)
-            if len(rows):
-                at = int(rng.integers(len(rows)))
-                spread = size // 4
-                jitter = rng.integers(-spread, spread + 1, 2)
-                centre = int(rows[at]) * 4 + int(jitter[0]), int(cols[at]) * 4 + int(jitter[1])
+    def _scene_numbers(self, index: int) -> list[int | None]:
+        """The scenes of a batch; None where the class that is drawn decides."""
+        sampling = self._sampling
+        if not isinstance(sampling, EpochSampling):
+            return [None] * sampling.batch_size
+        epoch, position = divmod(index, self.steps_per_epoch)
+        order = epoch_order(self._repeats, sampling, seed=self._seed, epoch=epoch)
+        if len(order) < sampling.batch_size and sampling.drop_last:
+            order = np.resize(order, sampling.batch_size)  # fewer scenes than a batch: they come round again
+        first = position * sampling.batch_size
+        return [int(number) for number in order[first : first + sampling.batch_size]]
+
+    def _sample(self, number: int | None, rng: np.random.Generator) -> Sample:
+        sampling = self._sampling
+        match sampling:
+            case EpochSampling():
+                assert number is not None
+                return crop_best(
+                    *self._pair(number, rng),
+                    sampling=sampling,
+                    geometry=self._geometry,
+                    classes=self._classes,
+                    rng=rng,
+                )
+            case ClassSampling():
+                wanted = self._wanted_class(sampling, rng)
+                if wanted is None:
+                    number = int(rng.integers(len(self._scenes)))
+                else:
+                    number = int(rng.choice(len(self._scenes), p=self._chances[wanted]))
+                return crop_around(
+                    *self._pair(number, rng),
+                    wanted=wanted,
+                    sampling=sampling,
+                    geometry=self._geometry,
+                    classes=self._classes,
+                    rng=rng,
+                )
+            case _:
+                assert_never(sampling)
+
+    def _wanted_class(self, sampling: ClassSampling, rng: np.random.Generator) -> int | None:
+        weights = np.zeros(self._classes)
+        given = sampling.class_weights[: self._classes]
+        weights[: len(given)] = given
+        weights *= self._chances.sum(axis=1) > 0
+        if weights.sum() == 0 or rng.random() >= sampling.class_share:
+            return None
+        return int(rng.choice(self._classes, p=weights / weights.sum()))
+
+    def _pair(self, number: int, rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
+        """Images (H, W, 3) of each date and mask (H, W) of a scene; of one date, now and then the second."""
+        dates = ["pre", "post"][: self._dates]
+        chance = post_chance(self._sampling)
+        if self._dates == 1 and chance and self._scenes[number].post is not None and rng.random() < chance:
+            dates = ["post"]
+        images, mask = [self._read(number, date) for date in dates], self._read(number, "mask")
+        for image in images:
+            if image.shape[:2] != mask.shape:
+                raise DataError(
+                    f"{self._scenes[number].name}: image {image.shape[:2]} and mask {mask.shape} differ in size"
+                )
+        return images, mask
+
+    def _read(self, number: int, what: str) -> np.ndarray:
+        """An image (H, W, 3) or the mask (H, W) of a scene, from memory where it is still there."""
+        with self._lock:
+            if (number, what) in self._cache:
+                self._cache.move_to_end((number, what))
+                return self._cache[number, what]
+        scene = self._scenes[number]
+        if what == "mask":
+            entry = read_mask(scene, target=self._target)
         else:
-            images, mask = self._read(int(rng.integers(len(self._scenes))))
-        h, w = mask.shape
-        if centre is None:
-            centre = int(rng.integers(h)), int(rng.integers(w))
-        row = int(np.clip(centre[0] - size // 2, 0, max(0, h - size)))
-        col = int(np.clip(centre[1] - size // 2, 0, max(0, w - size)))
-        if self._dates == 1 and len(images) == 2:
-            swap = s.date_swap and rng.random() < s.date_swap
-            images = images[1:] if swap else images[:1]
-        image, label = (
-            images[..., row : row + size, col : col + size],
-            mask[row : row + size, col : col + size],
-        )
-        down, right = size - label.shape[0], size - label.shape[1]
-        if down or right:
-            image = np.pad(image, ((0, 0), (0, 0), (0, down), (0, right)), mode="symmetric")
-            label = np.pad(label, ((0, down), (0, right)), constant_values=IGNORE)
-        return image, label
-
-    def _read(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """Images (T, 3, H, W) and mask (H, W) of scene `i`, from memory where they are still there."""
+            path = scene.pre if what == "pre" else scene.post
+            if path is None:
+                raise DataError(f"scene {scene.name} has no post image, and this model needs both dates")
+            entry = np.ascontiguousarray(read_image(path).transpose(1, 2, 0))
         with self._lock:
-            if i in self._cache:
-                self._cache.move_to_end(i)
-                return self._cache[i]
-        scene = self._scenes[i]
-        dates = 2 if self._dates == 2 or (self._sampling.date_swap and scene.post is not None) else 1
-        entry = read_images(scene, dates=dates), read_mask(scene, target=self._target)
-        if entry[0].shape[-2:] != entry[1].shape:
-            raise DataError(
-                f"{scene.name}: image {entry[0].shape[-2:]} and mask {entry[1].shape} differ in size"
-            )
-        with self._lock:
-            self._cache[i] = entry
-            self._cache_bytes += entry[0].nbytes + entry[1].nbytes
+            if (number, what) not in self._cache:
+                self._cache[number, what] = entry
+                self._cache_bytes += entry.nbytes
             while self._cache_bytes > self._sampling.cache_mb * 1_000_000 and len(self._cache) > 1:
                 _, old = self._cache.popitem(last=False)
-                self._cache_bytes -= old[0].nbytes + old[1].nbytes
+                self._cache_bytes -= old.nbytes
         return entry
+
+    def _class_pixels(self, number: int) -> np.ndarray:
+        """Pixels of each class in a scene, from the manifest where it tells them."""
+        scene, counts = self._scenes[number], list(self._scenes[number].class_pixels)
+        if len(counts) < self._classes and scene.is_labelled:
+            counts = np.bincount(self._read(number, "mask").ravel(), minlength=256)[: self._classes].tolist()
+        pixels = np.zeros(self._classes)
+        if counts and self._target == "building":
+            counts = [counts[0], sum(counts[1:])]
+        pixels[: len(counts)] = counts[: self._classes]
+        return pixels
+
+
+def _scene_chances(pixels: np.ndarray) -> np.ndarray:
+    """(classes, scenes): chance of each scene when a crop of that class is wanted; rows of 0 are absent."""
+    # a scene with four times the pixels is wanted twice as often
+    chance = np.sqrt(pixels.T)
+    total = chance.sum(axis=1, keepdims=True)
+    shares: np.ndarray = chance / np.where(total > 0, total, 1)
+    return shares
+
+
+def _check_dates(operations: Sequence[Leaf | OneOf], dates: int) -> None:
+    """Refuse operations on a date that the model does not see."""
+    for operation in operations:
+        for leaf in leaves(operation):
+            if dates == 1 and not isinstance(leaf, Dilation) and leaf.dates == "post":
+                raise DataError(f"augment: {leaf.op} changes the post image, and this model sees one date")

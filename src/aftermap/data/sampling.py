@@ -1,12 +1,15 @@
 """Which crops are drawn: centred on classes, or the best of some tries in passes over all scenes."""
 
-from collections.abc import Collection
-from typing import Annotated, Any, Literal
+import math
+from collections.abc import Collection, Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag
+import numpy as np
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from aftermap.config import Config
 from aftermap.data.augment.operations import Range
+from aftermap.data.geometry import Crop
 
 Repeat = Literal["none", "train", "tune"]
 """How often a pass shows scenes with rare classes; see `repetitions`."""
@@ -25,7 +28,7 @@ class BestCrop(Config):
             pixel beyond it (MetaDamageNet).
     """
 
-    p: float = Field(1.0, ge=0, le=1)
+    p: float = Field(default=1.0, ge=0, le=1)
     size: Range = (1.0, 1.0)
     relative_to: Literal["crop", "scene"] = "crop"
     tries: tuple[int, int] = (1, 5)
@@ -48,13 +51,19 @@ class _Crops(Config):
         compat_steps: every geometric operation resamples the whole scene, as the xView2 winner did.
     """
 
-    crop_px: int = Field(256, ge=1)
-    batch_size: int = Field(16, ge=1)
+    crop_px: int = Field(default=256, ge=1)
+    batch_size: int = Field(default=16, ge=1)
     cache_mb: int = 4000
-    date_swap: float = Field(0.0, ge=0, le=1)
+    date_swap: float = Field(default=0.0, ge=0, le=1)
     compat_inverted_swap: bool = False
     compat_mask: Literal["per-class", "truncated"] | None = None
     compat_steps: bool = False
+
+    @model_validator(mode="after")
+    def _steps_move_the_mask_too(self) -> Self:
+        if self.compat_steps and self.compat_mask != "per-class":
+            raise ValueError("compat_steps needs compat_mask: per-class")
+        return self
 
 
 class ClassSampling(_Crops):
@@ -117,3 +126,61 @@ def repetitions(classes: Collection[int], repeat: Repeat) -> int:
             return 1 + damaged + middle
         case "tune":
             return 1 + damaged
+
+
+def epoch_order(repeats: Sequence[int], sampling: EpochSampling, *, seed: int, epoch: int) -> np.ndarray:
+    """Positions of the scenes in the order of one pass.
+
+    Args:
+        repeats: how often each scene is shown.
+        sampling: whether they are shuffled.
+        seed: with the number of the pass it decides on the order.
+        epoch: number of the pass, from 0.
+    """
+    order: np.ndarray = np.repeat(np.arange(len(repeats)), repeats)
+    return np.random.default_rng((seed, epoch, 1)).permutation(order) if sampling.shuffle else order
+
+
+def batches_per_epoch(sampling: SamplingConfig, samples: int) -> int:
+    """Batches in a pass over so many samples; at least one.
+
+    A pass of `classes` is as many crops as there are scenes.
+    """
+    share = samples / sampling.batch_size
+    dropped = isinstance(sampling, EpochSampling) and sampling.drop_last
+    return max(1, math.floor(share) if dropped else math.ceil(share))
+
+
+def post_chance(sampling: SamplingConfig) -> float:
+    """Chance that a localization crop shows the post image."""
+    return 1 - sampling.date_swap if sampling.compat_inverted_swap else sampling.date_swap
+
+
+def draw_windows(
+    config: BestCrop, crop_px: int, rng: np.random.Generator, *, height: int, width: int
+) -> list[Crop]:
+    """Draw the windows of which the best is to be taken, all inside a frame of the given size."""
+    count = int(rng.integers(config.tries[0], config.tries[1] + 1))
+    shorter = min(height, width)
+    if config.relative_to == "scene" and rng.random() < config.p:
+        sides = rng.uniform(*config.size, count) * shorter
+        columns, rows = rng.random(count) * (width - sides), rng.random(count) * (height - sides)
+        return [
+            Crop(float(column), float(row), float(side), crop_px, config.compat_corners)
+            for column, row, side in zip(columns, rows, sides, strict=True)
+        ]
+    side = crop_px
+    if config.relative_to == "crop" and config.size != (1.0, 1.0) and rng.random() < config.p:
+        low, high = (math.floor(crop_px * factor + 1e-9) for factor in config.size)
+        side = int(rng.integers(low, high + 1))
+    side = min(side, shorter)
+    return [
+        Crop(
+            int(rng.integers(width - side + 1)),
+            int(rng.integers(height - side + 1)),
+            side,
+            crop_px,
+            config.compat_corners,
+        )
+        for _ in range(count)
+    ]

@@ -2,6 +2,7 @@
 
 import difflib
 import itertools
+import math
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
@@ -94,6 +95,23 @@ def assign_splits(
         options["split_hold_out"] = ",".join(held)
     assigned = [scene.model_copy(update={"split": splits[index]}) for index, scene in enumerate(scenes)]
     return manifest.model_copy(update={"scenes": assigned, "options": options})
+
+
+def random_holdout(count: int, seed: int, fraction: float = 0.1) -> tuple[list[int], list[int]]:
+    """Numbers of the scenes that are learned from, and of those held out, as the xView2 winner chose them.
+
+    Scenes of one event come into both, and may even show the same ground: other than `assign_splits`, this leaks.
+
+    Args:
+        count: scenes.
+        seed: 0 or more.
+        fraction: share that is held out, rounded up to whole scenes.
+
+    Source: xView2 first place (scikit-learn's `train_test_split`, of which this is the permutation).
+    """
+    order = np.random.RandomState(seed).permutation(count)
+    held = math.ceil(fraction * count)
+    return order[held:].tolist(), order[:held].tolist()
 
 
 def buildings(scene: Scene) -> int:

@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 from aftermap.artefacts.card import Normalisation
 from aftermap.classes import BUILDING, DAMAGE, ClassScheme
 from aftermap.config import Config
-from aftermap.data.augment import AugmentConfig
-from aftermap.data.loader import SamplingConfig
+from aftermap.data.augment.operations import DEFAULT, Operations
+from aftermap.data.sampling import ClassSampling, SamplingConfig
 from aftermap.data.scene import Split
 from aftermap.learning.loop import Precision
 from aftermap.learning.objectives.supervised import SupervisedConfig
@@ -97,8 +97,8 @@ class TrainRecipe(Config):
     model: ModelConfig = Field(discriminator="kind")
     init_from: Path | None = None
     objective: SupervisedConfig = SupervisedConfig()
-    sampling: SamplingConfig = SamplingConfig()
-    augment: AugmentConfig | None = AugmentConfig()
+    sampling: SamplingConfig = ClassSampling()
+    augment: Operations | None = DEFAULT
     optimizer: OptimizerConfig = OptimizerConfig()
     selection: SelectionConfig = SelectionConfig()
     bands: tuple[Literal["red", "green", "blue"], ...] = ("red", "green", "blue")

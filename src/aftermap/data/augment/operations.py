@@ -46,7 +46,8 @@ MetaDamageNet's ResNet-34 for localization:
       - {op: shift, p: 0.2, x: [0.2, 0.8], y: [0.2, 0.8], whole_px: false, compat_swapped_axes: true}
       - {op: rotate-scale, p: 0.8, degrees: [-10, 10], scale: [0.9, 1.1], center: [0.3, 0.7], compat_swapped_axes: true}
       - op: one-of
-        of: [{op: channel-shift, p: 0.03, amount: 0.01}, {op: hsv-shift, p: 0.03, hue: 0.01, saturation: 0.01, value: 0.01}]
+        of: [{op: channel-shift, p: 0.03, amount: 0.01},
+             {op: hsv-shift, p: 0.03, hue: 0.01, saturation: 0.01, value: 0.01}]
       - op: one-of
         compat_per_batch: true
         of:
@@ -82,7 +83,7 @@ Dates = Literal["both", "pre", "post", "independent"]
 
 
 class _Operation(Config):
-    p: float = Field(1.0, ge=0, le=1)
+    p: float = Field(default=1.0, ge=0, le=1)
 
 
 class Flip(_Operation):
@@ -96,7 +97,7 @@ class Rotate90(_Operation):
     """Turns counter-clockwise by one of `turns` quarters."""
 
     op: Literal["rotate90"] = "rotate90"
-    turns: tuple[Literal[0, 1, 2, 3], ...] = Field((0, 1, 2, 3), min_length=1)
+    turns: tuple[Literal[0, 1, 2, 3], ...] = Field(default=(0, 1, 2, 3), min_length=1)
 
 
 class Shift(_Operation):
@@ -149,7 +150,7 @@ class ChannelShift(_EightBit):
     """Adds to each band a value of its own, up to `amount` either way."""
 
     op: Literal["channel-shift"] = "channel-shift"
-    amount: float = Field(0.02, ge=0)
+    amount: float = Field(default=0.02, ge=0)
 
 
 class HsvShift(_EightBit):
@@ -159,9 +160,9 @@ class HsvShift(_EightBit):
     """
 
     op: Literal["hsv-shift"] = "hsv-shift"
-    hue: float = Field(0.0278, ge=0)
-    saturation: float = Field(0.0196, ge=0)
-    value: float = Field(0.0196, ge=0)
+    hue: float = Field(default=0.0278, ge=0)
+    saturation: float = Field(default=0.0196, ge=0)
+    value: float = Field(default=0.0196, ge=0)
 
 
 class Clahe(_EightBit):
@@ -171,8 +172,8 @@ class Clahe(_EightBit):
     """
 
     op: Literal["clahe"] = "clahe"
-    clip_limit: float = Field(2.0, gt=0)
-    grid: int = Field(5, ge=1)
+    clip_limit: float = Field(default=2.0, gt=0)
+    grid: int = Field(default=5, ge=1)
 
 
 class Noise(_EightBit):
@@ -182,7 +183,7 @@ class Noise(_EightBit):
     """
 
     op: Literal["noise"] = "noise"
-    std: float = Field(0.02148, ge=0)
+    std: float = Field(default=0.02148, ge=0)
 
 
 class BoxBlur(_EightBit):
@@ -248,16 +249,16 @@ class Elastic(_Photometric):
     op: Literal["elastic"] = "elastic"
     dates: Dates = "both"
     amount_px: Range = (0.25, 1.2)
-    sigma_px: float = Field(0.2, ge=0)
+    sigma_px: float = Field(default=0.2, ge=0)
     compat_image_only: bool = False
     compat_rows_only: bool = False
 
 
 class Dilation(_Operation):
-    """Grows the classes of the mask by a square; where two meet, the higher class wins. IGNORE neither grows nor shrinks."""
+    """Grows the classes of the mask by a square; where two meet, the higher wins. IGNORE stays as it is."""
 
     op: Literal["dilation"] = "dilation"
-    size_px: int = Field(5, ge=1)
+    size_px: int = Field(default=5, ge=1)
 
 
 class OneOf(_Operation):

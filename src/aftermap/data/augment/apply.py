@@ -1,0 +1,147 @@
+"""Drawn operations carried out: one exhaustive match from configuration to function for bytes, one for floats."""
+
+from collections.abc import Sequence
+from typing import assert_never
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aftermap.data.augment import eight_bit, photometry
+from aftermap.data.augment.chain import Drawn
+from aftermap.data.augment.operations import (
+    BoxBlur,
+    Brightness,
+    ChannelShift,
+    Clahe,
+    Contrast,
+    Dilation,
+    EightBit,
+    Elastic,
+    Gamma,
+    GaussianBlur,
+    Grayscale,
+    HsvShift,
+    Leaf,
+    Noise,
+    Saturation,
+    is_eight_bit,
+)
+
+
+def apply_to_bytes(drawn: Sequence[Drawn], images: np.ndarray) -> list[Drawn]:
+    """Change uint8 images (B, T, H, W, 3), red, green and blue, in place; returns the operations that work on floats."""
+    for entry in drawn:
+        if is_eight_bit(entry.operation):
+            for sample, date, state in zip(entry.samples, entry.dates, entry.state, strict=True):
+                bgr = np.ascontiguousarray(images[sample, date, ..., ::-1])
+                images[sample, date] = _on_bytes(entry.operation, bgr, state)[..., ::-1]
+    return [entry for entry in drawn if not is_eight_bit(entry.operation)]
+
+
+@torch.no_grad()
+def apply_to_floats(drawn: Sequence[Drawn], image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Change images float (B, T, 3, H, W) in 0..1 and masks int64 (B, H, W), on their device.
+
+    Only what was drawn is touched, so nothing that an operation makes of other images can leak into them.
+
+    Returns:
+        New tensors where something was drawn.
+    """
+    image = image.clone() if drawn else image
+    mask = mask.clone() if any(isinstance(entry.operation, Dilation | Elastic) for entry in drawn) else mask
+    for entry in drawn:
+        samples = torch.from_numpy(entry.samples).to(image.device)
+        operation = entry.operation
+        if isinstance(operation, Dilation):
+            mask[samples] = photometry.dilate(mask[samples], size_px=operation.size_px)
+            continue
+        dates = torch.from_numpy(entry.dates).to(image.device)
+        state = torch.from_numpy(entry.state).to(image.device, image.dtype)
+        chosen = image[samples, dates]  # (N, 3, H, W)
+        if isinstance(operation, Elastic):
+            offset = _offset(operation, entry.state, chosen)
+            image[samples, dates] = photometry.displace(chosen, offset).clamp(0, 1)
+            if not operation.compat_image_only:
+                moved = photometry.displace(mask[samples, None].to(image.dtype), offset, nearest=True)
+                mask[samples] = moved[:, 0].round().long()
+            continue
+        image[samples, dates] = _on_floats(operation, chosen, state, entry.state)
+    return image, mask
+
+
+def _on_bytes(operation: Leaf, image: np.ndarray, state: np.ndarray) -> np.ndarray:
+    """One operation on one image (H, W, 3), blue, green and red."""
+    assert isinstance(operation, EightBit)
+    match operation:
+        case ChannelShift():
+            red, green, blue = (int(value) for value in state)
+            return eight_bit.shift_channels(image, blue, green, red)
+        case HsvShift():
+            return eight_bit.shift_hsv(image, *(int(value) for value in state))
+        case Clahe(clip_limit=clip_limit, grid=grid):
+            return eight_bit.equalize(image, clip_limit=clip_limit, grid=grid)
+        case Noise():
+            field = np.random.default_rng(int(state[0])).normal(
+                eight_bit.NOISE_MEAN, eight_bit.NOISE_STD, image.shape
+            )
+            return eight_bit.add_noise(image, field)
+        case BoxBlur():
+            return eight_bit.blur_box(image)
+        case Saturation():
+            return eight_bit.change_saturation(image, float(state[0]))
+        case Brightness():
+            return eight_bit.change_brightness(image, float(state[0]))
+        case Contrast():
+            return eight_bit.change_contrast(image, float(state[0]))
+        case _:
+            assert_never(operation)
+
+
+def _on_floats(operation: Leaf, image: Tensor, state: Tensor, exact: np.ndarray) -> Tensor:
+    """One operation on images (N, 3, H, W) with state (N, k); `exact` is the state before rounding to floats."""
+    match operation:
+        case ChannelShift():
+            return photometry.shift_channels(image, state)
+        case HsvShift():
+            return photometry.shift_hsv(image, state)
+        case Clahe(clip_limit=clip_limit, grid=grid):
+            return photometry.equalize(image, clip_limit=clip_limit, grid=grid)
+        case Noise(std=std):
+            fields = [_field(seed, tuple(image.shape[1:]), normal=True) for seed in exact[:, 0]]
+            return photometry.add_noise(image, std * torch.from_numpy(np.stack(fields)).to(image))
+        case BoxBlur():
+            return photometry.blur_box(image)
+        case GaussianBlur():
+            return photometry.blur_gaussian(image, state[:, 0])
+        case Saturation():
+            return photometry.change_saturation(image, state[:, 0])
+        case Brightness():
+            return photometry.change_brightness(image, state[:, 0], state[:, 1])
+        case Contrast(about=about):
+            return photometry.change_contrast(image, state[:, 0], about_mean=about == "mean")
+        case Gamma():
+            return photometry.change_gamma(image, state[:, 0])
+        case Grayscale():
+            return photometry.to_gray(image)
+        case Elastic() | Dilation():
+            raise AssertionError(f"{operation.op} changes the mask as well")
+        case _:
+            assert_never(operation)
+
+
+def _offset(operation: Elastic, state: np.ndarray, image: Tensor) -> Tensor:
+    """Displacements (N, 2, H, W) from states (N, 2): seed and amplitude."""
+    fields = np.stack([_field(seed, (2, *image.shape[-2:]), normal=False) for seed in state[:, 0]])
+    amount = torch.from_numpy(state[:, 1:].repeat(2, axis=1)).to(image)
+    if operation.compat_rows_only:
+        amount[:, 0] = 0
+    return photometry.displacement(torch.from_numpy(fields).to(image), amount, sigma_px=operation.sigma_px)
+
+
+def _field(seed: float, shape: tuple[int, ...], *, normal: bool) -> np.ndarray:
+    """Noise, drawn on the CPU so that every device gets the same: standard normal, or uniform in -1..1."""
+    rng = np.random.default_rng(int(seed))
+    if normal:
+        return rng.standard_normal(shape, np.float32)
+    return rng.random(shape, np.float32) * 2 - 1

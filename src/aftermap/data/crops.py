@@ -1,0 +1,175 @@
+"""One sample: the steps from a scene to its crop, the choice of the window, and the pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from aftermap.classes import IGNORE
+from aftermap.data.augment.geometric import draw_steps
+from aftermap.data.augment.operations import Geometric
+from aftermap.data.geometry import (
+    Crop,
+    MaskMode,
+    Step,
+    View,
+    best_window,
+    class_planes,
+    merge_planes,
+    resample,
+    resample_in_steps,
+    resample_mask,
+)
+from aftermap.data.sampling import BestCrop, ClassSampling, EpochSampling, draw_windows
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A crop.
+
+    Attributes:
+        images: uint8 (T, S, S, 3), red, green, blue.
+        mask: uint8 (S, S), classes and IGNORE.
+    """
+
+    images: np.ndarray
+    mask: np.ndarray
+
+
+def crop_around(
+    images: Sequence[np.ndarray],
+    mask: np.ndarray,
+    *,
+    wanted: int | None,
+    sampling: ClassSampling,
+    geometry: Sequence[Geometric],
+    classes: int,
+    rng: np.random.Generator,
+) -> Sample:
+    """Crop about a pixel of a class, or about any, and augment the crop; what it turns in comes from the scene.
+
+    Args:
+        images: of each date, uint8 (H, W, 3).
+        mask: uint8 (H, W).
+        wanted: the class; None for any pixel, which is also taken where the mask does not hold the class.
+        sampling: size of the crop.
+        geometry: operations about the crop's own frame.
+        classes: number of classes with the background.
+        rng: all draws come from it.
+    """
+    size = sampling.crop_px
+    height, width = mask.shape
+    row, column = int(rng.integers(height)), int(rng.integers(width))
+    if wanted is not None:
+        rows, columns = np.nonzero(mask[::4, ::4] == wanted)
+        if len(rows):
+            at, spread = int(rng.integers(len(rows))), size // 4
+            down, right = (int(step) for step in rng.integers(-spread, spread + 1, 2))
+            row, column = int(rows[at]) * 4 + down, int(columns[at]) * 4 + right
+    top = min(max(row - size // 2, 0), max(0, height - size))
+    left = min(max(column - size // 2, 0), max(0, width - size))
+    images, mask = _padded(images, mask, size)
+    window = Crop(left, top, size, size)
+    steps: list[Step] = [window, *draw_steps(geometry, rng, height=size, width=size)]
+    if sampling.compat_steps:
+        planes = [resample_in_steps(plane, steps) for plane in class_planes(mask, classes=classes)]
+        return Sample(_in_steps(images, steps), _merged(planes, mask, steps))
+    return take(images, mask, steps, mode=sampling.compat_mask or "nearest", classes=classes)
+
+
+def crop_best(
+    images: Sequence[np.ndarray],
+    mask: np.ndarray,
+    *,
+    sampling: EpochSampling,
+    geometry: Sequence[Geometric],
+    classes: int,
+    rng: np.random.Generator,
+) -> Sample:
+    """Augment a scene and crop the best window of it; see `BestCrop` and, for the arguments, `crop_around`."""
+    height, width = mask.shape
+    steps = draw_steps(geometry, rng, height=height, width=width)
+    frame = View.whole(height, width).then(*steps)
+    windows = draw_windows(sampling.crop, sampling.crop_px, rng, height=frame.height, width=frame.width)
+    if sampling.compat_steps:
+        planes = [resample_in_steps(plane, steps) for plane in class_planes(mask, classes=classes)]
+        weight = sum(
+            (w * plane.astype(np.float64) for w, plane in _weighted(sampling.crop, planes)), np.zeros(())
+        )
+        weight = np.broadcast_to(weight, (frame.height, frame.width))
+        window = windows[best_window(weight, [_whole(window) for window in windows])]
+        cropped = [resample_in_steps(plane, [window]) for plane in planes]
+        return Sample(_in_steps(images, [*steps, window]), _merged(cropped, mask, [*steps, window]))
+    mode: MaskMode = sampling.compat_mask or "nearest"
+    window = windows[choose_window(mask, frame, windows, sampling.crop, mode=mode)]
+    return take(images, mask, [*steps, window], mode=mode, classes=classes)
+
+
+def choose_window(
+    mask: np.ndarray, frame: View, windows: Sequence[Crop], config: BestCrop, *, mode: MaskMode
+) -> int:
+    """Which window shows most of the weighty classes; of equals the first.
+
+    Args:
+        mask: uint8 (H, W), classes and IGNORE, which counts nothing.
+        frame: the augmented scene that the windows lie in.
+        windows: one or more.
+        config: weights of the classes.
+        mode: how the mask will be resampled.
+    """
+    weights = np.zeros(256, np.float32)
+    weights[: len(config.class_weights)] = config.class_weights
+    weights[IGNORE] = 0
+    if len(windows) == 1 or (weights[0] == 0 and not cv2.countNonZero(mask)):
+        return 0
+
+    def weight(view: View) -> np.ndarray:
+        if mode != "nearest":
+            return resample(weights[mask], view)
+        seen: np.ndarray = weights[resample(mask, view, interpolation=cv2.INTER_NEAREST)]
+        return seen
+
+    if config.relative_to == "scene":
+        return int(np.argmax([weight(frame.then(window)).sum(dtype=np.float64) for window in windows]))
+    return best_window(weight(frame), [_whole(window) for window in windows])
+
+
+def take(
+    images: Sequence[np.ndarray], mask: np.ndarray, steps: Sequence[Step], *, mode: MaskMode, classes: int
+) -> Sample:
+    """The crop that the steps lead to, resampled once."""
+    view = View.whole(*mask.shape).then(*steps)
+    pictures = np.stack([resample(image, view) for image in images])
+    return Sample(pictures, resample_mask(mask, view, mode=mode, classes=classes))
+
+
+def _whole(window: Crop) -> tuple[int, int, int]:
+    return int(window.column), int(window.row), int(window.side)
+
+
+def _weighted(config: BestCrop, planes: Sequence[np.ndarray]) -> list[tuple[float, np.ndarray]]:
+    return list(zip(config.class_weights[1:], planes, strict=False))
+
+
+def _in_steps(images: Sequence[np.ndarray], steps: Sequence[Step]) -> np.ndarray:
+    return np.stack([resample_in_steps(image, steps) for image in images])
+
+
+def _merged(planes: Sequence[np.ndarray], mask: np.ndarray, steps: Sequence[Step]) -> np.ndarray:
+    merged = merge_planes(planes)
+    if (mask == IGNORE).any():
+        merged[resample_in_steps((mask == IGNORE).astype(np.uint8) * 255, steps) > 127] = IGNORE
+    return merged
+
+
+def _padded(
+    images: Sequence[np.ndarray], mask: np.ndarray, size: int
+) -> tuple[Sequence[np.ndarray], np.ndarray]:
+    """Scenes smaller than a crop: mirrored images, and unknown pixels in the mask."""
+    down, right = max(0, size - mask.shape[0]), max(0, size - mask.shape[1])
+    if not down and not right:
+        return images, mask
+    edges = ((0, down), (0, right))
+    grown = [np.pad(image, (*edges, (0, 0)), mode="symmetric") for image in images]
+    return grown, np.pad(mask, edges, constant_values=IGNORE)
