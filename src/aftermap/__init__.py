@@ -20,6 +20,8 @@ _PUBLIC = {
     "build_model": "aftermap.models.build",
     "load_model": "aftermap.artefacts.store",
     "save_model": "aftermap.artefacts.store",
+    "pull_model": "aftermap.artefacts.hub",
+    "push_model": "aftermap.artefacts.hub",
     "Predictor": "aftermap.inference.predictor",
 }
 

@@ -79,7 +79,9 @@ def load_card(name: str | Path) -> Card:
     folder = model_folder(name)
     file = folder / CARD_NAME
     if not folder.is_dir():
-        raise ModelError(f"no model at {name}: give a model folder, or 'box' for the model in the box")
+        raise ModelError(
+            f"no model at {name}: give a model folder, hf://owner/name, or 'box' for the model in the box"
+        )
     if not file.is_file():
         raise ModelError(f"{folder} is not a model folder: it has no {CARD_NAME}")
     try:
@@ -118,9 +120,17 @@ def load_model(name: str | Path) -> LoadedModel:
 
 
 def model_folder(name: str | Path) -> Path:
-    """Path of a model folder; `"box"` is inside the package unless a folder of that name exists here."""
+    """Path of a model folder; `"box"` is inside the package, `hf://owner/name` in the hub's local cache.
+
+    Raises:
+        ModelError: a model of the hub is not in the cache and cannot be fetched.
+    """
     if str(name) == BOX:
         return Path(str(files("aftermap") / "box"))
+    if str(name).startswith(("hf://", "hf:/")):  # pathlib turns the first into the second
+        from aftermap.artefacts.hub import fetch_model  # built on this module
+
+        return fetch_model(name)
     return Path(name)
 
 
