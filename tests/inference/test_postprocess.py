@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from aftermap.inference.postprocess import damage_classes, from_bytes, to_bytes
+from aftermap.inference.postprocess import Decision, damage_classes, from_bytes, to_bytes
 
 HERE = np.zeros((1, 1), np.uint8)
 
@@ -23,16 +23,16 @@ def pixel(*values: float) -> np.ndarray:
 def test_a_pixel_is_a_building_above_the_threshold_and_then_its_likeliest_level(
     probabilities: np.ndarray, expected: int
 ) -> None:
-    assert damage_classes(probabilities, HERE, building_threshold=0.5)[0, 0] == expected
+    assert damage_classes(probabilities, HERE, Decision((0.5,) * 4))[0, 0] == expected
 
 
 def test_the_threshold_moves_the_border_of_buildings() -> None:
-    assert damage_classes(pixel(0.6, 0, 0.4, 0, 0), HERE, building_threshold=0.5)[0, 0] == 0
-    assert damage_classes(pixel(0.6, 0, 0.4, 0, 0), HERE, building_threshold=0.3)[0, 0] == 2
+    assert damage_classes(pixel(0.6, 0, 0.4, 0, 0), HERE, Decision((0.5,) * 4))[0, 0] == 0
+    assert damage_classes(pixel(0.6, 0, 0.4, 0, 0), HERE, Decision((0.3,) * 4))[0, 0] == 2
 
 
 def test_a_pixel_that_is_not_assessed_is_nodata_whatever_its_probabilities() -> None:
-    assert damage_classes(pixel(0, 0, 0, 0, 1), HERE + 3, building_threshold=0.5)[0, 0] == 255
+    assert damage_classes(pixel(0, 0, 0, 0, 1), HERE + 3, Decision((0.5,) * 4))[0, 0] == 255
     assert (to_bytes(pixel(0, 0, 0, 0, 1), HERE + 3) == 255).all()
 
 
@@ -45,10 +45,10 @@ def test_bytes_keep_probabilities_to_half_a_step() -> None:
 
 def test_rows_without_any_assessed_pixel_are_all_nodata() -> None:
     empty, missing = np.zeros((0, 2, 3), np.float32), np.ones((2, 3), np.uint8)
-    assert (damage_classes(empty, missing, building_threshold=0.5) == 255).all()
+    assert (damage_classes(empty, missing, Decision((0.5,) * 4)) == 255).all()
     assert to_bytes(empty, missing).shape == (5, 2, 3) and (to_bytes(empty, missing) == 255).all()
 
 
 def test_a_model_of_another_scheme_is_refused() -> None:
     with pytest.raises(ValueError, match="2 classes, expected the 5"):
-        damage_classes(np.ones((2, 1, 1), np.float32), HERE, building_threshold=0.5)
+        damage_classes(np.ones((2, 1, 1), np.float32), HERE, Decision((0.5,) * 4))

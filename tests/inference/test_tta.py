@@ -127,7 +127,7 @@ def test_a_scale_that_changes_what_is_seen_changes_the_mean():
 
 @pytest.mark.parametrize("scales", [(), (0.0,), (1.0, 9.0)])
 def test_scales_that_make_no_sense_are_refused(scales):
-    with pytest.raises(ModelError, match="expected one or more numbers from 0.25 to 4"):
+    with pytest.raises(ModelError, match=r"expected one or more numbers from 0\.25 to 4"):
         views("none", scales)
 
 

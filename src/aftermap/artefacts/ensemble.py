@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from aftermap.artefacts.card import BaseCard, Card, TrainingRecord, describe_parts
 from aftermap.artefacts.store import CARD_NAME, load_card, model_folder
@@ -148,7 +148,8 @@ def compose(
     folders: dict[str, Path] = {}
     for part in ingredients:
         card = _member_card(part.path)
-        stem = part.path.name or card.name
+        stem = part.path.parent.name if part.path.name == "model" else part.path.name
+        stem = stem or card.name
         folder = next(
             f for n in range(len(ingredients)) if (f := stem if n == 0 else f"{stem}-{n + 1}") not in folders
         )
@@ -182,8 +183,8 @@ def compose(
             averaging=averaging,
             compat_uint8=compat_uint8,
         )
-    except ValueError as error:
-        raise ModelError(f"these models make no ensemble: {_reason(error)}") from None
+    except ValidationError as error:
+        raise ModelError(f"these models make no ensemble: {error.errors()[0]['msg']}") from None
     return combined, folders
 
 
@@ -279,8 +280,3 @@ def _copy_model(source: Path, card: Card, target: Path) -> None:
 
 def _joined(texts: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(texts))
-
-
-def _reason(error: ValueError) -> str:
-    lines = str(error).splitlines()
-    return " ".join(lines[2:3] or lines).strip()[:160]

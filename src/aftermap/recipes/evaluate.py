@@ -10,7 +10,8 @@ from aftermap.data.scene import Scene, read_images, read_mask
 from aftermap.geo.grid import Grid, Window
 from aftermap.inference.calibrate import tune_weights
 from aftermap.inference.objects import BuildingScore
-from aftermap.inference.predictor import Predictor
+from aftermap.inference.postprocess import Decision, spread_minor
+from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.scoring import Score
 from aftermap.inference.tiling import Sample, predict_rows
 from aftermap.recipes.score import ScoreReport
@@ -32,7 +33,7 @@ class Evaluation:
     best_weights: tuple[float, ...] | None
 
 
-def predict_scene(predictor: Predictor, images: np.ndarray) -> np.ndarray:
+def predict_scene(predictor: AnyPredictor, images: np.ndarray) -> np.ndarray:
     """Class probabilities float32 (K, H, W) of images uint8 (T, 3, H, W) held in memory."""
     height, width = images.shape[-2:]
 
@@ -46,21 +47,28 @@ def predict_scene(predictor: Predictor, images: np.ndarray) -> np.ndarray:
     return np.concatenate([band.probabilities for band in bands], axis=1)
 
 
-def decide(probabilities: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray | None]:
+def decide(probabilities: np.ndarray, decision: Decision | float) -> tuple[np.ndarray, np.ndarray | None]:
     """Building mask and damage classes of probabilities (K, H, W).
 
+    Args:
+        probabilities: of the background and the classes.
+        decision: thresholds and what minor damage takes over; a number is the building threshold of all classes.
+
     Returns:
-        building uint8 0/1 (H, W) where 1 - p(background) > `threshold`; damage uint8 1..4 (H, W), the likeliest
-        damage class whether or not there is a building, or None for a model of two classes.
+        building uint8 0/1 (H, W) where p(building) is above the threshold of the likeliest class; damage uint8
+        1..4 (H, W), that class whether or not there is a building, or None for a model of two classes.
     """
-    building = (1 - probabilities[0] > threshold).astype(np.uint8)
+    if not isinstance(decision, Decision):
+        decision = Decision((decision,) * (len(probabilities) - 1))
+    building, damage = decision.classify(probabilities)
     if len(probabilities) == 2:
-        return building, None
-    return building, (probabilities[1:].argmax(axis=0) + 1).astype(np.uint8)
+        return building.astype(np.uint8), None
+    spread = spread_minor(np.where(building, damage, np.uint8(0)), decision.minor_dilation)
+    return building.astype(np.uint8), np.where(building, spread, damage)
 
 
 def evaluate(
-    predictor: Predictor,
+    predictor: AnyPredictor,
     scenes: Sequence[Scene],
     *,
     threshold: float | None = None,
@@ -72,21 +80,21 @@ def evaluate(
     Args:
         predictor: the model.
         scenes: those without labels are passed over.
-        threshold: building threshold; the card's where None.
+        threshold: building threshold of all classes; what the card says where None.
         bootstrap: resamples for the intervals.
         on_scene: called with each scene, its images (T, 3, H, W) and its probabilities (K, H, W).
 
     Raises:
         ValueError: no scene has labels.
     """
-    limit = predictor.card.building_threshold if threshold is None else threshold
+    decision = Decision.of(predictor.card, threshold=threshold)
     pixels, buildings = Score(), BuildingScore()
     histogram = np.zeros((2, 201), np.int64)  # building or not, by probability in half percents
     sampled: list[tuple[np.ndarray, np.ndarray]] = []
     for scene in (s for s in scenes if s.is_labelled):
         images = read_images(scene, dates=predictor.dates)
         probabilities = predict_scene(predictor, images)
-        building, damage = decide(probabilities, limit)
+        building, damage = decide(probabilities, decision)
         truth = read_mask(scene, target="building")
         truth_damage = read_mask(scene, target="damage") if damage is not None else None
         for score in (pixels, buildings):

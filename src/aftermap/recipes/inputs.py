@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from affine import Affine
 
-from aftermap.artefacts.card import Card
+from aftermap.artefacts.card import BaseCard
 from aftermap.data.geotransform import fit_polygons, to_grid
 from aftermap.data.xbd import read_label_file
 from aftermap.errors import DataWarning, ModelError, RasterError
@@ -137,7 +137,7 @@ class Inputs:
 def open_inputs(
     pre: Path,
     post: Path,
-    card: Card,
+    card: BaseCard,
     *,
     aoi: Path | None = None,
     bands: Sequence[int] | None = None,
@@ -166,7 +166,7 @@ def open_inputs(
         notes.append(f"georeference recovered from the xBD labels of {pre.name}")
     sources = [RasterSource.open(path, bands, grid=place) for path in (pre, post)]
     for source in sources:
-        require_bands(source, card.bands, len(card.bands))
+        require_bands(source, card.given_bands, len(card.bands))
         if stretch is None and source.dtype != card.dtype:
             raise RasterError(
                 f"{source.name} holds {source.dtype} values, the model expects {card.dtype} (0 to 255): "

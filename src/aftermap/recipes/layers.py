@@ -11,7 +11,14 @@ from aftermap.classes import DAMAGE, IGNORE
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.polygons import from_pixels
 from aftermap.inference.buildings import Evidence, Painter, trace_rows
-from aftermap.inference.postprocess import SCALE, damage_classes, from_bytes, to_bytes
+from aftermap.inference.postprocess import (
+    SCALE,
+    Decision,
+    damage_classes,
+    from_bytes,
+    spread_minor_rows,
+    to_bytes,
+)
 from aftermap.inference.tiling import Band
 from aftermap.products.cog import RasterWriter, damage_colormap
 from aftermap.recipes.work import Rows, WorkFolder
@@ -23,10 +30,10 @@ MIN_BUILDING_PX = 20.0
 SIMPLIFY_PX = 1.0
 
 
-def store(work: WorkFolder, band: Band, painter: Painter | None, *, building_threshold: float) -> None:
+def store(work: WorkFolder, band: Band, painter: Painter | None, decision: Decision) -> None:
     """Keep a band: its classes and probabilities, and what it says about the user's footprints."""
     arrays = {
-        "damage": damage_classes(band.probabilities, band.missing, building_threshold=building_threshold),
+        "damage": damage_classes(band.probabilities, band.missing, decision),
         "probabilities": to_bytes(band.probabilities, band.missing),
         "missing": band.missing,
     }
@@ -37,10 +44,12 @@ def store(work: WorkFolder, band: Band, painter: Painter | None, *, building_thr
     work.add(band.row, band.stop, arrays)
 
 
-def write_rasters(rows: Sequence[Rows], grid: Grid, folder: Path) -> None:
+def write_rasters(rows: Sequence[Rows], grid: Grid, folder: Path, decision: Decision) -> None:
     """Write `damage.tif` and `probabilities.tif`.
 
-    Probabilities are stored as `round(254 p)` with the scale in the file, 255 where nothing was assessed.
+    Minor damage spreads in the first, as `decision` says; the buildings' classes, which come from the probabilities
+    of all their pixels, do not change by it. Probabilities are stored as `round(254 p)` with the scale in the file,
+    255 where nothing was assessed.
     """
     with RasterWriter(
         folder / "damage.tif",
@@ -51,8 +60,10 @@ def write_rasters(rows: Sequence[Rows], grid: Grid, folder: Path) -> None:
         colormap=damage_colormap(),
         descriptions=("damage",),
     ) as damage:
-        for part in rows:
-            damage.write(Window(part.start, 0, part.stop - part.start, grid.width), part.load("damage")[0])
+        row = rows[0].start if rows else 0
+        for band in spread_minor_rows((part.load("damage")[0] for part in rows), decision.minor_dilation):
+            damage.write(Window(row, 0, len(band), grid.width), band)
+            row += len(band)
     with RasterWriter(
         folder / "probabilities.tif",
         grid,

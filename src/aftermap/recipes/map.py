@@ -16,13 +16,15 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from aftermap import __version__
-from aftermap.artefacts.store import load_model
 from aftermap.errors import AftermapWarning, AlignmentWarning, InputError
 from aftermap.geo.pair import Alignment
 from aftermap.geo.polygons import read_footprints, to_pixels
 from aftermap.inference.buildings import Painter, assess
-from aftermap.inference.predictor import Predictor, Tta
+from aftermap.inference.ensemble import Options, open_predictor
+from aftermap.inference.postprocess import Decision
+from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX, predict_rows
+from aftermap.inference.tta import Tta
 from aftermap.products.figure import draw_overview
 from aftermap.products.provenance import describe_file, describe_grid, describe_input, versions, write_json
 from aftermap.products.summary import summarise
@@ -82,6 +84,8 @@ def map_damage(
     resume: bool = False,
     device: str = "cpu",
     tta: Tta = "none",
+    scales: Sequence[float] = (1.0,),
+    low_memory: bool = False,
     window_px: int = DEFAULT_WINDOW_PX,
     halo_px: int | None = None,
     batch: int | None = None,
@@ -96,7 +100,7 @@ def map_damage(
         pre: image, or folder of tiles, from before.
         post: image, or folder of tiles, from after.
         out: the output folder.
-        model: a model folder, or `box` for the one in the package.
+        model: a model folder, an ensemble folder, or `box` for the one in the package.
         footprints: buildings to judge; by default they are traced from what the model sees.
         aoi: polygons that bound the map.
         bands: 1-based bands to use of both dates.
@@ -108,7 +112,9 @@ def map_damage(
         overwrite: replace an earlier result.
         resume: continue an interrupted run.
         device: `cpu` or `cuda`.
-        tta: `flips` averages over mirrored images.
+        tta: averages over mirrored or turned images; see `aftermap.inference.tta`.
+        scales: averages over sizes of the images, such as 0.75, 1 and 1.25.
+        low_memory: hold one member of an ensemble at a time.
         window_px: largest window of the model.
         halo_px: half the overlap of neighbouring windows; by default 64 px, or an eighth of a small window.
         batch: windows per call of the model; 1 on a CPU and 8 on a GPU by default.
@@ -125,7 +131,9 @@ def map_damage(
     report: Progress = progress or (lambda stage, done, total: None)
     check_output(out, overwrite=overwrite)
     messages: list[str] = []
-    predictor = Predictor(load_model(model), device=device, tta=tta)
+    how = Options(device=device, tta=tta, scales=tuple(scales), low_memory=low_memory)
+    predictor = open_predictor(model, how)
+    decision = Decision.of(predictor.card)
     with _noted(messages):
         inputs = open_inputs(
             pre,
@@ -151,6 +159,10 @@ def map_damage(
         "resolution": resolution,
         "align": align,
         "tta": tta,
+        "scales": list(scales),
+        "thresholds": list(decision.thresholds),
+        "minor_dilation": decision.minor_dilation,
+        "damage_weights": predictor.card.damage_weights,
         "window_px": window_px,
         "halo_px": halo_px,
     }
@@ -178,12 +190,12 @@ def map_damage(
                 batch=batch or (1 if device == "cpu" else 8),
                 start_row=start_row,
             ):
-                store(work, band, painter, building_threshold=predictor.card.building_threshold)
+                store(work, band, painter, decision)
                 report("predicting", band.stop * width, total)
         report("writing", 0, total)
         with writing(out):
             rows = work.finished()
-            write_rasters(rows, inputs.grid, work.result)
+            write_rasters(rows, inputs.grid, work.result, decision)
             report("writing", total // 2, total)
             frame = _buildings(rows, inputs, predictor, known, outlines, messages)
             write_buildings(frame, work.result)
@@ -205,7 +217,7 @@ def map_damage(
 def _buildings(
     rows: Sequence[Rows],
     inputs: Inputs,
-    predictor: Predictor,
+    predictor: AnyPredictor,
     known: geopandas.GeoDataFrame | None,
     outlines: Sequence[BaseGeometry] | None,
     messages: list[str],
@@ -232,7 +244,7 @@ def _write_views(
     *,
     title: str,
     messages: Sequence[str],
-    predictor: Predictor,
+    predictor: AnyPredictor,
 ) -> None:
     """`map.html` and `overview.png`, from both dates thinned to what a screen can show."""
     pre, post, valid, _ = inputs.overview(OVERVIEW_PX)
@@ -280,7 +292,7 @@ def _is_misaligned(inputs: Inputs, outlines: Sequence[BaseGeometry]) -> bool:
 
 def _provenance(
     inputs: Inputs,
-    predictor: Predictor,
+    predictor: AnyPredictor,
     options: dict[str, Any],
     messages: Sequence[str],
     footprints: Path | None,
@@ -312,6 +324,8 @@ def _provenance(
             "training_data": card.training.data,
             "training_data_licence": card.training.data_licence,
             "building_threshold": card.building_threshold,
+            "class_thresholds": card.class_thresholds,
+            "minor_dilation": card.minor_dilation,
             "limits": card.limits,
         },
         "inputs": described,

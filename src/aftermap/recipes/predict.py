@@ -1,5 +1,6 @@
 """Predictions of a whole dataset as PNGs in the xView2 competition's naming, ready for `aftermap score`."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,12 +9,16 @@ import numpy as np
 
 from aftermap.data.scene import Scene, read_images, read_mask
 from aftermap.errors import OutputError
-from aftermap.inference.predictor import Predictor
+from aftermap.inference.postprocess import Decision
+from aftermap.inference.predictor import AnyPredictor
 from aftermap.recipes.evaluate import decide, predict_scene
+
+_ENDING = re.compile(r"(_(pre|post)_disaster|_part1)(\.png)*$")
+_NUMBERED = re.compile(r"(?P<split>test|hold|train|tier\d)_(pre_|post_)?(?P<number>\d+)")
 
 
 def predict_dataset(
-    predictor: Predictor,
+    predictor: AnyPredictor,
     scenes: Sequence[Scene],
     folder: Path,
     *,
@@ -21,9 +26,9 @@ def predict_dataset(
     overwrite: bool = False,
     on_scene: Callable[[Scene], None] | None = None,
 ) -> int:
-    """Write `<event>_<number>_localization_prediction.png` and, for damage models, `..._damage_prediction.png`.
+    """Write `<scene>_localization_prediction.png` and, for damage models, `<scene>_damage_prediction.png`.
 
-    A scene whose files exist is passed over, so that an interrupted run goes on where it stopped.
+    Names are those of the competition (see `competition_name`): the official scorer takes the folder as it is. A scene whose files exist is passed over, so that an interrupted run goes on where it stopped.
 
     Args:
         predictor: the model.
@@ -39,12 +44,12 @@ def predict_dataset(
     Raises:
         OutputError: a folder cannot be written.
     """
-    count = 0
+    count, decision = 0, Decision.of(predictor.card)
     for scene in scenes:
         last = folder / competition_name(scene, "localization", "prediction")
         if overwrite or not last.exists():
             probabilities = predict_scene(predictor, read_images(scene, dates=predictor.dates))
-            building, damage = decide(probabilities, predictor.card.building_threshold)
+            building, damage = decide(probabilities, decision)
             if damage is not None:
                 _write(folder / competition_name(scene, "damage", "prediction"), damage * building)
             _write(last, building)
@@ -64,8 +69,17 @@ def predict_dataset(
 
 
 def competition_name(scene: Scene, task: str, role: str) -> str:
-    """File name of a mask: `guatemala-volcano_00000001_damage_prediction.png`."""
-    return f"{scene.name}_{task}_{role}.png"
+    """File name of a mask as the competition's scorer wants it.
+
+    `guatemala-volcano_00000001` becomes `guatemala-volcano_00000001_damage_prediction.png`, and scenes named like the
+    competition's images, `test_pre_00000` or `test_pre_00000_part1`, become `test_damage_00000_prediction.png`. Names
+    of the later release, `<event>_<number>_pre_disaster`, lose their ending.
+    """
+    name = _ENDING.sub("", scene.name)
+    numbered = _NUMBERED.fullmatch(name)
+    if numbered:
+        return f"{numbered['split']}_{task}_{numbered['number']}_{role}.png"
+    return f"{name}_{task}_{role}.png"
 
 
 def _write(path: Path, mask: np.ndarray) -> None:
