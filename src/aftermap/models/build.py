@@ -10,6 +10,7 @@ from aftermap.errors import RecipeError
 from aftermap.models.dense import DenseModel
 from aftermap.models.encoders import Encoder
 from aftermap.models.pretrained import EncoderWeights
+from aftermap.models.segformer import Segformer, SegformerConfig
 from aftermap.models.siamese import Fuse, SiameseUnet
 from aftermap.models.unet import Unet
 
@@ -50,11 +51,17 @@ class CustomConfig(Config):
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
-ModelConfig = Annotated[UnetConfig | SiameseUnetConfig | CustomConfig, Field(discriminator="kind")]
-MODEL_CONFIG: TypeAdapter[UnetConfig | SiameseUnetConfig | CustomConfig] = TypeAdapter(ModelConfig)
+AnyModelConfig = (
+    UnetConfig
+    | SiameseUnetConfig
+    | SegformerConfig
+    | CustomConfig
+)  # fmt: skip
+ModelConfig = Annotated[AnyModelConfig, Field(discriminator="kind")]
+MODEL_CONFIG: TypeAdapter[AnyModelConfig] = TypeAdapter(ModelConfig)
 
 
-def build_model(config: UnetConfig | SiameseUnetConfig | CustomConfig) -> DenseModel:
+def build_model(config: AnyModelConfig) -> DenseModel:
     """Create a model with random weights (or the encoder weights that the configuration names).
 
     Raises:
@@ -80,6 +87,8 @@ def build_model(config: UnetConfig | SiameseUnetConfig | CustomConfig) -> DenseM
                     fuse=config.fuse,
                 )
             )
+        case SegformerConfig():
+            return Segformer(config)
         case CustomConfig():
             return _custom(config)
         case _:
