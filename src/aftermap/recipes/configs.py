@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from aftermap.artefacts.card import Normalisation
+from aftermap.artefacts.card import Activation, Channel0, Normalisation
 from aftermap.classes import BUILDING, DAMAGE, ClassScheme
 from aftermap.config import Config
 from aftermap.data.augment.operations import DEFAULT, Operations
@@ -87,6 +87,8 @@ class TrainRecipe(Config):
             evaluated.
         evaluate_first: the first evaluation, where it is not `evaluate_every`.
         bands: order of the channels that the model sees.
+        activation: what turns the logits into probabilities where the model is used; a model with one logit is
+            always a sigmoid.
         validation_scenes: at most this many scenes per evaluation (spread evenly); 0 takes all.
         save_every: steps between two saved states to resume from; 0 means at evaluations only.
     """
@@ -101,6 +103,7 @@ class TrainRecipe(Config):
     augment: Operations | None = DEFAULT
     optimizer: OptimizerConfig = OptimizerConfig()
     selection: SelectionConfig = SelectionConfig()
+    activation: Activation = "softmax"
     bands: tuple[Literal["red", "green", "blue"], ...] = ("red", "green", "blue")
     normalisation: Normalisation = Normalisation()
     resolution_m: tuple[float, float] = (0.3, 1.2)
@@ -122,9 +125,18 @@ class TrainRecipe(Config):
         """Class scheme of the task."""
         return BUILDING if self.task == "building" else DAMAGE
 
+    @property
+    def channel_0(self) -> Channel0:
+        """What the first of several channels is taught: the background, or that there is a building."""
+        targets = getattr(self.objective, "targets", None)
+        return "background" if targets is None else targets.channel_0
+
     @model_validator(mode="after")
     def _classes_fit_the_task(self) -> "TrainRecipe":
-        if self.model.classes != len(self.scheme):
+        if self.model.classes == 1 and self.task == "building" and self.activation != "sigmoid":
+            raise ValueError("a model with one logit needs activation: sigmoid")
+        one_logit = self.model.classes == 1 and self.task == "building"
+        if self.model.classes != len(self.scheme) and not one_logit:
             raise ValueError(
                 f"task {self.task} has {len(self.scheme)} classes, model.classes is {self.model.classes}"
             )

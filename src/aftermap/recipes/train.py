@@ -12,13 +12,11 @@ import torch
 import yaml
 
 from aftermap.artefacts.card import Card, TrainingRecord
-from aftermap.artefacts.store import LoadedModel, load_model, save_model
+from aftermap.artefacts.store import load_model, save_model
 from aftermap.config import build_config, load_config
-from aftermap.data.doctor import check
 from aftermap.data.loader import CropSource
-from aftermap.data.scene import Manifest, Scene
-from aftermap.errors import DataError, TrainingError
-from aftermap.inference.predictor import Predictor
+from aftermap.data.scene import Scene
+from aftermap.errors import TrainingError
 from aftermap.learning.loop import Step, Training, fit
 from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.run import Run, machine
@@ -26,10 +24,10 @@ from aftermap.models.build import build_model
 from aftermap.models.dense import DenseModel
 from aftermap.models.transfer import transfer_trunk
 from aftermap.recipes.configs import TrainRecipe
-from aftermap.recipes.evaluate import Evaluation, evaluate, spread
-from aftermap.recipes.samples import write_sample
-
-SAMPLES = 4
+from aftermap.recipes.evaluate import spread
+from aftermap.recipes.files import recipe_path
+from aftermap.recipes.scenes import choose_scenes
+from aftermap.recipes.selection import Pace, Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,56 +80,61 @@ def train(
     started = time.monotonic()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    scenes, validation = _scenes(recipe, deep=not resume)
+    chosen = choose_scenes(recipe.data, recipe.task, deep=not resume)
+    validation = spread(chosen.validation, recipe.validation_scenes)
+    selection = Selection(recipe, validation)
     torch.manual_seed(recipe.seed)
     model, parent = _start_model(recipe)
+    source = CropSource(
+        chosen.training,
+        target=recipe.task,
+        dates=model.dates,
+        sampling=recipe.sampling,
+        augment=recipe.augment,
+        bands=recipe.bands,
+        mean=recipe.normalisation.mean,
+        std=recipe.normalisation.std,
+        seed=recipe.seed,
+    )
+    pace = Pace.of(recipe, source.steps_per_epoch)
     training = Training(
         model,
         Supervised(recipe.objective),
         recipe.optimizer,
-        steps=recipe.steps,
+        steps=pace.steps,
         seed=recipe.seed,
         precision=recipe.precision,
+        steps_per_epoch=pace.steps_per_epoch,
     )
     main = training.accelerator.is_main_process
-    run = _open_run(recipe, folder, resume=resume, scenes=scenes, validation=validation)
+    run = _open_run(recipe, folder, resume=resume, scenes=chosen.training, validation=validation)
     best = -math.inf
     if resume:
         training.load(run.resume)
         best = max((m["score"] for m in run.metrics(up_to_step=training.step)), default=-math.inf)
         run.log(f"resumed at step {training.step}")
-    source = CropSource(
-        scenes,
-        target=recipe.task,
-        dates=model.dates,
-        sampling=recipe.sampling,
-        augment=recipe.augment,
-        mean=recipe.normalisation.mean,
-        std=recipe.normalisation.std,
-        seed=recipe.seed,
-    )
     first_step, score = training.step, None
     try:
         for step in fit(training, source):
             if not main:
                 continue
             done = step.number - first_step
-            left = (time.monotonic() - started) / done * (recipe.steps - step.number)
-            if step.number % recipe.evaluate_every == 0 or step.number == recipe.steps:
+            left = (time.monotonic() - started) / done * (pace.steps - step.number)
+            if pace.is_evaluated(step.number):
                 minutes = (time.monotonic() - started) / 60
                 card = _card(recipe, parent, step.number, minutes, command)
-                metrics, card = _evaluate(model, card, validation, recipe, run, step.number)
+                metrics, card = selection.assess(model, card, run, step.number)
                 score = metrics["score"]
                 run.append_metrics({"step": step.number, "loss": step.loss, "lr": step.lr, **metrics})
                 run.log(f"step {step.number}: loss {step.loss:.4f}, score {score:.4f}")
-                if score > best:
-                    best = score
+                if score > best or recipe.selection.keep == "last":
+                    best = max(best, score)
                     save_model(run.model, model, card, dtype=recipe.weights_dtype)
                 training.save(run.resume)
             elif recipe.save_every and step.number % recipe.save_every == 0:
                 training.save(run.resume)
             if on_progress is not None:
-                on_progress(Progress(step, recipe.steps, left, score))
+                on_progress(Progress(step, pace.steps, left, score))
     except KeyboardInterrupt:
         training.save(run.resume)
         run.record(status="interrupted", step=training.step)
@@ -142,15 +145,15 @@ def train(
     finally:
         source.close()
     shutil.rmtree(run.resume, ignore_errors=True)
-    chosen = max(run.metrics(), key=lambda m: float(m["score"]), default={})
+    kept = run.metrics()[-1] if recipe.selection.keep == "last" else _best(run.metrics())
     minutes = (time.monotonic() - started) / 60
-    run.record(status="complete", minutes=round(minutes, 2), best=chosen)
-    return Trained(run.model, chosen, minutes)
+    run.record(status="complete", minutes=round(minutes, 2), best=kept)
+    return Trained(run.model, kept, minutes)
 
 
 def load_recipe(path: Path, overrides: list[str]) -> TrainRecipe:
     """Read a training recipe; see `load_config`."""
-    return load_config(TrainRecipe, path, overrides)
+    return load_config(TrainRecipe, recipe_path(path), overrides)
 
 
 def resumed_recipe(folder: Path, overrides: list[str]) -> TrainRecipe:
@@ -165,31 +168,9 @@ def resumed_recipe(folder: Path, overrides: list[str]) -> TrainRecipe:
     return build_config(TrainRecipe, yaml.safe_load(file.read_text()), overrides, source=str(file))
 
 
-def _scenes(recipe: TrainRecipe, *, deep: bool) -> tuple[list[Scene], list[Scene]]:
-    """Training and validation scenes, after the data's check; a `deep` one decodes every image and mask."""
-    wanted = recipe.data
-    pooled: list[Scene] = []
-    for path in wanted.manifests:
-        manifest = Manifest.load(path)
-        report = check(manifest, deep=deep)
-        if report.errors:
-            first = report.errors[0]
-            raise DataError(
-                f"{path} did not pass its check ({len(report.errors)} errors; first: {first.message}): "
-                f"see 'aftermap data check {path}'"
-            )
-        pooled += [s for s in manifest.scenes if s.is_labelled and s.event not in wanted.exclude_events]
-    dates = 2 if recipe.task == "damage" else 1
-    pooled = [s for s in pooled if s.post is not None or dates == 1]
-    pooled = [s for s in pooled if s.damage_mask is not None or recipe.task == "building"]
-    training = [s for s in pooled if s.split in wanted.train_splits]
-    validation = [s for s in pooled if s.split == wanted.validation_split]
-    if not training or not validation:
-        raise DataError(
-            f"{len(training)} training and {len(validation)} validation scenes for task {recipe.task}: "
-            "assign splits with 'aftermap data split'"
-        )
-    return training, spread(validation, recipe.validation_scenes)
+def _best(metrics: list[dict[str, Any]]) -> dict[str, Any]:
+    """The evaluation with the highest score, the first of equal ones."""
+    return max(metrics, key=lambda m: float(m["score"]), default={})
 
 
 def _start_model(recipe: TrainRecipe) -> tuple[DenseModel, str | None]:
@@ -226,7 +207,10 @@ def _card(recipe: TrainRecipe, parent: str | None, step: int, minutes: float, co
         model=recipe.model,
         dates=2 if recipe.task == "damage" else 1,
         scheme=recipe.scheme.name,
+        bands=recipe.bands,
         normalisation=recipe.normalisation,
+        activation=recipe.activation,
+        channel_0=recipe.channel_0,
         resolution_m=recipe.resolution_m,
         training=TrainingRecord(
             data=recipe.data.description or ", ".join(path.name for path in recipe.data.manifests),
@@ -240,38 +224,3 @@ def _card(recipe: TrainRecipe, parent: str | None, step: int, minutes: float, co
         licence=recipe.licence,
         limits=recipe.limits,
     )
-
-
-def _evaluate(
-    model: DenseModel, card: Card, validation: list[Scene], recipe: TrainRecipe, run: Run, step: int
-) -> tuple[dict[str, float], Card]:
-    """Metrics on the validation scenes, and the card with the threshold and class weights that suit them best."""
-    model.eval()
-    device = str(next(model.parameters()).device)
-    predictor = Predictor(LoadedModel(model, card, run.model, ""), device=device)
-    drawn = {s.name for s in spread(validation, SAMPLES)}
-
-    def on_scene(scene: Scene, images: Any, probabilities: Any) -> None:
-        if scene.name in drawn:
-            write_sample(
-                run.folder / "samples" / f"{step:06d}-{scene.name}.png", scene, images, probabilities
-            )
-
-    evaluation = evaluate(predictor, validation, on_scene=on_scene)
-    metrics = summary_metrics(evaluation, damage=recipe.task == "damage")
-    metrics["score"] = metrics["score_present" if recipe.task == "damage" else "localization_f1"]
-    threshold = round(evaluation.best_threshold, 3)
-    shown = {name: round(value, 4) for name, value in metrics.items() if math.isfinite(value)}
-    tuned = {"building_threshold": threshold, "damage_weights": evaluation.best_weights}
-    return metrics, card.model_copy(update=tuned | {"metrics": {"validation, before tuning": shown}})
-
-
-def summary_metrics(evaluation: Evaluation, *, damage: bool) -> dict[str, float]:
-    """The numbers of an evaluation that go to metrics files and cards."""
-    pixels, buildings = evaluation.report.pixels, evaluation.report.buildings
-    metrics = {"localization_f1": pixels.localization_f1}
-    if damage:
-        metrics |= {"official_score": pixels.score, "score_present": pixels.score_present}
-        metrics |= {f"f1_{name}": value for name, value in pixels.damage_f1_per_class.items()}
-        metrics |= {"building_macro_f1": buildings.macro_f1, "building_f1_destroyed": buildings.f1_destroyed}
-    return metrics

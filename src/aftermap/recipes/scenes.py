@@ -1,0 +1,64 @@
+"""Which scenes a recipe learns from, and which choose its best step."""
+
+from dataclasses import dataclass
+
+from aftermap.data.doctor import check
+from aftermap.data.scene import Manifest, Scene
+from aftermap.data.splits import random_holdout
+from aftermap.errors import DataError
+from aftermap.recipes.configs import DataConfig, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Scenes of a training run, in the order of the manifests."""
+
+    training: list[Scene]
+    validation: list[Scene]
+
+
+def choose_scenes(wanted: DataConfig, task: Task, *, deep: bool = False) -> Chosen:
+    """Labelled scenes for training and validation.
+
+    Args:
+        wanted: manifests, splits, events and hold-out.
+        task: damage needs both dates and a damage mask.
+        deep: decode every image and mask in the check of the data.
+
+    Raises:
+        DataError: the data did not pass its check, or one of the two would be empty.
+    """
+    pooled: list[Scene] = []
+    for path in wanted.manifests:
+        manifest = Manifest.load(path)
+        report = check(manifest, deep=deep)
+        if report.errors:
+            first = report.errors[0]
+            raise DataError(
+                f"{path} did not pass its check ({len(report.errors)} errors; first: {first.message}): "
+                f"see 'aftermap data check {path}'"
+            )
+        pooled += [s for s in manifest.scenes if s.is_labelled and s.event not in wanted.exclude_events]
+    if task == "damage":
+        pooled = [s for s in pooled if s.post is not None and s.damage_mask is not None]
+    training = [s for s in pooled if s.split in wanted.train_splits]
+    if wanted.holdout is None:
+        validation = [s for s in pooled if s.split == wanted.validation_split]
+    else:
+        training, validation = _held_out(training, wanted)
+    if not training or not validation:
+        raise DataError(
+            f"{len(training)} training and {len(validation)} validation scenes for task {task}: "
+            "assign splits with 'aftermap data split'"
+        )
+    return Chosen(training, validation)
+
+
+def _held_out(scenes: list[Scene], wanted: DataConfig) -> tuple[list[Scene], list[Scene]]:
+    """A random share of the training scenes as validation; they are learned from too where the recipe says so."""
+    assert wanted.holdout is not None
+    # the published order: xBD's train folder, then tier3, each sorted by name
+    scenes = sorted(scenes, key=lambda s: (s.source_split == "tier3", s.name))
+    learned, held = random_holdout(len(scenes), wanted.holdout.seed, wanted.holdout.fraction)
+    validation = [scenes[i] for i in held]
+    return (list(scenes) if wanted.holdout.compat_train_on_all else [scenes[i] for i in learned]), validation
