@@ -8,6 +8,7 @@ AftermapError                 anything we raise on purpose; the command line pri
     DataError                 a dataset, manifest or label cannot be used
     RecipeError               a recipe key or value is wrong
     ModelError                a model folder is missing, incomplete or altered
+    RecordsError              the experiment database cannot be reached or used
   OutputError                 the result cannot be written (exists, not writable, disk full)
   TrainingError               a run stopped because a loss was not finite
 
@@ -15,6 +16,8 @@ AftermapWarning
   PixelCoordinatesWarning     images without georeference: outputs are in pixels
   AlignmentWarning            the shift between the dates could not be measured or not be removed
   DataWarning                 data that is used although something about it is odd
+  RecordsWarning              the experiment database stopped answering; the run goes on
+  NotificationWarning         a notification could not be sent; the run goes on
 """
 
 
@@ -50,6 +53,10 @@ class ModelError(InputError):
     """A model folder is missing, incomplete or altered."""
 
 
+class RecordsError(InputError):
+    """The experiment database cannot be reached or used."""
+
+
 class OutputError(AftermapError):
     """The result cannot be written."""
 
@@ -72,3 +79,11 @@ class AlignmentWarning(AftermapWarning):
 
 class DataWarning(AftermapWarning):
     """Data that is used although something about it is odd."""
+
+
+class RecordsWarning(AftermapWarning):
+    """The experiment database stopped answering: the run goes on, its folder holds everything."""
+
+
+class NotificationWarning(AftermapWarning):
+    """A notification could not be sent: the run goes on."""

@@ -1,9 +1,13 @@
 """Run folders: what was asked for, what happened, and the state to go on from."""
 
+import hashlib
+import importlib.metadata
 import json
 import os
 import platform
 import subprocess
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +16,10 @@ from typing import Any
 import torch
 
 from aftermap import __version__
+from aftermap.data.scene import Scene
 from aftermap.errors import OutputError
+
+_LIBRARIES = ("torch", "torchvision", "timm", "segmentation_models_pytorch", "accelerate", "kornia", "numpy")
 
 
 @dataclass
@@ -37,7 +44,14 @@ class Run:
             raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from None
         run = cls(folder)
         run.record(
-            status="running", started=_now(), version=__version__, git=_git_sha(), machine=machine(), **facts
+            id=uuid.uuid4().hex,
+            status="running",
+            started=_now(),
+            version=__version__,
+            git=_git_sha(),
+            machine=machine(),
+            environment=environment(),
+            **facts,
         )
         return run
 
@@ -93,15 +107,47 @@ def machine() -> str:
     return f"{platform.machine()}, {os.cpu_count()} cores{gpu}, torch {torch.__version__}"
 
 
+def environment() -> dict[str, str]:
+    """Versions of Python and of the libraries that can change what a run learns."""
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def data_checksum(scenes: Sequence[Scene]) -> str:
+    """SHA-256 of what is learned from: names, splits and events of the scenes and checksums of their files.
+
+    Neither the order of the scenes nor the place of the files plays a part.
+    """
+    lines = sorted(
+        json.dumps([s.name, s.event, s.split, s.width, s.height, s.class_pixels, sorted(s.checksums.items())])
+        for s in scenes
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _git_sha() -> str | None:
+    """Commit of the code that runs; None where it is installed and not a checkout."""
+    here = Path(__file__)
     try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
-        )
+        for words in (["ls-files", "--error-unmatch", here.name], ["rev-parse", "HEAD"]):
+            found = subprocess.run(
+                ["git", "-C", str(here.parent), *words],
+                capture_output=True,
+                text=True,
+                timeout=5,
+                check=False,
+            )
+            if found.returncode:
+                return None
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None
