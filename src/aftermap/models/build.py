@@ -13,6 +13,7 @@ from aftermap.models.pretrained import EncoderWeights
 from aftermap.models.segformer import Segformer, SegformerConfig
 from aftermap.models.siamese import Fuse, SiameseUnet
 from aftermap.models.unet import Unet
+from aftermap.models.xview2 import Xview2UnetConfig, build_xview2_unet
 
 
 class UnetConfig(Config):
@@ -54,6 +55,7 @@ class CustomConfig(Config):
 AnyModelConfig = (
     UnetConfig
     | SiameseUnetConfig
+    | Xview2UnetConfig
     | SegformerConfig
     | CustomConfig
 )  # fmt: skip
@@ -87,6 +89,8 @@ def build_model(config: AnyModelConfig) -> DenseModel:
                     fuse=config.fuse,
                 )
             )
+        case Xview2UnetConfig():
+            return _checked(lambda: build_xview2_unet(config))
         case SegformerConfig():
             return Segformer(config)
         case CustomConfig():
