@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from aftermap.classes import IGNORE
-from aftermap.data.augment.operations import DEFAULT, Flip, Rotate90, RotateScale
+from aftermap.data.augment.operations import DEFAULT, ChannelShift, Flip, Rotate90, RotateScale
 from aftermap.data.loader import CropSource
-from aftermap.data.sampling import ClassSampling
+from aftermap.data.sampling import BestCrop, ClassSampling, EpochSampling
 from aftermap.data.scene import Scene
 from aftermap.errors import DataError
 
@@ -33,17 +33,13 @@ def scenes(tmp_path):
     return [make_scene(tmp_path, "plain", plain), make_scene(tmp_path, "rare", rare, seed=1)]
 
 
-def source(scenes, *, augment=None, seed=0, target="damage", dates=2, **sampling):
-    config = ClassSampling(**({"crop_px": 32, "batch_size": 4} | sampling))
+def source(
+    scenes, *, augment=None, seed=0, target="damage", dates=2, kind=ClassSampling, given=None, **sampling
+):
+    config = kind(**({"crop_px": 32, "batch_size": 4} | sampling))
+    given = {"mean": (0, 0, 0), "std": (1, 1, 1)} | (given or {})
     return CropSource(
-        scenes,
-        target=target,
-        dates=dates,
-        sampling=config,
-        augment=augment,
-        mean=(0, 0, 0),
-        std=(1, 1, 1),
-        seed=seed,
+        scenes, target=target, dates=dates, sampling=config, augment=augment, seed=seed, **given
     )
 
 
@@ -114,3 +110,125 @@ def test_the_cache_stays_within_its_budget(scenes):
 def test_no_scenes_are_refused():
     with pytest.raises(DataError, match="no training scenes"):
         source([])
+
+
+def test_bands_come_in_the_models_order(scenes):
+    first = source(scenes).batch(0)
+    second = source(scenes, given={"bands": ("blue", "green", "red")}).batch(0)
+    assert torch.equal(second.image, first.image.flip(2))
+
+
+def test_unknown_bands_are_refused(scenes):
+    with pytest.raises(DataError, match="red, nir"):
+        source(scenes, given={"bands": ("red", "nir", "green")})
+
+
+def test_the_winners_normalisation_has_the_published_values(tmp_path):
+    values = np.array([0, 1, 63, 64, 127, 128, 254, 255], np.uint8)
+    scene = make_scene(tmp_path, "ramp", np.zeros((8, 8), np.uint8))
+    cv2.imwrite(str(scene.pre), np.repeat(np.tile(values, (8, 1))[..., None], 3, axis=2))
+    batch = source([scene], crop_px=8, given={"mean": (127,) * 3, "std": (127,) * 3}).batch(0)
+    expected = [-1, -0.9921260, -0.5039370, -0.4960630, 0, 0.0078740, 1, 1.0078740]
+    assert batch.image[0, 0, 0, 0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_operations_on_a_date_that_is_not_there_are_refused(scenes):
+    with pytest.raises(DataError, match="channel-shift changes the post image"):
+        source(scenes, dates=1, target="building", augment=(ChannelShift(dates="post"),))
+
+
+def many(folder, count, **given):
+    """Scenes that can be told apart by their red band."""
+    masks = [np.full((32, 32), n % 5 if given.get("classes") else 0, np.uint8) for n in range(count)]
+    scenes = [make_scene(folder, f"s{n}", mask, seed=n) for n, mask in enumerate(masks)]
+    for n, scene in enumerate(scenes):
+        cv2.imwrite(str(scene.pre), np.full((32, 32, 3), n, np.uint8))
+        cv2.imwrite(str(scene.post), np.full((32, 32, 3), 100 + n, np.uint8))
+    return scenes
+
+
+def numbers(batch):
+    return batch.image[:, 0, 0, 0, 0].int().tolist()
+
+
+def test_a_pass_shows_every_scene_once(tmp_path):
+    loader = source(many(tmp_path, 12), kind=EpochSampling)
+    assert loader.steps_per_epoch == 3
+    first = [n for index in range(3) for n in numbers(loader.batch(index))]
+    second = [n for index in range(3, 6) for n in numbers(loader.batch(index))]
+    assert sorted(first) == sorted(second) == list(range(12)) and first != second
+
+
+def test_the_last_part_of_a_pass_is_dropped_or_kept(tmp_path):
+    scenes = many(tmp_path, 10)
+    assert source(scenes, kind=EpochSampling).steps_per_epoch == 2
+    loader = source(scenes, kind=EpochSampling, drop_last=False)
+    assert [len(loader.batch(index).image) for index in range(4)] == [4, 4, 2, 4]
+
+
+def test_a_pass_over_fewer_scenes_than_a_batch_fills_it(tmp_path):
+    loader = source(many(tmp_path, 3), kind=EpochSampling)
+    assert loader.steps_per_epoch == 1 and set(numbers(loader.batch(1))) == {0, 1, 2}
+
+
+def test_scenes_with_rare_classes_come_more_often(tmp_path):
+    # classes 0 to 4: once, once, three times, three times, twice
+    scenes = many(tmp_path, 5, classes=True)
+    loader = source(scenes, kind=EpochSampling, repeat="train", batch_size=10)
+    assert loader.steps_per_epoch == 1
+    assert sorted(numbers(loader.batch(0))) == [0, 1, 2, 2, 2, 3, 3, 3, 4, 4]
+
+
+def test_localization_repeats_no_scene(tmp_path):
+    scenes = many(tmp_path, 5, classes=True)
+    assert (
+        source(
+            scenes, kind=EpochSampling, repeat="train", target="building", dates=1, batch_size=5
+        ).steps_per_epoch
+        == 1
+    )
+
+
+@pytest.mark.parametrize(("inverted", "expected"), [(False, 0.3), (True, 0.7)])
+def test_the_post_image_stands_in_as_often_as_it_should(tmp_path, inverted, expected):
+    loader = source(
+        many(tmp_path, 4),
+        kind=EpochSampling,
+        target="building",
+        dates=1,
+        date_swap=0.3,
+        compat_inverted_swap=inverted,
+        batch_size=4,
+    )
+    shown = [n >= 100 for index in range(200) for n in numbers(loader.batch(index))]
+    assert np.mean(shown) == pytest.approx(expected, abs=3 * (0.21 / len(shown)) ** 0.5)
+
+
+def test_a_pass_crops_the_best_window(scenes):
+    crop = BestCrop(tries=(60, 60), class_weights=(0, 1, 5, 5, 2))
+    batch = source(scenes[1:], kind=EpochSampling, crop=crop, batch_size=2).batch(0)
+    # of 60 windows one shows the whole building of 8 x 8 pixels
+    assert (batch.mask == 3).flatten(1).sum(1).tolist() == [64, 64]
+
+
+@pytest.mark.parametrize("kind", [ClassSampling, EpochSampling])
+def test_batches_do_not_depend_on_the_threads_that_prepare_them(scenes, kind):
+    one = source(scenes, kind=kind, augment=DEFAULT, given={"workers": 1, "ahead": 0})
+    two = source(scenes, kind=kind, augment=DEFAULT, given={"workers": 3, "ahead": 4})
+    for index in (0, 1, 5, 2):
+        a, b = one.batch(index), two.batch(index)
+        assert torch.equal(a.image, b.image) and torch.equal(a.mask, b.mask)
+
+
+@pytest.mark.parametrize("kind", [ClassSampling, EpochSampling])
+def test_resampling_step_by_step_is_offered_for_both_kinds(scenes, kind):
+    augment = (Flip(), RotateScale())
+    batch = source(scenes, kind=kind, augment=augment, compat_mask="per-class", compat_steps=True).batch(0)
+    assert batch.image.shape == (4, 2, 3, 32, 32) and set(batch.mask.unique().tolist()) <= {0, 3}
+
+
+def test_the_cache_holds_what_it_read(scenes):
+    loader = source(scenes, kind=EpochSampling, batch_size=2)
+    loader.batch(0)
+    held = sum(entry.nbytes for entry in loader._cache.values())
+    assert held == loader._cache_bytes == 2 * (2 * 3 + 1) * 96 * 128

@@ -46,7 +46,7 @@ class _Crops(Config):
         date_swap: localization only: chance that the post image stands in for the pre image.
         compat_inverted_swap: that the pre image stays with chance `date_swap` instead (MetaDamageNet's mistake).
         compat_mask: how masks are resampled. None takes the nearest pixel. `per-class` interpolates every class for
-            itself and cuts at one half, so that borders between classes become background (xView2 winner);
+            itself and cuts at one half, so that no class may be left where several meet (xView2 winner);
             `truncated` interpolates class numbers and drops the fraction (MetaDamageNet).
         compat_steps: every geometric operation resamples the whole scene, as the xView2 winner did.
     """
