@@ -12,6 +12,7 @@ from aftermap.models.encoders import Encoder
 from aftermap.models.pretrained import EncoderWeights
 from aftermap.models.segformer import Segformer, SegformerConfig
 from aftermap.models.siamese import Fuse, SiameseUnet
+from aftermap.models.smp import SmpConfig, SmpModel
 from aftermap.models.unet import Unet
 from aftermap.models.xview2 import Xview2UnetConfig, build_xview2_unet
 
@@ -57,6 +58,7 @@ AnyModelConfig = (
     | SiameseUnetConfig
     | Xview2UnetConfig
     | SegformerConfig
+    | SmpConfig
     | CustomConfig
 )  # fmt: skip
 ModelConfig = Annotated[AnyModelConfig, Field(discriminator="kind")]
@@ -93,6 +95,8 @@ def build_model(config: AnyModelConfig) -> DenseModel:
             return _checked(lambda: build_xview2_unet(config))
         case SegformerConfig():
             return Segformer(config)
+        case SmpConfig():
+            return SmpModel(config)
         case CustomConfig():
             return _custom(config)
         case _:

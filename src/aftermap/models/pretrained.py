@@ -108,7 +108,7 @@ def load_weights(module: nn.Module, path: Path, *, what: str) -> None:
     if wrong:
         found, wanted = tuple(state[wrong[0]].shape), tuple(own[wrong[0]].shape)
         raise ModelError(f"{file} does not fit {what}: {wrong[0]} is {found}, expected {wanted}")
-    module.load_state_dict({key: value for key, value in state.items() if key in own}, strict=False)
+    module.load_state_dict({key: state.get(key, value) for key, value in own.items()})
 
 
 def encoder_file(name: str, weights: Literal["imagenet"] | Path) -> Path:
