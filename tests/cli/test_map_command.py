@@ -248,7 +248,8 @@ def test_a_model_folder_with_an_altered_file(
 
 
 def test_a_model_that_knows_no_damage(tmp_path: Path, fails: Fails, pair: tuple[Path, Path]) -> None:
-    building = colours.save_colour_model(tmp_path / "building", dates=1, scheme="building")
+    config = colours.CustomConfig(target="colour_town:ColourModel", classes=2)
+    building = colours.save_colour_model(tmp_path / "building", dates=1, scheme="building", model=config)
     assert "mapping damage needs a model of two dates" in fails(*pair, use=building)
 
 

@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from aftermap.artefacts.card import BaseCard, Card, TrainingRecord, describe_parts
+from aftermap.artefacts.card import BaseCard, Card, MinorDilation, TrainingRecord, describe_parts
 from aftermap.artefacts.store import CARD_NAME, load_card, model_folder
 from aftermap.classes import BUILDING
 from aftermap.config import Config
@@ -128,6 +128,8 @@ def compose(
     *,
     averaging: Averaging = "probabilities",
     compat_uint8: bool = False,
+    class_thresholds: tuple[float, ...] | None = None,
+    minor_dilation: MinorDilation = "none",
 ) -> tuple[EnsembleCard, dict[str, Path]]:
     """A card for an ensemble of these models, for `save_ensemble`.
 
@@ -182,9 +184,13 @@ def compose(
             members=tuple(members),
             averaging=averaging,
             compat_uint8=compat_uint8,
+            class_thresholds=class_thresholds,
+            minor_dilation=minor_dilation,
         )
     except ValidationError as error:
-        raise ModelError(f"these models make no ensemble: {error.errors()[0]['msg']}") from None
+        raise ModelError(
+            f"these models make no ensemble: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+        ) from None
     return combined, folders
 
 

@@ -8,7 +8,7 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from aftermap import __version__
-from aftermap.cli import data, learn, score
+from aftermap.cli import data, learn, score, tune
 from aftermap.cli import map as mapping
 from aftermap.errors import AftermapError, AftermapWarning
 
@@ -24,6 +24,8 @@ app.command(data.app, name="data")
 app.command(learn.train, name="train")
 app.command(learn.predict, name="predict")
 app.command(learn.evaluate, name="evaluate")
+app.command(tune.tune_thresholds, name="tune-thresholds")
+app.command(tune.ensemble, name="ensemble")
 app.command(score.score, name="score")
 app.command(learn.models, name="models")
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from aftermap.cli.running import AS_IT_IS, Running
+
 if TYPE_CHECKING:
     from aftermap.recipes.train import Progress as TrainingProgress
 
@@ -57,7 +59,7 @@ def train(
     with _training_display(settings.steps) as show:
         trained = run_training(settings, folder, resume=resume is not None, command=command, on_progress=show)
     scores = ", ".join(f"{k} {v:.3f}" for k, v in trained.metrics.items() if k not in ("step", "loss", "lr"))
-    _print(f"best step {trained.metrics.get('step')}: {scores}\nmodel: {trained.model}")
+    say(f"best step {trained.metrics.get('step')}: {scores}\nmodel: {trained.model}")
 
 
 def predict(
@@ -67,9 +69,8 @@ def predict(
     out: Annotated[Path, Parameter(name=["-o", "--out"])],
     split: SplitName = "all",
     targets: Path | None = None,
-    tta: Literal["none", "flips"] = "none",
-    device: str = "cpu",
     overwrite: bool = False,
+    running: Running = AS_IT_IS,
 ) -> None:
     """Predict a prepared dataset into PNGs in the xView2 competition's naming.
 
@@ -77,24 +78,23 @@ def predict(
         aftermap score predictions truth
 
     Args:
-        model: a model folder, or box.
+        model: a model folder, an ensemble folder, or box.
         data: a prepared dataset.
         out: folder for the predictions; existing ones are kept, so that an interrupted run goes on.
         split: which scenes.
         targets: folder for the truth in the same naming.
-        tta: flips averages four mirrorings.
-        device: cpu, cuda or cuda:n.
         overwrite: predict again what is there.
+        running: how the model is run.
     """
     from aftermap.recipes.predict import predict_dataset
 
-    scenes = _scenes(data, split)
-    predictor = _predictor(model, tta, device)
-    with _bar("predicting", len(scenes)) as advance:
+    scenes = scenes_of(data, split)
+    predictor = _predictor(model, running)
+    with bar("predicting", len(scenes)) as advance:
         count = predict_dataset(
             predictor, scenes, out, targets=targets, overwrite=overwrite, on_scene=lambda _: advance()
         )
-    _print(f"{count} scenes predicted, {len(scenes) - count} were there: {out}")
+    say(f"{count} scenes predicted, {len(scenes) - count} were there: {out}")
 
 
 def evaluate(
@@ -103,10 +103,9 @@ def evaluate(
     *,
     split: SplitName = "test",
     event: list[str] | None = None,
-    tta: Literal["none", "flips"] = "none",
     threshold: float | None = None,
-    device: str = "cpu",
     bootstrap: int = 1000,
+    running: Running = AS_IT_IS,
     json_output: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
     """Score a model on the labelled scenes of a prepared dataset.
@@ -114,26 +113,25 @@ def evaluate(
         aftermap evaluate box xbd-prepared --split test
 
     Args:
-        model: a model folder, or box.
+        model: a model folder, an ensemble folder, or box.
         data: a prepared dataset.
         split: which scenes.
         event: only these events.
-        tta: flips averages four mirrorings.
-        threshold: building threshold instead of the card's.
-        device: cpu, cuda or cuda:n.
+        threshold: building threshold of all classes instead of the card's.
         bootstrap: resamples of the scenes for the intervals; 0 leaves them out.
+        running: how the model is run.
         json_output: print JSON.
     """
     from aftermap.errors import DataError
     from aftermap.recipes.evaluate import evaluate as run_evaluation
 
-    scenes = [s for s in _scenes(data, split) if s.is_labelled and (not event or s.event in event)]
+    scenes = [s for s in scenes_of(data, split) if s.is_labelled and (not event or s.event in event)]
     if not scenes:
         raise DataError(
             f"{data} has no labelled scenes in split {split}" + (f" of {', '.join(event)}" if event else "")
         )
-    predictor = _predictor(model, tta, device)
-    with _bar("evaluating", len(scenes)) as advance:
+    predictor = _predictor(model, running)
+    with bar("evaluating", len(scenes)) as advance:
         result = run_evaluation(
             predictor, scenes, threshold=threshold, bootstrap=bootstrap, on_scene=lambda *_: advance()
         )
@@ -143,7 +141,7 @@ def evaluate(
         return
     from aftermap.products.scorecard import score_tables
 
-    _print(score_tables(report))
+    say(score_tables(report))
 
 
 def models(*, json_output: Annotated[bool, Parameter(name="--json", negative=())] = False) -> None:
@@ -166,31 +164,32 @@ def models(*, json_output: Annotated[bool, Parameter(name="--json", negative=())
     for entry in entries:
         numbers = [str(entry["dates"]), str(entry["classes"]), f"{entry['parameters']['total']:,}"]
         table.add_row(entry["name"], entry["kind"], *numbers, entry["description"])
-    _print(table)
+    say(table)
 
 
-def _scenes(data: Path, split: SplitName) -> list[Any]:
+def scenes_of(data: Path, split: SplitName) -> list[Any]:
+    """Scenes of a prepared dataset."""
     from aftermap.data.scene import Manifest
 
     manifest = Manifest.load(data)
     return list(manifest.scenes) if split == "all" else manifest.select(split)
 
 
-def _predictor(model: str, tta: Literal["none", "flips"], device: str) -> Any:
-    from aftermap.artefacts.store import load_model
-    from aftermap.inference.predictor import Predictor
+def _predictor(model: str, running: Running) -> Any:
+    from aftermap.inference.ensemble import open_predictor
 
-    return Predictor(load_model(model), tta=tta, device=device)
+    return open_predictor(model, running.options())
 
 
-def _print(what: Any) -> None:
+def say(what: Any) -> None:
+    """Print a text or a table."""
     from rich.console import Console
 
     Console(highlight=False, soft_wrap=isinstance(what, str)).print(what, markup=False)
 
 
 @contextmanager
-def _bar(text: str, total: int) -> Iterator[Callable[[], None]]:
+def bar(text: str, total: int) -> Iterator[Callable[[], None]]:
     """A progress bar on standard error; calling what it gives advances by one."""
     from rich.console import Console
     from rich.progress import Progress

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from aftermap.cli.running import TtaName, numbers
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -31,7 +33,9 @@ def map_command(
     cloud_mask: Path | None = None,
     overwrite: Annotated[bool, Flag] = False,
     resume: Annotated[bool, Flag] = False,
-    tta: Literal["none", "flips"] = "none",
+    tta: TtaName = "none",
+    scales: str = "1",
+    low_memory: Annotated[bool, Flag] = False,
     device: str = "cpu",
     window: int | None = None,
     json: Annotated[bool, Parameter(name="--json", negative="")] = False,
@@ -53,7 +57,7 @@ def map_command(
     out
         Folder to make.
     model
-        Model folder, or "box" for the model in the package.
+        Model folder, ensemble folder, or "box" for the model in the package.
     footprints
         Buildings to judge, any vector file; by default they are traced from what the model sees.
     aoi
@@ -75,7 +79,12 @@ def map_command(
     resume
         Continue an interrupted run with the same options.
     tta
-        "flips" averages over four mirrored images: slower, a little better.
+        Average over views of each window, slower and a little better: "flips" four mirrorings, "rotations" four
+        quarter turns, "full" all eight, "half-turn" two.
+    scales
+        Average over sizes of each window too, such as 0.75,1,1.25.
+    low_memory
+        Hold one member of an ensemble at a time; each is loaded again for every window.
     device
         cpu or cuda.
     window
@@ -111,6 +120,8 @@ def map_command(
             overwrite=overwrite,
             resume=resume,
             tta=tta,
+            scales=numbers("--scales", scales, "0.75,1,1.25"),
+            low_memory=low_memory,
             device=device,
             progress=report,
             **({} if window is None else {"window_px": window}),

@@ -28,7 +28,8 @@ def predict_dataset(
 ) -> int:
     """Write `<scene>_localization_prediction.png` and, for damage models, `<scene>_damage_prediction.png`.
 
-    Names are those of the competition (see `competition_name`): the official scorer takes the folder as it is. A scene whose files exist is passed over, so that an interrupted run goes on where it stopped.
+    Names are those of the competition (see `competition_name`): the official scorer takes the folder as it is. A
+    scene whose files exist is passed over, so that an interrupted run goes on where it stopped.
 
     Args:
         predictor: the model.

@@ -1,0 +1,157 @@
+"""`aftermap tune-thresholds`, and `aftermap ensemble`, which makes one model of several."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from aftermap.cli.learn import SplitName, bar, say, scenes_of
+from aftermap.cli.running import AS_IT_IS, Running, numbers
+
+if TYPE_CHECKING:
+    from aftermap.artefacts.ensemble import Role
+
+
+def tune_thresholds(
+    model: str,
+    data: Path,
+    *,
+    split: SplitName = "validation",
+    by: Literal["official", "present", "localization"] | None = None,
+    what: Literal["both", "thresholds", "weights"] = "both",
+    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
+    overwrite: bool = False,
+    running: Running = AS_IT_IS,
+    json_output: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """Choose thresholds and class weights of a model on labelled scenes, and write them into its card.
+
+    A pixel becomes a building where the probability of one is above the threshold of its likeliest damage class;
+    class weights shift which class that is. Both are searched together for the best score:
+
+        aftermap tune-thresholds runs/winner/model xbd-prepared -o tuned
+
+    Scenes are predicted twice, before and after. The card stays as it was where nothing better is found. Scores on
+    the scenes that were tuned on flatter; judge on others.
+
+    Args:
+        model: a model folder, an ensemble folder, or box (with -o).
+        data: a prepared dataset.
+        split: which scenes.
+        by: the official score (default for damage), the same over the classes that occur, or the F1 of buildings.
+        what: thresholds, class weights, or both.
+        out: a new folder for a copy of the model; by default the card is changed where it is.
+        overwrite: replace a model at -o.
+        running: how the model is run; run it alike afterwards.
+        json_output: print JSON.
+    """
+    from aftermap.errors import DataError, OutputError
+    from aftermap.recipes.tune import tune_model
+
+    if out is not None and out.exists() and not overwrite:
+        raise OutputError(f"{out} exists: pass --overwrite to replace it, or choose another output folder")
+    scenes = [scene for scene in scenes_of(data, split) if scene.is_labelled]
+    if not scenes:
+        raise DataError(f"{data} has no labelled scenes in split {split}")
+    with bar("tuning", 2 * len(scenes)) as advance:
+        tuned = tune_model(
+            model, scenes, by=by, what=what, out=out, options=running.options(), on_scene=advance
+        )
+    if json_output:
+        print(json.dumps(tuned.as_dict(), indent=1))
+        return
+    from rich.table import Table
+
+    table = Table("score", "before", "after", title=f"{tuned.scenes} scenes, tuned by {tuned.by}")
+    for name, value in tuned.before.items():
+        table.add_row(name, f"{value:.4f}", f"{tuned.after[name]:.4f}")
+    say(table)
+    say("thresholds " + ", ".join(f"{value:g}" for value in tuned.thresholds))
+    if tuned.damage_weights is not None:
+        say("class weights " + ", ".join(f"{value:g}" for value in tuned.damage_weights))
+    say(f"{'written to' if tuned.improved else 'nothing better was found; unchanged:'} {tuned.model}")
+
+
+def ensemble(
+    *models: str,
+    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    name: str | None = None,
+    roles: str | None = None,
+    weights: str | None = None,
+    groups: str | None = None,
+    averaging: Literal["probabilities", "logits"] = "probabilities",
+    compat_uint8: Annotated[bool, Parameter(negative=())] = False,
+    class_thresholds: str | None = None,
+    minor_dilation: Literal["none", "right", "compat"] = "none",
+    overwrite: bool = False,
+) -> None:
+    """Make one model of several: a folder that map, predict, evaluate and tune-thresholds take like any other.
+
+        aftermap ensemble loc-a loc-b damage-a damage-b -o both
+
+    Localization members say where buildings are, damage members which damage they have. The winning xView2 entry's rule:
+
+        aftermap ensemble ... --compat-uint8 --class-thresholds 0.38,0.13,0.13,0.14 --minor-dilation compat -o winner
+
+    Args:
+        models: model folders; each is copied into the ensemble.
+        out: folder to make.
+        name: on the card; by default that of the folder.
+        roles: localization or damage for each model, such as localization,damage; by default what each can tell.
+        weights: for each model, such as 2,1; by default equal.
+        groups: a word for each model, - for none; a group is averaged before it is cut to 8 bits.
+        averaging: probabilities, or logits before one activation.
+        compat_uint8: cut probabilities to 8 bits before they are averaged, as published systems did.
+        class_thresholds: of the probability of a building, by likeliest damage class.
+        minor_dilation: what minor damage takes over in 5 x 5 pixels: no-damage (right), or major damage too (compat).
+        overwrite: replace a model at -o.
+    """
+    from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
+    from aftermap.artefacts.store import model_folder
+    from aftermap.errors import InputError, OutputError
+
+    if not models:
+        raise InputError("no models given: aftermap ensemble MODEL MODEL -o FOLDER")
+    if out.exists():
+        if not overwrite:
+            raise OutputError(f"{out} exists: pass --overwrite to replace it, or choose another folder")
+        if not any((out / card).is_file() for card in ("card.json", "ensemble.json")):
+            raise OutputError(f"{out} is not a model folder, so --overwrite leaves it: choose another folder")
+    factors = numbers("--weights", weights, "2,1") if weights else (1.0,) * len(models)
+    if min(factors) <= 0:
+        raise InputError(f"--weights {weights}: expected numbers above 0")
+    words = {"--roles": _words(roles, models), "--groups": _words(groups, models)}
+    for option, given in {**words, "--weights": factors}.items():
+        if len(given) != len(models):
+            raise InputError(f"{option} has {len(given)} entries for {len(models)} models: give one for each")
+    known: dict[str | None, Role | None] = {None: None, "localization": "localization", "damage": "damage"}
+    ingredients = []
+    for model, role, weight, group in zip(models, words["--roles"], factors, words["--groups"], strict=True):
+        if role not in known:
+            raise InputError(f"--roles {roles}: {role!r} is neither localization nor damage")
+        ingredients.append(Ingredient(model_folder(model), role=known[role], weight=weight, group=group))
+    thresholds = class_thresholds and numbers("--class-thresholds", class_thresholds, "0.38,0.13,0.13,0.14")
+    card, members = compose(
+        name or out.name,
+        ingredients,
+        averaging=averaging,
+        compat_uint8=compat_uint8,
+        class_thresholds=thresholds or None,
+        minor_dilation=minor_dilation,
+    )
+    try:
+        save_ensemble(out, card, members)
+    except OSError as error:
+        shutil.rmtree(out.with_name(out.name + ".part"), ignore_errors=True)
+        raise OutputError(f"cannot write {out}: {error.strerror or error}") from None
+    counts = [sum(member.role == role for member in card.members) for role in ("localization", "damage")]
+    say(f"{out}: {counts[0]} localization and {counts[1]} damage members")
+
+
+def _words(text: str | None, models: tuple[str, ...]) -> list[str | None]:
+    """One word per model; `-` stands for none."""
+    if text is None:
+        return [None] * len(models)
+    return [None if word in ("", "-") else word for word in text.split(",")]
