@@ -8,7 +8,8 @@ from aftermap.data.batch import Batch
 from aftermap.errors import TrainingError
 from aftermap.learning.loop import Training, fit
 from aftermap.learning.objectives.base import Objective
-from aftermap.learning.objectives.supervised import Supervised, SupervisedConfig
+from aftermap.learning.objectives.supervised import Supervised
+from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
 from aftermap.models.build import SiameseUnetConfig, build_model
 from aftermap.models.dense import DenseModel

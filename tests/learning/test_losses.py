@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from aftermap.classes import IGNORE
-from aftermap.learning.losses.segmentation import cross_entropy, focal, soft_dice
-
-LOSSES = [cross_entropy, soft_dice, focal]
+from aftermap.learning.losses import region
+from aftermap.learning.losses.pixel import cross_entropy, focal
+from aftermap.learning.objectives.terms import RegionTerm, term_value, truth_of
 
 
 def logits_of(probabilities):
@@ -27,6 +27,11 @@ def test_weighted_cross_entropy_divides_by_the_weights():
     weights = torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64)
     expected = F.cross_entropy(logits, target, weight=weights, ignore_index=IGNORE)
     assert cross_entropy(logits, target, weights).item() == pytest.approx(expected.item(), abs=1e-12)
+
+
+def soft_dice(logits, target):
+    """The default Dice term: over the softmax, mean of the classes that occur."""
+    return term_value(RegionTerm(loss="dice"), logits, truth_of(target, logits.shape[1], None), None)
 
 
 def test_soft_dice_by_hand():
@@ -53,28 +58,10 @@ def test_focal_without_focus_is_cross_entropy():
     assert torch.allclose(focal(logits, target, gamma=0.0), cross_entropy(logits, target), atol=1e-6)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_batch_without_labels_costs_nothing(loss):
-    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
-    value = loss(logits, torch.full((1, 4, 4), IGNORE))
-    value.backward()
-    assert value.item() == 0 and torch.equal(logits.grad, torch.zeros_like(logits))
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_ignored_pixels_take_no_part(loss):
-    torch.manual_seed(1)
-    logits, target = torch.randn(1, 3, 4, 8), torch.randint(0, 3, (1, 4, 8))
-    masked = target.clone()
-    masked[..., 5:] = IGNORE
-    expected = loss(logits[..., :5], target[..., :5])
-    assert torch.allclose(loss(logits, masked), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_extreme_logits_stay_finite(loss):
-    logits = torch.tensor([[120.0, -120.0]]).reshape(1, 2, 1, 1).requires_grad_()
-    for target in (0, 1):
-        value = loss(logits, torch.full((1, 1, 1), target))
-        (gradient,) = torch.autograd.grad(value, logits)
-        assert torch.isfinite(value) and torch.isfinite(gradient).all()
+def test_dice_pools_the_batch_or_averages_the_images():
+    p = torch.tensor([0.5, 0.5, 1.0, 0.0]).reshape(2, 1, 1, 2)
+    truth = torch.tensor([True, False, True, False]).reshape(2, 1, 1, 2)
+    pooled = 1 - 2 * 1.5 / (2 + 2)
+    each = ((1 - 2 * 0.5 / 2) + (1 - 2 * 1 / 2)) / 2
+    assert region.dice(p, truth).item() == pytest.approx(pooled, abs=1e-6)
+    assert region.dice(p, truth, per_image=True).item() == pytest.approx(each, abs=1e-6)

@@ -12,7 +12,7 @@ from aftermap.data.augment.operations import DEFAULT, Operations
 from aftermap.data.sampling import ClassSampling, SamplingConfig
 from aftermap.data.scene import Split
 from aftermap.learning.loop import Precision
-from aftermap.learning.objectives.supervised import SupervisedConfig
+from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import OptimizerConfig
 from aftermap.models.build import ModelConfig
 
@@ -128,8 +128,7 @@ class TrainRecipe(Config):
     @property
     def channel_0(self) -> Channel0:
         """What the first of several channels is taught: the background, or that there is a building."""
-        targets = getattr(self.objective, "targets", None)
-        return "background" if targets is None else targets.channel_0
+        return "background" if self.objective.targets is None else self.objective.targets.channel_0
 
     @model_validator(mode="after")
     def _classes_fit_the_task(self) -> "TrainRecipe":
@@ -140,9 +139,5 @@ class TrainRecipe(Config):
             raise ValueError(
                 f"task {self.task} has {len(self.scheme)} classes, model.classes is {self.model.classes}"
             )
-        weights = self.objective.class_weights
-        if weights is not None and len(weights) != len(self.scheme):
-            raise ValueError(
-                f"objective.class_weights has {len(weights)} values, expected {len(self.scheme)}"
-            )
+        self.objective.check_classes(self.model.classes)
         return self

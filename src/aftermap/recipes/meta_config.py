@@ -9,7 +9,7 @@ from aftermap.artefacts.card import Activation, Channel0, Normalisation
 from aftermap.config import Config
 from aftermap.data.tasks import ShotConfig
 from aftermap.learning.meta import MetaConfig
-from aftermap.learning.objectives.supervised import SupervisedConfig
+from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
 from aftermap.models.build import ModelConfig
 from aftermap.recipes.configs import Task

@@ -1,51 +1,37 @@
-"""Learning from labels: cross-entropy, Dice and focal terms on the class mask."""
-
-from collections.abc import Sequence
+"""Learning from labels: the weighted terms of a recipe on one forward pass."""
 
 import torch
 from torch import Tensor
 
-from aftermap.config import Config
 from aftermap.data.batch import Batch
-from aftermap.learning.losses.segmentation import cross_entropy, focal, soft_dice
 from aftermap.learning.objectives.base import Objective
+from aftermap.learning.objectives.terms import SupervisedConfig, term_names, term_value, truth_of
 from aftermap.models.dense import DenseModel
 
 
-class SupervisedConfig(Config):
-    """Weights of the terms; 0 leaves a term out.
-
-    Attributes:
-        class_weights: one per class, used by all terms; None weighs all alike.
-    """
-
-    cross_entropy: float = 1.0
-    dice: float = 1.0
-    focal: float = 0.0
-    focal_gamma: float = 2.0
-    class_weights: tuple[float, ...] | None = None
-
-
 class Supervised(Objective):
-    """Sum of the configured terms on the logits of one forward pass."""
-
-    class_weights: Tensor | None
+    """Sum of the configured terms; losses are computed in 32 bits at least, whatever the model ran in."""
 
     def __init__(self, config: SupervisedConfig) -> None:
         super().__init__()
         self.config = config
-        weights: Sequence[float] | None = config.class_weights
-        self.register_buffer("class_weights", None if weights is None else torch.tensor(weights))
+        for number, term in enumerate(config.terms):
+            weights = None if term.class_weights is None else torch.tensor(term.class_weights)
+            self.register_buffer(f"class_weights_{number}", weights)
 
     def forward(self, model: DenseModel, batch: Batch) -> dict[str, Tensor]:
-        """Terms `cross_entropy`, `dice` and `focal`, as far as their weight is not 0."""
-        logits = model(batch.image).float()
-        c, w = self.config, self.class_weights
-        terms = {}
-        if c.cross_entropy:
-            terms["cross_entropy"] = c.cross_entropy * cross_entropy(logits, batch.mask, w)
-        if c.dice:
-            terms["dice"] = c.dice * soft_dice(logits, batch.mask, w)
-        if c.focal:
-            terms["focal"] = c.focal * focal(logits, batch.mask, c.focal_gamma, w)
+        """Terms by the name of their loss, as far as their weight is not 0."""
+        logits = model(batch.image)
+        if logits.dtype in (torch.float16, torch.bfloat16):
+            logits = logits.float()
+        # no lower precision inside: probabilities near 0 and 1 would be rounded to them
+        with torch.autocast(logits.device.type, enabled=False):
+            truth = truth_of(batch.mask, logits.shape[1], self.config.targets)
+            terms: dict[str, Tensor] = {}
+            for number, (name, term) in enumerate(
+                zip(term_names(self.config.terms), self.config.terms, strict=True)
+            ):
+                if term.weight:
+                    weights: Tensor | None = getattr(self, f"class_weights_{number}")
+                    terms[name] = term.weight * term_value(term, logits, truth, weights)
         return terms
