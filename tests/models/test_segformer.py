@@ -9,6 +9,7 @@ import torch
 from aftermap.errors import ModelError
 from aftermap.models.build import build_model
 from aftermap.models.dense import count_parameters
+from aftermap.models.published import published, to_original, to_ours
 from aftermap.models.segformer import SegformerConfig, original_keys
 
 LOCALIZER = SegformerConfig(classes=1, internal_px=512)
@@ -77,6 +78,18 @@ def test_the_classifier_gives_the_published_values():
     assert [float(logits.mean()), float(logits.std())] == pytest.approx([-0.6755, 0.5199], abs=2e-4)
     expected = [-0.30317, -1.62720, -0.99569, -0.15341, -0.13750]
     assert logits[:, 31, 40].tolist() == pytest.approx(expected, abs=2e-4)
+
+
+def test_both_are_among_the_published_networks_by_name():
+    name = "metadamagenet-segformer-b0-damage"
+    assert published(name).config == CLASSIFIER and published(name).activation == "softmax"
+    assert published("metadamagenet-segformer-b0-localization").config == LOCALIZER
+    state = build_model(CLASSIFIER).state_dict()
+    theirs = to_original(name, state)
+    assert next(iter(theirs)) == "segformer.encoder.patch_embeddings.0.proj.weight"
+    assert theirs["decode_head.classifier.weight"].shape == (5, 256, 1, 1)
+    back = to_ours(name, theirs)
+    assert back.keys() == state.keys() and all(torch.equal(back[k], state[k]) for k in state)
 
 
 @pytest.mark.parametrize(("dates", "internal_px"), [(1, None), (2, None), (1, 64), (2, 96)])

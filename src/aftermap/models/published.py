@@ -13,6 +13,8 @@ from torch import Tensor
 from aftermap.errors import ModelError
 from aftermap.models.build import AnyModelConfig, build_model
 from aftermap.models.published_keys import metadamagenet_unet_keys, stored_flat, xview2_keys
+from aftermap.models.segformer import SIZES, SegformerConfig
+from aftermap.models.segformer import original_keys as segformer_keys
 from aftermap.models.xview2 import ScseMode, Xview2UnetConfig
 
 Keys = Callable[[Any, Iterable[str]], dict[str, str]]
@@ -184,6 +186,17 @@ def metadamagenet(config: AnyModelConfig, keys: Keys) -> Published:
     )
 
 
+def _segformer(encoder_name: Literal["mit_b0"]) -> dict[str, Published]:
+    """MetaDamageNet's pair of SegFormers, which squeezes every image to 512 px."""
+    return {
+        f"metadamagenet-segformer-b0-{role}": metadamagenet(
+            SegformerConfig(encoder_name=encoder_name, dates=dates, classes=classes, internal_px=512),
+            lambda config, _: segformer_keys(SIZES[config.encoder_name]),
+        )
+        for role, dates, classes in ROLES
+    }
+
+
 ROLES: tuple[tuple[str, Literal[1, 2], int], ...] = (("localization", 1, 1), ("damage", 2, 5))
 BIG: Widths = (512, 256, 128, 96, 64)
 HALVED: Widths = (128, 64, 32, 24, 16)
@@ -206,6 +219,7 @@ PUBLISHED: Mapping[str, Published] = MappingProxyType(
         **_metadamagenet("efficientunet-b4", "efficientnet_b4"),
         **_metadamagenet("efficientunet-b4-scse", "efficientnet_b4", scse="add"),
         **_metadamagenet("efficientunet-b4-big", "efficientnet_b4", widths=BIG),
+        **_segformer("mit_b0"),
     }
 )
 """By name: the winner's networks, the distilled students, and MetaDamageNet's."""

@@ -256,25 +256,25 @@ def load_encoder(encoder: MixTransformer, name: str, weights: Literal["imagenet"
 def original_keys(size: MitSize = SIZES["mit_b0"]) -> dict[str, str]:
     """Names in the published checkpoints (`segformer.encoder.*`, `decode_head.*`), and what they are called here.
 
-    They are the same for one date and for two. Source: Hugging Face transformers 4.20.1.
+    In the original order, and the same for one date and for two. Source: Hugging Face transformers 4.20.1.
     """
+    theirs, levels = "segformer.encoder", range(len(size.depths))
     modules: dict[str, str] = {}
-    for i, depth in enumerate(size.depths):
-        theirs, ours = "segformer.encoder", f"encoder.stages.{i}"
-        modules[f"{theirs}.patch_embeddings.{i}.proj"] = f"{ours}.patches"
-        modules[f"{theirs}.patch_embeddings.{i}.layer_norm"] = f"{ours}.patch_norm"
-        modules[f"{theirs}.layer_norm.{i}"] = f"{ours}.norm"
-        names = {**_BLOCK, **(_REDUCTION if REDUCTIONS[i] > 1 else {})}
-        for j in range(depth):
-            for key, value in names.items():
-                modules[f"{theirs}.block.{i}.{j}.{key}"] = f"{ours}.blocks.{j}.{value}"
-        modules[f"decode_head.linear_c.{i}.proj"] = f"decoder.projections.{i}"
-    modules["decode_head.classifier"] = "head"
+    for i in levels:
+        modules[f"{theirs}.patch_embeddings.{i}.proj"] = f"encoder.stages.{i}.patches"
+        modules[f"{theirs}.patch_embeddings.{i}.layer_norm"] = f"encoder.stages.{i}.patch_norm"
+    for i in levels:
+        for j in range(size.depths[i]):
+            for key, ours in _BLOCK.items():
+                if REDUCTIONS[i] > 1 or not ours.startswith("attention.reduce"):
+                    modules[f"{theirs}.block.{i}.{j}.{key}"] = f"encoder.stages.{i}.blocks.{j}.{ours}"
+    modules |= {f"{theirs}.layer_norm.{i}": f"encoder.stages.{i}.norm" for i in levels}
+    modules |= {f"decode_head.linear_c.{i}.proj": f"decoder.projections.{i}" for i in levels}
     keys = {f"{a}.{leaf}": f"{b}.{leaf}" for a, b in modules.items() for leaf in ("weight", "bias")}
     keys["decode_head.linear_fuse.weight"] = "decoder.fuse.weight"
     for leaf in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
         keys[f"decode_head.batch_norm.{leaf}"] = f"decoder.norm.{leaf}"
-    return keys
+    return keys | {f"decode_head.classifier.{leaf}": f"head.{leaf}" for leaf in ("weight", "bias")}
 
 
 _BLOCK = {
@@ -282,13 +282,14 @@ _BLOCK = {
     "attention.self.query": "attention.query",
     "attention.self.key": "attention.key",
     "attention.self.value": "attention.value",
+    "attention.self.sr": "attention.reduce",
+    "attention.self.layer_norm": "attention.reduce_norm",
     "attention.output.dense": "attention.output",
     "layer_norm_2": "norm2",
     "mlp.dense1": "expand",
     "mlp.dwconv.dwconv": "depthwise",
     "mlp.dense2": "contract",
 }
-_REDUCTION = {"attention.self.sr": "attention.reduce", "attention.self.layer_norm": "attention.reduce_norm"}
 
 
 def _first(state: Mapping[str, Tensor], names: Sequence[str]) -> Tensor | None:
