@@ -8,7 +8,7 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from aftermap import __version__
-from aftermap.cli import data, learn, score, tune
+from aftermap.cli import data, learn, plan, runs, score, tune, weights
 from aftermap.cli import map as mapping
 from aftermap.errors import AftermapError, AftermapWarning
 
@@ -22,12 +22,15 @@ app.command(mapping.demo, name="demo")
 app.command(mapping.map_command, name="map")
 app.command(data.app, name="data")
 app.command(learn.train, name="train")
+app.command(plan.run, name="run")
 app.command(learn.predict, name="predict")
 app.command(learn.evaluate, name="evaluate")
 app.command(tune.tune_thresholds, name="tune-thresholds")
 app.command(tune.ensemble, name="ensemble")
 app.command(score.score, name="score")
+app.command(runs.app, name="runs")
 app.command(learn.models, name="models")
+app.command(weights.app, name="weights")
 
 
 def main(arguments: list[str] | None = None) -> None:

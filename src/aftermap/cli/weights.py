@@ -1,0 +1,241 @@
+"""`aftermap weights`: published checkpoints and models of the hub."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+if TYPE_CHECKING:
+    from aftermap.recipes.import_weights import KeyReport
+
+app = App(name="weights", help="Import published weights; pull and push models of the Hugging Face hub.")
+
+SystemName = Literal["xview2", "kd-student", "metadamagenet"]
+JsonFlag = Annotated[bool, Parameter(name="--json", negative="")]
+Out = Annotated[Path, Parameter(name=["-o", "--out"])]
+Switch = Parameter(negative="")
+SHOWN = 5
+
+
+@app.command(name="import")
+def import_(
+    file: Path | None = None,
+    *,
+    out: Out,
+    name: Annotated[str | None, Parameter(name="--as")] = None,
+    all_of: Annotated[Path | None, Parameter(name="--all")] = None,
+    seed: int | None = None,
+    partial: Annotated[bool, Switch] = False,
+    licence: str | None = None,
+    system: SystemName | None = None,
+    compat: Annotated[bool, Switch] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Turn published checkpoints into a model folder, or a folder of them into an ensemble.
+
+    Files are read without running anything in them, and every key is accounted for.
+
+        aftermap weights import res34_cls2_0_tuned_best --as xview2-resnet34-damage -o models/res34
+
+        aftermap weights import --all xview2_1st_weights -o models/winner
+
+    Args:
+        file: a checkpoint.
+        out: the model folder, or with --all the ensemble folder; an older one there is replaced.
+        name: which network it is; 'aftermap weights list' shows the names.
+        all_of: a folder of checkpoints with the names that their systems gave them, instead of one file.
+        seed: of the run that it is from, for the card; by default what the file's name says.
+        partial: take what fits and leave the rest random; with --all, leave out what is missing.
+        licence: of the weights, for the card; by default what the origin states.
+        system: with --all, which system's files, where there are those of several.
+        compat: with --all, decide exactly as the winner did: 8-bit maps, minor damage that spreads over major.
+        json_output: print the report as JSON.
+    """
+    from aftermap.errors import InputError
+
+    command = "aftermap " + shlex.join(_plain(word) for word in sys.argv[1:])
+    if all_of is not None:
+        if file is not None or name is not None or seed is not None:
+            raise InputError("--all takes names and seeds from the files: leave out FILE, --as and --seed")
+        _import_all(all_of, out, system, partial, compat, licence, command, json_output)
+        return
+    if file is None:
+        raise InputError("give a checkpoint file with --as NAME, or --all FOLDER")
+    if system is not None or compat:
+        raise InputError("--system and --compat go with --all")
+    _import_one(file, name, out, seed, partial, licence, command, json_output)
+
+
+@app.command(name="list")
+def list_(*, json_output: JsonFlag = False) -> None:
+    """Show the published networks that 'import --as' takes, each with the file names by which '--all' knows it.
+
+        aftermap weights list
+
+    Args:
+        json_output: print JSON.
+    """
+    from aftermap.models.published import PUBLISHED
+    from aftermap.recipes.archives import file_names
+
+    entries = [{"name": name, "files": file_names(name)} for name in PUBLISHED]
+    if json_output:
+        print(json.dumps(entries, indent=1))
+        return
+    for entry in entries:
+        _print(f"{entry['name']}\n    {entry['files']}")
+
+
+@app.command
+def pull(name: str, *, out: Out, refresh: Annotated[bool, Switch] = False) -> None:
+    """Copy a model of the Hugging Face hub into a model folder.
+
+    What is in the local cache is taken without a network call. Models can also be used by their hf:// name directly.
+
+        aftermap weights pull hf://owner/name -o models/name
+
+    Args:
+        name: hf://owner/name, or hf://owner/name@revision.
+        out: the model folder; an older one there is replaced.
+        refresh: ask the hub for a newer version first.
+    """
+    from aftermap.artefacts.ensemble import read_card
+    from aftermap.artefacts.hub import pull_model
+
+    card = read_card(pull_model(name, out, refresh=refresh))
+    _print(f"{card.name}, version {card.version}, licence {card.licence}: {out}")
+
+
+@app.command
+def push(model: Path, name: str, *, private: Annotated[bool, Switch] = False) -> None:
+    """Publish a model folder or an ensemble folder on the Hugging Face hub.
+
+    Log in first with 'hf auth login', or set HF_TOKEN.
+
+        aftermap weights push models/damage hf://owner/name --private
+
+    Args:
+        model: the folder.
+        name: hf://owner/name; made if it does not exist.
+        private: make it for yourself only.
+    """
+    from aftermap.artefacts.hub import push_model
+
+    _print(f"published: {push_model(model, name, private=private)}")
+
+
+def _import_one(
+    file: Path,
+    name: str | None,
+    out: Path,
+    seed: int | None,
+    partial: bool,
+    licence: str | None,
+    command: str,
+    json_output: bool,
+) -> None:
+    from aftermap.errors import InputError
+    from aftermap.recipes.import_weights import KeysError, identify, import_weights
+
+    if name is None:
+        raise InputError(f"say with --as what {file} is: {identify(file)}")
+    try:
+        imported = import_weights(
+            file, name, out, seed=seed, partial=partial, licence=licence, command=command
+        )
+    except KeysError as error:
+        if json_output:
+            print(json.dumps(error.report.as_dict() | {"file": str(file), "out": None}, indent=1))
+        raise
+    if json_output:
+        facts = {"file": str(file), "sha256": imported.sha256, "out": str(out)}
+        print(json.dumps(imported.report.as_dict() | facts, indent=1))
+        return
+    _print(f"{_lines(imported.report)}\nlicence: {imported.card.licence}\nmodel: {out}")
+
+
+def _import_all(
+    folder: Path,
+    out: Path,
+    system: SystemName | None,
+    partial: bool,
+    compat: bool,
+    licence: str | None,
+    command: str,
+    json_output: bool,
+) -> None:
+    from rich.console import Console
+
+    from aftermap.recipes.import_archive import import_archive
+
+    console = Console(stderr=True, highlight=False)
+    done = import_archive(
+        folder,
+        out,
+        system=system,
+        partial=partial,
+        compat=compat,
+        licence=licence,
+        command=command,
+        on_member=lambda name, number, count: console.print(f"{number}/{count} {name}", markup=False),
+    )
+    if json_output:
+        members = [
+            report.as_dict() | {"member": member, "file": str(done.files[member])}
+            for member, report in done.reports.items()
+        ]
+        print(json.dumps({"out": str(out), "gaps": done.gaps, "members": members}, indent=1))
+        return
+    _print(_table([(done.files[member].name, report) for member, report in done.reports.items()]))
+    _print(
+        "\n".join(
+            [*(f"missing: {gap}" for gap in done.gaps), f"licence: {done.card.licence}", f"ensemble: {out}"]
+        )
+    )
+
+
+def _lines(report: "KeyReport") -> str:
+    """What became of the keys, a line per kind."""
+    lines = [f"{report.name}: {len(report.matched)} of {report.total} keys matched"]
+    lines += [f"{kind:>12}: {_few(keys)}" for kind, keys in _odd(report).items() if keys]
+    return "\n".join(lines)
+
+
+def _table(rows: "list[tuple[str, KeyReport]]") -> Any:
+    """A line per checkpoint, with the first keys of what does not fit."""
+    from rich.table import Table
+
+    table = Table("network", "file", "matched", "otherwise")
+    for file, report in rows:
+        odd = [f"{_few(keys)} {kind}" for kind, keys in _odd(report).items() if keys]
+        table.add_row(report.name, file, f"{len(report.matched)} of {report.total}", "; ".join(odd) or "-")
+    return table
+
+
+def _odd(report: "KeyReport") -> dict[str, list[str]]:
+    """Every key that was not matched, by what is the matter with it."""
+    return {
+        "missing": [*report.missing, *report.counters],
+        "unexpected": list(report.unexpected),
+        "wrong shape": [str(wrong) for wrong in report.wrong_shape],
+        "ignored": list(report.ignored),
+    }
+
+
+def _few(keys: list[str]) -> str:
+    """A count and the first keys."""
+    return f"{len(keys)} ({', '.join(keys[:SHOWN])}{', ...' if len(keys) > SHOWN else ''})"
+
+
+def _plain(word: str) -> str:
+    """A word of the command line without the folders above a file, which mean nothing elsewhere."""
+    return Path(word).name if "/" in word and not word.startswith("hf:") else word
+
+
+def _print(what: Any) -> None:
+    from rich.console import Console
+
+    Console(highlight=False, soft_wrap=isinstance(what, str)).print(what, markup=False)
