@@ -12,6 +12,7 @@ from aftermap.artefacts.store import load_card, save_model
 from aftermap.cli.app import main
 from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import DataError, DataWarning, ModelError, OutputError
+from aftermap.inference import tuning
 from aftermap.inference.calibrate import reweight
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.postprocess import Decision
@@ -304,6 +305,19 @@ def test_the_table_grows_with_what_differs_and_not_with_scenes():
     assert len(set(sizes)) == 1 and sizes[0] <= target.size
     assert table.damage_pixels().tolist() == [3 * int((target == k).sum()) for k in range(1, 5)]
     assert table.building_pixels() == (3 * int((target == 0).sum()), 3 * int((target > 0).sum()))
+
+
+def test_a_table_that_grows_too_large_merges_ratios_and_still_finds_the_thresholds(monkeypatch):
+    probabilities, target = random_scene(1)
+    fine, coarse = DecisionTable(4), DecisionTable(4)
+    fine.add(probabilities, np.uint8(target > 0), target)
+    monkeypatch.setattr(tuning, "_MOST_ROWS", 1500)
+    for half in (slice(0, 20), slice(20, 40)):
+        coarse.add(probabilities[:, half], np.uint8(target[half] > 0), target[half])
+    assert len(coarse) <= 1500 < len(fine) and coarse.building_pixels() == fine.building_pixels()
+    found = [t.search((0.5,) * 4, by="official") for t in (fine, coarse)]
+    scores = [exact(probabilities, target, c.thresholds, c.weights) for c in found]
+    assert scores[1] == pytest.approx(scores[0], abs=0.03)
 
 
 def test_unknown_pixels_take_no_part():

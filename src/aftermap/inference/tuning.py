@@ -32,6 +32,8 @@ _ROUNDS = 6
 _SIDE = 2 * _REACH
 _LABELS = 18  # target building (no, yes, unknown) times target damage (0 to 4, unknown)
 _LEAST_GAIN = 1e-6
+_MOST_ROWS = 4_000_000
+"""Rows of a table; above, neighbouring cells of ratios are merged. Twice is enough for any data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class DecisionTable:
         self.kinds = kinds
         self._codes = np.zeros(0, np.int64)
         self._counts = np.zeros(0, np.int64)
+        self._width = 1  # of a cell of ratios, in _STEP
 
     def __len__(self) -> int:
         return len(self._codes)
@@ -81,16 +84,34 @@ class DecisionTable:
                 logs = np.log(np.maximum(probabilities[1:].astype(np.float64), 1e-12))
             for other in logs[1:]:
                 ratio = np.clip(np.floor((other - logs[0]) / _STEP), -_REACH, _REACH - 1).astype(np.int64)
-                cell = cell * _SIDE + ratio + _REACH
+                cell = cell * _SIDE + (ratio + _REACH) // self._width
         known = np.where(damage == IGNORE, 5, damage) if damage is not None else np.full(place.shape, 5)
         label = np.where(building == IGNORE, 2, building).astype(np.int64) * 6 + known.astype(np.int64)
         never = place < _LOWEST  # no threshold reaches these, so nothing else matters about them
         cell[never], place[never] = 0, 0
-        codes, counts = np.unique((cell * _BINS + place) * _LABELS + label, return_counts=True)
-        self._codes, inverse = np.unique(np.concatenate([self._codes, codes]), return_inverse=True)
-        self._counts = np.bincount(
-            inverse.ravel(), weights=np.concatenate([self._counts, counts]), minlength=len(self._codes)
-        ).astype(np.int64)
+        self._merge((cell * _BINS + place) * _LABELS + label)
+        while len(self._codes) > _MOST_ROWS and self._width < _SIDE:
+            self._coarsen()
+
+    def _merge(self, codes: np.ndarray) -> None:
+        """Count pixels by their codes."""
+        codes, counts = np.unique(codes, return_counts=True)
+        self._set(np.concatenate([self._codes, codes]), np.concatenate([self._counts, counts]))
+
+    def _set(self, codes: np.ndarray, counts: np.ndarray) -> None:
+        """Replace the rows, summing those of one code."""
+        self._codes, inverse = np.unique(codes, return_inverse=True)
+        self._counts = np.bincount(inverse.ravel(), weights=counts).astype(np.int64)
+
+    def _coarsen(self) -> None:
+        """Merge neighbouring cells of ratios."""
+        rest, cell = self._codes % (_BINS * _LABELS), self._codes // (_BINS * _LABELS)
+        merged, place = np.zeros_like(cell), 1
+        for _ in range(self.kinds - 1):
+            merged += cell % _SIDE // 2 * place
+            cell, place = cell // _SIDE, place * _SIDE
+        self._width *= 2
+        self._set(merged * _BINS * _LABELS + rest, self._counts)
 
     def damage_pixels(self) -> np.ndarray:
         """Pixels by target damage class 1 to 4."""
@@ -158,7 +179,7 @@ class _Search:
         cells, self._cell = np.unique(cell, return_inverse=True)
         ratios = []
         for _ in range(table.kinds - 1):
-            ratios.append(cells % _SIDE - _REACH + 0.5)
+            ratios.append((cells % _SIDE + 0.5) * table._width - _REACH)
             cells = cells // _SIDE
         self._ratios = np.stack([np.zeros(len(cells)), *ratios[::-1]])  # in steps, to the first class
 
