@@ -200,8 +200,8 @@ def test_planes_hold_one_class_each():
 def test_of_equal_windows_the_first_is_taken():
     weight = np.zeros((8, 8))
     weight[0, 0] = weight[7, 7] = 1
-    assert best_window(weight, [(1, 1, 4), (4, 4, 4), (0, 0, 4)]) == 1
-    assert best_window(np.zeros((8, 8)), [(1, 1, 4), (4, 4, 4)]) == 0
+    assert best_window(weight, [Crop(1, 1, 4, 4), Crop(4, 4, 4, 4), Crop(0, 0, 4, 4)]) == 1
+    assert best_window(np.zeros((8, 8)), [Crop(1, 1, 4, 4), Crop(4, 4, 4, 4)]) == 0
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -280,3 +280,32 @@ def test_a_turned_scene_is_shifted_by_its_new_sides():
     rng = np.random.default_rng(0)
     steps = draw_steps([Rotate90(turns=(1,)), Shift(x=(1, 1), y=(0, 0))], rng, height=30, width=50)
     assert steps == [Turn(1), Move(30, 0)]
+
+
+@pytest.mark.parametrize("window", [(1.25, 2.5, 3.0), (0.0, 0.5, 5.5), (2.0, 3.0, 4.0), (3.75, 0.1, 4.25)])
+def test_of_cut_pixels_the_part_inside_a_window_counts(window):
+    column, row, side = window
+    weight = np.random.default_rng(0).random((8, 8)).astype(np.float32)
+    edges = np.arange(9)
+
+    def covered(low):
+        return np.clip(np.minimum(edges[1:], low + side) - np.maximum(edges[:-1], low), 0, None)
+
+    expected = covered(row) @ weight @ covered(column) / side**2
+    # a flat field of a little more or a little less than that tells the two means apart
+    padded = np.concatenate([weight, np.full((8, 8), expected * 1.001, np.float32)], axis=1)
+    assert best_window(padded, [Crop(column, row, side, 8), Crop(9, 0, 4, 8)]) == 1
+    padded[:, 8:] = expected * 0.999
+    assert best_window(padded, [Crop(column, row, side, 8), Crop(9, 0, 4, 8)]) == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_chosen_window_is_the_one_whose_enlarged_mask_sums_highest(seed):
+    rng = np.random.default_rng(seed)
+    mask = np.kron(rng.integers(0, 2, (12, 12)), np.ones((8, 8))).astype(np.uint8)
+    frame = View.whole(96, 96).then(*random_steps(seed, 96, 96))
+    sides = rng.uniform(30, 60, 5)
+    windows = [Crop(*(rng.random(2) * (96 - side)), side, 256) for side in sides]
+    sums = [resample(mask.astype(np.float32), frame.then(window)).sum() for window in windows]
+    config = BestCrop(relative_to="scene", class_weights=(0, 1))
+    assert choose_window(mask, frame, windows, config, mode="truncated") == int(np.argmax(sums))

@@ -106,9 +106,10 @@ def draw_window(script, weight, most_tries):
     last = SIDE - side
     random.randint(0, last), random.randint(0, last)  # drawn and never used
     tries = random.randint(1, most_tries)
-    windows = [(random.randint(0, last), random.randint(0, last), side) for _ in range(tries)]
-    column, row, side = windows[best_window(weight, windows)]
-    return Crop(column, row, side, script.crop)
+    windows = [
+        Crop(random.randint(0, last), random.randint(0, last), side, script.crop) for _ in range(tries)
+    ]
+    return windows[best_window(weight, windows)]
 
 
 def shift_channels(image):
@@ -157,7 +158,7 @@ def replay_damage(script, scene):
     pre, post, mask = scene
     steps = draw_steps(script)
     planes = [resample_in_steps(plane, steps) for plane in class_planes(mask, classes=5)]
-    weight = sum(w * plane.astype(int) for w, plane in zip((1, 5, 5, 2), planes, strict=True))
+    weight = sum(w * plane.astype(float) for w, plane in zip((1, 5, 5, 2), planes, strict=True))
     window = draw_window(script, weight, 10)
     images = [resample_in_steps(image, [*steps, window]) for image in (pre, post)]
     merged = merge_planes([resample_in_steps(plane, [window]) for plane in planes])

@@ -3,9 +3,11 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from threading import Lock
 from typing import Literal, assert_never
 
+import cv2
 import numpy as np
 import torch
 
@@ -23,7 +25,7 @@ from aftermap.data.sampling import (
     post_chance,
     repetitions,
 )
-from aftermap.data.scene import Scene, read_image, read_mask
+from aftermap.data.scene import Scene, read_mask, read_pixels
 from aftermap.errors import DataError
 
 Target = Literal["building", "damage"]
@@ -87,8 +89,8 @@ class CropSource:
         self._dates = dates
         self._sampling = sampling
         self._order = [RGB.index(band) for band in bands]
-        self._mean = torch.tensor(mean).reshape(-1, 1, 1)
-        self._std = torch.tensor(std).reshape(-1, 1, 1)
+        self._mean = torch.tensor(mean, dtype=torch.float32).reshape(-1, 1, 1)
+        self._std = torch.tensor(std, dtype=torch.float32).reshape(-1, 1, 1)
         self._seed = seed
         self._ahead = ahead
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="crops")
@@ -119,13 +121,17 @@ class CropSource:
         for stale in [i for i in self._pending if i < index]:
             self._pending.pop(stale).cancel()
         images, masks, drawn = future.result()
-        image = torch.from_numpy(images).to(self.device).permute(0, 1, 4, 2, 3).float()  # (B, T, 3, S, S)
+        pixels = torch.from_numpy(images).to(self.device)  # (B, T, 3, S, S)
         mask = torch.from_numpy(masks).to(self.device).long()
-        if drawn:
-            image, mask = apply_to_floats(drawn, image / 255, mask)
-            image = image * 255
         mean, std = self._mean.to(self.device), self._std.to(self.device)
-        return Batch((image[:, :, self._order] - mean) / std, mask)
+        image = (pixels[:, :, self._order] - mean).div_(std)
+        touched = sorted({int(sample) for entry in drawn for sample in entry.samples})
+        if touched:  # few are, in the published recipes: the others need no more than to become floats
+            part = pixels[touched] / 255
+            drawn = [replace(entry, samples=np.searchsorted(touched, entry.samples)) for entry in drawn]
+            part, mask[touched] = apply_to_floats(drawn, part, mask[touched])
+            image[touched] = (part[:, :, self._order] * 255 - mean) / std
+        return Batch(image, mask)
 
     def close(self) -> None:
         """Stop reading ahead."""
@@ -137,7 +143,12 @@ class CropSource:
         images = np.stack([sample.images for sample in samples])  # (B, T, S, S, 3)
         masks = np.stack([sample.mask for sample in samples])
         drawn = draw(self._photometry, rng, batch=len(samples), dates=images.shape[1])
-        return images, masks, apply_to_bytes(drawn, images)
+        rest = apply_to_bytes(drawn, images)
+        planes = np.empty((*images.shape[:2], 3, *images.shape[2:4]), np.uint8)
+        for place in np.ndindex(*images.shape[:2]):
+            for band, plane in enumerate(cv2.split(images[place])):
+                planes[(*place, band)] = plane
+        return planes, masks, rest
 
     def _scene_numbers(self, index: int) -> list[int | None]:
         """The scenes of a batch; None where the class that is drawn decides."""
@@ -216,7 +227,7 @@ class CropSource:
             path = scene.pre if what == "pre" else scene.post
             if path is None:
                 raise DataError(f"scene {scene.name} has no post image, and this model needs both dates")
-            entry = np.ascontiguousarray(read_image(path).transpose(1, 2, 0))
+            entry = read_pixels(path)
         with self._lock:
             if (number, what) not in self._cache:
                 self._cache[number, what] = entry

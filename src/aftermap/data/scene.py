@@ -115,7 +115,12 @@ class Manifest(Config):
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read an 8-bit image file as RGB uint8 (3, H, W).
+    """Read an 8-bit image file as RGB uint8 (3, H, W); see `read_pixels`."""
+    return np.ascontiguousarray(read_pixels(path).transpose(2, 0, 1))
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """Read an 8-bit image file as RGB uint8 (H, W, 3).
 
     Raises:
         DataError: the file is missing, truncated or no image.
@@ -127,7 +132,8 @@ def read_image(path: Path) -> np.ndarray:
     image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
         raise DataError(f"{path} is not a readable image (truncated, or another format)")
-    return np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))
+    pixels: np.ndarray = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return pixels
 
 
 def read_images(scene: Scene, *, dates: int) -> np.ndarray:

@@ -41,15 +41,11 @@ def apply_to_bytes(drawn: Sequence[Drawn], images: np.ndarray) -> list[Drawn]:
 
 @torch.no_grad()
 def apply_to_floats(drawn: Sequence[Drawn], image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Change images float (B, T, 3, H, W) in 0..1 and masks int64 (B, H, W), on their device.
+    """Change images float (B, T, 3, H, W) in 0..1 and masks int64 (B, H, W), on their device; returns new ones.
 
     Only what was drawn is touched, so nothing that an operation makes of other images can leak into them.
-
-    Returns:
-        New tensors where something was drawn.
     """
-    image = image.clone() if drawn else image
-    mask = mask.clone() if any(isinstance(entry.operation, Dilation | Elastic) for entry in drawn) else mask
+    image, mask = image.clone(), mask.clone()
     for entry in drawn:
         samples = torch.from_numpy(entry.samples).to(image.device)
         operation = entry.operation
