@@ -1,9 +1,8 @@
 """When a run is evaluated, and by which measure its best step is chosen."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import cv2
@@ -13,6 +12,12 @@ from aftermap.artefacts.card import Card
 from aftermap.artefacts.store import LoadedModel
 from aftermap.data.scene import Scene, read_mask
 from aftermap.errors import DataError, RecipeError
+from aftermap.inference.original_scores import (
+    BuildingMeasure,
+    System,
+    original_score,
+    stored_localization,
+)
 from aftermap.inference.predictor import Predictor
 from aftermap.learning.run import Run
 from aftermap.models.dense import DenseModel
@@ -21,8 +26,6 @@ from aftermap.recipes.evaluate import Evaluation, evaluate, spread
 from aftermap.recipes.samples import write_sample
 
 SAMPLES = 4
-BUILDING_BYTE = 77
-"""Smallest byte that is a building in out-of-fold maps: above 0.3 of 255, as the winner's validation took it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,5 +126,35 @@ def summary_metrics(evaluation: Evaluation, *, damage: bool) -> dict[str, float]
     return metrics
 
 
-def _measure(recipe: TrainRecipe) -> Any:
-    return None
+class _Own:
+    """A published system's own measure, fed with scenes."""
+
+    def __init__(self, recipe: TrainRecipe, system: System) -> None:
+        # the winner's one sigmoid model for damage, its ResNet-34, was validated otherwise than the rest
+        building: BuildingMeasure = "per-image" if recipe.activation == "sigmoid" else "pooled"
+        self._measure = original_score(system, recipe.task, building=building)
+        self._maps = recipe.selection.localization
+        self._damage = recipe.task == "damage"
+
+    def add(self, scene: Scene, probabilities: np.ndarray) -> None:
+        """Add a scene with its probabilities (K, H, W)."""
+        where = None
+        if self._maps is not None:
+            stored = cv2.imread(str(self._maps / f"{scene.name}.png"), cv2.IMREAD_UNCHANGED)
+            if stored is None or stored.shape != probabilities.shape[1:]:
+                raise DataError(
+                    f"{self._maps / scene.name}.png is no map of {scene.width} x {scene.height} px"
+                )
+            where = stored_localization(stored)
+        damage = read_mask(scene, target="damage") if self._damage else None
+        self._measure.update(probabilities, read_mask(scene, target="building"), damage, where)
+
+    def result(self) -> dict[str, float]:
+        """`score` and what it is made of."""
+        return self._measure.result()
+
+
+def _measure(recipe: TrainRecipe) -> _Own | None:
+    """The measure that a recipe wants, None for the official one."""
+    system = recipe.selection.metric
+    return None if system == "official" else _Own(recipe, system)

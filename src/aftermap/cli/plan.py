@@ -1,0 +1,143 @@
+"""`aftermap run`: a plan of training runs and what comes between them."""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from aftermap.recipes.plan import Job
+    from aftermap.recipes.stages import Face, State
+    from aftermap.recipes.train import Progress as Progressing
+
+
+def run(
+    plan: Path,
+    *overrides: str,
+    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
+    only: list[str] | None = None,
+    redo: list[str] | None = None,
+    listing: Annotated[bool, Parameter(name="--list", negative=())] = False,
+    json_output: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """Run a plan: several trainings, and the ensembles and predictions made of them.
+
+    Done stages are passed over and broken ones go on, so the same command continues an interrupted plan:
+
+        aftermap run recipes/xview2/plan.yaml data.manifests='[xbd-prepared]' seeds='[0]' -o runs/winner
+
+    Keys of the plan are overridden by key=value words; each.KEY=value sets a key of every training recipe.
+
+    Args:
+        plan: a YAML file; see recipes/xview2/plan.yaml.
+        overrides: dotted.key=value pairs.
+        out: folder with one folder per job; by default runs/<name of the plan>.
+        only: do only these stages (what they need must be done), to spread a plan over machines.
+        redo: delete the results of these stages and of all made from them, and make them again.
+        listing: show the jobs and how far they are, and do nothing.
+        json_output: print the jobs as JSON at the end.
+    """
+    from aftermap.errors import RecipeError
+    from aftermap.recipes.plan import load_plan, plan_jobs
+    from aftermap.recipes.stages import discard, job_state, run_jobs
+
+    settings, recipes = load_plan(plan, list(overrides))
+    folder = out or Path("runs") / settings.name
+    jobs = plan_jobs(settings, recipes, folder.resolve())
+    known = {job.stage.name for job in jobs}
+    for name in only or []:
+        if name not in known:
+            raise RecipeError(f"the plan has no stage {name!r}: it has {', '.join(sorted(known))}")
+    if redo and not listing:
+        _say(f"made again: {', '.join(discard(jobs, folder, redo))}")
+    if not listing:
+        chosen = [job for job in jobs if not only or job.stage.name in only]
+        with _display(len(chosen)) as face:
+            command = "aftermap " + shlex.join(sys.argv[1:])
+            for _ in run_jobs(settings, chosen, folder, command=command, face=face):
+                pass
+    rows = [
+        {
+            "job": job.name,
+            "kind": job.stage.kind,
+            "state": job_state(job, folder),
+            "folder": str(folder / job.name),
+            "score": _score(folder / job.name),
+        }
+        for job in jobs
+    ]
+    if json_output:
+        print(json.dumps(rows, indent=1))
+    else:
+        _table(rows)
+
+
+def _score(folder: Path) -> float | None:
+    """Score of a training's best step, or of a submission."""
+    if (folder / "run.json").is_file():
+        best = json.loads((folder / "run.json").read_text()).get("best") or {}
+        return best.get("score")
+    if (folder / "score.json").is_file():
+        found: float = json.loads((folder / "score.json").read_text())["score"]
+        return found
+    return None
+
+
+def _table(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("job", "kind", "state", "score")
+    for row in rows:
+        score = "" if row["score"] is None else f"{row['score']:.3f}"
+        table.add_row(row["job"], row["kind"], row["state"], score)
+    Console(highlight=False).print(table)
+
+
+def _say(text: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+@contextmanager
+def _display(jobs: int) -> Iterator["Face"]:
+    """One line per job on standard error, and a bar below it while one is at work."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from aftermap.recipes.stages import Face
+
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    words = {"done": "done already", "started": "goes on", "waiting": "begins"}
+    with Progress(
+        *columns,
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bars:
+        task = bars.add_task("", total=None, note="")
+        count = 0
+
+        def on_job(job: "Job", state: "State") -> None:
+            nonlocal count
+            count += 1
+            console.print(f"[{count}/{jobs}] {job.name}: {words[state]}", markup=False)
+            bars.reset(task, description=job.name, total=None, note="")
+
+        def on_step(progress: "Progressing") -> None:
+            score = "" if progress.score is None else f"  score {progress.score:.3f}"
+            note = f"loss {progress.step.loss:.3f}{score}  {int(progress.seconds_left // 60)} min left"
+            bars.update(task, completed=progress.step.number, total=progress.steps, note=note)
+
+        def on_scene(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total, note="scenes")
+
+        yield Face(on_job, on_step, on_scene)
