@@ -13,6 +13,7 @@ from aftermap.models.pretrained import EncoderWeights
 from aftermap.models.segformer import Segformer, SegformerConfig
 from aftermap.models.siamese import Fuse, SiameseUnet
 from aftermap.models.smp import SmpConfig, SmpModel
+from aftermap.models.torchange import ChangeOs, TorchangeConfig
 from aftermap.models.unet import Unet
 from aftermap.models.xview2 import Xview2UnetConfig, build_xview2_unet
 
@@ -59,6 +60,7 @@ AnyModelConfig = (
     | Xview2UnetConfig
     | SegformerConfig
     | SmpConfig
+    | TorchangeConfig
     | CustomConfig
 )  # fmt: skip
 ModelConfig = Annotated[AnyModelConfig, Field(discriminator="kind")]
@@ -97,6 +99,8 @@ def build_model(config: AnyModelConfig) -> DenseModel:
             return Segformer(config)
         case SmpConfig():
             return SmpModel(config)
+        case TorchangeConfig():
+            return ChangeOs(config)
         case CustomConfig():
             return _custom(config)
         case _:
