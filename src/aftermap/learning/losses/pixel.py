@@ -8,12 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aftermap.classes import IGNORE
+from aftermap.learning.losses.precision import widened
 
 _LEAST = 1e-6
 
 
 def cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """Mean cross-entropy of logits (B, K, H, W) and class indices (B, H, W); with weights (K,) the weighted mean."""
+    logits = widened(logits)
+    class_weights = None if class_weights is None else class_weights.to(logits.dtype)
     total = F.cross_entropy(logits, target, weight=class_weights, ignore_index=IGNORE, reduction="sum")
     seen = target != IGNORE
     if class_weights is None:
@@ -47,6 +50,7 @@ def focal(
 
     Source: Lin et al. 2017, section 3.2.
     """
+    logits = widened(logits)
     seen = target != IGNORE
     safe = target.where(seen, target.new_zeros(()))
     log_p = torch.log_softmax(logits, dim=1)
@@ -82,6 +86,7 @@ def binary_focal(
     Returns:
         (K,).
     """
+    logits = widened(logits)
     wanted = truth.to(logits.dtype)
     if compat_clamp:
         p = torch.sigmoid(logits).clamp(compat_clamp, 1 - compat_clamp)
@@ -89,23 +94,23 @@ def binary_focal(
         right = (1 - soft) * (1 - p) + soft * p
         loss = -((1 - right) ** gamma) * right.log()
     else:
-        loss = torch.where(
-            truth.bool(), _focused(F.logsigmoid(logits), gamma), _focused(F.logsigmoid(-logits), gamma)
-        )
+        loss = _focused(F.logsigmoid(torch.where(truth.bool(), logits, -logits)), gamma)
     if alpha is not None:
-        loss = loss * torch.where(truth.bool(), alpha, 1 - alpha)
+        loss = loss * (alpha * wanted + (1 - alpha) * (1 - wanted))
     return _mean(loss, known)
 
 
 def binary_cross_entropy(logits: Tensor, truth: Tensor, known: Tensor | None = None) -> Tensor:
     """Cross-entropy of every channel for itself, (K,); arguments as `binary_focal`."""
+    logits = widened(logits)
     return _mean(F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), reduction="none"), known)
 
 
 def _focused(log_p: Tensor, gamma: float) -> Tensor:
     """-(1 - p) ** gamma log p, with 1 - p kept exact where p is near 1."""
-    missing = -torch.expm1(log_p)
-    return -(missing**gamma) * log_p if gamma else -log_p
+    # the least positive number instead of 0, whose root has no gradient (gamma < 1)
+    missing = -torch.expm1(log_p).clamp(max=-torch.finfo(log_p.dtype).tiny)
+    return -(missing**gamma) * log_p
 
 
 def _mean(loss: Tensor, known: Tensor | None) -> Tensor:

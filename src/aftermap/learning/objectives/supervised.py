@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from aftermap.data.batch import Batch
+from aftermap.learning.losses.precision import widened
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.terms import SupervisedConfig, term_names, term_value, truth_of
 from aftermap.models.dense import DenseModel
@@ -20,10 +21,16 @@ class Supervised(Objective):
             self.register_buffer(f"class_weights_{number}", weights)
 
     def forward(self, model: DenseModel, batch: Batch) -> dict[str, Tensor]:
-        """Terms by the name of their loss, as far as their weight is not 0."""
-        logits = model(batch.image)
-        if logits.dtype in (torch.float16, torch.bfloat16):
-            logits = logits.float()
+        """Terms by the name of their loss, as far as their weight is not 0.
+
+        Raises:
+            ValueError: the logits are not those of the mask's pixels.
+        """
+        logits = widened(model(batch.image))
+        if logits.ndim != 4 or (*logits.shape[:1], *logits.shape[2:]) != tuple(batch.mask.shape):
+            raise ValueError(
+                f"the model answers {tuple(logits.shape)} to a mask {tuple(batch.mask.shape)}, expected (B, K, H, W)"
+            )
         # no lower precision inside: probabilities near 0 and 1 would be rounded to them
         with torch.autocast(logits.device.type, enabled=False):
             truth = truth_of(batch.mask, logits.shape[1], self.config.targets)

@@ -8,11 +8,15 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from aftermap.classes import DAMAGE
 from aftermap.config import Config
-from aftermap.data.targets import DamageTargets, class_channels, class_index, damage_channels, known
+from aftermap.data.targets import DamageTargets, channels_of, damage_index, known
 from aftermap.learning.losses import lovasz, pixel, region
 
 Activation = Literal["softmax", "sigmoid"]
+NotNegative = Annotated[float, Field(ge=0)]
+Smooth = Annotated[float, Field(gt=0)]
+Clamp = Annotated[float, Field(ge=0, lt=0.5)]
 
 
 class _Term(Config):
@@ -23,8 +27,8 @@ class _Term(Config):
         class_weights: one per channel; None weighs all alike.
     """
 
-    weight: float = 1.0
-    class_weights: tuple[float, ...] | None = None
+    weight: float = Field(1.0, ge=0)
+    class_weights: tuple[NotNegative, ...] | None = None
 
 
 class _PerChannel(_Term):
@@ -33,8 +37,8 @@ class _PerChannel(_Term):
     Attributes:
         activation: of the logits; `sigmoid` looks at every channel for itself.
         reduction: `mean` divides the weighted sum over the channels by the sum of the weights, `sum` does not.
-        absent: `skip` leaves channels out that do not occur in the batch, whose overlap could only say "predict
-            nothing"; `count` keeps them, as the published systems do.
+        absent: `skip` leaves channels out that do not occur (in the batch; in an image, where a term goes by image),
+            whose overlap could only say "predict nothing"; `count` keeps them, as the published systems do.
     """
 
     activation: Activation = "softmax"
@@ -47,17 +51,17 @@ class RegionTerm(_PerChannel):
 
     loss: Literal["dice", "jaccard", "log-cosh-dice"]
     per_image: bool = False
-    smooth: float = region.SMOOTH
+    smooth: Smooth = region.SMOOTH
 
 
 class TverskyTerm(_PerChannel):
     """Overlap with false alarms weighed by `alpha` and misses by `beta`."""
 
     loss: Literal["tversky"]
-    alpha: float = 0.5
-    beta: float = 0.5
+    alpha: NotNegative = 0.5
+    beta: NotNegative = 0.5
     per_image: bool = False
-    smooth: float = region.SMOOTH
+    smooth: Smooth = region.SMOOTH
 
 
 class LovaszTerm(_PerChannel):
@@ -69,17 +73,36 @@ class LovaszTerm(_PerChannel):
 
 
 class FocalTerm(_PerChannel):
-    """Focal loss; see `losses.pixel` for `compat_clamp` (winner) and `compat_leak` (MetaDamageNet).
+    """Focal loss.
 
     With a softmax, `reduction` mean divides by the weights of the pixels' classes and `sum` by their number.
+
+    Attributes:
+        gamma: how much easy pixels are passed over; 0 is cross-entropy.
+        alpha: with a sigmoid, weight of the pixels that are 1, those that are 0 get 1 - alpha (None weighs both by
+            1); with a softmax, factor of the whole.
+        compat_clamp: with a sigmoid, probabilities and truth are kept this far from 0 and 1 (the winner: 1e-6).
+        compat_leak: with a softmax, this much of every class is wanted at every pixel (MetaDamageNet: 1e-6).
     """
 
     loss: Literal["focal"]
     absent: Literal["skip", "count"] = "count"
-    gamma: float = 2.0
-    alpha: float | None = None
-    compat_clamp: float = 0.0
-    compat_leak: float = 0.0
+    gamma: NotNegative = 2.0
+    alpha: NotNegative | None = None
+    compat_clamp: Clamp = 0.0
+    compat_leak: Clamp = 0.0
+
+    @model_validator(mode="after")
+    def _switches_fit_the_activation(self) -> Self:
+        if self.activation == "softmax" and self.compat_clamp:
+            raise ValueError(
+                "compat_clamp is of the focal loss of single channels: give it activation sigmoid"
+            )
+        if self.activation == "sigmoid" and self.compat_leak:
+            raise ValueError("compat_leak is of the focal loss of a softmax: give it activation softmax")
+        if self.activation == "sigmoid" and self.alpha is not None and self.alpha > 1:
+            raise ValueError(f"alpha is {self.alpha:g}, expected 0 to 1: pixels that are 0 weigh 1 - alpha")
+        return self
 
 
 class BinaryCrossEntropyTerm(_PerChannel):
@@ -143,8 +166,10 @@ class SupervisedConfig(Config):
                 raise ValueError(
                     f"objective.terms[{number}] ({term.loss}) is a softmax, which one logit cannot have: use sigmoid"
                 )
-        if self.targets is not None and classes != 5:
-            raise ValueError(f"objective.targets makes 5 channels of damage, the model has {classes} classes")
+        if self.targets is not None and classes != len(DAMAGE):
+            raise ValueError(
+                f"objective.targets makes {len(DAMAGE)} channels of damage, the model has {classes} classes"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +178,7 @@ class Truth:
 
     Attributes:
         channels: bool (B, K, H, W).
-        index: class index (B, H, W), IGNORE where unknown; the first channel that is set.
+        index: class index (B, H, W), IGNORE where unknown.
         known: bool (B, H, W).
     """
 
@@ -165,10 +190,9 @@ class Truth:
 def truth_of(mask: Tensor, classes: int, targets: DamageTargets | None) -> Truth:
     """What a network with so many logits is taught about a mask (B, H, W)."""
     if targets is None:
-        channels = class_channels(mask, classes)
-        return Truth(channels, mask, known(mask))
-    channels = damage_channels(mask, targets)
-    return Truth(channels, class_index(channels, mask), known(mask))
+        return Truth(channels_of(mask, classes), mask, known(mask))
+    index = damage_index(mask, targets)
+    return Truth(channels_of(index, classes, targets.channel_0), index, known(index))
 
 
 def term_value(term: Term, logits: Tensor, truth: Truth, class_weights: Tensor | None) -> Tensor:
@@ -180,6 +204,7 @@ def term_value(term: Term, logits: Tensor, truth: Truth, class_weights: Tensor |
         truth: of the same batch.
         class_weights: the term's, (K,), on the device of the logits.
     """
+    skip = isinstance(term, _PerChannel) and term.absent == "skip"
     match term:
         case CrossEntropyTerm():
             return pixel.cross_entropy(logits, truth.index, class_weights)
@@ -205,10 +230,16 @@ def term_value(term: Term, logits: Tensor, truth: Truth, class_weights: Tensor |
         case BinaryCrossEntropyTerm():
             values = pixel.binary_cross_entropy(logits, truth.channels, truth.known)
         case LovaszTerm() if term.activation == "hinge":
-            values = lovasz.lovasz_hinge(logits, truth.channels, truth.known, per_image=term.per_image)
+            values = lovasz.lovasz_hinge(
+                logits, truth.channels, truth.known, per_image=term.per_image, skip_absent=skip
+            )
         case LovaszTerm():
             values = lovasz.lovasz_sigmoid(
-                _activated(logits, term.activation), truth.channels, truth.known, per_image=term.per_image
+                _activated(logits, term.activation),
+                truth.channels,
+                truth.known,
+                per_image=term.per_image,
+                skip_absent=skip,
             )
         case TverskyTerm():
             values = region.tversky(
@@ -218,6 +249,7 @@ def term_value(term: Term, logits: Tensor, truth: Truth, class_weights: Tensor |
                 alpha=term.alpha,
                 beta=term.beta,
                 per_image=term.per_image,
+                skip_absent=skip,
                 smooth=term.smooth,
             )
         case RegionTerm():
@@ -227,6 +259,7 @@ def term_value(term: Term, logits: Tensor, truth: Truth, class_weights: Tensor |
                 truth.channels,
                 truth.known,
                 per_image=term.per_image,
+                skip_absent=skip,
                 smooth=term.smooth,
             )
         case _:
@@ -251,7 +284,5 @@ def _over_channels(values: Tensor, term: _PerChannel, truth: Truth, class_weight
     weights = torch.ones_like(values) if class_weights is None else class_weights.to(values)
     if term.absent == "skip":
         weights = weights * region.present(truth.channels, truth.known)
-    elif not bool(truth.known.any()):
-        weights = torch.zeros_like(weights)  # nothing is known: no channel has anything to say
     total = (values * weights).sum()
     return total if term.reduction == "sum" else total / weights.sum().clamp(min=region.SMOOTH)
