@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from aftermap.cli.running import TtaName, numbers
+from aftermap.cli.running import AS_IT_IS, Running
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,10 +34,7 @@ def map_command(
     cloud_mask: Path | None = None,
     overwrite: Annotated[bool, Flag] = False,
     resume: Annotated[bool, Flag] = False,
-    tta: TtaName = "none",
-    scales: str = "1",
-    low_memory: Annotated[bool, Flag] = False,
-    device: str = "cpu",
+    running: Running = AS_IT_IS,
     window: int | None = None,
     json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
@@ -78,15 +76,8 @@ def map_command(
         Replace an earlier result.
     resume
         Continue an interrupted run with the same options.
-    tta
-        Average over views of each window, slower and a little better: "flips" four mirrorings, "rotations" four
-        quarter turns, "full" all eight, "half-turn" two.
-    scales
-        Average over sizes of each window too, such as 0.75,1,1.25.
-    low_memory
-        Hold one member of an ensemble at a time; each is loaded again for every window.
-    device
-        cpu or cuda.
+    running
+        How the model is run.
     window
         Side of the model's windows in pixels; smaller takes less memory.
     json
@@ -103,6 +94,7 @@ def map_command(
     from aftermap.products.provenance import to_plain
     from aftermap.recipes.map import map_damage
 
+    how: dict[str, Any] = asdict(running.options()) | ({} if window is None else {"window_px": window})
     with _hint(out), _progress(quiet=json) as report:
         result = map_damage(
             pre,
@@ -119,12 +111,8 @@ def map_command(
             cloud_mask=cloud_mask,
             overwrite=overwrite,
             resume=resume,
-            tta=tta,
-            scales=numbers("--scales", scales, "0.75,1,1.25"),
-            low_memory=low_memory,
-            device=device,
             progress=report,
-            **({} if window is None else {"window_px": window}),
+            **how,
         )
     if json:
         tree = {

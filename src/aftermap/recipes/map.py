@@ -16,6 +16,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from aftermap import __version__
+from aftermap.artefacts.ensemble import Averaging
 from aftermap.errors import AftermapWarning, AlignmentWarning, InputError
 from aftermap.geo.pair import Alignment
 from aftermap.geo.polygons import read_footprints, to_pixels
@@ -85,6 +86,8 @@ def map_damage(
     device: str = "cpu",
     tta: Tta = "none",
     scales: Sequence[float] = (1.0,),
+    averaging: Averaging | None = None,
+    compat_uint8: bool | None = None,
     low_memory: bool = False,
     window_px: int = DEFAULT_WINDOW_PX,
     halo_px: int | None = None,
@@ -114,6 +117,8 @@ def map_damage(
         device: `cpu` or `cuda`.
         tta: averages over mirrored or turned images; see `aftermap.inference.tta`.
         scales: averages over sizes of the images, such as 0.75, 1 and 1.25.
+        averaging: probabilities or logits; see `aftermap.inference.ensemble.Options`, also for the next two.
+        compat_uint8: cut probabilities to 8 bits before they are averaged.
         low_memory: hold one member of an ensemble at a time.
         window_px: largest window of the model.
         halo_px: half the overlap of neighbouring windows; by default 64 px, or an eighth of a small window.
@@ -131,7 +136,14 @@ def map_damage(
     report: Progress = progress or (lambda stage, done, total: None)
     check_output(out, overwrite=overwrite)
     messages: list[str] = []
-    how = Options(device=device, tta=tta, scales=tuple(scales), low_memory=low_memory)
+    how = Options(
+        device=device,
+        tta=tta,
+        scales=tuple(scales),
+        averaging=averaging,
+        compat_uint8=compat_uint8,
+        low_memory=low_memory,
+    )
     predictor = open_predictor(model, how)
     decision = Decision.of(predictor.card)
     with _noted(messages):
@@ -160,6 +172,8 @@ def map_damage(
         "align": align,
         "tta": tta,
         "scales": list(scales),
+        "averaging": averaging,
+        "compat_uint8": compat_uint8,
         "thresholds": list(decision.thresholds),
         "minor_dilation": decision.minor_dilation,
         "damage_weights": predictor.card.damage_weights,
