@@ -71,19 +71,6 @@ def test_the_worked_example_gives_the_official_numbers() -> None:
     assert result.score == pytest.approx(0.656086, abs=5e-7)
 
 
-def test_the_worked_example_gives_the_winners_validation_score() -> None:
-    score, damage = two_scenes().winner_validation()
-    assert damage == pytest.approx(0.716419, abs=5e-7)
-    assert score == pytest.approx(0.732262, abs=5e-7)
-
-
-def test_the_winners_validation_score_is_not_a_number_without_one_class() -> None:
-    score = Score()
-    target = rows("1223 0000")
-    score.add(target > 0, target, target > 0, target, event="e", scene="s")
-    assert np.isnan(score.winner_validation()).all()
-
-
 def test_a_missed_pixel_is_a_false_negative_and_not_no_damage() -> None:
     target = rows("0112 2334 4100 2311").reshape(1, 16)
     predicted = rows("0102 1344 4110 2213").reshape(1, 16)

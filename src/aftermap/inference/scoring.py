@@ -180,27 +180,6 @@ class Score:
         intervals = resample(tables.counts, pixel_metrics, resamples=bootstrap, seed=seed)
         return _pixel_scores(tables.counts, intervals, events)
 
-    def winner_validation(self) -> tuple[float, float]:
-        """(score, damage F1) as the winning xView2 entry chose its checkpoints; for parity runs only.
-
-        Unlike the official score it looks at the pixels of the target's building mask, counts a missed pixel
-        as no-damage, and is NaN where a class does not occur.
-
-        Source: xView2 first place, `validate` of the classification training scripts.
-        """
-        table = self._tables.counts.sum(axis=0).reshape(_TABLE)
-        inside = table[1].astype(float)  # (target damage, prediction)
-        merged = np.stack(
-            [inside[:, [0, 1, _UNCLASSED]].sum(axis=1), *inside[:, 2:5].T]
-        )  # (class, target damage)
-        tp = np.array([merged[k, k + 1] for k in range(4)])
-        fp = merged[:, :_UNKNOWN_DAMAGE].sum(axis=1) - tp
-        fn = merged[:, 1:5].sum(axis=0) - tp
-        with np.errstate(invalid="ignore"):
-            damage = float(harmonic_mean(2 * tp / (2 * tp + fp + fn)))
-        localization = float(pixel_metrics(table.ravel())["localization_f1"])
-        return 0.3 * localization + 0.7 * damage, damage
-
 
 def pixel_metrics(counts: np.ndarray) -> Metrics:
     """All pixel metrics of pooled count vectors (..., 108), each an array (...).
