@@ -1,6 +1,8 @@
 import json
+import os
 import shutil
 import socket
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,8 +12,9 @@ from huggingface_hub import constants
 import aftermap
 from aftermap.artefacts import hub
 from aftermap.artefacts.card import Card, TrainingRecord
+from aftermap.artefacts.edit import rewrite_card
 from aftermap.artefacts.ensemble import Ingredient, compose, load_ensemble, save_ensemble
-from aftermap.artefacts.store import save_model
+from aftermap.artefacts.store import load_card, save_model
 from aftermap.errors import ModelError, OutputError
 from aftermap.inference.ensemble import open_predictor
 from aftermap.models.build import UnetConfig, build_model
@@ -72,7 +75,7 @@ def put_in_cache(folder, name=NAME, reference="main"):
         shutil.copyfile(file, blob)
         link = root / "snapshots" / COMMIT / file.relative_to(folder)
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(blob)
+        link.symlink_to(os.path.relpath(blob, link.parent))
     (root / "refs").mkdir(parents=True)
     (root / "refs" / reference).write_text(COMMIT)
     return root / "snapshots" / COMMIT
@@ -95,13 +98,23 @@ def test_a_revision_is_found_by_its_name_and_by_its_commit(model):
 
 def test_a_name_that_went_through_a_path_still_works(model, tmp_path):
     put_in_cache(model)
-    assert aftermap.load_model(tmp_path.__class__(NAME)).card.name == "tiny-0"
+    assert aftermap.load_model(Path(NAME)).card.name == "tiny-0"
 
 
 def test_an_ensemble_in_the_cache_is_a_model_for_the_predictor(tmp_path, offline):
     put_in_cache(make_ensemble(tmp_path / "ensemble"))
     assert open_predictor(NAME).name == "pair"
     assert offline == []
+
+
+def test_a_model_of_the_hub_can_become_a_member_and_be_copied_with_another_card(model, tmp_path):
+    put_in_cache(model)
+    save_ensemble(tmp_path / "e", *compose("one", [Ingredient(Path(NAME))]))
+    changed = load_card(NAME).model_copy(update={"building_threshold": 0.3})
+    rewrite_card(NAME, changed, out=tmp_path / "tuned")
+    shutil.rmtree(tmp_path / "cache")
+    assert open_predictor(tmp_path / "e").name == "one"
+    assert aftermap.load_model(tmp_path / "tuned").card.building_threshold == 0.3
 
 
 def test_without_cache_and_network_one_line_says_so(offline):

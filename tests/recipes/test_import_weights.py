@@ -190,6 +190,16 @@ def test_absent_batch_counters_are_reported_and_do_no_harm(imported, tmp_path):
     assert done.card.weights.dtype == "float32"
 
 
+def test_files_of_the_release_whose_gates_have_older_names_are_the_same(imported, tmp_path):
+    source = imported("xview2-seresnext50-damage", "res50_cls_cce_0_tuned2_best", prefix=True)
+    tree = torch.load(source.checkpoint, weights_only=False)
+    older = {key.replace(".se_module.fc", ".se_fc"): value for key, value in tree["state_dict"].items()}
+    torch.save(tree | {"state_dict": older}, tmp_path / "res50_cls_cce_0_tuned_best")
+    done = import_weights(tmp_path / "res50_cls_cce_0_tuned_best", source.report.name, tmp_path / "m")
+    assert (len(done.report.matched), len(done.report.renamed), done.report.fits) == (402, 64, True)
+    assert done.card.weights.sha256 == source.card.weights.sha256
+
+
 def test_an_unexpected_key_is_refused_and_named(imported, tmp_path):
     source = imported("xview2-resnet34-localization", "res34_loc_0_1_best", prefix=True)
     state = torch.load(source.checkpoint, weights_only=False)["state_dict"]

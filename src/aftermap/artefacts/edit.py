@@ -70,7 +70,7 @@ def _link_or_copy(source: str, target: str) -> None:
     """Weights never change and are linked; what may be edited is copied."""
     if source.endswith(".safetensors"):
         try:
-            os.link(source, target)
+            os.link(Path(source).resolve(), target)  # the hub's cache holds links, which must not be linked
             return
         except OSError:
             pass

@@ -277,7 +277,9 @@ def _copy_model(source: Path, card: Card, target: Path) -> None:
             shutil.copyfile(source / name, target / name)
     weights = source / Path(card.weights.file).name
     try:
-        os.link(weights, target / weights.name)
+        os.link(
+            weights.resolve(), target / weights.name
+        )  # the hub's cache holds links, which must not be linked
     except FileNotFoundError:
         raise ModelError(f"{source} is incomplete: {weights.name} is missing") from None
     except OSError:

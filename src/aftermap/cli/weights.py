@@ -189,7 +189,11 @@ def _import_all(
         ]
         print(json.dumps({"out": str(out), "gaps": done.gaps, "members": members}, indent=1))
         return
-    _print(_table([(done.files[member].name, report) for member, report in done.reports.items()]))
+    _print(
+        _table(
+            [(str(done.files[member].relative_to(folder)), report) for member, report in done.reports.items()]
+        )
+    )
     _print(
         "\n".join(
             [*(f"missing: {gap}" for gap in done.gaps), f"licence: {done.card.licence}", f"ensemble: {out}"]
@@ -206,12 +210,12 @@ def _lines(report: "KeyReport") -> str:
 
 def _table(rows: "list[tuple[str, KeyReport]]") -> Any:
     """A line per checkpoint, with the first keys of what does not fit."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("network", "file", "matched", "otherwise")
+    table = Table("file", "matched", Column("otherwise", overflow="fold"))
     for file, report in rows:
         odd = [f"{_few(keys)} {kind}" for kind, keys in _odd(report).items() if keys]
-        table.add_row(report.name, file, f"{len(report.matched)} of {report.total}", "; ".join(odd) or "-")
+        table.add_row(file, f"{len(report.matched)} of {report.total}", "; ".join(odd) or "-")
     return table
 
 
@@ -222,6 +226,7 @@ def _odd(report: "KeyReport") -> dict[str, list[str]]:
         "unexpected": list(report.unexpected),
         "wrong shape": [str(wrong) for wrong in report.wrong_shape],
         "ignored": list(report.ignored),
+        "renamed": list(report.renamed),
     }
 
 

@@ -150,6 +150,12 @@ def expected_of(system: System) -> list[tuple[str, int]]:
     return [(name, seed) for name in STEMS.values() for seed in SEEDS] if system == "xview2" else []
 
 
+def file_name(name: str, seed: int) -> str:
+    """How the file of one of the winner's networks is called."""
+    stem = next(stem for stem, known in STEMS.items() if known == name)
+    return f"{stem}_{seed}_{'1' if name in UNTUNED else 'tuned'}_best"
+
+
 def file_names(name: str) -> str:
     """How the files of a network are called, for a list."""
     for stem, known in STEMS.items():

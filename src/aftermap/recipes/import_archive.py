@@ -13,7 +13,7 @@ from aftermap.recipes.archives import (
     System,
     choose_system,
     expected_of,
-    file_names,
+    file_name,
     find_checkpoints,
     system_of,
 )
@@ -78,12 +78,12 @@ def import_archive(
     check_replaceable(folder)
     everything = find_checkpoints(source)
     chosen = choose_system(everything.values(), system)
-    found = {key: one for key, one in sorted(everything.items()) if system_of(key[0]) == chosen}
+    found = {key: everything[key] for key in sorted(everything, key=_order) if system_of(key[0]) == chosen}
     gaps = gaps_of(chosen, found)
     if gaps and not partial:
         raise ModelError(
-            f"{source} lacks {len(gaps)} of the {len(expected_of(chosen))} files of the published ensemble: "
-            f"{'; '.join(gaps[:3])}{'; ...' if len(gaps) > 3 else ''} (--partial makes an ensemble without them)"
+            f"{source} lacks {len(gaps)} of the {len(expected_of(chosen))} files of the published ensemble "
+            f"({'; '.join(gaps[:3])}{'; ...' if len(gaps) > 3 else ''}): --partial makes an ensemble of the others"
         )
     work = folder.with_name(folder.name + ".members")
     shutil.rmtree(work, ignore_errors=True)
@@ -125,13 +125,18 @@ def gaps_of(system: System, found: Mapping[tuple[str, int], Found]) -> tuple[str
     """What is missing of the published ensemble, in words: absent files, and files of an earlier stage."""
     gaps = []
     for name, seed in expected_of(system):
-        names = file_names(name).replace("<seed>", str(seed)).replace(", ", " or ")
+        file = file_name(name, seed)
         one = found.get((name, seed))
         if one is None:
-            gaps.append(names)
+            gaps.append(file)
         elif not one.final:
-            gaps.append(f"{names}, with {one.path.name} in its place")
+            gaps.append(f"{file}, with {one.path.name} in its place")
     return tuple(gaps)
+
+
+def _order(key: tuple[str, int]) -> tuple[bool, str, int]:
+    """Localization networks first."""
+    return (not key[0].endswith("localization"), *key)
 
 
 def _decided(
@@ -139,7 +144,11 @@ def _decided(
 ) -> EnsembleCard:
     """The card with the system's rules of decision, its licence said once, and the gaps."""
     origin = ORIGINS[system]
-    limits = [f"Not the published ensemble, which has {'; '.join(gaps)}."] if gaps else []
+    limits = []
+    if gaps:
+        limits = [
+            f"Not the published ensemble: of its {len(expected_of(system))} files it lacks {'; '.join(gaps)}."
+        ]
     changes: dict[str, object] = {
         "limits": " ".join([*limits, *([card.limits] if card.limits else [])]),
         "training": card.training.model_copy(

@@ -1,7 +1,7 @@
 """Published checkpoints to model folders: every key accounted for, a card that says what the network wants."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ from aftermap.recipes.archives import Found, System, recognise_file
 
 COUNTER = "num_batches_tracked"
 """Counts of batches seen, which files of torch before 0.4.1 do not have and predictions do not need."""
+
+
+OTHER_NAMES = ((".se_fc1.", ".se_module.fc1."), (".se_fc2.", ".se_module.fc2."))
+"""Names in the files of the winner's release, and in the code that was published with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class KeyReport:
         unexpected: the network does not have them.
         wrong_shape: in both, with different shapes.
         ignored: entries of the file that are no weights.
+        renamed: keys that the file has under an older name, by that name.
     """
 
     name: str
@@ -76,6 +81,7 @@ class KeyReport:
     unexpected: tuple[str, ...]
     wrong_shape: tuple[WrongShape, ...]
     ignored: tuple[str, ...] = ()
+    renamed: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -98,6 +104,7 @@ class KeyReport:
             "unexpected": list(self.unexpected),
             "wrong_shape": wrong,
             "ignored": list(self.ignored),
+            "renamed": list(self.renamed),
         }
 
 
@@ -153,11 +160,11 @@ def import_weights(
     """
     published(name)
     check_replaceable(folder)
-    checkpoint = read_checkpoint(file)
+    checkpoint, renamed = _read(file)
     found = recognise_file(file)
     if seed is None and found is not None and found.name == name:
         seed = found.seed
-    report = compare_keys(name, checkpoint.state, ignored=checkpoint.ignored)
+    report = replace(compare_keys(name, checkpoint.state), ignored=checkpoint.ignored, renamed=renamed)
     if not report.matched or not (report.fits or partial):
         raise KeysError(_misfit(report, checkpoint), report)
     with torch.random.fork_rng(devices=[]):
@@ -174,7 +181,7 @@ def identify(file: Path) -> str:
     Raises:
         ModelError: no checkpoint that can be read safely.
     """
-    best = best_fit(read_checkpoint(file).state)
+    best = best_fit(_read(file)[0].state)
     if best.fits:
         return f"by its keys it is {best.name}"
     if not best.matched:
@@ -182,7 +189,7 @@ def identify(file: Path) -> str:
     return f"nearest comes {best.name}, with {len(best.matched)} of {best.total} keys"
 
 
-def compare_keys(name: str, found: Mapping[str, Tensor], *, ignored: tuple[str, ...] = ()) -> KeyReport:
+def compare_keys(name: str, found: Mapping[str, Tensor]) -> KeyReport:
     """What becomes of every key of a checkpoint, and of every weight of a published network."""
     wanted = original_shapes(name)
     shapes = {key: tuple(value.shape) for key, value in found.items()}
@@ -198,7 +205,6 @@ def compare_keys(name: str, found: Mapping[str, Tensor], *, ignored: tuple[str, 
             for key, shape in wanted.items()
             if shapes.get(key, shape) != shape
         ),
-        ignored=ignored,
     )
 
 
@@ -261,6 +267,21 @@ def make_card(
         licence=licence or origin.licence,
         limits=_limits(report),
     )
+
+
+def _read(file: Path) -> tuple[Checkpoint, tuple[str, ...]]:
+    """A checkpoint under the names of the published code, and those that had to be renamed."""
+    checkpoint = read_checkpoint(file)
+    state: dict[str, Tensor] = {}
+    renamed = []
+    for key, value in checkpoint.state.items():
+        name = key
+        for old, new in OTHER_NAMES:
+            name = name.replace(old, new)
+        if name != key:
+            renamed.append(key)
+        state[name] = value
+    return replace(checkpoint, state=state), tuple(renamed)
 
 
 def _limits(report: KeyReport) -> str:
