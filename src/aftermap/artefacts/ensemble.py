@@ -277,9 +277,8 @@ def _copy_model(source: Path, card: Card, target: Path) -> None:
             shutil.copyfile(source / name, target / name)
     weights = source / Path(card.weights.file).name
     try:
-        os.link(
-            weights.resolve(), target / weights.name
-        )  # the hub's cache holds links, which must not be linked
+        # the hub's cache holds links, which must not be linked themselves
+        os.link(weights.resolve(), target / weights.name)
     except FileNotFoundError:
         raise ModelError(f"{source} is incomplete: {weights.name} is missing") from None
     except OSError:
