@@ -5,7 +5,7 @@ import torch
 
 from aftermap.classes import IGNORE
 from aftermap.data.scene import Scene
-from aftermap.data.tasks import ShotConfig, Shots, ShotSource, TaskSource, _places, cut, part
+from aftermap.data.tasks import ShotConfig, Shots, ShotSource, TaskSource, by_place, cut, part
 from aftermap.errors import DataError
 from made_xbd import scene as made_scene
 
@@ -131,7 +131,7 @@ def test_an_event_of_a_single_place_is_refused(tmp_path):
 def test_scenes_on_the_same_ground_are_one_place():
     overlapping = [made_scene("a", col=0), made_scene("b", col=0, row=0.5), made_scene("c", col=3)]
     rng = np.random.default_rng(0)
-    places = _places(overlapping)
+    places = by_place(overlapping)
     assert [[s.name for s in place] for place in places] == [["a", "b"], ["c"]]
     for _ in range(10):
         support, query = part(places, 1, 1, rng)

@@ -22,7 +22,8 @@ from aftermap.learning.meta import (
     refresh_statistics,
 )
 from aftermap.learning.objectives.base import Objective
-from aftermap.learning.objectives.supervised import Supervised, SupervisedConfig
+from aftermap.learning.objectives.supervised import Supervised
+from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import MultistepConfig, OptimizerConfig
 from aftermap.models.build import SiameseUnetConfig, UnetConfig, build_model
 from aftermap.models.dense import DenseModel

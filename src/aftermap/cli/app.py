@@ -8,7 +8,7 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 
 from aftermap import __version__
-from aftermap.cli import data, learn, plan, runs, score, tune, weights
+from aftermap.cli import adapt, data, learn, plan, runs, score, tune, weights
 from aftermap.cli import map as mapping
 from aftermap.errors import AftermapError, AftermapWarning
 
@@ -23,6 +23,8 @@ app.command(mapping.map_command, name="map")
 app.command(data.app, name="data")
 app.command(learn.train, name="train")
 app.command(plan.run, name="run")
+app.command(adapt.meta_train, name="meta-train")
+app.command(adapt.adapt, name="adapt")
 app.command(learn.predict, name="predict")
 app.command(learn.evaluate, name="evaluate")
 app.command(tune.tune_thresholds, name="tune-thresholds")

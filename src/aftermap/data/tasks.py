@@ -139,7 +139,7 @@ class TaskSource:
                 f"{len(self.events)} events ({', '.join(self.events) or 'none'}) for sets of {task_set_size} tasks: "
                 "each task of a set is another event; lower meta.task_set_size or add events"
             )
-        self._places = {event: _places(by_event[event]) for event in self.events}
+        self._places = {event: by_place(by_event[event]) for event in self.events}
         for event, places in self._places.items():
             if len(places) < 2:
                 raise DataError(
@@ -247,7 +247,7 @@ def cut(
     return image, label
 
 
-def _places(scenes: Sequence[Scene]) -> list[list[Scene]]:
+def by_place(scenes: Sequence[Scene]) -> list[list[Scene]]:
     """Scenes grouped by the ground, or the images, that they share."""
     ordered = sorted(scenes, key=lambda scene: scene.name)
     pairs = [(pair.first, pair.second) for pair in (*same_images(ordered), *same_ground(ordered))]

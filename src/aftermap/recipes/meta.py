@@ -73,6 +73,10 @@ def meta_train(
         torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     model, card = _start(recipe, command)
+    try:
+        recipe.objective.check_classes(model.classes)
+    except ValueError as error:
+        raise RecipeError(f"{recipe.name}: {error}") from None
     learned, held_out = _scenes(recipe)
     source = _tasks(recipe, card, learned, recipe.meta.task_set_size)
     validation = _tasks(recipe, card, held_out, 1)
