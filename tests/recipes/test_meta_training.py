@@ -6,13 +6,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from aftermap.artefacts.store import load_card, load_model
-from aftermap.config import build_config
+from aftermap.cli.app import main
+from aftermap.config import build_config, load_config
 from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import DataError, RecipeError, TrainingError
 from aftermap.models.dense import DenseModel
+from aftermap.recipes.files import recipe_path
 from aftermap.recipes.meta import meta_train, resumed_meta_recipe
 from aftermap.recipes.meta_config import MetaRecipe
 
@@ -191,3 +194,25 @@ def test_a_model_of_another_task_is_refused(data, tmp_path):
 def test_there_must_be_something_to_resume(tmp_path):
     with pytest.raises(TrainingError, match="no interrupted run"):
         resumed_meta_recipe(tmp_path, [])
+
+
+def test_the_published_meta_learning_is_a_recipe():
+    published = load_config(MetaRecipe, recipe_path("recipes/metadamagenet/maml.yaml"))
+    meta = published.meta
+    assert (meta.inner_lr, meta.inner_steps, meta.task_set_size) == (1e-4, 5, 17)
+    assert (meta.support_shots, meta.query_shots, meta.images_per_pass) == (1, 2, 1)
+    assert (published.optimizer.lr, published.epochs) == (15e-6, 50)
+    assert published.data.validation_events == ["mexico-earthquake", "joplin-tornado"]
+    published.objective.check_classes(published.model.classes)
+
+
+def test_the_command_trains_and_resumes_nothing_twice(data, tmp_path, capsys):
+    text = yaml.safe_dump(recipe(data, steps=2, evaluate_every=2).model_dump(mode="json"))
+    (tmp_path / "meta.yaml").write_text(text)
+    with pytest.raises(SystemExit) as end:
+        main(["meta-train", str(tmp_path / "meta.yaml"), "seed=3", "-o", str(tmp_path / "run")])
+    assert end.value.code == 0 and "held-out events score" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["seed"] == 3
+    with pytest.raises(SystemExit) as end:
+        main(["meta-train", "--resume", str(tmp_path / "run")])
+    assert end.value.code == 2 and "no interrupted run" in capsys.readouterr().err

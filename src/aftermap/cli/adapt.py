@@ -113,6 +113,7 @@ def meta_train(
     """
     from aftermap.config import load_config
     from aftermap.errors import RecipeError
+    from aftermap.recipes.files import recipe_path
     from aftermap.recipes.meta import meta_train as run_training
     from aftermap.recipes.meta import resumed_meta_recipe
     from aftermap.recipes.meta_config import MetaRecipe
@@ -125,7 +126,7 @@ def meta_train(
             "no recipe given: aftermap meta-train recipes/metadamagenet/maml.yaml data.manifests='[FOLDER]'"
         )
     else:
-        settings = load_config(MetaRecipe, recipe, list(overrides))
+        settings = load_config(MetaRecipe, recipe_path(recipe), list(overrides))
         folder = out or Path("runs") / f"{date.today().isoformat()}-{settings.name}"
     from aftermap.cli.learn import _training_display, say
 
