@@ -1,6 +1,7 @@
 """What every model of ours looks like: images of one or two dates in, class logits per pixel out."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -12,11 +13,13 @@ class DenseModel(nn.Module, ABC):
         dates: 1 (one image) or 2 (pre and post).
         classes: number of logits per pixel.
         stride: height and width of the input must be multiples of it.
+        trunk: starts of the weight names that a model must share with the one it is grown from.
     """
 
     dates: int
     classes: int
     stride: int
+    trunk: ClassVar[tuple[str, ...]] = ("encoder.",)
 
     @abstractmethod
     def forward_features(self, image: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from timm.models._efficientnet_builder import decode_arch_def
@@ -39,9 +39,10 @@ class Dpn92Encoder(nn.Module):
     def __init__(self, *, in_channels: int = 3, weights: EncoderWeights = None) -> None:
         super().__init__()
         self.body: Any = create_timm("dpn92", in_channels=in_channels, weights=weights, num_classes=0)
-        self.channels: list[int] = [stage["num_chs"] for stage in self.body.feature_info]
-        self.strides: list[int] = [stage["reduction"] for stage in self.body.feature_info]
-        self._ends = {stage["module"].removeprefix("features.") for stage in self.body.feature_info[:-1]}
+        stages = cast("list[dict[str, Any]]", self.body.feature_info)
+        self.channels: list[int] = [stage["num_chs"] for stage in stages]
+        self.strides: list[int] = [stage["reduction"] for stage in stages]
+        self._ends = {stage["module"].removeprefix("features.") for stage in stages[:-1]}
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Feature maps of images (B, C, H, W), finest first; residual channels stand before dense ones."""

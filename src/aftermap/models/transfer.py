@@ -29,16 +29,19 @@ def transfer_trunk(source: DenseModel, target: DenseModel) -> TransferReport:
     """Copy every weight whose name and shape agree from `source` to `target`; heads differ and stay.
 
     Raises:
-        ModelError: the encoders are not the same.
+        ModelError: the encoders are not the same, or the decoders where the model's trunk has one.
     """
     have, want = source.state_dict(), target.state_dict()
-    copied = tuple(n for n, w in want.items() if n in have and have[n].shape == w.shape)
+    fits = {n for n, w in want.items() if n in have and have[n].shape == w.shape}
+    copied = tuple(n for n in want if n in fits)
     reshaped = tuple(n for n, w in want.items() if n in have and have[n].shape != w.shape)
-    strange = [n for n in want if n.startswith("encoder.") and n not in copied]
-    if strange:
-        raise ModelError(
-            f"the localization model has another encoder: {len(strange)} weights do not fit ({strange[0]})"
-        )
+    for part in target.trunk:
+        strange = [n for n in want.keys() | have.keys() if n.startswith(part) and n not in fits]
+        if strange:
+            raise ModelError(
+                f"the localization model has another {part.rstrip('.')}: {len(strange)} weights do not fit "
+                f"({min(strange)}): start from one whose model has the same {part.rstrip('.')} settings"
+            )
     with torch.no_grad():
         for name in copied:
             want[name].copy_(have[name])

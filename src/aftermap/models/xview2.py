@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -107,8 +107,10 @@ class DecoderStep(nn.Module):
     def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
         """Features (B, out_channels, 2h, 2w) of coarse ones (B, C, h, w) and a skip (B, S, 2h, 2w)."""
         x = self.conv1(doubled(coarse))
-        x = self.conv2(torch.cat([x, skip], dim=1))
-        return x if self.scse is None else self.scse(x)
+        merged: Tensor = self.conv2(torch.cat([x, skip], dim=1))
+        if self.scse is not None:
+            merged = self.scse(merged)
+        return merged
 
 
 class Xview2Decoder(nn.Module):
@@ -139,6 +141,8 @@ class Xview2Unet(DenseModel):
 
     Source: the winning entry of xView2 (2019) and MetaDamageNet (2022).
     """
+
+    trunk: ClassVar[tuple[str, ...]] = ("encoder.", "decoder.")
 
     def __init__(self, encoder: AnyEncoder, plan: DecoderPlan, *, dates: int, classes: int) -> None:
         """Assemble the network.
