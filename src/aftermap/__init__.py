@@ -23,6 +23,7 @@ _PUBLIC = {
     "pull_model": "aftermap.artefacts.hub",
     "push_model": "aftermap.artefacts.hub",
     "Predictor": "aftermap.inference.predictor",
+    "open_predictor": "aftermap.inference.ensemble",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]
