@@ -95,6 +95,11 @@ def test_an_unknown_encoder_is_named_with_similar_ones():
         build_model(UnetConfig(encoder_name="resnet1888"))
 
 
+def test_more_stages_than_the_encoder_has_are_refused():
+    with pytest.raises(RecipeError, match="encoder convnext_atto has 4 stages, the recipe asks for 5"):
+        build_model(UnetConfig(encoder_name="convnext_atto"))
+
+
 def test_too_few_decoder_channels_are_refused():
     with pytest.raises(RecipeError, match="decoder_channels has 2 values, 5 are needed"):
         build_model(UnetConfig(decoder_channels=(32, 16)))

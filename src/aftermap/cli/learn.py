@@ -145,9 +145,13 @@ def evaluate(
 
 
 def models(*, json_output: Annotated[bool, Parameter(name="--json", negative=())] = False) -> None:
-    """List the kinds of model with their parameters.
+    """List the architectures with their parameters and their arithmetic at 1024 px.
 
+        aftermap models
         aftermap models --json
+
+    Each entry stands for one architecture in up to two uses: localization (one date) and damage (a pair). Features
+    are the parameters without the head; GMACs are multiply-accumulates in 1e9 per image and per pair.
 
     Args:
         json_output: print JSON.
@@ -160,10 +164,14 @@ def models(*, json_output: Annotated[bool, Parameter(name="--json", negative=())
         return
     from rich.table import Table
 
-    table = Table("name", "kind", "dates", "classes", "parameters", "what")
+    table = Table("name", "kind", title="parameters in M, GMACs at 1024 px")
+    for title in ("features", "localization", "damage", "GMACs image", "GMACs pair"):
+        table.add_column(title, justify="right")
+    table.add_column("what")
     for entry in entries:
-        numbers = [str(entry["dates"]), str(entry["classes"]), f"{entry['parameters']['total']:,}"]
-        table.add_row(entry["name"], entry["kind"], *numbers, entry["description"])
+        sizes = [None if n is None else f"{n / 1e6:.2f}" for n in entry["parameters"].values()]
+        sizes += [None if n is None else f"{n:.1f}" for n in entry["gmacs"].values()]
+        table.add_row(entry["name"], entry["kind"], *(n or "-" for n in sizes), entry["description"])
     say(table)
 
 

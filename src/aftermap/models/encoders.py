@@ -4,7 +4,6 @@ import difflib
 from typing import Any
 
 import timm
-import torch
 from torch import Tensor, nn
 
 from aftermap.errors import RecipeError
@@ -36,17 +35,18 @@ class Encoder(nn.Module):
         """
         super().__init__()
         check_timm_name(name)
-        with torch.device("meta"):
+        self.body: Any
+        try:
+            self.body = create_timm(
+                name,
+                in_channels=in_channels,
+                weights=weights,
+                features_only=True,
+                out_indices=tuple(range(depth)),
+            )
+        except (IndexError, AssertionError):  # timm's way of saying that there is no such stage
             stages = len(timm.create_model(name, features_only=True, pretrained=False).feature_info)
-        if depth > stages:
-            raise RecipeError(f"encoder {name} has {stages} stages, the recipe asks for {depth}")
-        self.body: Any = create_timm(
-            name,
-            in_channels=in_channels,
-            weights=weights,
-            features_only=True,
-            out_indices=tuple(range(depth)),
-        )
+            raise RecipeError(f"encoder {name} has {stages} stages, the recipe asks for {depth}") from None
         info = self.body.feature_info
         self.channels: list[int] = info.channels()
         self.strides: list[int] = info.reduction()
