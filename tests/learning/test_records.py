@@ -30,6 +30,7 @@ from aftermap.learning.tracking import (
     open_store,
     parameters_of,
     parse_store,
+    safe_command,
 )
 
 RECIPE = {
@@ -433,3 +434,16 @@ def test_recording_calls_nobody_and_prints_nothing(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
     assert json.loads((tmp_path / "runs" / "a" / "run.json").read_text())["status"] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["train", "a.yaml", "optimizer.lr=0.1", "-o", "runs/a"], "train a.yaml optimizer.lr=0.1 -o runs/a"),
+        (["train", "notify.urls=[slack://A/B/C]"], "train 'notify.urls=***'"),
+        (["run", "each.records.uri=postgresql://bob:pw@db/x"], "run 'each.records.uri=***'"),
+        (["runs", "--store", "postgresql://bob:pw@db/x"], "runs --store 'postgresql://bob:***@db/x'"),
+    ],
+)
+def test_command_lines_are_kept_without_secrets(words, shown):
+    assert safe_command(words) == shown

@@ -8,7 +8,8 @@ import math
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,14 @@ def hide_password(uri: str) -> str:
     uri = re.sub(r"(https?://)[^/@\s]*@", rf"\1{_MASK}@", uri)
     uri = re.sub(r"(://[^:/@\s]*):[^\s]*@", rf"\1:{_MASK}@", uri)
     return re.sub(r"([?&](?:\w*pass\w*|pwd|token|secret)=)[^&\s]*", rf"\1{_MASK}", uri, flags=re.I)
+
+
+def safe_command(words: Sequence[str]) -> str:
+    """A command line for the records: values of `records` and `notify`, which may hold secrets, are masked."""
+    masked = (
+        re.sub(r"^((?:[\w-]+\.)*(?:records|notify)\b[\w.]*=).*", rf"\1{_MASK}", w, flags=re.S) for w in words
+    )
+    return shlex.join(hide_password(word) for word in masked)
 
 
 def environment_name(value: str) -> str | None:
