@@ -5,11 +5,16 @@ import json
 import pytest
 import torch
 
+from aftermap.artefacts.store import load_card, load_model
 from aftermap.cli.app import main
+from aftermap.config import build_config
 from aftermap.models.build import CustomConfig, UnetConfig, build_model
 from aftermap.models.dense import DenseModel, count_parameters
 from aftermap.models.smp import SmpConfig
 from aftermap.recipes.catalogue import listed_models, measure
+from aftermap.recipes.configs import TrainRecipe
+from aftermap.recipes.train import train
+from squares import make_dataset
 
 # features, localization, damage, GMACs of one image, GMACs of a pair, where the originals state them
 PUBLISHED_NUMBERS = {
@@ -118,3 +123,31 @@ def test_measuring_agrees_with_a_model_that_runs(config):
     measured = measure(config, size_px=64)
     assert measured.total == count_parameters(model)
     assert measured.gmacs == pytest.approx(counter.get_total_flops() / 2e9)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"kind": "smp", "architecture": "upernet", "encoder_name": "convnext_atto", "dates": 2, "classes": 5},
+        {"kind": "segformer", "dates": 2, "classes": 5},
+    ],
+    ids=lambda model: model["kind"],
+)
+def test_another_architecture_is_one_line_of_a_recipe_away(model, tmp_path):
+    data = make_dataset(tmp_path / "squares")
+    tree = {
+        "name": "tiny",
+        "task": "damage",
+        "data": {"manifests": [str(data)]},
+        "model": model,
+        "sampling": {"crop_px": 64, "batch_size": 2},
+        "augment": None,
+        "precision": "no",
+        "steps": 2,
+        "evaluate_every": 2,
+    }
+    trained = train(build_config(TrainRecipe, tree), tmp_path / "run")
+    card = load_card(trained.model)
+    assert card.model.kind == model["kind"] and card.weights.parameters == count_parameters(
+        load_model(trained.model).model
+    )
