@@ -117,6 +117,7 @@ def settings(data, model, **changes):
         "lr": 0.02,
         "shots": ShotConfig(crop_px=32, turn=True),
         "batch_size": 4,
+        "precision": "no",
     }
     return AdaptConfig(model=str(model), data=data, **options | changes)
 
@@ -343,7 +344,18 @@ def save_as_ensemble(member, folder):
 
 
 def test_the_command_prints_json_and_says_by_its_exit_code_whether_it_helped(data, parent, tmp_path, capsys):
-    words = ["adapt", str(parent), str(data), "--event", "autumn", "--json", "--steps", "20", "--lr", "0.02"]
+    words = [
+        "adapt",
+        str(parent),
+        str(data),
+        "--event",
+        "autumn",
+        "--json",
+        "--steps",
+        "20",
+        "--precision",
+        "no",
+    ]
     with pytest.raises(SystemExit) as end:
         main([*words, "--scene", "autumn_0", "--scene", "autumn_1", "-o", str(tmp_path / "run")])
     report = json.loads(capsys.readouterr().out)
@@ -362,6 +374,8 @@ def test_the_command_prints_a_table(data, parent, tmp_path, capsys):
                 "autumn",
                 "--steps",
                 "2",
+                "--precision",
+                "no",
                 "-o",
                 str(tmp_path / "run"),
             ]

@@ -24,13 +24,14 @@ def adapt(
     event: str,
     scenes: int = 3,
     scene: list[str] | None = None,
-    steps: int = 60,
-    lr: float = 3e-4,
+    steps: int = 80,
+    lr: float = 1e-3,
     tune: Literal["all", "decoder", "head"] = "all",
     norm: Literal["frozen", "updated"] = "frozen",
     evaluated: int = 0,
     seed: int = 0,
     device: str = "cpu",
+    precision: Literal["auto", "no", "bf16", "fp16"] = "auto",
     force: bool = False,
     out: Out = None,
     json_output: Annotated[bool, Parameter(name="--json", negative=())] = False,
@@ -54,7 +55,8 @@ def adapt(
         norm: whether the running statistics of batch normalisation stay frozen or are updated.
         evaluated: score at most so many of the other scenes; 0 scores all.
         seed: of the scenes, the crops and their turns.
-        device: cpu, cuda or cuda:n.
+        device: where scenes are scored: cpu, cuda or cuda:n; steps are taken on the GPU where there is one.
+        precision: of the steps; auto takes bf16 where the machine multiplies it.
         force: keep the adapted weights even where they score lower.
         out: the run folder; by default runs/<date>-adapt-<event>.
         json_output: print JSON.
@@ -76,6 +78,7 @@ def adapt(
         "evaluated": evaluated,
         "seed": seed,
         "device": device,
+        "precision": precision,
         "force": force,
     }
     config = build_config(AdaptConfig, said, source="adapt")

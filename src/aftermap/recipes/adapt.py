@@ -231,6 +231,7 @@ def fine_tune(child: LoadedModel, scenes: Sequence[Scene], config: AdaptConfig) 
         ),
         steps=config.steps,
         seed=config.seed,
+        precision=config.precision,
     )
     yield from fit(training, ShotSource(scenes, shots, batch_size=config.batch_size, seed=config.seed))
     child.model.eval()

@@ -9,6 +9,7 @@ from aftermap.artefacts.card import Card
 from aftermap.config import Config
 from aftermap.data.targets import DamageTargets
 from aftermap.data.tasks import ShotConfig
+from aftermap.learning.loop import Precision
 from aftermap.learning.objectives.terms import (
     DEFAULT,
     BinaryCrossEntropyTerm,
@@ -41,17 +42,18 @@ class AdaptConfig(Config):
     event: str
     scenes: int = Field(default=3, ge=1)
     names: tuple[str, ...] = ()
-    steps: int = Field(default=60, ge=1)
-    lr: float = Field(default=3e-4, gt=0)
+    steps: int = Field(default=80, ge=1)
+    lr: float = Field(default=1e-3, gt=0)
     tune: Part = "all"
     norm: Literal["frozen", "updated"] = "frozen"
     objective: SupervisedConfig | None = None
     shots: ShotConfig = ShotConfig(turn=True)
-    batch_size: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=4, ge=1)
     evaluated: int = Field(default=0, ge=0)
     seed: int = 0
     force: bool = False
     device: str = "cpu"
+    precision: Precision = "auto"
 
 
 def default_objective(card: Card) -> SupervisedConfig:
