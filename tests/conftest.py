@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["AFTERMAP_TRACKING"] = "off"  # tests of the experiment database name their own
 
 import pytest
 

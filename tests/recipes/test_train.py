@@ -11,7 +11,7 @@ from aftermap.artefacts.store import load_card, load_model
 from aftermap.cli.app import main
 from aftermap.config import build_config
 from aftermap.data.scene import Manifest, read_images
-from aftermap.errors import DataError, OutputError, RecipeError
+from aftermap.errors import DataError, OutputError, RecipeError, RecordsError
 from aftermap.inference.predictor import Predictor
 from aftermap.recipes.configs import TrainRecipe
 from aftermap.recipes.evaluate import best_threshold, decide, evaluate, predict_scene, spread
@@ -221,3 +221,39 @@ def test_an_unknown_recipe_key_names_the_nearest(data, tmp_path, capsys):
     path.write_text("name: x\ntask: building\nmodel: {kind: unet}\ndata: {manifests: [x]}\nstepps: 3\n")
     code, _, err = run_cli(capsys, "train", path)
     assert code == 2 and "unknown key 'stepps': did you mean 'steps'?" in err
+
+
+def test_a_run_is_recorded_in_the_database_it_names(data, tmp_path):
+    from aftermap.learning.tracking import quiet_client
+
+    database = tmp_path / "records.db"
+    done = train(recipe(data, steps=4, evaluate_every=2, records={"uri": str(database)}), tmp_path / "run")
+    client = quiet_client(f"sqlite:///{database}")
+    (entry,) = client.search_runs([client.get_experiment_by_name("aftermap").experiment_id])
+    assert entry.info.status == "FINISHED" and entry.data.params["sampling.crop_px"] == "64"
+    assert entry.data.metrics["best_score"] == pytest.approx(done.metrics["score"])
+    history = client.get_metric_history(entry.info.run_id, "score")
+    assert [point.step for point in history] == [2, 4]
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert entry.data.tags["data_checksum"] == facts["data_checksum"] and len(facts["data_checksum"]) == 64
+
+
+def test_an_unreachable_database_stops_a_run_before_its_folder_is_made(data, tmp_path):
+    wanted = recipe(data, records={"uri": "postgresql://nobody@127.0.0.1:9/none"})
+    with pytest.raises(RecordsError, match=r"127\.0\.0\.1:9"):
+        train(wanted, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_score_that_cannot_be_measured_still_leaves_a_model(data, tmp_path, monkeypatch):
+    from aftermap.recipes.selection import Selection
+
+    assess = Selection.assess
+
+    def blind(self, *arguments):
+        metrics, card = assess(self, *arguments)
+        return {**metrics, "score": float("nan")}, card
+
+    monkeypatch.setattr(Selection, "assess", blind)
+    done = train(recipe(data, steps=2, evaluate_every=1), tmp_path / "run")
+    assert load_card(done.model).training.steps == 1

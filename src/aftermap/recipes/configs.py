@@ -12,10 +12,11 @@ from aftermap.data.augment.operations import DEFAULT, Operations
 from aftermap.data.sampling import ClassSampling, SamplingConfig
 from aftermap.data.scene import Split
 from aftermap.learning.loop import Precision
+from aftermap.learning.notify import NotifyConfig
 from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import OptimizerConfig
+from aftermap.learning.tracking import RecordsConfig
 from aftermap.models.build import ModelConfig
-
 
 Task = Literal["building", "damage"]
 
@@ -114,6 +115,8 @@ class TrainRecipe(Config):
     evaluate_first: int | None = None
     validation_scenes: int = 40
     save_every: int = 0
+    records: RecordsConfig = RecordsConfig()
+    notify: NotifyConfig = NotifyConfig()
     seed: int = 0
     threads: int = 0
     weights_dtype: Literal["float32", "float16"] = "float32"

@@ -4,6 +4,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,23 @@ import yaml
 
 from aftermap.artefacts.card import Card, TrainingRecord
 from aftermap.artefacts.store import load_model, save_model
-from aftermap.config import build_config, load_config
+from aftermap.config import build_config, load_config, read_tree
 from aftermap.data.loader import CropSource
 from aftermap.data.scene import Scene
 from aftermap.errors import TrainingError
 from aftermap.learning.loop import Step, Training, fit
+from aftermap.learning.notify import Notifier
 from aftermap.learning.objectives.supervised import Supervised
+from aftermap.learning.records import Records
 from aftermap.learning.run import Run, machine
+from aftermap.learning.tracking import connect
 from aftermap.models.build import build_model
 from aftermap.models.dense import DenseModel
 from aftermap.models.transfer import transfer_trunk
 from aftermap.recipes.configs import TrainRecipe
 from aftermap.recipes.evaluate import spread
 from aftermap.recipes.files import recipe_path
-from aftermap.recipes.scenes import choose_scenes
+from aftermap.recipes.scenes import Chosen, choose_scenes, data_checksum
 from aftermap.recipes.selection import Pace, Selection
 
 
@@ -106,49 +110,57 @@ def train(
         precision=recipe.precision,
         steps_per_epoch=pace.steps_per_epoch,
     )
+    source.device = training.accelerator.device
     main = training.accelerator.is_main_process
-    run = _open_run(recipe, folder, resume=resume, scenes=chosen.training, validation=validation)
+    connection = connect(recipe.records, folder, enabled=main)
+    run = _open_run(recipe, folder, resume=resume, chosen=chosen, validation=validation, parent=parent)
     best = -math.inf
     if resume:
         training.load(run.resume)
-        best = max((m["score"] for m in run.metrics(up_to_step=training.step)), default=-math.inf)
+        known = (m["score"] for m in run.metrics(up_to_step=training.step))
+        best = max((score for score in known if math.isfinite(score)), default=-math.inf)
         run.log(f"resumed at step {training.step}")
     first_step, score = training.step, None
-    try:
-        for step in fit(training, source):
-            if not main:
-                continue
-            done = step.number - first_step
-            left = (time.monotonic() - started) / done * (pace.steps - step.number)
-            if pace.is_evaluated(step.number):
-                minutes = (time.monotonic() - started) / 60
-                card = _card(recipe, parent, step.number, minutes, command)
-                metrics, card = selection.assess(model, card, run, step.number)
-                score = metrics["score"]
-                run.append_metrics({"step": step.number, "loss": step.loss, "lr": step.lr, **metrics})
-                run.log(f"step {step.number}: loss {step.loss:.4f}, score {score:.4f}")
-                if score > best or recipe.selection.keep == "last":
-                    best = max(best, score)
-                    save_model(run.model, model, card, dtype=recipe.weights_dtype)
-                training.save(run.resume)
-            elif recipe.save_every and step.number % recipe.save_every == 0:
-                training.save(run.resume)
-            if on_progress is not None:
-                on_progress(Progress(step, pace.steps, left, score))
-    except KeyboardInterrupt:
-        training.save(run.resume)
-        run.record(status="interrupted", step=training.step)
-        raise
-    except TrainingError as error:
-        run.record(status="failed", reason=str(error))
-        raise
-    finally:
-        source.close()
-    shutil.rmtree(run.resume, ignore_errors=True)
-    kept = run.metrics()[-1] if recipe.selection.keep == "last" else _best(run.metrics())
-    minutes = (time.monotonic() - started) / 60
-    run.record(status="complete", minutes=round(minutes, 2), best=kept)
-    return Trained(run.model, kept, minutes)
+    with (
+        closing(source),
+        Records(connection, run, recipe.model_dump(mode="json")) as records,
+        Notifier(recipe.notify, recipe.name, folder, enabled=main) as notifier,
+    ):
+        try:
+            for step in fit(training, source):
+                if not main:
+                    continue
+                done = step.number - first_step
+                left = (time.monotonic() - started) / done * (pace.steps - step.number)
+                if pace.is_evaluated(step.number):
+                    minutes = (time.monotonic() - started) / 60
+                    card = _card(recipe, parent, step.number, minutes, command)
+                    metrics, card = selection.assess(model, card, run, step.number)
+                    score = metrics["score"]
+                    line = {"step": step.number, "loss": step.loss, "lr": step.lr, **metrics}
+                    run.append_metrics(line)
+                    run.log(f"step {step.number}: loss {step.loss:.4f}, score {score:.4f}")
+                    # a score that cannot be measured (no building among the scenes) is kept for want of another
+                    kept = score > best or recipe.selection.keep == "last" or not run.model.exists()
+                    if kept:
+                        best = max(best, score) if math.isfinite(score) else best
+                        save_model(run.model, model, card, dtype=recipe.weights_dtype)
+                        notifier.best(step.number, score)
+                    records.log(step.number, line, kept=kept)
+                    training.save(run.resume)
+                elif recipe.save_every and step.number % recipe.save_every == 0:
+                    training.save(run.resume)
+                if on_progress is not None:
+                    on_progress(Progress(step, pace.steps, left, score))
+        except KeyboardInterrupt:
+            training.save(run.resume)
+            run.record(step=training.step)
+            raise
+        shutil.rmtree(run.resume, ignore_errors=True)
+        chosen_step = run.metrics()[-1] if recipe.selection.keep == "last" else _best(run.metrics())
+        minutes = (time.monotonic() - started) / 60
+        run.record(minutes=round(minutes, 2), best=chosen_step)
+    return Trained(run.model, chosen_step, minutes)
 
 
 def load_recipe(path: Path, overrides: list[str]) -> TrainRecipe:
@@ -165,12 +177,12 @@ def resumed_recipe(folder: Path, overrides: list[str]) -> TrainRecipe:
     file = folder / "recipe.yaml"
     if not file.exists() or not (folder / "resume").exists():
         raise TrainingError(f"{folder} holds no interrupted run to resume")
-    return build_config(TrainRecipe, yaml.safe_load(file.read_text()), overrides, source=str(file))
+    return build_config(TrainRecipe, read_tree(file), overrides, source=str(file))
 
 
 def _best(metrics: list[dict[str, Any]]) -> dict[str, Any]:
-    """The evaluation with the highest score, the first of equal ones."""
-    return max(metrics, key=lambda m: float(m["score"]), default={})
+    """The evaluation with the highest score, the first of equal ones; those without a score come last."""
+    return max(metrics, key=lambda m: m["score"] if math.isfinite(m["score"]) else -math.inf, default={})
 
 
 def _start_model(recipe: TrainRecipe) -> tuple[DenseModel, str | None]:
@@ -184,7 +196,13 @@ def _start_model(recipe: TrainRecipe) -> tuple[DenseModel, str | None]:
 
 
 def _open_run(
-    recipe: TrainRecipe, folder: Path, *, resume: bool, scenes: list[Scene], validation: list[Scene]
+    recipe: TrainRecipe,
+    folder: Path,
+    *,
+    resume: bool,
+    chosen: Chosen,
+    validation: list[Scene],
+    parent: str | None,
 ) -> Run:
     if resume:
         run = Run(folder)
@@ -192,10 +210,13 @@ def _open_run(
         return run
     facts: dict[str, Any] = {
         "seed": recipe.seed,
-        "training_scenes": len(scenes),
+        "task": recipe.task,
+        "training_scenes": len(chosen.training),
         "validation_scenes": len(validation),
-        "events": sorted({s.event for s in scenes}),
+        "events": sorted({s.event for s in chosen.training}),
         "data": [str(path) for path in recipe.data.manifests],
+        "data_checksum": data_checksum([*chosen.training, *validation]),
+        "parent_sha256": parent,
     }
     text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
     return Run.start(folder, text, facts)
