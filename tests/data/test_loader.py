@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aftermap.classes import IGNORE
-from aftermap.data.augment.operations import DEFAULT, ChannelShift, Flip, Rotate90, RotateScale
+from aftermap.data.augment.operations import DEFAULT, ChannelShift, Flip, HsvShift, Rotate90, RotateScale
 from aftermap.data.loader import CropSource
 from aftermap.data.sampling import BestCrop, ClassSampling, EpochSampling
 from aftermap.data.scene import Scene
@@ -116,6 +116,14 @@ def test_bands_come_in_the_models_order(scenes):
     first = source(scenes).batch(0)
     second = source(scenes, given={"bands": ("blue", "green", "red")}).batch(0)
     assert torch.equal(second.image, first.image.flip(2))
+
+
+def test_operations_see_red_green_blue_whatever_the_models_order(scenes):
+    augment = (HsvShift(hue=0.2, dates="pre"),)
+    first = source(scenes, augment=augment).batch(0)
+    second = source(scenes, augment=augment, given={"bands": ("green", "blue", "red")}).batch(0)
+    assert torch.equal(second.image, first.image[:, :, [1, 2, 0]])
+    assert not torch.equal(first.image, source(scenes).batch(0).image)
 
 
 def test_unknown_bands_are_refused(scenes):

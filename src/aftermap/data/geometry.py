@@ -239,19 +239,18 @@ def best_window(weight: np.ndarray, windows: Sequence[Crop]) -> int:
 
 def _sum(weight: np.ndarray, window: Crop) -> float:
     """Sum over a window; the outer pixels count by the share of them that lies inside."""
-    shares, slices = [], []
-    for first, limit in ((window.row, weight.shape[0]), (window.column, weight.shape[1])):
-        low, high = math.floor(first), min(math.ceil(first + window.side), limit)
-        share = np.ones(high - low)
-        share[0] -= first - low
-        share[-1] -= max(high - first - window.side, 0)
-        shares.append(share)
-        slices.append(slice(low, high))
-    inside = weight[slices[0], slices[1]]
-    if all((share == 1).all() for share in shares):
-        return float(cv2.sumElems(inside)[0])
-    # whole pixels first, then what the frame of cut pixels has too much
-    rows = cv2.reduce(inside, 1, cv2.REDUCE_SUM, dtype=cv2.CV_64F)[:, 0]
-    for column, share in ((0, shares[1][0]), (-1, shares[1][-1])):
-        rows = rows - (1 - share) * inside[:, column]
-    return float(rows @ shares[0])
+    (top, bottom, above, below) = _cut(window.row, window.side, weight.shape[0])
+    (left, right, before, behind) = _cut(window.column, window.side, weight.shape[1])
+    inside = weight[top:bottom, left:right]
+    total = float(cv2.sumElems(inside)[0])
+    rows, columns = ((0, above), (-1, below)), ((0, before), (-1, behind))
+    total -= sum(lost * float(cv2.sumElems(inside[row])[0]) for row, lost in rows if lost)
+    total -= sum(lost * float(cv2.sumElems(inside[:, column])[0]) for column, lost in columns if lost)
+    corners = [(row, column, a * b) for row, a in rows for column, b in columns if a * b]
+    return total + sum(lost * float(inside[row, column]) for row, column, lost in corners)
+
+
+def _cut(first: float, side: float, limit: int) -> tuple[int, int, float, float]:
+    """Pixels that a window touches on one axis, half-open, and what the outer two lie outside of it by."""
+    low, high = math.floor(first), min(math.ceil(first + side), limit)
+    return low, high, first - low, max(high - first - side, 0.0)

@@ -39,6 +39,7 @@ class CropSource:
 
     Attributes:
         device: where operations on floats run and batches are delivered; the draws do not depend on it.
+        ahead: batches prepared in advance.
     """
 
     device = torch.device("cpu")
@@ -92,7 +93,7 @@ class CropSource:
         self._mean = torch.tensor(mean, dtype=torch.float32).reshape(-1, 1, 1)
         self._std = torch.tensor(std, dtype=torch.float32).reshape(-1, 1, 1)
         self._seed = seed
-        self._ahead = ahead
+        self.ahead = ahead
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="crops")
         self._pending: dict[int, Future[_Crops]] = {}
         self._cache: OrderedDict[tuple[int, str], np.ndarray] = OrderedDict()
@@ -115,19 +116,19 @@ class CropSource:
     def batch(self, index: int) -> Batch:
         """Batch number `index`."""
         future = self._pending.pop(index, None) or self._pool.submit(self._crops, index)
-        for following in range(index + 1, index + 1 + self._ahead):
+        for following in range(index + 1, index + 1 + self.ahead):
             if following not in self._pending:
                 self._pending[following] = self._pool.submit(self._crops, following)
         for stale in [i for i in self._pending if i < index]:
             self._pending.pop(stale).cancel()
         images, masks, drawn = future.result()
-        pixels = torch.from_numpy(images).to(self.device)  # (B, T, 3, S, S)
+        pixels = torch.from_numpy(images).to(self.device)  # (B, T, 3, S, S), in the model's order
         mask = torch.from_numpy(masks).to(self.device).long()
         mean, std = self._mean.to(self.device), self._std.to(self.device)
-        image = (pixels[:, :, self._order] - mean).div_(std)
+        image = pixels.float().sub_(mean).div_(std)
         touched = sorted({int(sample) for entry in drawn for sample in entry.samples})
         if touched:  # few are, in the published recipes: the others need no more than to become floats
-            part = pixels[touched] / 255
+            part = pixels[touched][:, :, np.argsort(self._order)] / 255  # red, green, blue again
             drawn = [replace(entry, samples=np.searchsorted(touched, entry.samples)) for entry in drawn]
             part, mask[touched] = apply_to_floats(drawn, part, mask[touched])
             image[touched] = (part[:, :, self._order] * 255 - mean) / std
@@ -146,8 +147,9 @@ class CropSource:
         rest = apply_to_bytes(drawn, images)
         planes = np.empty((*images.shape[:2], 3, *images.shape[2:4]), np.uint8)
         for place in np.ndindex(*images.shape[:2]):
-            for band, plane in enumerate(cv2.split(images[place])):
-                planes[(*place, band)] = plane
+            bands = cv2.split(images[place])
+            for number, band in enumerate(self._order):
+                planes[(*place, number)] = bands[band]
         return planes, masks, rest
 
     def _scene_numbers(self, index: int) -> list[int | None]:
