@@ -133,16 +133,18 @@ class RotateScale(_Operation):
 
 
 class _Photometric(_Operation):
-    """What is common to operations on pixel values, which are 0..1.
-
-    Attributes:
-        compat_uint8: the xView2 winner's arithmetic on 8-bit blue, green and red, which truncates.
-    """
+    """What is common to operations on pixel values, which are 0..1."""
 
     dates: Dates = "independent"
 
 
 class _EightBit(_Photometric):
+    """Operations that the xView2 winner has too.
+
+    Attributes:
+        compat_uint8: its arithmetic on 8-bit blue, green and red, which truncates.
+    """
+
     compat_uint8: bool = False
 
 
