@@ -163,3 +163,17 @@ def test_an_encoder_starts_from_a_file(tmp_path):
     )
     with pytest.raises(ModelError, match=r"download swin_t-704ceda3\.pth"):
         build_model(TorchangeConfig(encoder_weights="imagenet"))
+
+
+def test_the_command_turns_a_weight_file_into_a_model_folder(swin, tmp_path, capsys):
+    from aftermap.cli.app import main
+
+    save_file(swin.state_dict(), tmp_path / "model.safetensors")
+    words = ["weights", "import", str(tmp_path / "model.safetensors"), "--as", "changeos", "-o"]
+    with pytest.raises(SystemExit) as stop:
+        main([*words, str(tmp_path / "made")])
+    assert stop.value.code == 0 and "changeos-swin-t" in capsys.readouterr().out
+    assert load_card(tmp_path / "made").model.kind == "torchange"
+    with pytest.raises(SystemExit) as stop:
+        main([*words, str(tmp_path / "other"), "--partial"])
+    assert stop.value.code == 2 and not (tmp_path / "other").exists()

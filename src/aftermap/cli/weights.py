@@ -18,6 +18,7 @@ JsonFlag = Annotated[bool, Parameter(name="--json", negative="")]
 Out = Annotated[Path, Parameter(name=["-o", "--out"])]
 Switch = Parameter(negative="")
 SHOWN = 5
+CHANGEOS = "changeos"
 
 
 @app.command(name="import")
@@ -41,6 +42,10 @@ def import_(
         aftermap weights import res34_cls2_0_tuned_best --as xview2-resnet34-damage -o models/res34
 
         aftermap weights import --all xview2_1st_weights -o models/winner
+
+    ChangeOS models (Apache-2.0, with pip install 'aftermap[torchange]') come from the hub or from a file:
+
+        aftermap weights import hf://EVER-Z/torchange_example_changeos_swint_on_xview2_best42k --as changeos -o models/changeos
 
     Args:
         file: a checkpoint.
@@ -66,6 +71,11 @@ def import_(
         raise InputError("give a checkpoint file with --as NAME, or --all FOLDER")
     if system is not None or compat:
         raise InputError("--system and --compat go with --all")
+    if name == CHANGEOS:
+        if seed is not None or partial:
+            raise InputError("--seed and --partial do not go with --as changeos")
+        _import_changeos(file, out, licence, json_output)
+        return
     _import_one(file, name, out, seed, partial, licence, command, json_output)
 
 
@@ -125,6 +135,18 @@ def push(model: Path, name: str, *, private: Annotated[bool, Switch] = False) ->
     from aftermap.artefacts.hub import push_model
 
     _print(f"published: {push_model(model, name, private=private)}")
+
+
+def _import_changeos(file: Path, out: Path, licence: str | None, json_output: bool) -> None:
+    from aftermap.artefacts.changeos import import_torchange
+    from aftermap.artefacts.hub import check_replaceable
+
+    check_replaceable(out)
+    card = import_torchange(str(file), out, licence=licence)
+    if json_output:
+        print(json.dumps({"card": json.loads(card.model_dump_json()), "folder": str(out)}, indent=1))
+    else:
+        _print(f"{card.name}, licence {card.licence}: {out}")
 
 
 def _import_one(
