@@ -45,7 +45,7 @@ def import_(
 
     ChangeOS models (Apache-2.0, with pip install 'aftermap[torchange]') come from the hub or from a file:
 
-        aftermap weights import hf://EVER-Z/torchange_example_changeos_swint_on_xview2_best42k --as changeos -o models/changeos
+        aftermap weights import hf://EVER-Z/torchange_example_changeos_swint_on_xview2_best42k --as changeos -o eye
 
     Args:
         file: a checkpoint.
