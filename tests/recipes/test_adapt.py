@@ -14,7 +14,7 @@ from aftermap.artefacts.store import load_card, load_model, save_model
 from aftermap.cli.app import main
 from aftermap.data.scene import Manifest, Scene
 from aftermap.data.tasks import ShotConfig
-from aftermap.errors import DataError, ModelError, OutputError, RecipeError
+from aftermap.errors import DataError, DataWarning, ModelError, OutputError, RecipeError
 from aftermap.inference.scoring import Score
 from aftermap.learning.tuning import tune_only
 from aftermap.models.build import CustomConfig, build_model
@@ -156,7 +156,11 @@ def test_the_run_folder_holds_report_picture_and_losses(adapted):
     assert report["after"]["score"] == pytest.approx(adapted.after["score"], abs=1e-4)
     picture = cv2.imread(str(folder / "before-after.png"))
     assert picture.shape[1] == 5 * 360 and picture.std() > 10
-    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 40
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["score"]) for line in lines] == [
+        (0, adapted.before["score"]),
+        (40, adapted.after["score"]),
+    ]
     assert json.loads((folder / "run.json").read_text())["status"] == "complete"
 
 
@@ -191,6 +195,18 @@ def test_scenes_that_show_more_classes_are_preferred():
     ]
     # shares of no-damage 80/101, 10/101, 10/101, 1/101: square roots 0.89, 0.31 (+ 1 for destroyed), 0.31, 0.10
     assert [s.name for s in draw_scenes(scenes, 2, seed=0)] == ["both", "many"]
+
+
+def test_scenes_that_lack_a_class_of_the_event_are_warned_of(data, parent):
+    manifest = Manifest.load(data)
+    one_class = [0, 100, 0, 0, 0]
+    scenes = [
+        s.model_copy(update={"class_pixels": one_class}) if s.name == "autumn_0" else s
+        for s in manifest.scenes
+    ]
+    config = settings(data, parent, names=("autumn_0",))
+    with pytest.warns(DataWarning, match="show no minor-damage, major-damage, destroyed, which other scenes"):
+        choose_scenes(manifest.model_copy(update={"scenes": scenes}), config, load_card(parent))
 
 
 def test_labels_that_lead_astray_leave_the_parents_weights(data, parent, tmp_path):

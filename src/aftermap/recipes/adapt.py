@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,9 @@ from aftermap.learning.loop import Step, Training, fit
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
-from aftermap.learning.run import Run, machine
+from aftermap.learning.records import Records
+from aftermap.learning.run import Run, data_checksum, machine
+from aftermap.learning.tracking import connect
 from aftermap.learning.tuning import FrozenNorm, tune_only
 from aftermap.recipes.adapt_config import AdaptConfig, default_objective
 from aftermap.recipes.adapt_scenes import choose_scenes
@@ -112,7 +115,6 @@ def adapt(
         OutputError: the run folder exists or cannot be written.
         TrainingError: a loss is not finite.
     """
-    started = time.monotonic()
     if is_ensemble(config.model):
         raise ModelError(
             f"{config.model} is an ensemble: adapt its members one by one, they are its sub-folders"
@@ -123,11 +125,34 @@ def adapt(
     others = spread(others, config.evaluated)
     if (folder / "run.json").exists():
         raise OutputError(f"{folder} already holds a run: choose another -o")
-    run = Run.start(
-        folder,
-        yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
-        {"seed": config.seed, "parent_sha256": parent.sha256, "scenes": [s.name for s in chosen]},
-    )
+    connection = connect(config.records, folder)
+    facts = {
+        "seed": config.seed,
+        "task": "damage" if parent.card.scheme == DAMAGE.name else "building",
+        "events": [config.event],
+        "scenes": [scene.name for scene in chosen],
+        "parent_sha256": parent.sha256,
+        "data_checksum": data_checksum(chosen),
+    }
+    run = Run.start(folder, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), facts)
+    shutil.rmtree(folder / "samples", ignore_errors=True)  # empty: there is one picture, of another kind
+    with Records(connection, run, config.model_dump(mode="json")) as records:
+        return _adapt(config, run, records, parent, manifest, chosen, others, command, on_progress)
+
+
+def _adapt(
+    config: AdaptConfig,
+    run: Run,
+    records: Records,
+    parent: LoadedModel,
+    manifest: Manifest,
+    chosen: Sequence[Scene],
+    others: Sequence[Scene],
+    command: str,
+    on_progress: Callable[[AdaptProgress], None] | None,
+) -> Adapted:
+    """Score, learn, score again, and write what came of it."""
+    started, folder = time.monotonic(), run.folder
 
     def tell(stage: Literal["before", "adapting", "after"], done: int, total: int) -> None:
         if on_progress is not None:
@@ -137,21 +162,20 @@ def adapt(
     before, seen_before = _measure(
         parent, others, config.device, pictured, lambda n: tell("before", n, len(others))
     )
+    run.append_metrics({"step": 0, **before})
+    records.log(0, before, kept=False)
     child = load_model(config.model)
-    try:
-        for step in fine_tune(child, chosen, config):
-            tell("adapting", step.number, config.steps)
-            run.append_metrics({"step": step.number, "loss": step.loss, "lr": step.lr})
-    except BaseException as error:
-        run.record(
-            status="interrupted" if isinstance(error, KeyboardInterrupt) else "failed", reason=str(error)
-        )
-        raise
+    loss = math.nan
+    for step in fine_tune(child, chosen, config):
+        tell("adapting", step.number, config.steps)
+        loss = step.loss
     after, seen_after = _measure(
         child, others, config.device, pictured, lambda n: tell("after", n, len(others))
     )
+    run.append_metrics({"step": config.steps, "loss": loss, **after})
     worse = not after["score"] >= before["score"]
     kept: Literal["adapted", "parent"] = "parent" if worse and not config.force else "adapted"
+    records.log(config.steps, {"loss": loss, **after}, kept=kept == "adapted")
     minutes = (time.monotonic() - started) / 60
     titles = [f"{config.event}, {len(others)} other scenes, {when} adapting" for when in ("before", "after")]
     card = _card(
@@ -188,9 +212,7 @@ def adapt(
         scheme=parent.card.classes,
         title=f"{config.event}: {parent.card.name} before and after {len(chosen)} scene(s)",
     )
-    run.record(
-        status="complete", minutes=round(minutes, 2), kept=kept, before=report["before"], best=report["after"]
-    )
+    run.record(minutes=round(minutes, 2), kept=kept, best={"step": config.steps, **after})
     return adapted
 
 

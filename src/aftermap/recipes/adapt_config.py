@@ -16,6 +16,7 @@ from aftermap.learning.objectives.terms import (
     RegionTerm,
     SupervisedConfig,
 )
+from aftermap.learning.tracking import RecordsConfig
 from aftermap.learning.tuning import Part
 
 
@@ -54,6 +55,7 @@ class AdaptConfig(Config):
     force: bool = False
     device: str = "cpu"
     precision: Precision = "auto"
+    records: RecordsConfig = RecordsConfig()
 
 
 def default_objective(card: Card) -> SupervisedConfig:

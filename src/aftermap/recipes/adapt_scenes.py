@@ -1,5 +1,6 @@
 """Which scenes of an event a model is adapted with, and which it is measured on."""
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from aftermap.classes import BUILDING, DAMAGE
 from aftermap.data.scene import Manifest, Scene
 from aftermap.data.splits import buildings
 from aftermap.data.tasks import by_place
-from aftermap.errors import DataError
+from aftermap.errors import DataError, DataWarning
 from aftermap.recipes.adapt_config import AdaptConfig
 
 
@@ -18,6 +19,9 @@ def choose_scenes(manifest: Manifest, config: AdaptConfig, card: Card) -> tuple[
 
     Raises:
         DataError: no such event, labels that do not fit the model, or not enough scenes.
+
+    Warns:
+        DataWarning: the scenes lack a class of damage that others of the event have.
     """
     if manifest.scheme not in (card.scheme, DAMAGE.name) or card.scheme not in (BUILDING.name, DAMAGE.name):
         raise DataError(
@@ -57,6 +61,8 @@ def choose_scenes(manifest: Manifest, config: AdaptConfig, card: Card) -> tuple[
                 f"pass --scenes {max(1, len(rich) - 1)}"
             )
         chosen = draw_scenes(rich, config.scenes, seed=config.seed)
+    if card.scheme == DAMAGE.name:
+        _warn_of_missing_classes(chosen, labelled)
     taken = {scene.name for scene in chosen}
     apart = [place for place in by_place(labelled) if not any(scene.name in taken for scene in place)]
     others = sorted((scene for place in apart for scene in place), key=lambda scene: scene.name)
@@ -86,6 +92,20 @@ def draw_scenes(scenes: Sequence[Scene], count: int, *, seed: int) -> list[Scene
         seen = seen + shares[best]
         chosen.append(scenes[best])
     return chosen
+
+
+def _warn_of_missing_classes(chosen: Sequence[Scene], labelled: Sequence[Scene]) -> None:
+    """A model that is shown one class only sees nothing else afterwards."""
+    shown = {kind for scene in chosen for kind in _kinds(scene)}
+    missing = sorted({kind for scene in labelled for kind in _kinds(scene)} - shown)
+    if shown and missing:
+        names = ", ".join(DAMAGE.names[int(kind)] if kind.isdigit() else kind for kind in missing)
+        warnings.warn(
+            f"the {len(chosen)} scene(s) to learn from show no {names}, which other scenes of the event have: the "
+            "adapted model may no longer tell it; name scenes that show it",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def _kinds(scene: Scene) -> dict[str, int]:

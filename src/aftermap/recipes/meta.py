@@ -36,8 +36,11 @@ from aftermap.learning.meta import (
     refresh_statistics,
     support_and_query,
 )
+from aftermap.learning.notify import Notifier
 from aftermap.learning.objectives.supervised import Supervised
-from aftermap.learning.run import Run, machine
+from aftermap.learning.records import Records
+from aftermap.learning.run import Run, data_checksum, machine
+from aftermap.learning.tracking import connect
 from aftermap.models.build import build_model
 from aftermap.models.dense import DenseModel
 from aftermap.recipes.evaluate import decide
@@ -97,52 +100,59 @@ def meta_train(
     )
     if training.accelerator.num_processes > 1:
         raise RecipeError("meta-training runs in one process: start it without a launcher")
-    run = _open_run(recipe, folder, source.events, resume=resume)
+    connection = connect(recipe.records, folder)
+    run = _open_run(recipe, folder, source.events, learned, resume=resume)
     best = -math.inf
     if resume:
         training.load(run.resume)
         best = max((m["score"] for m in run.metrics(up_to_step=training.step)), default=-math.inf)
         run.log(f"resumed at task set {training.step}")
     first_step, score = training.step, None
-    try:
-        for step in fit(training, source):
-            left = (time.monotonic() - started) / (step.number - first_step) * (steps - step.number)
-            if step.number % every == 0 or step.number == steps:
-                metrics = meta_validate(
-                    model,
-                    objective,
-                    validation,
-                    config=recipe.meta,
-                    card=card,
-                    draws=recipe.validation_draws,
-                )
-                score = metrics["score"]
-                run.append_metrics({"step": step.number, "loss": step.loss, "lr": step.lr, **metrics})
-                run.log(
-                    f"task set {step.number}: loss {step.loss:.4f}, score {metrics['score_before']:.4f} before and "
-                    f"{score:.4f} after adapting"
-                )
-                if score > best:
-                    best = score
-                    minutes = (time.monotonic() - started) / 60
-                    _save(run, model, _finished(card, recipe, metrics, step.number, minutes), source, recipe)
-                training.save(run.resume)
-            elif recipe.save_every and step.number % recipe.save_every == 0:
-                training.save(run.resume)
-            if on_progress is not None:
-                on_progress(Progress(step, steps, left, score))
-    except KeyboardInterrupt:
-        training.save(run.resume)
-        run.record(status="interrupted", step=training.step)
-        raise
-    except TrainingError as error:
-        run.record(status="failed", reason=str(error))
-        raise
-    shutil.rmtree(run.resume, ignore_errors=True)
-    kept = max(run.metrics(), key=lambda m: float(m["score"]), default={})
-    minutes = (time.monotonic() - started) / 60
-    run.record(status="complete", minutes=round(minutes, 2), best=kept)
-    return Trained(run.model, kept, minutes)
+    with (
+        Records(connection, run, recipe.model_dump(mode="json")) as records,
+        Notifier(recipe.notify, recipe.name, folder) as notifier,
+    ):
+        try:
+            for step in fit(training, source):
+                left = (time.monotonic() - started) / (step.number - first_step) * (steps - step.number)
+                if step.number % every == 0 or step.number == steps:
+                    metrics = meta_validate(
+                        model,
+                        objective,
+                        validation,
+                        config=recipe.meta,
+                        card=card,
+                        draws=recipe.validation_draws,
+                    )
+                    score = metrics["score"]
+                    line = {"step": step.number, "loss": step.loss, "lr": step.lr, **metrics}
+                    run.append_metrics(line)
+                    run.log(
+                        f"task set {step.number}: loss {step.loss:.4f}, score {metrics['score_before']:.4f} before and "
+                        f"{score:.4f} after adapting"
+                    )
+                    kept = score > best or not run.model.exists()
+                    if kept:
+                        best = max(best, score)
+                        minutes = (time.monotonic() - started) / 60
+                        finished = _finished(card, recipe, metrics, step.number, minutes)
+                        _save(run, model, finished, source, recipe)
+                        notifier.best(step.number, score)
+                    records.log(step.number, line, kept=kept)
+                    training.save(run.resume)
+                elif recipe.save_every and step.number % recipe.save_every == 0:
+                    training.save(run.resume)
+                if on_progress is not None:
+                    on_progress(Progress(step, steps, left, score))
+        except KeyboardInterrupt:
+            training.save(run.resume)
+            run.record(step=training.step)
+            raise
+        shutil.rmtree(run.resume, ignore_errors=True)
+        chosen = max(run.metrics(), key=lambda m: float(m["score"]), default={})
+        minutes = (time.monotonic() - started) / 60
+        run.record(minutes=round(minutes, 2), best=chosen)
+    return Trained(run.model, chosen, minutes)
 
 
 def resumed_meta_recipe(folder: Path, overrides: list[str]) -> MetaRecipe:
@@ -351,15 +361,19 @@ def _save(run: Run, model: DenseModel, card: Card, source: TaskSource, recipe: M
         buffer.copy_(buffers[name])
 
 
-def _open_run(recipe: MetaRecipe, folder: Path, events: Sequence[str], *, resume: bool) -> Run:
+def _open_run(
+    recipe: MetaRecipe, folder: Path, events: Sequence[str], scenes: Sequence[Scene], *, resume: bool
+) -> Run:
     if resume:
         run = Run(folder)
         run.record(status="running")
         return run
     facts = {
         "seed": recipe.seed,
+        "task": recipe.task,
         "events": list(events),
         "validation_events": sorted(recipe.data.validation_events),
         "data": [str(path) for path in recipe.data.manifests],
+        "data_checksum": data_checksum(scenes),
     }
     return Run.start(folder, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), facts)

@@ -9,8 +9,10 @@ from aftermap.artefacts.card import Activation, Channel0, Normalisation
 from aftermap.config import Config
 from aftermap.data.tasks import ShotConfig
 from aftermap.learning.meta import MetaConfig
+from aftermap.learning.notify import NotifyConfig
 from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
+from aftermap.learning.tracking import RecordsConfig
 from aftermap.models.build import ModelConfig
 from aftermap.recipes.configs import Task
 
@@ -46,6 +48,8 @@ class MetaRecipe(Config):
         evaluate_every: task sets (epochs, where the recipe counts in them) between two evaluations.
         validation_draws: tasks per held-out event in an evaluation, the same every time.
         save_every: task sets between two saved states; 0 means at evaluations only.
+        records: the experiment database.
+        notify: who is told.
     """
 
     name: str
@@ -70,6 +74,8 @@ class MetaRecipe(Config):
     evaluate_every: int = Field(default=20, ge=1)
     validation_draws: int = Field(default=2, ge=1)
     save_every: int = Field(default=0, ge=0)
+    records: RecordsConfig = RecordsConfig()
+    notify: NotifyConfig = NotifyConfig()
     seed: int = 0
     threads: int = 0
     licence: str = "not stated"
