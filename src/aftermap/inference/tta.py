@@ -43,7 +43,8 @@ class View:
             size = [
                 max(multiple, round(side * self.scale / multiple) * multiple) for side in images.shape[-2:]
             ]
-            images = _resized(images.flatten(0, 1), (size[0], size[1])).unflatten(0, images.shape[:2])
+            dates = images.flatten(0, 1)  # (B * T, C, H, W)
+            images = _resized(dates, (size[0], size[1])).reshape(*images.shape[:3], *size)
         if self.mirrored:
             images = images.flip(-1)
         return torch.rot90(images, self.turns, (-2, -1)) if self.turns else images
