@@ -28,7 +28,10 @@ from aftermap.recipes.configs import TrainRecipe
 ROOT = Path(__file__).resolve().parents[1]
 ARMS = {
     "ours": (ROOT / "recipes/localization.yaml", ROOT / "recipes/damage.yaml"),
-    "winner": (ROOT / "recipes/xview2/localization-resnet34.yaml", ROOT / "recipes/xview2/damage-resnet34.yaml"),
+    "winner": (
+        ROOT / "recipes/xview2/localization-resnet34.yaml",
+        ROOT / "recipes/xview2/damage-resnet34.yaml",
+    ),
 }
 CROP_PX = 256
 
@@ -93,6 +96,7 @@ def winner_words(recipe: Path, steps: int, batch: int, data: Path) -> list[str]:
     squeezed = sorted({round(m * epochs / config.epochs) for m in config.optimizer.schedule.milestones})
     return [
         "model.encoder_weights=null",
+        "sampling.compat_steps=false",  # the same crops, resampled once instead of up to four times
         "data.holdout=null",
         f"epochs={epochs}",
         f"evaluate_every={epochs}",

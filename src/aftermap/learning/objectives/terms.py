@@ -27,7 +27,7 @@ class _Term(Config):
         class_weights: one per channel; None weighs all alike.
     """
 
-    weight: float = Field(1.0, ge=0)
+    weight: float = Field(default=1.0, ge=0)
     class_weights: tuple[NotNegative, ...] | None = None
 
 
@@ -137,7 +137,7 @@ class SupervisedConfig(Config):
     """
 
     targets: DamageTargets | None = None
-    terms: tuple[Term, ...] = Field(DEFAULT, min_length=1)
+    terms: tuple[Term, ...] = Field(default=DEFAULT, min_length=1)
 
     @model_validator(mode="after")
     def _something_is_minimised(self) -> Self:
