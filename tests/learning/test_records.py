@@ -160,6 +160,17 @@ def test_what_the_database_missed_is_filled_in_from_the_run_folder(runs):
     assert history(connection, records.run_id, "best_score") == [(10, 0.5), (20, 0.8)]
 
 
+def test_the_caller_may_say_which_step_is_kept(runs):
+    run = start(runs / "a")
+    connection = connect(RecordsConfig(), run.folder)
+    with Records(connection, run, RECIPE) as records:
+        records.log(1, {"score": float("nan"), "f1_destroyed": 0.1}, kept=True)
+        records.log(2, {"score": 0.9, "f1_destroyed": 0.2}, kept=False)
+        records.log(3, {"score": 0.4, "f1_destroyed": 0.3}, kept=True)
+    assert history(connection, records.run_id, "best_score") == [(3, 0.4)]
+    assert history(connection, records.run_id, "best_f1_destroyed") == [(1, 0.1), (3, 0.3)]
+
+
 def test_recipe_card_and_metrics_are_kept_beside_the_database(tmp_path):
     run = start(tmp_path / "runs" / "group" / "a")
     run.model.mkdir()

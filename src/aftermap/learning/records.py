@@ -181,8 +181,8 @@ class Records:
     def _values(self, metrics: Mapping[str, Any], *, minutes: float, kept: bool | None) -> dict[str, float]:
         """What is stored of an evaluation; those of the kept step also as `best_`."""
         values = metrics_of({name: value for name, value in metrics.items() if name != "step"})
-        score = values.get("score")
-        if score is not None and (score > self._best if kept is None else kept):
+        score = values.get("score", -math.inf)
+        if score > self._best if kept is None else kept:
             self._best = score
             values |= {f"best_{name}": value for name, value in values.items()}
         return {"minutes": round(minutes, 4)} | values
