@@ -64,8 +64,8 @@ class MetaConfig(Config):
     def _gradient_is_not_discarded(cls, values: Any) -> Any:
         if isinstance(values, dict) and "compat_discard_meta_gradient" in values:
             raise ValueError(
-                "compat_discard_meta_gradient is refused: a run that throws its gradient away learns nothing, and "
-                "steps: 0 would give the same weights"
+                "compat_discard_meta_gradient is refused: a run that throws its gradient away learns nothing, and the "
+                "weights it ends with are those it starts from"
             )
         return values
 
