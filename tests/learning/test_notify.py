@@ -222,7 +222,7 @@ def test_secrets_reach_neither_run_folder_nor_database_nor_log(web, tmp_path, mo
             notifier.best(1, 0.5)
             raise TrainingError("a term is not finite")
     assert len(web.heard) == 3
-    assert plain["notify"]["urls"] == ["${MY_HOOK}", "json://***", "jsons://***"]
+    assert plain["notify"]["urls"] == ["${MY_HOOK:-}", "json://***", "jsons://***"]
     written = [file for file in (tmp_path / "runs").rglob("*") if file.is_file()]
     assert {"recipe.yaml", "run.json", "mlflow.db"} <= {file.name for file in written}
     for file in written:
@@ -240,6 +240,24 @@ def test_a_recipes_copy_finds_its_address_again(web, tmp_path, monkeypatch):
     with Notifier(copy.notify, "damage", tmp_path):
         pass
     assert told(web) == ["aftermap: damage complete"]
+
+
+def test_an_address_from_the_command_line_may_name_a_variable(web, tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_HOOK", web.url)
+    config = NotifyConfig(urls="${MY_HOOK}", events=("end",))
+    with Notifier(config, "damage", tmp_path):
+        pass
+    assert told(web) == ["aftermap: damage complete"]
+    assert config.model_dump(mode="json")["urls"] == ["${MY_HOOK:-}"]
+
+
+def test_a_recipes_copy_runs_where_its_variable_is_not_set(tmp_path, monkeypatch):
+    monkeypatch.delenv("MY_HOOK", raising=False)
+    (tmp_path / "copy.yaml").write_text("notify: {urls: ['${MY_HOOK:-}']}\n")
+    with pytest.warns(NotificationWarning, match="address of the recipe is empty"):
+        notifier = Notifier(load_config(Recipe, tmp_path / "copy.yaml").notify, "damage", tmp_path)
+    with notifier:
+        pass
 
 
 def test_a_copy_without_its_address_says_so(tmp_path):

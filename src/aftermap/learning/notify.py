@@ -18,7 +18,7 @@ from aftermap.config import Config
 from aftermap.errors import NotificationWarning
 from aftermap.learning.background import Worker
 from aftermap.learning.records import failure
-from aftermap.learning.tracking import environment_name
+from aftermap.learning.tracking import environment_name, from_environment
 
 VARIABLE = "AFTERMAP_NOTIFY"
 CLOSE_SECONDS = 10.0
@@ -33,8 +33,8 @@ class NotifyConfig(Config):
 
     Attributes:
         urls: apprise addresses such as `mailto://...`, `slack://...`, `jsons://...`; write each as `${NAME}` of an
-            environment variable, which may hold several, separated by spaces. A recipe's copy keeps `${NAME}`, of
-            anything else only the kind of address.
+            environment variable, which may hold several, separated by spaces. A recipe's copy keeps `${NAME:-}`
+            (one that is not set costs a warning), of anything else only the kind of address.
         events: what is told: `start`, `best` (a new best score), `end`, `failure` (with its reason; Ctrl-C too).
     """
 
@@ -169,7 +169,14 @@ class _Channel:
 
 def _addresses(config: NotifyConfig) -> list[str]:
     """All addresses of the recipe and the environment, each once; those without their secrets are left out."""
-    given = [url.get_secret_value() for url in config.urls] + [os.environ.get(VARIABLE, "")]
+    given = [from_environment(url.get_secret_value()) for url in config.urls]
+    if not all(text.strip() for text in given):
+        warnings.warn(
+            "a notification address of the recipe is empty: set its environment variable to be told about this run",
+            NotificationWarning,
+            stacklevel=3,
+        )
+    given.append(os.environ.get(VARIABLE, ""))
     single = list(dict.fromkeys(url for text in given for url in text.split()))
     usable = [url for url in single if not url.endswith(f"://{_MASK}")]
     if len(usable) < len(single):
@@ -196,8 +203,8 @@ def _channel(url: str) -> _Channel | None:
 
 def _shown(value: str) -> str:
     """What may be written of an address."""
-    name = environment_name(value)
-    return f"${{{name}}}" if name else " ".join(f"{_kind(url)}://{_MASK}" for url in value.split())
+    name = environment_name(from_environment(value))
+    return f"${{{name}:-}}" if name else " ".join(f"{_kind(url)}://{_MASK}" for url in value.split())
 
 
 def _kind(url: str) -> str:

@@ -28,6 +28,7 @@ CONNECT_SECONDS = 10.0
 
 _OFF = ("off", "none")
 _MASK = "***"
+_NAME = re.compile(r"\$\{(\w+)\}")
 
 
 class RecordsConfig(Config):
@@ -48,8 +49,9 @@ class RecordsConfig(Config):
     def _without_password(self, uri: SecretStr | None) -> str | None:
         if uri is None:
             return None
-        name = environment_name(uri.get_secret_value())
-        return f"${{{name}}}" if name else hide_password(uri.get_secret_value())
+        address = uri.get_secret_value()
+        name = environment_name(address)
+        return f"${{{name}}}" if name else hide_password(address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def find_store(uri: str | None, folder: Path) -> Store | None:
     Raises:
         RecordsError: the address comes from a copied recipe, which keeps no password.
     """
-    wanted = uri or os.environ.get(VARIABLE)
+    wanted = from_environment(uri) if uri else os.environ.get(VARIABLE)
     if uri and f"{_MASK}@" in uri:
         wanted = os.environ.get(VARIABLE)
         if not wanted:
@@ -219,7 +221,7 @@ def one_line(error: BaseException, store: Store | None = None) -> str:
         password = re.search(r"://[^:/@]*:(.*)@", store.uri)
         if password and password.group(1):
             line = line.replace(password.group(1), _MASK)
-    return hide_password(line)[:500]
+    return hide_password(line).rstrip(".")[:500]
 
 
 def hide_password(uri: str) -> str:
@@ -235,6 +237,11 @@ def safe_command(words: Sequence[str]) -> str:
         re.sub(r"^((?:[\w-]+\.)*(?:records|notify)\b[\w.]*=).*", rf"\1{_MASK}", w, flags=re.S) for w in words
     )
     return shlex.join(hide_password(word) for word in masked)
+
+
+def from_environment(value: str) -> str:
+    """An address with `${NAME}` filled in, for those that did not come from a recipe file; unset names stay."""
+    return _NAME.sub(lambda found: os.environ.get(found.group(1), found.group(0)), value)
 
 
 def environment_name(value: str) -> str | None:
