@@ -127,13 +127,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", action="append", required=True, help="NAME:FOLDER, prepared and split")
     parser.add_argument("--arm", action="append", choices=list(ARMS), help="default: both")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", default="0,1,2", help="so that several processes can share the work")
     parser.add_argument("--gmacs", type=float, default=40_000, help="forward GMAC that a run may learn with")
     parser.add_argument("-o", "--out", type=Path, default=Path("build/compared"))
     wanted = parser.parse_args()
     for named in wanted.data:
         name, _, path = named.partition(":")
-        for seed in range(wanted.seeds):
+        for seed in map(int, wanted.seeds.split(",")):
             for arm in wanted.arm or ARMS:
                 folder = wanted.out / name / f"{arm}-{seed}"
                 result = folder / "result.json"

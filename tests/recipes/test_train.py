@@ -257,3 +257,23 @@ def test_a_score_that_cannot_be_measured_still_leaves_a_model(data, tmp_path, mo
     monkeypatch.setattr(Selection, "assess", blind)
     done = train(recipe(data, steps=2, evaluate_every=1), tmp_path / "run")
     assert load_card(done.model).training.steps == 1
+
+
+def test_a_secret_on_the_command_line_reaches_no_file(data, tmp_path, monkeypatch, capsys):
+    words = [
+        "train",
+        str(tmp_path / "r.yaml"),
+        "notify.urls=[json://127.0.0.1:9/hush-token]",
+        "-o",
+        str(tmp_path / "run"),
+    ]
+    (tmp_path / "r.yaml").write_text(
+        json.dumps(
+            recipe(data, steps=1, evaluate_every=1).model_dump(mode="json", exclude={"notify", "records"})
+        )
+    )
+    monkeypatch.setattr("sys.argv", ["aftermap", *words])
+    code, _, err = run_cli(capsys, *words)
+    assert code == 0, err
+    written = [p for p in (tmp_path / "run").rglob("*") if p.is_file()]
+    assert written and not any(b"hush-token" in p.read_bytes() for p in written)

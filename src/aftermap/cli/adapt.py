@@ -1,7 +1,6 @@
 """`aftermap adapt` and `aftermap meta-train`."""
 
 import json
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -133,7 +132,7 @@ def meta_train(
         folder = out or Path("runs") / f"{date.today().isoformat()}-{settings.name}"
     from aftermap.cli.learn import _training_display, say
 
-    with _training_display(settings.steps) as show:
+    with _training_display() as show:
         trained = run_training(
             settings, folder, resume=resume is not None, command=_command(), on_progress=show
         )
@@ -171,7 +170,9 @@ def _print_adapted(report: dict[str, Any], event: str) -> None:
 
 
 def _command() -> str:
-    return "aftermap " + shlex.join(sys.argv[1:])
+    from aftermap.learning.tracking import safe_command
+
+    return "aftermap " + safe_command(sys.argv[1:])
 
 
 @contextmanager

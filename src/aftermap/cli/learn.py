@@ -1,7 +1,6 @@
 """`aftermap train`, `predict`, `evaluate` and `models`."""
 
 import json
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,6 +41,7 @@ def train(
         resume: folder of an interrupted run to go on with, instead of a recipe.
     """
     from aftermap.errors import RecipeError
+    from aftermap.learning.tracking import safe_command
     from aftermap.recipes.train import load_recipe, resumed_recipe
     from aftermap.recipes.train import train as run_training
 
@@ -55,8 +55,8 @@ def train(
     else:
         settings = load_recipe(recipe, list(overrides))
         folder = out or Path("runs") / f"{date.today().isoformat()}-{settings.name}"
-    command = "aftermap " + shlex.join(sys.argv[1:])
-    with _training_display(settings.steps) as show:
+    command = "aftermap " + safe_command(sys.argv[1:])
+    with _training_display() as show:
         trained = run_training(settings, folder, resume=resume is not None, command=command, on_progress=show)
     scores = ", ".join(f"{k} {v:.3f}" for k, v in trained.metrics.items() if k not in ("step", "loss", "lr"))
     say(f"best step {trained.metrics.get('step')}: {scores}\nmodel: {trained.model}")
@@ -208,7 +208,7 @@ def bar(text: str, total: int) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def _training_display(steps: int) -> Iterator[Callable[["TrainingProgress"], None]]:
+def _training_display() -> Iterator[Callable[["TrainingProgress"], None]]:
     """Step, loss, learning rate, score and time left on standard error; plain lines where it is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -217,7 +217,7 @@ def _training_display(steps: int) -> Iterator[Callable[["TrainingProgress"], Non
     fields = "loss {task.fields[loss]}  lr {task.fields[lr]}  score {task.fields[score]}  {task.fields[left]}"
     columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn(fields))
     with Progress(*columns, console=console, disable=not console.is_terminal) as display:
-        task = display.add_task("", total=steps, loss="-", lr="-", score="-", left="")
+        task = display.add_task("", total=None, loss="-", lr="-", score="-", left="")
         smooth: float | None = None
 
         def show(progress: "TrainingProgress") -> None:
@@ -231,10 +231,10 @@ def _training_display(steps: int) -> Iterator[Callable[["TrainingProgress"], Non
                 "score": "-" if progress.score is None else f"{progress.score:.3f}",
                 "left": f"{minutes}:{seconds:02d} left",
             }
-            display.update(task, completed=step.number, **shown)
-            if not console.is_terminal and (step.number % 50 == 0 or step.number == steps):
+            display.update(task, completed=step.number, total=progress.steps, **shown)
+            if not console.is_terminal and (step.number % 50 == 0 or step.number == progress.steps):
                 console.print(
-                    f"step {step.number}/{steps}  " + "  ".join(f"{k} {v}" for k, v in shown.items())
+                    f"step {step.number}/{progress.steps}  " + "  ".join(f"{k} {v}" for k, v in shown.items())
                 )
 
         yield show

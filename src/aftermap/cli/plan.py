@@ -1,7 +1,6 @@
 """`aftermap run`: a plan of training runs and what comes between them."""
 
 import json
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +42,7 @@ def run(
         json_output: print the jobs as JSON at the end.
     """
     from aftermap.errors import RecipeError
+    from aftermap.learning.tracking import safe_command
     from aftermap.recipes.plan import load_plan, plan_jobs
     from aftermap.recipes.stages import discard, job_state, run_jobs
 
@@ -58,7 +58,7 @@ def run(
     if not listing:
         chosen = [job for job in jobs if not only or job.stage.name in only]
         with _display(len(chosen)) as face:
-            command = "aftermap " + shlex.join(sys.argv[1:])
+            command = "aftermap " + safe_command(sys.argv[1:])
             for _ in run_jobs(settings, chosen, folder, command=command, face=face):
                 pass
     rows = [
