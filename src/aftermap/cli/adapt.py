@@ -130,9 +130,9 @@ def meta_train(
     else:
         settings = load_config(MetaRecipe, recipe_path(recipe), list(overrides))
         folder = out or Path("runs") / f"{date.today().isoformat()}-{settings.name}"
-    from aftermap.cli.learn import _training_display, say
+    from aftermap.cli.learn import training_display, say
 
-    with _training_display() as show:
+    with training_display() as show:
         trained = run_training(
             settings, folder, resume=resume is not None, command=_command(), on_progress=show
         )

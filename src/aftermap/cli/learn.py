@@ -56,7 +56,7 @@ def train(
         settings = load_recipe(recipe, list(overrides))
         folder = out or Path("runs") / f"{date.today().isoformat()}-{settings.name}"
     command = "aftermap " + safe_command(sys.argv[1:])
-    with _training_display() as show:
+    with training_display() as show:
         trained = run_training(settings, folder, resume=resume is not None, command=command, on_progress=show)
     scores = ", ".join(f"{k} {v:.3f}" for k, v in trained.metrics.items() if k not in ("step", "loss", "lr"))
     say(f"best step {trained.metrics.get('step')}: {scores}\nmodel: {trained.model}")
@@ -208,7 +208,7 @@ def bar(text: str, total: int) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def _training_display() -> Iterator[Callable[["TrainingProgress"], None]]:
+def training_display() -> Iterator[Callable[["TrainingProgress"], None]]:
     """Step, loss, learning rate, score and time left on standard error; plain lines where it is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
