@@ -130,7 +130,7 @@ def meta_train(
     else:
         settings = load_config(MetaRecipe, recipe_path(recipe), list(overrides))
         folder = out or Path("runs") / f"{date.today().isoformat()}-{settings.name}"
-    from aftermap.cli.learn import training_display, say
+    from aftermap.cli.learn import say, training_display
 
     with training_display() as show:
         trained = run_training(
