@@ -132,6 +132,8 @@ def _explain(error: ValidationError, kind: type[BaseModel], source: str) -> str:
         return f"{source}: unknown key {where!r}{hint}"
     if first["type"] == "missing":
         return f"{source}: key {where!r} is required and not given"
+    if first["type"] == "value_error":  # from a validator of ours, which says what it found
+        return f"{source}: {where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}"
     return f"{source}: {where}: {first['msg']} (found {first.get('input')!r})"
 
 

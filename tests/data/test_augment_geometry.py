@@ -309,3 +309,12 @@ def test_the_chosen_window_is_the_one_whose_enlarged_mask_sums_highest(seed):
     sums = [resample(mask.astype(np.float32), frame.then(window)).sum() for window in windows]
     config = BestCrop(relative_to="scene", class_weights=(0, 1))
     assert choose_window(mask, frame, windows, config, mode="truncated") == int(np.argmax(sums))
+
+
+def test_whole_degrees_are_equally_likely_the_ends_too():
+    rng = np.random.default_rng(0)
+    operation = RotateScale(degrees=(-2, 2), whole_degrees=True)
+    drawn = [draw_step(operation, rng, height=8, width=8).degrees for _ in range(5000)]
+    counts = {value: drawn.count(value) for value in set(drawn)}
+    assert sorted(counts) == [-2, -1, 0, 1, 2]
+    assert all(abs(count - 1000) < 5 * 28.3 for count in counts.values())  # five standard deviations

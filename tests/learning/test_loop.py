@@ -148,3 +148,19 @@ def test_gradients_are_clipped_to_the_norm():
 def test_resuming_from_nothing_is_refused(tmp_path):
     with pytest.raises(TrainingError, match="cannot resume"):
         new_training().load(tmp_path)
+
+
+def test_runs_of_different_precision_follow_one_another():
+    for precision, dtype in (("no", torch.float32), ("bf16", torch.bfloat16), ("no", torch.float32)):
+        torch.manual_seed(0)
+        training = Training(Tiny(), Seen(), OptimizerConfig(), steps=1, seed=0, precision=precision)
+        next(fit(training, Squares()))
+        assert training.objective.dtype == dtype
+
+
+class Seen(Objective):
+    """Notes the type that a convolution answers in."""
+
+    def forward(self, model, batch):
+        self.dtype = model.body[0](batch.image[:, 0]).dtype
+        return {"mean": model(batch.image).float().mean()}

@@ -21,10 +21,9 @@ TINY = [
     "each.model.encoder_weights=null",
     "each.model.decoder_channels=[8, 8, 8, 8, 8]",
     "each.sampling.crop_px=32",
-    "each.sampling.batch_size=2",
+    "each.sampling.batch_size=4",
     "each.epochs=1",
     "each.evaluate_every=1",
-    "each.precision='no'",
     "each.optimizer.lr=0.001",
 ]
 

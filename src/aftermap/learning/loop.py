@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from aftermap.data.batch import Batch
 from aftermap.errors import TrainingError
@@ -63,6 +64,8 @@ class Training:
 
     def __post_init__(self) -> None:
         precision = _best_precision() if self.precision == "auto" else self.precision
+        # accelerate keeps one precision per process, and the runs of a plan differ in theirs
+        AcceleratorState._reset_state()
         self.accelerator = Accelerator(mixed_precision=precision)
         self.objective.to(self.accelerator.device)
         self.model.to(memory_format=torch.channels_last)

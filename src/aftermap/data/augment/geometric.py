@@ -1,5 +1,6 @@
 """Draws of the geometric operations: from ranges to the steps of one sample."""
 
+import math
 from collections.abc import Sequence
 from typing import assert_never
 
@@ -43,7 +44,10 @@ def draw_step(operation: Geometric, rng: np.random.Generator, *, height: int, wi
             degrees, scale = _uniform(rng, operation.degrees), _uniform(rng, operation.scale)
             if operation.center[0] == operation.center[1] == 0.5:
                 x, y = (width - 1) / 2, (height - 1) / 2
-            return RotateAbout(x, y, round(degrees) if operation.whole_degrees else degrees, scale)
+            if operation.whole_degrees:  # each as likely, the ends too
+                low, high = operation.degrees
+                degrees = float(math.floor(rng.uniform(low, high + 1)))
+            return RotateAbout(x, y, degrees, scale)
         case _:
             assert_never(operation)
 
