@@ -22,6 +22,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from aftermap.config import load_config
+from aftermap.data.sampling import EpochSampling, repetitions
+from aftermap.data.scene import Manifest
 from aftermap.models.build import build_model
 from aftermap.recipes.configs import TrainRecipe
 
@@ -89,10 +91,12 @@ def train(arm: str, data: Path, seed: int, budget: float, folder: Path) -> dict[
 
 def winner_words(recipe: Path, steps: int, batch: int, data: Path) -> list[str]:
     """The winner's schedule squeezed into fewer epochs, on the manifest's own splits."""
-    scenes = sum(s["split"] == "train" for s in json.loads((data / "manifest.json").read_text())["scenes"])
     config = load_config(TrainRecipe, recipe, ["data.manifests=[x]"])
+    assert isinstance(config.sampling, EpochSampling)
+    scenes = [s for s in Manifest.load(data).scenes if s.split == "train"]
+    crops = sum(repetitions({k for k, n in enumerate(s.class_pixels) if n}, config.sampling.repeat) for s in scenes)
     assert config.epochs is not None and config.optimizer.schedule.kind == "multistep"
-    epochs = max(1, round(steps * batch / scenes))
+    epochs = max(1, round(steps / (crops // batch)))
     squeezed = sorted({round(m * epochs / config.epochs) for m in config.optimizer.schedule.milestones})
     return [
         "model.encoder_weights=null",
