@@ -110,7 +110,7 @@ def winner_words(recipe: Path, steps: int, batch: int, data: Path) -> list[str]:
 
 
 def score(arm: str, data: Path, folder: Path) -> dict[str, object]:
-    """Scores on the test scenes, as the arm is meant to be used (mirrored images averaged in both)."""
+    """Scores on the test scenes, without test-time augmentation."""
     model = folder / "damage" / "model"
     if arm == "winner":
         model = folder / "ensemble"
@@ -119,7 +119,7 @@ def score(arm: str, data: Path, folder: Path) -> dict[str, object]:
             words += ["--roles", "localization,damage", "--class-thresholds", "0.38,0.13,0.13,0.14"]
             run([*words, "--minor-dilation", "compat", "-o", str(model)], folder / "log.txt")
     command = [str(Path(sys.executable).with_name("aftermap")), "evaluate", str(model), str(data)]
-    command += ["--split", "test", "--tta", "flips", "--bootstrap", "0", "--json"]
+    command += ["--split", "test", "--bootstrap", "0", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     if done.returncode:
         raise SystemExit(f"evaluation failed: {done.stderr[-300:]}")
