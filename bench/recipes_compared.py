@@ -82,6 +82,7 @@ def train(arm: str, data: Path, seed: int, budget: float, folder: Path) -> dict[
             if (out / "resume").exists():
                 words = ["train", "--resume", str(out)]
             seconds, megabytes = run(words, folder / "log.txt")
+            steps = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["step"]  # whole epochs
             facts = {"steps": steps, "batch": batch, "cpu_seconds": seconds, "peak_mb": megabytes}
             state.write_text(json.dumps(facts))
         parent = out / "model"
@@ -94,7 +95,9 @@ def winner_words(recipe: Path, steps: int, batch: int, data: Path) -> list[str]:
     config = load_config(TrainRecipe, recipe, ["data.manifests=[x]"])
     assert isinstance(config.sampling, EpochSampling)
     scenes = [s for s in Manifest.load(data).scenes if s.split == "train"]
-    crops = sum(repetitions({k for k, n in enumerate(s.class_pixels) if n}, config.sampling.repeat) for s in scenes)
+    crops = sum(
+        repetitions({k for k, n in enumerate(s.class_pixels) if n}, config.sampling.repeat) for s in scenes
+    )
     assert config.epochs is not None and config.optimizer.schedule.kind == "multistep"
     epochs = max(1, round(steps / (crops // batch)))
     squeezed = sorted({round(m * epochs / config.epochs) for m in config.optimizer.schedule.milestones})
