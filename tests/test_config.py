@@ -1,4 +1,7 @@
+from typing import Literal
+
 import pytest
+from pydantic import Field
 
 from aftermap.config import Config, build_config, load_config, read_tree
 from aftermap.errors import RecipeError
@@ -47,6 +50,31 @@ def test_a_missing_and_a_wrong_value_are_named():
         build_config(Outer, {})
     with pytest.raises(RecipeError, match=r"steps: .*\(found 'many'\)"):
         build_config(Outer, {"steps": "many"})
+
+
+class Round(Config):
+    shape: Literal["round"]
+
+
+class Square(Config):
+    shape: Literal["square"]
+
+
+class Drawing(Config):
+    form: Round | Square = Field(discriminator="shape")
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ({"shape": "sqare"}, r"form: unknown shape 'sqare': did you mean 'square'\?"),
+        ({"shape": "xyz"}, "form: unknown shape 'xyz': known are round, square"),
+        ({}, "key 'form.shape' is required and not given"),
+    ],
+)
+def test_a_wrong_kind_of_a_group_is_named_with_the_nearest(form, said):
+    with pytest.raises(RecipeError, match=said):
+        build_config(Drawing, {"form": form})
 
 
 @pytest.mark.parametrize(("text", "said"), [("[1, 2]", "holds a list"), ("a: [", "not valid YAML")])

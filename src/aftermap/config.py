@@ -132,8 +132,20 @@ def _explain(error: ValidationError, kind: type[BaseModel], source: str) -> str:
         return f"{source}: unknown key {where!r}{hint}"
     if first["type"] == "missing":
         return f"{source}: key {where!r} is required and not given"
+    if first["type"] == "union_tag_not_found":
+        key = first["ctx"]["discriminator"].strip("'_()")
+        return f"{source}: key {f'{where}.{key}'!r} is required and not given"
     if first["type"] == "value_error":  # from a validator of ours, which says what it found
         return f"{source}: {where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}"
+    if (
+        first["type"] == "union_tag_invalid"
+    ):  # the kind of a model, the op of an augmentation, the loss of a term
+        context = first["ctx"]
+        key, tag = context["discriminator"].strip("'_()"), context["tag"]
+        choices = [choice.strip().strip("'") for choice in context["expected_tags"].split(",")]
+        near = difflib.get_close_matches(tag, choices, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(choices)}"
+        return f"{source}: {where}: unknown {key} {tag!r}: {hint}"
     return f"{source}: {where}: {first['msg']} (found {first.get('input')!r})"
 
 

@@ -157,6 +157,19 @@ def test_redo_discards_a_stage_and_what_was_made_from_it(finished, tmp_path):
     assert not (copy / "winner").exists() and (copy / "res34-cls-0" / "model").exists()
 
 
+def test_redo_of_what_was_never_made_discards_nothing(finished, tmp_path):
+    _, jobs, _, _ = finished
+    assert discard(jobs, tmp_path, ["se154-cls"]) == []
+
+
+def test_a_stage_alone_says_what_it_needs(data, tmp_path, capsys):
+    words = [*TINY, f"data.manifests=[{data}]", "--only", "winner", "-o", str(tmp_path)]
+    with pytest.raises(SystemExit) as stopped:
+        main(["run", "xview2/plan.yaml", *words])
+    err = capsys.readouterr().err
+    assert stopped.value.code == 2 and "which is not done: do its stage too, or leave --only out" in err
+
+
 def test_a_stage_that_refers_forward_is_refused():
     tree = {
         "name": "p",

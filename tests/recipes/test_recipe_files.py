@@ -39,6 +39,11 @@ def test_an_unknown_recipe_is_refused_with_the_nearest():
         recipe_path("recipes/damge.yaml")
 
 
+def test_a_name_like_no_other_is_answered_with_what_there_is():
+    with pytest.raises(RecipeError, match=r"shipped are box.yaml, .*, xview2/\.\.\.$"):
+        recipe_path("nowhere.yaml")
+
+
 def test_the_wheel_is_told_to_carry_every_recipe():
     import tomllib
 

@@ -139,6 +139,29 @@ def test_a_task_needs_its_number_of_classes(data):
         recipe(data, task="building")
 
 
+def test_class_weights_of_crops_need_a_value_for_each_class(data):
+    with pytest.raises(RecipeError, match=r"class_weights has 2 values, task damage has 5 classes"):
+        recipe(data, sampling={"class_weights": [1, 2]})
+    with pytest.raises(RecipeError, match=r"crop.class_weights has 3 values, task damage has 5 classes"):
+        recipe(data, sampling={"kind": "epochs", "crop": {"class_weights": [0, 1, 1]}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"task": "building", "model": {"kind": "siamese-unet", "classes": 2, **MODEL}},
+            r"2 date\(s\), task",
+        ),
+        ({"sampling": {"crop_px": 90}}, "crop_px 90: this model takes multiples of 8, such as 88"),
+    ],
+)
+def test_a_model_that_cannot_take_the_crops_is_refused_before_a_run_starts(data, tmp_path, changes, said):
+    with pytest.raises(RecipeError, match=said):
+        train(recipe(data, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_evaluation_equals_scoring_the_written_predictions(data, trained, tmp_path):
     scenes = Manifest.load(data).scenes
     predictor = Predictor(load_model(trained.model))

@@ -1,6 +1,7 @@
 """`aftermap run`: a plan of training runs and what comes between them."""
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,13 +55,18 @@ def run(
         if name not in known:
             raise RecipeError(f"the plan has no stage {name!r}: it has {', '.join(sorted(known))}")
     if redo and not listing:
-        _say(f"made again: {', '.join(discard(jobs, folder, redo))}")
+        _say(
+            f"deleted, to be made again: {', '.join(discard(jobs, folder, redo)) or 'nothing, none was made'}"
+        )
     if not listing:
         chosen = [job for job in jobs if not only or job.stage.name in only]
-        with _display(len(chosen)) as face:
-            command = "aftermap " + safe_command(sys.argv[1:])
-            for _ in run_jobs(settings, chosen, folder, command=command, face=face):
-                pass
+        command = "aftermap " + safe_command(sys.argv[1:])
+        try:
+            with _display(len(chosen)) as face:
+                for _ in run_jobs(settings, chosen, folder, command=command, face=face):
+                    pass
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("interrupted: the same command goes on (without --redo)") from None
     rows = [
         {
             "job": job.name,
@@ -81,7 +87,8 @@ def _score(folder: Path) -> float | None:
     """Score of a training's best step, or of a submission."""
     if (folder / "run.json").is_file():
         best = json.loads((folder / "run.json").read_text()).get("best") or {}
-        return best.get("score")
+        score = best.get("score")
+        return score if score is not None and math.isfinite(score) else None
     if (folder / "score.json").is_file():
         found: float = json.loads((folder / "score.json").read_text())["score"]
         return found

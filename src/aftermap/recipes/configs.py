@@ -9,7 +9,7 @@ from aftermap.artefacts.card import Activation, Channel0, Normalisation
 from aftermap.classes import BUILDING, DAMAGE, ClassScheme
 from aftermap.config import Config
 from aftermap.data.augment.operations import DEFAULT, Operations
-from aftermap.data.sampling import ClassSampling, SamplingConfig
+from aftermap.data.sampling import BestCrop, ClassSampling, EpochSampling, SamplingConfig
 from aftermap.data.scene import Split
 from aftermap.learning.loop import Precision
 from aftermap.learning.notify import NotifyConfig
@@ -143,4 +143,18 @@ class TrainRecipe(Config):
                 f"task {self.task} has {len(self.scheme)} classes, model.classes is {self.model.classes}"
             )
         self.objective.check_classes(self.model.classes)
+        key, given, default = _class_weights(self.sampling)
+        if given != default and len(given) != len(self.scheme):
+            raise ValueError(
+                f"{key} has {len(given)} values, task {self.task} has {len(self.scheme)} classes, background first"
+            )
         return self
+
+
+def _class_weights(
+    sampling: ClassSampling | EpochSampling,
+) -> tuple[str, tuple[float, ...], tuple[float, ...]]:
+    """Key, values and default of the class weights of a sampling."""
+    if isinstance(sampling, ClassSampling):
+        return "sampling.class_weights", sampling.class_weights, ClassSampling().class_weights
+    return "sampling.crop.class_weights", sampling.crop.class_weights, BestCrop().class_weights

@@ -1,6 +1,7 @@
 """Where recipe files are: the path as given, else among the recipes that come with the package."""
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 import aftermap
@@ -26,8 +27,11 @@ def recipe_path(name: Path | str) -> Path:
     for wanted in (below.as_posix(), f"{below.as_posix()}.yaml"):
         if wanted in shipped:
             return shipped[wanted]
-    near = difflib.get_close_matches(below.as_posix(), sorted(shipped), n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}?" if near else f"shipped are {', '.join(sorted(shipped)) or 'none'}"
+    stems = {name.removesuffix(".yaml"): name for name in shipped}
+    near = difflib.get_close_matches(below.with_suffix("").as_posix(), sorted(stems), n=1, cutoff=0.5)
+    hint = (
+        f"did you mean {stems[near[0]]}?" if near else f"shipped are {', '.join(_folded(shipped)) or 'none'}"
+    )
     raise RecipeError(f"there is no recipe {name}: {hint}")
 
 
@@ -35,6 +39,11 @@ def shipped_recipes() -> dict[str, Path]:
     """Recipe files that come with the package, by their path below `recipes/`."""
     root = _shipped_folder()
     return {file.relative_to(root).as_posix(): file for file in sorted(root.rglob("*.yaml"))}
+
+
+def _folded(names: Iterable[str]) -> list[str]:
+    """Names of recipes, those of a folder as one: `box.yaml`, `xview2/...`."""
+    return sorted({name if "/" not in name else f"{name.split('/')[0]}/..." for name in names})
 
 
 def _shipped_folder() -> Path:

@@ -79,7 +79,9 @@ def run_jobs(plan: Plan, jobs: Sequence[Job], folder: Path, *, command: str, fac
         if state != "done":
             for name in job.needs:
                 if not _is_done(folder / name):
-                    raise RecipeError(f"{job.name} needs {name}, which is not done")
+                    raise RecipeError(
+                        f"{job.name} needs {name}, which is not done: do its stage too, or leave --only out"
+                    )
             _note(job, folder, "started")
             started = time.monotonic()
             _work(plan, job, folder, command=command, face=face, resume=state == "started")
@@ -88,7 +90,7 @@ def run_jobs(plan: Plan, jobs: Sequence[Job], folder: Path, *, command: str, fac
 
 
 def discard(jobs: Sequence[Job], folder: Path, stages: Sequence[str]) -> list[str]:
-    """Delete the results of stages and of everything made from them.
+    """Delete the results of stages and of everything made from them; gives the jobs that had any.
 
     Raises:
         RecipeError: no such stage.
@@ -98,11 +100,14 @@ def discard(jobs: Sequence[Job], folder: Path, stages: Sequence[str]) -> list[st
         if name not in known:
             raise RecipeError(f"the plan has no stage {name!r}: it has {', '.join(sorted(known))}")
     gone: set[str] = set()
+    made: list[str] = []
     for job in jobs:
         if job.stage.name in stages or gone & set(job.needs):
             gone.add(job.name)
+            if (folder / job.name).exists():
+                made.append(job.name)
             shutil.rmtree(folder / job.name, ignore_errors=True)
-    return sorted(gone)
+    return sorted(made)
 
 
 def _work(plan: Plan, job: Job, folder: Path, *, command: str, face: Face, resume: bool) -> None:

@@ -17,7 +17,7 @@ from aftermap.artefacts.store import load_model, save_model
 from aftermap.config import build_config, load_config, read_tree
 from aftermap.data.loader import CropSource
 from aftermap.data.scene import Scene
-from aftermap.errors import TrainingError
+from aftermap.errors import RecipeError, TrainingError
 from aftermap.learning.loop import Step, Training, fit
 from aftermap.learning.notify import Notifier
 from aftermap.learning.objectives.supervised import Supervised
@@ -78,6 +78,7 @@ def train(
 
     Raises:
         DataError: the data did not pass its check, or a split is empty.
+        RecipeError: the model does not take the task's dates or the crops' size.
         TrainingError: a loss is not finite, or there is nothing to resume.
         OutputError: the run folder exists or cannot be written.
     """
@@ -188,6 +189,17 @@ def _best(metrics: list[dict[str, Any]]) -> dict[str, Any]:
 def _start_model(recipe: TrainRecipe) -> tuple[DenseModel, str | None]:
     """A fresh model, or one grown from `init_from`, with the parent's hash."""
     model = build_model(recipe.model)
+    dates = 2 if recipe.task == "damage" else 1
+    if model.dates != dates:
+        raise RecipeError(
+            f"model.kind {recipe.model.kind} is for {model.dates} date(s), task {recipe.task} has {dates}: "
+            "choose another model, or task"
+        )
+    if recipe.sampling.crop_px % model.stride:
+        near = max(1, round(recipe.sampling.crop_px / model.stride)) * model.stride
+        raise RecipeError(
+            f"sampling.crop_px {recipe.sampling.crop_px}: this model takes multiples of {model.stride}, such as {near}"
+        )
     if recipe.init_from is None:
         return model, None
     parent = load_model(recipe.init_from)

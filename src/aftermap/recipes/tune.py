@@ -188,8 +188,9 @@ def _check(table: DecisionTable, scenes: Sequence[Scene], by: By) -> By:
             "choose more scenes, or --by localization"
         )
     if absent and by == "official":
+        do = "does" if len(absent) == 1 else "do"
         warnings.warn(
-            f"{', '.join(absent)} does not occur in these scenes, where the official score is almost 0 whatever is "
+            f"{', '.join(absent)} {do} not occur in these scenes, where the official score is almost 0 whatever is "
             "chosen: tuned by the score over the classes that occur",
             DataWarning,
             stacklevel=3,
