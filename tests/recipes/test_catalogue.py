@@ -88,6 +88,18 @@ def test_the_table_shows_millions(capsys, monkeypatch, entries):
     assert not stopped.value.code and "25.73" in row and "184.7" in row and "369.8" in row
 
 
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_a_narrow_terminal_never_cuts_names_or_numbers(width, capsys, monkeypatch, entries):
+    names = ["metadamagenet-efficientunet-wide-se-b0", "dpt-vit-small"]
+    monkeypatch.setattr("aftermap.recipes.catalogue.catalogue", lambda: [entries[name] for name in names])
+    monkeypatch.setenv("COLUMNS", str(width))
+    with pytest.raises(SystemExit):
+        main(["models"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[-2:]] == names and "971.3" in lines[-1]
+    assert max(map(len, lines)) <= width and "\u2026" not in "".join(lines)
+
+
 class OneConvolution(DenseModel):
     dates, classes, stride = 1, 4, 1
 

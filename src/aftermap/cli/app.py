@@ -1,10 +1,11 @@
 """The `aftermap` command: sub-commands, and how errors reach the user."""
 
+import os
 import sys
 import warnings
 from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
 from aftermap import __version__
@@ -17,6 +18,7 @@ app = App(
     help="Map damaged buildings from images taken before and after a disaster.",
     version=__version__,
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,
 )
 app.command(mapping.demo, name="demo")
 app.command(mapping.map_command, name="map")
@@ -50,10 +52,19 @@ def main(arguments: list[str] | None = None) -> None:
         standard, warnings.showwarning = warnings.showwarning, show  # type: ignore[assignment]
         try:
             result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+            sys.stdout.flush()
+        except UnusedCliTokensError as error:
+            words = " ".join(error.unused_tokens or [])
+            command = " ".join(("aftermap", *(error.command_chain or ())))
+            console.print(f"aftermap: not understood: {words}; see {command} --help", markup=False)
+            sys.exit(2)
         except (AftermapError, CycloptsError) as error:
             console.print(f"aftermap: {' '.join(str(error).split())}", markup=False)
             sys.exit(2)
-        except KeyboardInterrupt:
-            console.print("aftermap: interrupted", markup=False)
+        except KeyboardInterrupt as interrupt:
+            console.print(f"aftermap: {interrupt or 'interrupted'}", markup=False)
             sys.exit(130)
+        except BrokenPipeError:  # whoever read the output has enough, such as `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
     sys.exit(result if isinstance(result, int) else 0)

@@ -1,6 +1,7 @@
 """`aftermap train`, `predict`, `evaluate` and `models`."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,8 +57,14 @@ def train(
         settings = load_recipe(recipe, list(overrides))
         folder = out or Path("runs") / f"{date.today().isoformat()}-{settings.name}"
     command = "aftermap " + safe_command(sys.argv[1:])
-    with training_display() as show:
-        trained = run_training(settings, folder, resume=resume is not None, command=command, on_progress=show)
+    try:
+        with training_display() as show:
+            trained = run_training(
+                settings, folder, resume=resume is not None, command=command, on_progress=show
+            )
+    except KeyboardInterrupt:
+        hint = f": aftermap train --resume {folder} goes on" if (folder / "resume").exists() else ""
+        raise KeyboardInterrupt(f"interrupted{hint}") from None
     scores = ", ".join(f"{k} {v:.3f}" for k, v in trained.metrics.items() if k not in ("step", "loss", "lr"))
     say(f"best step {trained.metrics.get('step')}: {scores}\nmodel: {trained.model}")
 
@@ -73,6 +80,8 @@ def predict(
     running: Running = AS_IT_IS,
 ) -> None:
     """Predict a prepared dataset into PNGs in the xView2 competition's naming.
+
+    With --targets the truth comes beside them, and both can be scored:
 
         aftermap predict box xbd-json-prepared -o predictions --targets truth
         aftermap score predictions truth
@@ -147,11 +156,11 @@ def evaluate(
 def models(*, json_output: Annotated[bool, Parameter(name="--json", negative=())] = False) -> None:
     """List the architectures with their parameters and their arithmetic at 1024 px.
 
-        aftermap models
         aftermap models --json
 
     Each entry stands for one architecture in up to two uses: localization (one date) and damage (a pair). Features
-    are the parameters without the head; GMACs are multiply-accumulates in 1e9 per image and per pair.
+    are the parameters without the head; GMACs are multiply-accumulates in 1e9 per image and per pair. Every network
+    is built to be counted, which takes about ten seconds. A narrow terminal leaves out what they are.
 
     Args:
         json_output: print JSON.
@@ -162,17 +171,30 @@ def models(*, json_output: Annotated[bool, Parameter(name="--json", negative=())
     if json_output:
         print(json.dumps(entries, indent=1))
         return
+    from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "kind", title="parameters in M, GMACs at 1024 px")
-    for title in ("features", "localization", "damage", "GMACs image", "GMACs pair"):
-        table.add_column(title, justify="right")
-    table.add_column("what")
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 200  # a file or a pipe is as wide as it needs to be
+    texts = {"kind": "kind", "what": "description"}
+    if console.width < 150:
+        del texts["what"]
+    if console.width < 95:
+        del texts["kind"]
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("name", no_wrap=True)
+    for title in ("features", "local.", "damage", "GMACs\nimage", "\npair"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for title in texts:
+        table.add_column(title, no_wrap=True)
     for entry in entries:
         sizes = [None if n is None else f"{n / 1e6:.2f}" for n in entry["parameters"].values()]
         sizes += [None if n is None else f"{n:.1f}" for n in entry["gmacs"].values()]
-        table.add_row(entry["name"], entry["kind"], *(n or "-" for n in sizes), entry["description"])
-    say(table)
+        shown = [entry[key] for key in texts.values()]
+        table.add_row(entry["name"], *(n or "-" for n in sizes), *shown)
+    console.print("parameters in M, multiply-accumulates in G at 1024 px")
+    console.print(table)
 
 
 def scenes_of(data: Path, split: SplitName) -> list[Any]:
@@ -202,7 +224,8 @@ def bar(text: str, total: int) -> Iterator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(text, total=total)
         yield lambda: progress.advance(task)
 

@@ -160,7 +160,7 @@ def _event_rows(report: dict[str, Any]) -> list[list[str]]:
 
 
 def _event_table(report: dict[str, Any]) -> Table:
-    title = "By event (F1 of single classes: see -o or --json)"
+    title = "By event (F1 of single classes: see --json)"
     table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     first, *others = _for_terminal(list(_EVENT_COLUMNS))
     table.add_column(first, overflow="ellipsis")

@@ -1,0 +1,53 @@
+"""What every command has in common: how it ends where the user, the reader or a word gets in the way."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from aftermap.cli.app import main
+
+
+def ended(capsys, *words):
+    with pytest.raises(SystemExit) as stopped:
+        main(list(words))
+    return stopped.value.code, capsys.readouterr().err.strip()
+
+
+def interrupted_training(recipe, folder, **_):
+    (folder / "resume").mkdir(parents=True)
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_training_says_how_it_goes_on(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("aftermap.recipes.train.train", interrupted_training)
+    run = tmp_path / "run"
+    code, err = ended(capsys, "train", "localization.yaml", "-o", str(run))
+    assert (code, err) == (130, f"aftermap: interrupted: aftermap train --resume {run} goes on")
+
+
+def test_an_interrupted_plan_says_how_it_goes_on(capsys, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aftermap.recipes.stages.run_jobs", interrupted)
+    code, err = ended(capsys, "run", "xview2/plan.yaml", "-o", str(tmp_path))
+    assert (code, err) == (130, "aftermap: interrupted: the same command goes on (without --redo)")
+
+
+def test_a_word_too_many_is_named_with_the_command(capsys):
+    assert ended(capsys, "runs", "list") == (2, "aftermap: not understood: list; see aftermap runs --help")
+
+
+def test_a_reader_that_has_enough_ends_a_command_in_silence():
+    code = (
+        "from aftermap.cli import app\n"
+        "app.app.command(lambda: print('x' * 100_000), name='long')\n"
+        "app.main(['long'])"
+    )
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
