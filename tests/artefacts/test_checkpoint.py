@@ -115,6 +115,13 @@ def test_a_plain_pickle_is_not_run_either(tmp_path):
         read_checkpoint(tmp_path / "plain")
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_pickle_of_a_later_protocol_is_refused_without_a_remark_of_torch(tmp_path):
+    (tmp_path / "plain").write_bytes(pickle.dumps({"state_dict": Evil()}, protocol=4))
+    with pytest.raises(ModelError, match="damaged, or no checkpoint"):
+        read_checkpoint(tmp_path / "plain")
+
+
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.99])
 def test_a_file_cut_short_is_refused_in_one_line(save, share):
     path = save({"state_dict": {"w": torch.zeros(4000)}, "epoch": 1})

@@ -5,7 +5,7 @@ import torch
 
 from aftermap.artefacts.card import Card, TrainingRecord
 from aftermap.artefacts.store import load_card, load_model, save_model
-from aftermap.errors import ModelError
+from aftermap.errors import ModelError, OutputError
 from aftermap.models.build import UnetConfig, build_model
 
 CONFIG = UnetConfig(encoder_name="resnet10t", encoder_depth=3, decoder_channels=(16, 16, 16))
@@ -77,6 +77,26 @@ def test_a_folder_without_card_and_no_folder_are_refused(tmp_path):
         load_model(tmp_path)
     with pytest.raises(ModelError, match="no model at"):
         load_model(tmp_path / "nowhere")
+
+
+def test_a_run_folder_given_for_its_model_names_the_model(folder):
+    run = folder.parent / "run"
+    run.mkdir()
+    folder.rename(run / "model")
+    with pytest.raises(ModelError, match=r"not a model folder: .* did you mean .*run/model\?"):
+        load_card(run)
+
+
+def test_a_folder_that_cannot_be_made_is_an_output_error(folder):
+    loaded = load_model(folder)
+    with pytest.raises(OutputError, match=r"cannot write .*card\.json/m"):
+        save_model(folder / "card.json" / "m", loaded.model, loaded.card)
+
+
+@pytest.mark.parametrize("changes", [{"building_threshold": 38}, {"class_thresholds": (-0.1,)}])
+def test_a_threshold_that_is_no_probability_is_refused(folder, changes):
+    with pytest.raises(ValueError, match="thresholds are probabilities from 0 to 1"):
+        Card.model_validate(load_card(folder).model_dump() | changes)
 
 
 def test_saving_again_replaces_the_folder_whole(folder):

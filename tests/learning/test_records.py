@@ -295,6 +295,14 @@ def free_port():
         return server.getsockname()[1]
 
 
+def test_a_database_file_that_cannot_be_made_says_where(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        RecordsError, match=r"cannot make its folder .*/file .*choose a folder that can be written"
+    ):
+        connect(RecordsConfig(), tmp_path / "file" / "run")
+
+
 def test_an_unreachable_database_is_one_line_before_anything_is_made(tmp_path, monkeypatch):
     monkeypatch.setenv("AFTERMAP_TRACKING", f"postgresql://bob:opensesame@127.0.0.1:{free_port()}/runs")
     with pytest.raises(RecordsError, match=r"cannot be used: .*AFTERMAP_TRACKING") as refused:

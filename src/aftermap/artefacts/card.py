@@ -107,6 +107,10 @@ class BaseCard(Config):
                 raise ValueError(
                     f"{name} has {len(values)} values, {self.scheme} has {kinds} after the background"
                 )
+        limits = (self.building_threshold, *(self.class_thresholds or ()))
+        wrong = [value for value in limits if not 0 <= value <= 1]
+        if wrong:
+            raise ValueError(f"thresholds are probabilities from 0 to 1, {wrong[0]:g} is none")
         if self.minor_dilation != "none" and "minor-damage" not in self.classes.names:
             raise ValueError(f"minor_dilation needs a scheme with minor-damage, this one is {self.scheme}")
         if len(set(self.bands)) != len(self.bands):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -141,7 +142,8 @@ def _check_archive(path: Path, size: int) -> None:
 def _unpickle(path: Path) -> Any:
     """The content of a torch file by torch's weights-only unpickler, which knows a fixed list of types."""
     try:
-        with torch.serialization.safe_globals(_ALLOWED):
+        with torch.serialization.safe_globals(_ALLOWED), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on pickle protocols: what counts is an error
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = _GLOBAL.search(str(error))

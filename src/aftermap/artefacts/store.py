@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from aftermap.artefacts.card import Card, Weights, describe
-from aftermap.errors import ModelError
+from aftermap.errors import ModelError, OutputError
 from aftermap.models.build import CustomConfig, build_model
 from aftermap.models.dense import DenseModel, count_parameters
 
@@ -45,10 +45,16 @@ def save_model(
 
     Returns:
         The card as written.
+
+    Raises:
+        OutputError: the folder cannot be made.
     """
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from None
     stored = getattr(torch, dtype)
     state = {
         name: (value.to(stored) if value.is_floating_point() else value).detach().cpu().contiguous()
@@ -83,7 +89,9 @@ def load_card(name: str | Path) -> Card:
             f"no model at {name}: give a model folder, hf://owner/name, or 'box' for the model in the box"
         )
     if not file.is_file():
-        raise ModelError(f"{folder} is not a model folder: it has no {CARD_NAME}")
+        inside = folder / "model"
+        hint = f": did you mean {inside}?" if (inside / CARD_NAME).is_file() else ""
+        raise ModelError(f"{folder} is not a model folder: it has no {CARD_NAME}{hint}")
     try:
         return Card.model_validate_json(file.read_bytes())
     except ValueError as error:

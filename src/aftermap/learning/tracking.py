@@ -193,8 +193,9 @@ def open_store(store: Store, *, experiment: str = EXPERIMENT, seconds: float = C
     if opened:
         return opened[0]
     why = trouble[0] if trouble else f"no answer within {2 * seconds:.0f} s"
+    remedy = "choose a folder that can be written" if store.uri.startswith("sqlite") else "start it"
     raise RecordsError(
-        f"the experiment database {store.shown} cannot be used: {why}; start it, or set {VARIABLE} or records.uri "
+        f"the experiment database {store.shown} cannot be used: {why}; {remedy}, or set {VARIABLE} or records.uri "
         "to another one, or to off"
     )
 
@@ -330,7 +331,11 @@ def _knock(store: Store, seconds: float) -> None:
 
     address = sqlalchemy.make_url(store.uri)
     if address.get_backend_name() == "sqlite" and address.database:
-        Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+        parent = Path(address.database).parent
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RecordsError(f"cannot make its folder {parent} ({error.strerror or error})") from None
     is_pg8000 = "+pg8000:" in store.uri
     if is_pg8000 and importlib.util.find_spec("pg8000") is None:
         raise RecordsError("the driver pg8000 is missing (pip install 'aftermap[postgres]')")
