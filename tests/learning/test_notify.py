@@ -174,6 +174,12 @@ def test_an_absent_server_costs_a_warning(tmp_path):
         pass
 
 
+def test_a_variable_that_is_not_set_is_called_empty(tmp_path, monkeypatch):
+    monkeypatch.delenv("MY_CHAT", raising=False)
+    with run_with("${MY_CHAT}", tmp_path, "is empty: set its environment variable"):
+        pass
+
+
 @pytest.mark.parametrize("url", [f"nosuchservice://{SECRET}", SECRET, f"slack://{SECRET}"])
 def test_an_address_that_makes_no_sense_costs_a_warning(url, tmp_path):
     with run_with(url, tmp_path, "is not understood") as (heard, _):

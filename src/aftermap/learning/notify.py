@@ -5,6 +5,7 @@ Addresses hold passwords and tokens: they are never written to a run folder, a d
 
 import logging
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable
@@ -26,6 +27,8 @@ CLOSE_SECONDS = 10.0
 
 Event = Literal["start", "best", "end", "failure"]
 _MASK = "***"
+_NAME = re.compile(r"^\$\{\w+\}$")
+"""An address that is a variable, which is not set where it still stands after filling in."""
 
 
 class NotifyConfig(Config):
@@ -169,7 +172,7 @@ class _Channel:
 
 def _addresses(config: NotifyConfig) -> list[str]:
     """All addresses of the recipe and the environment, each once; those without their secrets are left out."""
-    given = [from_environment(url.get_secret_value()) for url in config.urls]
+    given = [_NAME.sub("", from_environment(url.get_secret_value())) for url in config.urls]
     if not all(text.strip() for text in given):
         warnings.warn(
             "a notification address of the recipe is empty: set its environment variable to be told about this run",
