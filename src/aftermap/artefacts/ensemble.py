@@ -12,7 +12,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from aftermap.artefacts.card import BaseCard, Card, MinorDilation, TrainingRecord, describe_parts
-from aftermap.artefacts.store import CARD_NAME, load_card, model_folder
+from aftermap.artefacts.store import CARD_NAME, begin_folder, finish_folder, load_card, model_folder
 from aftermap.classes import BUILDING
 from aftermap.config import Config
 from aftermap.errors import ModelError
@@ -207,13 +207,12 @@ def save_ensemble(folder: Path, card: EnsembleCard, members: Mapping[str, Path])
 
     Raises:
         ModelError: a member is missing or does not fit its role or the others.
+        OutputError: the folder cannot be made.
     """
     named = {member.folder for member in card.members}
     if named != set(members):
         raise ModelError(f"the card names the members {sorted(named)}, given were {sorted(members)}")
-    temporary = folder.with_name(folder.name + ".part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    temporary = begin_folder(folder)
     hashed = []
     for member in card.members:
         source = model_folder(members[member.folder])
@@ -225,12 +224,7 @@ def save_ensemble(folder: Path, card: EnsembleCard, members: Mapping[str, Path])
     card = card.model_copy(update={"members": tuple(hashed)})
     (temporary / ENSEMBLE_NAME).write_text(card.model_dump_json(indent=1) + "\n")
     (temporary / "README.md").write_text(describe_ensemble(card))
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    temporary.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    finish_folder(temporary, folder)
     return card
 
 

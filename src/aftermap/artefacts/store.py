@@ -49,12 +49,7 @@ def save_model(
     Raises:
         OutputError: the folder cannot be made.
     """
-    temporary = folder.with_name(folder.name + ".part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from None
+    temporary = begin_folder(folder)
     stored = getattr(torch, dtype)
     state = {
         name: (value.to(stored) if value.is_floating_point() else value).detach().cpu().contiguous()
@@ -67,13 +62,33 @@ def save_model(
     card = card.model_copy(update={"weights": weights})
     (temporary / CARD_NAME).write_text(card.model_dump_json(indent=1) + "\n")
     (temporary / "README.md").write_text(describe(card))
+    finish_folder(temporary, folder)
+    return card
+
+
+def begin_folder(folder: Path) -> Path:
+    """An empty folder under a temporary name, for `finish_folder`.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    temporary = folder.with_name(folder.name + ".part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from None
+    return temporary
+
+
+def finish_folder(temporary: Path, folder: Path) -> None:
+    """Rename a folder into place; an older one there is replaced."""
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
     temporary.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
-    return card
 
 
 def load_card(name: str | Path) -> Card:

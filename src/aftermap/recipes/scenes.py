@@ -1,7 +1,5 @@
 """Which scenes a recipe learns from, and which choose its best step."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 
 from aftermap.data.doctor import check
@@ -54,12 +52,6 @@ def choose_scenes(wanted: DataConfig, task: Task, *, deep: bool = False) -> Chos
             "assign splits with 'aftermap data split'"
         )
     return Chosen(training, validation)
-
-
-def data_checksum(scenes: list[Scene]) -> str:
-    """SHA-256 over the names, splits and file checksums of scenes, in their order."""
-    facts = [[s.name, s.split, sorted(s.checksums.items()), s.class_pixels] for s in scenes]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _held_out(scenes: list[Scene], wanted: DataConfig) -> tuple[list[Scene], list[Scene]]:

@@ -22,7 +22,7 @@ from aftermap.learning.loop import Step, Training, fit
 from aftermap.learning.notify import Notifier
 from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.records import Records
-from aftermap.learning.run import Run, machine
+from aftermap.learning.run import Run, data_checksum, machine
 from aftermap.learning.tracking import connect
 from aftermap.models.build import build_model
 from aftermap.models.dense import DenseModel
@@ -30,7 +30,7 @@ from aftermap.models.transfer import transfer_trunk
 from aftermap.recipes.configs import TrainRecipe
 from aftermap.recipes.evaluate import spread
 from aftermap.recipes.files import recipe_path
-from aftermap.recipes.scenes import Chosen, choose_scenes, data_checksum
+from aftermap.recipes.scenes import Chosen, choose_scenes
 from aftermap.recipes.selection import Pace, Selection
 
 
