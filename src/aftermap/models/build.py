@@ -18,30 +18,41 @@ from aftermap.models.unet import Unet
 from aftermap.models.xview2 import Xview2UnetConfig, build_xview2_unet
 
 
-class UnetConfig(Config):
+class _TimmUnetConfig(Config):
+    """What U-Nets on a timm encoder have in common.
+
+    Attributes:
+        encoder_name: any timm model that offers features.
+        encoder_depth: stages of it that are kept.
+        encoder_weights: "imagenet", a weight file, or None for random weights.
+        encoder_options: arguments of the encoder in timm, such as `channels: [32, 64, 128, 256]` of a ResNet.
+        fold: blocks of so many pixels squared become channels before the encoder, which makes everything after
+            cheaper by the square of it without losing a pixel.
+        head_stride: the decoder ends at this stride in input pixels; the logits are resampled from there.
+    """
+
+    encoder_name: str = "resnet18"
+    encoder_depth: int = 5
+    encoder_weights: EncoderWeights = None
+    encoder_options: dict[str, Any] = Field(default_factory=dict)
+    fold: Literal[1, 2, 4] = 1
+    in_channels: int = 3
+    decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
+    head_stride: Literal[1, 2, 4, 8] = 1
+
+
+class UnetConfig(_TimmUnetConfig):
     """Single-date U-Net on a timm encoder."""
 
     kind: Literal["unet"] = "unet"
-    encoder_name: str = "resnet18"
-    encoder_depth: int = 5
-    encoder_weights: EncoderWeights = None
-    in_channels: int = 3
     classes: int = 2
-    decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
-    head_stride: Literal[1, 2, 4] = 1
 
 
-class SiameseUnetConfig(Config):
+class SiameseUnetConfig(_TimmUnetConfig):
     """Two-date U-Net with one encoder."""
 
     kind: Literal["siamese-unet"] = "siamese-unet"
-    encoder_name: str = "resnet18"
-    encoder_depth: int = 5
-    encoder_weights: EncoderWeights = None
-    in_channels: int = 3
     classes: int = 5
-    decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
-    head_stride: Literal[1, 2, 4] = 1
     fuse: Fuse = "encoder"
 
 
@@ -121,6 +132,8 @@ def _encoder(config: UnetConfig | SiameseUnetConfig) -> Encoder:
         in_channels=config.in_channels,
         depth=config.encoder_depth,
         weights=config.encoder_weights,
+        fold=config.fold,
+        options=config.encoder_options,
     )
 
 

@@ -1,9 +1,11 @@
 """Encoders from timm: an image in, one feature map per stride out."""
 
 import difflib
+from collections.abc import Mapping
 from typing import Any
 
 import timm
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aftermap.errors import RecipeError
@@ -19,7 +21,14 @@ class Encoder(nn.Module):
     """
 
     def __init__(
-        self, name: str, *, in_channels: int = 3, depth: int = 5, weights: EncoderWeights = None
+        self,
+        name: str,
+        *,
+        in_channels: int = 3,
+        depth: int = 5,
+        weights: EncoderWeights = None,
+        fold: int = 1,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         """Create the backbone.
 
@@ -28,33 +37,54 @@ class Encoder(nn.Module):
             in_channels: bands of the image.
             depth: stages to keep.
             weights: `imagenet`, a weight file or folder, or None for random weights.
+            fold: blocks of `fold` x `fold` pixels become channels before the backbone, which then works on an image
+                that much smaller without losing a pixel; all strides grow by it.
+            options: arguments of the backbone in timm, such as `channels` of a ResNet.
 
         Raises:
-            RecipeError: no such encoder, or fewer stages than asked for.
+            RecipeError: no such encoder, no such option, or fewer stages than asked for.
             ModelError: the weights are not there or do not fit.
         """
         super().__init__()
         check_timm_name(name)
+        self.fold = fold
         self.body: Any
         try:
             self.body = create_timm(
                 name,
-                in_channels=in_channels,
+                in_channels=in_channels * fold**2,
                 weights=weights,
                 features_only=True,
                 out_indices=tuple(range(depth)),
+                **(options or {}),
             )
+        except TypeError as error:  # timm hands what it does not know to the backbone's class
+            raise RecipeError(
+                f"encoder {name} does not take encoder_options {dict(options or {})}: {error}"
+            ) from None
         except (IndexError, AssertionError):  # timm's way of saying that there is no such stage
             stages = len(timm.create_model(name, features_only=True, pretrained=False).feature_info)
             raise RecipeError(f"encoder {name} has {stages} stages, the recipe asks for {depth}") from None
         info = self.body.feature_info
         self.channels: list[int] = info.channels()
-        self.strides: list[int] = info.reduction()
+        self.strides: list[int] = [fold * stride for stride in info.reduction()]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Feature maps of images (B, C, H, W), finest first."""
-        features: list[Tensor] = self.body(image)
+        features: list[Tensor] = self.body(folded(image, self.fold))
         return features
+
+
+def folded(image: Tensor, fold: int) -> Tensor:
+    """(B, C, H, W) -> (B, fold * fold * C, H / fold, W / fold), the bands of one pixel side by side.
+
+    In that order a first convolution made for C bands, repeated and divided by `fold` squared (as timm does with
+    pretrained weights), sees the mean of each block.
+    """
+    if fold == 1:
+        return image
+    blocks = F.pixel_unshuffle(image, fold)  # (B, C * fold^2, h, w), the pixels of one band side by side
+    return blocks.unflatten(1, (image.shape[1], -1)).transpose(1, 2).flatten(1, 2)
 
 
 def check_timm_name(name: str) -> None:
