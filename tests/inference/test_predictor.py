@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from aftermap.artefacts.activation import to_channels, to_probabilities, to_uint8, truncated
 from aftermap.artefacts.card import Card, Normalisation, TrainingRecord
 from aftermap.artefacts.store import LoadedModel
-from aftermap.inference.activation import to_channels, to_probabilities, to_uint8, truncated
 from aftermap.inference.predictor import Predictor
 from aftermap.models.build import CustomConfig
 from aftermap.models.dense import DenseModel

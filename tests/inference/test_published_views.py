@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from aftermap.artefacts.activation import to_uint8
 from aftermap.artefacts.card import Card, Normalisation, TrainingRecord
 from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
 from aftermap.artefacts.store import LoadedModel, save_model
-from aftermap.inference.activation import to_uint8
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.predictor import Predictor
 from aftermap.models.published import PUBLISHED, original_shapes

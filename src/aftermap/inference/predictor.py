@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aftermap.artefacts.activation import to_channels, to_probabilities, truncated
 from aftermap.artefacts.card import BaseCard, Card
 from aftermap.artefacts.ensemble import Averaging
 from aftermap.artefacts.store import LoadedModel
 from aftermap.errors import ModelError
-from aftermap.inference.activation import to_channels, to_probabilities, truncated
 from aftermap.inference.calibrate import reweight
 from aftermap.inference.tta import Tta, views
 

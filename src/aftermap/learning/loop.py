@@ -69,13 +69,17 @@ class Training:
         self.accelerator = Accelerator(mixed_precision=precision)
         self.objective.to(self.accelerator.device)
         self.model.to(memory_format=torch.channels_last)
-        optimizer = build_optimizer(self.config, self.model)
+        optimizer = build_optimizer(self.config, self.model, also=self._adapters().values())
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         self._wrapped, self._optimizer = self.accelerator.prepare(self.model, optimizer)
         self._schedule = schedule
 
     def _lr_factor(self, step: int) -> float:
         return lr_factor(self.config.schedule, step, steps=self.steps, steps_per_epoch=self.steps_per_epoch)
+
+    def _adapters(self) -> dict[str, torch.nn.Parameter]:
+        """The objective's own parameters that are trained."""
+        return {name: p for name, p in self.objective.named_parameters() if p.requires_grad}
 
     def save(self, folder: Path) -> None:
         """Write the state of the run, whole or not at all."""
@@ -87,6 +91,7 @@ class Training:
         torch.save(
             {
                 "model": self.model.state_dict(),
+                "adapters": {name: p.detach() for name, p in self._adapters().items()},
                 "optimizer": self._optimizer.state_dict(),
                 "schedule": self._schedule.state_dict(),
             },
@@ -109,6 +114,8 @@ class Training:
             state = torch.load(folder / "state.pt", weights_only=True, map_location=self.accelerator.device)
             position = json.loads((folder / "step.json").read_text())
             self.model.load_state_dict(state["model"])
+            for name, parameter in self._adapters().items():
+                parameter.data.copy_(state["adapters"][name])
             self._optimizer.load_state_dict(state["optimizer"])
             self._schedule.load_state_dict(state["schedule"])
         except (OSError, RuntimeError, KeyError, ValueError) as error:
@@ -124,6 +131,7 @@ class Training:
         self._wrapped.train()
         self.objective.train()
         torch.manual_seed(_mix(self.seed, self.step))
+        self.objective.before_step(self.step, self.steps)
         sums: dict[str, float] = {}
         count = self.config.accumulate
         workers, rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -139,8 +147,12 @@ class Training:
                     )
                 sums[name] = sums.get(name, 0.0) + number / count
             self.accelerator.backward(torch.stack(list(terms.values())).sum() / count)
+        if workers > 1:  # the wrapper brings the model's gradients together, not these
+            for parameter in self._adapters().values():
+                parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
         limit = self.config.clip_norm or math.inf
-        norm: Any = self.accelerator.clip_grad_norm_(self._wrapped.parameters(), limit)
+        trained = [*self._wrapped.parameters(), *self._adapters().values()]
+        norm: Any = self.accelerator.clip_grad_norm_(trained, limit)
         lr = float(self._schedule.get_last_lr()[0])
         self._optimizer.step()
         self._schedule.step()

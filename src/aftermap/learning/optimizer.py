@@ -1,6 +1,7 @@
 """Optimizers and learning-rate schedules: AdamW with a cosine of our own, or steps at milestones as published."""
 
 import math
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, assert_never
 
 import torch
@@ -88,9 +89,11 @@ class BiasedEpsilonAdamW(torch.optim.AdamW):
         return super().step(closure)
 
 
-def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.AdamW:
-    """AdamW over the parameters that learn."""
-    learned = [p for p in model.parameters() if p.requires_grad]
+def build_optimizer(
+    config: OptimizerConfig, model: nn.Module, *, also: Iterable[nn.Parameter] = ()
+) -> torch.optim.AdamW:
+    """AdamW over the parameters of a model that learn, and others such as an objective's."""
+    learned = [p for p in model.parameters() if p.requires_grad] + list(also)
     if config.decay_all:
         groups = [{"params": learned, "weight_decay": config.weight_decay}]
     else:

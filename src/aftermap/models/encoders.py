@@ -83,8 +83,11 @@ def folded(image: Tensor, fold: int) -> Tensor:
     """
     if fold == 1:
         return image
-    blocks = F.pixel_unshuffle(image, fold)  # (B, C * fold^2, h, w), the pixels of one band side by side
-    return blocks.unflatten(1, (image.shape[1], -1)).transpose(1, 2).flatten(1, 2)
+    batch, bands, height, width = image.shape
+    size = (height // fold, width // fold)
+    # (B, C * fold^2, h, w) with the pixels of one band side by side -> (B, fold^2 * C, h, w)
+    blocks = F.pixel_unshuffle(image, fold).reshape(batch, bands, fold**2, *size)
+    return blocks.transpose(1, 2).reshape(batch, fold**2 * bands, *size)
 
 
 def check_timm_name(name: str) -> None:

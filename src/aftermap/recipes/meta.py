@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.func import functional_call
 
+from aftermap.artefacts.activation import to_channels, to_probabilities
 from aftermap.artefacts.card import Card, TrainingRecord
 from aftermap.artefacts.store import load_model, save_model
 from aftermap.classes import BUILDING, DAMAGE
@@ -23,7 +24,6 @@ from aftermap.data.doctor import check
 from aftermap.data.scene import Manifest, Scene
 from aftermap.data.tasks import Shots, TaskSource
 from aftermap.errors import DataError, RecipeError, TrainingError
-from aftermap.inference.activation import to_channels, to_probabilities
 from aftermap.inference.postprocess import Decision
 from aftermap.inference.scoring import Score
 from aftermap.learning.loop import fit

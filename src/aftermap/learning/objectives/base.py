@@ -9,11 +9,18 @@ from aftermap.models.dense import DenseModel
 
 
 class Objective(nn.Module):
-    """A way of learning. A module, so that class weights and teachers move with the device."""
+    """A way of learning. A module, so that class weights and teachers move with the device.
+
+    Parameters of an objective that ask for a gradient, such as adapters between a student's and a teacher's features,
+    are trained and saved with the model's.
+    """
 
     @abstractmethod
     def forward(self, model: DenseModel, batch: Batch) -> dict[str, Tensor]:
         """Weighted scalar terms by name; the loop adds and logs them. The model runs at most once."""
+
+    def before_step(self, step: int, steps: int) -> None:
+        """Called before optimizer step `step` of `steps`, counted from 0; nothing by default."""
 
     def after_step(self, model: DenseModel, step: int) -> None:
         """Called after every optimizer step; nothing by default."""
