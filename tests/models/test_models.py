@@ -4,6 +4,7 @@ import torch
 from aftermap.errors import ModelError, RecipeError
 from aftermap.models.build import CustomConfig, SiameseUnetConfig, UnetConfig, build_model
 from aftermap.models.dense import DenseModel, count_parameters
+from aftermap.models.encoders import folded
 from aftermap.models.siamese import pre_first_mix
 from aftermap.models.transfer import transfer_trunk
 
@@ -13,6 +14,7 @@ CONFIGS = [
     UnetConfig(**SMALL, head_stride=2),
     UnetConfig(encoder_name="mobilenetv3_small_050", decoder_channels=(32, 24, 16, 16, 8), in_channels=4),
     SiameseUnetConfig(**SMALL),
+    SiameseUnetConfig(**SMALL, fold=2, head_stride=4),
     SiameseUnetConfig(**SMALL, fuse="decoder", head_stride=4),
 ]
 
@@ -134,3 +136,34 @@ def test_a_custom_model_is_built_by_its_target():
     assert isinstance(model, Outsider)
     with pytest.raises(RecipeError, match="cannot be imported"):
         build_model(CustomConfig(target="nowhere:nothing", classes=2))
+
+
+def test_a_folded_image_holds_every_pixel_beside_its_neighbours():
+    image = torch.arange(2 * 4 * 4, dtype=torch.float32).reshape(1, 2, 4, 4)
+    blocks = folded(image, 2)
+    assert blocks.shape == (1, 8, 2, 2)
+    # the bands of the upper left, upper right, lower left and lower right pixel of the first block
+    assert blocks[0, :, 0, 0].tolist() == [0, 16, 1, 17, 4, 20, 5, 21]
+
+
+def test_a_student_folded_from_its_teacher_starts_as_the_teacher_on_a_smaller_image():
+    torch.manual_seed(0)
+    teacher = build_model(UnetConfig(**SMALL | {"head_stride": 1})).eval()
+    student = build_model(UnetConfig(**SMALL | {"fold": 2, "head_stride": 2})).eval()
+    report = transfer_trunk(teacher, student)
+    assert report.kept == report.reshaped == report.unused == ()
+    image = torch.randn(1, 1, 3, 64, 64)
+    small = torch.nn.functional.avg_pool2d(image[:, 0], 2)[:, None]
+    assert torch.allclose(student.forward_features(image), teacher.forward_features(small), atol=1e-4)
+
+
+def test_encoder_options_reach_timm():
+    model = build_model(
+        UnetConfig(encoder_depth=3, encoder_options={"channels": [8, 12, 16, 24]}, decoder_channels=(8, 8, 8))
+    )
+    assert model.encoder.channels[1:] == [8, 12]
+
+
+def test_an_option_that_the_encoder_does_not_have_is_refused():
+    with pytest.raises(RecipeError, match="does not take encoder_options"):
+        build_model(UnetConfig(encoder_options={"colour": "blue"}))

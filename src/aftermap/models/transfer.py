@@ -1,8 +1,9 @@
-"""Weight transfer: a siamese model grown from a single-date one."""
+"""Weight transfer: a siamese model grown from a single-date one, a folded student from its teacher."""
 
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from aftermap.errors import ModelError
 from aftermap.models.dense import DenseModel
@@ -26,12 +27,18 @@ class TransferReport:
 
 
 def transfer_trunk(source: DenseModel, target: DenseModel) -> TransferReport:
-    """Copy every weight whose name and shape agree from `source` to `target`; heads differ and stay.
+    """Copy every weight whose name and shape agree from `source` to `target`; heads that differ stay.
+
+    Where the target folds blocks of pixels into channels and the source does not, the source's first convolution is
+    spread over them: the target starts as the source that looks at an image as much smaller.
 
     Raises:
         ModelError: the encoders are not the same, or the decoders where the model's trunk has one.
     """
     have, want = source.state_dict(), target.state_dict()
+    fold = getattr(getattr(target, "encoder", None), "fold", 1)
+    if fold > getattr(getattr(source, "encoder", None), "fold", 1) == 1:
+        have = {n: _folded(w, fold) if n in want and _is_folded(w, want[n], fold) else w for n, w in have.items()}
     fits = {n for n, w in want.items() if n in have and have[n].shape == w.shape}
     copied = tuple(n for n in want if n in fits)
     reshaped = tuple(n for n, w in want.items() if n in have and have[n].shape != w.shape)
@@ -51,3 +58,14 @@ def transfer_trunk(source: DenseModel, target: DenseModel) -> TransferReport:
         reshaped,
         tuple(n for n in have if n not in want),
     )
+
+
+def _is_folded(weight: Tensor, wanted: Tensor, fold: int) -> bool:
+    """Whether a convolution's weight would fit once its input channels are those of folded images."""
+    shape = tuple(weight.shape)
+    return len(shape) == 4 and tuple(wanted.shape) == (shape[0], shape[1] * fold**2, *shape[2:])
+
+
+def _folded(weight: Tensor, fold: int) -> Tensor:
+    """Weight (O, C, h, w) for images whose blocks are folded into channels: it sees the mean of each block."""
+    return weight.repeat(1, fold**2, 1, 1) / fold**2
