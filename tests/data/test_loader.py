@@ -240,3 +240,68 @@ def test_the_cache_holds_what_it_read(scenes):
     loader.batch(0)
     held = sum(entry.nbytes for entry in loader._cache.values())
     assert held == loader._cache_bytes == 2 * (2 * 3 + 1) * 96 * 128
+
+
+def bare(scene):
+    """The scene without its labels."""
+    return scene.model_copy(update={"damage_mask": None, "class_pixels": []})
+
+
+def shows_bare(batch):
+    return (batch.mask == IGNORE).flatten(1).all(1)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(None, 0.5), (0.2, 0.2), (0.0, 0.0), (1.0, 1.0)])
+def test_unlabelled_scenes_get_their_share_of_the_crops(scenes, share, expected):
+    loader = source([scenes[1], bare(scenes[0])], class_share=1.0, unlabelled_share=share, batch_size=64)
+    shown = torch.cat([shows_bare(loader.batch(n)) for n in range(6)]).float().mean().item()
+    assert shown == pytest.approx(expected, abs=3 * (expected * (1 - expected) / 384) ** 0.5)
+
+
+def test_crops_of_labelled_scenes_are_still_centred_on_classes_beside_unlabelled_ones(scenes):
+    loader = source([*scenes, bare(scenes[0])], class_share=1.0, class_weights=(0, 0, 0, 1, 0), batch_size=32)
+    batch = loader.batch(0)
+    labelled = ~shows_bare(batch)
+    assert 0 < labelled.sum() < 32 and (batch.mask == 3).flatten(1).any(1)[labelled].all()
+
+
+def test_crops_of_unlabelled_scenes_lie_anywhere(tmp_path):
+    scene = make_scene(tmp_path, "wide", np.zeros((32, 512), np.uint8))
+    pre = np.zeros((32, 512, 3), np.uint8)
+    pre[..., 2] = np.arange(512) // 2
+    cv2.imwrite(str(scene.pre), pre)
+    first = source([bare(scene)], batch_size=64).batch(0).image[:, 0, 0, 0, 0]
+    assert first.min() < 30 and first.max() > 210 and len(first.unique()) > 30
+
+
+def test_a_pass_shows_unlabelled_scenes_like_any_other(tmp_path):
+    scenes = many(tmp_path, 4)
+    loader = source([*scenes[:2], *map(bare, scenes[2:])], kind=EpochSampling, batch_size=4)
+    batch = loader.batch(0)
+    assert sorted(numbers(batch)) == [0, 1, 2, 3]
+    assert shows_bare(batch).tolist() == [n > 1 for n in numbers(batch)]
+
+
+def test_a_scene_with_a_building_mask_alone_is_unlabelled_for_damage(tmp_path, scenes):
+    scene = scenes[1].model_copy(update={"building_mask": scenes[1].damage_mask, "damage_mask": None})
+    assert shows_bare(source([scene], target="damage").batch(0)).all()
+    assert not shows_bare(source([scene], target="building", dates=1).batch(0)).any()
+
+
+@pytest.mark.parametrize("kind", [ClassSampling, EpochSampling])
+def test_a_pool_shows_the_same_few_batches_in_every_pass_in_another_order(scenes, kind):
+    loader = source(scenes, kind=kind, augment=DEFAULT, pool=6, batch_size=2)
+    passes = [[loader.batch(6 * lap + n).image for n in range(6)] for lap in range(3)]
+    orders = [
+        [next(i for i, known in enumerate(passes[0]) if torch.equal(known, image)) for image in lap]
+        for lap in passes
+    ]
+    assert all(sorted(order) == list(range(6)) for order in orders)
+    assert orders[1] != orders[0] and orders[2] != orders[1]
+
+
+def test_the_batches_of_a_pool_are_the_first_of_a_run_without_one(scenes):
+    plain, pool = source(scenes, augment=DEFAULT), source(scenes, augment=DEFAULT, pool=3)
+    first = [plain.batch(n).image for n in range(3)]
+    shown = [pool.batch(n).image for n in range(3)]
+    assert all(any(torch.equal(a, b) for b in shown) for a in first)

@@ -22,6 +22,7 @@ from aftermap.data.sampling import (
     SamplingConfig,
     batches_per_epoch,
     epoch_order,
+    pooled,
     post_chance,
     repetitions,
 )
@@ -62,7 +63,7 @@ class CropSource:
         """Plan the sampling.
 
         Args:
-            scenes: the training scenes.
+            scenes: the training scenes; those without labels give crops whose mask is all IGNORE.
             target: which mask is learned.
             dates: images per crop.
             sampling: see `ClassSampling` and `EpochSampling`.
@@ -101,6 +102,8 @@ class CropSource:
         self._lock = Lock()
         self._pixels = np.stack([self._class_pixels(i) for i in range(len(self._scenes))])
         self._chances = _scene_chances(self._pixels)
+        labelled = np.array([has_labels(scene, target) for scene in self._scenes])
+        self._labelled, self._bare = np.flatnonzero(labelled), np.flatnonzero(~labelled)
         self._repeats = [1] * len(self._scenes)
         if isinstance(sampling, EpochSampling) and target == "damage":
             self._repeats = [
@@ -139,6 +142,7 @@ class CropSource:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _crops(self, index: int) -> _Crops:
+        index = pooled(index, self._sampling, seed=self._seed)
         rng = np.random.default_rng((self._seed, index))
         samples = [self._sample(number, rng) for number in self._scene_numbers(index)]
         images = np.stack([sample.images for sample in samples])  # (B, T, S, S, 3)
@@ -177,9 +181,11 @@ class CropSource:
                     rng=rng,
                 )
             case ClassSampling():
-                wanted = self._wanted_class(sampling, rng)
-                if wanted is None:
-                    number = int(rng.integers(len(self._scenes)))
+                # nothing is drawn where every scene has labels, so that such runs stay what they were
+                if len(self._bare) and rng.random() < self._bare_share(sampling):
+                    wanted, number = None, int(rng.choice(self._bare))
+                elif (wanted := self._wanted_class(sampling, rng)) is None:
+                    number = int(self._labelled[rng.integers(len(self._labelled))])
                 else:
                     number = int(rng.choice(len(self._scenes), p=self._chances[wanted]))
                 return crop_around(
@@ -192,6 +198,13 @@ class CropSource:
                 )
             case _:
                 assert_never(sampling)
+
+    def _bare_share(self, sampling: ClassSampling) -> float:
+        """Chance of a crop from a scene without labels."""
+        if not len(self._labelled):
+            return 1.0
+        share = sampling.unlabelled_share
+        return len(self._bare) / len(self._scenes) if share is None else share
 
     def _wanted_class(self, sampling: ClassSampling, rng: np.random.Generator) -> int | None:
         weights = np.zeros(self._classes)
@@ -249,6 +262,11 @@ class CropSource:
             counts = [counts[0], sum(counts[1:])]
         pixels[: len(counts)] = counts[: self._classes]
         return pixels
+
+
+def has_labels(scene: Scene, target: Target) -> bool:
+    """Whether a scene has the mask that the target is learned from; see `read_mask`."""
+    return scene.is_labelled if target == "building" else scene.damage_mask is not None
 
 
 def _scene_chances(pixels: np.ndarray) -> np.ndarray:

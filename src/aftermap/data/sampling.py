@@ -43,6 +43,8 @@ class _Crops(Config):
         crop_px: height and width of a crop.
         batch_size: crops per batch.
         cache_mb: decoded scenes kept in memory.
+        pool: so many batches are drawn and augmented for good, and every pass shows them in an order of its own; what
+            teachers say of them can then be kept. 0 draws every batch anew.
         date_swap: localization only: chance that the post image stands in for the pre image.
         compat_inverted_swap: that the pre image stays with chance `date_swap` instead (MetaDamageNet's mistake).
         compat_mask: how masks are resampled. None takes the nearest pixel. `per-class` interpolates every class for
@@ -54,6 +56,7 @@ class _Crops(Config):
     crop_px: int = Field(default=256, ge=1)
     batch_size: int = Field(default=16, ge=1)
     cache_mb: int = 4000
+    pool: int = Field(default=0, ge=0)
     date_swap: float = Field(default=0.0, ge=0, le=1)
     compat_inverted_swap: bool = False
     compat_mask: Literal["per-class", "truncated"] | None = None
@@ -73,11 +76,14 @@ class ClassSampling(_Crops):
         class_share: share of the crops that are centred on a pixel of a drawn class; the rest lie anywhere.
         class_weights: relative chance of each class for those crops (background first); classes that no
             scene holds are left out.
+        unlabelled_share: share of the crops that come from scenes without labels, where there are any, and lie
+            anywhere in them; None is the share of such scenes among all.
     """
 
     kind: Literal["classes"] = "classes"
     class_share: float = 0.8
     class_weights: tuple[float, ...] = (1, 2, 2, 2, 2)
+    unlabelled_share: float | None = Field(default=None, ge=0, le=1)
 
 
 class EpochSampling(_Crops):
@@ -139,6 +145,17 @@ def epoch_order(repeats: Sequence[int], sampling: EpochSampling, *, seed: int, e
     """
     order: np.ndarray = np.repeat(np.arange(len(repeats)), repeats)
     return np.random.default_rng((seed, epoch, 1)).permutation(order) if sampling.shuffle else order
+
+
+def pooled(index: int, sampling: SamplingConfig, *, seed: int) -> int:
+    """The number of the batch that is shown as number `index`: itself, or one of the pool.
+
+    Every pass shows each batch of the pool once, in an order that follows from the seed and the number of the pass.
+    """
+    if not sampling.pool:
+        return index
+    lap, position = divmod(index, sampling.pool)
+    return int(np.random.default_rng((seed, lap, 2)).permutation(sampling.pool)[position])
 
 
 def batches_per_epoch(sampling: SamplingConfig, samples: int) -> int:

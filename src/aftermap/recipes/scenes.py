@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from aftermap.data.doctor import check
+from aftermap.data.loader import has_labels
 from aftermap.data.scene import Manifest, Scene
 from aftermap.data.splits import random_holdout
 from aftermap.errors import DataError
@@ -11,41 +12,46 @@ from aftermap.recipes.configs import DataConfig, Task
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Scenes of a training run, in the order of the manifests."""
+    """Scenes of a training run, in the order of the manifests; those without labels come last."""
 
     training: list[Scene]
     validation: list[Scene]
 
 
-def choose_scenes(wanted: DataConfig, task: Task, *, deep: bool = False) -> Chosen:
-    """Labelled scenes for training and validation.
+def choose_scenes(wanted: DataConfig, task: Task, *, deep: bool = False, unlabelled: bool = False) -> Chosen:
+    """Labelled scenes for training and validation, and unlabelled ones for training if asked for.
 
     Args:
         wanted: manifests, splits, events and hold-out.
         task: damage needs both dates and a damage mask.
         deep: decode every image and mask in the check of the data.
+        unlabelled: take the scenes of the training splits that lack the task's labels too, for teachers to tell
+            about them. Never those of other splits: a test is no test of a student that has seen its images.
 
     Raises:
         DataError: the data did not pass its check, or one of the two would be empty.
     """
     pooled: list[Scene] = []
+    bare: list[Scene] = []
     for path in wanted.manifests:
         manifest = Manifest.load(path)
         report = check(manifest, deep=deep)
-        if report.errors:
-            first = report.errors[0]
+        errors = [e for e in report.errors if not (unlabelled and e.code == "unlabelled")]
+        if errors:
             raise DataError(
-                f"{path} did not pass its check ({len(report.errors)} errors; first: {first.message}): "
+                f"{path} did not pass its check ({len(errors)} errors; first: {errors[0].message}): "
                 f"see 'aftermap data check {path}'"
             )
-        pooled += [s for s in manifest.scenes if s.is_labelled and s.event not in wanted.exclude_events]
-    if task == "damage":
-        pooled = [s for s in pooled if s.post is not None and s.damage_mask is not None]
+        for scene in manifest.scenes:
+            if scene.event not in wanted.exclude_events and (task == "building" or scene.post is not None):
+                (pooled if has_labels(scene, task) else bare).append(scene)
     training = [s for s in pooled if s.split in wanted.train_splits]
     if wanted.holdout is None:
         validation = [s for s in pooled if s.split == wanted.validation_split]
     else:
         training, validation = _held_out(training, wanted)
+    if unlabelled:
+        training += [s for s in bare if s.split in wanted.train_splits]
     if not training or not validation:
         raise DataError(
             f"{len(training)} training and {len(validation)} validation scenes for task {task}: "
