@@ -16,6 +16,7 @@ AftermapWarning
   PixelCoordinatesWarning     images without georeference: outputs are in pixels
   AlignmentWarning            the shift between the dates could not be measured or not be removed
   DataWarning                 data that is used although something about it is odd
+  BackendWarning              a runtime that was to be used was not, or not in the way it was to be
   RecordsWarning              the experiment database stopped answering; the run goes on
   NotificationWarning         a notification could not be sent; the run goes on
 """
@@ -79,6 +80,10 @@ class AlignmentWarning(AftermapWarning):
 
 class DataWarning(AftermapWarning):
     """Data that is used although something about it is odd."""
+
+
+class BackendWarning(AftermapWarning):
+    """A runtime that was to be used was not, or not in the way it was to be."""
 
 
 class RecordsWarning(AftermapWarning):

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,12 +19,12 @@ from aftermap.artefacts.ensemble import (
     is_ensemble,
     load_ensemble,
 )
-from aftermap.artefacts.store import load_model, model_folder
+from aftermap.artefacts.store import model_folder
 from aftermap.errors import ModelError
-from aftermap.inference.predictor import AnyPredictor, Predictor, torch_device, weighted
+from aftermap.inference.backends.base import Backend, Execution, Precision, torch_device
+from aftermap.inference.backends.opening import open_network
+from aftermap.inference.predictor import AnyPredictor, Predictor, weighted
 from aftermap.inference.tta import Tta
-
-Backend = Literal["auto", "torch", "onnxruntime", "openvino"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,9 @@ class Options:
         compat_uint8: cut channels to whole 255ths before they are averaged; None takes what the card says.
         low_memory: hold one member at a time, loading it again for every batch of windows.
         backend: the runtime: `torch`, `onnxruntime`, `openvino`, or `auto` for the fastest measured here.
-        threads: of the processor; 0 leaves the runtime its choice.
+        threads: of the processor; 0 takes OMP_NUM_THREADS where it is set, else leaves the runtime its choice.
+        precision: of the network's arithmetic; see `aftermap.inference.backends.base`, also for the next one.
+        compiled: let torch.compile build kernels for a GPU.
     """
 
     device: str = "cpu"
@@ -50,10 +52,17 @@ class Options:
     low_memory: bool = False
     backend: Backend = "torch"
     threads: int = 0
+    precision: Precision = "auto"
+    compiled: bool = False
+
+    @property
+    def execution(self) -> Execution:
+        """The part that says how networks are run."""
+        return Execution(self.device, self.backend, self.threads, self.precision, self.compiled)
 
 
 def open_predictor(name: str | Path, options: Options | None = None) -> AnyPredictor:
-    """A model folder, an ensemble folder or the model in the box (`"box"`), ready to predict.
+    """A model folder, an ensemble folder, an exported model or the model in the box (`"box"`), ready to predict.
 
     Raises:
         ModelError: nothing usable is there, or it does not go with the options.
@@ -64,8 +73,7 @@ def open_predictor(name: str | Path, options: Options | None = None) -> AnyPredi
     if options.averaging == "logits" and options.compat_uint8:
         raise ModelError("8-bit rounding cuts probabilities, so it cannot go with averaging logits")
     return Predictor(
-        load_model(name),
-        device=options.device,
+        open_network(name, options.execution),
         tta=options.tta,
         scales=options.scales,
         averaging=options.averaging or "probabilities",
@@ -97,6 +105,7 @@ class EnsemblePredictor(AnyPredictor):
         self.sha256 = self.card.sha256
         self._folder, self._options = folder, options
         self._held: dict[str, Predictor] = {}
+        self._executions: dict[str, dict[str, Any]] = {}
         self._cards: dict[Role, Card] = {}
         self.multiple = math.lcm(*(self._check(member) for member in card.members))
 
@@ -109,6 +118,18 @@ class EnsemblePredictor(AnyPredictor):
         if "damage" in means:
             channels = torch.cat([channels, means["damage"][:, 1:]], dim=1)
         return weighted(to_probabilities(channels).cpu().numpy(), self.card)
+
+    @property
+    def execution(self) -> dict[str, Any]:
+        """How the members are run: what they have in common, and by member where they differ."""
+        of_members = self._executions
+        first = next(iter(of_members.values()))
+        common = {k: v for k, v in first.items() if all(e.get(k) == v for e in of_members.values())}
+        differing = {
+            folder: {key: value for key, value in each.items() if key not in common}
+            for folder, each in of_members.items()
+        }
+        return common | ({"members": differing} if any(differing.values()) else {})
 
     def _roles(self) -> list[Role]:
         return list(dict.fromkeys(member.role for member in self.card.members))
@@ -141,9 +162,13 @@ class EnsemblePredictor(AnyPredictor):
         dates = slice(0, predictor.dates)
         seen = images[:, dates], None if valid is None else valid[:, dates]
         if self.card.averaging == "logits":
-            return predictor.logits(*seen) / predictor.card.temperature
-        channels = predictor.channels(*seen)
-        return channels[:, :1] if member.role == "localization" else _reweighted(channels, predictor.card)
+            output = predictor.logits(*seen) / predictor.card.temperature
+        else:
+            channels = predictor.channels(*seen)
+            localizes = member.role == "localization"
+            output = channels[:, :1] if localizes else _reweighted(channels, predictor.card)
+        self._executions[member.folder] = predictor.execution  # known for sure only once it has run
+        return output
 
     def _groups(self, role: Role) -> list[list[EnsembleMember]]:
         groups: dict[tuple[str, bool], list[EnsembleMember]] = {}
@@ -171,14 +196,14 @@ class EnsemblePredictor(AnyPredictor):
                 f"logits of {first.name} and {card.name} cannot be averaged, as their activation, channel 0, "
                 "classes or damage weights differ: average probabilities"
             )
+        self._executions[member.folder] = predictor.execution
         if not self._options.low_memory:
             self._held[member.folder] = predictor
         return predictor.multiple
 
     def _open(self, member: EnsembleMember) -> Predictor:
         return Predictor(
-            load_model(self._folder / member.folder),
-            device=self._options.device,
+            open_network(self._folder / member.folder, self._options.execution),
             tta=self._options.tta,
             scales=self._options.scales,
             averaging=self.card.averaging,

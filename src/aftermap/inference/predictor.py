@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,8 @@ from aftermap.artefacts.activation import to_channels, to_probabilities, truncat
 from aftermap.artefacts.card import BaseCard, Card
 from aftermap.artefacts.ensemble import Averaging
 from aftermap.artefacts.store import LoadedModel
-from aftermap.errors import ModelError
+from aftermap.inference.backends.base import Execution, Network, torch_device
+from aftermap.inference.backends.pytorch import TorchNetwork
 from aftermap.inference.calibrate import reweight
 from aftermap.inference.tta import Tta, views
 
@@ -59,15 +61,24 @@ class AnyPredictor(ABC):
         """Images per place: 1 or 2."""
         return self.card.dates
 
+    @property
+    def execution(self) -> dict[str, Any]:
+        """How it is run: backend, device, threads and precision; empty where that is not known."""
+        return {}
+
 
 class Predictor(AnyPredictor):
-    """Applies a model with the bands, normalisation, temperature, activation and classes of its card."""
+    """Applies a model with the bands, normalisation, temperature, activation and classes of its card.
+
+    Attributes:
+        network: the model on a runtime.
+    """
 
     card: Card
 
     def __init__(
         self,
-        loaded: LoadedModel,
+        model: LoadedModel | Network,
         *,
         device: str = "cpu",
         tta: Tta = "none",
@@ -75,11 +86,11 @@ class Predictor(AnyPredictor):
         averaging: Averaging = "probabilities",
         compat_uint8: bool = False,
     ) -> None:
-        """Move the model to `device`.
+        """Take a network as it runs, or move a model to `device` for PyTorch to run it in float32.
 
         Args:
-            loaded: from `load_model`.
-            device: `cpu`, `cuda` or `cuda:n`.
+            model: from `load_model`, or a network on any runtime.
+            device: `cpu`, `cuda` or `cuda:n`, for a model; a network has its own.
             tta: which mirrored and turned views are averaged.
             scales: sizes at which each view is shown.
             averaging: whether the views' probabilities are averaged, or their logits before one activation.
@@ -88,25 +99,51 @@ class Predictor(AnyPredictor):
         Raises:
             ModelError: the device is not there, or the views make no sense.
         """
-        self._device = torch_device(device)
-        self.card = loaded.card
-        self.sha256 = loaded.sha256
-        self.multiple = loaded.model.stride
+        if isinstance(model, LoadedModel):
+            model = TorchNetwork(model, Execution(device=device, precision="f32"))
+        self.network = model
+        self.card, self.sha256, self.multiple = model.card, model.sha256, model.multiple
+        self._device = model.device
         self._views = views(tta, scales)
         self._averaging, self._compat_uint8 = averaging, compat_uint8
-        self._model = loaded.model.eval().to(self._device).to(memory_format=torch.channels_last)
         shape = (1, 1, -1, 1, 1)
-        self._mean = torch.tensor(self.card.normalisation.mean).reshape(shape).to(self._device)
+        mean = torch.tensor(self.card.normalisation.mean)
+        self._mean = mean.reshape(shape).to(self._device)
         self._std = torch.tensor(self.card.normalisation.std).reshape(shape).to(self._device)
         self._order = list(self.card.band_order)
+        if model.raw:
+            middle = torch.empty_like(mean)
+            middle[self._order] = mean  # of the bands as they are given
+            self._middle = middle.round().reshape(shape).to(self._device)
+
+    @property
+    def execution(self) -> dict[str, Any]:
+        """How the network is run, for reports."""
+        return self.network.execution
+
+    def prepare(self, images: np.ndarray, valid: np.ndarray | None = None) -> Tensor:
+        """Raw values (B, T, C, H, W) to what the network takes.
+
+        Pixels without data come to the middle of the range: 0 after the normalisation, and the rounded mean before one
+        that is inside of the network.
+        """
+        if not self.network.raw:
+            return self.normalise(images, valid)
+        x = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
+        if valid is None or valid.all():
+            return x
+        seen = torch.from_numpy(np.ascontiguousarray(valid)).to(self._device)[:, :, None]
+        return torch.where(seen, x, self._middle.to(x.dtype))
 
     def normalise(self, images: np.ndarray, valid: np.ndarray | None = None) -> Tensor:
-        """Raw values (B, T, C, H, W) to model input; invalid pixels become 0, the middle of the range."""
+        """Raw values (B, T, C, H, W) to float32 in the model's order of bands; invalid pixels become 0."""
         if images.shape[2] == len(self._order) and self._order != sorted(self._order):
             images = images[:, :, self._order]
-        x = (torch.from_numpy(np.ascontiguousarray(images)).to(self._device).float() - self._mean) / self._std
-        if valid is not None:
-            x = x * torch.from_numpy(np.ascontiguousarray(valid)).to(self._device)[:, :, None]
+        x = torch.from_numpy(np.ascontiguousarray(images)).to(self._device).to(torch.float32, copy=True)
+        x.sub_(self._mean).div_(self._std)  # in place, as memory traffic is what this costs
+        if valid is not None and not valid.all():
+            seen = torch.from_numpy(np.ascontiguousarray(valid)).to(self._device)[:, :, None]
+            x.masked_fill_(~seen, 0)
         return x
 
     def predict(self, images: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
@@ -123,7 +160,7 @@ class Predictor(AnyPredictor):
 
     def logits(self, images: np.ndarray, valid: np.ndarray | None = None) -> Tensor:
         """Logits (B, K, H, W) on the device, averaged over the views."""
-        return self._mean_over_views(images, valid, Tensor.float)
+        return self._mean_over_views(images, valid, _copied)
 
     def activate(self, logits: Tensor) -> Tensor:
         """Channels of logits, by the card."""
@@ -138,14 +175,14 @@ class Predictor(AnyPredictor):
     def _mean_over_views(
         self, images: np.ndarray, valid: np.ndarray | None, of_logits: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        x = self.normalise(images, valid)
+        x = self.prepare(images, valid)
         size = (x.shape[-2], x.shape[-1])
         total: Tensor | None = None
         for view in self._views:
-            output = view.undo(of_logits(self._model(view.show(x, multiple=self.multiple))), size)
-            total = output if total is None else total + output
+            output = view.undo(of_logits(self.network(view.show(x, multiple=self.multiple))), size)
+            total = output if total is None else total.add_(output)
         assert total is not None
-        return total / len(self._views)
+        return total if len(self._views) == 1 else total.div_(len(self._views))
 
 
 def weighted(probabilities: np.ndarray, card: BaseCard) -> np.ndarray:
@@ -155,14 +192,6 @@ def weighted(probabilities: np.ndarray, card: BaseCard) -> np.ndarray:
     return reweight(probabilities, np.array(card.damage_weights))
 
 
-def torch_device(name: str) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        ModelError: no such device, or no GPU here.
-    """
-    if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
-        raise ModelError(f"no device {name!r}: use cpu, cuda or cuda:n")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelError("device cuda was asked for, but torch sees no GPU here: use --device cpu")
-    return torch.device(name)
+def _copied(logits: Tensor) -> Tensor:
+    """Logits in memory of their own, as the network may write its next ones over them."""
+    return logits.to(torch.float32, copy=True)

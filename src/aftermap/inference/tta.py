@@ -75,7 +75,12 @@ def views(tta: Tta, scales: tuple[float, ...] = (1.0,)) -> tuple[View, ...]:
 
 
 def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, smoothing where it shrinks; pixel centres stay where they are on the ground."""
+    """Bilinear, smoothing where it shrinks; pixel centres stay where they are on the ground.
+
+    Whole numbers, as a network takes them that normalises by itself, are rounded.
+    """
     if tuple(images.shape[-2:]) == size:
         return images
+    if not images.is_floating_point():
+        return _resized(images.float(), size).round_().to(images.dtype)
     return interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)

@@ -20,6 +20,7 @@ from aftermap.artefacts.ensemble import Averaging
 from aftermap.errors import AftermapWarning, AlignmentWarning, InputError
 from aftermap.geo.pair import Alignment
 from aftermap.geo.polygons import read_footprints, to_pixels
+from aftermap.inference.backends.base import Backend, Precision
 from aftermap.inference.buildings import Painter, assess
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.postprocess import Decision
@@ -89,6 +90,10 @@ def map_damage(
     averaging: Averaging | None = None,
     compat_uint8: bool | None = None,
     low_memory: bool = False,
+    backend: Backend = "torch",
+    threads: int = 0,
+    precision: Precision = "auto",
+    compiled: bool = False,
     window_px: int = DEFAULT_WINDOW_PX,
     halo_px: int | None = None,
     batch: int | None = None,
@@ -120,6 +125,11 @@ def map_damage(
         averaging: probabilities or logits; see `aftermap.inference.ensemble.Options`, also for the next two.
         compat_uint8: cut probabilities to 8 bits before they are averaged.
         low_memory: hold one member of an ensemble at a time.
+        backend: what runs the network, or `auto` for the fastest measured here; see
+            `aftermap.inference.backends.base.Execution`, also for the next three.
+        threads: of the processor; 0 leaves the runtime its choice.
+        precision: of the network's arithmetic.
+        compiled: let torch.compile build kernels for a GPU.
         window_px: largest window of the model.
         halo_px: half the overlap of neighbouring windows; by default 64 px, or an eighth of a small window.
         batch: windows per call of the model; 1 on a CPU and 8 on a GPU by default.
@@ -143,6 +153,10 @@ def map_damage(
         averaging=averaging,
         compat_uint8=compat_uint8,
         low_memory=low_memory,
+        backend=backend,
+        threads=threads,
+        precision=precision,
+        compiled=compiled,
     )
     predictor = open_predictor(model, how)
     decision = Decision.of(predictor.card)
@@ -174,6 +188,8 @@ def map_damage(
         "scales": list(scales),
         "averaging": averaging,
         "compat_uint8": compat_uint8,
+        "backend": backend,
+        "precision": precision,
         "thresholds": list(decision.thresholds),
         "minor_dilation": decision.minor_dilation,
         "damage_weights": predictor.card.damage_weights,
@@ -347,6 +363,7 @@ def _provenance(
         "shift": pair.shift,
         "stretch": inputs.stretches or None,
         "options": options,
+        "execution": predictor.execution or None,
         "warnings": list(messages),
         "notes": list(inputs.notes),
         "resumed_at_row": start_row or None,
