@@ -1,5 +1,6 @@
 """Terms of distillation as data: each names a loss of `losses.distillation`, its teacher, weight and schedule."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self, assert_never
@@ -205,8 +206,8 @@ def distillation_names(terms: Sequence[DistillationTerm]) -> list[str]:
     for term in terms:
         teacher = teacher_of(term)
         name = term.loss if teacher in (None, "main") else f"{term.loss} {teacher}"
-        again = sum(other == name or other.startswith(f"{name} ") for other in names)
-        names.append(f"{name} {again + 1}" if again else name)
+        tries = (name if n == 1 else f"{name} {n}" for n in itertools.count(1))
+        names.append(next(free for free in tries if free not in names))
     return names
 
 
@@ -341,6 +342,7 @@ def _label_weights(
         counted = counted & (mask > 0)
     if class_weights is None:
         return counted.to(torch.float32)
+    # the last weight is also that of the classes that two classes merge into one
     index = torch.where(counted, mask, torch.zeros_like(mask)).clamp(max=len(class_weights) - 1)
     return torch.where(counted, class_weights[index], 0.0)
 
