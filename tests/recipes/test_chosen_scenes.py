@@ -9,7 +9,7 @@ from squares import make_dataset
 
 @pytest.fixture
 def half_labelled(tmp_path):
-    """Eight scenes: of 0 to 5 (train) 0 has no label and 1 no post image's label; 6 and 7 are validation; 8 is test."""
+    """Nine scenes: of 0 to 5 (train) 0 has no label and 1 no post image's label; 6 and 7 are validation; 8 is test."""
     folder = make_dataset(tmp_path / "squares", scenes=9)
     manifest = Manifest.load(folder)
     bare = {"damage_mask": None, "building_mask": None, "class_pixels": []}

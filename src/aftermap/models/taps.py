@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from aftermap.errors import RecipeError
 from aftermap.models.dense import DenseModel
+from aftermap.models.unet import upsample
 
 
 class Tap:
@@ -100,6 +101,20 @@ def deepest(output: Any) -> Tensor:
     if not maps:
         raise RecipeError("the encoder gives no feature maps (B, C, h, w), which terms on features need")
     return maps[-1]
+
+
+def encode(model: DenseModel, image: Tensor) -> tuple[Tensor, ...]:
+    """The deepest features of each date of images (B, T, C, H, W), by the encoder alone.
+
+    T may be less than the dates that the model looks at; nothing but the encoder runs.
+
+    Raises:
+        RecipeError: the model has no encoder, or not one that gives feature maps.
+    """
+    both = image.transpose(0, 1).flatten(0, 1)  # (T*B, C, H, W): all pre, then all post
+    if internal_px := getattr(model, "internal_px", None):
+        both = upsample(both, (internal_px, internal_px))
+    return tuple(_dates(deepest(encoder_of(model)(both)), len(image)))
 
 
 @torch.no_grad()

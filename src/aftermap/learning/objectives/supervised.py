@@ -21,19 +21,27 @@ class Supervised(Objective):
             self.register_buffer(f"class_weights_{number}", weights)
 
     def forward(self, model: DenseModel, batch: Batch) -> dict[str, Tensor]:
+        """Terms of one forward pass; see `values`."""
+        return self.values(model(batch.image), batch.mask)
+
+    def values(self, logits: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Terms by the name of their loss, as far as their weight is not 0.
+
+        Args:
+            logits: (B, K, H, W).
+            mask: (B, H, W); a batch without any known class gives terms of 0.
 
         Raises:
             ValueError: the logits are not those of the mask's pixels.
         """
-        logits = widened(model(batch.image))
-        if logits.ndim != 4 or (*logits.shape[:1], *logits.shape[2:]) != tuple(batch.mask.shape):
+        logits = widened(logits)
+        if logits.ndim != 4 or (*logits.shape[:1], *logits.shape[2:]) != tuple(mask.shape):
             raise ValueError(
-                f"the model answers {tuple(logits.shape)} to a mask {tuple(batch.mask.shape)}, expected (B, K, H, W)"
+                f"the model answers {tuple(logits.shape)} to a mask {tuple(mask.shape)}, expected (B, K, H, W)"
             )
         # no lower precision inside: probabilities near 0 and 1 would be rounded to them
         with torch.autocast(logits.device.type, enabled=False):
-            truth = truth_of(batch.mask, logits.shape[1], self.config.targets)
+            truth = truth_of(mask, logits.shape[1], self.config.targets)
             terms: dict[str, Tensor] = {}
             for number, (name, term) in enumerate(
                 zip(term_names(self.config.terms), self.config.terms, strict=True)
