@@ -16,129 +16,208 @@ RIGHT_ANGLES_IOU = 0.85
 """Overlaps (intersection over union) with the traced outline from which on a fit is believed."""
 
 
-def regularise(polygon: Polygon, *, tolerance: float) -> Polygon:
-    """Fit a building-like outline to one that was traced along pixel edges.
+def regularise(polygons: np.ndarray, *, tolerance: float) -> np.ndarray:
+    """Fit building-like outlines to ones that were traced along pixel edges, each for itself.
 
     Args:
-        polygon: traced outline, in units of square pixels; its holes are fitted like its outer wall.
+        polygons: valid traced outlines (n,), in units of square pixels; holes are fitted like outer walls.
         tolerance: how far an outline may move, in the same units.
 
     Returns:
-        A valid polygon.
+        Valid polygons (n,).
     """
-    plain = _largest(polygon.simplify(tolerance), polygon)
-    angle = main_direction(plain)
-    if not polygon.interiors:
-        rectangle = _upright_box(polygon, angle)
-        if _iou(rectangle, polygon) >= RECTANGLE_IOU:
-            return rectangle
-    rings = [_right_angles(ring, angle, tolerance) for ring in (plain.exterior, *plain.interiors)]
-    if rings[0] is not None:
-        fitted: BaseGeometry = rings[0]
-        for hole in rings[1:]:
-            fitted = fitted.difference(hole) if hole is not None else fitted
-        candidate = _largest(fitted, None)
-        if candidate is not None and _iou(candidate, polygon) >= RIGHT_ANGLES_IOU:
-            return candidate
-    return plain
+    fitted = _mended(shapely.simplify(polygons, tolerance), polygons)
+    angles = main_directions(fitted)
+    solid = shapely.get_num_interior_rings(polygons) == 0
+    rectangles, overlap = _upright_boxes(polygons, angles)
+    done = solid & (overlap >= RECTANGLE_IOU)
+    fitted[done] = rectangles[done]
+    rest = np.flatnonzero(~done)
+    squared = _right_angles(fitted[rest], angles[rest], tolerance)
+    good = _overlaps(squared, polygons[rest], RIGHT_ANGLES_IOU)
+    fitted[rest[good]] = squared[good]
+    return fitted
 
 
-def main_direction(polygon: Polygon) -> float:
-    """Direction of a building's walls in radians, 0 to pi/2: the mean of its edges' directions, modulo a right angle.
+def main_directions(polygons: np.ndarray) -> np.ndarray:
+    """Direction of each building's walls in radians, 0 to pi/2: the mean of its edges', modulo a right angle.
 
     Edges weigh by the square of their length, so that long walls outvote the steps of the pixel grid.
     """
-    steps = np.diff(np.asarray(polygon.exterior.coords), axis=0)
-    length = np.hypot(steps[:, 0], steps[:, 1])
-    fourfold = np.sum(length**2 * np.exp(4j * np.arctan2(steps[:, 1], steps[:, 0])))
-    return float(np.angle(fourfold) / 4 % (math.pi / 2))
+    points, owner = shapely.get_coordinates(shapely.get_exterior_ring(polygons), return_index=True)
+    steps = np.diff(points, axis=0)[owner[1:] == owner[:-1]]
+    owner = owner[1:][owner[1:] == owner[:-1]]
+    fourfold = (steps**2).sum(axis=1) * np.exp(4j * np.arctan2(steps[:, 1], steps[:, 0]))
+    total = np.zeros(len(polygons), complex)
+    np.add.at(total, owner, fourfold)
+    directions: np.ndarray = np.angle(total) / 4 % (math.pi / 2)
+    return directions
 
 
-def _upright_box(polygon: Polygon, angle: float) -> Polygon:
-    """A rectangle along `angle` around the polygon, shrunk about its centre to the polygon's area."""
-    turned = _rotate(polygon, -angle)
-    left, bottom, right, top = turned.bounds
-    width, height = right - left, top - bottom
+def _upright_boxes(polygons: np.ndarray, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rectangles along `angles` around the polygons, shrunk about their centres to the polygons' areas.
+
+    Returns:
+        The rectangles (n,), and their intersection over union with the polygons.
+    """
+    turned = _rotate(polygons, -angles)
+    left, bottom, right, top = shapely.bounds(turned).reshape(-1, 4).T
+    width, height, area = right - left, top - bottom, shapely.area(turned)
     # Steps of the pixel grid stick out of a slanted wall; the box through them would be too large all around.
-    margin = _shrinkage(width, height, turned.area)
-    box = shapely.box(left + margin, bottom + margin, right - margin, top - margin)
-    return _largest(_rotate(box, angle), polygon)
+    margin = _shrinkage(width, height, area)
+    left, bottom, right, top = left + margin, bottom + margin, right - margin, top - margin
+    common = _area_inside(turned, left, bottom, right, top)
+    union = area + np.maximum(right - left, 0) * np.maximum(top - bottom, 0) - common
+    boxes = _rotate(shapely.box(left, bottom, right, top), angles)
+    return boxes, np.divide(common, union, out=np.zeros(len(polygons)), where=union > 0)
 
 
-def _shrinkage(width: float, height: float, area: float) -> float:
+def _area_inside(
+    polygons: np.ndarray, left: np.ndarray, bottom: np.ndarray, right: np.ndarray, top: np.ndarray
+) -> np.ndarray:
+    """Area of each polygon's outer ring within its upright box, by Green's theorem.
+
+    The area is the integral of clip(x, left, right) dy along the part of the ring that runs between bottom and top.
+    """
+    points, owner = shapely.get_coordinates(shapely.get_exterior_ring(polygons), return_index=True)
+    same = owner[1:] == owner[:-1]
+    start, stop, owner = points[:-1][same], points[1:][same], owner[1:][same]
+    y0, y1 = (np.clip(end[:, 1], bottom[owner], top[owner]) for end in (start, stop))
+    rise = stop[:, 1] - start[:, 1]
+    slope = np.divide(stop[:, 0] - start[:, 0], rise, out=np.zeros(len(rise)), where=rise != 0)
+    x0, x1 = (start[:, 0] + slope * (y - start[:, 1]) for y in (y0, y1))
+    width = np.maximum(right - left, 0)[owner]
+    x0, x1 = x0 - left[owner], x1 - left[owner]
+
+    def integral(x: np.ndarray) -> np.ndarray:  # of clip(x, 0, width)
+        inside = np.clip(x, 0, width)
+        value: np.ndarray = inside**2 / 2 + (x - inside) * inside
+        return value
+
+    mean = np.clip(x0, 0, width)
+    np.divide(integral(x1) - integral(x0), x1 - x0, out=mean, where=np.abs(x1 - x0) > 1e-9)
+    signed = np.bincount(owner, weights=mean * (y1 - y0), minlength=len(polygons))
+    area: np.ndarray = np.abs(signed)
+    return area
+
+
+def _shrinkage(width: np.ndarray, height: np.ndarray, area: np.ndarray) -> np.ndarray:
     """The margin m with (width - 2 m) (height - 2 m) = area, at most one pixel."""
     half = (width + height) / 2
     root = half * half - (width * height - area)
-    return min(max(0.0, (half - math.sqrt(max(root, 0.0))) / 2), 1.0)
+    margin: np.ndarray = np.clip((half - np.sqrt(np.maximum(root, 0))) / 2, 0, 1)
+    return margin
 
 
-def _right_angles(ring: shapely.LinearRing, angle: float, tolerance: float) -> Polygon | None:
-    """Replace every edge by one along the nearer of the two main directions, through its middle."""
-    points = np.asarray(_rotate(Polygon(ring), -angle).exterior.coords)[:-1]
+def _right_angles(polygons: np.ndarray, angles: np.ndarray, tolerance: float) -> np.ndarray:
+    """Polygons with every edge replaced by one along the nearer of the two main directions; None where none is left."""
+    turned = _rotate(polygons, -angles)
+    rings, owner = shapely.get_rings(turned, return_index=True)
+    first = np.diff(owner, prepend=-1) > 0  # a polygon's outer ring comes before its holes
+    corners = [_walls(shapely.get_coordinates(ring)[:-1], tolerance) for ring in rings]
+    kept = np.array([len(found) > 0 for found in corners], bool)
+    squared = np.full(len(rings), None, dtype=object)
+    if kept.any():
+        index = np.repeat(np.arange(int(kept.sum())), [len(found) for found in corners if found])
+        points = np.concatenate([found for found in corners if found])
+        whole = shapely.polygons(shapely.linearrings(points, indices=index))
+        squared[kept] = _mended(_rotate(whole, angles[owner[kept]]), None)
+    result = np.full(len(polygons), None, dtype=object)
+    result[owner[first]] = squared[first]
+    for hole in np.flatnonzero(~first & (squared != None)):  # noqa: E711  elementwise
+        if result[owner[hole]] is not None:
+            result[owner[hole]] = result[owner[hole]].difference(squared[hole])
+    return _mended(result, None)
+
+
+def _walls(points: np.ndarray, tolerance: float) -> list[tuple[float, float]]:
+    """Corners of a ring whose every edge runs along x or y through the middle of the edge that it replaces."""
     if len(points) < 4:
-        return None
-    steps = np.roll(points, -1, axis=0) - points
-    middle = (points + np.roll(points, -1, axis=0)) / 2
+        return []
+    following = np.roll(points, -1, axis=0)
+    steps, middle = following - points, (points + following) / 2
     length = np.hypot(steps[:, 0], steps[:, 1])
     level = np.abs(steps[:, 0]) >= np.abs(steps[:, 1])  # along x, so that y is what it fixes
     fixed = np.where(level, middle[:, 1], middle[:, 0])
-    walls: list[tuple[bool, float, float]] = []  # (level, fixed coordinate, length)
     start = int(np.argmax(level != np.roll(level, 1)))
-    for k in (np.arange(len(points)) + start) % len(points):
-        wall = (bool(level[k]), float(fixed[k]), float(length[k]))
-        walls = _join(walls, wall)
+    edges = list(zip(level.tolist(), fixed.tolist(), length.tolist(), strict=True))
+    walls: list[tuple[bool, float, float]] = []  # (level, fixed coordinate, length)
+    for wall in edges[start:] + edges[:start]:
+        _join(walls, wall)
     walls = _drop_steps(walls, tolerance)
     if len(walls) < 4:
-        return None
-    corners = []
-    for before, after in zip([walls[-1], *walls[:-1]], walls, strict=True):
-        x, y = (before[1], after[1]) if after[0] else (after[1], before[1])
-        corners.append((x, y))
-    return _largest(_rotate(Polygon(corners), angle), None)
+        return []
+    pairs = zip([walls[-1], *walls[:-1]], walls, strict=True)
+    return [(before[1], after[1]) if after[0] else (after[1], before[1]) for before, after in pairs]
 
 
-def _join(
-    walls: list[tuple[bool, float, float]], wall: tuple[bool, float, float]
-) -> list[tuple[bool, float, float]]:
+def _join(walls: list[tuple[bool, float, float]], wall: tuple[bool, float, float]) -> None:
     """Append a wall; two in a row along the same direction become one, weighted by length."""
-    if walls and walls[-1][0] == wall[0]:
-        level, fixed, length = walls[-1]
-        total = length + wall[2]
-        mean = (fixed * length + wall[1] * wall[2]) / total if total else fixed
-        return [*walls[:-1], (level, mean, total)]
-    return [*walls, wall]
+    if not walls or walls[-1][0] != wall[0]:
+        walls.append(wall)
+        return
+    level, fixed, length = walls[-1]
+    total = length + wall[2]
+    mean = (fixed * length + wall[1] * wall[2]) / total if total else fixed
+    walls[-1] = (level, mean, total)
 
 
 def _drop_steps(walls: list[tuple[bool, float, float]], tolerance: float) -> list[tuple[bool, float, float]]:
     """Merge parallel walls that lie within `tolerance` of each other across a short step between them."""
     while len(walls) > 4:
         offsets = [abs(walls[k - 1][1] - walls[(k + 1) % len(walls)][1]) for k in range(len(walls))]
-        k = int(np.argmin(offsets))
-        if offsets[k] > tolerance:
+        smallest = min(offsets)
+        if smallest > tolerance:
             break
-        rotated = walls[k:] + walls[:k]  # the step first: its neighbours are last and second
-        step, after, *others, before = rotated
-        del step
-        walls = [*others, *_join([before], after)]
+        k = offsets.index(smallest)
+        # the step first: its neighbours are last and second
+        _, after, *others, before = walls[k:] + walls[:k]
+        walls = [*others, before]
+        _join(walls, after)
     if len(walls) > 1 and walls[0][0] == walls[-1][0]:
-        walls = [*_join([walls[-1]], walls[0]), *walls[1:-1]]
+        closing = [walls[-1]]
+        _join(closing, walls[0])
+        walls = [*closing, *walls[1:-1]]
     return walls
 
 
-def _rotate(polygon: Polygon, angle: float) -> Polygon:
-    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    return shapely.transform(polygon, lambda xy: xy @ turn)
+def _rotate(polygons: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """Each polygon turned about the origin by its angle."""
+    points, owner = shapely.get_coordinates(polygons, return_index=True)
+    cosine, sine = np.cos(angles)[owner], np.sin(angles)[owner]
+    x, y = points.T
+    turned: np.ndarray = shapely.set_coordinates(
+        polygons.copy(), np.column_stack([x * cosine - y * sine, x * sine + y * cosine])
+    )
+    return turned
 
 
-def _iou(a: BaseGeometry, b: BaseGeometry) -> float:
-    if not a.is_valid or not b.is_valid:
-        return 0.0
-    union = a.union(b).area
-    return float(a.intersection(b).area / union) if union else 0.0
+def _overlaps(shapes: np.ndarray, others: np.ndarray, least: float) -> np.ndarray:
+    """Whether the intersection over union of each pair is at least `least`; not where one is no valid shape."""
+    areas = shapely.area(shapes), shapely.area(others)  # NaN of None, which is never enough
+    smaller, larger = np.minimum(*areas), np.maximum(*areas)
+    enough: np.ndarray = (
+        smaller >= least * larger
+    )  # what overlaps most is the smaller shape inside the larger
+    enough &= shapely.is_valid(shapes) & shapely.is_valid(others)
+    common = shapely.area(shapely.intersection(shapes[enough], others[enough]))
+    union = (smaller + larger)[enough] - common
+    enough[enough] = (union > 0) & (common >= least * union)
+    return enough
 
 
-def _largest(shape: BaseGeometry, otherwise: Polygon | None) -> Polygon:
-    """The largest polygon of a shape, mended if need be."""
+def _mended(shapes: np.ndarray, otherwise: np.ndarray | None) -> np.ndarray:
+    """The largest polygon of each shape, mended if need be; what stands in `otherwise` where there is none."""
+    sound = (shapely.get_type_id(shapes) == shapely.GeometryType.POLYGON) & shapely.is_valid(shapes)
+    mended = shapes.copy()
+    for i in np.flatnonzero(~(sound & (shapely.area(shapes) > 0))):
+        mended[i] = _largest(shapes[i], None if otherwise is None else otherwise[i])
+    return mended
+
+
+def _largest(shape: BaseGeometry | None, otherwise: Polygon | None) -> Polygon | None:
+    if shape is None:
+        return otherwise
     if not shape.is_valid:
         shape = shapely.make_valid(shape)
     parts = [p for q in shapely.get_parts(shape) for p in shapely.get_parts(q) if isinstance(p, Polygon)]

@@ -137,18 +137,18 @@ def trace(
         Valid polygons in pixel coordinates, from top to bottom.
     """
     aspect = _aspect(grid)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
-    polygons = []
-    for label in range(1, count):
-        left, top, width, height, area = stats[label].tolist()
-        if area < min_area_px:
-            continue
-        piece = labels[top : top + height, left : left + width] == label
-        polygon = _outline(piece, min_hole_px=min_area_px)
-        # Right angles hold on the ground, so oblong pixels are stretched to squares for the fit.
-        ground = shapely.transform(polygon, lambda xy: xy * (1.0, aspect))
-        fitted = regularise(ground, tolerance=simplify_px * max(1.0, aspect))
-        polygons.append(shapely.transform(fitted, lambda xy, x=left, y=top: xy / (1.0, aspect) + (x, y)))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    large = stats[:, cv2.CC_STAT_AREA] >= min_area_px
+    large[0] = False
+    # Each outline is fitted at the origin, so that it does not depend on where in the mask it lies.
+    corners = stats[large][:, [cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP]].astype(float)
+    traced = _moved(_outlines(labels, large, min_hole_px=min_area_px), -corners)
+    # Right angles hold on the ground, so oblong pixels are stretched to squares for the fit.
+    ground = shapely.transform(traced, lambda xy: xy * (1.0, aspect))
+    fitted = regularise(ground, tolerance=simplify_px * max(1.0, aspect))
+    polygons: list[Polygon] = _moved(
+        shapely.transform(fitted, lambda xy: xy / (1.0, aspect)), corners
+    ).tolist()
     return polygons
 
 
@@ -287,9 +287,18 @@ def _aspect(grid: Grid) -> float:
     return size[1] / size[0]
 
 
-def _outline(piece: np.ndarray, *, min_hole_px: float) -> Polygon:
-    """The exact outline of one connected shape along pixel edges, small holes filled."""
-    found = trace_shapes(piece.astype(np.uint8), mask=piece, connectivity=4)
-    polygon = shapely.geometry.shape(next(found)[0])
-    holes = [ring for ring in polygon.interiors if Polygon(ring).area >= min_hole_px]
-    return Polygon(polygon.exterior, holes)
+def _outlines(labels: np.ndarray, chosen: np.ndarray, *, min_hole_px: float) -> np.ndarray:
+    """The exact outlines of the chosen labels along pixel edges, small holes filled, in the labels' order."""
+    found = np.full(len(chosen), None, dtype=object)
+    for outline, label in trace_shapes(labels, mask=chosen[labels], connectivity=4):
+        shell, *holes = outline["coordinates"]
+        found[int(label)] = Polygon(shell, [ring for ring in holes if Polygon(ring).area >= min_hole_px])
+    outlines: np.ndarray = found[chosen]
+    return outlines
+
+
+def _moved(polygons: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Polygons (n,) moved by `steps` (n, 2)."""
+    points, owner = shapely.get_coordinates(polygons, return_index=True)
+    moved: np.ndarray = shapely.set_coordinates(polygons.copy(), points + steps[owner])
+    return moved

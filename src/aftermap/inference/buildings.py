@@ -10,7 +10,6 @@ import shapely
 from affine import Affine
 from rasterio.features import rasterize
 from shapely import Polygon
-from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
 from aftermap.classes import DAMAGE, NOT_ASSESSED
@@ -48,8 +47,8 @@ def trace_rows(
     """
 
     def polygons(mask: np.ndarray, row: int, col: int) -> Iterator[Polygon]:
-        for polygon in trace(mask, grid, min_area_px=min_area_px, simplify_px=simplify_px):
-            yield translate(polygon, col, row)
+        found = np.array(trace(mask, grid, min_area_px=min_area_px, simplify_px=simplify_px), dtype=object)
+        yield from shapely.transform(found, lambda xy: xy + np.array([col, row]))
 
     open_shapes: list[_Shape] = []
     above = np.zeros(grid.width, np.int32)  # index + 1 in `open_shapes` of each pixel in the last row seen
