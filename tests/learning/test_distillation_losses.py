@@ -420,7 +420,7 @@ def test_a_coarser_teacher_is_interpolated_onto_the_students_grid():
 def test_the_published_feature_loss_grows_with_the_batch_and_ours_does_not():
     ours, theirs = random(1, 6, 3, 3), random(1, 6, 3, 3, seed=1)
     many = (ours.expand(4, -1, -1, -1), theirs.expand(4, -1, -1, -1))
-    published = losses.compat_batch_distance
+    published = losses.batch_distance
     assert published(*many).item() == pytest.approx(2 * published(ours, theirs).item(), abs=1e-12)
     for loss in (losses.feature_mse, losses.normalised_feature_mse, losses.attention_transfer):
         assert loss(*many).item() == pytest.approx(loss(ours, theirs).item(), abs=1e-12)

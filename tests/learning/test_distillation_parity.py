@@ -1,9 +1,12 @@
 """Terms of distillation against the worked numbers of the published system (P11, P19), its switches on."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from aftermap.config import Config, build_config
@@ -188,8 +191,8 @@ class Localization:
 
 
 COMBO = [
-    {"loss": "dice", "weight": 3, "activation": "sigmoid"},
-    {"loss": "focal", "weight": 10, "activation": "sigmoid", "compat_clamp": 1e-6},
+    {"loss": "dice", "weight": 3, "activation": "sigmoid", "absent": "count"},
+    {"loss": "focal", "weight": 10, "activation": "sigmoid", "absent": "count", "compat_clamp": 1e-6},
 ]
 SEG_INTENDED = {"loss": "supervised", "terms": COMBO}
 SEG = {**SEG_INTENDED, "temperature": 2, "compat_double_sigmoid": True}
@@ -261,6 +264,16 @@ def test_localization_total_of_two_teachers_mixes_the_hard_loss_too(main, aside,
         first = sum(worked.value(t) for t in (BUILDING_CLS, SEG, *main))
         second = sum(worked.value(t) for t in (BUILDING_CLS, *aside))
         assert (1 - m) * first + m * second == pytest.approx(value, abs=NEAR)
+
+
+def test_the_documented_terms_are_those_of_the_worked_example():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "distillation.md").read_text()
+    table = page.split("## The published system")[1].split("## Which is right")[0]
+    found = [
+        parsed(yaml.safe_load(text)) for text in re.findall(r"`(\{loss: .*\})` \|$", table, re.MULTILINE)
+    ]
+    worked = [CLS, LWF, LFL, KL, LOC_LWF, LOC_LFL, LOC_KL, SEG, BUILDING_CLS, BUILDING_LWF, BUILDING_KL]
+    assert found == [parsed(term) for term in worked]
 
 
 def test_in_32_bits_the_numbers_hold_to_the_printed_digits():

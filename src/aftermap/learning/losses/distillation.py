@@ -183,9 +183,10 @@ def feature_mse(student: Tensor, teacher: Tensor, weights: Tensor | None = None)
     return _mean((student - teacher).square().mean(dim=1), _weights_like(weights, student))
 
 
-def compat_batch_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Feature loss of the published system: the norm is taken over the batch, then averaged, so that it grows with
-    the square root of the batch.
+def batch_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Feature loss of the published system: a norm over the batch, averaged over channels and positions.
+
+    It grows with the square root of the batch.
 
     Args:
         student: features (B, C, h, w).

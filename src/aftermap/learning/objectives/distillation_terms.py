@@ -376,7 +376,7 @@ def _features(term: FeatureTerm, student: Sequence[Tensor], teacher: TeacherOutp
         elif term.loss == "normalised-feature-mse":
             values.append(losses.normalised_feature_mse(ours, theirs, weights))
         elif term.compat_norm_over_batch:
-            values.append(losses.compat_batch_distance(ours, theirs))
+            values.append(losses.batch_distance(ours, theirs))
         else:
             values.append(losses.feature_mse(ours, theirs, weights))
     return torch.stack(values).mean()
