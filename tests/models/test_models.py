@@ -167,3 +167,18 @@ def test_encoder_options_reach_timm():
 def test_an_option_that_the_encoder_does_not_have_is_refused():
     with pytest.raises(RecipeError, match="does not take encoder_options"):
         build_model(UnetConfig(encoder_options={"colour": "blue"}))
+
+
+def test_a_pixel_skip_keeps_the_names_and_starts_of_the_other_weights():
+    torch.manual_seed(0)
+    plain = build_model(SiameseUnetConfig(**SMALL, fold=2, head_stride=4))
+    skipping = build_model(
+        SiameseUnetConfig(
+            **SMALL | {"decoder_channels": (32, 24, 16, 16)}, fold=2, pixel_skip=True, head_stride=2
+        )
+    )
+    report = transfer_trunk(plain, skipping)
+    new = {name.rpartition(".")[0] for name in (*report.kept, *report.reshaped)}
+    assert {name for name in new if name.startswith("mix")} == {"mix.4"}
+    assert skipping.mix[-1].in_channels == 2 * 12
+    assert skipping(torch.randn(1, 2, 3, 64, 96)).shape == (1, 5, 64, 96)

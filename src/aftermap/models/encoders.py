@@ -28,6 +28,7 @@ class Encoder(nn.Module):
         depth: int = 5,
         weights: EncoderWeights = None,
         fold: int = 1,
+        pixel_skip: bool = False,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         """Create the backbone.
@@ -39,6 +40,7 @@ class Encoder(nn.Module):
             weights: `imagenet`, a weight file or folder, or None for random weights.
             fold: blocks of `fold` x `fold` pixels become channels before the backbone, which then works on an image
                 that much smaller without losing a pixel; all strides grow by it.
+            pixel_skip: the folded image itself comes as a first, finest feature map.
             options: arguments of the backbone in timm, such as `channels` of a ResNet.
 
         Raises:
@@ -48,6 +50,7 @@ class Encoder(nn.Module):
         super().__init__()
         check_timm_name(name)
         self.fold = fold
+        self.pixel_skip = pixel_skip
         self.body: Any
         try:
             self.body = create_timm(
@@ -66,13 +69,17 @@ class Encoder(nn.Module):
             stages = len(timm.create_model(name, features_only=True, pretrained=False).feature_info)
             raise RecipeError(f"encoder {name} has {stages} stages, the recipe asks for {depth}") from None
         info = self.body.feature_info
-        self.channels: list[int] = info.channels()
+        self.channels: list[int] = list(info.channels())
         self.strides: list[int] = [fold * stride for stride in info.reduction()]
+        if pixel_skip:
+            self.channels.insert(0, in_channels * fold**2)
+            self.strides.insert(0, fold)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Feature maps of images (B, C, H, W), finest first."""
-        features: list[Tensor] = self.body(folded(image, self.fold))
-        return features
+        pixels = folded(image, self.fold)
+        features: list[Tensor] = self.body(pixels)
+        return [pixels, *features] if self.pixel_skip else features
 
 
 def folded(image: Tensor, fold: int) -> Tensor:

@@ -38,6 +38,9 @@ class SiameseUnet(DenseModel):
         self.encoder = encoder
         self.decoder = UnetDecoder(encoder.channels, encoder.strides, widths, stride=head_stride)
         self.mix = nn.ModuleList([pre_first_mix(c) for c in encoder.channels] if fuse == "encoder" else [])
+        if encoder.pixel_skip and len(self.mix):
+            # last in the list though first in the forward pass: the names of the others stay those without it
+            self.mix.append(self.mix.pop(0))
         width = self.decoder.out_channels * (1 if fuse == "encoder" else 2)
         self.head = nn.Conv2d(width, classes, 1)
 
@@ -46,10 +49,9 @@ class SiameseUnet(DenseModel):
         both = image.transpose(0, 1).flatten(0, 1)  # (2B, C, H, W): all pre, then all post
         stages = self.encoder(both)
         if len(self.mix):
+            mixes = [self.mix[-1], *self.mix[:-1]] if self.encoder.pixel_skip else self.mix
             # (2B, c, h, w) -> (B, 2c, h, w)
-            stages = [
-                mix(torch.cat(stage.chunk(2), dim=1)) for mix, stage in zip(self.mix, stages, strict=True)
-            ]
+            stages = [mix(torch.cat(stage.chunk(2), dim=1)) for mix, stage in zip(mixes, stages, strict=True)]
             fused: Tensor = self.decoder(stages)
             return fused
         return torch.cat(self.decoder(stages).chunk(2), dim=1)

@@ -38,7 +38,9 @@ def transfer_trunk(source: DenseModel, target: DenseModel) -> TransferReport:
     have, want = source.state_dict(), target.state_dict()
     fold = getattr(getattr(target, "encoder", None), "fold", 1)
     if fold > getattr(getattr(source, "encoder", None), "fold", 1) == 1:
-        have = {n: _folded(w, fold) if n in want and _is_folded(w, want[n], fold) else w for n, w in have.items()}
+        have = {
+            n: _folded(w, fold) if n in want and _is_folded(w, want[n], fold) else w for n, w in have.items()
+        }
     fits = {n for n, w in want.items() if n in have and have[n].shape == w.shape}
     copied = tuple(n for n in want if n in fits)
     reshaped = tuple(n for n, w in want.items() if n in have and have[n].shape != w.shape)

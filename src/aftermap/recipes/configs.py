@@ -1,9 +1,9 @@
 """What a training recipe can say. The numbers live in YAML files; this is their vocabulary."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from aftermap.artefacts.card import Activation, Channel0, Normalisation
 from aftermap.classes import BUILDING, DAMAGE, ClassScheme
@@ -13,12 +13,25 @@ from aftermap.data.sampling import BestCrop, ClassSampling, EpochSampling, Sampl
 from aftermap.data.scene import Split
 from aftermap.learning.loop import Precision
 from aftermap.learning.notify import NotifyConfig
+from aftermap.learning.objectives.distillation import DistillationConfig
 from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import OptimizerConfig
 from aftermap.learning.tracking import RecordsConfig
 from aftermap.models.build import ModelConfig
 
 Task = Literal["building", "damage"]
+
+
+def _objective_kind(value: Any) -> str:
+    """Which objective a recipe means: learning from labels where it does not say."""
+    kind = value.get("kind", "supervised") if isinstance(value, dict) else value.kind
+    return str(kind)
+
+
+ObjectiveConfig = Annotated[
+    Annotated[SupervisedConfig, Tag("supervised")] | Annotated[DistillationConfig, Tag("distillation")],
+    Discriminator(_objective_kind),
+]
 
 
 class HoldoutConfig(Config):
@@ -64,6 +77,7 @@ class DataConfig(Config):
         validation_split: split that chooses the best step and the threshold.
         holdout: validation scenes are drawn from the training splits instead.
         exclude_events: events left out of training and validation.
+        unlabelled: scenes of the training splits without labels take part too; teachers tell about them.
         licence: said on the model's card.
     """
 
@@ -72,6 +86,7 @@ class DataConfig(Config):
     validation_split: Split = "validation"
     holdout: HoldoutConfig | None = None
     exclude_events: list[str] = Field(default_factory=list)
+    unlabelled: bool = False
     description: str = ""
     licence: str = "not stated"
 
@@ -99,7 +114,7 @@ class TrainRecipe(Config):
     data: DataConfig
     model: ModelConfig = Field(discriminator="kind")
     init_from: Path | None = None
-    objective: SupervisedConfig = SupervisedConfig()
+    objective: ObjectiveConfig = SupervisedConfig()
     sampling: SamplingConfig = ClassSampling()
     augment: Operations | None = DEFAULT
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -143,6 +158,10 @@ class TrainRecipe(Config):
                 f"task {self.task} has {len(self.scheme)} classes, model.classes is {self.model.classes}"
             )
         self.objective.check_classes(self.model.classes)
+        if self.data.unlabelled and isinstance(self.objective, SupervisedConfig):
+            raise ValueError(
+                "data.unlabelled gives images without labels: only objective.kind distillation uses them"
+            )
         key, given, default = _class_weights(self.sampling)
         if given != default and len(given) != len(self.scheme):
             raise ValueError(

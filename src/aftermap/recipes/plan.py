@@ -23,6 +23,8 @@ class TrainStage(Config):
         seeds: the plan's where None; `seed` of the recipe and of its hold-out are moved by it.
         init_from: an earlier training stage; its model of the same seed is the start.
         localization: an earlier `out-of-fold` stage; its maps say where buildings are when damage is scored.
+        teachers: earlier stages by the names that the recipe's objective gives its teachers: a training stage's model
+            of the same seed, or an ensemble.
         overrides: keys of the recipe, like `each`.
     """
 
@@ -32,6 +34,7 @@ class TrainStage(Config):
     seeds: tuple[int, ...] | None = None
     init_from: str | None = None
     localization: str | None = None
+    teachers: dict[str, str] = Field(default_factory=dict)
     overrides: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -188,13 +191,12 @@ def _training_job(
         tree["data"]["holdout"] = {**tree["data"]["holdout"], "seed": seed}
     needs: list[Job] = []
     if stage.init_from is not None:
-        parent = [job for job in by_stage[stage.init_from] if job.name == job_name(stage.init_from, seed)]
-        if not parent:
-            raise RecipeError(
-                f"stage {stage.name} wants seed {seed} of {stage.init_from}, which has no such seed"
-            )
-        needs += parent
-        tree["init_from"] = str(folder / parent[0].name / "model")
+        needs.append(_of_seed(stage, stage.init_from, seed, by_stage))
+        tree["init_from"] = str(folder / needs[-1].name / "model")
+    for teacher, source in stage.teachers.items():
+        needs.append(_of_seed(stage, source, seed, by_stage))
+        model = {"model": str(folder / needs[-1].name / "model")}
+        tree = merge(tree, {"objective": {"teachers": {teacher: model}}})
     if stage.localization is not None:
         needs += by_stage[stage.localization]
         tree["selection"] = {
@@ -212,6 +214,17 @@ def _training_job(
     )
 
 
+def _of_seed(stage: TrainStage, source: str, seed: int, by_stage: dict[str, list[Job]]) -> Job:
+    """The job of an earlier stage that belongs to a seed: its own, or the only one of a stage without seeds."""
+    jobs = by_stage[source]
+    if not isinstance(jobs[0].stage, TrainStage):
+        return jobs[0]
+    for job in jobs:
+        if job.name == job_name(source, seed):
+            return job
+    raise RecipeError(f"stage {stage.name} wants seed {seed} of {source}, which has no such seed")
+
+
 def job_name(stage: str, seed: int) -> str:
     """Name of a training job, and of its run folder."""
     return f"{stage}-{seed}"
@@ -226,6 +239,7 @@ def _references(stage: Any) -> list[tuple[str, tuple[str, ...]]]:
                 found.append((stage.init_from, ("train",)))
             if stage.localization is not None:
                 found.append((stage.localization, ("out-of-fold",)))
+            found += [(name, ("train", "ensemble")) for name in stage.teachers.values()]
             return found
         case OutOfFoldStage():
             return [(name, ("train",)) for name in stage.members]

@@ -20,6 +20,8 @@ from aftermap.data.scene import Scene
 from aftermap.errors import RecipeError, TrainingError
 from aftermap.learning.loop import Step, Training, fit
 from aftermap.learning.notify import Notifier
+from aftermap.learning.objectives.base import Objective
+from aftermap.learning.objectives.distillation import Distillation, DistillationConfig, build_distillation
 from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.records import Records
 from aftermap.learning.run import Run, data_checksum, machine
@@ -85,7 +87,7 @@ def train(
     started = time.monotonic()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    chosen = choose_scenes(recipe.data, recipe.task, deep=not resume)
+    chosen = choose_scenes(recipe.data, recipe.task, deep=not resume, unlabelled=recipe.data.unlabelled)
     validation = spread(chosen.validation, recipe.validation_scenes)
     selection = Selection(recipe, validation)
     torch.manual_seed(recipe.seed)
@@ -102,9 +104,10 @@ def train(
         seed=recipe.seed,
     )
     pace = Pace.of(recipe, source.steps_per_epoch)
+    objective = _objective(recipe, model)
     training = Training(
         model,
-        Supervised(recipe.objective),
+        objective,
         recipe.optimizer,
         steps=pace.steps,
         seed=recipe.seed,
@@ -205,6 +208,22 @@ def _start_model(recipe: TrainRecipe) -> tuple[DenseModel, str | None]:
     parent = load_model(recipe.init_from)
     transfer_trunk(parent.model, model)
     return model, parent.sha256
+
+
+def _objective(recipe: TrainRecipe, model: DenseModel) -> Objective:
+    """What is minimised; teachers are opened here."""
+    if not isinstance(recipe.objective, DistillationConfig):
+        return Supervised(recipe.objective)
+    return build_distillation(
+        recipe.objective,
+        model,
+        mean=recipe.normalisation.mean,
+        std=recipe.normalisation.std,
+        bands=recipe.bands,
+        dates=model.dates,
+        classes=model.classes,
+        crop_px=recipe.sampling.crop_px,
+    )
 
 
 def _open_run(

@@ -136,6 +136,7 @@ class SupervisedConfig(Config):
         terms: their weighted sum is minimised.
     """
 
+    kind: Literal["supervised"] = "supervised"
     targets: DamageTargets | None = None
     terms: tuple[Term, ...] = Field(default=DEFAULT, min_length=1)
 
