@@ -21,7 +21,7 @@ from aftermap.errors import RecipeError, TrainingError
 from aftermap.learning.loop import Step, Training, fit
 from aftermap.learning.notify import Notifier
 from aftermap.learning.objectives.base import Objective
-from aftermap.learning.objectives.distillation import Distillation, DistillationConfig, build_distillation
+from aftermap.learning.objectives.distillation import DistillationConfig, build_distillation
 from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.records import Records
 from aftermap.learning.run import Run, data_checksum, machine
