@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from aftermap.cli.running import AS_IT_IS, Running
+from aftermap.cli.running import AS_IT_IS, BackendName, Running, say_choices
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -140,6 +140,7 @@ def demo(
     out: Annotated[Path, Parameter(name=["-o", "--out"])] = Path("demo"),
     seed: int = 0,
     model: str = "box",
+    backend: BackendName = "auto",
     json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Synthesise a town that no model has seen, strike it, map it, and score the map against the truth.
@@ -154,6 +155,8 @@ def demo(
         Which town; the same seed gives the same town.
     model
         Model folder, or "box" for the model in the package.
+    backend
+        What runs the network. auto: the fastest, measured on the first window and remembered.
     json
         Print the scores as JSON.
     """
@@ -165,8 +168,9 @@ def demo(
     from aftermap.products.scorecard import score_tables
     from aftermap.recipes.demo import run_demo
 
+    say_choices()
     with _progress(quiet=json) as report:
-        result = run_demo(out, seed=seed, model=model, progress=report)
+        result = run_demo(out, seed=seed, model=model, backend=backend, progress=report)
     if json:
         sys.stdout.write(dumps(result.as_dict(), indent=1) + "\n")
         return

@@ -1,5 +1,7 @@
 """Options of every command that runs a model on scenes."""
 
+import logging
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,12 +11,23 @@ if TYPE_CHECKING:
     from aftermap.inference.ensemble import Options
 
 TtaName = Literal["none", "half-turn", "flips", "rotations", "full"]
+BackendName = Literal["auto", "torch", "onnxruntime", "openvino"]
+PrecisionName = Literal["auto", "f32", "bf16", "f16"]
 
 TTA_HELP = (
     "Average over views of each image: flips four mirrorings, rotations four quarter turns, full all eight, half-turn "
     "two. Better by a little, slower by as many times."
 )
 SCALES_HELP = "Average over sizes of each image too, such as 0.75,1,1.25."
+BACKEND_HELP = (
+    "What runs the network. auto: the fastest, measured on the first window and remembered; AFTERMAP_BACKEND names "
+    "one in its place."
+)
+THREADS_HELP = "Threads of the processor; 0: OMP_NUM_THREADS where it is set, else what the backend chooses."
+PRECISION_HELP = (
+    "Arithmetic of the network. auto: f16 on a GPU, else f32 or what an exported model was accepted with."
+)
+COMPILED_HELP = "On a GPU: let torch.compile build kernels, a minute at first, faster after that."
 LOW_MEMORY_HELP = "Hold one member of an ensemble at a time; each is loaded again for every window."
 
 
@@ -38,11 +51,16 @@ class Running:
     ] = None
     low_memory: Annotated[bool, Parameter(help=LOW_MEMORY_HELP, negative="")] = False
     device: Annotated[str, Parameter(help="cpu, cuda or cuda:n.")] = "cpu"
+    backend: Annotated[BackendName, Parameter(help=BACKEND_HELP)] = "auto"
+    threads: Annotated[int, Parameter(help=THREADS_HELP)] = 0
+    precision: Annotated[PrecisionName, Parameter(help=PRECISION_HELP)] = "auto"
+    compiled: Annotated[bool, Parameter(name="--compile", help=COMPILED_HELP, negative="")] = False
 
     def options(self) -> "Options":
         """The same for the functions below the command line."""
         from aftermap.inference.ensemble import Options
 
+        say_choices()
         return Options(
             device=self.device,
             tta=self.tta,
@@ -50,10 +68,30 @@ class Running:
             averaging=self.averaging,
             compat_uint8=self.compat_uint8,
             low_memory=self.low_memory,
+            backend=self.backend,
+            threads=self.threads,
+            precision=self.precision,
+            compiled=self.compiled,
         )
 
 
 AS_IT_IS = Running()
+
+
+class _Lines(logging.Handler):
+    """Prints what is logged, as it is, to standard error as it is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a line."""
+        print(record.getMessage(), file=sys.stderr, flush=True)
+
+
+def say_choices() -> None:
+    """Let the choice of a backend be said on standard error."""
+    logger = logging.getLogger("aftermap.backends")
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, _Lines) for handler in logger.handlers):
+        logger.addHandler(_Lines())
 
 
 def numbers(option: str, text: str, example: str) -> tuple[float, ...]:

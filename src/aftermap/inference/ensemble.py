@@ -38,7 +38,8 @@ class Options:
         averaging: probabilities or logits; None takes what the ensemble's card says (probabilities for one model).
         compat_uint8: cut channels to whole 255ths before they are averaged; None takes what the card says.
         low_memory: hold one member at a time, loading it again for every batch of windows.
-        backend: the runtime: `torch`, `onnxruntime`, `openvino`, or `auto` for the fastest measured here.
+        backend: the runtime: `torch`, `onnxruntime`, `openvino`, or `auto` for the fastest measured here; None is
+            torch for model folders and an exported file's own runtime.
         threads: of the processor; 0 takes OMP_NUM_THREADS where it is set, else leaves the runtime its choice.
         precision: of the network's arithmetic; see `aftermap.inference.backends.base`, also for the next one.
         compiled: let torch.compile build kernels for a GPU.
@@ -50,7 +51,7 @@ class Options:
     averaging: Averaging | None = None
     compat_uint8: bool | None = None
     low_memory: bool = False
-    backend: Backend = "torch"
+    backend: Backend | None = None
     threads: int = 0
     precision: Precision = "auto"
     compiled: bool = False

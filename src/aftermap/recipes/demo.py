@@ -13,6 +13,7 @@ from aftermap.data.scene import Scene, read_mask
 from aftermap.data.synthetic import KINDS
 from aftermap.data.synthetic.write import synthesise
 from aftermap.errors import OutputError
+from aftermap.inference.backends.base import Backend
 from aftermap.inference.objects import BuildingScore
 from aftermap.inference.scoring import Score
 from aftermap.recipes.map import MapResult, Progress, map_damage
@@ -59,6 +60,7 @@ def run_demo(
     seed: int = 0,
     model: str | Path = "box",
     size_px: int = TOWN_PX,
+    backend: Backend | None = None,
     progress: Progress | None = None,
 ) -> DemoResult:
     """Synthesise a town into `<out>/town`, map it into `<out>/map`, and score the map.
@@ -70,6 +72,7 @@ def run_demo(
         seed: which town; the same seed gives the same one.
         model: a model folder, or `box`.
         size_px: width and height of the town.
+        backend: what runs the network; see `map_damage`.
         progress: called as the work goes on.
 
     Raises:
@@ -90,6 +93,7 @@ def run_demo(
         images / f"{scene.name}_post.tif",
         out / "map",
         model=model,
+        backend=backend,
         progress=progress,
     )
     return DemoResult(result, scene, _score(result, scene))

@@ -90,7 +90,7 @@ def map_damage(
     averaging: Averaging | None = None,
     compat_uint8: bool | None = None,
     low_memory: bool = False,
-    backend: Backend = "torch",
+    backend: Backend | None = None,
     threads: int = 0,
     precision: Precision = "auto",
     compiled: bool = False,

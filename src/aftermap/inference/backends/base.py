@@ -3,12 +3,15 @@
 import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from aftermap.artefacts.card import Card
+from aftermap.artefacts.exported import ExportedCard
 from aftermap.errors import ModelError
 
 Runtime = Literal["torch", "onnxruntime", "openvino"]
@@ -30,14 +33,14 @@ class Execution:
 
     Attributes:
         device: `cpu`, `cuda` or `cuda:n`.
-        backend: the runtime, or `auto`.
+        backend: the runtime, or `auto`; None is PyTorch for a model folder, and an exported file's own runtime.
         threads: of the processor; 0 takes OMP_NUM_THREADS where it is set, else what the runtime chooses.
         precision: of the network's arithmetic.
         compiled: let torch.compile build kernels for a GPU: a minute at the first window, faster ones after it.
     """
 
     device: str = "cpu"
-    backend: Backend = "torch"
+    backend: Backend | None = None
     threads: int = 0
     precision: Precision = "auto"
     compiled: bool = False
@@ -58,7 +61,7 @@ class Network(ABC):
         precision: of its arithmetic: f32, bf16, f16 or int8.
     """
 
-    card: Card
+    card: Card | ExportedCard
     sha256: str
     multiple: int
     raw: bool = False
@@ -84,6 +87,67 @@ class Network(ABC):
             "threads": self.threads or None,
             "precision": self.precision,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class GraphFile:
+    """A graph on disk that a runtime reads.
+
+    Attributes:
+        path: the `.onnx` or `.xml` file.
+        card: of the model.
+        sha256: identifies the model's weights.
+        multiple: heights and widths must be multiples of this.
+        least_px: the smallest height and width.
+        raw: whether normalisation is inside of it.
+        weights: how its weights are stored: fp32, fp16 or int8.
+        execution: arithmetic that it was accepted with, f32 or bf16.
+    """
+
+    path: Path
+    card: Card | ExportedCard
+    sha256: str
+    multiple: int
+    least_px: int = 1
+    raw: bool = False
+    weights: str = "fp32"
+    execution: str = "f32"
+
+
+class GraphNetwork(Network):
+    """What networks have in common that are read from a graph file."""
+
+    def __init__(self, graph: GraphFile, execution: Execution) -> None:
+        """Take over what the graph is; see `Network`."""
+        self.graph = graph
+        self.card, self.sha256 = graph.card, graph.sha256
+        self.multiple, self.raw = graph.multiple, graph.raw
+        self.device = torch_device(execution.device)
+        self.threads = thread_count(execution.threads)
+        if execution.compiled:
+            raise ModelError(
+                f"torch.compile is nothing for {self.backend}: leave --compile out, or use --backend torch"
+            )
+
+    @property
+    def execution(self) -> dict[str, Any]:
+        """How it is run, for reports."""
+        told = super().execution
+        return told if self.graph.weights == "fp32" else told | {"weights": self.graph.weights}
+
+    def array(self, images: Tensor) -> np.ndarray:
+        """Images as an array in one piece, without a copy where they are on the processor and in one piece.
+
+        Raises:
+            ModelError: they are smaller than the graph takes.
+        """
+        if min(images.shape[-2:]) < self.graph.least_px:
+            height, width = images.shape[-2:]
+            raise ModelError(
+                f"{self.card.name} takes no images of {height} x {width} px: at least {self.graph.least_px} px"
+            )
+        found: np.ndarray = np.ascontiguousarray(images.cpu().numpy())
+        return found
 
 
 def thread_count(threads: int) -> int:

@@ -1,0 +1,150 @@
+"""What the backends keep on this computer: converted graphs, and which backend was fastest.
+
+All of it can be deleted at any time and comes back when it is needed. Entries are written under a temporary name and
+renamed, so that several programs may use the folder at once.
+"""
+
+import atexit
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from aftermap.errors import OutputError
+
+CACHE_VARIABLE = "AFTERMAP_CACHE"
+"""Environment variable with the folder to use."""
+
+MOST_GRAPHS = 32
+"""Converted graphs that are kept; beyond, those go first that were not used for longest."""
+
+_CONTENTS = "contents.json"
+
+
+def cache_folder() -> Path:
+    """AFTERMAP_CACHE, else `aftermap` in the user's cache folder, else a temporary folder of this program.
+
+    The last is used where the first two cannot be written, and is removed at the end.
+    """
+    named = os.environ.get(CACHE_VARIABLE)
+    folder = Path(named).expanduser() if named else _users_folder()
+    if folder is not None and _is_writable(folder):
+        return folder
+    return _temporary_folder()
+
+
+def digest(*parts: Any) -> str:
+    """A name for what these parts (anything that JSON holds) determine."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def kept_graph(key: str, name: str, make: Callable[[Path], None], *, lasting: bool = True) -> Path:
+    """A graph file from the cache, made where it is not there or not whole.
+
+    Args:
+        key: from `digest`, of everything that the graph depends on.
+        name: of the file that is wanted.
+        make: writes it, and files that go with it, into the folder it is given.
+        lasting: keep it for other programs; otherwise it goes when this one ends.
+
+    Raises:
+        OutputError: the folder cannot be written, the temporary one neither.
+    """
+    graphs = (cache_folder() if lasting else _temporary_folder()) / "graphs"
+    entry = graphs / key
+    if _is_whole(entry):
+        with contextlib.suppress(OSError):
+            os.utime(entry)
+        return entry / name
+    try:
+        graphs.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(entry, ignore_errors=True)
+        part = Path(tempfile.mkdtemp(prefix=".part-", dir=graphs))
+    except OSError as error:
+        raise OutputError(f"cannot write {graphs}: {error.strerror or error}") from None
+    try:
+        make(part)
+        sizes = {file.name: file.stat().st_size for file in part.iterdir()}
+        (part / _CONTENTS).write_text(json.dumps(sizes) + "\n")
+        try:
+            part.rename(entry)
+        except OSError:  # another program was quicker
+            if not _is_whole(entry):
+                raise
+    except OSError as error:
+        raise OutputError(f"cannot write {entry}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    _prune(graphs)
+    return entry / name
+
+
+def recall(key: str) -> dict[str, Any] | None:
+    """What `remember` was last told under a key."""
+    try:
+        found = json.loads((cache_folder() / "choices" / f"{key}.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def remember(key: str, facts: dict[str, Any]) -> None:
+    """Keep facts for the next program; nothing happens where they cannot be written."""
+    folder = cache_folder() / "choices"
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=".part-", dir=folder)
+        with os.fdopen(handle, "w") as file:
+            file.write(json.dumps(facts, indent=1) + "\n")
+        Path(part).replace(folder / f"{key}.json")
+
+
+def _users_folder() -> Path | None:
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "aftermap"
+    if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
+        return Path(os.environ["LOCALAPPDATA"]) / "aftermap" / "cache"
+    try:
+        home = Path.home()
+    except RuntimeError:  # no such thing here
+        return None
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "aftermap"
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+@cache
+def _temporary_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="aftermap-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _is_whole(entry: Path) -> bool:
+    try:
+        sizes = json.loads((entry / _CONTENTS).read_bytes())
+        return all((entry / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _prune(graphs: Path) -> None:
+    """Remove what was not used for longest."""
+    with contextlib.suppress(OSError):
+        entries = [path for path in graphs.iterdir() if not path.name.startswith(".")]
+        for path in sorted(entries, key=lambda path: path.stat().st_mtime)[:-MOST_GRAPHS]:
+            shutil.rmtree(path, ignore_errors=True)
