@@ -53,5 +53,6 @@ box: .venv/.run
 	  $(BIN)/aftermap data synth -o build/synthetic-$$seed --scenes 120 --size 512 --seed $$seed && \
 	  $(BIN)/aftermap data split build/synthetic-$$seed --by random --fractions 0.88,0.12,0 || exit 2; \
 	done
+	$(BIN)/aftermap train recipes/box-teacher.yaml -o build/box-teacher
 	$(BIN)/aftermap train recipes/box.yaml -o build/box
 	rm -rf src/aftermap/box && cp -r build/box/model src/aftermap/box
