@@ -149,7 +149,8 @@ class Training:
             self.accelerator.backward(torch.stack(list(terms.values())).sum() / count)
         if workers > 1:  # the wrapper brings the model's gradients together, not these
             for parameter in self._adapters().values():
-                parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+                if parameter.grad is not None:  # None, on all alike, while the schedule of its term is at 0
+                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
         limit = self.config.clip_norm or math.inf
         trained = [*self._wrapped.parameters(), *self._adapters().values()]
         norm: Any = self.accelerator.clip_grad_norm_(trained, limit)
