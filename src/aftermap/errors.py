@@ -86,6 +86,10 @@ class BackendWarning(AftermapWarning):
     """A runtime that was to be used was not, or not in the way it was to be."""
 
 
+class TeacherWarning(AftermapWarning):
+    """A teacher that says nothing about the scenes that its student is to learn from."""
+
+
 class RecordsWarning(AftermapWarning):
     """The experiment database stopped answering: the run goes on, its folder holds everything."""
 

@@ -1,15 +1,11 @@
 """The objective with teachers: what runs how often, what is learned, and the published totals."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from aftermap.artefacts.card import Card, TrainingRecord
-from aftermap.artefacts.store import LoadedModel
 from aftermap.classes import IGNORE
 from aftermap.config import build_config
 from aftermap.data.batch import Batch
@@ -19,10 +15,9 @@ from aftermap.learning.objectives.distillation import Distillation, Distillation
 from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import OptimizerConfig
-from aftermap.learning.teachers import StudentImages, Teacher, TeacherConfig
-from aftermap.models.build import CustomConfig, SiameseUnetConfig, UnetConfig, Xview2UnetConfig, build_model
-from aftermap.models.dense import DenseModel
+from aftermap.models.build import SiameseUnetConfig, UnetConfig, Xview2UnetConfig, build_model
 from saved_models import PLAIN, SMALL, make_ensemble, opened, save_building, save_damage
+from worked_distillation import NEAR, worked_damage, worked_localization
 
 SOFT = {"loss": "soft-targets", "temperature": 2}
 NORMALISED = {"loss": "normalised-feature-mse"}
@@ -330,62 +325,6 @@ def test_a_student_of_one_date_takes_the_features_of_a_teacher_of_two(damage):
     assert 0 < values["normalised-feature-mse"] < 4 and not decoder
 
 
-class Worked(DenseModel):
-    """Logits and features as they are given; the encoder gives those of one date after the other."""
-
-    stride = 1
-
-    def __init__(self, logits, features, dates):
-        super().__init__()
-        self.classes, self.dates = logits.shape[1], dates
-        self.logits, self.encoder = nn.Parameter(logits), WorkedEncoder(features)
-
-    def forward_features(self, image):
-        for date in range(self.dates):
-            self.encoder(image[:, date])
-        return image[:, 0]
-
-    def forward_head(self, features, size):
-        return self.logits
-
-
-class WorkedEncoder(nn.Module):
-    def __init__(self, features):
-        super().__init__()
-        self.features, self.calls = features, 0
-
-    def forward(self, image):
-        self.calls += 1
-        return [self.features[(self.calls - 1) % len(self.features)]]
-
-
-def ramp(shape, scale, rate, phase=0.0, wave=torch.cos):
-    i = torch.arange(torch.Size(shape).numel(), dtype=torch.float64)
-    return scale * wave(rate * i + phase).reshape(shape)
-
-
-def worked_features(samples, phase, wave):
-    return wave(0.01 * torch.arange(2048 * samples, dtype=torch.float64) + phase).reshape(samples, 2048, 1, 1)
-
-
-def worked_teacher(name, logits, features, dates, student_dates):
-    classes = logits.shape[1]
-    card = Card(
-        name=name,
-        model=CustomConfig(target="worked:Worked", classes=classes),
-        dates=dates,
-        scheme="building" if classes == 1 else "joint-damage-scale",
-        activation="sigmoid" if classes == 1 else "softmax",
-        training=TrainingRecord(data="none", data_licence="none"),
-        licence="MIT",
-    )
-    loaded = LoadedModel(Worked(logits, features, dates).eval(), card, Path(name), name)
-    images = StudentImages(PLAIN.bands, PLAIN.mean, PLAIN.std, student_dates)
-    role = "localization" if classes == 1 else "damage"
-    given = TeacherConfig(model=Path(name))
-    return Teacher(name, [(loaded, role, 1.0)], images, sha256=name, config=given, averaging=None)
-
-
 COMBO = {"activation": "sigmoid", "absent": "count"}
 PER_CLASS = {"class_weights": [0.1, 0.1, 0.3, 0.3, 0.2], "reduction": "sum", **COMBO}
 CLS_HARD = [
@@ -415,22 +354,7 @@ CLS_PLACE = [
 )
 @pytest.mark.parametrize("samples", [5, 1])
 def test_totals_of_the_published_damage_student(distil, mixing, five, one, samples):
-    student = Worked(
-        ramp((samples, 5, 4, 4), 1.5, 0.7),
-        [worked_features(samples, 0, torch.sin), worked_features(samples, 0.5, torch.sin)],
-        2,
-    )
-    of_main = [worked_features(samples, 0.2, torch.sin), worked_features(samples, 0, torch.cos)]
-    teachers = {
-        "main": worked_teacher("main", ramp((samples, 5, 4, 4), 2, 0.7, 0.4), of_main, 2, 2),
-        "place": worked_teacher(
-            "place",
-            ramp((samples, 1, 4, 4), 3, 0.9, 0.2, torch.sin),
-            [worked_features(samples, 0.1, torch.sin)],
-            1,
-            2,
-        ),
-    }
+    student, teachers, batch = worked_damage(samples, localizer="place")
     if mixing is None:
         del teachers["place"]
     tree = {
@@ -440,9 +364,8 @@ def test_totals_of_the_published_damage_student(distil, mixing, five, one, sampl
         "mixing": mixing,
     }
     objective = Distillation(build_config(DistillationConfig, tree), student, teachers)
-    mask = torch.tensor([min((3 * i + 1) % 7, 4) for i in range(16 * samples)]).reshape(samples, 4, 4)
-    values = objective(student, Batch(torch.zeros(samples, 2, 3, 4, 4), mask))
-    assert sum(numbers(values).values()) == pytest.approx(five if samples == 5 else one, abs=2e-5)
+    values = objective(student, batch)
+    assert sum(numbers(values).values()) == pytest.approx(five if samples == 5 else one, abs=NEAR)
 
 
 LOC_SEGMENTATION = {
@@ -475,13 +398,7 @@ LOC_KL = {**REVERSE, "compat_floor": 1e-9}
 )
 @pytest.mark.parametrize("samples", [2, 1])
 def test_totals_of_the_published_localization_student(distil, mixing, two, one, samples):
-    student = Worked(ramp((samples, 1, 4, 4), 2, 0.7), [worked_features(samples, 0, torch.sin)], 1)
-    of_main = [worked_features(samples, 0.2, torch.sin)]
-    of_damage = [worked_features(samples, 0, torch.cos), worked_features(samples, 3, torch.cos)]
-    teachers = {
-        "main": worked_teacher("main", ramp((samples, 1, 4, 4), 3, 0.7, 0.4), of_main, 1, 1),
-        "damage": worked_teacher("damage", ramp((samples, 5, 4, 4), 1, 1), of_damage, 2, 1),
-    }
+    student, teachers, batch = worked_localization(samples)
     used = {
         term.get("teacher", "main") for term in distil if term["loss"] not in ("supervised", "hard-labels")
     }
@@ -489,9 +406,8 @@ def test_totals_of_the_published_localization_student(distil, mixing, two, one, 
     tree = {"teachers": {n: {"model": n} for n in teachers}, "distil": distil, "terms": []}
     tree |= {"mixing": mixing, "compat_mix_hard": mixing is not None}
     objective = Distillation(build_config(DistillationConfig, tree), student, teachers)
-    mask = torch.tensor([int((7 * i) % 5 < 2) for i in range(16 * samples)]).reshape(samples, 4, 4)
-    values = objective(student, Batch(torch.zeros(samples, 1, 3, 4, 4), mask))
-    assert sum(numbers(values).values()) == pytest.approx(two if samples == 2 else one, abs=2e-5)
+    values = objective(student, batch)
+    assert sum(numbers(values).values()) == pytest.approx(two if samples == 2 else one, abs=NEAR)
 
 
 @pytest.mark.parametrize(

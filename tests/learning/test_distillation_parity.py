@@ -20,9 +20,7 @@ from aftermap.learning.objectives.distillation_terms import (
 )
 from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.objectives.terms import SupervisedConfig
-
-# the numbers are results of 32-bit arithmetic
-NEAR = 2e-5
+from worked_distillation import NEAR, features, ramp
 
 
 class Terms(Config):
@@ -31,17 +29,6 @@ class Terms(Config):
 
 def parsed(term):
     return build_config(Terms, {"terms": [term]}).terms[0]
-
-
-def ramp(shape, scale, rate, phase=0.0, wave=torch.cos):
-    i = torch.arange(math.prod(shape), dtype=torch.float64)
-    return scale * wave(rate * i + phase).reshape(shape)
-
-
-def features(batch, phase, wave):
-    """The worked features: wave(0.01 (2048 b + c) + phase), (B, 2048, 1, 1)."""
-    i = torch.arange(2048 * batch, dtype=torch.float64)
-    return wave(0.01 * i + phase).reshape(batch, 2048, 1, 1)
 
 
 class Given(nn.Module):

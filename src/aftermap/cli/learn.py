@@ -65,7 +65,11 @@ def train(
     except KeyboardInterrupt:
         hint = f": aftermap train --resume {folder} goes on" if (folder / "resume").exists() else ""
         raise KeyboardInterrupt(f"interrupted{hint}") from None
-    scores = ", ".join(f"{k} {v:.3f}" for k, v in trained.metrics.items() if k not in ("step", "loss", "lr"))
+    scores = ", ".join(
+        f"{name} {value:.3f}"
+        for name, value in trained.metrics.items()
+        if name not in ("step", "lr") and not name.startswith("loss")
+    )
     say(f"best step {trained.metrics.get('step')}: {scores}\nmodel: {trained.model}")
 
 

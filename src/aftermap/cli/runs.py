@@ -266,7 +266,7 @@ def _comparison_table(comparison: "Comparison") -> Any:
         parameters.add_row(key, *(Text("-" if value is None else value) for value in values))
     for name, numbers in comparison.metrics.items():
         highest = max((number for number in numbers if number is not None), default=None)
-        plain = name in ("loss", "lr", "epoch") or len(set(numbers)) == 1
+        plain = name in ("lr", "epoch") or name.startswith("loss") or len(set(numbers)) == 1
         styles = ["bold" if number == highest and not plain else "" for number in numbers]
         cells = [Text(_number(number), style=style) for number, style in zip(numbers, styles, strict=True)]
         metrics.add_row(name, *cells)

@@ -107,6 +107,7 @@ class TrainRecipe(Config):
             always a sigmoid.
         validation_scenes: at most this many scenes per evaluation (spread evenly); 0 takes all.
         save_every: steps between two saved states to resume from; 0 means at evaluations only.
+        teacher_check: score the teachers on some validation scenes first, and warn of one that is no better than chance.
     """
 
     name: str
@@ -130,6 +131,7 @@ class TrainRecipe(Config):
     evaluate_first: int | None = None
     validation_scenes: int = 40
     save_every: int = 0
+    teacher_check: bool = True
     records: RecordsConfig = RecordsConfig()
     notify: NotifyConfig = NotifyConfig()
     seed: int = 0

@@ -34,6 +34,7 @@ from aftermap.recipes.evaluate import spread
 from aftermap.recipes.files import recipe_path
 from aftermap.recipes.scenes import Chosen, choose_scenes
 from aftermap.recipes.selection import Pace, Selection
+from aftermap.recipes.teachers import TeacherScores, check_teachers
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +118,25 @@ def train(
     source.device = training.accelerator.device
     main = training.accelerator.is_main_process
     connection = connect(recipe.records, folder, enabled=main)
-    run = _open_run(recipe, folder, resume=resume, chosen=chosen, validation=validation, parent=parent)
+    asked = recipe.objective.teachers if isinstance(recipe.objective, DistillationConfig) else {}
+    checked = main and recipe.teacher_check and not resume
+    teachers = check_teachers(asked, validation, device=str(training.accelerator.device)) if checked else {}
+    run = _open_run(
+        recipe,
+        folder,
+        resume=resume,
+        chosen=chosen,
+        validation=validation,
+        parent=parent,
+        teachers=teachers,
+    )
     best = -math.inf
     if resume:
         training.load(run.resume)
         known = (m["score"] for m in run.metrics(up_to_step=training.step))
         best = max((score for score in known if math.isfinite(score)), default=-math.inf)
         run.log(f"resumed at step {training.step}")
-    first_step, score = training.step, None
+    first_step, score, terms = training.step, None, _TermMeans()
     with (
         closing(source),
         Records(connection, run, recipe.model_dump(mode="json")) as records,
@@ -134,6 +146,7 @@ def train(
             for step in fit(training, source):
                 if not main:
                     continue
+                terms.add(step.terms)
                 done = step.number - first_step
                 left = (time.monotonic() - started) / done * (pace.steps - step.number)
                 if pace.is_evaluated(step.number):
@@ -141,7 +154,7 @@ def train(
                     card = _card(recipe, parent, step.number, minutes, command)
                     metrics, card = selection.assess(model, card, run, step.number)
                     score = metrics["score"]
-                    line = {"step": step.number, "loss": step.loss, "lr": step.lr, **metrics}
+                    line = {"step": step.number, "loss": step.loss, "lr": step.lr, **terms.take(), **metrics}
                     run.append_metrics(line)
                     run.log(f"step {step.number}: loss {step.loss:.4f}, score {score:.4f}")
                     # a score that cannot be measured (no building among the scenes) is kept for want of another
@@ -182,6 +195,30 @@ def resumed_recipe(folder: Path, overrides: list[str]) -> TrainRecipe:
     if not file.exists() or not (folder / "resume").exists():
         raise TrainingError(f"{folder} holds no interrupted run to resume")
     return build_config(TrainRecipe, read_tree(file), overrides, source=str(file))
+
+
+class _TermMeans:
+    """Mean of every term of the loss over the steps since the last evaluation, or since the run was resumed.
+
+    Values are as they enter the loss, weights included; a term that is left out of a step counts 0 there, so that
+    the means add up to the mean loss.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._steps = 0
+
+    def add(self, terms: dict[str, float]) -> None:
+        """Count a step."""
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._steps += 1
+
+    def take(self) -> dict[str, float]:
+        """The means as `loss_<name>`; counting starts again."""
+        means = {f"loss_{name}": total / self._steps for name, total in self._sums.items()}
+        self._sums, self._steps = {}, 0
+        return means
 
 
 def _best(metrics: list[dict[str, Any]]) -> dict[str, Any]:
@@ -234,6 +271,7 @@ def _open_run(
     chosen: Chosen,
     validation: list[Scene],
     parent: str | None,
+    teachers: dict[str, TeacherScores],
 ) -> Run:
     if resume:
         run = Run(folder)
@@ -249,8 +287,13 @@ def _open_run(
         "data_checksum": data_checksum([*chosen.training, *validation]),
         "parent_sha256": parent,
     }
+    if teachers:
+        facts["teachers"] = {name: scores.facts() for name, scores in teachers.items()}
     text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
-    return Run.start(folder, text, facts)
+    run = Run.start(folder, text, facts)
+    for name, scores in teachers.items():
+        run.log(f"teacher {name}: {scores}")
+    return run
 
 
 def _card(recipe: TrainRecipe, parent: str | None, step: int, minutes: float, command: str) -> Card:
