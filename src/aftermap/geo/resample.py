@@ -1,6 +1,6 @@
 """Resampling of pixels with a validity mask: block means and warps."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import rasterio
@@ -19,6 +19,8 @@ Interpolation = Literal["bilinear", "nearest"]
 _PLANE = CRS.from_epsg(3857)
 """Stands for "no reference system" on both sides of a warp between pixel grids."""
 
+_LARGEST_SMALL_STEP = 128  # blocks of 16-bit values whose sum is below 2**31
+
 
 def reduce_blocks(
     array: np.ndarray, valid: np.ndarray, step: int, *, mean: bool
@@ -27,17 +29,28 @@ def reduce_blocks(
     if not mean:
         middle = step // 2
         return array[:, middle::step, middle::step], valid[middle::step, middle::step]
-    height, width = valid.shape[0] // step, valid.shape[1] // step
-    number = valid.reshape(height, step, width, step).sum(axis=(1, 3))
-    kind = np.float64 if array.dtype.itemsize > 2 else np.float32
-    total = (
-        array.astype(kind).reshape(-1, height, step, width, step).sum(axis=(2, 4))
-    )  # invalid pixels hold 0
-    average = total / np.maximum(number, 1)
+    number = _block_sums(valid[None], step, np.int32)[0]
+    # Sums of whole numbers are exact; invalid pixels hold 0.
+    small = array.dtype.itemsize <= 2 and step <= _LARGEST_SMALL_STEP
+    whole = array.dtype.kind in "iu" and array.dtype.itemsize < 8
+    kind = np.int32 if whole and small else np.int64 if whole else np.float64
+    average = _block_sums(array, step, kind) / np.maximum(number, 1)
     if array.dtype.kind in "iu":
         average = np.rint(average)
     # As in a warp: at least half of the area has to hold data.
     return average.astype(array.dtype), 2 * number >= step * step
+
+
+def _block_sums(array: np.ndarray, step: int, kind: type[np.number[Any]]) -> np.ndarray:
+    """Sum of every `step` x `step` block of (C, H, W), rows first, which lie together in memory."""
+    count, height, width = array.shape[0], array.shape[1] // step, array.shape[2] // step
+    rows = np.zeros((count, height, array.shape[2]), kind)
+    for offset in range(step):
+        rows += array[:, offset::step]
+    total = np.zeros((count, height, width), kind)
+    for offset in range(step):
+        total += rows[:, :, offset::step]
+    return total
 
 
 def warp(

@@ -26,6 +26,7 @@ from aftermap.geo.grid import Grid, Window
 Colour = tuple[int, int, int, int]
 
 TILE_PX = 512
+_DEFLATE_LEVEL = 3  # GDAL's 6 makes probabilities a tenth smaller in more than twice the processor time
 _CACHE_BYTES = 64 * 2**20
 _GDAL_LOGGERS = ("rasterio._env", "rasterio._err")
 _WRITE_FAILED = re.compile(r"writ|seek|IO error|space left|too large|memory", re.IGNORECASE)
@@ -233,6 +234,8 @@ class RasterWriter:
             target,
             driver="COG",
             compress="DEFLATE",
+            level=_DEFLATE_LEVEL,
+            num_threads="ALL_CPUS",
             predictor="YES",
             blocksize=TILE_PX,
             bigtiff="IF_SAFER",
