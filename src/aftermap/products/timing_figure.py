@@ -1,0 +1,318 @@
+"""Draws score against time: one point per model and runtime, one panel per score."""
+
+import io
+import itertools
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
+
+from aftermap.products.provenance import write_file
+
+MOST_POINTS = 24
+
+_INK, _FAINT, _GRID = "#222222", "#6b6b6b", "#dddddd"
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_DPI = 130
+_PANEL_IN = (6.4, 4.4)
+_GAP_PX = 3.0
+_RADII_PX = (9.0, 16.0, 24.0, 34.0, 46.0, 60.0)
+_DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+
+
+@dataclass(frozen=True, slots=True)
+class TimingPoint:
+    """A model as it is drawn.
+
+    Attributes:
+        label: beside the point.
+        group: points of one group have one colour, named in the legend: the runtime.
+        seconds: per image or pair.
+        interval: of the seconds, where there is one.
+        scores: by name; a model without any is marked on the time axis only.
+    """
+
+    label: str
+    group: str
+    seconds: float
+    interval: tuple[float, float] | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+def draw_timing(
+    path: Path,
+    points: Sequence[TimingPoint],
+    *,
+    title: str,
+    note: str = "",
+    time_axis: str = "seconds per pair",
+) -> Path:
+    """Write a PNG with a panel per score that any point has: score upwards, time to the right on a log axis.
+
+    Where no point has a score, one row per point shows the times alone.
+
+    Args:
+        path: the file to write, in one step.
+        points: 1 to `MOST_POINTS`.
+        title: heading.
+        note: in small letters under it, such as what the scores were measured on.
+        time_axis: what the time is of.
+
+    Raises:
+        ValueError: no point, too many, or a time that is not above 0.
+        OutputError: the file cannot be written.
+    """
+    if not 1 <= len(points) <= MOST_POINTS:
+        raise ValueError(f"{len(points)} points to draw, expected 1 to {MOST_POINTS}")
+    if any(point.seconds <= 0 for point in points):
+        raise ValueError("times must be above 0 for a logarithmic axis")
+    figure = _figure(points, title, note, time_axis, numbered=False)
+    if figure is None:
+        figure = _figure(points, title, note, time_axis, numbered=True)
+    assert figure is not None
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    write_file(path, buffer.getvalue())
+    return path
+
+
+def _figure(
+    points: Sequence[TimingPoint], title: str, note: str, time_axis: str, *, numbered: bool
+) -> Figure | None:
+    """The picture; with names beside the points None where they do not fit, else with numbers and a key below."""
+    names = list(dict.fromkeys(name for point in points for name in point.scores))
+    panels = max(1, len(names))
+    groups = list(dict.fromkeys(point.group for point in points))
+    body_in = _PANEL_IN[1] if names else 0.9 + 0.32 * len(points)
+    head_in, width_in = 1.05, panels * _PANEL_IN[0]
+    key_columns = 2 * panels
+    key_in = 0.15 + 0.2 * -(-len(points) // key_columns) if numbered else 0.0
+    height_in = body_in + head_in + key_in
+    figure = Figure(figsize=(width_in, height_in), dpi=_DPI, facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    _head(figure, title, note, groups)
+    left_in = 0.75 if names else 0.25 + 0.075 * max(len(_short(point.label)) for point in points)
+    grid = figure.add_gridspec(
+        1,
+        panels,
+        left=left_in / width_in,
+        right=1 - 0.25 / width_in,
+        top=1 - (head_in + 0.25) / height_in,
+        bottom=(0.6 + key_in) / height_in,
+        wspace=0.75 / (_PANEL_IN[0] - 0.75),
+    )
+    labels = [str(n + 1) if numbered else _short(point.label) for n, point in enumerate(points)]
+    for number, name in enumerate(names):
+        axes = figure.add_subplot(grid[0, number])
+        _draw_points(axes, points, name, groups, numbered=numbered)
+        _dress(axes, name, time_axis, "both")
+        colours = [_colour(groups.index(point.group)) for point in points]
+        places = [point.scores.get(name, _bottom(axes)) for point in points]
+        spots = [(point.seconds, place) for point, place in zip(points, places, strict=True)]
+        if not _label(axes, spots, labels, colours, canvas) and not numbered:
+            return None
+    if not names:
+        axes = figure.add_subplot(grid[0, 0])
+        _draw_rows(axes, points, groups)
+        _dress(axes, "", time_axis, "x")
+    if numbered:
+        _key(figure, points, key_columns)
+    return figure
+
+
+def _key(figure: Figure, points: Sequence[TimingPoint], columns: int) -> None:
+    """What the numbers stand for, in columns at the bottom."""
+    width_in, height_in = figure.get_size_inches()
+    rows = -(-len(points) // columns)
+    for number, point in enumerate(points):
+        column, row = divmod(number, rows)
+        x = 0.2 / width_in + column / columns
+        y = (0.2 * (rows - row) - 0.02) / height_in
+        text = f"{number + 1}  {_short(point.label)}"
+        figure.text(x, y, text, size=8.5, color=_INK, va="center", parse_math=False)
+
+
+def _head(figure: Figure, title: str, note: str, groups: Sequence[str]) -> None:
+    """Heading, note and legend, from the top."""
+    width_in, height_in = figure.get_size_inches()
+    for text, down_in, size, weight, colour in (
+        (title, 0.28, 13, "bold", _INK),
+        (note, 0.56, 9, "normal", _FAINT),
+    ):
+        fitting = textwrap.shorten(text, max(20, int(width_in / (0.0072 * size))), placeholder="…")
+        figure.text(
+            0.12 / width_in,
+            1 - down_in / height_in,
+            fitting,
+            size=size,
+            weight=weight,
+            color=colour,
+            va="center",
+            parse_math=False,
+        )
+    figure.legend(
+        handles=[Line2D([], [], linestyle="", marker="o", color=_colour(i)) for i in range(len(groups))],
+        labels=list(groups),
+        loc="upper left",
+        bbox_to_anchor=(0.02 / width_in, 1 - 0.7 / height_in),
+        ncols=max(1, len(groups)),
+        frameon=False,
+        fontsize=9,
+        labelcolor=_INK,
+        handletextpad=0.2,
+        borderaxespad=0.2,
+    )
+
+
+def _draw_points(
+    axes: Axes, points: Sequence[TimingPoint], name: str, groups: Sequence[str], *, numbered: bool
+) -> None:
+    values = [point.scores[name] for point in points if name in point.scores]
+    room = max(0.02, 0.25 * (max(values) - min(values)))
+    axes.set_ylim(max(-0.02, min(values) - room), max(values) + room)
+    for point in points:
+        colour = _colour(groups.index(point.group))
+        if name not in point.scores:
+            axes.plot(point.seconds, _bottom(axes), "^", color=colour, markersize=7, clip_on=False, zorder=3)
+            continue
+        if point.interval is not None:
+            height = point.scores[name]
+            axes.plot(point.interval, (height, height), color=colour, linewidth=1.6, alpha=0.6)
+        axes.plot(
+            point.seconds,
+            point.scores[name],
+            "o",
+            color=colour,
+            markersize=7,
+            markeredgecolor="white",
+            zorder=3,
+        )
+    _time_scale(axes, points, right=1.4 if numbered else 2.6)
+
+
+def _draw_rows(axes: Axes, points: Sequence[TimingPoint], groups: Sequence[str]) -> None:
+    for row, point in enumerate(points):
+        colour = _colour(groups.index(point.group))
+        if point.interval is not None:
+            axes.plot(point.interval, (row, row), color=colour, linewidth=1.6, alpha=0.6)
+        axes.plot(point.seconds, row, "o", color=colour, markersize=7, markeredgecolor="white", zorder=3)
+        axes.annotate(
+            f"{point.seconds:.3g}",
+            (point.seconds, row),
+            (8, 0),
+            textcoords="offset points",
+            va="center",
+            size=8,
+            color=_FAINT,
+        )
+    axes.set_yticks(range(len(points)), [_short(point.label) for point in points], parse_math=False)
+    axes.set_ylim(len(points) - 0.4, -0.6)
+    _time_scale(axes, points, right=2.6)
+
+
+def _time_scale(axes: Axes, points: Sequence[TimingPoint], *, right: float) -> None:
+    """A logarithmic time axis with plain numbers at 1, 2 and 5, and room for labels at both ends."""
+    seconds = [point.seconds for point in points]
+    axes.set_xscale("log")
+    axes.set_xlim(min(seconds) / (1 + 0.6 * (right - 1)), max(seconds) * right)
+    several = max(seconds) / min(seconds) > 300
+    axes.xaxis.set_major_locator(LogLocator(10, (1.0,) if several else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _label(
+    axes: Axes,
+    spots: Sequence[tuple[float, float]],
+    labels: Sequence[str],
+    colours: Sequence[str],
+    canvas: FigureCanvasAgg,
+) -> bool:
+    """Write each label at the nearest free place around its spot, with a line to it where that is far.
+
+    Returns:
+        Whether all found a place; those that did not are left out.
+    """
+    pixels = [axes.transData.transform(spot) for spot in spots]
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in pixels]
+    frame, renderer = axes.get_window_extent(), canvas.get_renderer()
+    back = axes.transData.inverted()
+    complete = True
+    for number in sorted(range(len(spots)), key=lambda n: (pixels[n][0], pixels[n][1])):
+        text = axes.text(
+            *spots[number],
+            labels[number],
+            size=8.5,
+            color=colours[number],
+            va="bottom",
+            parse_math=False,
+            zorder=4,
+        )
+        extent = text.get_window_extent(renderer)
+        for box in _around(pixels[number], extent.width, extent.height):
+            if _within(box, frame) and not any(box.overlaps(other) for other in taken):
+                break
+        else:
+            text.remove()
+            complete = False
+            continue
+        taken.append(box)
+        text.set_position(back.transform((box.x0 + _GAP_PX, box.y0 + _GAP_PX)))
+        _lead(axes, pixels[number], box)
+    return complete
+
+
+def _around(pixel: Sequence[float], width: float, height: float) -> Iterator[Bbox]:
+    """Boxes of a label around a point, the nearest first."""
+    width, height = width + 2 * _GAP_PX, height + 2 * _GAP_PX
+    for radius, (right, up) in itertools.product(_RADII_PX, _DIRECTIONS):
+        shrink = 0.7 if right and up else 1.0
+        x, y = pixel[0] + right * radius * shrink, pixel[1] + up * radius * shrink
+        left = x if right > 0 else x - width if right < 0 else x - width / 2
+        low = y if up > 0 else y - height if up < 0 else y - height / 2
+        yield Bbox.from_bounds(left, low, width, height)
+
+
+def _lead(axes: Axes, pixel: Sequence[float], box: Bbox) -> None:
+    """A thin line from a point to its label, unless they touch nearly."""
+    x = min(max(pixel[0], box.x0 + _GAP_PX), box.x1 - _GAP_PX)
+    y = min(max(pixel[1], box.y0 + _GAP_PX), box.y1 - _GAP_PX)
+    if (x - pixel[0]) ** 2 + (y - pixel[1]) ** 2 > 20**2:
+        ends = axes.transData.inverted().transform([pixel, (x, y)])
+        axes.plot(ends[:, 0], ends[:, 1], color=_FAINT, linewidth=0.7, zorder=2)
+
+
+def _within(box: Bbox, frame: Bbox) -> bool:
+    return bool(box.x0 >= frame.x0 and box.x1 <= frame.x1 and box.y0 >= frame.y0 and box.y1 <= frame.y1)
+
+
+def _bottom(axes: Axes) -> float:
+    low, high = axes.get_ylim()
+    return low + 0.025 * (high - low)
+
+
+def _dress(axes: Axes, heading: str, time_axis: str, lines: Literal["both", "x"]) -> None:
+    axes.set_title(heading, loc="left", size=10, color=_INK, pad=8)
+    axes.set_xlabel(time_axis, size=9, color=_FAINT)
+    axes.tick_params(labelsize=8.5, colors=_FAINT, length=0, which="both")
+    axes.grid(axis=lines, color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(_GRID)
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= 44 else f"{label[:26]}…{label[-17:]}"
+
+
+def _colour(number: int) -> str:
+    return _COLOURS[number % len(_COLOURS)]
