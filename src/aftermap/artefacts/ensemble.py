@@ -19,6 +19,8 @@ from aftermap.errors import ModelError
 
 ENSEMBLE_NAME = "ensemble.json"
 
+GATE_FOLDER = "gate"
+
 Role = Literal["localization", "damage"]
 Averaging = Literal["probabilities", "logits"]
 
@@ -43,11 +45,28 @@ class EnsembleMember(Config):
     sha256: str = ""
 
 
+class Gate(Config):
+    """A cheap model that decides which windows the members are shown.
+
+    Attributes:
+        folder: its sub-folder, a model folder of one date and the scheme building.
+        threshold: a pixel may be a building where the gate's p(building) is above this.
+        min_pixels: windows with fewer such pixels are taken as empty, and no member looks at them.
+        sha256: of its weights; filled in when the ensemble is written.
+    """
+
+    folder: str = GATE_FOLDER
+    threshold: float = Field(default=0.1, ge=0, lt=1)
+    min_pixels: int = Field(default=20, ge=1)
+    sha256: str = ""
+
+
 class EnsembleCard(BaseCard):
     """`ensemble.json` of an ensemble folder.
 
     Attributes:
         members: in the order in which they are run.
+        gate: what spares them empty windows; None shows them all.
         averaging: whether probabilities are averaged, or logits before one activation.
         compat_uint8: cut the channels of every member (or group) to whole 255ths before they are averaged, as
             published systems did that passed them through 8-bit files.
@@ -56,19 +75,27 @@ class EnsembleCard(BaseCard):
     members: tuple[EnsembleMember, ...] = Field(min_length=1)
     averaging: Averaging = "probabilities"
     compat_uint8: bool = False
+    gate: Gate | None = None
 
     @property
     def sha256(self) -> str:
-        """Hash over the members and how they are averaged."""
-        text = json.dumps(
-            [[m.role, m.weight, m.group, m.sha256] for m in self.members]
-            + [self.averaging, self.compat_uint8]
-        )
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Hash over the members, how they are averaged, and the gate."""
+        told: list[object] = [[m.role, m.weight, m.group, m.sha256] for m in self.members]
+        told += [self.averaging, self.compat_uint8]
+        if self.gate is not None:
+            told.append([self.gate.sha256, self.gate.threshold, self.gate.min_pixels])
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """SHA-256 of the weights of every model in the folder, gate included, by sub-folder."""
+        models: list[EnsembleMember | Gate] = [*self.members, *([self.gate] if self.gate else [])]
+        return {model.folder: model.sha256 for model in models}
 
     @model_validator(mode="after")
     def _members_fit_together(self) -> Self:
         folders = [member.folder for member in self.members]
+        folders += [self.gate.folder] if self.gate else []
         if len(set(folders)) < len(folders) or any(Path(f).name != f or f.startswith(".") for f in folders):
             raise ValueError(f"member folders must be different plain names, found {', '.join(folders)}")
         damage = any(member.role == "damage" for member in self.members)
@@ -91,6 +118,15 @@ class Ingredient:
     role: Role | None = None
     weight: float = 1.0
     group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GateIngredient:
+    """A model that is to become the gate: its folder, and what `Gate` says of it."""
+
+    path: Path
+    threshold: float = Gate.model_fields["threshold"].default
+    min_pixels: int = Gate.model_fields["min_pixels"].default
 
 
 def is_ensemble(name: str | Path) -> bool:
@@ -130,6 +166,7 @@ def compose(
     compat_uint8: bool = False,
     class_thresholds: tuple[float, ...] | None = None,
     minor_dilation: MinorDilation = "none",
+    gate: GateIngredient | None = None,
 ) -> tuple[EnsembleCard, dict[str, Path]]:
     """A card for an ensemble of these models, for `save_ensemble`.
 
@@ -138,7 +175,7 @@ def compose(
     those of all.
 
     Returns:
-        The card, and each member's present folder by its sub-folder.
+        The card, and the present folder of each member and of the gate, by sub-folder.
 
     Raises:
         ModelError: a model cannot be used, or they do not go together.
@@ -147,14 +184,13 @@ def compose(
         raise ModelError("an ensemble needs at least one model")
     members: list[EnsembleMember] = []
     cards: list[Card] = []
-    folders: dict[str, Path] = {}
+    folders = {GATE_FOLDER: gate.path} if gate is not None else {}
     for part in ingredients:
         card = _member_card(part.path)
         stem = part.path.parent.name if part.path.name == "model" else part.path.name
         stem = stem or card.name
-        folder = next(
-            f for n in range(len(ingredients)) if (f := stem if n == 0 else f"{stem}-{n + 1}") not in folders
-        )
+        names = (stem if n == 0 else f"{stem}-{n + 1}" for n in range(len(folders) + 1))
+        folder = next(name for name in names if name not in folders)
         folders[folder] = part.path
         cards.append(card)
         role: Role = part.role or ("localization" if card.scheme == BUILDING.name else "damage")
@@ -164,6 +200,10 @@ def compose(
     voices = [
         (c.building_threshold, m.weight) for c, m in zip(cards, members, strict=True) if m.role == locating
     ]
+    guard = None
+    if gate is not None:
+        guard = Gate(threshold=gate.threshold, min_pixels=gate.min_pixels)
+        cards.append(_member_card(gate.path))
     finest, coarsest = max(c.resolution_m[0] for c in cards), min(c.resolution_m[1] for c in cards)
     if finest > coarsest:
         finest, coarsest = min(c.resolution_m[0] for c in cards), max(c.resolution_m[1] for c in cards)
@@ -186,6 +226,7 @@ def compose(
             compat_uint8=compat_uint8,
             class_thresholds=class_thresholds,
             minor_dilation=minor_dilation,
+            gate=guard,
         )
     except ValidationError as error:
         raise ModelError(
@@ -199,17 +240,17 @@ def save_ensemble(folder: Path, card: EnsembleCard, members: Mapping[str, Path])
 
     Args:
         folder: the ensemble folder.
-        card: the hashes of its members are filled in.
-        members: the present model folder of each member, by the sub-folder that the card names.
+        card: the hashes of its members and of its gate are filled in.
+        members: the present model folder of each member and of the gate, by the sub-folder that the card names.
 
     Returns:
         The card as written.
 
     Raises:
-        ModelError: a member is missing or does not fit its role or the others.
+        ModelError: a member or the gate is missing or does not fit its role or the others.
         OutputError: the folder cannot be made.
     """
-    named = {member.folder for member in card.members}
+    named = set(card.parts)
     if named != set(members):
         raise ModelError(f"the card names the members {sorted(named)}, given were {sorted(members)}")
     temporary = begin_folder(folder)
@@ -221,7 +262,15 @@ def save_ensemble(folder: Path, card: EnsembleCard, members: Mapping[str, Path])
         assert found.weights is not None
         _copy_model(source, found, temporary / member.folder)
         hashed.append(member.model_copy(update={"sha256": found.weights.sha256}))
-    card = card.model_copy(update={"members": tuple(hashed)})
+    changes: dict[str, object] = {"members": tuple(hashed)}
+    if card.gate is not None:
+        source = model_folder(members[card.gate.folder])
+        found = _member_card(source)
+        _check_gate(card, found)
+        assert found.weights is not None
+        _copy_model(source, found, temporary / card.gate.folder)
+        changes["gate"] = card.gate.model_copy(update={"sha256": found.weights.sha256})
+    card = card.model_copy(update=changes)
     (temporary / ENSEMBLE_NAME).write_text(card.model_dump_json(indent=1) + "\n")
     (temporary / "README.md").write_text(describe_ensemble(card))
     finish_folder(temporary, folder)
@@ -235,6 +284,11 @@ def describe_ensemble(card: EnsembleCard) -> str:
     for member in card.members:
         group = f", group {member.group}" if member.group else ""
         parts.append(f"  - `{member.folder}`: {member.role}, weight {member.weight:g}{group}")
+    if card.gate is not None:
+        parts.append(
+            f"- Gate `{card.gate.folder}`: windows with fewer than {card.gate.min_pixels} pixels of p(building) above "
+            f"{card.gate.threshold:g} are not shown to them"
+        )
     return describe_parts(card, parts, [])
 
 
@@ -260,6 +314,22 @@ def _check_member(card: EnsembleCard, member: EnsembleMember, found: Card) -> No
         )
     if found.dates > card.dates:
         raise ModelError(f"member {member.folder} looks at {found.dates} dates, the ensemble at {card.dates}")
+
+
+def _check_gate(card: EnsembleCard, found: Card) -> None:
+    if found.scheme != BUILDING.name or found.dates != 1:
+        raise ModelError(
+            f"{found.name} tells {', '.join(found.classes.names)} from {found.dates} date(s), so it cannot be a gate: "
+            "expected a localization model of one date"
+        )
+    for what, wanted, given in (
+        ("the bands", found.given_bands, card.given_bands),
+        ("values of", (found.dtype,), (card.dtype,)),
+    ):
+        if wanted != given:
+            raise ModelError(
+                f"the gate {found.name} wants {what} {', '.join(wanted)}, the ensemble is given {', '.join(given)}"
+            )
 
 
 def _copy_model(source: Path, card: Card, target: Path) -> None:

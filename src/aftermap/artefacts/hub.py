@@ -160,7 +160,7 @@ def push_model(folder: Path, name: str, *, private: bool = False, api: Any = Non
 def model_files(folder: Path) -> list[str]:
     """Files of a model or ensemble folder, relative to it; the READMEs only where they are."""
     if is_ensemble(folder):
-        parts = [f"{member.folder}/" for member in load_ensemble(folder).members]
+        parts = [f"{part}/" for part in load_ensemble(folder).parts]
         names = [ENSEMBLE_NAME]
     else:
         parts, names = [""], []
@@ -175,9 +175,9 @@ def check_folder(folder: Path) -> None:
     Raises:
         ModelError: they are not.
     """
-    expected = (
-        {m.folder: m.sha256 for m in load_ensemble(folder).members} if is_ensemble(folder) else {"": None}
-    )
+    expected: dict[str, str | None] = {"": None}
+    if is_ensemble(folder):
+        expected = {**load_ensemble(folder).parts}
     for part, sha256 in expected.items():
         card = load_card(folder / part)
         file = folder / part / WEIGHTS_NAME
@@ -232,7 +232,7 @@ def _download(hub: HubName, *, refresh: bool) -> Path:
             )  # says so where the hub cannot be reached
         folder = Path(snapshot_download(hub.repository, revision=hub.revision, allow_patterns=cards))
         if is_ensemble(folder):
-            parts = [f"{member.folder}/" for member in load_ensemble(folder).members]
+            parts = [f"{part}/" for part in load_ensemble(folder).parts]
             files = [part + name for part in parts for name in (CARD_NAME, WEIGHTS_NAME, README_NAME)]
         else:
             files = [WEIGHTS_NAME]
@@ -253,7 +253,7 @@ def _absent(folder: Path) -> list[str]:
 def _cards(folder: Path) -> list[Card]:
     if not is_ensemble(folder):
         return [load_card(folder)]
-    return [load_card(folder / member.folder) for member in load_ensemble(folder).members]
+    return [load_card(folder / part) for part in load_ensemble(folder).parts]
 
 
 def _readme(folder: Path, licence: str) -> bytes:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +12,7 @@ from aftermap.cli.learn import SplitName, bar, say, scenes_of
 from aftermap.cli.running import AS_IT_IS, Running, numbers
 
 if TYPE_CHECKING:
-    from aftermap.artefacts.ensemble import Role
+    from aftermap.artefacts.ensemble import GateIngredient, Role
 
 
 def tune_thresholds(
@@ -85,6 +86,12 @@ def ensemble(
     compat_uint8: Annotated[bool, Parameter(negative=())] = False,
     class_thresholds: str | None = None,
     minor_dilation: Literal["none", "right", "compat"] = "none",
+    gate: str | None = None,
+    gate_threshold: float | None = None,
+    gate_pixels: int | None = None,
+    gate_data: Path | None = None,
+    gate_split: SplitName = "validation",
+    gate_loss: float = 0.5,
     overwrite: bool = False,
 ) -> None:
     """Make one model of several: a folder that map, predict, evaluate and tune-thresholds take like any other.
@@ -94,6 +101,12 @@ def ensemble(
     Localization members say where buildings are, damage members which damage they have. The winning xView2 entry's rule:
 
         aftermap ensemble ... --compat-uint8 --class-thresholds 0.38,0.13,0.13,0.14 --minor-dilation compat -o winner
+
+    A gate, which is a cheap localization model of one date, looks at every window first and spares the members those in
+    which it finds nothing; with labelled scenes its threshold is the largest that costs at most --gate-loss percent of
+    the buildings' pixels:
+
+        aftermap ensemble damage --gate small-localizer --gate-data prepared -o gated
 
     Args:
         models: model folders; each is copied into the ensemble.
@@ -106,6 +119,12 @@ def ensemble(
         compat_uint8: cut probabilities to 8 bits before they are averaged, as published systems did.
         class_thresholds: of the probability of a building, by likeliest damage class.
         minor_dilation: what minor damage takes over in 5 x 5 pixels: no-damage (right), or major damage too (compat).
+        gate: a localization model of one date that decides which windows the members are shown.
+        gate_threshold: a pixel may be a building where the gate's p(building) is above this; 0.1 by default.
+        gate_pixels: windows with fewer such pixels are not shown to the members; 20 by default.
+        gate_data: a prepared dataset on which the threshold is chosen instead.
+        gate_split: which of its scenes.
+        gate_loss: percent of the labelled building pixels that may lie in windows taken as empty.
         overwrite: replace a model at -o.
     """
     from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
@@ -140,6 +159,7 @@ def ensemble(
         compat_uint8=compat_uint8,
         class_thresholds=thresholds or None,
         minor_dilation=minor_dilation,
+        gate=_gate(gate, gate_threshold, gate_pixels, gate_data, gate_split, gate_loss),
     )
     try:
         save_ensemble(out, card, members)
@@ -147,7 +167,54 @@ def ensemble(
         shutil.rmtree(out.with_name(out.name + ".part"), ignore_errors=True)
         raise OutputError(f"cannot write {out}: {error.strerror or error}") from None
     counts = [sum(member.role == role for member in card.members) for role in ("localization", "damage")]
-    say(f"{out}: {counts[0]} localization and {counts[1]} damage members")
+    guard = f" behind a gate at {card.gate.threshold:g}" if card.gate else ""
+    say(f"{out}: {counts[0]} localization and {counts[1]} damage members{guard}")
+
+
+def _gate(
+    model: str | None,
+    threshold: float | None,
+    pixels: int | None,
+    data: Path | None,
+    split: SplitName,
+    loss_percent: float,
+) -> "GateIngredient | None":
+    """The gate that the options describe, its threshold chosen on labelled scenes where there are any."""
+    from aftermap.artefacts.ensemble import GateIngredient
+    from aftermap.artefacts.store import model_folder
+    from aftermap.errors import DataError, InputError
+
+    if model is None:
+        if threshold is not None or pixels is not None or data is not None:
+            raise InputError("--gate-threshold, --gate-pixels and --gate-data go with --gate MODEL")
+        return None
+    if threshold is not None and not 0 <= threshold < 1:
+        raise InputError(f"--gate-threshold {threshold:g} is no probability: pass one from 0 to below 1")
+    if pixels is not None and pixels < 1:
+        raise InputError(f"--gate-pixels {pixels} is no number of pixels: pass 1 or more")
+    gate = GateIngredient(model_folder(model))
+    if pixels is not None:
+        gate = replace(gate, min_pixels=pixels)
+    if data is None:
+        return gate if threshold is None else replace(gate, threshold=threshold)
+    if threshold is not None:
+        raise InputError("--gate-threshold and --gate-data are two ways to the threshold: pass one of them")
+    if not 0 <= loss_percent < 100:
+        raise InputError(f"--gate-loss {loss_percent:g} is no share: pass percent from 0 to below 100")
+    from aftermap.recipes.gate import choose_gate_threshold
+
+    scenes = [scene for scene in scenes_of(data, split) if scene.is_labelled]
+    if not scenes:
+        raise DataError(f"{data} has no labelled scenes in split {split}")
+    with bar("choosing", len(scenes)) as advance:
+        choice = choose_gate_threshold(
+            model, scenes, lose=loss_percent / 100, min_pixels=gate.min_pixels, on_scene=advance
+        )
+    say(
+        f"gate: at {choice.threshold:g} it takes {choice.skipped:.1%} of {choice.windows} windows as empty, with "
+        f"{choice.lost:.2%} of the labelled building pixels"
+    )
+    return replace(gate, threshold=choice.threshold)
 
 
 def _words(text: str | None, models: tuple[str, ...]) -> list[str | None]:

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from aftermap.artefacts.activation import to_channels, to_probabilities, truncated
-from aftermap.artefacts.card import Card
+from aftermap.artefacts.card import BaseCard, Card
 from aftermap.artefacts.ensemble import (
     Averaging,
     EnsembleCard,
     EnsembleMember,
+    Gate,
     Role,
     is_ensemble,
     load_ensemble,
@@ -23,6 +24,8 @@ from aftermap.artefacts.store import model_folder
 from aftermap.errors import ModelError
 from aftermap.inference.backends.base import Backend, Execution, Precision, torch_device
 from aftermap.inference.backends.opening import open_network
+from aftermap.inference.gate import WindowGate
+from aftermap.inference.postprocess import Decision
 from aftermap.inference.predictor import AnyPredictor, Predictor, weighted
 from aftermap.inference.tta import Tta
 
@@ -87,10 +90,15 @@ class EnsemblePredictor(AnyPredictor):
 
     The mean is taken over channels (see `activation`): p(building) from the localization members, or from the
     damage members where there are none, and the shares of the damage classes from the damage members. Every
-    member runs once per window and view, and only the sums of one role and one group are held.
+    member runs once per window and view, and only the sums of one role and one group are held. Windows that the gate
+    finds empty are not shown to them.
+
+    Attributes:
+        gate: what finds them; None where the card has none.
     """
 
     card: EnsembleCard
+    gate: WindowGate | None = None
 
     def __init__(self, folder: Path, card: EnsembleCard, options: Options) -> None:
         """Load every member once, to check it.
@@ -109,9 +117,25 @@ class EnsemblePredictor(AnyPredictor):
         self._executions: dict[str, dict[str, Any]] = {}
         self._cards: dict[Role, Card] = {}
         self.multiple = math.lcm(*(self._check(member) for member in card.members))
+        if card.gate is not None:
+            guard = self._open_gate(card.gate)
+            self.multiple = math.lcm(self.multiple, guard.multiple)
+            self.gate = WindowGate(guard, card.gate, limit=min(Decision.of(self.card).thresholds))
 
     def predict(self, images: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
         """Class probabilities of a batch of windows; see `AnyPredictor.predict`."""
+        if self.gate is None:
+            return self._shown(images, valid)
+        kept, building = self.gate.look(images, valid)
+        if kept.all():
+            return self._shown(images, valid)
+        probabilities = self.gate.empty(building, len(self.card.classes))
+        if kept.any():
+            probabilities[kept] = self._shown(images[kept], None if valid is None else valid[kept])
+        return probabilities
+
+    def _shown(self, images: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
+        """Class probabilities of windows that the members look at."""
         means = {role: self._mean(role, images, valid) for role in self._roles()}
         located = means.get("localization", means.get("damage"))
         assert located is not None
@@ -182,6 +206,8 @@ class EnsemblePredictor(AnyPredictor):
         """Load a member and hold it where memory may be used; returns its multiple."""
         predictor = self._open(member)
         card = predictor.card
+        if not isinstance(card, Card):
+            raise ModelError(f"member {member.folder} is an exported model: members must be model folders")
         if predictor.sha256 != member.sha256:
             raise ModelError(
                 f"{self._folder / member.folder} holds other weights ({predictor.sha256[:12]}...) than "
@@ -202,6 +228,16 @@ class EnsemblePredictor(AnyPredictor):
             self._held[member.folder] = predictor
         return predictor.multiple
 
+    def _open_gate(self, gate: Gate) -> Predictor:
+        """The gate's model, shown one view of each window and held whatever the members are."""
+        network = open_network(self._folder / gate.folder, self._options.execution)
+        if network.sha256 != gate.sha256:
+            raise ModelError(
+                f"{self._folder / gate.folder} holds other weights ({network.sha256[:12]}...) than the ensemble was made "
+                f"with ({gate.sha256[:12]}...): make it again with 'aftermap ensemble'"
+            )
+        return Predictor(network)
+
     def _open(self, member: EnsembleMember) -> Predictor:
         return Predictor(
             open_network(self._folder / member.folder, self._options.execution),
@@ -216,7 +252,7 @@ def _kind(card: Card) -> tuple[object, ...]:
     return card.activation, card.channel_0, card.model.classes, card.damage_weights
 
 
-def _reweighted(channels: Tensor, card: Card) -> Tensor:
+def _reweighted(channels: Tensor, card: BaseCard) -> Tensor:
     """Channels with the damage weights of a card."""
     if card.damage_weights is None or channels.shape[1] == 1:
         return channels

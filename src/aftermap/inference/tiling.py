@@ -208,13 +208,13 @@ def _window_row(
 def _run(
     predictor: Predicts, waiting: list[tuple[int, Sample]], height: int, width: int
 ) -> Iterator[tuple[int, Sample, np.ndarray]]:
-    images = np.stack([_padded(sample.images, height, width) for _, sample in waiting])
-    valid = np.stack([_padded(sample.valid, height, width) for _, sample in waiting])
+    images = np.stack([padded(sample.images, height, width) for _, sample in waiting])
+    valid = np.stack([padded(sample.valid, height, width) for _, sample in waiting])
     for (col, sample), predicted in zip(waiting, predictor.predict(images, valid), strict=True):
         yield col, sample, predicted
 
 
-def _padded(array: np.ndarray, height: int, width: int) -> np.ndarray:
+def padded(array: np.ndarray, height: int, width: int) -> np.ndarray:
     """Mirror the last rows and columns of (T, ..., H, W) until it is `height` by `width`."""
     down, right = height - array.shape[-2], width - array.shape[-1]
     if not down and not right:
