@@ -11,6 +11,7 @@ from torch import Tensor
 from aftermap.artefacts.activation import to_channels, to_probabilities, truncated
 from aftermap.artefacts.card import BaseCard, Card
 from aftermap.artefacts.ensemble import Averaging
+from aftermap.artefacts.exported import ExportedCard
 from aftermap.artefacts.store import LoadedModel
 from aftermap.inference.backends.base import Execution, Network, torch_device
 from aftermap.inference.backends.pytorch import TorchNetwork
@@ -74,7 +75,7 @@ class Predictor(AnyPredictor):
         network: the model on a runtime.
     """
 
-    card: Card
+    card: Card | ExportedCard
 
     def __init__(
         self,
@@ -148,6 +149,8 @@ class Predictor(AnyPredictor):
 
     def predict(self, images: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
         """Class probabilities of a batch of windows; see `AnyPredictor.predict`."""
+        if self._is_plain:
+            return self._mean_over_views(images, valid, self._softmax).cpu().numpy()
         channels = self.channels(images, valid)
         probabilities = to_probabilities(truncated(channels) if self._compat_uint8 else channels)
         return weighted(probabilities.cpu().numpy(), self.card)
@@ -170,6 +173,24 @@ class Predictor(AnyPredictor):
             channel_0=self.card.channel_0,
             temperature=self.card.temperature,
         )
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether channels, their mean and their shares come to a softmax, which takes a third of the time."""
+        card = self.card
+        alone = self._views == views("none") and not self._compat_uint8
+        return alone and card.activation == "softmax" and card.channel_0 == "background"
+
+    def _softmax(self, logits: Tensor) -> Tensor:
+        """Probabilities with the temperature and the damage weights of the card."""
+        card = self.card
+        probabilities = torch.softmax(logits if card.temperature == 1 else logits / card.temperature, dim=1)
+        if card.damage_weights is not None:
+            damage = probabilities[:, 1:]
+            total = damage.sum(dim=1, keepdim=True)
+            damage *= torch.tensor(card.damage_weights, device=damage.device).reshape(1, -1, 1, 1)
+            damage *= total / damage.sum(dim=1, keepdim=True).clamp(min=torch.finfo(damage.dtype).tiny)
+        return probabilities
 
     @torch.inference_mode()
     def _mean_over_views(

@@ -201,7 +201,7 @@ def missing(runtime: Runtime, execution: Execution) -> str | None:
         return "torch.compile was asked for"
     if runtime == "openvino" and not execution.device.startswith("cpu"):
         return f"openvino does not run on {execution.device}"
-    needed = {"openvino": ("openvino",), "onnxruntime": ("onnxruntime", "onnx", "onnxscript")}[runtime]
+    needed = {"openvino": ("openvino",), "onnxruntime": ("onnxruntime", "onnx")}[runtime]
     absent = [name for name in needed if importlib.util.find_spec(name) is None]
     return f"{', '.join(absent)} not installed" if absent else None
 

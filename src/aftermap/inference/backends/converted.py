@@ -1,9 +1,9 @@
 """Model folders as graphs for runtimes other than PyTorch, converted once and kept in the cache."""
 
+import copy
 import hashlib
 import importlib.metadata
-import warnings
-from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -12,44 +12,39 @@ import torch
 
 import aftermap.models
 from aftermap import __version__
+from aftermap.artefacts.graph_modules import SingleGraph, sizes_of
+from aftermap.artefacts.graphs import save_openvino, to_onnx, to_openvino
 from aftermap.artefacts.store import LoadedModel
-from aftermap.errors import AftermapError, ModelError
 from aftermap.inference.backends.base import GraphFile
 from aftermap.inference.backends.cache import digest, kept_graph
 from aftermap.models.build import CustomConfig
 
 _NAMES = {"onnxruntime": "model.onnx", "openvino": "model.xml"}
-_PACKAGES = ("torch", "timm", "segmentation-models-pytorch", "openvino", "onnxruntime", "onnx", "onnxscript")
+_PACKAGES = ("torch", "timm", "segmentation-models-pytorch", "openvino", "onnxruntime", "onnx")
 
 
 def convert(loaded: LoadedModel, runtime: Literal["onnxruntime", "openvino"]) -> GraphFile:
     """The graph of a model for a runtime, in float32 with normalisation outside; from the cache where it is there.
 
     Raises:
-        ModelError: the model cannot be converted, or a package that it takes is not installed.
+        ModelError: the model cannot be converted, or a package that this takes is not installed.
         OutputError: there is no room for the graph.
     """
 
     def make(folder: Path) -> None:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of tracers, about what does not change here
-                _WRITERS[runtime](loaded, folder / _NAMES[runtime])
-        except (AftermapError, OSError):
-            raise
-        except Exception as error:  # whatever converters raise
-            reason = (str(error).strip().splitlines() or [""])[0][:120]
-            raise ModelError(
-                f"{loaded.card.name} cannot be converted for {runtime} ({type(error).__name__}: {reason}): "
-                "use --backend torch"
-            ) from None
+        module = SingleGraph(_on_processor(loaded), inside=False)
+        if runtime == "openvino":
+            save_openvino(to_openvino(module), folder / _NAMES[runtime])
+        else:
+            to_onnx(module, folder / _NAMES[runtime])
 
     card = loaded.card
     # the code of a user's own model may change while its weights stay
     lasting = not isinstance(card.model, CustomConfig)
     key = digest(runtime, loaded.sha256, card.model.model_dump(mode="json"), made_by())
     path = kept_graph(key, _NAMES[runtime], make, lasting=lasting)
-    return GraphFile(path=path, card=card, sha256=loaded.sha256, multiple=loaded.model.stride)
+    multiple, least_px = sizes_of(loaded)
+    return GraphFile(path=path, card=card, sha256=loaded.sha256, multiple=multiple, least_px=least_px)
 
 
 @cache
@@ -71,14 +66,8 @@ def _code_of_models() -> str:
     return hashlib.sha256(text).hexdigest()
 
 
-def _write_openvino(loaded: LoadedModel, path: Path) -> None:
-    import openvino
-
-    dates, bands, side = loaded.card.dates, len(loaded.card.bands), 2 * loaded.model.stride
-    example = torch.zeros(2, dates, bands, side, side + loaded.model.stride)
-    free = openvino.PartialShape([-1, dates, bands, -1, -1])
-    model = openvino.convert_model(loaded.model.eval(), example_input=example, input=[free])
-    openvino.save_model(model, path, compress_to_fp16=False)
-
-
-_WRITERS: dict[str, Callable[[LoadedModel, Path], None]] = {"openvino": _write_openvino}
+def _on_processor(loaded: LoadedModel) -> LoadedModel:
+    """The model itself, or a copy of one that is on a GPU."""
+    if next(loaded.model.parameters(), torch.zeros(())).device.type == "cpu":
+        return loaded
+    return replace(loaded, model=copy.deepcopy(loaded.model).cpu())

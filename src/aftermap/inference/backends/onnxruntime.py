@@ -86,4 +86,6 @@ def providers(device: torch.device, precision: str = "auto") -> list[tuple[str, 
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no reason given"])[0][:160]
+    """What went wrong, without the codes and the path in front of it."""
+    line = (str(error).strip().splitlines() or ["no reason given"])[0]
+    return line.rpartition(" failed:")[2].rpartition("] : ")[2][:200]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aftermap.artefacts.store import LoadedModel
 from aftermap.errors import BackendWarning, ModelError
-from aftermap.inference.backends.base import Execution, Network, torch_device
+from aftermap.inference.backends.base import Execution, Network, thread_count, torch_device
 
 _HALVES = {"bf16": torch.bfloat16, "f16": torch.float16}
 
@@ -39,8 +39,9 @@ class TorchNetwork(Network):
             self.precision = "f16" if on_gpu else "f32"
         if self.precision == "f16" and not on_gpu:
             raise ModelError(f"torch does not run in f16 on {execution.device}: use --precision f32 or bf16")
+        thread_count(execution.threads)
         self.threads = execution.threads or (0 if on_gpu else torch.get_num_threads())
-        self._asked = execution.threads
+        self._asked = execution.threads  # without which torch is left as it is set
         self._model = loaded.model.eval().to(self.device).to(memory_format=torch.channels_last)
         self._forward: Any = self._model
         if execution.compiled:
