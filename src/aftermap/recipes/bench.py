@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aftermap.errors import InputError
-from aftermap.inference.backends.base import Backend, Precision
+from aftermap.inference.backends.base import Backend, Precision, torch_device
 from aftermap.inference.backends.cache import CACHE_VARIABLE
 from aftermap.inference.pooling import plain
 from aftermap.inference.tta import Tta
@@ -26,8 +26,8 @@ from aftermap.recipes.bench_candidates import (
 from aftermap.recipes.bench_machine import available_cores, describe_machine
 from aftermap.recipes.bench_process import CandidateError, WorkerProcess
 from aftermap.recipes.bench_rounds import Track, run_rounds
+from aftermap.recipes.bench_scores import labelled_scenes
 from aftermap.recipes.bench_statistics import Estimate, estimate, is_stable, paired_ratio, quantile
-from aftermap.recipes.bench_subjects import labelled_scenes
 from aftermap.recipes.bench_worker import Job
 
 WARM_UP_SECONDS = 2.0
@@ -171,6 +171,7 @@ def _check(settings: Settings) -> None:
         raise InputError(f"--seconds {settings.seconds:g}: expected more than 0")
     if not settings.batches or not settings.backends:
         raise InputError("no batch or no backend given: pass --batch 1 --backend auto")
+    torch_device(settings.device)
 
 
 def _start(

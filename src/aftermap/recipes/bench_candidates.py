@@ -25,6 +25,7 @@ from aftermap.errors import InputError, ModelError
 from aftermap.inference.backends.base import Backend
 from aftermap.inference.tta import Tta, views
 from aftermap.models.build import AnyModelConfig, CustomConfig, build_model
+from aftermap.models.dense import count_parameters
 from aftermap.models.published import PUBLISHED
 from aftermap.recipes.catalogue import SIZE_PX, listed_models, measure
 
@@ -256,6 +257,11 @@ def _exported_facts(card: ExportedCard, count: int, size_px: int) -> Facts:
 
 
 def _measured(config: AnyModelConfig, size_px: int) -> tuple[int, float | None]:
-    """Parameters and 1e9 multiply-accumulates of one scene."""
-    measured = measure(config, size_px=size_px)
+    """Parameters and 1e9 multiply-accumulates of one scene, None where a model of the user's own cannot be counted."""
+    try:
+        measured = measure(config, size_px=size_px)
+    except Exception:
+        if not isinstance(config, CustomConfig):
+            raise
+        return count_parameters(build_model(config)), None
     return measured.total, measured.gmacs

@@ -103,10 +103,11 @@ class WorkerProcess:
     def _obituary(self) -> str:
         """Why the process ended, in one line."""
         code = self._process.wait()
-        if code == -signal.SIGKILL:
-            return "its process was killed, as the system does when memory runs out"
         if code < 0:
-            return f"its process was ended by {signal.Signals(-code).name}"
+            name = signal.Signals(-code).name
+            if name == "SIGKILL":
+                return "its process was killed, as the system does when memory runs out"
+            return f"its process was ended by {name}"
         self._noise.seek(0)
         lines = self._noise.read().decode(errors="replace").strip().splitlines()
         last = lines[-1].strip()[:_LAST_LINE] if lines else "it printed nothing"

@@ -1,4 +1,4 @@
-"""What a worker of `aftermap bench` measures: a model on a backend, or the machine itself."""
+"""A model on a backend, as a worker of `aftermap bench` measures it."""
 
 import math
 import sys
@@ -10,21 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aftermap.data.scene import Manifest, Scene
-from aftermap.errors import DataError, ModelError
-from aftermap.inference.backends.base import Network, torch_device
+from aftermap.errors import ModelError
+from aftermap.inference.backends.base import Network
 from aftermap.inference.ensemble import Options, open_predictor
-from aftermap.inference.pooling import plain
 from aftermap.inference.predictor import AnyPredictor, Predictor
 from aftermap.recipes.bench_worker import Job
-from aftermap.recipes.evaluate import evaluate
 
 IMPORTED = time.monotonic()
-
-MATRIX_PX = {"cpu": 1024, "cuda": 8192}
-"""Side of the square matrices whose product is timed, by kind of device."""
-
-_PRODUCTS = 4
 
 
 class Model:
@@ -103,66 +95,10 @@ class Model:
         }
 
     def score(self, data: str, split: str) -> dict[str, Any]:
-        """Score the model on labelled scenes.
+        """Score the model on labelled scenes; see `score_model`."""
+        from aftermap.recipes.bench_scores import score_model  # no part of a start that is timed
 
-        Args:
-            data: prepared data.
-            split: whose scenes; `all` takes every one.
-
-        Returns:
-            `scores`: the official score where it tells damage, and localization F1.
-        """
-        pixels = evaluate(self._predictor, labelled_scenes(Path(data), split)).report.pixels
-        scores = {"official_score": plain(pixels.score), "localization_f1": plain(pixels.localization_f1)}
-        return {"scores": {name: value for name, value in scores.items() if value is not None}}
-
-
-class Machine:
-    """How fast the machine multiplies matrices: what a network that it runs can hardly exceed."""
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._products: dict[str, tuple[Any, Tensor, Tensor]] = {}
-
-    def start(self) -> dict[str, Any]:
-        """Make the matrices and multiply each pair once; precisions without a product here are left out.
-
-        Raises:
-            ModelError: no such device.
-        """
-        torch.set_num_threads(self._job.threads)
-        device = torch_device(self._job.device)
-        self._side = MATRIX_PX["cuda" if device.type == "cuda" else "cpu"]
-        generator = torch.Generator().manual_seed(0)
-        floats = torch.randn(self._side, self._side, generator=generator)
-        integers = torch.randint(-127, 128, floats.shape, generator=generator).to(torch.int8)
-        matrices = {"f32": floats, "bf16": floats.bfloat16(), "int8": integers}
-        if device.type == "cuda":  # on a processor its product is a slow loop
-            matrices["f16"] = floats.half()
-        for name, matrix in matrices.items():
-            left = matrix.to(device)
-            right = left.t().contiguous()
-            multiply = torch._int_mm if name == "int8" else torch.matmul
-            try:
-                multiply(left, right)
-            except (RuntimeError, NotImplementedError, AttributeError):
-                continue
-            self._products[name] = (multiply, left, right)
-        return {"side_px": self._side}
-
-    def visit(self, calls: int, untimed: int) -> dict[str, Any]:
-        """GFLOP/s of the fastest of `calls` times four products, by precision; the first takes no part."""
-        found: dict[str, float] = {}
-        for name, (multiply, left, right) in self._products.items():
-            seconds = []
-            for _ in range(untimed + _PRODUCTS * calls):
-                begin = time.perf_counter()
-                multiply(left, right)
-                if left.is_cuda:
-                    torch.cuda.synchronize(left.device)
-                seconds.append(time.perf_counter() - begin)
-            found[name] = 2 * self._side**3 / min(seconds[untimed:]) / 1e9
-        return {"gflops": found}
+        return {"scores": score_model(self._predictor, Path(data), split)}
 
 
 class TimedNetwork(Network):
@@ -192,19 +128,6 @@ class TimedNetwork(Network):
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-
-
-def labelled_scenes(data: Path, split: str) -> list[Scene]:
-    """The labelled scenes of a split of prepared data; `all` takes every split.
-
-    Raises:
-        DataError: there are none.
-    """
-    scenes = Manifest.load(data).scenes
-    chosen = [scene for scene in scenes if scene.is_labelled and split in (scene.split, "all")]
-    if not chosen:
-        raise DataError(f"{data} has no labelled scenes in split {split}: pass another --split, or all")
-    return chosen
 
 
 def peak_memory_mb() -> float:

@@ -58,13 +58,22 @@ def request_line(request: dict[str, Any] | Job) -> str:
 
 def _serve(answers: IO[str]) -> None:
     job = Job(**json.loads(sys.stdin.readline()))
-    from aftermap.recipes.bench_subjects import Machine, Model  # heavy, and only now is standard output safe
-
-    subject = Model(job) if job.model else Machine(job)
+    subject = _subject(job)
     _answer(answers, subject.start())
     for line in sys.stdin:
         request = json.loads(line)
         _answer(answers, getattr(subject, request.pop("do"))(**request))
+
+
+def _subject(job: Job) -> Any:
+    """What is measured; imported now that standard output is safe."""
+    if job.model:
+        from aftermap.recipes.bench_subjects import Model
+
+        return Model(job)
+    from aftermap.recipes.bench_machine import Machine
+
+    return Machine(job)
 
 
 def _answer(answers: IO[str], tree: dict[str, Any]) -> None:
