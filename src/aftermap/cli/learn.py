@@ -91,7 +91,7 @@ def predict(
         aftermap score predictions truth
 
     Args:
-        model: a model folder, an ensemble folder, or box.
+        model: a model folder, an ensemble folder, an exported model, or box.
         data: a prepared dataset.
         out: folder for the predictions; existing ones are kept, so that an interrupted run goes on.
         split: which scenes.
@@ -126,7 +126,7 @@ def evaluate(
         aftermap evaluate box xbd-prepared --split test
 
     Args:
-        model: a model folder, an ensemble folder, or box.
+        model: a model folder, an ensemble folder, an exported model, or box.
         data: a prepared dataset.
         split: which scenes.
         event: only these events.
