@@ -48,6 +48,37 @@ class ColourModel(DenseModel):
         return torch.stack(logits, dim=1)
 
 
+class RoofModel(DenseModel):
+    """Buildings are red on the first date."""
+
+    dates, classes, stride = 1, 2, 32
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sharpness = torch.nn.Parameter(torch.tensor(6.0))
+
+    def forward_features(self, image: Tensor) -> Tensor:
+        return image[:, 0, :1] * 127.5 + 127.5
+
+    def forward_head(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        roof = torch.where(features > 200, self.sharpness, -self.sharpness)
+        return torch.cat([-roof, roof], dim=1)
+
+
+def save_roof_model(folder: Path, **card: Any) -> Path:
+    """A model folder of `RoofModel`; entries of the card can be given."""
+    values: dict[str, Any] = {
+        "name": "roofs",
+        "model": CustomConfig(target="colour_town:RoofModel", classes=2),
+        "dates": 1,
+        "scheme": "building",
+        "training": TrainingRecord(data="none", data_licence="none"),
+        "licence": "CC0-1.0",
+    }
+    save_model(folder, RoofModel(), Card(**values | card))
+    return folder
+
+
 def save_colour_model(folder: Path, **card: Any) -> Path:
     """A model folder; entries of the card can be given."""
     values: dict[str, Any] = {

@@ -13,6 +13,7 @@ from rasterio.crs import CRS
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import from_pixels, trace
 from aftermap.inference.buildings import Evidence, Painter, assess, trace_rows
+from aftermap.inference.postprocess import from_bytes
 
 UTM = Grid(CRS.from_epsg(32615), Affine(0.5, 0, 300000, 0, -0.5, 4000000), 40, 40)
 
@@ -194,3 +195,18 @@ def test_evidence_added_in_bands_is_that_of_the_whole() -> None:
 def test_no_buildings_give_an_empty_table_with_all_columns() -> None:
     frame = judged([], destroyed(10, 10), np.zeros((10, 10), np.uint8))
     assert len(frame) == 0 and {"building_id", "damage", "seen", "mode", "reason"} <= set(frame.columns)
+
+
+def test_stored_bytes_are_the_same_evidence_as_the_probabilities_they_stand_for():
+    rng = np.random.default_rng(0)
+    stored = rng.integers(0, 255, (5, 12, 20)).astype(np.uint8)
+    missing = rng.integers(0, 2, (12, 20)).astype(np.uint8)
+    stored[:, missing != 0] = 255
+    labels = rng.integers(0, 4, (12, 20)).astype(np.int32)
+    of_bytes, of_floats = Evidence(3), Evidence(3)
+
+    of_bytes.add(labels, stored, missing)
+    of_floats.add(labels, from_bytes(stored), missing)
+
+    np.testing.assert_array_equal(of_bytes.levels, of_floats.levels)
+    np.testing.assert_array_equal(of_bytes.pixels, of_floats.pixels)

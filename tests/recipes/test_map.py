@@ -11,6 +11,7 @@ import rasterio
 import shapely
 
 import colour_town as colours
+from aftermap.artefacts.ensemble import GateIngredient, Ingredient, compose, save_ensemble
 from aftermap.classes import DAMAGE
 from aftermap.errors import AlignmentWarning, DataWarning, OutputError, PixelCoordinatesWarning
 from aftermap.geo.grid import Grid
@@ -361,3 +362,35 @@ def test_a_folder_that_is_not_a_result_is_never_replaced(
     with pytest.raises(OutputError, match="is not a result of aftermap"):
         map_damage(*pair, tmp_path / "photos", model=model, overwrite=True)
     assert (tmp_path / "photos" / "wedding.jpg").read_bytes() == b"once"
+
+
+def test_the_report_holds_seconds_by_stage(mapped: MapResult) -> None:
+    stages = json.loads((mapped.folder / "provenance.json").read_text())["stages"]
+
+    assert list(stages) == [
+        *("model", "inputs", "reading", "predicting", "storing", "rasters", "buildings", "layers", "views")
+    ]
+    assert stages == {stage: round(seconds, 2) for stage, seconds in mapped.stages.items()}
+
+
+def test_a_gate_is_reported_and_changes_nothing_where_buildings_are(
+    tmp_path: Path, pair: tuple[Path, Path], model: Path, mapped: MapResult
+) -> None:
+    gate = colours.save_roof_model(tmp_path / "roofs")
+    card, parts = compose("gated", [Ingredient(model)], gate=GateIngredient(gate, 0.5, 4))
+    save_ensemble(tmp_path / "gated", card, parts)
+
+    found = map_damage(*pair, tmp_path / "map", model=tmp_path / "gated", window_px=96, halo_px=16)
+
+    told = json.loads((found.folder / "provenance.json").read_text())["gate"]
+    assert (
+        told
+        == found.gate
+        == {"model": "roofs", "threshold": 0.5, "min_pixels": 4, "windows": 9, "skipped": 0}
+    )
+    assert levels_of(found.buildings) == levels_of(mapped.buildings)
+
+
+def test_a_map_without_a_gate_reports_none(mapped: MapResult) -> None:
+    assert mapped.gate is None
+    assert json.loads((mapped.folder / "provenance.json").read_text())["gate"] is None

@@ -55,7 +55,7 @@ def map_command(
     out
         Folder to make.
     model
-        Model folder, ensemble folder, or "box" for the model in the package.
+        Model folder, ensemble folder, exported model, or "box" for the model in the package.
     footprints
         Buildings to judge, any vector file; by default they are traced from what the model sees.
     aoi
@@ -123,6 +123,8 @@ def map_command(
             "seconds": round(result.seconds, 1),
             "megapixels": round(result.megapixels, 3),
             "resumed_rows": result.resumed_rows,
+            "stages": {stage: round(seconds, 2) for stage, seconds in result.stages.items()},
+            "gate": result.gate,
         }
         sys.stdout.write(dumps(to_plain(tree), indent=1) + "\n")
         return
@@ -132,6 +134,13 @@ def map_command(
     console.print(
         f"{result.megapixels:.1f} megapixels in {result.seconds:.0f} s ({rate:.2f} s per megapixel)"
     )
+    if result.gate is not None:
+        console.print(
+            f"gate {result.gate['model']}: {result.gate['skipped']} of {result.gate['windows']} windows were taken as "
+            "empty and not looked at further",
+            markup=False,
+            soft_wrap=True,
+        )
     console.print(f"open {result.folder / 'map.html'}", markup=False, soft_wrap=True)
 
 

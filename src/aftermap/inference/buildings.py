@@ -15,7 +15,7 @@ from shapely.geometry.base import BaseGeometry
 from aftermap.classes import DAMAGE, NOT_ASSESSED
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import area_m2, trace
-from aftermap.inference.postprocess import REASONS, Missing
+from aftermap.inference.postprocess import REASONS, Missing, from_bytes
 
 MIN_SEEN = 0.5
 """A building is assessed where at least this share of its pixels was seen at both dates."""
@@ -198,7 +198,13 @@ class Evidence:
         self.pixels = np.zeros((count, len(Missing)), np.int64)
 
     def add(self, labels: np.ndarray, probabilities: np.ndarray, missing: np.ndarray) -> None:
-        """Add a band: building index + 1 (h, W), probabilities (5, h, W) and `Missing` codes (h, W)."""
+        """Add a band.
+
+        Args:
+            labels: building index + 1, or 0, (h, W).
+            probabilities: float32 (5, h, W), or uint8 as `to_bytes` stores them.
+            missing: `Missing` codes (h, W).
+        """
         rows, cols = np.nonzero(labels)
         if rows.size == 0:
             return
@@ -208,7 +214,10 @@ class Evidence:
         if probabilities.shape[0] == 0:
             return
         seen = code == Missing.ASSESSED
-        building, values = building[seen], probabilities[1:, rows[seen], cols[seen]].astype(np.float64)
+        building, values = building[seen], probabilities[1:, rows[seen], cols[seen]]
+        if values.dtype == np.uint8:
+            values = from_bytes(values)
+        values = values.astype(np.float64)
         total = values.sum(axis=0)
         values = np.where(total > 0, values / np.where(total > 0, total, 1), 1 / _LEVELS)
         for level in range(_LEVELS):

@@ -4,11 +4,15 @@ Windows are run in row order. Neighbours overlap by at least twice the halo; in 
 their weights ramp from 0 to 1 so that they sum to 1 everywhere, and the outer half of the halo, where a
 convolution has seen padding instead of ground, has weight 0. At the scene's edges the only window there has
 weight 1. As soon as no later window can touch a row it is handed on, so peak memory depends on the width and
-the window, never on height.
+the window, never on height. While the model runs, a thread reads the windows that come next.
 """
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -128,13 +132,14 @@ def predict_rows(
     halo_px: int = DEFAULT_HALO_PX,
     batch: int = 1,
     start_row: int = 0,
-) -> Iterator[Band]:
+) -> Generator[Band, None, None]:
     """Run a model over a scene of any size and yield its rows from top to bottom.
 
-    Windows in which nothing is assessed are not run.
+    Windows in which nothing is assessed are not run. Close the iterator (`contextlib.closing`) where it may be left
+    before its end, so that nothing is read behind your back.
 
     Args:
-        read_window: reads a window, which never reaches beyond the grid.
+        read_window: reads a window, which never reaches beyond the grid; called from one thread.
         predictor: the model.
         grid: the scene.
         window_px: largest window; rounded down to the model's multiple.
@@ -152,52 +157,76 @@ def predict_rows(
     probabilities = np.zeros((0, 0, 0), np.float32)  # (K, rows not yet finished, padded width)
     missing = np.zeros((0, grid.width), np.uint8)
     top = start_row
-    for index, start in enumerate(rows.starts):
-        if rows.touched(index)[1] <= start_row:
-            continue
-        height = min(start + rows.size, grid.height) - top
-        missing = _grown(missing[None], height)[0]
-        for col, sample, predicted in _window_row(read_window, predictor, grid, rows, cols, start, batch):
+    todo = [index for index in range(len(rows.starts)) if rows.touched(index)[1] > start_row]
+    windows = [_window(rows, cols, grid, index, col) for index in todo for col in cols.starts]
+    with closing(read_ahead(read_window, windows, count=batch)) as samples:
+        for index in todo:
+            start = rows.starts[index]
+            height = min(start + rows.size, grid.height) - top
             skip = max(top - start, 0)
             inside = slice(start + skip - top, height)
-            missing[inside, col : col + sample.missing.shape[1]] = sample.missing[skip:]
-            if predicted is None:
-                continue
-            if probabilities.shape[0] == 0:
-                probabilities = np.zeros((predicted.shape[0], 0, cols.starts[-1] + cols.size), np.float32)
-            if probabilities.shape[1] != height:
-                probabilities = _grown(probabilities, height)
-            weight = rows.weights[index][:, None] * cols.weights[cols.starts.index(col)]
-            used = slice(skip, skip + inside.stop - inside.start)
-            probabilities[:, inside, col : col + cols.size] += (predicted * weight)[:, used]
-        last = index + 1 == len(rows.starts)
-        stop = grid.height if last else rows.touched(index + 1)[0]
-        if stop > top:
-            if probabilities.shape[1] != height:
-                probabilities = _grown(probabilities, height)
-            yield _finished(top, probabilities[:, : stop - top, : grid.width], missing[: stop - top])
-            probabilities, missing = probabilities[:, stop - top :].copy(), missing[stop - top :].copy()
-            top = stop
+            missing = _grown(missing[None], height)[0]
+            for col, sample, predicted in _window_row(samples, predictor, rows, cols, batch):
+                missing[inside, col : col + sample.missing.shape[1]] = sample.missing[skip:]
+                if predicted is None:
+                    continue
+                if probabilities.shape[0] == 0:
+                    probabilities = np.zeros((len(predicted), 0, cols.starts[-1] + cols.size), np.float32)
+                if probabilities.shape[1] != height:
+                    probabilities = _grown(probabilities, height)
+                weight = rows.weights[index][:, None] * cols.weights[cols.starts.index(col)]
+                used = slice(skip, skip + inside.stop - inside.start)
+                probabilities[:, inside, col : col + cols.size] += predicted[:, used] * weight[used]
+            last = index + 1 == len(rows.starts)
+            stop = grid.height if last else rows.touched(index + 1)[0]
+            if stop > top:
+                if probabilities.shape[1] != height:
+                    probabilities = _grown(probabilities, height)
+                yield _finished(top, probabilities[:, : stop - top, : grid.width], missing[: stop - top])
+                probabilities, missing = probabilities[:, stop - top :].copy(), missing[stop - top :].copy()
+                top = stop
+
+
+def read_ahead(
+    read_window: Callable[[Window], Sample], windows: Sequence[Window], *, count: int
+) -> Generator[tuple[Window, Sample], None, None]:
+    """Read windows in order, in a thread that stays up to `count` of them ahead of whoever takes them.
+
+    What goes wrong in the thread is raised here, when its window is asked for. Closing the iterator waits for the
+    window that is being read, and reads no other.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="windows") as reader:
+        waiting: deque[tuple[Window, Future[Sample]]] = deque()
+        try:
+            for window in windows:
+                waiting.append((window, reader.submit(read_window, window)))
+                if len(waiting) > count:
+                    first, sample = waiting.popleft()
+                    yield first, sample.result()
+            while waiting:
+                first, sample = waiting.popleft()
+                yield first, sample.result()
+        finally:
+            for _, sample in waiting:
+                sample.cancel()
+
+
+def _window(rows: Axis, cols: Axis, grid: Grid, index: int, col: int) -> Window:
+    """The window of row `index` at column `col`, cut at the grid's edges."""
+    row = rows.starts[index]
+    return Window(row, col, min(rows.size, grid.height - row), min(cols.size, grid.width - col))
 
 
 def _window_row(
-    read_window: Callable[[Window], Sample],
-    predictor: Predicts,
-    grid: Grid,
-    rows: Axis,
-    cols: Axis,
-    start: int,
-    batch: int,
+    samples: Iterator[tuple[Window, Sample]], predictor: Predicts, rows: Axis, cols: Axis, batch: int
 ) -> Iterator[tuple[int, Sample, np.ndarray | None]]:
-    """All windows that begin at row `start`: first column, what was read, probabilities or None."""
+    """The next row of windows: first column, what was read, probabilities or None."""
     waiting: list[tuple[int, Sample]] = []
-    for col in cols.starts:
-        height, width = min(rows.size, grid.height - start), min(cols.size, grid.width - col)
-        sample = read_window(Window(start, col, height, width))
+    for window, sample in islice(samples, len(cols.starts)):
         if sample.missing.all():
-            yield col, sample, None
+            yield window.col, sample, None
         else:
-            waiting.append((col, sample))
+            waiting.append((window.col, sample))
         if len(waiting) == batch:
             yield from _run(predictor, waiting, rows.size, cols.size)
             waiting = []
@@ -231,7 +260,8 @@ def _grown(array: np.ndarray, height: int) -> np.ndarray:
 
 def _finished(row: int, probabilities: np.ndarray, missing: np.ndarray) -> Band:
     if probabilities.shape[0]:
-        probabilities = np.where(missing == 0, probabilities, np.float32(0))
+        if missing.any():
+            probabilities[:, missing != 0] = 0
     else:  # no window has been run yet, so the number of classes is not known and nothing is assessed
         probabilities = np.zeros((0, *missing.shape), np.float32)
     return Band(row, probabilities, missing)

@@ -15,7 +15,6 @@ from aftermap.inference.postprocess import (
     SCALE,
     Decision,
     damage_classes,
-    from_bytes,
     spread_minor_rows,
     to_bytes,
 )
@@ -29,14 +28,22 @@ MIN_BUILDING_M2 = 10.0
 MIN_BUILDING_PX = 20.0
 SIMPLIFY_PX = 1.0
 
+_ROWS_AT_ONCE = 64  # of a band, so that copies of it stay small
+
 
 def store(work: WorkFolder, band: Band, painter: Painter | None, decision: Decision) -> None:
     """Keep a band: its classes and probabilities, and what it says about the user's footprints."""
+    height, width = band.missing.shape
     arrays = {
-        "damage": damage_classes(band.probabilities, band.missing, decision),
-        "probabilities": to_bytes(band.probabilities, band.missing),
+        "damage": np.empty((height, width), np.uint8),
+        "probabilities": np.empty((len(DAMAGE), height, width), np.uint8),
         "missing": band.missing,
     }
+    for start in range(0, height, _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        probabilities, missing = band.probabilities[:, part], band.missing[part]
+        arrays["damage"][part] = damage_classes(probabilities, missing, decision)
+        arrays["probabilities"][:, part] = to_bytes(probabilities, missing)
     if painter is not None:
         # From the exact probabilities: where the model sees no building, 8 bits leave nothing to compare.
         evidence = _evidence(painter, band.row, band.probabilities, band.missing)
@@ -100,7 +107,7 @@ def trace_buildings(
     painter, evidence = Painter(polygons, grid.width), Evidence(len(polygons))
     for part in rows:
         stored, missing = part.load("probabilities", "missing")
-        evidence.merge(*_evidence(painter, part.start, from_bytes(stored), missing).sparse())
+        evidence.merge(*_evidence(painter, part.start, stored, missing).sparse())
     frame = geopandas.GeoDataFrame(
         {"building_id": [str(number) for number in range(1, len(polygons) + 1)]},
         geometry=[from_pixels(polygon, grid) for polygon in polygons],

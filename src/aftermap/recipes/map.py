@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,14 @@ from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX, predict_rows
 from aftermap.inference.tta import Tta
 from aftermap.products.figure import draw_overview
-from aftermap.products.provenance import describe_file, describe_grid, describe_input, versions, write_json
+from aftermap.products.provenance import write_json
 from aftermap.products.summary import summarise
 from aftermap.products.vectors import write_buildings
 from aftermap.products.webmap import write_map
 from aftermap.recipes.inputs import Inputs, open_inputs
 from aftermap.recipes.layers import gather, store, trace_buildings, write_rasters
+from aftermap.recipes.map_provenance import describe_run, gate_counts
+from aftermap.recipes.stopwatch import Stopwatch
 from aftermap.recipes.work import MARKER, Rows, WorkFolder, check_output, writing
 
 MIN_WINDOW_PX = 64
@@ -57,6 +58,8 @@ class MapResult:
         seconds: wall time.
         megapixels: size of the mapped grid.
         resumed_rows: rows that an interrupted run had already finished.
+        stages: wall seconds by stage; windows are read beside what else is done.
+        gate: how many windows an ensemble's gate took as empty (see `inference.gate`); None without one.
     """
 
     folder: Path
@@ -66,6 +69,8 @@ class MapResult:
     seconds: float
     megapixels: float
     resumed_rows: int
+    stages: dict[str, float]
+    gate: dict[str, Any] | None = None
 
 
 def map_damage(
@@ -142,7 +147,7 @@ def map_damage(
     if window_px < MIN_WINDOW_PX:
         raise InputError(f"windows of {window_px} px are too small: at least {MIN_WINDOW_PX} px")
     halo_px = min(DEFAULT_HALO_PX, window_px // 8) if halo_px is None else halo_px
-    begun = time.monotonic()
+    begun, watch = time.monotonic(), Stopwatch()
     report: Progress = progress or (lambda stage, done, total: None)
     check_output(out, overwrite=overwrite)
     messages: list[str] = []
@@ -158,9 +163,10 @@ def map_damage(
         precision=precision,
         compiled=compiled,
     )
-    predictor = open_predictor(model, how)
+    with watch("model"):
+        predictor = open_predictor(model, how)
     decision = Decision.of(predictor.card)
-    with _noted(messages):
+    with _noted(messages), watch("inputs"):
         inputs = open_inputs(
             pre,
             post,
@@ -211,37 +217,68 @@ def map_damage(
         width, total = inputs.grid.width, inputs.grid.width * inputs.grid.height
         report("predicting", start_row * width, total)
         if start_row < inputs.grid.height:
-            for band in predict_rows(
-                inputs.read,
-                predictor,
+            predicted = predict_rows(
+                watch.timed("reading", inputs.read),
+                _Timed(predictor, watch),
                 inputs.grid,
                 window_px=window_px,
                 halo_px=halo_px,
                 batch=batch or (1 if device == "cpu" else 8),
                 start_row=start_row,
-            ):
-                store(work, band, painter, decision)
-                report("predicting", band.stop * width, total)
+            )
+            with closing(predicted):
+                for band in predicted:
+                    with watch("storing"):
+                        store(work, band, painter, decision)
+                    report("predicting", band.stop * width, total)
         report("writing", 0, total)
         with writing(out):
             rows = work.finished()
-            write_rasters(rows, inputs.grid, work.result, decision)
+            with watch("rasters"):
+                write_rasters(rows, inputs.grid, work.result, decision)
             report("writing", total // 2, total)
-            frame = _buildings(rows, inputs, predictor, known, outlines, messages)
-            write_buildings(frame, work.result)
-            summary = summarise(frame, inputs.grid)
-            write_json(work.result / "summary.json", summary)
-            _write_views(
-                inputs, frame, summary, work.result, title=out.name, messages=messages, predictor=predictor
-            )
+            with watch("buildings"):
+                frame = _buildings(rows, inputs, predictor, known, outlines, messages)
+            with watch("layers"):
+                write_buildings(frame, work.result)
+                summary = summarise(frame, inputs.grid)
+                write_json(work.result / "summary.json", summary)
+            with watch("views"):
+                _write_views(
+                    inputs,
+                    frame,
+                    summary,
+                    work.result,
+                    title=out.name,
+                    messages=messages,
+                    predictor=predictor,
+                )
             seconds = time.monotonic() - begun
-            provenance = _provenance(
-                inputs, predictor, options, messages, footprints, aoi, seconds, start_row
+            provenance = describe_run(
+                inputs, predictor, options, messages, footprints, aoi, (seconds, watch.seconds), start_row
             )
             write_json(work.result / MARKER, provenance)
     work.publish()
     report("writing", total, total)
-    return MapResult(out, frame, summary, tuple(messages), time.monotonic() - begun, total / 1e6, start_row)
+    return MapResult(
+        folder=out,
+        buildings=frame,
+        summary=summary,
+        warnings=tuple(messages),
+        seconds=time.monotonic() - begun,
+        megapixels=total / 1e6,
+        resumed_rows=start_row,
+        stages=watch.seconds,
+        gate=gate_counts(predictor),
+    )
+
+
+class _Timed:
+    """A predictor whose calls are measured."""
+
+    def __init__(self, predictor: AnyPredictor, watch: Stopwatch) -> None:
+        self.multiple = predictor.multiple
+        self.predict = watch.timed("predicting", predictor.predict)
 
 
 def _buildings(
@@ -318,58 +355,6 @@ def _is_misaligned(inputs: Inputs, outlines: Sequence[BaseGeometry]) -> bool:
         stacklevel=3,
     )
     return True
-
-
-def _provenance(
-    inputs: Inputs,
-    predictor: AnyPredictor,
-    options: dict[str, Any],
-    messages: Sequence[str],
-    footprints: Path | None,
-    aoi: Path | None,
-    seconds: float,
-    start_row: int,
-) -> dict[str, Any]:
-    card, pair = predictor.card, inputs.pair
-    described = {
-        name: describe_input(source.files, source.grid, dtype=source.dtype, bands=source.bands)
-        for name, source in (("pre", pair.pre), ("post", pair.post), ("cloud_mask", inputs.cloud_mask))
-        if source is not None
-    }
-    described |= {
-        name: describe_file(path)
-        for name, path in (("footprints", footprints), ("aoi", aoi))
-        if path is not None
-    }
-    return {
-        "format": 1,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "mode": "pre+post",
-        "scale": card.scheme,
-        "model": {
-            "name": card.name,
-            "version": card.version,
-            "sha256": predictor.sha256,
-            "licence": card.licence,
-            "training_data": card.training.data,
-            "training_data_licence": card.training.data_licence,
-            "building_threshold": card.building_threshold,
-            "class_thresholds": card.class_thresholds,
-            "minor_dilation": card.minor_dilation,
-            "limits": card.limits,
-        },
-        "inputs": described,
-        "grid": describe_grid(inputs.grid),
-        "shift": pair.shift,
-        "stretch": inputs.stretches or None,
-        "options": options,
-        "execution": predictor.execution or None,
-        "warnings": list(messages),
-        "notes": list(inputs.notes),
-        "resumed_at_row": start_row or None,
-        "seconds": round(seconds, 1),
-        "versions": versions(),
-    }
 
 
 def _identity(path: Path | None) -> list[str | int] | None:
