@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import onnxruntime
 import pytest
@@ -53,6 +54,16 @@ def test_every_runtime_gives_the_probabilities_of_torch(folders, kind, runtime):
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_the_model_in_the_box_runs_everywhere(runtime):
     assert difference("box", runtime, pictures()) < 1e-4
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_every_runtime_sees_the_same_on_a_real_pair(shared_data, runtime):
+    folder = shared_data / "xbd-real" / "santa-rosa-wildfire" / "images"
+    pre = sorted(folder.glob("*_pre_disaster.*"))[0]
+    dates = [cv2.imread(str(path)) for path in (pre, pre.with_name(pre.name.replace("_pre_", "_post_")))]
+    images = np.stack([date[200:456, 200:456, ::-1].transpose(2, 0, 1) for date in dates])[None]
+    assert images.std() > 10 and difference("box", runtime, images) < 1e-4
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
