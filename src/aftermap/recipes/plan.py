@@ -217,7 +217,7 @@ def _training_job(
 def _of_seed(stage: TrainStage, source: str, seed: int, by_stage: dict[str, list[Job]]) -> Job:
     """The job of an earlier stage that belongs to a seed: its own, or the only one of a stage without seeds."""
     jobs = by_stage[source]
-    if not isinstance(jobs[0].stage, TrainStage):
+    if jobs and not isinstance(jobs[0].stage, TrainStage):
         return jobs[0]
     for job in jobs:
         if job.name == job_name(source, seed):

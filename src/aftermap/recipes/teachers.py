@@ -23,6 +23,8 @@ SCENES = 8
 LEAST_F1 = 0.1
 """Pixel F1 below which a localization says nothing, however rare buildings are."""
 
+_ROUNDING = 1e-6  # a teacher that always says the same is not above chance by it
+
 
 @dataclass(frozen=True, slots=True)
 class TeacherScores:
@@ -30,16 +32,18 @@ class TeacherScores:
 
     Attributes:
         model: where it is.
+        sha256: identifies its weights.
         scenes: how many it was scored on; 0 where none has the labels and dates that it is about, and all others
             are then None.
         localization_f1: pixel F1 of buildings.
         localization_chance: that of calling every pixel a building.
-        damage_f1: mean pixel F1 of the damage classes that occur; None for a teacher of localization, and where
-            fewer than two classes occur.
-        damage_chance: that of knowing the buildings, and calling all of them what most of them are.
+        damage_f1: mean pixel F1 of the damage classes that occur, on the buildings that it finds; None for a teacher
+            of localization, and where fewer than two classes occur.
+        damage_chance: that of calling all of them what most of them are.
     """
 
     model: str
+    sha256: str
     scenes: int
     localization_f1: float | None = None
     localization_chance: float | None = None
@@ -54,13 +58,14 @@ class TeacherScores:
             return None
         if found < LEAST_F1:
             return f"finds no building (pixel F1 {found:.3f})"
-        if found <= chance:
+        if found <= chance + _ROUNDING:
             return f"finds buildings no better than chance (pixel F1 {found:.3f}, all pixels {chance:.3f})"
-        if self.damage_f1 is None or self.damage_chance is None or self.damage_f1 > self.damage_chance:
+        damage, chance = self.damage_f1, self.damage_chance
+        if damage is None or chance is None or damage > chance + _ROUNDING:
             return None
         return (
-            f"tells damage no better than chance (mean F1 of the classes {self.damage_f1:.3f}, "
-            f"one class for all {self.damage_chance:.3f})"
+            f"tells damage no better than chance (mean F1 of the classes {damage:.3f}, "
+            f"one class for all {chance:.3f})"
         )
 
     def facts(self) -> dict[str, Any]:
@@ -119,11 +124,12 @@ def _scores(config: TeacherConfig, validation: Sequence[Scene], device: str) -> 
     ]
     scenes = spread(scenes, SCENES)
     if not scenes:
-        return TeacherScores(str(config.model), 0)
+        return TeacherScores(str(config.model), predictor.sha256, 0)
     pixels = evaluate(predictor, scenes).report.pixels
     damage, chance = _damage(pixels) if tells_damage else (None, None)
     return TeacherScores(
         str(config.model),
+        predictor.sha256,
         len(scenes),
         localization_f1=0.0 if math.isnan(pixels.localization_f1) else pixels.localization_f1,
         localization_chance=_f1_of_everything(scenes),
@@ -143,11 +149,15 @@ def _f1_of_everything(scenes: Sequence[Scene]) -> float:
 
 
 def _damage(pixels: PixelScores) -> tuple[float | None, float | None]:
-    """Mean F1 of the damage classes that occur, and that of one class for all; None where fewer than two occur."""
-    counts = np.array(pixels.confusion)[1:].sum(axis=1)
-    occurring = counts > 0
+    """Mean F1 of the damage classes on buildings that were found, and that of one class for all of them.
+
+    Missed buildings are a matter of localization. None where fewer than two classes occur.
+    """
+    counts = np.array(pixels.confusion)[1:, 1:]  # rows target, columns prediction
+    true, predicted = counts.sum(axis=1), counts.sum(axis=0)
+    occurring = true > 0
     if occurring.sum() < 2:
         return None, None
-    f1 = np.nan_to_num(np.array(list(pixels.damage_f1_per_class.values())))
-    most = counts.max()
-    return float(f1[occurring].mean()), float(2 * most / (counts.sum() + most) / occurring.sum())
+    f1 = 2 * counts.diagonal()[occurring] / (true + predicted)[occurring]
+    most = true.max()
+    return float(f1.mean()), float(2 * most / (true.sum() + most) / occurring.sum())
