@@ -2,16 +2,16 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
+from aftermap.artefacts.exported import Precision
 from aftermap.config import Config
 from aftermap.inference.pooling import plain
 from aftermap.inference.scoring import Score
 
-Precision = Literal["fp32", "fp16", "int8"]
 Decided = tuple[np.ndarray, np.ndarray | None]
 """Building 0/1 and damage 0 to 4 (H, W); no damage where a model only finds buildings."""
 

@@ -15,12 +15,12 @@ from aftermap.classes import IGNORE
 from aftermap.data.scene import Scene, read_images, read_mask
 from aftermap.errors import DataError
 from aftermap.geo.grid import Grid, Window
-from aftermap.inference.agreement import Budget, Decided, Decisions, Differences, Precision
+from aftermap.inference.agreement import Budget, Decided, Decisions, Differences
 from aftermap.inference.postprocess import Decision, spread_minor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX, Predicts, Sample, predict_rows
 
-__all__ = ["Budget", "Parity", "Precision", "Tile", "compare"]
+__all__ = ["Budget", "Parity", "Tile", "compare"]
 
 
 @dataclass(frozen=True, slots=True)
