@@ -13,7 +13,7 @@ from aftermap.inference.backends.auto import AutoNetwork, Choice, choose, measur
 from aftermap.inference.backends.base import Execution, wanted_backend
 from aftermap.inference.backends.pytorch import TorchNetwork
 from aftermap.inference.ensemble import Options, open_predictor
-from backend_models import KINDS, pictures, save
+from backend_models import KINDS, export, pictures, save
 
 IMAGES = torch.zeros(1, 1, 3, 32, 32)
 
@@ -248,3 +248,37 @@ def test_auto_gives_the_probabilities_of_torch(loaded):
         "onnxruntime",
         "openvino",
     }
+
+
+class TestAnExportedFormInTheModelsFolder:
+    @pytest.fixture
+    def model(self, tmp_path):
+        folder = save(tmp_path / "model", KINDS["folded"])
+        (folder / "exported").mkdir()
+        return folder
+
+    def fastest(self, monkeypatch, model, **seconds):
+        names = iter(["torch", "onnxruntime", "openvino", *seconds])
+        told = {"torch": 0.3, "onnxruntime": 0.2, "openvino": 0.1, **seconds}
+        monkeypatch.setattr(
+            auto, "_timed", lambda network, images: (told.get(next(names, None), 1.0), network(images))
+        )
+        images = torch.from_numpy(pictures()).float() / 128 - 1
+        return choose(load_model(model), images, Execution())
+
+    def test_is_taken_where_it_is_faster(self, model, monkeypatch):
+        export(model, model / "exported" / "int8", "openvino", inside=False, parity={"passed": True})
+        assert auto._companions(load_model(model), Execution()) == ["exported/int8"]
+        _, choice = self.fastest(monkeypatch, model, **{"exported/int8": 0.01})
+        assert set(choice.seconds) == {"torch", "onnxruntime", "openvino", "exported/int8"}
+
+    def test_is_no_candidate_unless_it_passed_the_gate(self, model):
+        export(model, model / "exported" / "int8", "openvino", inside=False)
+        assert auto._companions(load_model(model), Execution()) == []
+
+    def test_is_no_candidate_for_other_weights(self, model, tmp_path):
+        other = save(tmp_path / "other", KINDS["folded"], seed=1)
+        export(other, model / "exported" / "int8", "openvino", inside=False, parity={"passed": True})
+        assert auto._companions(load_model(model), Execution()) == []
+        with pytest.raises(ModelError, match="was exported from another model"):
+            auto._open(load_model(model), "exported/int8", Execution())

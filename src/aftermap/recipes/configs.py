@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from aftermap.artefacts.card import Activation, Channel0, Normalisation
 from aftermap.classes import BUILDING, DAMAGE, ClassScheme
@@ -149,6 +149,12 @@ class TrainRecipe(Config):
     def channel_0(self) -> Channel0:
         """What the first of several channels is taught: the background, or that there is a building."""
         return "background" if self.objective.targets is None else self.objective.targets.channel_0
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _no_is_a_word(cls, value: object) -> object:
+        """YAML reads an unquoted `no` as false."""
+        return "no" if value is False else value
 
     @model_validator(mode="after")
     def _classes_fit_the_task(self) -> "TrainRecipe":

@@ -17,18 +17,25 @@ import torch
 from torch import Tensor
 
 from aftermap.artefacts.activation import to_channels, to_probabilities
+from aftermap.artefacts.exported import EXPORTED_NAME, load_exported
 from aftermap.artefacts.store import LoadedModel
-from aftermap.errors import AftermapError, BackendWarning
+from aftermap.errors import AftermapError, BackendWarning, ModelError
 from aftermap.inference.backends.base import Execution, Network, Runtime, torch_device
 from aftermap.inference.backends.cache import digest, recall, remember
 from aftermap.inference.backends.converted import made_by
-from aftermap.inference.backends.opening import open_loaded
+from aftermap.inference.backends.opening import open_exported, open_loaded
 
 LOGGER = logging.getLogger("aftermap.backends")
 """Told in one line what was chosen."""
 
 MEAN_DIFFERENCE, TAIL_DIFFERENCE, TAIL = 1e-3, 2e-2, 0.999
 """A runtime is left out whose probabilities differ from PyTorch's by more in the mean, or at that quantile."""
+
+COMPANION_MEAN = 2e-2
+"""The same for a graph that lies in the model's own folder: it has passed the gate when it was exported."""
+
+COMPANIONS = "exported"
+"""Sub-folder of a model folder for exported forms of it, such as `exported/openvino-int8`."""
 
 ROUNDS = 4
 SECONDS = 6.0
@@ -46,14 +53,14 @@ class Choice:
     """Which runtime was taken, and why.
 
     Attributes:
-        runtime: the fastest.
+        runtime: the fastest, or the sub-folder of an exported form of the model that is faster still.
         seconds: the least time per batch of windows, by runtime.
         left_out: runtimes that were no candidates, with the reason.
         window: shape (B, T, C, H, W) that was timed.
         remembered: whether it was measured by an earlier program.
     """
 
-    runtime: Runtime
+    runtime: str
     seconds: dict[str, float]
     left_out: dict[str, str]
     window: tuple[int, ...]
@@ -107,12 +114,12 @@ class AutoNetwork(Network):
         loaded, execution, shape = self._loaded, self._execution, tuple(images.shape)
         setting = digest(_machine(self.device), asdict(execution), made_by(), _size_class(shape))
         architecture = digest(loaded.card.model.model_dump(mode="json"), setting)
-        key = digest(loaded.sha256, architecture)
+        key = digest(loaded.sha256, architecture, _companions(loaded, execution))
         known = _settled.get(architecture)
         choice = known or _recalled(key)
         if choice is not None:
             try:
-                self._network = open_loaded(loaded, choice.runtime, execution)
+                self._network = _open(loaded, choice.runtime, execution)
             except AftermapError:  # no longer what it was
                 choice = known = None
         if choice is None:
@@ -123,7 +130,7 @@ class AutoNetwork(Network):
         _settled[architecture] = choice
         assert self._network is not None
         self.choice, self._loaded = choice, None
-        self.backend, self.threads = choice.runtime, self._network.threads
+        self.backend, self.threads = self._network.backend, self._network.threads
         self.precision = self._network.precision
 
 
@@ -135,15 +142,15 @@ def choose(loaded: LoadedModel, images: Tensor, execution: Execution) -> tuple[N
         images: normalised (B, T, C, H, W), as they will come.
         execution: `backend` is not looked at.
     """
-    networks: dict[Runtime, Network] = {}
-    first: dict[Runtime, float] = {}
+    networks: dict[str, Network] = {}
+    first: dict[str, float] = {}
     left_out: dict[str, str] = {}
     expected: Tensor | None = None
-    for runtime in get_args(Runtime):
+    for runtime in (*get_args(Runtime), *_companions(loaded, execution)):
         reason = missing(runtime, execution)
         if reason is None:
             try:
-                network = open_loaded(loaded, runtime, execution)
+                network = _open(loaded, runtime, execution)
                 first[runtime], logits = _timed(network, images)
             except AftermapError as error:
                 if runtime == "torch":
@@ -154,7 +161,12 @@ def choose(loaded: LoadedModel, images: Tensor, execution: Execution) -> tuple[N
             if expected is None:
                 expected = found
             else:
-                reason = _disagreement(loaded.card.name, runtime, expected, found)
+                limits = (
+                    (MEAN_DIFFERENCE, TAIL_DIFFERENCE)
+                    if runtime in get_args(Runtime)
+                    else (COMPANION_MEAN, 1.0)
+                )
+                reason = _disagreement(loaded.card.name, runtime, expected, found, limits)
         if reason is None:
             networks[runtime] = network
         else:
@@ -165,9 +177,7 @@ def choose(loaded: LoadedModel, images: Tensor, execution: Execution) -> tuple[N
     return networks[fastest], Choice(fastest, told, left_out, tuple(images.shape))
 
 
-def measure(
-    networks: dict[Runtime, Network], images: Tensor, first: dict[Runtime, float]
-) -> dict[Runtime, float]:
+def measure(networks: dict[str, Network], images: Tensor, first: dict[str, float]) -> dict[str, float]:
     """The least seconds per call of each network, in rounds over all of them so that each sees the same machine.
 
     After a round those go that are far behind. Where the first calls alone took longer than `SLOW_SECONDS`, they are
@@ -180,7 +190,7 @@ def measure(
     """
     if len(networks) == 1 or sum(first.values()) > SLOW_SECONDS:
         return dict(first)
-    least: dict[Runtime, float] = {}
+    least: dict[str, float] = {}
     running, begun = list(networks), time.perf_counter()
     for _ in range(ROUNDS):
         for runtime in running:
@@ -193,7 +203,33 @@ def measure(
     return least
 
 
-def missing(runtime: Runtime, execution: Execution) -> str | None:
+def _companions(loaded: LoadedModel, execution: Execution) -> list[str]:
+    """Exported forms of the model in its own folder that can stand in for it, as paths in that folder."""
+    if not execution.device.startswith("cpu") or execution.compiled or execution.precision != "auto":
+        return []
+    found = []
+    for file in sorted(loaded.path.glob(f"{COMPANIONS}/*/{EXPORTED_NAME}")):
+        try:
+            graph = load_exported(file.parent).card.graph
+        except AftermapError as error:
+            warnings.warn(f"{file.parent} is passed over: {error}", BackendWarning, stacklevel=2)
+            continue
+        if graph.source.sha256 == loaded.sha256 and graph.parity is not None and not graph.inside:
+            found.append(file.parent.relative_to(loaded.path).as_posix())
+    return found
+
+
+def _open(loaded: LoadedModel, runtime: str, execution: Execution) -> Network:
+    """The model on a runtime, or an exported form of it from its own folder."""
+    for known in get_args(Runtime):
+        if runtime == known:
+            return open_loaded(loaded, known, execution)
+    if load_exported(loaded.path / runtime).card.graph.source.sha256 != loaded.sha256:
+        raise ModelError(f"{loaded.path / runtime} was exported from another model")
+    return open_exported(loaded.path / runtime, replace(execution, backend=None))
+
+
+def missing(runtime: str, execution: Execution) -> str | None:
     """Why a runtime need not be tried, or None."""
     if runtime == "torch":
         return None
@@ -201,7 +237,7 @@ def missing(runtime: Runtime, execution: Execution) -> str | None:
         return "torch.compile was asked for"
     if runtime == "openvino" and not execution.device.startswith("cpu"):
         return f"openvino does not run on {execution.device}"
-    needed = {"openvino": ("openvino",), "onnxruntime": ("onnxruntime", "onnx")}[runtime]
+    needed = {"openvino": ("openvino",), "onnxruntime": ("onnxruntime", "onnx")}.get(runtime, ())
     absent = [name for name in needed if importlib.util.find_spec(name) is None]
     return f"{', '.join(absent)} not installed" if absent else None
 
@@ -223,12 +259,14 @@ def _probabilities(network: Network, logits: Tensor) -> Tensor:
     return to_probabilities(channels)
 
 
-def _disagreement(name: str, runtime: Runtime, expected: Tensor, found: Tensor) -> str | None:
+def _disagreement(
+    name: str, runtime: str, expected: Tensor, found: Tensor, limits: tuple[float, float]
+) -> str | None:
     """How far a runtime is from PyTorch, with a warning, if it is too far."""
     difference = (found - expected).abs().flatten().cpu().numpy()
     mean = float(difference.mean())
     tail = float(np.quantile(difference[:: max(1, len(difference) // 1_000_000)], TAIL))
-    if mean <= MEAN_DIFFERENCE and tail <= TAIL_DIFFERENCE:  # false for NaN too
+    if mean <= limits[0] and tail <= limits[1]:  # false for NaN too
         return None
     reason = (
         f"its probabilities differ from torch's by {mean:.2g} in the mean, {tail:.2g} at quantile {TAIL:g}"
@@ -244,7 +282,7 @@ def _recalled(key: str) -> Choice | None:
         return None
     try:
         choice = Choice(**facts)
-        valid = choice.runtime in get_args(Runtime) and choice.seconds[choice.runtime] > 0
+        valid = choice.seconds[choice.runtime] > 0
         return replace(choice, window=tuple(choice.window), remembered=True) if valid else None
     except (TypeError, KeyError):
         return None
