@@ -19,11 +19,14 @@ from aftermap.artefacts.exported import GRAPH_NAMES, ExportedCard, Graph, GraphF
 from aftermap.artefacts.store import LoadedModel, load_model, model_folder
 from aftermap.errors import ModelError
 from aftermap.models.dense import count_parameters
+from aftermap.models.torchange import TorchangeConfig
 
 LEAST_PROBABILITY = 1e-7
 """Probabilities are cut to this before their logarithm; 16-bit constants can still hold it."""
 
 _EXAMPLE_PX = 64
+_SHIFTED_WINDOWS_PX = 256
+"""torchvision's Swin shifts its windows only on maps larger than one, here 7 at stride 32; a trace knows one way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +227,11 @@ def sizes_of(loaded: LoadedModel) -> tuple[int, int]:
             f"{loaded.card.name} takes images of {fixed[0]} x {fixed[1]} pixels only, and exported models take any "
             "size: use another encoder"
         )
-    return loaded.model.stride, max(loaded.model.stride, getattr(loaded.model, "least_px", 1))
+    least_px = max(loaded.model.stride, getattr(loaded.model, "least_px", 1))
+    config = loaded.card.model
+    if isinstance(config, TorchangeConfig) and config.encoder_name == "swin_t":
+        least_px = max(least_px, _SHIFTED_WINDOWS_PX)
+    return loaded.model.stride, least_px
 
 
 def given_normalisation(card: Card) -> Normalisation:

@@ -1,13 +1,14 @@
 """From a module to a graph file: ONNX for ONNX Runtime, TensorRT and others, or OpenVINO; batch, height and width free.
 
-Both come from one trace. A trace follows the branches that its example took, so modules must not choose by size; the
-tests run every kind of model at other sizes and batches than it was traced with.
+Both come from a trace. It follows the branches that its example took, so modules must not choose by size; the tests
+run every kind of model at other sizes and batches than it was traced with.
 """
 
 import copy
+import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import torch
 
 from aftermap.artefacts.exported import MOST_BYTES
 from aftermap.artefacts.graph_modules import GraphModule
+from aftermap.artefacts.traceable import free_sizes
 from aftermap.errors import ModelError
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def to_onnx(module: GraphModule, path: Path, *, half: bool = False) -> Path:
     onnx = _onnx()
     _check_weights(module)
     part = path.with_name(path.name + ".part")
-    with _quiet(module, "ONNX"), torch.no_grad():
+    with _quiet(module, "ONNX"), free_sizes(), torch.no_grad():
         # the exporter by trace: it takes every kind of model, which torch.export with free sizes does not
         torch.onnx.export(
             module,
@@ -83,9 +85,8 @@ def to_openvino(module: GraphModule) -> "openvino.Model":
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    example = module.example()
     with _quiet(module, "OpenVINO"), torch.no_grad():
-        traced = torch.jit.trace(module, (example,), check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(module, (module.example(),), check_trace=False)  # type: ignore[no-untyped-call]
         frontend = FrontEndManager().load_by_framework("pytorch")
         decoder = TorchScriptPythonDecoder(traced)  # by name, as the frontend does not keep it alive
         model = frontend.convert(frontend.load(decoder))
@@ -170,14 +171,18 @@ def _quiet(module: GraphModule, kind: str) -> Iterator[None]:
     """Without the tracer's warnings about sizes, which the tests answer, and with one line where it fails."""
     assert not module.training
     try:
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(io.StringIO()),
+        ):  # the exporter prints graphs it refuses
             warnings.simplefilter("ignore")
             yield
     except (ModelError, OSError):
         raise
     except Exception as error:  # whatever tracers and converters raise about a user's own model
         raise ModelError(
-            f"the model cannot be written as {kind} ({type(error).__name__}: {_line(error)}): use it with --backend torch"
+            f"the model cannot be written as {kind} ({type(error).__name__}: {_line(error)}): take "
+            f"{'openvino' if kind == 'ONNX' else 'onnx'} or PyTorch"
         ) from None
 
 

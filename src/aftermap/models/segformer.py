@@ -203,7 +203,7 @@ class MlpDecoder(nn.Module):
         """Features (B, channels, H / 4, W / 4)."""
         size = (stages[0].shape[-2], stages[0].shape[-1])
         projected = [
-            upsample(projection(stage.movedim(1, -1)).movedim(-1, 1), size)
+            upsample(projection(stage.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), size)
             for projection, stage in zip(self.projections, stages, strict=True)
         ]
         features: Tensor = self.dropout(F.relu(self.norm(self.fuse(torch.cat(projected[::-1], dim=1)))))
