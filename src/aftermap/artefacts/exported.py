@@ -215,8 +215,26 @@ def describe_exported(card: ExportedCard) -> str:
     text = describe_parts(card, parts, figures)
     if graph.parity is None:
         return text
-    report = json.dumps(graph.parity, indent=1)
-    return f"{text}\nCompared with the original (arithmetic {graph.execution}):\n\n```json\n{report}\n```\n"
+    return text + "\n" + _describe_parity(graph.parity, graph.execution) + "\n"
+
+
+def _describe_parity(parity: dict[str, Any], execution: Execution) -> str:
+    """What the comparison found as Markdown; the whole report is in the card."""
+    lines = [
+        f"Compared with the original on {parity.get('scenes', 'its')} scenes ({parity.get('on', 'not named')}), "
+        f"arithmetic {execution}: {parity.get('reason', '')}."
+    ]
+    classes = parity.get("classes", {})
+    if classes:
+        lines += [
+            "",
+            "| class | F1 of the original | exported | F1 against the original |",
+            "|---|---|---|---|",
+        ]
+        for name, row in classes.items():
+            figures = (row.get(key) for key in ("f1_original", "f1_exported", "f1_against_original"))
+            lines.append(f"| {name} | " + " | ".join("" if v is None else f"{v:.4f}" for v in figures) + " |")
+    return "\n".join(lines)
 
 
 def _with_files(card: ExportedCard, path: Path, files: dict[str, str], size: int) -> ExportedCard:
