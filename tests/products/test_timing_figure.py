@@ -239,6 +239,9 @@ def test_remarks_tell_ceilings_scores_and_what_is_not_stable(report):
     assert "Scores: real (test)." in text
     assert "Not stable within 2 % when the time was spent: student/model, batch 4." in text
     assert "busy" not in text
+    assert "Above 100 %" not in text
+    report["entries"][0]["ceiling_share"]["median"] = 1.61
+    assert "fewer multiplications than are counted" in remarks(report)[1]
     report["machine"]["shared_with_other_work"] = True
     assert "busy with other work at the start (load 3 on 4 cores)" in remarks(report)[-1]
 

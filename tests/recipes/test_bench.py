@@ -407,6 +407,7 @@ def test_entries_tell_what_is_asked_of_them(fake):
     assert (slow["cold_start_seconds"], slow["import_seconds"], slow["load_seconds"]) == (6.0, 1.0, 2.0)
     assert (slow["peak_mb"], slow["cores_busy"], slow["rounds"]) == (500.0, 2.0, 6)
     assert slow["network_seconds_median"] == 1.8
+    assert quick_4["processor_seconds_per_scene"] == 0.5  # two cores for a second, four pairs
     assert report["machine"]["ceilings_gflops"]["int8"]["median"] == 400.0
 
 
@@ -440,6 +441,14 @@ def test_data_gives_every_candidate_its_score(fake, tmp_path):
     report = bench(fake, Settings(backends=("torch",), size_px=64, data=data, split="validation"))
     assert report["settings"]["scored_on"] == "squares (validation)"
     assert [e["scores"] for e in report["entries"]] == [{"official_score": 0.25}] * 2
+
+
+def test_random_weights_are_not_scored(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr("aftermap.recipes.bench_candidates.references", lambda: {"small": SMALL})
+    data = make_dataset(tmp_path / "squares", scenes=2)
+    settings = Settings(backends=("torch",), size_px=64, data=data, split="validation")
+    reference, trained = bench(["reference:small", fake[0]], settings)["entries"]
+    assert (reference["scores"], trained["scores"]) == ({}, {"official_score": 0.25})
 
 
 def test_data_without_scenes_of_the_split_is_refused_before_anything_starts(tmp_path):

@@ -225,9 +225,11 @@ def _visit(worker: WorkerProcess, calls: int, untimed: int) -> dict[str, Any]:
 
 
 def _score(running: list[_Running], settings: Settings, say: Callable[[str], None]) -> None:
-    """Score every candidate; batches of one model on one backend share what the first of them finds."""
+    """Score all but references, whose weights are random; batches of one model on one backend share a score."""
     known: dict[tuple[str, str, str], dict[str, float]] = {}
     for each in running:
+        if is_reference(each.candidate):
+            continue
         key = (each.candidate.model, each.candidate.backend, each.candidate.tta)
         if key not in known and each.track.failure is None:
             say(f"scoring {each.candidate.model} on {each.candidate.backend}")
@@ -305,6 +307,9 @@ def _entry(
         "first_seconds": started["finished"] - started["loaded"],
         "peak_mb": visits[-1]["peak_mb"],
         "peak_gpu_mb": visits[-1]["peak_gpu_mb"],
+        "processor_seconds_per_scene": statistics.median(
+            v["processor_seconds"] / len(v["seconds"]) / candidate.batch for v in visits
+        ),
         "cores_busy": sum(v["processor_seconds"] for v in visits) / sum(calls),
         "parameters": facts.parameters,
         "gmacs": facts.gmacs,
