@@ -289,11 +289,21 @@ def _aspect(grid: Grid) -> float:
 
 def _outlines(labels: np.ndarray, chosen: np.ndarray, *, min_hole_px: float) -> np.ndarray:
     """The exact outlines of the chosen labels along pixel edges, small holes filled, in the labels' order."""
-    found = np.full(len(chosen), None, dtype=object)
+    rings: list[list[tuple[float, float]]] = []
+    owner: list[int] = []
     for outline, label in trace_shapes(labels, mask=chosen[labels], connectivity=4):
-        shell, *holes = outline["coordinates"]
-        found[int(label)] = Polygon(shell, [ring for ring in holes if Polygon(ring).area >= min_hole_px])
-    outlines: np.ndarray = found[chosen]
+        rings += outline["coordinates"]
+        owner += [int(label)] * len(outline["coordinates"])
+    if not rings:
+        return np.zeros(0, dtype=object)
+    number = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
+    lines = shapely.linearrings(np.concatenate(rings), indices=number)
+    labelled = np.array(owner)
+    shell = np.diff(labelled, prepend=-1) != 0  # comes first, and each shape comes once
+    kept = np.flatnonzero(shell | (shapely.area(shapely.polygons(lines)) >= min_hole_px))
+    kept = kept[np.argsort(labelled[kept], kind="stable")]
+    position = np.cumsum(chosen) - 1  # of each label among those that are chosen
+    outlines: np.ndarray = shapely.polygons(lines[kept], indices=position[labelled[kept]])
     return outlines
 
 

@@ -176,7 +176,11 @@ def predict_rows(
                     probabilities = _grown(probabilities, height)
                 weight = rows.weights[index][:, None] * cols.weights[cols.starts.index(col)]
                 used = slice(skip, skip + inside.stop - inside.start)
-                probabilities[:, inside, col : col + cols.size] += predicted[:, used] * weight[used]
+                weight = weight[used]
+                for kept, added in zip(
+                    probabilities, predicted, strict=True
+                ):  # class by class, for the cache's sake
+                    kept[inside, col : col + cols.size] += added[used] * weight
             last = index + 1 == len(rows.starts)
             stop = grid.height if last else rows.touched(index + 1)[0]
             if stop > top:

@@ -9,8 +9,10 @@ import html
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -168,15 +170,19 @@ def _orientation(grid: Grid) -> tuple[float, float, float]:
 
 def _tiles(image: Image.Image) -> list[dict[str, Any]]:
     """The image as WebP data URIs of at most `_TILE_PX`: small to decode, and only those in view are drawn."""
-    tiles = []
-    for y in range(0, image.height, _TILE_PX):
-        for x in range(0, image.width, _TILE_PX):
-            tile = image.crop((x, y, min(x + _TILE_PX, image.width), min(y + _TILE_PX, image.height)))
-            buffer = io.BytesIO()
-            tile.save(buffer, "WEBP", quality=82, method=3)
-            source = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-            tiles.append({"x": x, "y": y, "width": tile.width, "height": tile.height, "src": source})
-    return tiles
+    places = [(x, y) for y in range(0, image.height, _TILE_PX) for x in range(0, image.width, _TILE_PX)]
+
+    def tile(place: tuple[int, int]) -> dict[str, Any]:
+        x, y = place
+        part = image.crop((x, y, min(x + _TILE_PX, image.width), min(y + _TILE_PX, image.height)))
+        buffer = io.BytesIO()
+        part.save(buffer, "WEBP", quality=82, method=3)
+        source = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+        return {"x": x, "y": y, "width": part.width, "height": part.height, "src": source}
+
+    image.load()
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as encoders:
+        return list(encoders.map(tile, places))
 
 
 def _outlines(shapes: np.ndarray) -> list[list[list[int]]]:

@@ -231,6 +231,7 @@ def map_damage(
                     with watch("storing"):
                         store(work, band, painter, decision)
                     report("predicting", band.stop * width, total)
+                    del band  # its rows are a view of what the next ones need no more
         report("writing", 0, total)
         with writing(out):
             rows = work.finished()
