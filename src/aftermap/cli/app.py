@@ -9,7 +9,7 @@ from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
 from aftermap import __version__
-from aftermap.cli import adapt, bench, data, learn, plan, runs, score, tune, weights
+from aftermap.cli import adapt, bench, data, export, learn, plan, runs, score, tune, weights
 from aftermap.cli import map as mapping
 from aftermap.errors import AftermapError, AftermapWarning
 
@@ -33,6 +33,7 @@ app.command(tune.tune_thresholds, name="tune-thresholds")
 app.command(tune.ensemble, name="ensemble")
 app.command(score.score, name="score")
 app.command(runs.app, name="runs")
+app.command(export.export, name="export")
 app.command(bench.bench, name="bench")
 app.command(learn.models, name="models")
 app.command(weights.app, name="weights")

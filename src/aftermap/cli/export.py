@@ -1,0 +1,129 @@
+"""`aftermap export`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from aftermap.recipes.export import ExportResult
+
+Switch = Parameter(negative="")
+
+
+def export(
+    model: str,
+    *,
+    to: Literal["onnx", "openvino"],
+    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    precision: Literal["fp32", "fp16", "int8"] = "fp32",
+    normalise: Literal["inside", "outside"] = "inside",
+    calibrate: Path | None = None,
+    windows: int = 96,
+    int8: list[str] | None = None,
+    tiles: Path | None = None,
+    scenes: int = 24,
+    budget: list[str] | None = None,
+    execution: Literal["f32", "bf16"] = "f32",
+    overwrite: Annotated[bool, Switch] = False,
+    json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
+    """Write a model as a graph that runs without PyTorch, if it decides like the original.
+
+        aftermap export box --to openvino -o box-openvino
+
+    The exported folder, or the bare .onnx or .xml in it, is a model for map, predict and evaluate. Batch, height and
+    width are free. An ensemble becomes one graph.
+
+    Both are compared on scenes before anything is written to OUT: beyond the budget the export is refused, exit code
+    1, and the class that fell is named. 8 bits need scenes of yours to measure ranges on:
+
+        aftermap export model --to openvino --precision int8 --calibrate xbd-prepared --tiles xbd-prepared -o int8
+
+    Args:
+        model: a model folder, an ensemble folder, hf://owner/name, or box.
+        to: onnx for ONNX Runtime, TensorRT and others; openvino for processors.
+        out: the folder of the exported model.
+        precision: of the weights; int8 computes in 8 bits too.
+        normalise: inside takes raw 8-bit values and does the rest in the graph; outside wants normalised values.
+        calibrate: prepared dataset for int8, of which the training scenes are taken, else all.
+        windows: of these scenes.
+        int8: key=value, how to quantise: ranges=percentile, keep_first=true, keep_costliest=3 and others.
+        tiles: prepared dataset to compare on, of which the test scenes are taken, else those of validation, else all;
+            labels are used where there are any. By default synthetic scenes.
+        scenes: at most so many of them, spread evenly; 0 takes all.
+        budget: key=value, what may differ: f1_loss=0.01, agreement=0.99 and others; by default what the precision
+            is allowed.
+        execution: arithmetic of OpenVINO; bf16 is faster on processors that have it.
+        overwrite: replace an exported model.
+        json_output: print the report as JSON.
+    """
+    from rich.console import Console
+
+    from aftermap.artefacts.quantise import Quantisation
+    from aftermap.config import build_config
+    from aftermap.inference.parity import Budget
+    from aftermap.recipes.export import ExportOptions, default_budget, export_model
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    allowed = None
+    if budget:
+        usual = default_budget(precision, execution).model_dump()
+        allowed = build_config(Budget, usual, budget, source="--budget")
+    options = ExportOptions(
+        to=to,
+        precision=precision,
+        inside=normalise == "inside",
+        calibrate=calibrate,
+        windows=windows,
+        quantisation=build_config(Quantisation, {}, int8, source="--int8") if int8 else None,
+        tiles=tiles,
+        scenes=scenes,
+        budget=allowed,
+        execution=execution,
+    )
+    with console.status("") as status:
+
+        def show(stage: str) -> None:
+            status.update(stage)
+            if not console.is_terminal:
+                console.print(stage)
+
+        result = export_model(model, out, options, overwrite=overwrite, on_stage=show)
+    if json_output:
+        print(json.dumps(result.as_dict(), indent=1))
+    else:
+        _show(result)
+    if not result.parity.passed:
+        console.print(f"aftermap: not exported, {result.parity.reason}", markup=False)
+        return 1
+    return 0
+
+
+def _show(result: "ExportResult") -> None:
+    """The comparison class by class, and what was written."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    report, graph = result.parity.report, result.card.graph
+    classes: dict[str, dict[str, Any]] = report.get("classes", {})
+    if classes:
+        table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+        table.add_column("class", no_wrap=True)
+        for title in ("F1 original", "exported", "change", "against original"):
+            table.add_column(title, justify="right")
+        for name, row in classes.items():
+            values = [row[key] for key in ("f1_original", "f1_exported", "f1_change", "f1_against_original")]
+            formats = ("{:.4f}", "{:.4f}", "{:+.4f}", "{:.4f}")
+            table.add_row(
+                name, *("-" if v is None else f.format(v) for v, f in zip(values, formats, strict=True))
+            )
+        console.print(table)
+    console.print(
+        f"{graph.parameters / 1e6:.2f} M parameters, {graph.gmacs:.1f} GMACs at 1024 px, {graph.bytes / 1e6:.1f} MB",
+        markup=False,
+    )
+    if result.folder is not None:
+        console.print(f"{result.parity.reason}: {result.folder / graph.file}", markup=False)
