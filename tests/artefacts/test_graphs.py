@@ -16,6 +16,7 @@ from aftermap.artefacts.graph_modules import SingleGraph, graph_module
 from aftermap.artefacts.graphs import save_openvino, to_onnx, to_openvino
 from aftermap.artefacts.store import LoadedModel, save_model
 from aftermap.artefacts.traceable import adaptive_pool, free_sizes
+from aftermap.data.scene import read_image
 from aftermap.errors import ModelError
 from aftermap.inference.ensemble import open_predictor
 from aftermap.models.build import CustomConfig, SiameseUnetConfig, UnetConfig, build_model
@@ -55,6 +56,11 @@ SMP = [
     "upernet",
     "segformer",
 ]
+
+BGR = {
+    "bands": ("blue", "green", "red"),
+    "normalisation": Normalisation(mean=(90, 100, 120), std=(40, 50, 60)),
+}
 
 
 class Gains(DenseModel):
@@ -134,6 +140,18 @@ def test_every_kind_of_model_gives_the_same_on_both_runtimes(kind, tmp_path):
     assert worst(by_openvino(to_openvino(module), images), expected) < 1e-4
 
 
+@pytest.mark.real
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_model_gives_the_same_on_a_real_tile(kind, shared_data, tmp_path):
+    folder = shared_data / "xbd-real" / "santa-rosa-wildfire" / "images"
+    dates = [read_image(sorted(folder.glob(f"*_{date}_*"))[0]) for date in ("pre", "post")]
+    module = SingleGraph(load(KINDS[kind], **BGR), inside=True)
+    images = np.stack(dates)[None, : module.dates, :, 400:528, 300:492]
+    expected = by_torch(module, images)
+    assert worst(by_onnx(to_onnx(module, tmp_path / "m.onnx"), images), expected) < 1e-4
+    assert worst(by_openvino(to_openvino(module), images), expected) < 1e-4
+
+
 @pytest.mark.parametrize("architecture", SMP)
 def test_every_architecture_of_smp_can_be_written_as_onnx(architecture, tmp_path):
     config = SmpConfig(architecture=architecture, encoder_name="resnet10t", dates=2, classes=5)
@@ -196,12 +214,6 @@ def test_both_ends_of_a_graph_are_named_and_free_in_batch_and_size(tmp_path):
     assert str(model.input("images").partial_shape) == "[?,2,3,?,?]"
     assert model.input("images").element_type == openvino.Type.u8
     assert model.output("logits").element_type == openvino.Type.f32
-
-
-BGR = {
-    "bands": ("blue", "green", "red"),
-    "normalisation": Normalisation(mean=(90, 100, 120), std=(40, 50, 60)),
-}
 
 
 def test_normalisation_inside_a_graph_is_that_of_the_card(tmp_path):
