@@ -258,6 +258,13 @@ def test_a_card_of_a_later_format_asks_for_an_update(folder):
         load_exported(folder)
 
 
+def test_a_card_that_is_no_text_is_refused(folder):
+    (folder / "exported.json").write_bytes(b"\xff\xfe\x00{")
+    for name in (folder, graph_of(folder)):
+        with pytest.raises(ModelError, match=r"the card in .*exported\.json cannot be understood"):
+            load_exported(name)
+
+
 def test_a_card_that_leads_out_of_its_folder_is_refused(folder):
     edit_card(folder, lambda tree: tree["graph"].update(file="../" + tree["graph"]["file"]))
     with pytest.raises(ModelError, match="files must be plain names"):

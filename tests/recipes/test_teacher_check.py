@@ -84,6 +84,7 @@ def test_a_teacher_whose_weights_never_arrived_is_warned_of_in_one_line(data, ig
         ((0.0, 0.02, None, None), "finds no building (pixel F1 0.000)"),
         ((0.09, 0.02, 0.9, 0.2), "finds no building (pixel F1 0.090)"),
         ((0.11, 0.02, None, None), None),
+        ((0.0, 0.0, None, None), None),
         ((0.3, 0.3, None, None), "finds buildings no better than chance (pixel F1 0.300, all pixels 0.300)"),
         (
             (0.8, 0.3, 0.2, 0.21),

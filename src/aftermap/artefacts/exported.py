@@ -249,7 +249,7 @@ def _locate(name: str | Path) -> tuple[ExportedCard, Path]:
         _size(path)
         beside = path.with_name(EXPORTED_NAME)
         if beside.is_file():
-            card = _parse(beside.read_text(), beside)
+            card = _parse(beside.read_bytes(), beside)
             if card.graph.file == path.name:
                 return card, path
         return _parse(_embedded(path), path), path
@@ -257,13 +257,13 @@ def _locate(name: str | Path) -> tuple[ExportedCard, Path]:
     file = folder / EXPORTED_NAME
     if not file.is_file():
         raise ModelError(f"{name} is not an exported model: it has no {EXPORTED_NAME}")
-    card = _parse(file.read_text(), file)
+    card = _parse(file.read_bytes(), file)
     if not card.graph.files:
         raise ModelError(f"{file} names no checksums of its files: export the model again")
     return card, folder / card.graph.file
 
 
-def _parse(text: str, where: Path) -> ExportedCard:
+def _parse(text: str | bytes, where: Path) -> ExportedCard:
     try:
         tree = json.loads(text)
         if isinstance(tree, dict) and tree.get("format", 1) != 1:

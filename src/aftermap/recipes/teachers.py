@@ -54,7 +54,7 @@ class TeacherScores:
     def trouble(self) -> str | None:
         """What is wrong with it, or None."""
         found, chance = self.localization_f1, self.localization_chance
-        if found is None or chance is None:
+        if found is None or not chance:  # without a labelled building there is nothing to find
             return None
         if found < LEAST_F1:
             return f"finds no building (pixel F1 {found:.3f})"
