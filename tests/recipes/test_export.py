@@ -12,7 +12,7 @@ from aftermap.artefacts.exported import load_exported
 from aftermap.artefacts.store import BOX
 from aftermap.data.scene import Manifest
 from aftermap.data.xbd import prepare_xbd
-from aftermap.errors import DataError, ModelError, OutputError
+from aftermap.errors import DataError, InputError, ModelError, OutputError
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.parity import Budget
 from aftermap.models.build import build_model
@@ -210,6 +210,22 @@ def test_what_cannot_be_asked_for_is_said_before_any_work(models, tmp_path):
         export_model(models["one"], out, ExportOptions(to="onnx", precision="int8"))
     with pytest.raises(ModelError, match="bf16 on the processor is for OpenVINO only"):
         export_model(models["one"], out, ExportOptions(to="onnx", execution="bf16"))
+
+
+@pytest.mark.parametrize(("name", "least"), [("windows", 1), ("scenes", 0)])
+def test_counts_that_make_no_sense_are_refused(models, data, tmp_path, name, least):
+    wrong = ExportOptions(to="onnx", precision="int8", calibrate=data, tiles=data, **{name: least - 1})
+    with pytest.raises(InputError, match=f"--{name} {least - 1}: expected {least} "):
+        export_model(models["one"], tmp_path / "out", wrong)
+
+
+def test_calibrating_on_nothing_but_what_is_judged_says_so(models, data, tmp_path):
+    manifest = Manifest.load(data)
+    unsplit = [s.model_copy(update={"split": "unassigned"}) for s in manifest.scenes]
+    manifest.model_copy(update={"scenes": unsplit}).save(tmp_path)
+    options = ExportOptions(to="onnx", precision="int8", calibrate=tmp_path, tiles=tmp_path)
+    with pytest.raises(DataError, match="are those of --tiles that the result is judged on: give others"):
+        export_model(models["one"], tmp_path / "out", options)
 
 
 def test_an_exported_model_is_not_exported_again(models, data, tmp_path):

@@ -28,7 +28,7 @@ from aftermap.artefacts.quantise import Quantisation, quantise_onnx, quantise_op
 from aftermap.artefacts.store import begin_folder, finish_folder, load_card, model_folder
 from aftermap.data.scene import Manifest, Scene
 from aftermap.data.synthetic import KINDS, make_pair
-from aftermap.errors import DataError, ModelError, OutputError
+from aftermap.errors import DataError, InputError, ModelError, OutputError
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.parity import Budget, Parity, Tile, compare
 from aftermap.inference.predictor import Predictor
@@ -118,6 +118,7 @@ def export_model(
     Raises:
         ModelError: the model cannot be used or exported.
         DataError: scenes to compare on or to measure ranges on are missing.
+        InputError: a count makes no sense.
         OutputError: `out` exists, or cannot be written.
     """
     tell = on_stage or (lambda _: None)
@@ -182,6 +183,10 @@ def _check_request(name: str | Path, out: Path, options: ExportOptions, *, overw
             )
         if not (out / EXPORTED_NAME).is_file() and (not out.is_dir() or any(out.iterdir())):
             raise OutputError(f"{out} is no exported model, so --overwrite leaves it: choose another folder")
+    if options.windows < 1:
+        raise InputError(f"--windows {options.windows}: expected 1 or more")
+    if options.scenes < 0:
+        raise InputError(f"--scenes {options.scenes}: expected 0 (all) or more")
     if options.precision == "int8" and options.calibrate is None:
         raise DataError("int8 needs scenes to measure ranges on: pass --calibrate with a prepared dataset")
     if options.execution == "bf16" and options.to != "openvino":
@@ -208,7 +213,13 @@ def _calibration_scenes(options: ExportOptions, tiles: Sequence[Scene]) -> list[
     manifest = Manifest.load(options.calibrate)
     judged = {scene.pre for scene in tiles}
     scenes = manifest.select("train") or list(manifest.scenes)
-    return [scene for scene in scenes if scene.pre not in judged]
+    left = [scene for scene in scenes if scene.pre not in judged]
+    if scenes and not left:
+        raise DataError(
+            f"all scenes of {options.calibrate} are those of --tiles that the result is judged on: give others to "
+            "--calibrate, or split the dataset with 'aftermap data split'"
+        )
+    return left
 
 
 def _write_graph(
