@@ -279,6 +279,24 @@ def test_the_threshold_is_the_largest_that_loses_no_more(lose, threshold, lost, 
     assert choice.windows == 6
 
 
+def test_the_threshold_stays_below_what_it_may_not_exceed():
+    choice = largest_threshold(STRENGTHS, BUILDINGS, lose=0.30, highest=0.5)
+
+    assert (choice.threshold, choice.lost, choice.skipped) == pytest.approx((0.5, 0.10, 4 / 6))
+
+
+def test_a_window_in_which_the_gate_finds_a_building_is_never_empty(tmp_path):
+    # p(building) is 204 / 255 = 0.8 everywhere, above the model's threshold of 0.3
+    red, mask = np.full((64, 64), 204, np.uint8), np.zeros((64, 64), np.uint8)
+    mask[:8] = 1
+    scene = write_scene(tmp_path, "one", red, mask)
+    predictor = Predictor(load_model(save_gate(tmp_path / "red", building_threshold=0.3)))
+
+    choice = choose_gate(predictor, [scene], lose=0.5, window_px=64, halo_px=0)
+
+    assert (choice.threshold, choice.skipped) == (0.3, 0.0)
+
+
 def test_a_gate_that_sees_nothing_where_buildings_are_is_refused():
     with pytest.raises(ModelError, match=r"holds? 5.0% of them, and 1.0% may be lost"):
         largest_threshold(np.array([0.0, 0.8]), np.array([5.0, 95.0]), lose=0.01)

@@ -103,8 +103,8 @@ def ensemble(
         aftermap ensemble ... --compat-uint8 --class-thresholds 0.38,0.13,0.13,0.14 --minor-dilation compat -o winner
 
     A gate, which is a cheap localization model of one date, looks at every window first and spares the members those in
-    which it finds nothing; with labelled scenes its threshold is the largest that costs at most --gate-loss percent of
-    the buildings' pixels:
+    which it finds nothing; with labelled scenes its threshold is the largest, up to its own building threshold, that
+    costs at most --gate-loss percent of the buildings' pixels:
 
         aftermap ensemble damage --gate small-localizer --gate-data prepared -o gated
 

@@ -116,6 +116,10 @@ def choose_gate(
 ) -> GateChoice:
     """The largest threshold of a gate that costs at most a given share of the buildings' pixels.
 
+    It is never above the model's own building threshold: a window in which the model finds a building is not empty,
+    and how far above that its probabilities lie says little about other scenes. (A threshold of 0.997, chosen on 27
+    windows to cost 0.3 %, cost 5.5 % on 71 others.)
+
     Scenes are cut into windows as maps are; where windows overlap, a pixel counts in each by its weight there.
 
     Args:
@@ -155,10 +159,13 @@ def choose_gate(
         raise DataError(
             "the scenes hold no labelled building, so no threshold of a gate can be chosen on them"
         )
-    return largest_threshold(np.array(strengths), np.array(buildings), lose=lose)
+    highest = predictor.card.building_threshold
+    return largest_threshold(np.array(strengths), np.array(buildings), lose=lose, highest=highest)
 
 
-def largest_threshold(strengths: np.ndarray, buildings: np.ndarray, *, lose: float) -> GateChoice:
+def largest_threshold(
+    strengths: np.ndarray, buildings: np.ndarray, *, lose: float, highest: float = 1.0
+) -> GateChoice:
     """The largest threshold, in steps of 0.0001, below which windows hold at most a share of all building pixels.
 
     Args:
@@ -166,6 +173,7 @@ def largest_threshold(strengths: np.ndarray, buildings: np.ndarray, *, lose: flo
             its threshold is not below this.
         buildings: labelled building pixels of each window.
         lose: the share.
+        highest: what the threshold never exceeds.
 
     Raises:
         ModelError: windows of strength 0 hold more than that.
@@ -176,15 +184,16 @@ def largest_threshold(strengths: np.ndarray, buildings: np.ndarray, *, lose: flo
     allowed = int(np.searchsorted(lost, lose + _MARGIN, side="right"))  # levels that may be skipped
     step = 10**_DECIMALS
     # not below the first level that must be kept, hence down to the next whole step
-    highest = float(np.ceil(levels[allowed] * step) - 1) / step if allowed < len(levels) else 1 - 1 / step
-    if highest < 0:
+    found = float(np.ceil(levels[allowed] * step) - 1) / step if allowed < len(levels) else 1 - 1 / step
+    if found < 0:
         raise ModelError(
             f"the gate sees no building at all in windows that hold {lost[allowed]:.1%} of them, and {lose:.1%} may be "
             "lost: take another model"
         )
-    skipped = strengths <= highest
+    threshold = min(found, highest)
+    skipped = strengths <= threshold
     return GateChoice(
-        threshold=highest,
+        threshold=threshold,
         lost=float(buildings[skipped].sum() / buildings.sum()),
         skipped=float(skipped.mean()),
         windows=len(strengths),
