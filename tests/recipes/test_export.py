@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
+from aftermap.artefacts.ensemble import GateIngredient, Ingredient, compose, save_ensemble
 from aftermap.artefacts.exported import load_exported
 from aftermap.artefacts.store import BOX
 from aftermap.data.scene import Manifest
 from aftermap.data.xbd import prepare_xbd
-from aftermap.errors import DataError, InputError, ModelError, OutputError
+from aftermap.errors import BackendWarning, DataError, InputError, ModelError, OutputError
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.parity import Budget
 from aftermap.models.build import build_model
@@ -85,6 +85,14 @@ def test_an_ensemble_is_exported_as_one_model(models, data, tmp_path):
     images = raw(2)
     exported, original = (open_predictor(tmp_path / name).predict(images) for name in ("out", "e"))
     assert np.abs(exported - original).max() < 1e-4
+
+
+def test_a_gate_that_the_graph_leaves_out_is_warned_of(models, data, tmp_path):
+    guard = GateIngredient(save(tmp_path / "guard", KINDS["one date"]), threshold=0.0, min_pixels=1)
+    save_ensemble(tmp_path / "e", *compose("e", [Ingredient(models["two"])], gate=guard))
+    with pytest.warns(BackendWarning, match="the gate of .*e is no part of the graph"):
+        result = export_model(tmp_path / "e", tmp_path / "out", ExportOptions(to="openvino", tiles=data))
+    assert result.card.graph.parameters == count_parameters(build_model(KINDS["two dates"]))
 
 
 def reversed_bands(monkeypatch):

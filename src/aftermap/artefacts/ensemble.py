@@ -254,26 +254,13 @@ def save_ensemble(folder: Path, card: EnsembleCard, members: Mapping[str, Path])
     if named != set(members):
         raise ModelError(f"the card names the members {sorted(named)}, given were {sorted(members)}")
     temporary = begin_folder(folder)
-    hashed = []
-    for member in card.members:
-        source = model_folder(members[member.folder])
-        found = _member_card(source)
-        _check_member(card, member, found)
-        assert found.weights is not None
-        _copy_model(source, found, temporary / member.folder)
-        hashed.append(member.model_copy(update={"sha256": found.weights.sha256}))
-    changes: dict[str, object] = {"members": tuple(hashed)}
-    if card.gate is not None:
-        source = model_folder(members[card.gate.folder])
-        found = _member_card(source)
-        _check_gate(card, found)
-        assert found.weights is not None
-        _copy_model(source, found, temporary / card.gate.folder)
-        changes["gate"] = card.gate.model_copy(update={"sha256": found.weights.sha256})
-    card = card.model_copy(update=changes)
-    (temporary / ENSEMBLE_NAME).write_text(card.model_dump_json(indent=1) + "\n")
-    (temporary / "README.md").write_text(describe_ensemble(card))
-    finish_folder(temporary, folder)
+    try:
+        card = _gathered(temporary, card, members)
+        (temporary / ENSEMBLE_NAME).write_text(card.model_dump_json(indent=1) + "\n")
+        (temporary / "README.md").write_text(describe_ensemble(card))
+        finish_folder(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return card
 
 
@@ -290,6 +277,27 @@ def describe_ensemble(card: EnsembleCard) -> str:
             f"{card.gate.threshold:g} are not shown to them"
         )
     return describe_parts(card, parts, [])
+
+
+def _gathered(temporary: Path, card: EnsembleCard, members: Mapping[str, Path]) -> EnsembleCard:
+    """Copy members and gate that fit into a folder; the card with their hashes."""
+    hashed = []
+    for member in card.members:
+        source = model_folder(members[member.folder])
+        found = _member_card(source)
+        _check_member(card, member, found)
+        assert found.weights is not None
+        _copy_model(source, found, temporary / member.folder)
+        hashed.append(member.model_copy(update={"sha256": found.weights.sha256}))
+    changes: dict[str, object] = {"members": tuple(hashed)}
+    if card.gate is not None:
+        source = model_folder(members[card.gate.folder])
+        found = _member_card(source)
+        _check_gate(card, found)
+        assert found.weights is not None
+        _copy_model(source, found, temporary / card.gate.folder)
+        changes["gate"] = card.gate.model_copy(update={"sha256": found.weights.sha256})
+    return card.model_copy(update=changes)
 
 
 def _member_card(path: Path) -> Card:

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from aftermap.artefacts.quantise import Quantisation, quantise_onnx, quantise_op
 from aftermap.artefacts.store import begin_folder, finish_folder, load_card, model_folder
 from aftermap.data.scene import Manifest, Scene
 from aftermap.data.synthetic import KINDS, make_pair
-from aftermap.errors import DataError, InputError, ModelError, OutputError
+from aftermap.errors import BackendWarning, DataError, InputError, ModelError, OutputError
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.parity import Budget, Parity, Tile, compare
 from aftermap.inference.predictor import Predictor
@@ -119,12 +120,21 @@ def export_model(
         ModelError: the model cannot be used or exported.
         DataError: scenes to compare on or to measure ranges on are missing.
         InputError: a count makes no sense.
+
+    Warns:
+        BackendWarning: the gate of an ensemble is left out.
         OutputError: `out` exists, or cannot be written.
     """
     tell = on_stage or (lambda _: None)
     _check_request(name, out, options, overwrite=overwrite)
     tiles = _tiles(options)
     calibration = _calibration_scenes(options, tiles)
+    if is_ensemble(name) and load_ensemble(name).gate is not None:
+        warnings.warn(
+            f"the gate of {name} is no part of the graph: all members see every window",
+            BackendWarning,
+            stacklevel=2,
+        )
     tell("reading the model")
     exportable = graph_module(
         name, inside=options.inside, graph_format=options.to, precision=options.precision
