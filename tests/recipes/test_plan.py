@@ -11,7 +11,7 @@ from aftermap.artefacts.ensemble import load_ensemble
 from aftermap.artefacts.store import load_card
 from aftermap.cli.app import main
 from aftermap.config import build_config
-from aftermap.errors import RecipeError
+from aftermap.errors import DataError, RecipeError
 from aftermap.recipes.plan import Plan, load_plan, plan_jobs
 from aftermap.recipes.stages import Face, discard, job_state, run_jobs
 from squares import make_dataset
@@ -168,6 +168,12 @@ def test_a_stage_alone_says_what_it_needs(data, tmp_path, capsys):
         main(["run", "xview2/plan.yaml", *words])
     err = capsys.readouterr().err
     assert stopped.value.code == 2 and "which is not done: do its stage too, or leave --only out" in err
+
+
+def test_a_job_that_could_not_begin_leaves_nothing_that_bars_other_settings(tmp_path):
+    with pytest.raises(DataError, match=r"holds no manifest\.json"):
+        run(tmp_path / "nowhere", tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_stage_that_refers_forward_is_refused():

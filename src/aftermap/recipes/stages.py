@@ -15,7 +15,7 @@ import yaml
 from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
 from aftermap.config import build_config
 from aftermap.data.scene import Manifest, Scene, read_images
-from aftermap.errors import OutputError, RecipeError
+from aftermap.errors import AftermapError, OutputError, RecipeError
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.recipes.configs import DataConfig, TrainRecipe
 from aftermap.recipes.evaluate import evaluate, predict_scene
@@ -84,7 +84,12 @@ def run_jobs(plan: Plan, jobs: Sequence[Job], folder: Path, *, command: str, fac
                     )
             _note(job, folder, "started")
             started = time.monotonic()
-            _work(plan, job, folder, command=command, face=face, resume=state == "started")
+            try:
+                _work(plan, job, folder, command=command, face=face, resume=state == "started")
+            except AftermapError:
+                if [each.name for each in (folder / job.name).iterdir()] == [MARK]:
+                    shutil.rmtree(folder / job.name)  # it could not begin: free to be asked for otherwise
+                raise
             _note(job, folder, "done", minutes=round((time.monotonic() - started) / 60, 2))
         yield job
 
