@@ -36,6 +36,15 @@ def test_an_interrupted_plan_says_how_it_goes_on(capsys, tmp_path, monkeypatch):
     assert (code, err) == (130, "aftermap: interrupted: the same command goes on (without --redo)")
 
 
+def test_an_interruption_that_nobody_explains_is_called_one(capsys, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aftermap.recipes.export.export_model", interrupted)
+    words = ("export", "box", "--to", "onnx", "-o", str(tmp_path / "out"))
+    assert ended(capsys, *words) == (130, "aftermap: interrupted")
+
+
 def test_a_word_too_many_is_named_with_the_command(capsys):
     assert ended(capsys, "runs", "list") == (2, "aftermap: not understood: list; see aftermap runs --help")
 

@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
             console.print(f"aftermap: {' '.join(str(error).split())}", markup=False)
             sys.exit(2)
         except KeyboardInterrupt as interrupt:
-            console.print(f"aftermap: {interrupt or 'interrupted'}", markup=False)
+            console.print(f"aftermap: {str(interrupt) or 'interrupted'}", markup=False)
             sys.exit(130)
         except BrokenPipeError:  # whoever read the output has enough, such as `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
