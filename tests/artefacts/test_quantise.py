@@ -236,6 +236,14 @@ def test_batch_normalisation_is_fused_before_ranges_are_measured(int8_openvino):
     assert "BatchNormInference" not in kinds
 
 
+def test_a_range_reaches_as_far_as_a_single_window_does(float_openvino, windows):
+    dark = np.zeros_like(windows[0])
+    model = quantise_openvino(float_openvino, [dark, dark, dark + 255, dark])
+    rounded = [op for op in model.get_ordered_ops() if op.get_type_name() == "FakeQuantize"]
+    low, high = (float(rounded[0].input_value(i).get_node().data.item()) for i in (1, 2))  # of the input
+    assert (low, high) == pytest.approx((-1, 1), abs=0.01)  # normalised 0 and 255
+
+
 def test_the_ends_stay_in_float_on_demand(float_onnx, float_openvino, windows, tmp_path):
     options = Quantisation(keep_first=True, keep_last=True)
     path = quantise_onnx(float_onnx, tmp_path / "ends.onnx", windows[:2], options=options)

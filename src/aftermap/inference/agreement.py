@@ -72,7 +72,7 @@ _BUDGETS: dict[Precision, Budget] = {
         difference_quantile=0.3,
         difference_mean=0.02,
         agreement=0.98,
-        f1_loss=0.02,
+        f1_loss=0.015,
         f1_agreement=0.85,
     ),
 }
