@@ -25,7 +25,7 @@ from aftermap.artefacts.onnx_file import external_tensor, read_metadata, write_m
 from aftermap.errors import ModelError
 from aftermap.inference.ensemble import open_predictor
 from aftermap.models.build import UnetConfig
-from backend_models import save
+from backend_models import KINDS, export, save
 
 TINY = UnetConfig(encoder_name="resnet10t", encoder_depth=2, decoder_channels=(8, 8))
 GRAPHS = {"onnx": "model.onnx", "openvino": "model.xml"}
@@ -317,3 +317,13 @@ def test_the_readme_says_what_goes_in_and_how_near_it_is_to_the_original():
     assert "- Parameters: 1,234,567; 12.3 G multiply-accumulates per 1024 px" in text
     assert "Compared with the original on 4 scenes (real), arithmetic f32: largest difference 0.1." in text
     assert "| destroyed | 0.5000 | 0.4875 |  |" in text
+
+
+def test_a_card_beside_the_graph_that_tells_how_to_read_it_otherwise_is_refused(tmp_path):
+    folder = export(save(tmp_path / "model", KINDS["one date"]), tmp_path / "out", "onnx")
+    tree = json.loads((folder / "exported.json").read_text())
+    (folder / "exported.json").write_text(json.dumps(tree | {"temperature": 3.0}))
+    with pytest.raises(ModelError, match="describes another graph than the card inside it"):
+        load_exported(folder)
+    (folder / "exported.json").write_text(json.dumps(tree | {"building_threshold": 0.3}))
+    assert load_exported(folder).card.building_threshold == 0.3

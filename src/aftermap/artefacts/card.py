@@ -131,7 +131,7 @@ class Card(BaseCard):
 
     model: ModelConfig
     normalisation: Normalisation = Normalisation()
-    temperature: float = 1.0
+    temperature: float = Field(default=1.0, gt=0)
     activation: Activation = "softmax"
     channel_0: Channel0 = "background"
     weights: Weights | None = None

@@ -104,7 +104,7 @@ class ExportedCard(BaseCard):
     """
 
     normalisation: Normalisation = Normalisation()
-    temperature: float = 1.0
+    temperature: float = Field(default=1.0, gt=0)
     activation: Activation = "softmax"
     channel_0: Channel0 = "background"
     graph: Graph
@@ -160,6 +160,10 @@ def load_exported(name: str | Path) -> LoadedExport:
                 f"{digests[file][:12]}..., the card expects {expected[:12]}...: export the model again"
             )
     _check_contained(path)
+    if _reading(card) != _reading(_parse(_embedded(path), path)):
+        raise ModelError(
+            f"{EXPORTED_NAME} beside {path} describes another graph than the card inside it: export the model again"
+        )
     return LoadedExport(card, path, digests[path.name])
 
 
@@ -261,6 +265,23 @@ def _locate(name: str | Path) -> tuple[ExportedCard, Path]:
     if not card.graph.files:
         raise ModelError(f"{file} names no checksums of its files: export the model again")
     return card, folder / card.graph.file
+
+
+def _reading(card: ExportedCard) -> dict[str, Any]:
+    """What a card says of how its graph is to be fed and read; thresholds, scores and words may be edited."""
+    tree = card.model_dump(
+        include={
+            "dates",
+            "scheme",
+            "bands",
+            "dtype",
+            "normalisation",
+            "activation",
+            "channel_0",
+            "temperature",
+        }
+    )
+    return tree | card.graph.model_dump(exclude={"files", "bytes", "parity"})
 
 
 def _parse(text: str | bytes, where: Path) -> ExportedCard:

@@ -28,6 +28,12 @@ class Run:
 
     folder: Path
 
+    @staticmethod
+    def check_new(folder: Path) -> None:
+        """Raise an OutputError where the folder holds a run already."""
+        if (folder / "run.json").exists():
+            raise OutputError(f"{folder} already holds a run: pass --resume to go on with it, or another -o")
+
     @classmethod
     def start(cls, folder: Path, recipe_yaml: str, facts: dict[str, Any]) -> "Run":
         """Create a run folder.
@@ -35,8 +41,7 @@ class Run:
         Raises:
             OutputError: it holds a run already, or cannot be written.
         """
-        if (folder / "run.json").exists():
-            raise OutputError(f"{folder} already holds a run: pass --resume to go on with it, or another -o")
+        cls.check_new(folder)
         try:
             (folder / "samples").mkdir(parents=True, exist_ok=True)
             (folder / "recipe.yaml").write_text(recipe_yaml)

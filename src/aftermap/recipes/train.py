@@ -88,6 +88,8 @@ def train(
     started = time.monotonic()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
+    if not resume:
+        Run.check_new(folder)
     chosen = choose_scenes(recipe.data, recipe.task, deep=not resume, unlabelled=recipe.data.unlabelled)
     validation = spread(chosen.validation, recipe.validation_scenes)
     selection = Selection(recipe, validation)
