@@ -103,7 +103,8 @@ def trace_buildings(
     resolution = grid.resolution_m
     least = MIN_BUILDING_PX if resolution is None else max(MIN_BUILDING_M2 / resolution**2, 4.0)
     polygons: list[BaseGeometry] = list(trace_rows(masks(), grid, min_area_px=least, simplify_px=SIMPLIFY_PX))
-    polygons.sort(key=lambda polygon: (polygon.bounds[1], polygon.bounds[0]))
+    # rounded, so that buildings in one row are not numbered by the last digit of their place
+    polygons.sort(key=lambda polygon: (round(polygon.bounds[1], 6), round(polygon.bounds[0], 6)))
     painter, evidence = Painter(polygons, grid.width), Evidence(len(polygons))
     for part in rows:
         stored, missing = part.load("probabilities", "missing")
