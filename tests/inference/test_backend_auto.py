@@ -258,8 +258,8 @@ class TestAnExportedFormInTheModelsFolder:
         return folder
 
     def fastest(self, monkeypatch, model, **seconds):
-        names = iter(["torch", "onnxruntime", "openvino", *seconds])
-        told = {"torch": 0.3, "onnxruntime": 0.2, "openvino": 0.1, **seconds}
+        names = iter(["torch", "openvino", *seconds])
+        told = {"torch": 0.3, "openvino": 0.1, **seconds}
         monkeypatch.setattr(
             auto, "_timed", lambda network, images: (told.get(next(names, None), 1.0), network(images))
         )
@@ -270,7 +270,7 @@ class TestAnExportedFormInTheModelsFolder:
         export(model, model / "exported" / "int8", "openvino", inside=False, parity={"passed": True})
         assert auto._companions(load_model(model), Execution()) == ["exported/int8"]
         _, choice = self.fastest(monkeypatch, model, **{"exported/int8": 0.01})
-        assert set(choice.seconds) == {"torch", "onnxruntime", "openvino", "exported/int8"}
+        assert set(choice.seconds) == {"torch", "openvino", "exported/int8"}
 
     def test_is_no_candidate_unless_it_passed_the_gate(self, model):
         export(model, model / "exported" / "int8", "openvino", inside=False)

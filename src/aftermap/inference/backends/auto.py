@@ -146,8 +146,11 @@ def choose(loaded: LoadedModel, images: Tensor, execution: Execution) -> tuple[N
     first: dict[str, float] = {}
     left_out: dict[str, str] = {}
     expected: Tensor | None = None
-    for runtime in (*get_args(Runtime), *_companions(loaded, execution)):
+    companions = _companions(loaded, execution)
+    for runtime in (*get_args(Runtime), *companions):
         reason = missing(runtime, execution)
+        if companions and runtime == "onnxruntime":  # a third float runtime would only add to the memory
+            reason = "the model's folder holds an exported form"
         if reason is None:
             try:
                 network = _open(loaded, runtime, execution)
