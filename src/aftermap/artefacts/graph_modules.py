@@ -163,6 +163,9 @@ class EnsembleGraph(GraphModule):
 class _Affine(nn.Module):
     """Values of the given bands to what a model takes: its order of bands, its normalisation."""
 
+    middle: Tensor
+    width: Tensor
+
     def __init__(self, order: Sequence[int], given: Normalisation | None, wanted: Normalisation) -> None:
         """Plan one factor and one term per band.
 
@@ -204,7 +207,7 @@ def graph_module(
         members = [_load_member(folder, card, member) for member in card.members]
         ensemble = EnsembleGraph(card, members, inside=inside)
         source = Source(name=card.name, version=card.version, sha256=card.sha256)
-        values = {"normalisation": ensemble.normalisation}
+        values: dict[str, object] = {"normalisation": ensemble.normalisation}
         return Exportable(ensemble, _draft(card, ensemble, graph_format, precision, source, values))
     loaded = load_model(name)
     single = SingleGraph(loaded, inside=inside)

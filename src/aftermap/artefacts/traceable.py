@@ -38,7 +38,7 @@ def free_sizes() -> Iterator[None]:
             return original(x, output_size)
         return adaptive_pool(x, size)
 
-    functional.adaptive_avg_pool2d = chosen  # modules, and resizing by area, look it up there
+    functional.adaptive_avg_pool2d = chosen  # type: ignore[assignment]  # modules, and resizing by area, look it up there
     try:
         yield
     finally:

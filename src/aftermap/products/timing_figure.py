@@ -257,7 +257,8 @@ def _label(
             zorder=4,
         )
         extent = text.get_window_extent(renderer)
-        for box in _around(pixels[number], extent.width, extent.height):
+        at = (float(pixels[number][0]), float(pixels[number][1]))
+        for box in _around(at, extent.width, extent.height):
             if _within(box, frame) and not any(box.overlaps(other) for other in taken):
                 break
         else:
@@ -265,8 +266,9 @@ def _label(
             complete = False
             continue
         taken.append(box)
-        text.set_position(back.transform((box.x0 + _GAP_PX, box.y0 + _GAP_PX)))
-        _lead(axes, pixels[number], box)
+        x, y = back.transform((box.x0 + _GAP_PX, box.y0 + _GAP_PX))
+        text.set_position((float(x), float(y)))
+        _lead(axes, at, box)
     return complete
 
 

@@ -112,7 +112,8 @@ def parse_candidates(
         for backend in own_backends or backends:
             for batch in batches:
                 views_of = own_tta[0] if own_tta else tta
-                found.append(Candidate(model, source, *(seeds or [1]), backend, views_of, batch))  # type: ignore[arg-type]
+                count = seeds[0] if seeds else 1
+                found.append(Candidate(model, source, count, backend, views_of, batch))  # type: ignore[arg-type]
     return list(dict.fromkeys(found))
 
 
@@ -182,7 +183,7 @@ def references() -> dict[str, AnyModelConfig]:
 
 def _split(model: str) -> tuple[str, list[str]]:
     """A model and the words after it; a plus sign that no such word follows belongs to the name."""
-    source, words = model, []
+    source, words = model, list[str]()
     while True:
         rest, plus, word = source.rpartition("+")
         known = word in get_args(Backend) or word in get_args(Tta) or _SEEDS.fullmatch(word)
@@ -230,7 +231,7 @@ def _write_reference(kind: str, folder: Path, seed: int) -> None:
         }
     card = Card(
         name=kind,
-        dates=model.dates,
+        dates=2 if model.dates == 2 else 1,
         scheme=BUILDING.name if config.classes <= 2 else DAMAGE.name,
         model=config,
         training=TrainingRecord(data="none: random weights", data_licence="none"),
