@@ -75,9 +75,7 @@ def main() -> None:
     parser.add_argument("--timed", type=int, default=512, help="height and width of the window that is timed")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
-        "--variants", nargs="+", default=list(VARIANTS), help="a part of their names is enough"
-    )
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), help="their names, or parts of them")
     parser.add_argument("--out", type=Path, default=Path("int8.jsonl"))
     words = parser.parse_args()
     manifest = Manifest.load(words.data)
@@ -86,7 +84,9 @@ def main() -> None:
         calibration_windows(manifest.select("train"), original.dates, size_px=words.size, count=words.windows)
     )
     scenes = rich(manifest.select("test"), words.scenes)
-    wanted = [name for name in VARIANTS if any(part in name for part in words.variants)]
+    whole = [word for word in words.variants if word in VARIANTS]
+    parts = [word for word in words.variants if word not in VARIANTS]
+    wanted = [name for name in VARIANTS if name in whole or any(part in name for part in parts)]
     rows: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         predictors = {}
