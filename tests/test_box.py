@@ -5,7 +5,8 @@ import numpy as np
 from aftermap.artefacts.store import BOX, load_card, load_model, model_folder
 from aftermap.data.synthetic import make_pair
 from aftermap.inference.predictor import Predictor
-from aftermap.recipes.evaluate import decide, predict_scene
+from aftermap.inference.tiling import predict_scene
+from aftermap.recipes.evaluate import decide
 
 
 def test_the_box_weighs_at_most_eight_megabytes():

@@ -19,9 +19,9 @@ from aftermap.errors import ModelError
 from aftermap.inference import ensemble as module
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.predictor import Predictor
+from aftermap.inference.tiling import predict_scene
 from aftermap.models.build import CustomConfig, SiameseUnetConfig, UnetConfig, build_model
 from aftermap.models.dense import DenseModel
-from aftermap.recipes.evaluate import predict_scene
 from colour_town import save_colour_model
 
 ANYTHING = TrainingRecord(data="none", data_licence="none")

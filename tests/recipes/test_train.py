@@ -13,8 +13,9 @@ from aftermap.config import build_config
 from aftermap.data.scene import Manifest, read_images
 from aftermap.errors import DataError, OutputError, RecipeError, RecordsError
 from aftermap.inference.predictor import Predictor
+from aftermap.inference.tiling import predict_scene
 from aftermap.recipes.configs import TrainRecipe
-from aftermap.recipes.evaluate import best_threshold, decide, evaluate, predict_scene, spread
+from aftermap.recipes.evaluate import best_threshold, decide, evaluate, spread
 from aftermap.recipes.predict import predict_dataset
 from aftermap.recipes.score import score_folders
 from aftermap.recipes.train import load_recipe, train

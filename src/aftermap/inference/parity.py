@@ -14,11 +14,10 @@ import numpy as np
 from aftermap.classes import IGNORE
 from aftermap.data.scene import Scene, read_images, read_mask
 from aftermap.errors import DataError
-from aftermap.geo.grid import Grid, Window
 from aftermap.inference.agreement import Budget, Decided, Decisions, Differences
 from aftermap.inference.postprocess import Decision, spread_minor
 from aftermap.inference.predictor import AnyPredictor
-from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX, Predicts, Sample, predict_rows
+from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX, predict_scene
 
 __all__ = ["Budget", "Parity", "Tile", "compare"]
 
@@ -84,7 +83,9 @@ def compare(
     multiple = math.lcm(original.multiple, exported.multiple)
     for tile in _tiles(scenes, original.dates):
         before, after = (
-            _probabilities(_Even(predictor, multiple), tile.images, window_px, halo_px, batch)
+            predict_scene(
+                _Even(predictor, multiple), tile.images, window_px=window_px, halo_px=halo_px, batch=batch
+            )
             for predictor in (original, exported)
         )
         if before.shape != after.shape:
@@ -173,28 +174,6 @@ def _tiles(scenes: Iterable[Scene | Tile], dates: int) -> Iterator[Tile]:
                 read_mask(scene, target="building") if scene.is_labelled else None,
                 read_mask(scene, target="damage") if scene.damage_mask is not None else None,
             )
-
-
-def _probabilities(
-    predictor: Predicts, images: np.ndarray, window_px: int, halo_px: int, batch: int
-) -> np.ndarray:
-    """Class probabilities (K, H, W) of images (T, C, H, W)."""
-    height, width = images.shape[-2:]
-
-    def read_window(window: Window) -> Sample:
-        part = images[(..., *window.slices)]
-        shape = part.shape[-2:]
-        return Sample(part, np.ones((len(images), *shape), bool), np.zeros(shape, np.uint8))
-
-    bands = predict_rows(
-        read_window,
-        predictor,
-        Grid.pixels(width, height),
-        window_px=window_px,
-        halo_px=halo_px,
-        batch=batch,
-    )
-    return np.concatenate([band.probabilities for band in bands], axis=1)
 
 
 def _decide(probabilities: np.ndarray, decision: Decision) -> Decided:

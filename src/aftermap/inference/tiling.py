@@ -221,6 +221,27 @@ def _window(rows: Axis, cols: Axis, grid: Grid, index: int, col: int) -> Window:
     return Window(row, col, min(rows.size, grid.height - row), min(cols.size, grid.width - col))
 
 
+def predict_scene(
+    predictor: Predicts,
+    images: np.ndarray,
+    *,
+    window_px: int = DEFAULT_WINDOW_PX,
+    halo_px: int = DEFAULT_HALO_PX,
+    batch: int = 1,
+) -> np.ndarray:
+    """Class probabilities float32 (K, H, W) of images (T, C, H, W) held in memory; see `predict_rows`."""
+    height, width = images.shape[-2:]
+
+    def read_window(window: Window) -> Sample:
+        part = images[(..., *window.slices)]
+        shape = part.shape[-2:]
+        return Sample(part, np.ones((len(images), *shape), bool), np.zeros(shape, np.uint8))
+
+    grid = Grid.pixels(width, height)
+    bands = predict_rows(read_window, predictor, grid, window_px=window_px, halo_px=halo_px, batch=batch)
+    return np.concatenate([band.probabilities for band in bands], axis=1)
+
+
 def _window_row(
     samples: Iterator[tuple[Window, Sample]], predictor: Predicts, rows: Axis, cols: Axis, batch: int
 ) -> Iterator[tuple[int, Sample, np.ndarray | None]]:

@@ -71,7 +71,7 @@ def remarks(report: dict[str, Any]) -> list[str]:
         lines.append(f"Ceiling: matrix products of this machine in the same rounds, in GFLOP/s: {values}.")
     if any(entry["ceiling_share"] and entry["ceiling_share"]["median"] > 1 for entry in entries):
         lines.append(
-            "Above 100 % of them: runtimes calculate 3 x 3 convolutions with fewer multiplications than are counted."
+            "Above 100 % of them: most likely 3 x 3 convolutions calculated with fewer multiplications than are counted."
         )
     if entries and len(entries) > 1:
         lines.append(

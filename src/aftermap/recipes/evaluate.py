@@ -7,13 +7,12 @@ import numpy as np
 
 from aftermap.classes import IGNORE
 from aftermap.data.scene import Scene, read_images, read_mask
-from aftermap.geo.grid import Grid, Window
 from aftermap.inference.calibrate import tune_weights
 from aftermap.inference.objects import BuildingScore
 from aftermap.inference.postprocess import Decision, spread_minor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.scoring import Score
-from aftermap.inference.tiling import Sample, predict_rows
+from aftermap.inference.tiling import predict_scene
 from aftermap.recipes.score import ScoreReport
 
 
@@ -31,20 +30,6 @@ class Evaluation:
     report: ScoreReport
     best_threshold: float
     best_weights: tuple[float, ...] | None
-
-
-def predict_scene(predictor: AnyPredictor, images: np.ndarray) -> np.ndarray:
-    """Class probabilities float32 (K, H, W) of images uint8 (T, 3, H, W) held in memory."""
-    height, width = images.shape[-2:]
-
-    def read_window(window: Window) -> Sample:
-        part = images[(..., *window.slices)]
-        shape = part.shape[-2:]
-        return Sample(part, np.ones((len(images), *shape), bool), np.zeros(shape, np.uint8))
-
-    grid = Grid.pixels(width, height)
-    bands = predict_rows(read_window, predictor, grid)
-    return np.concatenate([band.probabilities for band in bands], axis=1)
 
 
 def decide(probabilities: np.ndarray, decision: Decision | float) -> tuple[np.ndarray, np.ndarray | None]:

@@ -11,7 +11,8 @@ from aftermap.data.scene import Scene, read_images, read_mask
 from aftermap.errors import OutputError
 from aftermap.inference.postprocess import Decision
 from aftermap.inference.predictor import AnyPredictor
-from aftermap.recipes.evaluate import decide, predict_scene
+from aftermap.inference.tiling import predict_scene
+from aftermap.recipes.evaluate import decide
 
 _ENDING = re.compile(r"(_(pre|post)_disaster|_part1)(\.png)*$")
 _NUMBERED = re.compile(r"(?P<split>test|hold|train|tier\d)_(pre_|post_)?(?P<number>\d+)")

@@ -17,8 +17,9 @@ from aftermap.config import build_config
 from aftermap.data.scene import Manifest, Scene, read_images
 from aftermap.errors import AftermapError, OutputError, RecipeError
 from aftermap.inference.ensemble import Options, open_predictor
+from aftermap.inference.tiling import predict_scene
 from aftermap.recipes.configs import DataConfig, TrainRecipe
-from aftermap.recipes.evaluate import evaluate, predict_scene
+from aftermap.recipes.evaluate import evaluate
 from aftermap.recipes.plan import (
     EnsembleStage,
     Job,

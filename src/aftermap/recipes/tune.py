@@ -20,8 +20,9 @@ from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.postprocess import Decision
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.scoring import DAMAGE_CLASSES, PixelScores, Score
+from aftermap.inference.tiling import predict_scene
 from aftermap.inference.tuning import MEASURES, By, Choice, DecisionTable, What
-from aftermap.recipes.evaluate import decide, predict_scene
+from aftermap.recipes.evaluate import decide
 
 
 @dataclass(frozen=True, slots=True)
