@@ -116,9 +116,9 @@ def prepare(
         DataError: scenes that cannot be read; the others stay finished.
         OutputError: `out` cannot be written, or holds something else.
     """
-    earlier = _claim(out, scenes, overwrite=overwrite)
+    earlier = claim(out, scenes, overwrite=overwrite)
     task = _Task(read, out / MASKS, scheme)
-    known = _Journal(out / JOURNAL_NAME, {"kind": kind, "scheme": scheme, **options})
+    known = Journal(out / JOURNAL_NAME, {"kind": kind, "scheme": scheme, **options})
     known.load(earlier)
     done: dict[str, Scene] = {}
     problems: list[str] = []
@@ -139,7 +139,7 @@ def prepare(
         )
     ready = _with_resolution([done[name] for name in sorted(done)])
     manifest = Manifest(kind=kind, scheme=scheme, options={**options, **(notes or {})}, scenes=ready)
-    manifest = _keep_splits(manifest, earlier)
+    manifest = keep_splits(manifest, earlier)
     try:
         manifest.save(out)
         known.path.unlink(missing_ok=True)
@@ -260,7 +260,7 @@ class _Task:
             height=height,
             grid=labels.grid,
             resolution_m=resolution,
-            class_pixels=[] if finest is None else _class_pixels(finest, len(SCHEMES[self.scheme])),
+            class_pixels=[] if finest is None else class_pixels(finest, len(SCHEMES[self.scheme])),
             polygons=dict(labels.polygons),
             checksums=sums,
         )
@@ -276,7 +276,7 @@ class _Task:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-class _Journal:
+class Journal:
     """Finished scenes, one JSON line each, valid for one set of options."""
 
     def __init__(self, path: Path, options: Mapping[str, str]) -> None:
@@ -308,7 +308,7 @@ class _Journal:
         self._file.write(scene.model_dump_json() + "\n")
         self._file.flush()
 
-    def __enter__(self) -> "_Journal":
+    def __enter__(self) -> "Journal":
         try:
             part = self.path.with_suffix(".part")
             self._file = part.open("w")
@@ -324,8 +324,12 @@ class _Journal:
         self._file.close()
 
 
-def _claim(out: Path, scenes: Sequence[SourceScene], *, overwrite: bool) -> Manifest | None:
-    """Make `out` and return the manifest of an earlier preparation in it."""
+def claim(out: Path, scenes: Sequence[SourceScene], *, overwrite: bool) -> Manifest | None:
+    """Make `out` and return the manifest of an earlier preparation in it.
+
+    Raises:
+        OutputError: `out` holds other things, is the source itself, or cannot be made.
+    """
     sources = {path.parent.parent.resolve() for scene in scenes for path in scene.files.values()}
     if out.resolve() in sources:
         raise OutputError(f"{out} is the source itself, whose masks could be replaced: choose another -o")
@@ -361,7 +365,8 @@ def _still_valid(earlier: Scene, source: SourceScene, sums: Mapping[str, str]) -
     return earlier.checksums == dict(sums) and all(path.is_file() for path in masks)
 
 
-def _class_pixels(mask: np.ndarray, classes: int) -> list[int]:
+def class_pixels(mask: np.ndarray, classes: int) -> list[int]:
+    """Pixels of each class in a mask, those without a known class left out."""
     counts = np.bincount(mask[mask != IGNORE].ravel(), minlength=classes)
     return [int(count) for count in counts]
 
@@ -380,7 +385,7 @@ def _with_resolution(scenes: list[Scene]) -> list[Scene]:
     ]
 
 
-def _keep_splits(manifest: Manifest, earlier: Manifest | None) -> Manifest:
+def keep_splits(manifest: Manifest, earlier: Manifest | None) -> Manifest:
     """Carry over the splits of an earlier preparation of the same scenes."""
     if earlier is None or all(scene.split == "unassigned" for scene in earlier.scenes):
         return manifest
