@@ -15,14 +15,24 @@ class Batch:
     Attributes:
         image: float32 (B, T, C, H, W), normalised; T = 1 (one date) or 2 (pre, post).
         mask: int64 (B, H, W) class indices; IGNORE where unknown, all of it where a scene is unlabelled.
+        soft: float32 (B, K, H, W) probabilities that a model gave, all 0 where there are none; None where no scene
+            has any.
+        resolution: float32 (B,) metres per pixel of each crop; NaN where unknown. None where nobody asked.
     """
 
     image: Tensor
     mask: Tensor
+    soft: Tensor | None = None
+    resolution: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
-        return Batch(self.image.to(device, non_blocking=True), self.mask.to(device, non_blocking=True))
+
+        def moved(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=True)
+
+        image, mask = (tensor.to(device, non_blocking=True) for tensor in (self.image, self.mask))
+        return Batch(image, mask, moved(self.soft), moved(self.resolution))
 
     @property
     def is_labelled(self) -> bool:

@@ -22,6 +22,7 @@ from aftermap.data.geometry import (
     resample_mask,
 )
 from aftermap.data.sampling import BestCrop, ClassSampling, EpochSampling, draw_windows
+from aftermap.data.soft import SOFT_UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,14 @@ class Sample:
     Attributes:
         images: uint8 (T, S, S, 3), red, green, blue.
         mask: uint8 (S, S), classes and IGNORE.
+        soft: stored soft labels uint8 (S, S, K - 1), see `data.soft`; None where the scene has none.
+        zoom: scene pixels per crop pixel.
     """
 
     images: np.ndarray
     mask: np.ndarray
+    soft: np.ndarray | None = None
+    zoom: float = 1.0
 
 
 def crop_around(
@@ -46,6 +51,7 @@ def crop_around(
     geometry: Sequence[Geometric],
     classes: int,
     rng: np.random.Generator,
+    soft: np.ndarray | None = None,
 ) -> Sample:
     """Crop about a pixel of a class, or about any, and augment the crop; what it turns in comes from the scene.
 
@@ -57,6 +63,7 @@ def crop_around(
         geometry: operations about the crop's own frame.
         classes: number of classes with the background.
         rng: all draws come from it.
+        soft: stored soft labels uint8 (H, W, K - 1), cropped alike.
     """
     size = sampling.crop_px
     height, width = mask.shape
@@ -69,13 +76,14 @@ def crop_around(
             row, column = int(rows[at]) * 4 + down, int(columns[at]) * 4 + right
     top = min(max(row - size // 2, 0), max(0, height - size))
     left = min(max(column - size // 2, 0), max(0, width - size))
-    images, mask = _padded(images, mask, size)
+    images, mask, soft = _padded(images, mask, soft, size)
     window = Crop(left, top, size, size)
     steps: list[Step] = [window, *draw_steps(geometry, rng, height=size, width=size)]
     if sampling.compat_steps:
         planes = [resample_in_steps(plane, steps) for plane in class_planes(mask, classes=classes)]
-        return Sample(_in_steps(images, steps), _merged(planes, mask, steps))
-    return take(images, mask, steps, mode=sampling.compat_mask or "nearest", classes=classes)
+        view = View.whole(*mask.shape).then(*steps)
+        return Sample(_in_steps(images, steps), _merged(planes, mask, steps), _soft(soft, view), _zoom(view))
+    return take(images, mask, steps, mode=sampling.compat_mask or "nearest", classes=classes, soft=soft)
 
 
 def crop_best(
@@ -86,6 +94,7 @@ def crop_best(
     geometry: Sequence[Geometric],
     classes: int,
     rng: np.random.Generator,
+    soft: np.ndarray | None = None,
 ) -> Sample:
     """Augment a scene and crop the best window of it; see `BestCrop` and, for the arguments, `crop_around`."""
     height, width = mask.shape
@@ -100,10 +109,12 @@ def crop_best(
         weight = np.broadcast_to(weight, (frame.height, frame.width))
         window = windows[best_window(weight, windows)]
         cropped = [resample_in_steps(plane, [window]) for plane in planes]
-        return Sample(_in_steps(images, [*steps, window]), _merged(cropped, mask, [*steps, window]))
+        view = frame.then(window)
+        whole = [*steps, window]
+        return Sample(_in_steps(images, whole), _merged(cropped, mask, whole), _soft(soft, view), _zoom(view))
     mode: MaskMode = sampling.compat_mask or "nearest"
     window = windows[choose_window(mask, frame, windows, sampling.crop, mode=mode)]
-    return take(images, mask, [*steps, window], mode=mode, classes=classes)
+    return take(images, mask, [*steps, window], mode=mode, classes=classes, soft=soft)
 
 
 def choose_window(
@@ -138,12 +149,32 @@ def _weight(mask: np.ndarray, class_weights: Sequence[float]) -> np.ndarray:
 
 
 def take(
-    images: Sequence[np.ndarray], mask: np.ndarray, steps: Sequence[Step], *, mode: MaskMode, classes: int
+    images: Sequence[np.ndarray],
+    mask: np.ndarray,
+    steps: Sequence[Step],
+    *,
+    mode: MaskMode,
+    classes: int,
+    soft: np.ndarray | None = None,
 ) -> Sample:
     """The crop that the steps lead to, resampled once."""
     view = View.whole(*mask.shape).then(*steps)
     pictures = np.stack([resample(image, view) for image in images])
-    return Sample(pictures, resample_mask(mask, view, mode=mode, classes=classes))
+    return Sample(
+        pictures, resample_mask(mask, view, mode=mode, classes=classes), _soft(soft, view), _zoom(view)
+    )
+
+
+def _soft(soft: np.ndarray | None, view: View) -> np.ndarray | None:
+    """Soft labels by the nearest pixel: what is unknown must not be blended with what is known."""
+    if soft is None:
+        return None
+    taken = resample(soft, view, interpolation=cv2.INTER_NEAREST)
+    return taken.reshape(view.height, view.width, soft.shape[2])
+
+
+def _zoom(view: View) -> float:
+    return float(np.sqrt(abs(np.linalg.det(view.matrix[:2, :2]))))
 
 
 def _weighted(config: BestCrop, planes: Sequence[np.ndarray]) -> list[tuple[float, np.ndarray]]:
@@ -162,12 +193,14 @@ def _merged(planes: Sequence[np.ndarray], mask: np.ndarray, steps: Sequence[Step
 
 
 def _padded(
-    images: Sequence[np.ndarray], mask: np.ndarray, size: int
-) -> tuple[Sequence[np.ndarray], np.ndarray]:
-    """Scenes smaller than a crop: mirrored images, and unknown pixels in the mask."""
+    images: Sequence[np.ndarray], mask: np.ndarray, soft: np.ndarray | None, size: int
+) -> tuple[Sequence[np.ndarray], np.ndarray, np.ndarray | None]:
+    """Scenes smaller than a crop: mirrored images, and unknown pixels in the mask and the soft labels."""
     down, right = max(0, size - mask.shape[0]), max(0, size - mask.shape[1])
     if not down and not right:
-        return images, mask
+        return images, mask, soft
     edges = ((0, down), (0, right))
     grown = [np.pad(image, (*edges, (0, 0)), mode="symmetric") for image in images]
-    return grown, np.pad(mask, edges, constant_values=IGNORE)
+    if soft is not None:
+        soft = np.pad(soft, (*edges, (0, 0)), constant_values=SOFT_UNKNOWN)
+    return grown, np.pad(mask, edges, constant_values=IGNORE), soft

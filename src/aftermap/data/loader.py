@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Literal, assert_never
 
@@ -27,12 +27,22 @@ from aftermap.data.sampling import (
     repetitions,
 )
 from aftermap.data.scene import Scene, read_mask, read_pixels
+from aftermap.data.soft import SOFT_UNKNOWN, class_probabilities, read_soft
 from aftermap.errors import DataError
 
 Target = Literal["building", "damage"]
 RGB = ("red", "green", "blue")
 
-_Crops = tuple[np.ndarray, np.ndarray, list[Drawn]]
+
+@dataclass(frozen=True, slots=True)
+class _Crops:
+    """A batch before it becomes tensors: bands as planes (B, T, 3, S, S), masks, and what is still to be done."""
+
+    images: np.ndarray
+    masks: np.ndarray
+    rest: list[Drawn]
+    soft: np.ndarray | None  # stored, (B, K - 1, S, S)
+    resolution: np.ndarray
 
 
 class CropSource:
@@ -104,6 +114,7 @@ class CropSource:
         self._chances = _scene_chances(self._pixels)
         labelled = np.array([has_labels(scene, target) for scene in self._scenes])
         self._labelled, self._bare = np.flatnonzero(labelled), np.flatnonzero(~labelled)
+        self._soft = any(scene.soft is not None for scene in self._scenes)
         self._repeats = [1] * len(self._scenes)
         if isinstance(sampling, EpochSampling) and target == "damage":
             self._repeats = [
@@ -124,9 +135,10 @@ class CropSource:
                 self._pending[following] = self._pool.submit(self._crops, following)
         for stale in [i for i in self._pending if i < index]:
             self._pending.pop(stale).cancel()
-        images, masks, drawn = future.result()
-        pixels = torch.from_numpy(images).to(self.device)  # (B, T, 3, S, S), in the model's order
-        mask = torch.from_numpy(masks).to(self.device).long()
+        crops = future.result()
+        drawn = crops.rest
+        pixels = torch.from_numpy(crops.images).to(self.device)  # in the model's order
+        mask = torch.from_numpy(crops.masks).to(self.device).long()
         mean, std = self._mean.to(self.device), self._std.to(self.device)
         image = pixels.float().sub_(mean).div_(std)
         touched = sorted({int(sample) for entry in drawn for sample in entry.samples})
@@ -135,7 +147,10 @@ class CropSource:
             drawn = [replace(entry, samples=np.searchsorted(touched, entry.samples)) for entry in drawn]
             part, mask[touched] = apply_to_floats(drawn, part, mask[touched])
             image[touched] = (part[:, :, self._order] * 255 - mean) / std
-        return Batch(image, mask)
+        soft = None
+        if crops.soft is not None:
+            soft = torch.from_numpy(class_probabilities(crops.soft)).to(self.device)
+        return Batch(image, mask, soft, torch.from_numpy(crops.resolution).to(self.device))
 
     def close(self) -> None:
         """Stop reading ahead."""
@@ -144,7 +159,12 @@ class CropSource:
     def _crops(self, index: int) -> _Crops:
         index = pooled(index, self._sampling, seed=self._seed)
         rng = np.random.default_rng((self._seed, index))
-        samples = [self._sample(number, rng) for number in self._scene_numbers(index)]
+        shown = [self._sample(number, rng) for number in self._scene_numbers(index)]
+        every = self._sampling.soft_every if isinstance(self._sampling, ClassSampling) else 0
+        if every and index % every == 0 and len(self._bare):
+            more = rng.choice(self._bare, self._sampling.batch_size)
+            shown += [self._sample(int(number), rng) for number in more]
+        samples = [sample for _, sample in shown]
         images = np.stack([sample.images for sample in samples])  # (B, T, S, S, 3)
         masks = np.stack([sample.mask for sample in samples])
         drawn = draw(self._photometry, rng, batch=len(samples), dates=images.shape[1])
@@ -154,7 +174,19 @@ class CropSource:
             bands = cv2.split(images[place])
             for number, band in enumerate(self._order):
                 planes[(*place, number)] = bands[band]
-        return planes, masks, rest
+        pixel = [(self._scenes[number].resolution_m or np.nan) * sample.zoom for number, sample in shown]
+        return _Crops(planes, masks, rest, self._stored_soft(samples), np.array(pixel, np.float32))
+
+    def _stored_soft(self, samples: Sequence[Sample]) -> np.ndarray | None:
+        """Soft labels (B, K - 1, S, S) as they are stored, unknown where a sample has none."""
+        if not self._soft:
+            return None
+        size = self._sampling.crop_px
+        stored = np.full((len(samples), self._classes - 1, size, size), SOFT_UNKNOWN, np.uint8)
+        for number, sample in enumerate(samples):
+            if sample.soft is not None:
+                stored[number] = sample.soft.transpose(2, 0, 1)
+        return stored
 
     def _scene_numbers(self, index: int) -> list[int | None]:
         """The scenes of a batch; None where the class that is drawn decides."""
@@ -168,41 +200,52 @@ class CropSource:
         first = position * sampling.batch_size
         return [int(number) for number in order[first : first + sampling.batch_size]]
 
-    def _sample(self, number: int | None, rng: np.random.Generator) -> Sample:
+    def _sample(self, number: int | None, rng: np.random.Generator) -> tuple[int, Sample]:
+        """The scene that is shown, and the crop of it."""
         sampling = self._sampling
         match sampling:
             case EpochSampling():
                 assert number is not None
-                return crop_best(
+                return number, crop_best(
                     *self._pair(number, rng),
                     sampling=sampling,
                     geometry=self._geometry,
                     classes=self._classes,
                     rng=rng,
+                    soft=self._read_soft(number),
                 )
             case ClassSampling():
+                wanted = None
+                if number is not None:
+                    pass
                 # nothing is drawn where every scene has labels, so that such runs stay what they were
-                if len(self._bare) and rng.random() < self._bare_share(sampling):
-                    wanted, number = None, int(rng.choice(self._bare))
+                elif len(self._bare) and rng.random() < self._bare_share(sampling):
+                    number = int(rng.choice(self._bare))
                 elif (wanted := self._wanted_class(sampling, rng)) is None:
                     number = int(self._labelled[rng.integers(len(self._labelled))])
                 else:
                     number = int(rng.choice(len(self._scenes), p=self._chances[wanted]))
-                return crop_around(
+                return number, crop_around(
                     *self._pair(number, rng),
                     wanted=wanted,
                     sampling=sampling,
                     geometry=self._geometry,
                     classes=self._classes,
                     rng=rng,
+                    soft=self._read_soft(number),
                 )
             case _:
                 assert_never(sampling)
+
+    def _read_soft(self, number: int) -> np.ndarray | None:
+        return self._read(number, "soft") if self._scenes[number].soft is not None else None
 
     def _bare_share(self, sampling: ClassSampling) -> float:
         """Chance of a crop from a scene without labels."""
         if not len(self._labelled):
             return 1.0
+        if sampling.soft_every:
+            return 0.0
         share = sampling.unlabelled_share
         return len(self._bare) / len(self._scenes) if share is None else share
 
@@ -230,7 +273,7 @@ class CropSource:
         return images, mask
 
     def _read(self, number: int, what: str) -> np.ndarray:
-        """An image (H, W, 3) or the mask (H, W) of a scene, from memory where it is still there."""
+        """An image (H, W, 3), the mask (H, W) or the soft labels (H, W, K - 1) of a scene, kept in memory."""
         with self._lock:
             if (number, what) in self._cache:
                 self._cache.move_to_end((number, what))
@@ -238,6 +281,12 @@ class CropSource:
         scene = self._scenes[number]
         if what == "mask":
             entry = read_mask(scene, target=self._target)
+        elif what == "soft":
+            entry = read_soft(scene)
+            if entry.shape[2] != self._classes - 1:
+                raise DataError(
+                    f"{scene.soft} tells {entry.shape[2] + 1} classes, the model learns {self._classes}"
+                )
         else:
             path = scene.pre if what == "pre" else scene.post
             if path is None:

@@ -76,6 +76,8 @@ class ClassSampling(_Crops):
         class_share: share of the crops that are centred on a pixel of a drawn class; the rest lie anywhere.
         class_weights: relative chance of each class for those crops (background first); classes that no
             scene holds are left out.
+        soft_every: every so many batches, as many crops again come from scenes without labels in the same batch, and
+            none in the others (Open Cities: 5); 0 mixes them by `unlabelled_share`.
         unlabelled_share: share of the crops that come from scenes without labels, where there are any, and lie
             anywhere in them; None is the share of such scenes among all.
     """
@@ -84,6 +86,7 @@ class ClassSampling(_Crops):
     class_share: float = 0.8
     class_weights: tuple[float, ...] = (1, 2, 2, 2, 2)
     unlabelled_share: float | None = Field(default=None, ge=0, le=1)
+    soft_every: int = Field(default=0, ge=0)
 
 
 class EpochSampling(_Crops):

@@ -29,7 +29,8 @@ class Scene(Config):
 
     Paths are absolute once the manifest is loaded. Masks are single-band 8-bit PNGs of the images' size:
     `building_mask` holds 0 and 1 (drawn on the first date), `damage_mask` 0 to 4 (drawn on the second), both 255
-    where the class is unknown. A scene without labels has neither.
+    where the class is unknown. A scene without labels has neither. `soft` holds what a model believes about a scene
+    (see `data.soft`); it is no label.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Scene(Config):
     post: Path | None = None
     building_mask: Path | None = None
     damage_mask: Path | None = None
+    soft: Path | None = None
     width: int
     height: int
     grid: SceneGrid | None = None
@@ -162,5 +164,5 @@ def read_mask(scene: Scene, *, target: Literal["building", "damage"]) -> np.ndar
 
 def _with_paths(scene: Scene, change: object) -> Scene:
     assert callable(change)
-    names = ("pre", "post", "building_mask", "damage_mask")
+    names = ("pre", "post", "building_mask", "damage_mask", "soft")
     return scene.model_copy(update={n: change(p) for n in names if (p := getattr(scene, n)) is not None})

@@ -92,6 +92,7 @@ class Training:
             {
                 "model": self.model.state_dict(),
                 "adapters": {name: p.detach() for name, p in self._adapters().items()},
+                "kept": self.objective.kept(),
                 "optimizer": self._optimizer.state_dict(),
                 "schedule": self._schedule.state_dict(),
             },
@@ -116,6 +117,7 @@ class Training:
             self.model.load_state_dict(state["model"])
             for name, parameter in self._adapters().items():
                 parameter.data.copy_(state["adapters"][name])
+            self.objective.restore(state.get("kept", {}))
             self._optimizer.load_state_dict(state["optimizer"])
             self._schedule.load_state_dict(state["schedule"])
         except (OSError, RuntimeError, KeyError, ValueError) as error:

@@ -69,6 +69,7 @@ def train(
     resume: bool = False,
     command: str = "",
     on_progress: Callable[[Progress], None] | None = None,
+    on_score: Callable[[int, float], None] | None = None,
 ) -> Trained:
     """Train a model and keep the best step in `folder/model`.
 
@@ -78,6 +79,7 @@ def train(
         resume: go on from the saved state, to the same weights as without the interruption.
         command: how the user asked for it; goes to the card.
         on_progress: called after every step.
+        on_score: called after every evaluation with the step and its score; what it raises ends the run.
 
     Raises:
         DataError: the data did not pass its check, or a split is empty.
@@ -154,7 +156,7 @@ def train(
                 if pace.is_evaluated(step.number):
                     minutes = (time.monotonic() - started) / 60
                     card = _card(recipe, parent, step.number, minutes, command)
-                    metrics, card = selection.assess(model, card, run, step.number)
+                    metrics, card = selection.assess(objective.evaluated(model), card, run, step.number)
                     score = metrics["score"]
                     line = {"step": step.number, "loss": step.loss, "lr": step.lr, **terms.take(), **metrics}
                     run.append_metrics(line)
@@ -163,10 +165,12 @@ def train(
                     kept = score > best or recipe.selection.keep == "last" or not run.model.exists()
                     if kept:
                         best = max(best, score) if math.isfinite(score) else best
-                        save_model(run.model, model, card, dtype=recipe.weights_dtype)
+                        save_model(run.model, objective.evaluated(model), card, dtype=recipe.weights_dtype)
                         notifier.best(step.number, score)
                     records.log(step.number, line, kept=kept)
                     training.save(run.resume)
+                    if on_score is not None:
+                        on_score(step.number, score)
                 elif recipe.save_every and step.number % recipe.save_every == 0:
                     training.save(run.resume)
                 if on_progress is not None:

@@ -24,3 +24,14 @@ class Objective(nn.Module):
 
     def after_step(self, model: DenseModel, step: int) -> None:
         """Called after every optimizer step; nothing by default."""
+
+    def kept(self) -> dict[str, Tensor]:
+        """What a run has to save besides the model to go on to the same end; nothing by default."""
+        return {}
+
+    def restore(self, kept: dict[str, Tensor]) -> None:
+        """Take back what `kept` gave."""
+
+    def evaluated(self, model: DenseModel) -> DenseModel:
+        """The network that is scored and saved; by default the one that learns."""
+        return model

@@ -5,8 +5,15 @@ from torch import Tensor
 
 from aftermap.data.batch import Batch
 from aftermap.learning.losses.precision import widened
+from aftermap.learning.losses.soft_labels import harden, soft_kl
 from aftermap.learning.objectives.base import Objective
-from aftermap.learning.objectives.terms import SupervisedConfig, term_names, term_value, truth_of
+from aftermap.learning.objectives.terms import (
+    SoftLabelConfig,
+    SupervisedConfig,
+    term_names,
+    term_value,
+    truth_of,
+)
 from aftermap.models.dense import DenseModel
 
 
@@ -21,8 +28,21 @@ class Supervised(Objective):
             self.register_buffer(f"class_weights_{number}", weights)
 
     def forward(self, model: DenseModel, batch: Batch) -> dict[str, Tensor]:
-        """Terms of one forward pass; see `values`."""
-        return self.values(model(batch.image), batch.mask)
+        """Terms of one forward pass; see `values`. What soft labels add are terms of their own."""
+        logits = model(batch.image)
+        terms = self.values(logits, batch.mask)
+        if self.config.soft is not None and batch.soft is not None:
+            terms |= self.soft_values(logits, batch.soft, self.config.soft)
+        return terms
+
+    def soft_values(self, logits: Tensor, soft: Tensor, config: SoftLabelConfig) -> dict[str, Tensor]:
+        """Terms of soft labels (B, K, H, W), weighted."""
+        if config.kind == "hard":
+            hard = self.values(logits, harden(soft, *config.ignored))
+            return {f"pseudo {name}": config.weight * value for name, value in hard.items()}
+        with torch.autocast(logits.device.type, enabled=False):
+            value = soft_kl(widened(logits), soft, compat_class_mean=config.compat_class_mean)
+        return {"soft labels": config.weight * value}
 
     def values(self, logits: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Terms by the name of their loss, as far as their weight is not 0.

@@ -128,17 +128,44 @@ DEFAULT: tuple[Term, ...] = (CrossEntropyTerm(loss="cross-entropy"), RegionTerm(
 """What recipes minimise that say nothing."""
 
 
+class SoftLabelConfig(Config):
+    """What is learned from soft labels, where scenes have them.
+
+    Attributes:
+        weight: factor of the term.
+        kind: `soft` takes the probabilities (Kullback-Leibler divergence), `hard` the classes that they are sure of,
+            with the objective's own terms.
+        ignored: with `hard`: between these probabilities of a building nothing is learned; of several classes the
+            likeliest must be above the second.
+        compat_class_mean: divide by the number of classes as well, which halves the term of two classes (Open Cities).
+    """
+
+    weight: NotNegative = 1.0
+    kind: Literal["soft", "hard"] = "soft"
+    ignored: tuple[float, float] = (0.4, 0.6)
+    compat_class_mean: bool = False
+
+    @model_validator(mode="after")
+    def _band_is_a_band(self) -> Self:
+        low, high = self.ignored
+        if not 0 <= low <= high <= 1:
+            raise ValueError(f"soft.ignored is {low:g} to {high:g}, expected two rising probabilities")
+        return self
+
+
 class SupervisedConfig(Config):
     """What is learned from labels.
 
     Attributes:
         targets: channels derived from the damage mask; None takes one channel per class of the mask.
         terms: their weighted sum is minimised.
+        soft: how scenes with soft labels are learned from; None leaves them out.
     """
 
     kind: Literal["supervised"] = "supervised"
     targets: DamageTargets | None = None
     terms: tuple[Term, ...] = Field(default=DEFAULT, min_length=1)
+    soft: SoftLabelConfig | None = None
 
     @model_validator(mode="after")
     def _something_is_minimised(self) -> Self:
@@ -167,6 +194,10 @@ class SupervisedConfig(Config):
                 raise ValueError(
                     f"objective.terms[{number}] ({term.loss}) is a softmax, which one logit cannot have: use sigmoid"
                 )
+        if self.soft is not None and (classes == 1 or self.targets is not None):
+            raise ValueError(
+                "objective.soft needs one logit per class: model.classes 2 (or 5), and no targets"
+            )
         if self.targets is not None and classes != len(DAMAGE):
             raise ValueError(
                 f"objective.targets makes {len(DAMAGE)} channels of damage, the model has {classes} classes"
