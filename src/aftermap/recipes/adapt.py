@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from aftermap.data.tasks import Shots, ShotSource
 from aftermap.errors import ModelError, OutputError, RecipeError
 from aftermap.inference.postprocess import Decision
 from aftermap.inference.predictor import Predictor
-from aftermap.inference.scoring import PixelScores
 from aftermap.learning.loop import Step, Training, fit
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.supervised import Supervised
@@ -36,7 +34,7 @@ from aftermap.learning.tuning import FrozenNorm, tune_only
 from aftermap.recipes.adapt_config import AdaptConfig, default_objective
 from aftermap.recipes.adapt_scenes import choose_scenes
 from aftermap.recipes.adaptation_figure import ComparedScene, write_comparison
-from aftermap.recipes.evaluate import decide, evaluate, spread
+from aftermap.recipes.evaluate import decide, decisive_score, evaluate, spread
 from aftermap.recipes.selection import summary_metrics
 
 PICTURED = 4
@@ -285,23 +283,6 @@ def _measure(
     metrics = summary_metrics(evaluation, damage=damage)
     metrics["score"] = decisive_score(evaluation.report.pixels)
     return metrics, drawn
-
-
-def decisive_score(pixels: PixelScores) -> float:
-    """What says whether an adaptation helped: 0.3 localization F1 + 0.7 mean F1 of the damage classes that occur.
-
-    The official score takes the harmonic mean, which is 0 as soon as one class is never found: on the few scenes of
-    one event it could not tell a model that has forgotten the other classes from one that has not. Where no damage was
-    measured it is the localization F1.
-    """
-    occurring = [
-        pixels.damage_f1_per_class[name]
-        for level, name in enumerate(DAMAGE.names)
-        if level and sum(pixels.confusion[level])
-    ]
-    if not occurring or any(math.isnan(value) for value in occurring):
-        return pixels.localization_f1
-    return 0.3 * pixels.localization_f1 + 0.7 * statistics.fmean(occurring)
 
 
 def _card(
