@@ -2,27 +2,23 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
 
 from aftermap.errors import AftermapWarning, AlignmentWarning, GeoreferenceError, PixelCoordinatesWarning
 from aftermap.geo.align import Shift, measure_shift
 from aftermap.geo.grid import Grid, Window
-from aftermap.geo.lattice import pixel_outline, points_to_pixels
-from aftermap.geo.limits import max_pixels
+from aftermap.geo.lattice import pixel_outline
 from aftermap.geo.raster import Patch, RasterSource
+from aftermap.geo.target_grid import target_grid
 
 Alignment = Literal["auto", "off"]
 Source = str | Path | Sequence[str | Path] | RasterSource
-
-_COARSEST_DEGREES = 0.01
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ class DatePair:
                 "if their pixels coincide"
             )
         if first.is_georeferenced:
-            grid = _common_grid(first.grid, crs, resolution)
+            grid = target_grid(first.grid, crs, resolution, name="the first date")
         else:
             grid = _plain_grid(first, second, crs, resolution)
             _warn(
@@ -99,6 +95,11 @@ class DatePair:
         elif not shift.applied and math.hypot(shift.dx_px, shift.dy_px) >= 1.0:
             _warn(f"the shift between the dates was not removed: {shift.reason}", AlignmentWarning, messages)
         return replace(unaligned, shift=shift)
+
+    @property
+    def sources(self) -> Mapping[str, RasterSource]:
+        """Both dates by what they are."""
+        return {"pre": self.pre, "post": self.post}
 
     def read(self, window: Window) -> tuple[Patch, Patch]:
         """Both dates in a window of `grid`, which may reach beyond it (not valid there)."""
@@ -138,59 +139,6 @@ def _plain_grid(
             f"{post.grid.height}: without georeference both dates must have the same size"
         )
     return pre.grid
-
-
-def _common_grid(base: Grid, crs: str | CRS | None, resolution: float | None) -> Grid:
-    """The grid of the first date made upright, or one in another reference system or resolution around it."""
-    assert base.crs is not None
-    target = base.crs if crs is None else _parse_crs(crs)
-    t = base.transform
-    if target == base.crs and resolution is None and t.b == 0 == t.d:
-        if t.a > 0 > t.e:
-            return base
-        left, bottom, right, top = base.bounds
-        return Grid(base.crs, Affine(abs(t.a), 0, left, 0, -abs(t.e), top), base.width, base.height)
-    if resolution is not None and not (math.isfinite(resolution) and resolution > 0):
-        raise GeoreferenceError(
-            f"--resolution {resolution} is not a size: pass the pixel size in metres, such as 0.5"
-        )
-    plane = Grid(target, Affine.identity(), 1, 1)  # its pixel coordinates are the coordinates of `target`
-    c, r = base.width / 2, base.height / 2
-    xs, ys = t * (np.array([c, c + 1, c]), np.array([r, r, r + 1]))
-    us, vs = points_to_pixels(xs, ys, base.crs, plane)
-    outline = pixel_outline(base, plane)
-    if outline is None or us.size < 3:
-        raise GeoreferenceError(
-            f"the first date cannot be projected to {target.to_string()[:40]}: pass another --crs"
-        )
-    wide, high = math.hypot(us[1] - us[0], us[2] - us[0]), math.hypot(vs[1] - vs[0], vs[2] - vs[0])
-    if target.is_projected:
-        wide = high = math.sqrt(wide * high)
-    if resolution is not None:
-        if target.is_geographic and resolution > _COARSEST_DEGREES:
-            raise GeoreferenceError(
-                f"--resolution {resolution:g} would be degrees in {target.to_string()[:40]}: pass degrees such as "
-                "0.000005, or a projected --crs"
-            )
-        wide = high = resolution / (target.linear_units_factor[1] if target.is_projected else 1.0)
-    left, bottom, right, top = outline.bounds
-    left, top = math.floor(left / wide + 1e-6) * wide, math.ceil(top / high - 1e-6) * high
-    width, height = math.ceil((right - left) / wide - 1e-6), math.ceil((top - bottom) / high - 1e-6)
-    if width * height > max(max_pixels(), 4 * base.width * base.height):
-        raise GeoreferenceError(
-            f"--resolution {resolution} would make {width} x {height} pixels of {base.width} x {base.height}: pass a "
-            "coarser one"
-        )
-    return Grid(target, Affine(wide, 0, left, 0, -high, top), width, height)
-
-
-def _parse_crs(crs: str | CRS) -> CRS:
-    try:
-        return CRS.from_user_input(crs)
-    except CRSError:
-        raise GeoreferenceError(
-            f"--crs {crs!r} is not a known reference system: pass one such as EPSG:32615"
-        ) from None
 
 
 def _overlap(pre: RasterSource, post: RasterSource, grid: Grid) -> Window:
