@@ -1,3 +1,4 @@
+import math
 from itertools import pairwise
 
 import pytest
@@ -10,7 +11,7 @@ from aftermap.learning.loop import Training, fit
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.objectives.terms import SupervisedConfig
-from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
+from aftermap.learning.optimizer import CosineConfig, OneCycleConfig, OptimizerConfig
 from aftermap.models.build import SiameseUnetConfig, build_model
 from aftermap.models.dense import DenseModel
 
@@ -45,7 +46,7 @@ class Squares:
 
 def new_training(steps=12, **options):
     torch.manual_seed(0)
-    config = OptimizerConfig(lr=0.01, schedule=CosineConfig(warmup_steps=4), **options)
+    config = OptimizerConfig(lr=0.01, **{"schedule": CosineConfig(warmup_steps=4)} | options)
     return Training(Tiny(), Supervised(SupervisedConfig()), config, steps=steps, seed=3, precision="no")
 
 
@@ -53,16 +54,27 @@ def weights(training):
     return {k: v.clone() for k, v in training.model.state_dict().items()}
 
 
-def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path):
-    whole = new_training()
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"schedule": OneCycleConfig(kind="one-cycle")},
+        {"schedule": OneCycleConfig(kind="one-cycle", compat_step_first=True), "algorithm": "sgd"},
+        {"schedule": OneCycleConfig(kind="one-cycle"), "algorithm": "radam"},
+        {"schedule": OneCycleConfig(kind="one-cycle"), "algorithm": "novograd"},
+        {"schedule": OneCycleConfig(kind="one-cycle"), "algorithm": "lookahead-radam"},
+    ],
+)
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path, options):
+    whole = new_training(**options)
     for _ in fit(whole, Squares()):
         pass
-    first = new_training()
+    first = new_training(**options)
     for step in fit(first, Squares()):
         if step.number == 5:
             first.save(tmp_path / "resume")
             break
-    second = new_training()
+    second = new_training(**options)
     torch.manual_seed(99)  # a new process starts with another random state
     second.load(tmp_path / "resume")
     assert second.step == 5
@@ -101,6 +113,22 @@ def test_learning_rate_warms_up_then_falls_as_a_cosine():
     assert rates[:4] == pytest.approx([0.0025, 0.005, 0.0075, 0.01])
     assert rates[8] == pytest.approx(0.01 * (0.01 + 0.99 * 0.5))  # half way from step 4 to 12
     assert all(a > b for a, b in pairwise(rates[4:]))
+
+
+def test_one_cycle_sets_rate_and_momentum_of_every_step():
+    training = new_training(schedule=OneCycleConfig(kind="one-cycle"))
+    rates, betas = [], []
+    for step in fit(training, Squares()):
+        rates.append(step.lr)
+        betas.append({group["betas"] for group in training._optimizer.param_groups})
+    # 12 steps: the peak lies at 0.3 * 12 - 1 = 2.6, the end at 11
+    share = (5 - 2.6) / (11 - 2.6)
+    half = (1 + math.cos(math.pi * share)) / 2
+    assert rates[0] == pytest.approx(0.01 / 25)
+    assert rates[5] == pytest.approx(4e-8 + (0.01 - 4e-8) * half)
+    assert rates[11] == pytest.approx(4e-8)
+    assert betas[0] == {(0.95, 0.999)} and betas[11] == {(0.95, 0.999)}
+    assert len(betas[5]) == 1 and betas[5].pop()[0] == pytest.approx(0.95 - 0.1 * half)
 
 
 def test_accumulating_two_batches_equals_one_batch_of_both():

@@ -19,7 +19,13 @@ from accelerate.state import AcceleratorState
 from aftermap.data.batch import Batch
 from aftermap.errors import TrainingError
 from aftermap.learning.objectives.base import Objective
-from aftermap.learning.optimizer import OptimizerConfig, build_optimizer, lr_factor
+from aftermap.learning.optimizer import (
+    OptimizerConfig,
+    build_optimizer,
+    lr_factor,
+    momentum_at,
+    set_momentum,
+)
 from aftermap.models.dense import DenseModel
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
@@ -157,6 +163,9 @@ class Training:
         trained = [*self._wrapped.parameters(), *self._adapters().values()]
         norm: Any = self.accelerator.clip_grad_norm_(trained, limit)
         lr = float(self._schedule.get_last_lr()[0])
+        momentum = momentum_at(self.config.schedule, self.step, steps=self.steps)
+        if momentum is not None:
+            set_momentum(self._optimizer, momentum)
         self._optimizer.step()
         self._schedule.step()
         self._optimizer.zero_grad(set_to_none=True)

@@ -1,11 +1,11 @@
-"""Optimizers and learning-rate schedules: AdamW with a cosine of our own, or steps at milestones as published."""
+"""Optimizers and schedules: AdamW and others, with a cosine of our own, steps at milestones, or one cycle."""
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, assert_never
+from typing import Annotated, Any, Literal, Self, assert_never
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from aftermap.config import Config
@@ -43,13 +43,57 @@ class MultistepConfig(Config):
     compat_one_epoch_late: bool = False
 
 
-ScheduleConfig = Annotated[CosineConfig | MultistepConfig, Field(discriminator="kind")]
+class OneCycleConfig(Config):
+    """Up and down again once in a run, the momentum the other way round; both along half cosines.
+
+    `lr` is the peak. A run shorter than `1 / warmup_share` steps starts at it.
+
+    Attributes:
+        warmup_share: share of the run in which the rate rises.
+        div: the first rate is the peak's, divided by this.
+        final_div: the last rate is the first, divided by this.
+        momentum: the momentum at the peak of the rate and at both ends; None leaves it alone. It is beta1 of the
+            algorithms that have betas.
+        compat_step_first: the schedule moves on before the optimizer steps, so that a run of T steps uses the rates
+            1 to T instead of 0 to T - 1; the last one is past the end, where the cosine rises again.
+
+    Source: Smith and Topin 2018, in the form of torch's OneCycleLR; Open Cities third place.
+    """
+
+    kind: Literal["one-cycle"]
+    warmup_share: float = Field(default=0.3, gt=0, lt=1)
+    div: float = Field(default=25.0, ge=1)
+    final_div: float = Field(default=1e4, ge=1)
+    momentum: tuple[float, float] | None = (0.85, 0.95)
+    compat_step_first: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.momentum is not None and not 0 <= self.momentum[0] <= self.momentum[1] < 1:
+            raise ValueError(
+                f"momentum {list(self.momentum)}: expected [lowest, highest], both from 0 to below 1"
+            )
+        return self
+
+
+ScheduleConfig = Annotated[CosineConfig | MultistepConfig | OneCycleConfig, Field(discriminator="kind")]
+
+Algorithm = Literal["adamw", "radam", "lookahead-radam", "novograd", "sgd"]
+
+_BETAS: dict[str, tuple[float, float]] = {"novograd": (0.95, 0.98)}
+_USUAL_BETAS = (0.9, 0.999)
 
 
 class OptimizerConfig(Config):
-    """AdamW and its schedule.
+    """An optimizer and its schedule.
 
     Attributes:
+        algorithm: `adamw`; `radam` (decoupled decay); `lookahead-radam`, the same with slow weights that take half a
+            step every sixth; `novograd`, one second moment per tensor; `sgd` with momentum. The decay of the last two
+            is added to the gradient.
+        lr: the rate that the schedule's factors multiply.
+        betas: decay of the moments; None is (0.9, 0.999), and (0.95, 0.98) for novograd. The first is the momentum of
+            sgd, which has no second.
         clip_norm: largest L2 norm of all gradients together; 0 does not clip.
         accumulate: batches per optimizer step.
         decay_all: weight decay on biases and normalisation too, as in the published systems.
@@ -57,15 +101,22 @@ class OptimizerConfig(Config):
             winner's own AdamW), which matters for gradients below about 1e-6.
     """
 
+    algorithm: Algorithm = "adamw"
     lr: float = 1e-3
     weight_decay: float = 1e-2
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] | None = None
     epsilon: float = 1e-8
     clip_norm: float = 1.0
     accumulate: int = 1
     decay_all: bool = False
     compat_epsilon: bool = False
     schedule: ScheduleConfig = CosineConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.compat_epsilon and self.algorithm != "adamw":
+            raise ValueError(f"compat_epsilon is of the algorithm adamw, and this one is {self.algorithm}")
+        return self
 
 
 class BiasedEpsilonAdamW(torch.optim.AdamW):
@@ -91,8 +142,12 @@ class BiasedEpsilonAdamW(torch.optim.AdamW):
 
 def build_optimizer(
     config: OptimizerConfig, model: nn.Module, *, also: Iterable[nn.Parameter] = ()
-) -> torch.optim.AdamW:
-    """AdamW over the parameters of a model that learn, and others such as an objective's."""
+) -> torch.optim.Optimizer:
+    """The optimizer over the parameters of a model that learn, and others such as an objective's.
+
+    Raises:
+        RecipeError: the algorithm comes from a package that is not installed.
+    """
     learned = [p for p in model.parameters() if p.requires_grad] + list(also)
     if config.decay_all:
         groups = [{"params": learned, "weight_decay": config.weight_decay}]
@@ -101,8 +156,37 @@ def build_optimizer(
             {"params": [p for p in learned if p.ndim > 1], "weight_decay": config.weight_decay},
             {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
         ]
-    kind = BiasedEpsilonAdamW if config.compat_epsilon else torch.optim.AdamW
-    return kind(groups, lr=config.lr, betas=config.betas, eps=config.epsilon)
+    lr, eps = config.lr, config.epsilon
+    betas = config.betas or _BETAS.get(config.algorithm, _USUAL_BETAS)
+    match config.algorithm:
+        case "adamw":
+            kind = BiasedEpsilonAdamW if config.compat_epsilon else torch.optim.AdamW
+            return kind(groups, lr=lr, betas=betas, eps=eps)
+        case "radam":
+            return torch.optim.RAdam(groups, lr=lr, betas=betas, eps=eps, decoupled_weight_decay=True)
+        case "lookahead-radam":
+            fast = torch.optim.RAdam(groups, lr=lr, betas=betas, eps=eps, decoupled_weight_decay=True)
+            around: torch.optim.Optimizer = _library(config.algorithm).Lookahead(fast, k=6, alpha=0.5)
+            return around
+        case "novograd":
+            novograd: torch.optim.Optimizer = _library(config.algorithm).NovoGrad(
+                groups, lr=lr, betas=betas, eps=eps
+            )
+            return novograd
+        case "sgd":
+            return torch.optim.SGD(groups, lr=lr, momentum=betas[0])
+        case _:
+            assert_never(config.algorithm)
+
+
+def _library(algorithm: str) -> Any:
+    try:
+        import pytorch_optimizer
+    except ImportError:
+        raise RecipeError(
+            f"optimizer.algorithm {algorithm} needs the package pytorch-optimizer: install it, or use adamw"
+        ) from None
+    return pytorch_optimizer
 
 
 def lr_factor(schedule: ScheduleConfig, step: int, *, steps: int, steps_per_epoch: int = 0) -> float:
@@ -132,5 +216,41 @@ def lr_factor(schedule: ScheduleConfig, step: int, *, steps: int, steps_per_epoc
                 )
             epoch = step // steps_per_epoch - int(schedule.compat_one_epoch_late)
             return schedule.gamma ** sum(milestone <= epoch for milestone in schedule.milestones)
+        case OneCycleConfig():
+            rising, share = _place_in_cycle(schedule, step, steps)
+            first = 1 / schedule.div
+            last = first / schedule.final_div
+            return _half_cosine(first, 1.0, share) if rising else _half_cosine(1.0, last, share)
         case _:
             assert_never(schedule)
+
+
+def momentum_at(schedule: ScheduleConfig, step: int, *, steps: int) -> float | None:
+    """Momentum (beta1) of a step counted from 0; None where the schedule leaves it alone."""
+    if not isinstance(schedule, OneCycleConfig) or schedule.momentum is None:
+        return None
+    low, high = schedule.momentum
+    rising, share = _place_in_cycle(schedule, step, steps)
+    return _half_cosine(high, low, share) if rising else _half_cosine(low, high, share)
+
+
+def set_momentum(optimizer: torch.optim.Optimizer, momentum: float) -> None:
+    """Set the momentum of all groups: beta1 where there are betas."""
+    for group in optimizer.param_groups:
+        if "betas" in group:
+            group["betas"] = (momentum, *group["betas"][1:])
+        else:
+            group["momentum"] = momentum
+
+
+def _place_in_cycle(schedule: OneCycleConfig, step: int, steps: int) -> tuple[bool, float]:
+    """Whether the rate rises, and the share of that half that lies behind; above 1 past the end."""
+    number = step + int(schedule.compat_step_first)
+    peak = max(0.0, schedule.warmup_share * steps - 1)
+    if number <= peak and peak > 0:
+        return True, number / peak
+    return False, (number - peak) / max(1.0, steps - 1 - peak)
+
+
+def _half_cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
