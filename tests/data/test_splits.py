@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aftermap.data.folds import group_labels
 from aftermap.data.overlap import same_ground
 from aftermap.data.splits import assign_splits, buildings, random_holdout
 from aftermap.errors import DataError, DataWarning
@@ -223,3 +224,31 @@ def test_the_three_holdouts_of_xbd_overlap_as_published():
     holdouts = [set(random_holdout(9168, seed)[1]) for seed in range(3)]
     assert [len(held) for held in holdouts] == [917] * 3
     assert len(set.union(*holdouts)) == 2495
+
+
+def test_groups_without_a_zoom_are_events():
+    by_event, by_group = (assign_splits(TOWNS, by=by, seed=3) for by in ("event", "group"))
+    assert splits(by_event) == splits(by_group)
+
+
+def test_cells_of_the_ground_stay_whole():
+    # one event, 40 tiles of some 55 m: a zoom of 19 (76 m) makes cells of one or two tiles
+    result = assign_splits(manifest(row(40)), by="group", group_zoom=19)
+    labels = group_labels(result.scenes, group_zoom=19)
+    found = {label: set() for label in labels}
+    for label, s in zip(labels, result.scenes, strict=True):
+        found[label].add(s.split)
+    assert len(found) > 20
+    assert all(len(names) == 1 for names in found.values())
+    assert set(counts(result)) == {"train", "validation", "test"}
+    assert result.options["split_group_zoom"] == "19"
+
+
+def test_a_zoom_needs_a_split_by_group():
+    with pytest.raises(ValueError, match="split by group"):
+        assign_splits(TOWNS, by="block", group_zoom=19)
+
+
+def test_too_few_cells_are_told_apart_from_too_few_events():
+    with pytest.raises(DataError, match=r"1 separate groups cannot be split into 3.*finer --group-zoom"):
+        assign_splits(manifest(row(9)), by="group", group_zoom=8)

@@ -10,12 +10,13 @@ from typing import Literal, get_args
 import numpy as np
 
 from aftermap.classes import DAMAGE
+from aftermap.data.folds import group_labels
 from aftermap.data.masks import DAMAGE_NAMES
 from aftermap.data.overlap import ground, groups, same_ground, same_images
 from aftermap.data.scene import Manifest, Scene, Split
 from aftermap.errors import DataError, DataWarning
 
-By = Literal["event", "block", "random", "source"]
+By = Literal["event", "group", "block", "random", "source"]
 SPLITS: tuple[Split, Split, Split] = ("train", "validation", "test")
 _SOURCE: dict[str, Split] = {"train": "train", "tier3": "train", "hold": "validation", "test": "test"}
 
@@ -32,6 +33,7 @@ def assign_splits(
     fractions: Sequence[float] = (0.7, 0.15, 0.15),
     seed: int = 0,
     hold_out: Iterable[str] = (),
+    group_zoom: int | None = None,
 ) -> Manifest:
     """Assign every scene to train, validation or test.
 
@@ -40,21 +42,26 @@ def assign_splits(
 
     Args:
         manifest: scenes; their present splits do not matter.
-        by: `event`: whole events. `block`: each event is cut across its longer side into at most nine strips, which
-            are dealt out so that scenes, buildings and damage classes are balanced; `seed` 0 takes the best
-            balanced way, 1 the second best and so on. `random`: scenes. `source`: as the publisher split them
-            (xBD: train and tier3, hold as validation, test), whatever they share.
+        by: `event`: whole events. `group`: the same, or whole cells of the ground where `group_zoom` is given.
+            `block`: each event is cut across its longer side into at most nine strips, which are dealt out so that
+            scenes, buildings and damage classes are balanced; `seed` 0 takes the best balanced way, 1 the second
+            best and so on. `random`: scenes. `source`: as the publisher split them (xBD: train and tier3, hold as
+            validation, test), whatever they share.
         fractions: shares of train, validation and test, by scenes and buildings.
         seed: see `by`; any whole number >= 0.
         hold_out: events that become the test split; the others are split into train and validation only.
+        group_zoom: cells of the web-mercator pyramid at this zoom, each with the scenes whose centre it holds, take the
+            place of events for `group`.
 
     Returns:
         A manifest with the same scenes, the choice noted in its options.
 
     Raises:
         DataError: an unknown event, or too few events for the splits wanted.
-        ValueError: fractions that are not three shares of 1.
+        ValueError: fractions that are not three shares of 1, or a zoom without groups.
     """
+    if group_zoom is not None and by != "group":
+        raise ValueError(f"a zoom makes groups of scenes, but the split is by {by}: split by group")
     if by not in get_args(By):
         raise ValueError(f"by is {by!r}, expected one of {', '.join(get_args(By))}")
     shares = np.asarray(list(fractions), float)
@@ -77,7 +84,13 @@ def assign_splits(
         atoms = [atom for atom in atoms if atom not in inside]
     match by:
         case "event":
-            chosen = _by_event(scenes, atoms, shares, seed)
+            chosen = _by_event(scenes, [scene.event for scene in scenes], atoms, shares, seed)
+        case "group":
+            rest = [index for index in range(len(scenes)) if index not in splits]
+            labels = group_labels([scenes[index] for index in rest], group_zoom=group_zoom)
+            own = dict(zip(rest, labels, strict=True))
+            names = [own.get(index, "") for index in range(len(scenes))]
+            chosen = _by_event(scenes, names, atoms, shares, seed, what="groups")
         case "block":
             chosen = _by_block(scenes, atoms, shares, seed)
         case "random":
@@ -91,6 +104,8 @@ def assign_splits(
         "split_fractions": ",".join(f"{f:g}" for f in fractions),
         "split_seed": str(seed),
     }
+    if group_zoom is not None:
+        options["split_group_zoom"] = str(group_zoom)
     if held:
         options["split_hold_out"] = ",".join(held)
     assigned = [scene.model_copy(update={"split": splits[index]}) for index, scene in enumerate(scenes)]
@@ -120,24 +135,29 @@ def buildings(scene: Scene) -> int:
 
 
 def _by_event(
-    scenes: Sequence[Scene], atoms: list[list[int]], shares: np.ndarray, seed: int
+    scenes: Sequence[Scene],
+    names: Sequence[str],
+    atoms: list[list[int]],
+    shares: np.ndarray,
+    seed: int,
+    *,
+    what: str = "events",
 ) -> dict[int, Split]:
-    """Whole events to the split that lacks most, in an order drawn from the seed."""
-    events = sorted({scenes[index].event for atom in atoms for index in atom})
+    """Whole events, named per scene, to the split that lacks most, in an order drawn from the seed."""
+    events = sorted({names[index] for atom in atoms for index in atom})
     number = {event: position for position, event in enumerate(events)}
-    joined = [
-        (number[scenes[atom[0]].event], number[scenes[index].event]) for atom in atoms for index in atom
-    ]
+    joined = [(number[names[atom[0]]], number[names[index]]) for atom in atoms for index in atom]
     wanted = [position for position in range(3) if shares[position] > 0]
     parts = groups(len(events), joined)
     if len(parts) < len(wanted):
+        finer = "hold out one event" if what == "events" else "make smaller groups with a finer --group-zoom"
         raise DataError(
-            f"{len(parts)} separate events cannot be split into {len(wanted)}: split by block, or hold out one event"
+            f"{len(parts)} separate {what} cannot be split into {len(wanted)}: split by block, or {finer}"
         )
     members: dict[str, list[int]] = {event: [] for event in events}
     for atom in atoms:
         for index in atom:
-            members[scenes[index].event].append(index)
+            members[names[index]].append(index)
     order = np.random.default_rng(seed).permutation(len(parts))
     weight = np.array([[_weight(scenes, members, events, part)] for part in parts], float)
     target, given = shares * weight.sum(), np.zeros(3)
