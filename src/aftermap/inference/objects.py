@@ -163,19 +163,14 @@ class BuildingScore:
         found = building_classes(predicted, buildings)
         confusion = _pairs(truth[truth > 0], found[truth > 0])
 
-        # Predictions that lie mostly where the target is unknown are neither right nor wrong.
         unknown = (target_building == IGNORE) & (target_damage == IGNORE)
-        judged = _shares(unknown, prediction_instances) <= 0.5
+        judged = _is_judged(prediction_instances, unknown)
         touching = (
             _shares(known | ((target_damage > 0) & (target_damage != IGNORE)), prediction_instances) > 0
         )
         guesses = building_classes(predicted, prediction_instances)[judged & ~touching]
         confusion += _pairs(np.zeros_like(guesses), guesses)
-
-        matches = match_buildings(prediction_instances, outlines, iou=self._iou)
-        hits = len(matches)
-        judged[matches[:, 0] - 1] = True
-        localization = [hits, np.count_nonzero(judged) - hits, _count_labels(outlines) - hits]
+        localization = count_found(prediction_instances, outlines, unknown, iou=self._iou)
         self._tables.add(np.concatenate([confusion, localization]), event=event, scene=scene)
 
     def add_classes(self, predicted: np.ndarray, target: np.ndarray, *, event: str, scene: str) -> None:
@@ -318,6 +313,28 @@ def building_classes(prediction: np.ndarray, instances: np.ndarray) -> np.ndarra
     return voted
 
 
+def count_found(
+    predicted: np.ndarray, target: np.ndarray, unknown: np.ndarray, *, iou: float = 0.5
+) -> np.ndarray:
+    """How many buildings were found, made up and lost.
+
+    Args:
+        predicted: (H, W), 1 to n numbers the predicted buildings.
+        target: (H, W), 1 to m numbers the target buildings.
+        unknown: (H, W) bool, where the target says nothing; a prediction that lies mostly there is neither right
+            nor wrong unless it matches.
+        iou: see `match_buildings`.
+
+    Returns:
+        int64 (3,): pairs that match, predictions without a match, targets without a match.
+    """
+    judged = _is_judged(predicted, unknown)
+    matches = match_buildings(predicted, target, iou=iou)
+    judged[matches[:, 0] - 1] = True
+    found = len(matches)
+    return np.array([found, np.count_nonzero(judged) - found, _count_labels(target) - found])
+
+
 def match_buildings(predicted: np.ndarray, target: np.ndarray, *, iou: float = 0.5) -> np.ndarray:
     """Pair predicted with target buildings, best overlap first, each at most once.
 
@@ -363,6 +380,11 @@ def _without_small(labels: np.ndarray, min_area_px: int) -> np.ndarray:
 
 def _count_labels(instances: np.ndarray) -> int:
     return int(instances.max(initial=0))
+
+
+def _is_judged(predicted: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+    judged: np.ndarray = _shares(unknown, predicted) <= 0.5
+    return judged
 
 
 def _shares(mask: np.ndarray, instances: np.ndarray) -> np.ndarray:
