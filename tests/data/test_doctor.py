@@ -244,3 +244,10 @@ def test_errors_come_first(prepared):
     prepared.scenes[3].post.unlink()
     order = [finding.severity for finding in check(changed(prepared, 0, split="unassigned")).findings]
     assert order == sorted(order, key=("error", "warning", "info").index)
+
+
+def test_tiles_of_one_date_lack_no_partner(tmp_path):
+    single = scene("tile", post=None, damage_mask=None)
+    assert "missing-partner" not in {
+        f.code for f in check(manifest([single], kind="tiles"), deep=False).findings
+    }
