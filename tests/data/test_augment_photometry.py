@@ -144,7 +144,7 @@ def test_displacement_sideways_can_be_switched_off():
         dates=1,
     )
     rows = torch.linspace(0, 1, 16).expand(16, 16).expand(1, 1, 3, 16, 16)  # the same in every row
-    out, _ = apply_to_floats(drawn, rows, torch.zeros(1, 16, 16, dtype=torch.int64))
+    out, *_ = apply_to_floats(drawn, rows, torch.zeros(1, 16, 16, dtype=torch.int64))
     assert torch.allclose(out, rows, atol=1e-5)
 
 
@@ -166,7 +166,7 @@ def only(operation, samples, dates, *state):
 def test_only_what_was_drawn_is_touched_whatever_the_others_hold():
     image, mask = batch()
     image[1:] = float("nan")
-    out, labels = apply_to_floats([only(Brightness(), [0], [1], 1, 0.1)], image, mask)
+    out, labels, _ = apply_to_floats([only(Brightness(), [0], [1], 1, 0.1)], image, mask)
     assert torch.allclose(out[0, 1], (image[0, 1] + 0.1).clamp(0, 1))
     assert torch.equal(out[0, 0], image[0, 0]) and out[1:].isnan().all()
     assert torch.equal(labels, mask)
@@ -199,7 +199,7 @@ ALL = [
 def test_every_operation_changes_images_within_their_range(operation):
     image, mask = batch()
     drawn = draw([operation], np.random.default_rng(0), batch=4, dates=2)
-    out, _ = apply_to_floats(drawn, image, mask)
+    out, *_ = apply_to_floats(drawn, image, mask)
     assert out.shape == image.shape and out.min() >= 0 and out.max() <= 1 and not out.isnan().any()
     assert ((out - image).abs().amax((2, 3, 4)) > 1e-3).all()
 
@@ -223,7 +223,7 @@ def test_bytes_are_handed_over_as_blue_green_red():
 
 def test_noise_has_its_deviation_and_no_mean():
     image, mask = torch.full((2, 1, 3, 64, 64), 0.5), torch.zeros(2, 64, 64, dtype=torch.int64)
-    out, _ = apply_to_floats(draw([Noise(std=0.1)], np.random.default_rng(0), batch=2, dates=1), image, mask)
+    out, *_ = apply_to_floats(draw([Noise(std=0.1)], np.random.default_rng(0), batch=2, dates=1), image, mask)
     assert out.std() == pytest.approx(0.1, rel=0.03) and out.mean() == pytest.approx(0.5, abs=0.003)
     assert not torch.equal(out[0], out[1])
 
@@ -233,19 +233,19 @@ def test_elastic_motion_takes_dates_and_mask_along():
     mask[0, :4] = IGNORE
     image = (mask * 0.004)[:, None, None].expand(2, 2, 3, 24, 24)
     drawn = draw([Elastic(amount_px=(2, 2), sigma_px=0)], np.random.default_rng(0), batch=2, dates=2)
-    out, labels = apply_to_floats(drawn, image, mask)
+    out, labels, _ = apply_to_floats(drawn, image, mask)
     assert torch.equal(out[:, 0], out[:, 1]) and not torch.equal(labels, mask)
     assert set(labels.unique().tolist()) <= set(mask.unique().tolist())
     smooth = torch.linspace(0, 1, 24).expand(2, 2, 3, 24, 24)
-    moved, _ = apply_to_floats(drawn, smooth, mask)
+    moved, *_ = apply_to_floats(drawn, smooth, mask)
     columns = (torch.linspace(0, 1, 24) * 23).round().long().expand(2, 24, 24)
-    _, carried = apply_to_floats(drawn, smooth, columns)
+    _, carried, _ = apply_to_floats(drawn, smooth, columns)
     assert (carried - moved[:, 0, 0] * 23).abs().max() <= 0.51
 
 
 def test_elastic_motion_can_leave_the_mask():
     image, mask = batch()
     drawn = draw([Elastic(dates="post", compat_image_only=True)], np.random.default_rng(0), batch=4, dates=2)
-    out, labels = apply_to_floats(drawn, image, mask)
+    out, labels, _ = apply_to_floats(drawn, image, mask)
     assert torch.equal(labels, mask) and torch.equal(out[:, 0], image[:, 0])
     assert not torch.equal(out[:, 1], image[:, 1])

@@ -13,7 +13,7 @@ import torch
 
 from aftermap.data.augment.apply import apply_to_bytes, apply_to_floats
 from aftermap.data.augment.chain import Drawn, draw
-from aftermap.data.augment.operations import Dilation, Leaf, OneOf, Operation, geometric, leaves, photometric
+from aftermap.data.augment.operations import Leaf, OneOf, Operation, geometric, leaves, photometric
 from aftermap.data.batch import Batch
 from aftermap.data.crops import Sample, crop_around, crop_best
 from aftermap.data.sampling import (
@@ -139,17 +139,21 @@ class CropSource:
         drawn = crops.rest
         pixels = torch.from_numpy(crops.images).to(self.device)  # in the model's order
         mask = torch.from_numpy(crops.masks).to(self.device).long()
+        soft = None
+        if crops.soft is not None:
+            soft = torch.from_numpy(class_probabilities(crops.soft)).to(self.device)
         mean, std = self._mean.to(self.device), self._std.to(self.device)
         image = pixels.float().sub_(mean).div_(std)
         touched = sorted({int(sample) for entry in drawn for sample in entry.samples})
         if touched:  # few are, in the published recipes: the others need no more than to become floats
             part = pixels[touched][:, :, np.argsort(self._order)] / 255  # red, green, blue again
             drawn = [replace(entry, samples=np.searchsorted(touched, entry.samples)) for entry in drawn]
-            part, mask[touched] = apply_to_floats(drawn, part, mask[touched])
+            part, mask[touched], moved = apply_to_floats(
+                drawn, part, mask[touched], None if soft is None else soft[touched]
+            )
             image[touched] = (part[:, :, self._order] * 255 - mean) / std
-        soft = None
-        if crops.soft is not None:
-            soft = torch.from_numpy(class_probabilities(crops.soft)).to(self.device)
+            if soft is not None and moved is not None:
+                soft[touched] = moved
         return Batch(image, mask, soft, torch.from_numpy(crops.resolution).to(self.device))
 
     def close(self) -> None:
@@ -331,5 +335,5 @@ def _check_dates(operations: Sequence[Leaf | OneOf], dates: int) -> None:
     """Refuse operations on a date that the model does not see."""
     for operation in operations:
         for leaf in leaves(operation):
-            if dates == 1 and not isinstance(leaf, Dilation) and leaf.dates == "post":
+            if dates == 1 and getattr(leaf, "dates", "both") == "post":
                 raise DataError(f"augment: {leaf.op} changes the post image, and this model sees one date")

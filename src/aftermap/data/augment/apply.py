@@ -15,18 +15,24 @@ from aftermap.data.augment.operations import (
     ChannelShift,
     Clahe,
     Contrast,
+    Cutout,
     Dilation,
     EightBit,
     Elastic,
     Gamma,
     GaussianBlur,
     Grayscale,
+    GridDistortion,
     HsvShift,
     Leaf,
+    MotionBlur,
     Noise,
+    OpticalDistortion,
     Saturation,
+    Warp,
     is_eight_bit,
 )
+from aftermap.data.augment.warp import grid_displacement, lens_displacement
 
 
 def apply_to_bytes(drawn: Sequence[Drawn], images: np.ndarray) -> list[Drawn]:
@@ -40,12 +46,17 @@ def apply_to_bytes(drawn: Sequence[Drawn], images: np.ndarray) -> list[Drawn]:
 
 
 @torch.no_grad()
-def apply_to_floats(drawn: Sequence[Drawn], image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Change images float (B, T, 3, H, W) in 0..1 and masks int64 (B, H, W), on their device; returns new ones.
+def apply_to_floats(
+    drawn: Sequence[Drawn], image: Tensor, mask: Tensor, soft: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Change images float (B, T, 3, H, W) in 0..1, masks int64 (B, H, W) and soft labels (B, K, H, W).
+
+    All stay on their device; new ones are returned. The mask and soft labels are read at the nearest pixel.
 
     Only what was drawn is touched, so nothing that an operation makes of other images can leak into them.
     """
     image, mask = image.clone(), mask.clone()
+    soft = None if soft is None else soft.clone()
     for entry in drawn:
         samples = torch.from_numpy(entry.samples).to(image.device)
         operation = entry.operation
@@ -55,15 +66,17 @@ def apply_to_floats(drawn: Sequence[Drawn], image: Tensor, mask: Tensor) -> tupl
         dates = torch.from_numpy(entry.dates).to(image.device)
         state = torch.from_numpy(entry.state).to(image.device, image.dtype)
         chosen = image[samples, dates]  # (N, 3, H, W)
-        if isinstance(operation, Elastic):
+        if isinstance(operation, Warp):
             offset = _offset(operation, entry.state, chosen)
             image[samples, dates] = photometry.displace(chosen, offset).clamp(0, 1)
-            if not operation.compat_image_only:
+            if not (isinstance(operation, Elastic) and operation.compat_image_only):
                 moved = photometry.displace(mask[samples, None].to(image.dtype), offset, nearest=True)
                 mask[samples] = moved[:, 0].round().long()
+                if soft is not None:
+                    soft[samples] = photometry.displace(soft[samples], offset, nearest=True)
             continue
         image[samples, dates] = _on_floats(operation, chosen, state, entry.state)
-    return image, mask
+    return image, mask, soft
 
 
 def _on_bytes(operation: Leaf, image: np.ndarray, state: np.ndarray) -> np.ndarray:
@@ -120,14 +133,23 @@ def _on_floats(operation: Leaf, image: Tensor, state: Tensor, exact: np.ndarray)
             return photometry.change_gamma(image, state[:, 0])
         case Grayscale():
             return photometry.to_gray(image)
-        case Elastic() | Dilation():
+        case Cutout(size_px=size_px):
+            return photometry.cut_out(image, state, size_px=size_px)
+        case MotionBlur():
+            return photometry.blur_motion(image, state[:, 0], state[:, 1])
+        case Elastic() | GridDistortion() | OpticalDistortion() | Dilation():
             raise AssertionError(f"{operation.op} changes the mask as well")
         case _:
             assert_never(operation)
 
 
-def _offset(operation: Elastic, state: np.ndarray, image: Tensor) -> Tensor:
-    """Displacements (N, 2, H, W) from states (N, 2): seed and amplitude."""
+def _offset(operation: Warp, state: np.ndarray, image: Tensor) -> Tensor:
+    """Displacements (N, 2, H, W) from what was drawn for each image."""
+    height, width = image.shape[-2:]
+    if isinstance(operation, GridDistortion):
+        return grid_displacement(torch.from_numpy(state).to(image), height=height, width=width)
+    if isinstance(operation, OpticalDistortion):
+        return lens_displacement(torch.from_numpy(state[:, 0]).to(image), height=height, width=width)
     fields = np.stack([_field(seed, (2, *image.shape[-2:]), normal=False) for seed in state[:, 0]])
     amount = torch.from_numpy(state[:, 1:].repeat(2, axis=1)).to(image)
     if operation.compat_rows_only:

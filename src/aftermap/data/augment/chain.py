@@ -1,5 +1,6 @@
 """Which operations fire: gates drawn for a batch, sample by sample and date by date, and how likely each is."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
@@ -12,15 +13,19 @@ from aftermap.data.augment.operations import (
     ChannelShift,
     Clahe,
     Contrast,
+    Cutout,
     Dilation,
     Elastic,
     Gamma,
     GaussianBlur,
     Grayscale,
+    GridDistortion,
     HsvShift,
     Leaf,
+    MotionBlur,
     Noise,
     OneOf,
+    OpticalDistortion,
     Range,
     Saturation,
     is_eight_bit,
@@ -71,7 +76,8 @@ def draw_state(operation: Leaf, rng: np.random.Generator, count: int) -> np.ndar
 
     Returns:
         Shifts of the bands (red, green, blue) or of hue, saturation and value; a factor; factor and addend; an
-        exponent; a sigma; an amplitude; for noise and elastic motion, first the seed of their field.
+        exponent; a sigma; an amplitude; for noise and elastic motion, first the seed of their field; factors of columns,
+        then of rows; a lens; fractions down and right of each hole; length and angle of a line.
     """
     match operation:
         case ChannelShift(amount=amount):
@@ -91,6 +97,15 @@ def draw_state(operation: Leaf, rng: np.random.Generator, count: int) -> np.ndar
         case Elastic(amount_px=amount_px):
             seeds = rng.integers(2**31, size=(count, 1)).astype(float)
             return np.concatenate([seeds, _uniform(rng, count, amount_px)], axis=1)
+        case GridDistortion(cells=cells, limit=limit):
+            return rng.uniform(1 - limit, 1 + limit, (count, 2 * cells))
+        case OpticalDistortion(limit=limit):
+            return rng.uniform(-limit, limit, (count, 1))
+        case Cutout(holes=holes):
+            return rng.random((count, 2 * holes))
+        case MotionBlur(size_px=(least, most)):
+            sizes = rng.integers(least // 2, most // 2 + 1, (count, 1)) * 2 + 1.0
+            return np.concatenate([sizes, rng.uniform(0, math.pi, (count, 1))], axis=1)
         case Clahe() | BoxBlur() | Grayscale() | Dilation():
             return np.zeros((count, 0))
         case _:
@@ -153,6 +168,8 @@ def _rounds(operation: Leaf | OneOf, dates: tuple[int, ...]) -> list[tuple[int, 
     """The dates of each draw: all together, or one after the other; none where the wanted date is not there."""
     if isinstance(operation, Dilation):
         return [dates[:1]]
+    if isinstance(operation, GridDistortion | OpticalDistortion):
+        return [dates]
     if isinstance(operation, Elastic) and not operation.compat_image_only:
         return [dates]
     match operation.dates:

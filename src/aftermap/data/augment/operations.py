@@ -256,6 +256,52 @@ class Elastic(_Photometric):
     compat_rows_only: bool = False
 
 
+class GridDistortion(_Operation):
+    """Stretches the columns and rows of a grid of `cells` x `cells`, each by a factor drawn up to `limit` about 1.
+
+    All dates, the mask and soft labels move together. Source: the grid distortion of albumentations 0.4.
+    """
+
+    op: Literal["grid-distortion"] = "grid-distortion"
+    cells: int = Field(default=5, ge=1)
+    limit: float = Field(default=0.3, ge=0, lt=1)
+
+
+class OpticalDistortion(_Operation):
+    """A lens: what lies at radius r comes from r (1 + k r^2 + k r^4), r in widths from the middle, k up to `limit`.
+
+    All dates, the mask and soft labels move together. Source: the optical distortion of albumentations 0.4, whose
+    shift of the middle is less than a pixel and left out.
+    """
+
+    op: Literal["optical-distortion"] = "optical-distortion"
+    limit: float = Field(default=0.3, ge=0)
+
+
+class Cutout(_Photometric):
+    """Blackens squares of the images; the mask stays.
+
+    Attributes:
+        holes: how many.
+        size_px: height and width of each.
+    """
+
+    op: Literal["cutout"] = "cutout"
+    holes: int = Field(default=8, ge=1)
+    size_px: int = Field(default=8, ge=1)
+
+
+class MotionBlur(_Photometric):
+    """Mean along a line through the middle of a square, at any angle.
+
+    Attributes:
+        size_px: least and largest odd length of the line.
+    """
+
+    op: Literal["motion-blur"] = "motion-blur"
+    size_px: tuple[int, int] = (3, 7)
+
+
 class Dilation(_Operation):
     """Grows the classes of the mask by a square; where two meet, the higher wins. IGNORE stays as it is."""
 
@@ -281,7 +327,8 @@ class OneOf(_Operation):
 
 Geometric = Flip | Rotate90 | Shift | RotateScale
 EightBit = ChannelShift | HsvShift | Clahe | Noise | BoxBlur | Saturation | Brightness | Contrast
-Leaf = EightBit | GaussianBlur | Gamma | Grayscale | Elastic | Dilation
+Warp = Elastic | GridDistortion | OpticalDistortion
+Leaf = EightBit | GaussianBlur | Gamma | Grayscale | Cutout | MotionBlur | Warp | Dilation
 Member = Annotated[Leaf | OneOf, Field(discriminator="op")]
 Operation = Annotated[Geometric | Leaf | OneOf, Field(discriminator="op")]
 

@@ -3,6 +3,8 @@
 Images are float (N, 3, H, W), red, green and blue in 0..1, and so are the results. Parameters are (N,) or (N, 3).
 """
 
+import math
+
 import kornia
 import torch
 import torch.nn.functional as F
@@ -114,3 +116,28 @@ def dilate(mask: Tensor, *, size_px: int) -> Tensor:
     padded = F.pad(planes, (before, size_px - 1 - before) * 2, value=0.0)
     grown = F.max_pool2d(padded, size_px, stride=1)[:, 0]
     return torch.where(ignored, mask, grown.to(mask.dtype))
+
+
+def cut_out(image: Tensor, corners: Tensor, *, size_px: int) -> Tensor:
+    """Blacken squares; `corners` (N, 2 K) are fractions of what each may move down and right."""
+    height, width = image.shape[-2:]
+    result = image.clone()
+    for sample, places in zip(result, corners.reshape(len(corners), -1, 2).tolist(), strict=True):
+        for down, right in places:
+            row = int(down * max(height - size_px + 1, 1))
+            column = int(right * max(width - size_px + 1, 1))
+            sample[:, row : row + size_px, column : column + size_px] = 0
+    return result
+
+
+def blur_motion(image: Tensor, size_px: Tensor, angle: Tensor) -> Tensor:
+    """Mean along a line of odd length (N,) at an angle (N,) in radians, counter-clockwise from the right."""
+    largest = int(size_px.max())
+    reach = largest // 2
+    kernels = image.new_zeros(len(image), largest, largest)
+    for kernel, size, turn in zip(kernels, size_px.tolist(), angle.tolist(), strict=True):
+        for step in range(-int(size // 2), int(size // 2) + 1):
+            down, right = -round(step * math.sin(turn)), round(step * math.cos(turn))
+            kernel[reach + down, reach + right] += 1 / size
+    blurred: Tensor = kornia.filters.filter2d(image, kernels)
+    return blurred
