@@ -14,6 +14,7 @@ from aftermap.data.scene import Split
 from aftermap.learning.loop import Precision
 from aftermap.learning.notify import NotifyConfig
 from aftermap.learning.objectives.distillation import DistillationConfig
+from aftermap.learning.objectives.mean_teacher import MeanTeacherConfig
 from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import OptimizerConfig
 from aftermap.learning.tracking import RecordsConfig
@@ -29,7 +30,9 @@ def _objective_kind(value: Any) -> str:
 
 
 ObjectiveConfig = Annotated[
-    Annotated[SupervisedConfig, Tag("supervised")] | Annotated[DistillationConfig, Tag("distillation")],
+    Annotated[SupervisedConfig, Tag("supervised")]
+    | Annotated[DistillationConfig, Tag("distillation")]
+    | Annotated[MeanTeacherConfig, Tag("mean-teacher")],
     Discriminator(_objective_kind),
 ]
 
@@ -77,7 +80,8 @@ class DataConfig(Config):
         validation_split: split that chooses the best step and the threshold.
         holdout: validation scenes are drawn from the training splits instead.
         exclude_events: events left out of training and validation.
-        unlabelled: scenes of the training splits without labels take part too; teachers tell about them.
+        unlabelled: scenes of the training splits without labels take part too; teachers, or soft labels, tell about
+            them.
         licence: said on the model's card.
     """
 
@@ -166,9 +170,14 @@ class TrainRecipe(Config):
                 f"task {self.task} has {len(self.scheme)} classes, model.classes is {self.model.classes}"
             )
         self.objective.check_classes(self.model.classes)
-        if self.data.unlabelled and isinstance(self.objective, SupervisedConfig):
+        if (
+            self.data.unlabelled
+            and isinstance(self.objective, SupervisedConfig)
+            and self.objective.soft is None
+        ):
             raise ValueError(
-                "data.unlabelled gives images without labels: only objective.kind distillation uses them"
+                "data.unlabelled gives images without labels: objective.soft learns from their soft labels, "
+                "objective.kind distillation and mean-teacher from what a teacher says"
             )
         key, given, default = _class_weights(self.sampling)
         if given != default and len(given) != len(self.scheme):

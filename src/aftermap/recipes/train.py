@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 import yaml
@@ -22,7 +22,9 @@ from aftermap.learning.loop import Step, Training, fit
 from aftermap.learning.notify import Notifier
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.distillation import DistillationConfig, build_distillation
+from aftermap.learning.objectives.mean_teacher import MeanTeacher, MeanTeacherConfig
 from aftermap.learning.objectives.supervised import Supervised
+from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.records import Records
 from aftermap.learning.run import Run, data_checksum, machine
 from aftermap.learning.tracking import connect
@@ -255,18 +257,24 @@ def _start_model(recipe: TrainRecipe) -> tuple[DenseModel, str | None]:
 
 def _objective(recipe: TrainRecipe, model: DenseModel) -> Objective:
     """What is minimised; teachers are opened here."""
-    if not isinstance(recipe.objective, DistillationConfig):
-        return Supervised(recipe.objective)
-    return build_distillation(
-        recipe.objective,
-        model,
-        mean=recipe.normalisation.mean,
-        std=recipe.normalisation.std,
-        bands=recipe.bands,
-        dates=model.dates,
-        classes=model.classes,
-        crop_px=recipe.sampling.crop_px,
-    )
+    match recipe.objective:
+        case SupervisedConfig():
+            return Supervised(recipe.objective)
+        case MeanTeacherConfig():
+            return MeanTeacher(recipe.objective, model)
+        case DistillationConfig():
+            return build_distillation(
+                recipe.objective,
+                model,
+                mean=recipe.normalisation.mean,
+                std=recipe.normalisation.std,
+                bands=recipe.bands,
+                dates=model.dates,
+                classes=model.classes,
+                crop_px=recipe.sampling.crop_px,
+            )
+        case _:
+            assert_never(recipe.objective)
 
 
 def _open_run(
