@@ -9,7 +9,7 @@ from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
 from aftermap import __version__
-from aftermap.cli import adapt, bench, data, export, learn, plan, runs, score, tune, weights
+from aftermap.cli import adapt, bench, data, export, learn, plan, runs, score, search, tune, weights
 from aftermap.cli import map as mapping
 from aftermap.errors import AftermapError, AftermapWarning
 
@@ -25,6 +25,7 @@ app.command(mapping.map_command, name="map")
 app.command(data.app, name="data")
 app.command(learn.train, name="train")
 app.command(plan.run, name="run")
+app.command(search.search, name="search")
 app.command(adapt.meta_train, name="meta-train")
 app.command(adapt.adapt, name="adapt")
 app.command(learn.predict, name="predict")
