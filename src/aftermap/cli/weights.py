@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 app = App(name="weights", help="Import published weights; pull and push models of the Hugging Face hub.")
 
-SystemName = Literal["xview2", "kd-student", "metadamagenet"]
+SystemName = Literal["xview2", "kd-student", "metadamagenet", "opencities"]
 JsonFlag = Annotated[bool, Parameter(name="--json", negative="")]
 Out = Annotated[Path, Parameter(name=["-o", "--out"])]
 Switch = Parameter(negative="")

@@ -9,6 +9,8 @@ from aftermap.config import Config
 from aftermap.errors import RecipeError
 from aftermap.models.dense import DenseModel
 from aftermap.models.encoders import Encoder
+from aftermap.models.fpn import FpnEfficientnet
+from aftermap.models.fpn_config import FpnEfficientnetConfig
 from aftermap.models.pretrained import EncoderWeights
 from aftermap.models.segformer import Segformer, SegformerConfig
 from aftermap.models.siamese import Fuse, SiameseUnet
@@ -75,6 +77,7 @@ AnyModelConfig = (
     | SegformerConfig
     | SmpConfig
     | TorchangeConfig
+    | FpnEfficientnetConfig
     | CustomConfig
 )  # fmt: skip
 ModelConfig = Annotated[AnyModelConfig, Field(discriminator="kind")]
@@ -115,6 +118,8 @@ def build_model(config: AnyModelConfig) -> DenseModel:
             return SmpModel(config)
         case TorchangeConfig():
             return ChangeOs(config)
+        case FpnEfficientnetConfig():
+            return FpnEfficientnet(config)
         case CustomConfig():
             return _custom(config)
         case _:

@@ -32,11 +32,13 @@ IMAGENET_TAGS = {
     "dpn92": "mx_in1k",
     "efficientnet_b0": "ra_in1k",
     "efficientnet_b4": "ra2_in1k",
+    **{f"tf_efficientnet_b{n}": "aa_in1k" for n in range(4)},
 }
 """Which of timm's weights `imagenet` means; every other encoder takes timm's own default.
 
 Source: the originals used torchvision's first ResNet-34 weights, Cadene's ports of the SE networks and of DPN-92, and
-NVIDIA's EfficientNets, of which timm publishes none: its own of the same architecture stand in.
+NVIDIA's EfficientNets, of which timm publishes none: its own of the same architecture stand in. The Open Cities
+system used efficientnet-pytorch's ports of the weights trained with AutoAugment, which timm has too.
 """
 
 _UNREADABLE = (

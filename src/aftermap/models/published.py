@@ -12,6 +12,8 @@ from torch import Tensor
 
 from aftermap.errors import ModelError
 from aftermap.models.build import AnyModelConfig, build_model
+from aftermap.models.fpn_config import FpnEfficientnetConfig
+from aftermap.models.opencities_keys import opencities_keys
 from aftermap.models.published_keys import metadamagenet_unet_keys, stored_flat, xview2_keys
 from aftermap.models.segformer import SIZES, SegformerConfig
 from aftermap.models.segformer import original_keys as segformer_keys
@@ -31,14 +33,15 @@ class Published:
         system: whose it is.
         config: our configuration of the same network.
         activation: what turns its logits into channels.
-        channel_0: what channel 0 of a damage network means; a localization network has one logit, for building.
+        channel_0: what channel 0 of several means; a localization network with one logit has it for building.
         bands: bands in the order that it was trained on.
         mean: subtracted from 8-bit values, per band.
         std: what they are divided by afterwards, per band.
         keys: names of its weights.
+        resolution_m: ground resolution (finest, coarsest) that it was trained on.
     """
 
-    system: Literal["xview2", "kd-student", "metadamagenet"]
+    system: Literal["xview2", "kd-student", "metadamagenet", "opencities"]
     config: AnyModelConfig
     activation: Literal["softmax", "sigmoid"]
     channel_0: Literal["background", "building"]
@@ -46,11 +49,12 @@ class Published:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     keys: Keys
+    resolution_m: tuple[float, float] = (0.3, 1.2)
 
     @property
     def role(self) -> Literal["localization", "damage"]:
-        """What it tells: where buildings are, by one logit, or what became of them."""
-        return "localization" if self.config.classes == 1 else "damage"
+        """What it tells: where buildings are, by one logit or two, or what became of them."""
+        return "localization" if self.config.classes <= 2 else "damage"
 
 
 def published(name: str) -> Published:
@@ -197,6 +201,26 @@ def _segformer(encoder_name: Literal["mit_b0"]) -> dict[str, Published]:
     }
 
 
+def _opencities(name: str, config: FpnEfficientnetConfig) -> dict[str, Published]:
+    """A network of the Open Cities system: red, green, blue with ImageNet's mean and deviation.
+
+    Its images are of 3 to 20 cm, halved and doubled, and SpaceNet's of up to 50.
+    """
+    return {
+        f"opencities-{name}": Published(
+            system="opencities",
+            config=config,
+            activation="softmax",
+            channel_0="background",
+            bands=("red", "green", "blue"),
+            mean=(123.675, 116.28, 103.53),
+            std=(58.395, 57.12, 57.375),
+            keys=opencities_keys,
+            resolution_m=(0.03, 0.5),
+        )
+    }
+
+
 ROLES: tuple[tuple[str, Literal[1, 2], int], ...] = (("localization", 1, 1), ("damage", 2, 5))
 BIG: Widths = (512, 256, 128, 96, 64)
 HALVED: Widths = (128, 64, 32, 24, 16)
@@ -220,6 +244,24 @@ PUBLISHED: Mapping[str, Published] = MappingProxyType(
         **_metadamagenet("efficientunet-b4-scse", "efficientnet_b4", scse="add"),
         **_metadamagenet("efficientunet-b4-big", "efficientnet_b4", widths=BIG),
         **_segformer("mit_b0"),
+        **_opencities(
+            "b1",
+            FpnEfficientnetConfig(
+                encoder_name="tf_efficientnet_b1",
+                compat_frozen_stem="statistics",
+                compat_resize_probabilities=True,
+            ),
+        ),
+        **_opencities(
+            "b2",
+            FpnEfficientnetConfig(
+                encoder_name="tf_efficientnet_b2",
+                context=True,
+                mish=True,
+                compat_frozen_stem="weights",
+                compat_resize_probabilities=True,
+            ),
+        ),
     }
 )
-"""By name: the winner's networks, the distilled students, and MetaDamageNet's."""
+"""By name: the winner's networks, the distilled students, MetaDamageNet's, and those of the Open Cities system."""

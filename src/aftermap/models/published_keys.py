@@ -88,7 +88,7 @@ def xview2_keys(config: Xview2UnetConfig, names: Iterable[str]) -> dict[str, str
         *_decoder_rules(config),
         (r"head\.", "res."),
     )
-    pairs = [(_renamed(name, rules), name) for name in names]
+    pairs = [(renamed(name, rules), name) for name in names]
     pairs.sort(key=lambda pair: MODULES.index(pair[0].partition(".")[0]))  # stable within a module
     return dict(pairs)
 
@@ -124,7 +124,12 @@ def _decoder_rules(config: Xview2UnetConfig) -> Rules:
     return (*rules, (r"decoder\.last\.", "conv10.conv.layer." if config.decoder.norm else "conv10.layer."))
 
 
-def _renamed(name: str, rules: Rules) -> str:
+def renamed(name: str, rules: Rules) -> str:
+    """The original's name of a weight of ours, by the first rule that it starts with.
+
+    Raises:
+        ValueError: no rule is for it.
+    """
     for ours, theirs in rules:
         found = re.match(ours, name)
         if found:

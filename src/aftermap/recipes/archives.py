@@ -8,7 +8,7 @@ from typing import Literal
 
 from aftermap.errors import ModelError
 
-System = Literal["xview2", "kd-student", "metadamagenet"]
+System = Literal["xview2", "kd-student", "metadamagenet", "opencities"]
 
 STEMS = {
     "res34_loc": "xview2-resnet34-localization",
@@ -47,6 +47,17 @@ META = {
     "segformer": "metadamagenet-segformer-b0",
 }
 """MetaDamageNet's classes in lower case, without `Localizer` or `Classifier`."""
+
+OPEN_CITIES = {
+    "m40000.pth": "opencities-b1",
+    "ave.pth": "opencities-b2",
+    "ave2.pth": "opencities-b2",
+    "mb2-m20000.pth": "opencities-b2",
+    "mb2-m35000.pth": "opencities-b2",
+    "model-b2-1.pth": "opencities-b2",
+    "model-b2-2.pth": "opencities-b2",
+}
+"""Names of the Open Cities files; their number in this list stands for the seed, which they do not tell."""
 
 _WINNER = re.compile(rf"({'|'.join(STEMS)})_(\d+)_({'|'.join(STAGES)})_best(?:\.\w+)?")
 _STUDENT = re.compile(r"(loc|cls)_KD_(\d+)_best(?:_best)?(?:\.\w+)?")
@@ -112,6 +123,8 @@ def recognise_file(path: Path) -> Found | None:
         return Found(STEMS[match[1]], int(match[2]), path, match[3])
     if match := _STUDENT.fullmatch(path.name) or _RENAMED_STUDENT.fullmatch(path.name):
         return Found(STUDENTS[match[1]], int(match[2]), path, "")
+    if path.name in OPEN_CITIES:
+        return Found(OPEN_CITIES[path.name], list(OPEN_CITIES).index(path.name), path, "")
     if path.name == "model.pth" and (match := _META.fullmatch(path.parent.name)):
         role = "localization" if match[2].lower() == "localizer" else "damage"
         return Found(f"{META[match[1].lower()]}-{role}", int(match[4]), path, match[3])
@@ -141,7 +154,7 @@ def choose_system(found: Iterable[Found], wanted: System | None = None) -> Syste
 
 def system_of(name: str) -> System:
     """The system that a published network belongs to."""
-    systems: tuple[System, ...] = ("xview2", "kd-student", "metadamagenet")
+    systems: tuple[System, ...] = ("xview2", "kd-student", "metadamagenet", "opencities")
     return next(system for system in systems if name.startswith(system))
 
 
@@ -169,7 +182,7 @@ def file_names(name: str) -> str:
         if name.rpartition("-")[0] == known:
             kind = "localizer" if name.endswith("localization") else "classifier"
             return f"{short}{kind}V<version>S<seed>/model.pth"
-    return ""
+    return ", ".join(file for file, known in OPEN_CITIES.items() if name == known)
 
 
 def _rank(found: Found) -> tuple[int, int, int]:

@@ -175,6 +175,9 @@ def _published() -> Iterator[Listed]:
         seen.append(damage.config)
         text = texts.get(damage.system, "MetaDamageNet's")
         yield Listed(name, localization.config, damage.config, f"{text}: {_encoder(damage.config)}")
+    for name in [n for n in PUBLISHED if PUBLISHED[n].system == "opencities"]:
+        config = PUBLISHED[name].config
+        yield Listed(name, config, None, f"Open Cities third place: feature pyramid on {_encoder(config)}")
 
 
 def _general() -> Iterator[Listed]:

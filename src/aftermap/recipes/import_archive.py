@@ -59,7 +59,7 @@ def import_archive(
     """Write all checkpoints of a published system in a folder as one ensemble folder.
 
     Every localization network has the same say, whatever the number of its seeds; damage networks are averaged one
-    by one. The winner's thresholds and its spread of minor damage go into the card of its ensemble.
+    by one, and so are those of Open Cities. The winner's thresholds and its spread of minor damage go into the card of its ensemble.
 
     Args:
         source: the folder, searched with the folders in it.
@@ -99,13 +99,14 @@ def import_archive(
             )
             reports[member], files[member] = imported.report, one.path
             runs = sum(other == name for other, _ in found)
-            locates = name.endswith("localization")
+            locates = imported.card.dates == 1
+            grouped = locates and chosen != "opencities"  # whose runs are voices of their own
             parts.append(
                 Ingredient(
                     work / member,
                     "localization" if locates else "damage",
-                    weight=1 / runs if locates else 1.0,
-                    group=name if locates else None,
+                    weight=1 / runs if grouped else 1.0,
+                    group=name if grouped else None,
                 )
             )
         logits = chosen == "metadamagenet"  # whose aggregators average before the activation
@@ -136,7 +137,7 @@ def gaps_of(system: System, found: Mapping[tuple[str, int], Found]) -> tuple[str
 
 def _order(key: tuple[str, int]) -> tuple[bool, str, int]:
     """Localization networks first."""
-    return (not key[0].endswith("localization"), *key)
+    return (key[0].endswith("damage"), *key)
 
 
 def _decided(
@@ -152,7 +153,10 @@ def _decided(
     changes: dict[str, object] = {
         "limits": " ".join([*limits, *([card.limits] if card.limits else [])]),
         "training": card.training.model_copy(
-            update={"data": f"xBD, by the {origin.title}; {len(card.members)} files", "command": command}
+            update={
+                "data": f"{origin.data}, by the {origin.title}; {len(card.members)} files",
+                "command": command,
+            }
         ),
     }
     if system == "xview2" and len(card.classes) == len(WINNER_THRESHOLDS) + 1:

@@ -34,16 +34,29 @@ class Origin:
     Attributes:
         title: the system, for people.
         licence: of its repository, which is what it states for its weights.
+        data: what they learned from.
+        data_licence: of that.
+        limits: what follows from it, for the card.
     """
 
     title: str
     licence: str
+    data: str = "xBD"
+    data_licence: str = "CC BY-NC-SA 4.0"
+    limits: str = "The images that it learned from (xBD) are licensed for non-commercial use."
 
 
 ORIGINS: dict[System, Origin] = {
     "xview2": Origin("first place of xView2 (2019)", "MIT"),
     "kd-student": Origin("building_damage_kd, distilled from the first place of xView2 (2022)", "MIT"),
     "metadamagenet": Origin("MetaDamageNet (2022)", "MIT"),
+    "opencities": Origin(
+        "third place of the Open Cities AI challenge (2020)",
+        "MIT",
+        data="Open Cities AI and SpaceNet",
+        data_licence="images CC BY 4.0 (Open Cities) and CC BY-SA 4.0 (SpaceNet), footprints ODbL",
+        limits="It learned from African cities seen by drones and from two cities of SpaceNet.",
+    ),
 }
 
 
@@ -253,19 +266,20 @@ def make_card(
         model=entry.config,
         dates=2 if entry.role == "damage" else 1,
         scheme=(DAMAGE if entry.role == "damage" else BUILDING).name,
+        resolution_m=entry.resolution_m,
         bands=entry.bands,
         normalisation=Normalisation(mean=entry.mean, std=entry.std),
         activation=entry.activation,
         channel_0=entry.channel_0,
         metrics={} if score is None else {where: {"best_score": score}},
         training=TrainingRecord(
-            data=f"xBD, by the {origin.title}; file {checkpoint.path.name}{epoch}",
-            data_licence="CC BY-NC-SA 4.0",
+            data=f"{origin.data}, by the {origin.title}; file {checkpoint.path.name}{epoch}",
+            data_licence=origin.data_licence,
             command=command,
             parent_sha256=checkpoint.sha256,
         ),
         licence=licence or origin.licence,
-        limits=_limits(report),
+        limits=_limits(report, origin),
     )
 
 
@@ -284,10 +298,10 @@ def _read(file: Path) -> tuple[Checkpoint, tuple[str, ...]]:
     return replace(checkpoint, state=state), tuple(renamed)
 
 
-def _limits(report: KeyReport) -> str:
+def _limits(report: KeyReport, origin: Origin) -> str:
     text = (
         "Weights of another system, as its authors published them: the score on this card is what the file says, "
-        "nothing was measured here. The images that it learned from (xBD) are licensed for non-commercial use."
+        f"nothing was measured here. {origin.limits}"
     )
     if report.fits:
         return text
