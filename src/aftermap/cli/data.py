@@ -1,98 +1,23 @@
 """`aftermap data`: synthesise, prepare, check and split datasets."""
 
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from aftermap.cli import from_footprints, prepare
+from aftermap.cli.dataset_output import JsonFlag, Out, Switch, print_json, progress_bar, show_prepared
+
 if TYPE_CHECKING:
     from aftermap.data.doctor import Report
-    from aftermap.data.prepare import Progress
     from aftermap.data.scene import Manifest
 
 app = App(name="data", help="Synthesise, prepare, check and split datasets.")
+app.command(prepare.app, name="prepare")
+app.command(from_footprints.from_footprints, name="from-footprints")
 
-CLASSES = ("no-damage", "minor-damage", "major-damage", "destroyed", "un-classified")
 LISTED = 20
-JsonFlag = Annotated[bool, Parameter(name="--json", negative="")]
-Out = Annotated[Path | None, Parameter(name=["-o", "--out"])]
-Switch = Parameter(negative="")
-
-
-@app.command
-def prepare(
-    kind: Literal["xbd", "folder"],
-    source: Path,
-    *,
-    out: Out = None,
-    unclassified: Literal["no-damage", "ignore", "drop"] = "no-damage",
-    geotransforms: Path | None = None,
-    labels: Literal["auto", "building", "damage"] = "auto",
-    event: str | None = None,
-    workers: int = 1,
-    overwrite: Annotated[bool, Switch] = False,
-    json: JsonFlag = False,
-) -> None:
-    """Turn a dataset into masks and a manifest that 'train', 'check' and 'split' read.
-
-    Images stay where they are. An interrupted preparation goes on where it stopped when it is started again.
-
-    Example: aftermap data prepare xbd ~/xview2 -o xview2-prepared --workers 8
-
-    Parameters
-    ----------
-    kind
-        xbd: images and labels (or targets), in one folder, in train, tier3, test and hold, or one folder per event.
-        folder: images/ and masks/ (one date), or pre/, post/ and masks/ (pairs with the same file names).
-    source
-        The folder of the dataset.
-    out
-        Folder for the manifest and the masks; by default the source's name with -prepared, here.
-    unclassified
-        What un-classified buildings of xBD become: class 1 as in the published systems, unknown, or background.
-    geotransforms
-        xBD: JSON of image name -> [six GDAL numbers, WKT or EPSG code]; without it the labels give the georeference.
-    labels
-        folder: whether masks hold buildings (0/1 or 0/255) or damage classes (0 to 4); auto looks at all of them.
-    event
-        folder: name of the event; by default the source's name.
-    workers
-        Processes.
-    overwrite
-        Write into a folder that holds other things.
-    json
-        Print the counts as JSON.
-    """
-    from aftermap.data.folder import prepare_folder
-    from aftermap.data.xbd import prepare_xbd
-
-    target = out if out is not None else Path(f"{source.resolve().name}-prepared")
-    with _progress("preparing", quiet=json) as progress:
-        if kind == "xbd":
-            manifest = prepare_xbd(
-                source,
-                target,
-                unclassified=unclassified,
-                geotransforms=geotransforms,
-                workers=workers,
-                overwrite=overwrite,
-                progress=progress,
-            )
-        else:
-            manifest = prepare_folder(
-                source,
-                target,
-                labels=labels,
-                event=event,
-                workers=workers,
-                overwrite=overwrite,
-                progress=progress,
-            )
-    _show_prepared(manifest, target, json=json)
 
 
 @app.command
@@ -123,7 +48,7 @@ def check(
     from aftermap.data.doctor import check as examine
     from aftermap.data.scene import Manifest
 
-    with _progress("checking", quiet=json) as progress:
+    with progress_bar("checking", quiet=json) as progress:
         report = examine(Manifest.load(data), deep=not quick, workers=workers, progress=progress)
     if json:
         print(report.to_json())
@@ -136,10 +61,14 @@ def check(
 def split(
     data: Path,
     *,
-    by: Literal["event", "block", "random", "source"] = "event",
-    fractions: str = "0.7,0.15,0.15",
-    seed: int = 0,
+    by: Literal["event", "group", "block", "random", "source"] | None = None,
+    fractions: str | None = None,
+    seed: int | None = None,
     hold_out: Annotated[list[str] | None, Parameter(negative="")] = None,
+    group_zoom: int | None = None,
+    folds: int | None = None,
+    fold: int | None = None,
+    compat_leak: Annotated[bool, Switch] = False,
     out: Out = None,
     json: JsonFlag = False,
 ) -> None:
@@ -149,37 +78,70 @@ def split(
 
     Example: aftermap data split xview2-prepared --by block --fractions 0.7,0.15,0.15
 
+    Example: aftermap data split ggaba --folds 7 --fold 0 --group-zoom 19
+
     Parameters
     ----------
     data
         A prepared folder, or its manifest.
     by
-        event: whole events. block: contiguous strips inside each event. random: scenes.
-        source: as the publisher split them (xBD's train, tier3, hold and test).
+        event: whole events (the default). group: the same, or cells of the ground with --group-zoom. block: contiguous
+        strips inside each event. random: scenes. source: as the publisher split them (xBD's train, tier3, hold, test).
     fractions
-        Shares of train, validation and test.
+        Shares of train, validation and test; 0.7,0.15,0.15 by default.
     seed
-        Another split of the same kind.
+        Another split of the same kind; 0 by default.
     hold_out
         An event that becomes the test split; may be given several times.
+    group_zoom
+        Groups are the web-mercator tiles of this zoom, by the scenes' centres, instead of events.
+    folds
+        Validate on one of so many folds of whole groups, train on the others; 7 in the Open Cities system.
+    fold
+        Which fold, from 0.
+    compat_leak
+        Folds of single scenes at random, as the Open Cities system makes them: one place comes into all folds.
     out
         Write the manifest to this file instead of changing the given one.
     json
         Print the counts as JSON.
     """
+    from aftermap.data.folds import OPEN_CITIES_FOLDS, assign_folds
     from aftermap.data.scene import MANIFEST_NAME, Manifest
     from aftermap.data.splits import assign_splits
     from aftermap.errors import DataError
 
-    try:
-        shares = [float(part) for part in fractions.split(",")]
-    except ValueError:
-        raise DataError(
-            f"--fractions {fractions} holds other things than numbers, expected e.g. 0.7,0.15,0.15"
-        ) from None
     manifest = Manifest.load(data)
     try:
-        assigned = assign_splits(manifest, by=by, fractions=shares, seed=seed, hold_out=hold_out or ())
+        if fold is None and folds is None and not compat_leak:
+            assigned = assign_splits(
+                manifest,
+                by=by or ("event" if group_zoom is None else "group"),
+                fractions=_numbers("--fractions", fractions or "0.7,0.15,0.15", "0.7,0.15,0.15"),
+                seed=seed or 0,
+                hold_out=hold_out or (),
+                group_zoom=group_zoom,
+            )
+        else:
+            unused = {"--by": by not in (None, "group"), "--fractions": fractions, "--seed": seed is not None}
+            if taken := [name for name, given in unused.items() if given]:
+                raise DataError(
+                    f"{taken[0]} does not go with folds, which are dealt out by group: leave it out"
+                )
+            if fold is None:
+                raise DataError(
+                    "--folds is given without --fold, the number of the one to validate on (from 0)"
+                )
+            if folds is None and not compat_leak:
+                raise DataError("--fold is given without --folds, their number: pass e.g. --folds 5")
+            assigned = assign_folds(
+                manifest,
+                folds=OPEN_CITIES_FOLDS if folds is None else folds,
+                fold=fold,
+                group_zoom=group_zoom,
+                hold_out=hold_out or (),
+                compat_leak=compat_leak,
+            )
     except ValueError as error:
         raise DataError(str(error)) from None
     file = out or (data / MANIFEST_NAME if data.is_dir() else data)
@@ -243,70 +205,16 @@ def synth(
         footprints=footprints,
         workers=workers,
     )
-    _show_prepared(manifest, out, json=json)
+    show_prepared(manifest, out, json=json)
 
 
-@contextmanager
-def _progress(title: str, *, quiet: bool) -> "Iterator[Progress | None]":
-    """A progress bar on stderr, as a function of finished and all."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _numbers(option: str, text: str, example: str) -> list[float]:
+    from aftermap.errors import DataError
 
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _show_prepared(manifest: "Manifest", out: Path, *, json: bool) -> None:
-    counts: Counter[str] = Counter()
-    for scene in manifest.scenes:
-        counts.update(scene.polygons)
-    labelled = [scene for scene in manifest.scenes if scene.is_labelled]
-    unlabelled = [scene.name for scene in manifest.scenes if not scene.is_labelled]
-    pairs = sum(scene.post is not None for scene in manifest.scenes)
-    empty = [scene.name for scene in labelled if not any(scene.class_pixels[1:])]
-    located = sum(scene.grid is not None for scene in manifest.scenes)
-    unpaired = [name for name in manifest.options.get("unpaired", "").split(",") if name]
-    if json:
-        _print_json(
-            {
-                "manifest": str(out / "manifest.json"),
-                "scenes": len(manifest.scenes),
-                "pairs": pairs,
-                "labelled": len(labelled),
-                "unlabelled": unlabelled,
-                "without_buildings": empty,
-                "unpaired": unpaired,
-                "georeferenced": located,
-                "polygons": sum(counts.values()),
-                "polygons_by_class": dict(counts),
-                "options": manifest.options,
-            }
-        )
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", "", show_header=False)
-    table.add_row("scenes", f"{len(manifest.scenes)} ({pairs} pairs)")
-    table.add_row("labelled", f"{len(labelled)} ({len(empty)} without buildings)")
-    table.add_row("unlabelled", _names(unlabelled))
-    if unpaired:
-        table.add_row("left out, no partner", _names(unpaired))
-    table.add_row("georeferenced", str(located))
-    if counts:
-        table.add_row("polygons", str(sum(counts.values())))
-        order = [*CLASSES, *sorted(counts.keys() - set(CLASSES))]
-        for name in order:
-            if name in counts or name in CLASSES[:4]:
-                table.add_row(f"  {name}", str(counts[name]))
-    console = Console()
-    console.print(table)
-    console.print(f"manifest: {out / 'manifest.json'}", markup=False, soft_wrap=True)
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise DataError(f"{option} {text} holds other things than numbers, expected e.g. {example}") from None
 
 
 def _show_splits(manifest: "Manifest", file: Path, *, json: bool) -> None:
@@ -321,7 +229,7 @@ def _show_splits(manifest: "Manifest", file: Path, *, json: bool) -> None:
         cell["scenes"] += 1
         cell["buildings"] += buildings(scene) if scene.polygons else 0
     if json:
-        _print_json({"manifest": str(file), "events": table, "options": manifest.options})
+        print_json({"manifest": str(file), "events": table, "options": manifest.options})
         return
     from rich.console import Console
     from rich.table import Table
@@ -376,14 +284,3 @@ def _save(manifest: "Manifest", file: Path) -> None:
 
 def _cell(counts: dict[str, int]) -> str:
     return f"{counts['scenes']} ({counts['buildings'] if counts['buildings'] else '-'})"
-
-
-def _names(names: list[str]) -> str:
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return f"{len(names)}: {shown}" if names else "0"
-
-
-def _print_json(value: object) -> None:
-    import json
-
-    print(json.dumps(value, indent=1))

@@ -1,7 +1,8 @@
-"""Reader of plain folders: images with class masks, at one date or two."""
+"""Reader of plain folders: images with class masks, grey masks or one vector file, at one date or two."""
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -9,52 +10,82 @@ from typing import Literal
 import cv2
 import numpy as np
 import rasterio
+from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from aftermap.classes import BUILDING, DAMAGE, IGNORE
-from aftermap.data.geotransform import scene_grid
-from aftermap.data.prepare import IMAGE_SUFFIXES, Labels, Progress, SourceScene, prepare, read_bytes
+from aftermap.data.cutter import draw_mask
+from aftermap.data.folder_layout import find_scenes
+from aftermap.data.geotransform import scene_grid, to_grid
+from aftermap.data.prepare import Labels, Progress, SourceScene, checksum, prepare, read_bytes
 from aftermap.data.scene import Manifest, SceneGrid
+from aftermap.data.vector_masks import count_inside, place_footprints
+from aftermap.data.webtiles import WebTile
 from aftermap.errors import DataError
 from aftermap.geo.grid import Grid
 
-Target = Literal["building", "damage"]
-_PAIRS, _SINGLE = ("pre", "post"), "images"
-_LAYOUT = "expected images/ and masks/ (one date), or pre/, post/ and masks/ (pairs with the same file names)"
+Target = Literal["building", "damage", "soft"]
+MissingMask = Literal["unlabelled", "background"]
+UNSURE = (0.4, 0.6)
+"""Probabilities between these are neither building nor background. Source: Open Cities, third place (soft labels)."""
 
 
 def prepare_folder(
     source: Path,
     out: Path,
     *,
-    labels: Literal["auto", "building", "damage"] = "auto",
+    labels: Literal["auto", "building", "damage", "soft"] = "auto",
+    footprints: Path | None = None,
+    missing_mask: MissingMask = "unlabelled",
     event: str | None = None,
+    group_zoom: int | None = None,
     workers: int = 1,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Prepare images with masks: `images/` and `masks/`, or `pre/`, `post/` and `masks/`, matched by file name.
+    """Prepare images with masks, in the layouts of `folder_layout.find_scenes`, or with one vector file for all.
 
-    Masks are single-band 8-bit images: buildings as 0 and 1 or 0 and 255, or damage classes 0 to 4 with 255 where
-    the class is unknown. Scenes without a mask are unlabelled. GeoTIFF images bring their georeference.
+    Masks are single-band 8-bit images: buildings as 0 and 1 or 0 and 255, damage classes 0 to 4 with 255 where the
+    class is unknown, or grey. GeoTIFF images bring their georeference.
 
     Args:
-        source: folder of the layout above.
+        source: folder of one of those layouts.
         out: folder for the manifest and the masks; images stay where they are.
         labels: what masks hold. `auto` looks at all of them: a value from 2 to 4 anywhere makes them damage
-            classes.
-        event: name of the event; by default the folder's name.
+            classes. `soft`: grey from 0 to 255 is the probability of a building; it is kept as a soft label, and in the
+            mask is building or background outside of `UNSURE`.
+        footprints: vector file of buildings, from which masks are drawn (a pixel is building where its centre is). Looked
+            for as given, then in `source`. Images without georeference have to be named by their web-mercator tile.
+        missing_mask: what an image without mask is.
+        event: name of the event; by default the folder's name, or in a tree that of the image's folder.
+        group_zoom: images are named by their web-mercator tile, and those of one parent tile of this zoom become
+            one event, called after it (and after `event` where that is given).
         workers: processes.
         overwrite: write into a folder that holds other things.
         progress: called with the number of finished scenes and of all.
 
     Raises:
         DataError: another layout, unreadable files, or values that fit no scheme.
+        FootprintError: a vector file that cannot be used.
         OutputError: `out` cannot be used.
     """
-    scenes = find_scenes(source, event=event or source.resolve().name)
+    scenes = find_scenes(source, event=event)
+    options = {
+        "missing_mask": missing_mask,
+        "event": event or "",
+        "group_zoom": "" if group_zoom is None else str(group_zoom),
+        "footprints": "",
+    }
+    notes = {"source": str(source.resolve())}
+    if group_zoom is not None:
+        scenes = [_grouped(scene, group_zoom, event) for scene in scenes]
+    if footprints is not None:
+        file = footprints if footprints.exists() else source / footprints
+        scenes = _with_outlines(scenes, file if file.exists() else footprints)
+        options["footprints"] = checksum(read_bytes(file))[:16]
+        notes["footprints"] = str(file.resolve())
     masks = [scene.pre_label for scene in scenes if scene.pre_label is not None]
-    values = mask_values(masks)
+    values = set[int]() if labels == "soft" else mask_values(masks)
     target = labels if labels != "auto" else _guess(values, source)
     if target == "damage" and scenes[0].post is None:
         raise DataError(f"{source} has damage masks but one date only: damage needs pre/ and post/ images")
@@ -63,54 +94,16 @@ def prepare_folder(
     foreground = 255 if target == "building" and values <= {0, 255} else 1
     return prepare(
         scenes,
-        partial(read_labels, target=target, foreground=foreground),
+        partial(read_labels, target=target, foreground=foreground, missing_mask=missing_mask),
         out,
         kind="folder",
         scheme=scheme.name,
-        options={"labels": target, "foreground": str(foreground)},
-        notes={"source": str(source.resolve())},
+        options={"labels": target, "foreground": str(foreground), **options},
+        notes=notes,
         workers=workers,
         overwrite=overwrite,
         progress=progress,
     )
-
-
-def find_scenes(source: Path, *, event: str) -> list[SourceScene]:
-    """List the images of a folder with their masks and partners.
-
-    Raises:
-        DataError: another layout, missing partners, or masks without image.
-    """
-    if not source.is_dir():
-        raise DataError(f"{source} is not a folder: {_LAYOUT}")
-    dates = [name for name in _PAIRS if (source / name).is_dir()] or [_SINGLE]
-    if dates not in ([*_PAIRS], [_SINGLE]) or not (source / dates[0]).is_dir():
-        inside = ", ".join(sorted(path.name for path in source.iterdir())[:6]) or "nothing"
-        raise DataError(f"{source} holds {inside}: {_LAYOUT}")
-    images = [_by_stem(source / name) for name in dates]
-    masks = _by_stem(source / "masks")
-    if not images[0]:
-        raise DataError(f"no images in {source / dates[0]}: {_LAYOUT}")
-    for name, mine, other in zip(dates, images, reversed(images), strict=True):
-        if alone := sorted(mine.keys() - other.keys()):
-            partner = next(date for date in dates if date != name)
-            raise DataError(
-                f"{mine[alone[0]]} has no partner in {source / partner} ({len(alone)} such images)"
-            )
-    if alone := sorted(masks.keys() - images[0].keys()):
-        raise DataError(
-            f"{masks[alone[0]]} has no image of that name in {source / dates[0]} ({len(alone)} such masks)"
-        )
-    return [
-        SourceScene(
-            name=stem,
-            event=event,
-            pre=images[0][stem],
-            post=images[1][stem] if len(images) > 1 else None,
-            pre_label=masks.get(stem),
-        )
-        for stem in sorted(images[0])
-    ]
 
 
 def mask_values(masks: Sequence[Path]) -> set[int]:
@@ -140,23 +133,41 @@ def read_mask_file(path: Path) -> np.ndarray:
     return np.asarray(mask)
 
 
-def read_labels(scene: SourceScene, /, *, height: int, width: int, target: Target, foreground: int) -> Labels:
-    """The mask of one scene, as class indices.
+def read_labels(
+    scene: SourceScene,
+    /,
+    *,
+    height: int,
+    width: int,
+    target: Target,
+    foreground: int,
+    missing_mask: MissingMask = "unlabelled",
+) -> Labels:
+    """The labels of one scene.
 
     Raises:
         DataError: size or values that do not fit.
     """
-    grid = read_grid(scene.pre)
+    grid = read_grid(scene.pre) or scene.grid
     post = read_grid(scene.post) if scene.post is not None else grid
-    if problem := grid_mismatch(grid, post):
+    if problem := grid_mismatch(grid, post or grid):
         raise DataError(f"{scene.pre} and {scene.post} {problem}: warp one to the other")
+    if scene.outlines is not None:
+        building = draw_mask(scene.outlines, height=height, width=width, all_touched=False)
+        count = count_inside(scene.outlines, height=height, width=width)
+        return Labels(building=building, polygons={"building": count}, grid=grid)
     if scene.pre_label is None:
-        return Labels(grid=grid)
-    mask = read_mask_file(scene.pre_label)
+        if missing_mask == "unlabelled":
+            return Labels(grid=grid)
+        mask = np.zeros((height, width), np.uint8)
+    else:
+        mask = read_mask_file(scene.pre_label)
     if mask.shape != (height, width):
         raise DataError(
             f"{scene.pre_label} has {mask.shape[1]} x {mask.shape[0]} pixels, its image {width} x {height}"
         )
+    if target == "soft":
+        return Labels(building=harden_grey(mask), soft=mask[None].astype(np.float32) / 255, grid=grid)
     scheme = DAMAGE if target == "damage" else BUILDING
     if foreground != 1:
         mask = (mask == foreground).astype(np.uint8)
@@ -170,6 +181,15 @@ def read_labels(scene: SourceScene, /, *, height: int, width: int, target: Targe
         damage=mask if target == "damage" else None,
         grid=grid,
     )
+
+
+def harden_grey(grey: np.ndarray) -> np.ndarray:
+    """Building mask uint8 (H, W) of grey uint8 (H, W): 1 from 0.6 on, 0 up to 0.4 of 255, IGNORE between."""
+    low, high = (limit * 255 for limit in UNSURE)
+    mask = np.full(grey.shape, IGNORE, np.uint8)
+    mask[grey <= low] = 0
+    mask[grey >= high] = 1
+    return mask
 
 
 def grid_mismatch(pre: SceneGrid | None, post: SceneGrid | None) -> str | None:
@@ -199,10 +219,60 @@ def _guess(values: set[int], source: Path) -> Target:
     )
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+def _grouped(scene: SourceScene, zoom: int, event: str | None) -> SourceScene:
+    """The scene with the georeference of its tile, in the event of its parent tile."""
+    tile = WebTile.parse(scene.pre.stem)
+    if tile is None:
+        raise DataError(
+            f"{scene.pre} is not named by a web-mercator tile x-y-z (such as OAM-1238424-1046544-21.png), which "
+            "--group-zoom needs: leave it out, and split by event or block"
+        )
+    try:
+        parent = tile.parent(zoom).name
+    except ValueError:
+        raise DataError(
+            f"{scene.pre} is a tile of zoom {tile.zoom}, which has no parent of zoom {zoom}: pass a --group-zoom from "
+            f"0 to {tile.zoom}"
+        ) from None
+    height, width = _size(scene.pre)
+    grid = tile.scene_grid(height=height, width=width)
+    return replace(scene, grid=grid, event=f"{event}-{parent}" if event else parent)
+
+
+def _with_outlines(scenes: Sequence[SourceScene], footprints: Path) -> list[SourceScene]:
+    """The scenes with the footprints that lie on them."""
+    if masked := [scene.pre_label for scene in scenes if scene.pre_label is not None]:
+        raise DataError(
+            f"{masked[0]} is a mask and --footprints {footprints} is given: leave one of them out"
+        )
+    placed = []
+    for scene in scenes:
+        height, width = _size(scene.pre)
+        tile = WebTile.parse(scene.pre.stem)
+        named = None if tile is None else tile.scene_grid(height=height, width=width)
+        grid = read_grid(scene.pre) or scene.grid or named
+        if grid is None:
+            raise DataError(
+                f"{scene.pre} has no georeference, which --footprints needs: give GeoTIFFs, or images named by their "
+                "web-mercator tile x-y-z (such as OAM-1238424-1046544-21.png)"
+            )
+        placed.append((replace(scene, grid=grid), to_grid(grid, height=height, width=width)))
+    outlines = place_footprints(footprints, {scene.name: grid for scene, grid in placed})
+    return [replace(scene, outlines=outlines[scene.name]) for scene, _ in placed]
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """(height, width) as the header states them."""
+    try:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                with rasterio.open(path) as image:
+                    return int(image.height), int(image.width)
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except (OSError, RasterioIOError) as error:
+        raise DataError(f"{path} is not an image that can be read ({error})") from None
 
 
 def read_grid(path: Path) -> SceneGrid | None:

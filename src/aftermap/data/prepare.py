@@ -21,15 +21,19 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.io import MemoryFile
+from shapely.geometry.base import BaseGeometry
 
 from aftermap.classes import IGNORE, SCHEMES
 from aftermap.data.geotransform import to_grid
 from aftermap.data.scene import MANIFEST_NAME, Manifest, Scene, SceneGrid
+from aftermap.data.soft import write_soft
 from aftermap.errors import DataError, DataWarning, OutputError
 
 JOURNAL_NAME = "prepare.journal"
 MASKS = "masks"
+SOFT = "soft"
 IMAGE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff")
+_PNG = b"\x89PNG\r\n\x1a\n"
 _MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
 Progress = Callable[[int, int], None]
 
@@ -38,7 +42,8 @@ Progress = Callable[[int, int], None]
 class SourceScene:
     """One scene as a reader found it, before anything is read.
 
-    `pre_label` and `post_label` are label files (JSON or mask image) of the two dates.
+    `pre_label` and `post_label` are label files (JSON or mask image) of the two dates, `grid` a georeference that the
+    image file does not state, and `outlines` the buildings where they are known before: in pixels, x = column, y = row.
     """
 
     name: str
@@ -48,6 +53,8 @@ class SourceScene:
     pre_label: Path | None = None
     post_label: Path | None = None
     source_split: str | None = None
+    grid: SceneGrid | None = None
+    outlines: tuple[BaseGeometry, ...] | None = None
 
     @property
     def files(self) -> dict[str, Path]:
@@ -66,6 +73,7 @@ class Labels:
         polygons: buildings by class name, where the labels are polygons.
         grid: georeference, where known.
         event: name of the event, where the labels know it better than the file name.
+        soft: float32 (K - 1, H, W) probabilities of the classes from 1 on, NaN where unknown, or None.
     """
 
     building: np.ndarray | None = None
@@ -73,6 +81,7 @@ class Labels:
     polygons: Mapping[str, int] = field(default_factory=dict)
     grid: SceneGrid | None = None
     event: str | None = None
+    soft: np.ndarray | None = None
 
 
 class ReadLabels(Protocol):
@@ -156,6 +165,10 @@ def image_size(data: bytes, path: Path) -> tuple[int, int]:
     """
     if path.suffix.lower() in (".tif", ".tiff"):
         return _tiff_size(data, path)
+    if data[:8] == _PNG and data[24:25] == b"\x10":
+        raise DataError(
+            f"{path} has 16 bits per band, expected 8: convert it with 'gdal_translate -ot Byte -scale'"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -256,6 +269,7 @@ class _Task:
             post=source.post,
             building_mask=paths["building"],
             damage_mask=paths["damage"],
+            soft=self._write_soft(labels, source),
             width=width,
             height=height,
             grid=labels.grid,
@@ -264,6 +278,11 @@ class _Task:
             polygons=dict(labels.polygons),
             checksums=sums,
         )
+
+    def _write_soft(self, labels: Labels, source: SourceScene) -> Path | None:
+        if labels.soft is None:
+            return None
+        return write_soft(self.masks.parent / SOFT / f"{source.name}.tif", labels.soft, labels.grid)
 
     def _write(self, mask: np.ndarray, source: SourceScene, target: str) -> Path:
         path = self.masks / f"{source.name}_{target}.png"
@@ -361,7 +380,7 @@ def _map(
 
 
 def _still_valid(earlier: Scene, source: SourceScene, sums: Mapping[str, str]) -> bool:
-    masks = [path for path in (earlier.building_mask, earlier.damage_mask) if path is not None]
+    masks = [path for path in (earlier.building_mask, earlier.damage_mask, earlier.soft) if path is not None]
     return earlier.checksums == dict(sums) and all(path.is_file() for path in masks)
 
 
