@@ -24,11 +24,13 @@ _INK, _FAINT, _GRID = "#222222", "#6b6b6b", "#dddddd"
 
 
 def score_tables(report: dict[str, Any]) -> Group:
-    """Tables for the terminal.
+    """Tables for the terminal; those of a building map where nothing else was predicted.
 
     Args:
         report: what `aftermap score --json` prints.
     """
+    if "building_map" in report:
+        return _map_tables(report["building_map"])
     rule = report["absent_class_rule"]
     intervals = report["intervals"]
     official = Table(title="xView2 score (pixels, pooled)", title_justify="left")
@@ -111,6 +113,75 @@ def write_scorecard(report: dict[str, Any], path: Path) -> None:
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+_MAP_ROWS = (
+    ("Jaccard (IoU of pixels)", "jaccard"),
+    ("  precision", "precision"),
+    ("  recall", "recall"),
+    ("  F1", "f1"),
+    ("boundary IoU", "boundary_iou"),
+    ("buildings found, F1", "object_f1"),
+    ("  precision", "object_precision"),
+    ("  recall", "object_recall"),
+)
+_MAP_COLUMNS = ("jaccard", "f1", "boundary_iou", "object_f1")
+_LOWEST_SCENES = 5
+
+
+def _map_tables(scores: dict[str, Any]) -> Group:
+    count = scores["scenes"]
+    title = f"Building map ({count} scene{'s' * (count != 1)}, pooled)"
+    table = Table(title=title, title_justify="left")
+    for column in ("", "value", "95 % interval"):
+        table.add_column(column, justify="left" if not column else "right")
+    for label, key in _MAP_ROWS:
+        table.add_row(
+            label,
+            _number(scores[key]),
+            _range(scores["intervals"].get(key)),
+            style="bold" if key == "jaccard" else None,
+        )
+    parts: list[Table | Text] = [table]
+    resolutions = [(_metres(group["resolution_m"]), group) for group in scores["resolutions"].values()]
+    if len(resolutions) > 1:
+        parts.append(_map_groups("By ground resolution", resolutions))
+    if scores["events"]:
+        parts.append(_map_groups("By event", list(scores["events"].items())))
+    measured = [scene for scene in scores["by_scene"] if scene["jaccard"] is not None]
+    if len(measured) > _LOWEST_SCENES:
+        lowest = sorted(measured, key=lambda scene: float(scene["jaccard"]))[:_LOWEST_SCENES]
+        title = "Lowest Jaccard (all scenes: see --json)"
+        parts.append(_map_groups(title, [(scene["scene"], scene) for scene in lowest]))
+    parts.append(
+        Text(
+            f"A building is found where outlines overlap by more than {scores['iou']:g}. Boundary IoU compares what "
+            f"lies within {scores['boundary']} of the outlines.",
+            style="dim",
+        )
+    )
+    return Group(*parts)
+
+
+def _map_groups(title: str, rows: list[tuple[str, dict[str, Any]]]) -> Table:
+    """One row (name, scores) each, with the number of scenes where it is one of several."""
+    counted = "scenes" in rows[0][1]
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("", overflow="ellipsis", no_wrap=True)
+    for column in (*(["scenes"] if counted else []), "Jaccard", "F1", "boundary", "buildings"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, scores in rows:
+        count = [str(scores["scenes"])] if counted else []
+        table.add_row(Text(name), *count, *(_number(scores[key], 3) for key in _MAP_COLUMNS))
+    return table
+
+
+def _metres(resolutions: list[float] | None) -> str:
+    """A range of ground resolutions in words."""
+    if resolutions is None:
+        return "unknown"
+    low, high = (f"{value:.2g}" for value in resolutions)
+    return f"{low} m" if low == high else f"{low} to {high} m"
 
 
 _BUILDING_ROWS = (

@@ -9,6 +9,7 @@ import numpy as np
 
 from aftermap.classes import DAMAGE, IGNORE
 from aftermap.data.scene import Scene, read_images, read_mask
+from aftermap.inference.building_maps import BuildingMapScore
 from aftermap.inference.calibrate import tune_weights
 from aftermap.inference.objects import BuildingScore
 from aftermap.inference.postprocess import Decision, spread_minor
@@ -23,7 +24,8 @@ class Evaluation:
     """Scores of a model on some scenes.
 
     Attributes:
-        report: scores by pixel and by building; damage figures are NaN for a localization model.
+        report: scores by pixel and by building; damage figures are NaN for a localization model, which has those of
+            a building map instead.
         best_threshold: building threshold with the highest pixel F1 on these scenes.
         best_weights: factors of the damage classes with the highest damage F1 on these scenes, on top of those
             that the predictor applies; None for a localization model.
@@ -60,6 +62,7 @@ def evaluate(
     *,
     threshold: float | None = None,
     bootstrap: int = 0,
+    boundary_m: float | None = None,
     on_scene: Callable[[Scene, np.ndarray, np.ndarray], None] | None = None,
 ) -> Evaluation:
     """Score a model on labelled scenes, one at a time.
@@ -69,13 +72,16 @@ def evaluate(
         scenes: those without labels are passed over.
         threshold: building threshold of all classes; what the card says where None.
         bootstrap: resamples for the intervals.
+        boundary_m: width of the band of boundary IoU in metres, instead of 2 % of the diagonal.
         on_scene: called with each scene, its images (T, 3, H, W) and its probabilities (K, H, W).
 
     Raises:
         ValueError: no scene has labels.
+        DataError: the boundary is wanted in metres, and a scene has no ground resolution.
     """
     decision = Decision.of(predictor.card, threshold=threshold)
     pixels, buildings = Score(), BuildingScore()
+    building_map = BuildingMapScore(boundary_m=boundary_m)
     histogram = np.zeros((2, 201), np.int64)  # building or not, by probability in half percents
     sampled: list[tuple[np.ndarray, np.ndarray]] = []
     for scene in (s for s in scenes if s.is_labelled):
@@ -86,6 +92,10 @@ def evaluate(
         truth_damage = read_mask(scene, target="damage") if damage is not None else None
         for score in (pixels, buildings):
             score.add(building, damage, truth, truth_damage, event=scene.event, scene=scene.name)
+        if damage is None:
+            building_map.add(
+                building, truth, event=scene.event, scene=scene.name, resolution_m=scene.resolution_m
+            )
         bins = np.rint((1 - probabilities[0]) * 200).astype(np.int64)
         for value in (0, 1):
             histogram[value] += np.bincount(bins[truth == value], minlength=201)[:201]
@@ -97,7 +107,12 @@ def evaluate(
     if sampled:
         columns = (np.concatenate(column) for column in zip(*sampled, strict=True))
         weights = tuple(round(float(w), 4) for w in tune_weights(*columns))
-    report = ScoreReport(pixels.result(bootstrap=bootstrap), buildings.result(bootstrap=bootstrap), ())
+    report = ScoreReport(
+        pixels.result(bootstrap=bootstrap),
+        buildings.result(bootstrap=bootstrap),
+        (),
+        building_map.result(bootstrap=bootstrap) if len(building_map) else None,
+    )
     return Evaluation(report, best_threshold(histogram), weights)
 
 

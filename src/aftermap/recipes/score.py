@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aftermap.errors import DataError, DataWarning, OutputError
+from aftermap.inference.building_maps import BuildingMapScore, BuildingMapScores
 from aftermap.inference.objects import BuildingScore, BuildingScores
 from aftermap.inference.scoring import PixelScores, Score
 from aftermap.products.scorecard import write_scorecard
@@ -29,15 +30,23 @@ class ScoreReport:
         pixels: the official score and its companions.
         buildings: scores per building; the buildings are connected components of the target masks.
         notes: what the reader of the numbers should know about the files.
+        building_map: scores of the building map, where nothing but buildings was predicted.
     """
 
     pixels: PixelScores
     buildings: BuildingScores
     notes: tuple[str, ...]
+    building_map: BuildingMapScores | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, the official figures at the top level."""
-        return {**self.pixels.as_dict(), "buildings": self.buildings.as_dict(), "notes": list(self.notes)}
+        building_map = {} if self.building_map is None else {"building_map": self.building_map.as_dict()}
+        return {
+            **self.pixels.as_dict(),
+            "buildings": self.buildings.as_dict(),
+            **building_map,
+            "notes": list(self.notes),
+        }
 
 
 def score_folders(
@@ -77,7 +86,8 @@ def score_folders(
     for note in notes:
         warnings.warn(note, DataWarning, stacklevel=2)
     event_of = scene_events(events, targets)
-    pixels, buildings = Score(), BuildingScore(iou=iou)
+    pixels, buildings, building_map = Score(), BuildingScore(iou=iou), BuildingMapScore(iou=iou)
+    only_buildings = not any(files.damage for files in predictions.values())
     for number, (scene, files) in enumerate(targets.items(), 1):
         truth = read_masks(files, "target")
         guess = read_masks(predictions[scene], "prediction")
@@ -88,13 +98,17 @@ def score_folders(
             )
         pixels.add(*guess, *truth, event=event_of[scene], scene=scene)
         buildings.add(*guess, *truth, event=event_of[scene], scene=scene)
+        if only_buildings:
+            building_map.add(guess[0], truth[0], event=event_of[scene], scene=scene)
         if progress is not None:
             progress(number, len(targets))
     pixel_scores = pixels.result(bootstrap=bootstrap, seed=seed)
     building_scores = buildings.result(bootstrap=bootstrap, seed=seed)
+    map_scores = building_map.result(bootstrap=bootstrap, seed=seed) if only_buildings else None
     if set(event_of.values()) == {UNKNOWN_EVENT}:
         pixel_scores, building_scores = replace(pixel_scores, events={}), replace(building_scores, events={})
-    return ScoreReport(pixel_scores, building_scores, tuple(notes))
+        map_scores = None if map_scores is None else replace(map_scores, events={})
+    return ScoreReport(pixel_scores, building_scores, tuple(notes), map_scores)
 
 
 def write_report(report: dict[str, Any], folder: Path) -> list[Path]:
