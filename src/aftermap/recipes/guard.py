@@ -77,6 +77,17 @@ class Evidence:
         """Plain values for JSON; what could not be measured is null."""
         return {name: plain(value) for name, value in asdict(self).items()}
 
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> "Evidence":
+        """What `as_dict` gave."""
+
+        def known(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: known(inner) for name, inner in value.items()}
+            return math.nan if value is None else value
+
+        return cls(**{name: known(value) for name, value in values.items()})
+
 
 @dataclass(frozen=True, slots=True)
 class ClassVerdict:
