@@ -9,7 +9,7 @@ from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
 from aftermap import __version__
-from aftermap.cli import adapt, bench, data, export, learn, plan, runs, score, search, tune, weights
+from aftermap.cli import adapt, bench, data, export, learn, plan, runs, score, search, train, tune, weights
 from aftermap.cli import map as mapping
 from aftermap.errors import AftermapError, AftermapWarning
 
@@ -23,7 +23,7 @@ app = App(
 app.command(mapping.demo, name="demo")
 app.command(mapping.map_command, name="map")
 app.command(data.app, name="data")
-app.command(learn.train, name="train")
+app.command(train.train, name="train")
 app.command(plan.run, name="run")
 app.command(search.search, name="search")
 app.command(adapt.meta_train, name="meta-train")
@@ -43,6 +43,7 @@ app.command(weights.app, name="weights")
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits 0 when done, 1 when a check failed, 2 on a user's mistake, 130 on Ctrl-C."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # else a line on each tag of a GeoTIFF that it does not know
 
     def show(message: Any, category: Any, *rest: Any) -> None:
         if issubclass(category, AftermapWarning):
