@@ -134,3 +134,43 @@ def test_scales_that_make_no_sense_are_refused(scales):
 def test_an_unknown_kind_of_augmentation_is_refused():
     with pytest.raises(ModelError, match="no test-time augmentation 'spins'"):
         views("spins")
+
+
+def dihedral(flip, transpose):
+    """The view of Open Cities by its own words: mirror rows, columns or both, then transpose."""
+
+    def change(image):
+        axes = {0: (), 2: (-2,), 3: (-1,), 23: (-2, -1)}[flip]
+        mirrored = image.flip(axes) if axes else image
+        return mirrored.transpose(-1, -2) if transpose else mirrored
+
+    return change
+
+
+FLIPS = [(flip, transpose) for flip in (0, 2, 3, 23) for transpose in (False, True)]
+
+
+@pytest.mark.parametrize(("flip", "transpose"), FLIPS)
+def test_the_eight_published_views_are_shown_and_undone(flip, transpose):
+    image = torch.arange(24.0).reshape(1, 1, 1, 4, 6)
+    view = View.of_flip(flip, transpose=transpose)
+    shown = view.show(image, multiple=1)
+    assert torch.equal(shown, dihedral(flip, transpose)(image))
+    assert torch.equal(view.undo(shown[:, 0], (4, 6)), image[:, 0])
+
+
+def test_the_eight_published_views_are_the_full_augmentation():
+    assert {View.of_flip(f, transpose=t) for f, t in FLIPS} == set(views("full"))
+
+
+@pytest.mark.parametrize(("flip", "transpose"), FLIPS)
+def test_the_published_order_turns_two_views_by_180_degrees(flip, transpose):
+    image = torch.arange(16.0).reshape(1, 1, 1, 4, 4)
+    view = View.of_flip(flip, transpose=transpose, compat_transpose=True)
+    found = view.undo(view.show(image, multiple=1)[:, 0], (4, 4))
+    # what the original did: mirror and transpose, then undo the mirroring first
+    shown = dihedral(flip, transpose)(image[:, 0])
+    undone = dihedral(flip, False)(shown)
+    assert torch.equal(found, undone.transpose(-1, -2) if transpose else undone)
+    turned = transpose and flip in (2, 3)
+    assert torch.equal(found, torch.rot90(image[:, 0], 2, (-2, -1)) if turned else image[:, 0])

@@ -1,7 +1,7 @@
 """Test-time augmentation: the views of an image that a model is shown, and the way back for its outputs."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -20,6 +20,10 @@ _VIEWS: dict[str, tuple[tuple[int, bool], ...]] = {
     "rotations": tuple((turns, False) for turns in range(4)),
     "full": tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4)),
 }
+Flip = Literal[0, 2, 3, 23]
+"""Names of mirrorings in the Open Cities runs: none, rows, columns, both."""
+
+_FLIPS: dict[int, tuple[int, bool]] = {0: (0, False), 2: (2, True), 3: (0, True), 23: (2, False)}
 _LEAST_SCALE, _LARGEST_SCALE = 0.25, 4.0
 
 
@@ -31,11 +35,31 @@ class View:
         turns: quarter turns, 0 to 3.
         mirrored: whether columns are reversed first.
         scale: factor of the size, which then comes to the nearest multiple that the model takes.
+        compat_transpose: undo a transposition of mirrored images in the wrong order, which leaves the outputs turned
+            by 180 degrees.
     """
 
     turns: int = 0
     mirrored: bool = False
     scale: float = 1.0
+    compat_transpose: bool = False
+
+    @classmethod
+    def of_flip(cls, flip: Flip, *, transpose: bool = False, compat_transpose: bool = False) -> Self:
+        """A view as Open Cities' third place named them: mirrored, then transposed.
+
+        Args:
+            flip: 0 none, 2 rows, 3 columns, 23 both.
+            transpose: exchange rows and columns afterwards.
+            compat_transpose: it undid the two in the order in which it had done them, which is wrong where exactly
+                one axis is mirrored.
+        """
+        turns, mirrored = _FLIPS[flip]
+        if (
+            transpose
+        ):  # a transposition mirrors columns, then turns once; so the turns before it change their sense
+            turns, mirrored = (1 - turns) % 4, not mirrored
+        return cls(turns, mirrored, compat_transpose=compat_transpose and transpose and flip in (2, 3))
 
     def show(self, images: Tensor, *, multiple: int) -> Tensor:
         """The view of images (B, T, C, H, W)."""
@@ -55,6 +79,8 @@ class View:
             outputs = torch.rot90(outputs, -self.turns, (-2, -1))
         if self.mirrored:
             outputs = outputs.flip(-1)
+        if self.compat_transpose:
+            outputs = torch.rot90(outputs, 2, (-2, -1))
         return _resized(outputs, size)
 
 
