@@ -220,6 +220,38 @@ class MetaDamageNetLocalizationScore:
         return {"score": _f1(self._counts, empty=0.0)}
 
 
+class OpenCitiesScore:
+    """Mean over the scenes of the Jaccard index of p(building) >= 0.5, counted over both classes at once.
+
+    With a accurate pixels of n it is a / (2n - a), so that background counts like buildings: a scene without any is 1
+    when left empty. It is not the index of the competition's ranking, and its runs did not choose by it.
+
+    Source: Open Cities third place, validation (`jaccard_score` of scikit-learn, `average="micro"`).
+    """
+
+    def __init__(self) -> None:
+        self._values: list[float] = []
+
+    def update(
+        self,
+        prediction: np.ndarray,
+        truth_building: np.ndarray,
+        truth_damage: np.ndarray | None = None,
+        localization: np.ndarray | None = None,
+    ) -> None:
+        """See `OriginalScore`; damage and localization are not looked at."""
+        _check_shapes(prediction, truth_building)
+        known = truth_building != IGNORE
+        right = _is_building(prediction, at_least=0.5)[known] == (truth_building[known] > 0)
+        if right.size:
+            accuracy = float(right.mean())
+            self._values.append(accuracy / (2 - accuracy))
+
+    def result(self) -> dict[str, float]:
+        """`score`: the mean index."""
+        return {"score": float(np.mean(self._values)) if self._values else math.nan}
+
+
 class MetaDamageNetDamageScore:
     """0.3 localization + 0.7 damage, both from the likeliest of five classes against the damage target alone.
 

@@ -35,6 +35,7 @@ def focal(
     class_weights: Tensor | None = None,
     normalise: bool = True,
     compat_leak: float = 0.0,
+    compat_detached: bool = False,
 ) -> Tensor:
     """Cross-entropy of the softmax weighted by (1 - p of the true class) ** gamma.
 
@@ -47,6 +48,7 @@ def focal(
         normalise: divide by the sum of the weights; False divides by the number of pixels.
         compat_leak: this much of every class is wanted at every pixel besides the true one (1e-6 in MetaDamageNet's
             library).
+        compat_detached: no gradient flows through the factor (1 - p) ** gamma (Open Cities).
 
     Source: Lin et al. 2017, section 3.2.
     """
@@ -54,11 +56,11 @@ def focal(
     seen = target != IGNORE
     safe = target.where(seen, target.new_zeros(()))
     log_p = torch.log_softmax(logits, dim=1)
-    loss = _focused(log_p.gather(1, safe[:, None])[:, 0], gamma)
+    loss = _focused(log_p.gather(1, safe[:, None])[:, 0], gamma, detached=compat_detached)
     weight = seen.to(logits.dtype) if class_weights is None else class_weights.to(logits.dtype)[safe] * seen
     loss = loss * weight
     if compat_leak:
-        loss = loss + compat_leak * (_focused(log_p, gamma).sum(1) * seen)
+        loss = loss + compat_leak * (_focused(log_p, gamma, detached=compat_detached).sum(1) * seen)
     divisor = weight.sum().clamp(min=_LEAST) if normalise else seen.sum().clamp(min=1)
     return alpha * loss.sum() / divisor
 
@@ -106,11 +108,12 @@ def binary_cross_entropy(logits: Tensor, truth: Tensor, known: Tensor | None = N
     return _mean(F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), reduction="none"), known)
 
 
-def _focused(log_p: Tensor, gamma: float) -> Tensor:
+def _focused(log_p: Tensor, gamma: float, *, detached: bool = False) -> Tensor:
     """-(1 - p) ** gamma log p, with 1 - p kept exact where p is near 1."""
     # the least positive number instead of 0, whose root has no gradient (gamma < 1)
     missing = -torch.expm1(log_p).clamp(max=-torch.finfo(log_p.dtype).tiny)
-    return -(missing**gamma) * log_p
+    factor = missing**gamma
+    return -(factor.detach() if detached else factor) * log_p
 
 
 def _mean(loss: Tensor, known: Tensor | None) -> Tensor:
