@@ -1,15 +1,14 @@
-"""`aftermap train`, `predict`, `evaluate` and `models`."""
+"""`aftermap predict`, `evaluate` and `models`."""
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from aftermap.cli.running import AS_IT_IS, Running
 
@@ -17,60 +16,6 @@ if TYPE_CHECKING:
     from aftermap.recipes.train import Progress as TrainingProgress
 
 SplitName = Literal["train", "validation", "test", "unassigned", "all"]
-
-
-def train(
-    recipe: Path | None = None,
-    *overrides: str,
-    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
-    resume: Path | None = None,
-) -> None:
-    """Train a model from a recipe.
-
-    Keys of the recipe are overridden by key=value words:
-
-        aftermap train recipes/localization.yaml data.manifests='[xbd-prepared]' steps=2000 -o runs/loc
-
-    An interrupted run goes on with:
-
-        aftermap train --resume runs/loc
-
-    Args:
-        recipe: a YAML file; see the folder recipes/.
-        overrides: dotted.key=value pairs.
-        out: the run folder; by default runs/<date>-<name>.
-        resume: folder of an interrupted run to go on with, instead of a recipe.
-    """
-    from aftermap.errors import RecipeError
-    from aftermap.learning.tracking import safe_command
-    from aftermap.recipes.train import load_recipe, resumed_recipe
-    from aftermap.recipes.train import train as run_training
-
-    if resume is not None:
-        words = list(overrides) + ([str(recipe)] if recipe is not None else [])
-        settings, folder = resumed_recipe(resume, words), resume
-    elif recipe is None:
-        raise RecipeError(
-            "no recipe given: aftermap train recipes/localization.yaml data.manifests='[FOLDER]'"
-        )
-    else:
-        settings = load_recipe(recipe, list(overrides))
-        folder = out or Path("runs") / f"{date.today().isoformat()}-{settings.name}"
-    command = "aftermap " + safe_command(sys.argv[1:])
-    try:
-        with training_display() as show:
-            trained = run_training(
-                settings, folder, resume=resume is not None, command=command, on_progress=show
-            )
-    except KeyboardInterrupt:
-        hint = f": aftermap train --resume {folder} goes on" if (folder / "resume").exists() else ""
-        raise KeyboardInterrupt(f"interrupted{hint}") from None
-    scores = ", ".join(
-        f"{name} {value:.3f}"
-        for name, value in trained.metrics.items()
-        if name not in ("step", "lr") and not name.startswith("loss")
-    )
-    say(f"best step {trained.metrics.get('step')}: {scores}\nmodel: {trained.model}")
 
 
 def predict(
@@ -118,12 +63,16 @@ def evaluate(
     event: list[str] | None = None,
     threshold: float | None = None,
     bootstrap: int = 1000,
+    boundary_m: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
     running: Running = AS_IT_IS,
     json_output: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
     """Score a model on the labelled scenes of a prepared dataset.
 
         aftermap evaluate box xbd-prepared --split test
+
+    Damage models get the xView2 score and its companions; models of buildings Jaccard, the F1 of buildings found and
+    boundary IoU, by event and by ground resolution.
 
     Args:
         model: a model folder, an ensemble folder, an exported model, or box.
@@ -132,6 +81,8 @@ def evaluate(
         event: only these events.
         threshold: building threshold of all classes instead of the card's.
         bootstrap: resamples of the scenes for the intervals; 0 leaves them out.
+        boundary_m: width in metres of the band in which boundary IoU compares outlines; by default 2 % of the
+            image's diagonal, which is most of a house at 0.3 m per pixel.
         running: how the model is run.
         json_output: print JSON.
     """
@@ -146,7 +97,12 @@ def evaluate(
     predictor = _predictor(model, running)
     with bar("evaluating", len(scenes)) as advance:
         result = run_evaluation(
-            predictor, scenes, threshold=threshold, bootstrap=bootstrap, on_scene=lambda *_: advance()
+            predictor,
+            scenes,
+            threshold=threshold,
+            bootstrap=bootstrap,
+            boundary_m=boundary_m,
+            on_scene=lambda *_: advance(),
         )
     report = result.report.as_dict()
     if json_output:
