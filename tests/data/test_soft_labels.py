@@ -6,7 +6,7 @@ import torch
 
 from aftermap.classes import IGNORE
 from aftermap.data.loader import CropSource
-from aftermap.data.sampling import ClassSampling
+from aftermap.data.sampling import ClassSampling, EpochSampling
 from aftermap.data.scene import Manifest, SceneGrid
 from aftermap.data.soft import SOFT_UNKNOWN, class_probabilities, read_soft, write_soft
 from aftermap.errors import DataError
@@ -187,3 +187,22 @@ def test_soft_labels_are_terms_of_their_own(kind, names):
         hard = torch.full((2, 8, 8), IGNORE)
         hard[1] = 1
         torch.testing.assert_close(terms["pseudo dice"], 0.5 * whole.values(logits, hard)["dice"])
+
+
+def test_passes_leave_the_pool_out_where_it_comes_with_every_nth_batch(tmp_path):
+    scenes = _with_soft(tmp_path)
+    source = CropSource(
+        scenes,
+        target="building",
+        dates=1,
+        sampling=EpochSampling(kind="epochs", crop_px=32, batch_size=2, soft_every=2),
+        augment=None,
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
+        seed=1,
+    )
+    assert source.steps_per_epoch == 1
+    first, second = source.batch(0), source.batch(1)
+    source.close()
+    labelled = [bool((mask != IGNORE).any()) for mask in first.mask]
+    assert labelled == [True, True, False, False] and len(second.mask) == 2

@@ -121,6 +121,9 @@ class CropSource:
                 repetitions([int(c) for c in np.flatnonzero(pixels)], sampling.repeat)
                 for pixels in self._pixels
             ]
+        if sampling.soft_every:
+            for number in self._bare:
+                self._repeats[number] = 0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -164,7 +167,7 @@ class CropSource:
         index = pooled(index, self._sampling, seed=self._seed)
         rng = np.random.default_rng((self._seed, index))
         shown = [self._sample(number, rng) for number in self._scene_numbers(index)]
-        every = self._sampling.soft_every if isinstance(self._sampling, ClassSampling) else 0
+        every = self._sampling.soft_every
         if every and index % every == 0 and len(self._bare):
             more = rng.choice(self._bare, self._sampling.batch_size)
             shown += [self._sample(int(number), rng) for number in more]

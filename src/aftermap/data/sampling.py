@@ -45,6 +45,9 @@ class _Crops(Config):
         cache_mb: decoded scenes kept in memory.
         pool: so many batches are drawn and augmented for good, and every pass shows them in an order of its own; what
             teachers say of them can then be kept. 0 draws every batch anew.
+        soft_every: every so many batches, as many crops again come from scenes without labels in the same batch, and
+            none in the others (Open Cities: 5). 0 has them among the rest: in passes as any scene, else by
+            `unlabelled_share`.
         date_swap: localization only: chance that the post image stands in for the pre image.
         compat_inverted_swap: that the pre image stays with chance `date_swap` instead (MetaDamageNet's mistake).
         compat_mask: how masks are resampled. None takes the nearest pixel. `per-class` interpolates every class for
@@ -57,6 +60,7 @@ class _Crops(Config):
     batch_size: int = Field(default=16, ge=1)
     cache_mb: int = 4000
     pool: int = Field(default=0, ge=0)
+    soft_every: int = Field(default=0, ge=0)
     date_swap: float = Field(default=0.0, ge=0, le=1)
     compat_inverted_swap: bool = False
     compat_mask: Literal["per-class", "truncated"] | None = None
@@ -76,8 +80,6 @@ class ClassSampling(_Crops):
         class_share: share of the crops that are centred on a pixel of a drawn class; the rest lie anywhere.
         class_weights: relative chance of each class for those crops (background first); classes that no
             scene holds are left out.
-        soft_every: every so many batches, as many crops again come from scenes without labels in the same batch, and
-            none in the others (Open Cities: 5); 0 mixes them by `unlabelled_share`.
         unlabelled_share: share of the crops that come from scenes without labels, where there are any, and lie
             anywhere in them; None is the share of such scenes among all.
     """
@@ -86,7 +88,6 @@ class ClassSampling(_Crops):
     class_share: float = 0.8
     class_weights: tuple[float, ...] = (1, 2, 2, 2, 2)
     unlabelled_share: float | None = Field(default=None, ge=0, le=1)
-    soft_every: int = Field(default=0, ge=0)
 
 
 class EpochSampling(_Crops):

@@ -14,6 +14,7 @@ from aftermap.data.scene import Split
 from aftermap.learning.loop import Precision
 from aftermap.learning.notify import NotifyConfig
 from aftermap.learning.objectives.distillation import DistillationConfig
+from aftermap.learning.objectives.heads import HeadsConfig
 from aftermap.learning.objectives.mean_teacher import MeanTeacherConfig
 from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import OptimizerConfig
@@ -32,7 +33,8 @@ def _objective_kind(value: Any) -> str:
 ObjectiveConfig = Annotated[
     Annotated[SupervisedConfig, Tag("supervised")]
     | Annotated[DistillationConfig, Tag("distillation")]
-    | Annotated[MeanTeacherConfig, Tag("mean-teacher")],
+    | Annotated[MeanTeacherConfig, Tag("mean-teacher")]
+    | Annotated[HeadsConfig, Tag("heads")],
     Discriminator(_objective_kind),
 ]
 
@@ -173,7 +175,7 @@ class TrainRecipe(Config):
         self.objective.check_classes(self.model.classes)
         if (
             self.data.unlabelled
-            and isinstance(self.objective, SupervisedConfig)
+            and isinstance(self.objective, SupervisedConfig | HeadsConfig)
             and self.objective.soft is None
         ):
             raise ValueError(

@@ -22,6 +22,7 @@ from aftermap.learning.loop import Step, Training, fit
 from aftermap.learning.notify import Notifier
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.distillation import DistillationConfig, build_distillation
+from aftermap.learning.objectives.heads import HeadsConfig, HeadsObjective
 from aftermap.learning.objectives.mean_teacher import MeanTeacher, MeanTeacherConfig
 from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.objectives.terms import SupervisedConfig
@@ -260,6 +261,8 @@ def _objective(recipe: TrainRecipe, model: DenseModel) -> Objective:
     match recipe.objective:
         case SupervisedConfig():
             return Supervised(recipe.objective)
+        case HeadsConfig():
+            return HeadsObjective(recipe.objective)
         case MeanTeacherConfig():
             return MeanTeacher(recipe.objective, model)
         case DistillationConfig():
