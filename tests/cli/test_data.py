@@ -4,6 +4,7 @@ import pytest
 
 from aftermap.cli.app import main
 from aftermap.data.scene import Manifest
+from made_image_sets import write_labels, write_opencities, write_raster
 from made_xbd import box, manifest, scene, write_pair
 
 CLASSES = ("no-damage", "minor-damage", "major-damage", "destroyed")
@@ -111,7 +112,7 @@ def test_split_can_write_another_manifest(prepared, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--fractions", "0.7,x,0.1"), "other things than numbers"),
+        (("--fractions", "0.7,x,0.1"), "not a list of numbers"),
         (("--fractions", "0.7,0.7,0.7"), "three shares"),
         (("--hold-out", "strom"), "did you mean 'storm'"),
         (("--by", "event"), "split by block"),
@@ -172,6 +173,87 @@ def test_a_backdrop_needs_footprints(tmp_path, capsys):
     code, _, error = run(capsys, "synth", "-o", tmp_path / "s", "--backdrop", tmp_path)
     assert code == 2
     assert "--backdrop is given without --footprints" in " ".join(error.split())
+
+
+def test_folds_make_one_of_them_the_validation_split(prepared, tmp_path, capsys):
+    places = [scene(f"s{i:02d}", event=f"e{i // 2}", col=2 * i) for i in range(14)]
+    manifest(places).save(tmp_path / "m.json")
+    code, shown, _ = run(capsys, "split", tmp_path / "m.json", "--folds", "7", "--fold", "3", "--json")
+    tree = json.loads(shown)
+    validated = [event for event, table in tree["events"].items() if table["validation"]["scenes"]]
+    assert code == 0
+    assert len(validated) == 1
+    assert tree["events"][validated[0]]["validation"]["scenes"] == 2
+    assert tree["options"]["split_fold"] == "3 of 7"
+
+
+def test_the_leaking_folds_are_seven_by_default(tmp_path, capsys):
+    manifest([scene(f"s{i:02d}", col=i) for i in range(14)]).save(tmp_path / "m.json")
+    code, _, _ = run(capsys, "split", tmp_path / "m.json", "--fold", "1", "--compat-leak")
+    chosen = [s.name for s in Manifest.load(tmp_path / "m.json").scenes if s.split == "validation"]
+    assert (code, chosen) == (0, ["s00", "s12"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--folds", "7"), "--folds is given without --fold"),
+        (("--fold", "0"), "--fold is given without --folds"),
+        (("--folds", "2", "--fold", "2"), "fold 2 of 2, expected"),
+        (("--folds", "2", "--fold", "0", "--by", "block"), "--by does not go with folds"),
+        (("--folds", "2", "--fold", "0", "--seed", "0"), "--seed does not go with folds"),
+        (("--by", "block", "--group-zoom", "19"), "split by group"),
+        (("--folds", "5", "--fold", "0"), "1 separate groups of scenes cannot be dealt out to 5 folds"),
+    ],
+)
+def test_folds_that_cannot_be_are_one_line_and_exit_2(prepared, capsys, arguments, words):
+    code, shown, error = run(capsys, "split", prepared, *arguments)
+    assert (code, shown) == (2, "")
+    assert words in " ".join(error.split())
+
+
+def test_open_cities_are_cut_at_several_resolutions(tmp_path, capsys):
+    root = write_opencities(tmp_path / "s")
+    code, shown, _ = run(
+        capsys, "prepare", "opencities", root, "-o", tmp_path / "out", "--crop", "grid", "--size", "100",
+        "--resolutions", "0.1,0.2", "--tier", "1", "--json",
+    )  # fmt: skip
+    tree = json.loads(shown)
+    assert (code, tree["scenes"], tree["labelled"]) == (0, 10, 10)
+
+
+def test_spacenet_tiles_stay_whole(tmp_path, capsys):
+    write_raster(tmp_path / "s" / "3band" / "3band_img1.tif", dtype="uint16")
+    write_labels(tmp_path / "s" / "geojson" / "Geo_img1.geojson", [(9, 9, 40, 40)])
+    code, shown, _ = run(capsys, "prepare", "spacenet", tmp_path / "s", "-o", tmp_path / "out", "--json")
+    assert code == 0
+    assert json.loads(shown)["polygons_by_class"] == {"building": 1}
+    assert Manifest.load(tmp_path / "out").scenes[0].width == 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--stretch", "98,2"), "is not two rising percentiles"),
+        (("--resolutions", "fine"), "is not a list of numbers"),
+        (("--jpeg-quality", "0"), "pass a number from 1 to 100"),
+        (("--size", "4"), "size_px"),
+        (("--resolutions", "0.000003"), "give metres per pixel"),
+    ],
+)
+def test_wrong_options_of_a_reader_are_one_line_and_exit_2(tmp_path, capsys, arguments, words):
+    root = write_opencities(tmp_path / "s", images={"train_tier_1/acc/a1": [(9, 9, 20, 20)]})
+    code, shown, error = run(capsys, "prepare", "opencities", root, "-o", tmp_path / "out", *arguments)
+    assert (code, shown) == (2, "")
+    assert words in " ".join(error.split())
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("kind", ["xbd", "folder", "opencities", "spacenet"])
+def test_every_reader_has_help_with_an_example(capsys, kind):
+    code, shown, _ = run(capsys, "prepare", kind, "--help")
+    assert code == 0
+    assert f"aftermap data prepare {kind}" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize("command", ["prepare", "check", "split", "synth"])

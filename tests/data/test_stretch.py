@@ -17,7 +17,7 @@ def test_the_limits_are_the_published_ones():
 
 
 def test_the_pixels_are_the_published_ones():
-    pixels = Stretch.measure(PUBLISHED).apply(PUBLISHED, compat_truncate=True)
+    pixels = Stretch.measure(PUBLISHED, compat_truncate=True).apply(PUBLISHED)
     assert pixels.dtype == np.uint8
     assert pixels[:, 0, 0].tolist() == [0, 61, 154]
     assert pixels[:, 4, 4].tolist() == [28, 111, 214]
@@ -27,9 +27,9 @@ def test_the_pixels_are_the_published_ones():
 
 def test_without_the_switch_values_are_rounded():
     image = np.array([[[0, 100, 99.8, 50.1]]])
-    stretch = Stretch((0.0,), (100.0,))
-    assert stretch.apply(image).ravel().tolist() == [0, 255, 254, 128]
-    assert stretch.apply(image, compat_truncate=True).ravel().tolist() == [0, 255, 254, 127]
+    assert Stretch((0.0,), (100.0,)).apply(image).ravel().tolist() == [0, 255, 254, 128]
+    truncated = Stretch((0.0,), (100.0,), compat_truncate=True)
+    assert truncated.apply(image).ravel().tolist() == [0, 255, 254, 127]
 
 
 def test_limits_per_band_bring_every_band_to_the_whole_range():

@@ -8,6 +8,7 @@ from cyclopts import App, Parameter
 
 from aftermap.cli import from_footprints, prepare
 from aftermap.cli.dataset_output import JsonFlag, Out, Switch, print_json, progress_bar, show_prepared
+from aftermap.cli.running import numbers
 
 if TYPE_CHECKING:
     from aftermap.data.doctor import Report
@@ -117,7 +118,7 @@ def split(
             assigned = assign_splits(
                 manifest,
                 by=by or ("event" if group_zoom is None else "group"),
-                fractions=_numbers("--fractions", fractions or "0.7,0.15,0.15", "0.7,0.15,0.15"),
+                fractions=numbers("--fractions", fractions or "0.7,0.15,0.15", "0.7,0.15,0.15"),
                 seed=seed or 0,
                 hold_out=hold_out or (),
                 group_zoom=group_zoom,
@@ -206,15 +207,6 @@ def synth(
         workers=workers,
     )
     show_prepared(manifest, out, json=json)
-
-
-def _numbers(option: str, text: str, example: str) -> list[float]:
-    from aftermap.errors import DataError
-
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise DataError(f"{option} {text} holds other things than numbers, expected e.g. {example}") from None
 
 
 def _show_splits(manifest: "Manifest", file: Path, *, json: bool) -> None:

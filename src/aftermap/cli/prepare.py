@@ -1,17 +1,22 @@
 """`aftermap data prepare`: one command per kind of dataset."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from aftermap.cli.dataset_output import JsonFlag, Out, Switch, progress_bar, show_prepared
+from aftermap.cli.running import numbers
+
+if TYPE_CHECKING:
+    from aftermap.data.cutting import CutConfig
 
 app = App(
     help="Turn a dataset into masks and a manifest that 'train', 'check' and 'split' read.\n\n"
     "Example: aftermap data prepare xbd ~/xview2 -o xview2-prepared"
 )
 Overwrite = Annotated[bool, Switch]
+Crop = Literal["building", "grid", "empty"]
 
 
 @app.command
@@ -129,6 +134,227 @@ def folder(
             progress=progress,
         )
     show_prepared(manifest, target, json=json)
+
+
+@app.command
+def opencities(
+    source: Path,
+    *,
+    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    crop: Crop = "building",
+    resolutions: str | None = None,
+    size: int = 1024,
+    tier: str | None = None,
+    area: Annotated[list[str] | None, Parameter(negative="")] = None,
+    max_tiles: int | None = None,
+    max_empty_ratio: float | None = None,
+    mask: Literal["pixel-centre", "all-touched"] = "pixel-centre",
+    bands: str | None = None,
+    stretch: str | None = None,
+    jpeg_quality: int | None = None,
+    seed: int = 0,
+    compat_every_building: Annotated[bool, Switch] = False,
+    overwrite: Overwrite = False,
+    json: JsonFlag = False,
+) -> None:
+    """Prepare the Open Cities AI Challenge: large drone images with GeoJSON footprints, cut into tiles.
+
+    Reads train_metadata.csv (img_uri, label_uri) or the STAC catalogue (catalog.json). Images are read window by window;
+    an interrupted preparation goes on where it stopped when it is started again. Every image is an event.
+
+    Example: aftermap data prepare opencities ~/opencities -o tiles --tier 1 --resolutions 0.1,0.2
+
+    Parameters
+    ----------
+    source
+        The folder with train_metadata.csv or catalog.json (in it or in its folders), or one of these files.
+    out
+        Folder for images, masks and the manifest.
+    crop
+        building: tiles in which every building lies whole. grid: tiles side by side. empty: ground without buildings.
+    resolutions
+        Metres per pixel, one or several as 0.1,0.2: a set of tiles for each; by default each image's own pixels.
+    size
+        Width and height of a tile in pixels.
+    tier
+        Training tiers, 1 or 2 or 1,2; by default both and the unlabelled test images.
+    area
+        An area such as acc; may be given several times, all by default.
+    max_tiles
+        At most so many per image and resolution, drawn at random.
+    max_empty_ratio
+        At most so many tiles without building per tile with buildings.
+    mask
+        Pixels whose centre lies in a building, or all that a building touches.
+    bands
+        Red, green and blue among the images' bands, such as 1,2,3; by default images need to have these three alone.
+    stretch
+        Percentiles that become 0 and 255, such as 2,98; needed for other than 8-bit images.
+    jpeg_quality
+        Store tiles as JPEG of this quality (1 to 100) instead of without loss.
+    seed
+        Of everything that is drawn.
+    compat_every_building
+        One window of 1536 px around every building, as the third place of the challenge cut them.
+    overwrite
+        Cut again into a folder whose tiles were cut otherwise; those are removed.
+    json
+        Print the counts as JSON.
+    """
+    from aftermap.data.opencities import prepare_opencities
+
+    config = _cut_config(
+        by=crop,
+        size_px=size,
+        resolutions=() if resolutions is None else numbers("--resolutions", resolutions, "0.1,0.2"),
+        max_tiles=max_tiles,
+        max_empty_ratio=max_empty_ratio,
+        mask=mask,
+        seed=seed,
+        compat_every_building=compat_every_building,
+    )
+    tiers = () if tier is None else numbers("--tier", tier, "1,2")
+    with progress_bar("cutting", quiet=json) as progress:
+        manifest = prepare_opencities(
+            source,
+            out,
+            config,
+            tiers=[int(number) for number in tiers],
+            areas=area or (),
+            bands=_bands(bands),
+            stretch=_percentiles(stretch),
+            jpeg_quality=_quality(jpeg_quality),
+            overwrite=overwrite,
+            progress=progress,
+        )
+    show_prepared(manifest, out, json=json)
+
+
+@app.command
+def spacenet(
+    source: Path,
+    *,
+    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    images: str | None = None,
+    labels: str | None = None,
+    image_prefix: str = "",
+    label_prefix: str = "",
+    missing_labels: Literal["unlabelled", "background"] = "unlabelled",
+    event: str | None = None,
+    size: int = 1024,
+    crop: Crop = "grid",
+    resolutions: str | None = None,
+    mask: Literal["pixel-centre", "all-touched"] = "pixel-centre",
+    bands: str = "1,2,3",
+    stretch: str | None = None,
+    compat_stretch: Annotated[bool, Switch] = False,
+    jpeg_quality: int | None = None,
+    overwrite: Overwrite = False,
+    json: JsonFlag = False,
+) -> None:
+    """Prepare SpaceNet's buildings: 16-bit satellite tiles, each with its GeoJSON, as 8-bit tiles with masks.
+
+    Knows off-nadir Atlanta (Pan-Sharpen), Rio de Janeiro (3band) and the four cities (RGB-PanSharpen); other folders by
+    --images and --labels. Tiles of one place seen from several angles share ground: split by block or by group.
+
+    Example: aftermap data prepare spacenet ~/Atlanta_nadir16_catid_1030010002649200 -o atlanta
+
+    Parameters
+    ----------
+    source
+        The folder of the dataset, with images and GeoJSON labels somewhere below it.
+    out
+        Folder for images, masks and the manifest.
+    images
+        Folder of the images, below the source.
+    labels
+        Folder of the GeoJSON files, below the source.
+    image_prefix
+        With --images: the part of an image's name that --label-prefix takes the place of in its label's.
+    label_prefix
+        See there.
+    missing_labels
+        What a tile without GeoJSON is: unlabelled, or all background.
+    event
+        Name of the event; by default the source's.
+    size
+        Tiles are cut to this size, smaller ones stay whole.
+    crop
+        grid: tiles side by side. building: tiles in which every building lies whole. empty: ground without buildings.
+    resolutions
+        Metres per pixel, one or several as 0.5,1: a set of tiles for each; by default the images' own pixels.
+    mask
+        Pixels whose centre lies in a building, or all that a building touches.
+    bands
+        Red, green and blue among the images' bands.
+    stretch
+        Percentiles that become 0 and 255; by default 2,98, and none for 8-bit images.
+    compat_stretch
+        As the third place of Open Cities: empty pixels count, fractions are dropped, 8-bit images are stretched too.
+    jpeg_quality
+        Store tiles as JPEG of this quality (1 to 100) instead of without loss.
+    overwrite
+        Cut again into a folder whose tiles were cut otherwise; those are removed.
+    json
+        Print the counts as JSON.
+    """
+    from aftermap.data.spacenet import prepare_spacenet
+
+    config = _cut_config(
+        by=crop,
+        size_px=size,
+        resolutions=() if resolutions is None else numbers("--resolutions", resolutions, "0.5,1"),
+        mask=mask,
+    )
+    with progress_bar("cutting", quiet=json) as progress:
+        manifest = prepare_spacenet(
+            source,
+            out,
+            config,
+            images=images,
+            labels=labels,
+            image_prefix=image_prefix,
+            label_prefix=label_prefix,
+            missing_labels=missing_labels,
+            event=event,
+            bands=_bands(bands) or (),
+            stretch=_percentiles(stretch),
+            compat_stretch=compat_stretch,
+            jpeg_quality=_quality(jpeg_quality),
+            overwrite=overwrite,
+            progress=progress,
+        )
+    show_prepared(manifest, out, json=json)
+
+
+def _cut_config(**tree: Any) -> "CutConfig":
+    from aftermap.config import build_config
+    from aftermap.data.cutting import CutConfig
+
+    return build_config(CutConfig, tree, source="options")
+
+
+def _bands(text: str | None) -> list[int] | None:
+    return None if text is None else [int(number) for number in numbers("--bands", text, "1,2,3")]
+
+
+def _percentiles(text: str | None) -> tuple[float, float] | None:
+    from aftermap.errors import InputError
+
+    if text is None:
+        return None
+    pair = numbers("--stretch", text, "2,98")
+    if len(pair) != 2 or not 0 <= pair[0] < pair[1] <= 100:
+        raise InputError(f"--stretch {text} is not two rising percentiles: pass some such as 2,98")
+    return pair[0], pair[1]
+
+
+def _quality(number: int | None) -> int | None:
+    from aftermap.errors import InputError
+
+    if number is not None and not 1 <= number <= 100:
+        raise InputError(f"--jpeg-quality {number} is out of range: pass a number from 1 to 100")
+    return number
 
 
 def _target(source: Path, out: Path | None) -> Path:

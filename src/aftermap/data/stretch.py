@@ -21,10 +21,12 @@ class Stretch:
     Attributes:
         low: value per band that becomes 0, or one value for all bands.
         high: value per band that becomes 255, or one value for all bands.
+        compat_truncate: drop the fraction, as the third place of Open Cities does, instead of rounding.
     """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
+    compat_truncate: bool = False
 
     @classmethod
     def measure(
@@ -35,6 +37,7 @@ class Stretch:
         valid: np.ndarray | None = None,
         per_band: bool = False,
         name: str = "the image",
+        compat_truncate: bool = False,
     ) -> "Stretch":
         """Take percentiles of an image's values, with linear interpolation between ranks.
 
@@ -44,6 +47,7 @@ class Stretch:
             valid: bool (H, W), the pixels that count; all of them by default. Values that are not finite never do.
             per_band: limits for each band, which changes colours; by default all bands share theirs.
             name: of the image, for messages.
+            compat_truncate: of the stretch.
 
         Raises:
             RasterError: no pixel counts, or both percentiles have one value.
@@ -66,7 +70,7 @@ class Stretch:
                 f"{name} is {value:g} at both percentiles, {percentiles[0]:g} and {percentiles[1]:g}: "
                 "pass a wider stretch, or leave it out"
             )
-        return cls(tuple(low.tolist()), tuple(high.tolist()))
+        return cls(tuple(low.tolist()), tuple(high.tolist()), compat_truncate)
 
     @classmethod
     def measure_source(
@@ -92,17 +96,12 @@ class Stretch:
         patch = source.read(thin, "nearest")
         return cls.measure(patch.array, percentiles, valid=patch.valid, per_band=per_band, name=source.name)
 
-    def apply(self, image: np.ndarray, *, compat_truncate: bool = False) -> np.ndarray:
-        """Values (C, H, W) as uint8; values that are not finite become 0.
-
-        Args:
-            image: (C, H, W).
-            compat_truncate: drop the fraction, as the third place of Open Cities does, instead of rounding.
-        """
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """Values (C, H, W) as uint8; values that are not finite become 0."""
         low, high = (np.asarray(limits, np.float64)[:, None, None] for limits in (self.low, self.high))
         values = np.where(np.isfinite(image), image, low).astype(np.float64)
         scaled = (np.clip(values, low, high) - low) * 255 / (high - low)
-        if not compat_truncate:
+        if not self.compat_truncate:
             scaled = np.rint(scaled)
         pixels: np.ndarray = scaled.astype(np.uint8)
         return pixels
