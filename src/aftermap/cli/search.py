@@ -231,7 +231,8 @@ class _Display:
         """Something changed in a study that others work on."""
         for trial in trials:
             state = trial.state.name
-            if self._states.get(trial.number) == state:
+            is_drawn = len(trial.params) == len(self._search.settings.search.space)
+            if self._states.get(trial.number) == state or not is_drawn:
                 continue
             self._states[trial.number] = state
             if state == "RUNNING":
@@ -287,7 +288,7 @@ def _show(search: "Search", report: Mapping[str, Any]) -> None:
     for row in report["trials"]:
         is_best = best is not None and row["number"] == best["number"]
         value = "-" if row["value"] is None else f"{row['value']:.4f}"
-        minutes = "-" if row["minutes"] is None else f"{row['minutes']:.1f}"
+        minutes = "-" if row["minutes"] is None else f"{row['minutes']:.2f}"
         cells = [_shown(row["values"].get(key)) for key in keys]
         table.add_row(
             str(row["number"]),

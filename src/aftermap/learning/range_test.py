@@ -17,6 +17,7 @@ _MEMORY = 0.9
 _EXPLODED = 3.0
 _LEAST_DROP = 0.1
 _FEWEST = 10
+_DONE = "all steps were done"
 
 
 class RangeTraining(Training):
@@ -55,7 +56,7 @@ class RangeTest:
         lr, loss: of each step.
         smooth: the loss averaged over neighbouring steps.
         stopped: why the test ended.
-        suggestion: None where the loss never fell by more than it scatters.
+        suggestion: None where the loss never fell by more than twice its scatter.
     """
 
     lr: list[float]
@@ -87,7 +88,7 @@ def run_range_test(
     """
     rates: list[float] = []
     losses: list[float] = []
-    mean, lowest, first, stopped = 0.0, math.inf, 0.0, "all steps were done"
+    mean, lowest, first, stopped = 0.0, math.inf, 0.0, _DONE
     while training.step < training.steps:
         try:
             step = training.advance(source)
@@ -110,6 +111,8 @@ def run_range_test(
             f"{stopped} after {len(losses)} steps, {_FEWEST} are the least: lower --lr-min or raise --range-steps"
         )
     smooth = smoothed(losses)
+    if stopped == _DONE and int(np.argmin(smooth)) == len(smooth) - 1:
+        stopped += ", and the loss was still falling"
     return RangeTest(rates, losses, smooth, stopped, suggest(rates, losses, smooth))
 
 
@@ -122,14 +125,15 @@ def smoothed(losses: list[float]) -> list[float]:
 
 
 def suggest(rates: list[float], losses: list[float], smooth: list[float]) -> Suggestion | None:
-    """A learning rate from a rising range of them, None where the loss did not fall by more than its scatter.
+    """A learning rate from a rising range of them, None where the loss did not fall by more than twice its scatter.
 
     Source: Smith 2017, Cyclical learning rates, section 3.3; a tenth of the lowest loss's rate is the rule of
     thumb of fastai.
     """
     lowest = int(np.argmin(smooth))
-    scatter = float(np.std(np.asarray(losses[: lowest + 1]) - np.asarray(smooth[: lowest + 1])))
-    if lowest == 0 or smooth[0] - smooth[lowest] <= scatter:
+    residuals = np.abs(np.asarray(losses) - np.asarray(smooth))
+    scatter = 1.4826 * float(np.median(residuals))  # a standard deviation that the explosion leaves alone
+    if lowest == 0 or smooth[0] - smooth[lowest] <= 2 * scatter:
         return None
     slopes = np.gradient(np.asarray(smooth), np.log10(rates))
     steepest, minimum = rates[int(np.argmin(slopes[: lowest + 1]))], rates[lowest]

@@ -10,6 +10,7 @@ import torch
 from aftermap.data.loader import CropSource
 from aftermap.errors import OutputError, RecipeError
 from aftermap.learning.loop import Step
+from aftermap.learning.optimizer import CosineConfig
 from aftermap.learning.range_test import RangeTest, RangeTraining, run_range_test
 from aftermap.products.provenance import write_json
 from aftermap.products.search_figure import draw_range
@@ -80,7 +81,7 @@ def range_test(
     training = RangeTraining(
         model,
         _objective(recipe, model),
-        recipe.optimizer.model_copy(update={"lr": settings.lr_min}),
+        recipe.optimizer.model_copy(update={"lr": settings.lr_min, "schedule": CosineConfig()}),
         steps=settings.steps,
         seed=recipe.seed,
         precision=recipe.precision,

@@ -204,8 +204,8 @@ def check_space(tree: Mapping[str, Any], space: SearchSpace) -> None:
     """Build the recipe at every end of every range, before anything is trained.
 
     Raises:
-        RecipeError: a key is unknown (the nearest is named), the recipe refuses a value, or no evaluation
-            tells the metric.
+        RecipeError: a key is unknown (the nearest is named), the recipe refuses a value, or the
+            metric is nearly one that is known.
     """
     # keys one by one, from a recipe that is right: values that only a combination allows would fail together
     first = {key: wanted.corners()[0] for key, wanted in space.space.items()}
@@ -215,11 +215,10 @@ def check_space(tree: Mapping[str, Any], space: SearchSpace) -> None:
             recipe = space.recipe(tree, first | {key: corner})
     assert recipe is not None
     metric, known = space.study.metric, _METRICS[recipe.task]
-    is_own = recipe.selection.metric != "official"  # the published measures tell more
-    if metric not in known and not metric.startswith(("loss_", "f1_")) and not is_own:
-        near = difflib.get_close_matches(metric, known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}, f1_*, loss_*"
-        raise RecipeError(f"study.metric {metric!r}: {hint}")
+    near = difflib.get_close_matches(metric, known, n=1, cutoff=0.7)
+    # what else an evaluation tells depends on the recipe: the first one will say
+    if near and metric not in known and not metric.startswith(("loss_", "f1_")):
+        raise RecipeError(f"study.metric {metric!r}: did you mean {near[0]!r}?")
 
 
 def with_lists(tree: Mapping[str, Any], recipe: TrainRecipe, keys: Iterable[str]) -> dict[str, Any]:

@@ -43,12 +43,12 @@ def run_workers(
     logs.mkdir(exist_ok=True)
     threads = max(1, _threads() // count)
     workers = [_start(search.folder, logs / f"{number}.log", threads) for number in range(count)]
-    seen: list[tuple[int, TrialState]] = []
+    seen: list[tuple[int, TrialState, int]] = []
     try:
         while True:
             running = any(worker.poll() is None for worker in workers)  # before the study is read
             trials = search.trials()
-            states = [(trial.number, trial.state) for trial in trials]
+            states = [(trial.number, trial.state, len(trial.params)) for trial in trials]
             if states != seen:
                 seen = states
                 on_change(trials)
