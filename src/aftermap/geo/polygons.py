@@ -15,6 +15,7 @@ from pyogrio.errors import DataSourceError
 from pyproj import Geod, Transformer
 from rasterio.crs import CRS
 from rasterio.features import shapes as trace_shapes
+from scipy.ndimage import find_objects
 from shapely import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
@@ -136,20 +137,31 @@ def trace(
     Returns:
         Valid polygons in pixel coordinates, from top to bottom.
     """
-    aspect = _aspect(grid)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
-    large = stats[:, cv2.CC_STAT_AREA] >= min_area_px
-    large[0] = False
-    # Each outline is fitted at the origin, so that it does not depend on where in the mask it lies.
-    corners = stats[large][:, [cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP]].astype(float)
-    traced = _moved(_outlines(labels, large, min_hole_px=min_area_px), -corners)
-    # Right angles hold on the ground, so oblong pixels are stretched to squares for the fit.
-    ground = shapely.transform(traced, lambda xy: xy * (1.0, aspect))
-    fitted = regularise(ground, tolerance=simplify_px * max(1.0, aspect))
-    polygons: list[Polygon] = _moved(
-        shapely.transform(fitted, lambda xy: xy / (1.0, aspect)), corners
-    ).tolist()
-    return polygons
+    return _traced(labels, stats, grid, min_area_px=min_area_px, simplify_px=simplify_px)
+
+
+def trace_labels(
+    labels: np.ndarray, grid: Grid, *, min_area_px: float = 20.0, simplify_px: float = 1.0
+) -> list[Polygon]:
+    """Outline buildings that were told apart, which may touch; see `trace`.
+
+    Args:
+        labels: int32 (H, W), 0 off buildings and a number from 1 on for each, which is 4-connected.
+        grid: where the labels lie.
+        min_area_px: smaller shapes are dropped.
+        simplify_px: how far an outline may move.
+
+    Returns:
+        Valid polygons in pixel coordinates, in the order of their labels.
+    """
+    places = find_objects(labels)
+    stats = np.zeros((len(places) + 1, 5), np.int64)
+    stats[:, cv2.CC_STAT_AREA] = np.bincount(labels.ravel(), minlength=len(places) + 1)
+    for label, place in enumerate(places, start=1):
+        if place is not None:
+            stats[label, [cv2.CC_STAT_TOP, cv2.CC_STAT_LEFT]] = place[0].start, place[1].start
+    return _traced(labels, stats, grid, min_area_px=min_area_px, simplify_px=simplify_px)
 
 
 _DEGREES = CRS.from_epsg(4326)
@@ -277,6 +289,25 @@ def _affine(geometry: BaseGeometry, t: Affine) -> BaseGeometry:
 @cache
 def _to_degrees(crs: CRS) -> Transformer:
     return Transformer.from_crs(crs.to_wkt(), "EPSG:4326", always_xy=True)
+
+
+def _traced(
+    labels: np.ndarray, stats: np.ndarray, grid: Grid, *, min_area_px: float, simplify_px: float
+) -> list[Polygon]:
+    """Outlines of labels with their statistics in OpenCV's columns."""
+    aspect = _aspect(grid)
+    large = stats[:, cv2.CC_STAT_AREA] >= min_area_px
+    large[0] = False
+    # Each outline is fitted at the origin, so that it does not depend on where in the mask it lies.
+    corners = stats[large][:, [cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP]].astype(float)
+    traced = _moved(_outlines(labels, large, min_hole_px=min_area_px), -corners)
+    # Right angles hold on the ground, so oblong pixels are stretched to squares for the fit.
+    ground = shapely.transform(traced, lambda xy: xy * (1.0, aspect))
+    fitted = regularise(ground, tolerance=simplify_px * max(1.0, aspect))
+    polygons: list[Polygon] = _moved(
+        shapely.transform(fitted, lambda xy: xy / (1.0, aspect)), corners
+    ).tolist()
+    return polygons
 
 
 def _aspect(grid: Grid) -> float:

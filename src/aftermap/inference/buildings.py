@@ -14,7 +14,8 @@ from shapely.geometry.base import BaseGeometry
 
 from aftermap.classes import DAMAGE, NOT_ASSESSED
 from aftermap.geo.grid import Grid
-from aftermap.geo.polygons import area_m2, trace
+from aftermap.geo.polygons import area_m2, trace, trace_labels
+from aftermap.inference.parting import part_shapes
 from aftermap.inference.postprocess import REASONS, Missing, from_bytes
 
 MIN_SEEN = 0.5
@@ -29,7 +30,12 @@ _TINY_PX = 4.0
 
 
 def trace_rows(
-    bands: Iterable[tuple[int, np.ndarray]], grid: Grid, *, min_area_px: float, simplify_px: float
+    bands: Iterable[tuple[int, np.ndarray]],
+    grid: Grid,
+    *,
+    min_area_px: float,
+    simplify_px: float,
+    part: bool = False,
 ) -> Iterator[Polygon]:
     """Trace the buildings of a mask that comes in bands of rows.
 
@@ -37,37 +43,44 @@ def trace_rows(
     (up to MAX_BUILDING_ROWS).
 
     Args:
-        bands: (first row, mask bool (h, W)), from top to bottom without gaps.
+        bands: (first row, (h, W)), from top to bottom without gaps; not 0 on buildings, and 1 + 254 p(building) there
+            where they are to be parted.
         grid: the whole scene.
         min_area_px: smaller shapes are dropped.
         simplify_px: tolerance of the regularisation.
+        part: tell touching houses apart; see `inference.parting`.
 
     Yields:
         Polygons in pixel coordinates of the scene.
     """
 
-    def polygons(mask: np.ndarray, row: int, col: int) -> Iterator[Polygon]:
-        found = np.array(trace(mask, grid, min_area_px=min_area_px, simplify_px=simplify_px), dtype=object)
-        yield from shapely.transform(found, lambda xy: xy + np.array([col, row]))
+    def polygons(values: np.ndarray, row: int, col: int) -> Iterator[Polygon]:
+        if part:
+            labels = part_shapes(values, min_area_px=min_area_px)
+            shapes = trace_labels(labels, grid, min_area_px=min_area_px, simplify_px=simplify_px)
+        else:
+            shapes = trace(values != 0, grid, min_area_px=min_area_px, simplify_px=simplify_px)
+        yield from shapely.transform(np.array(shapes, dtype=object), lambda xy: xy + np.array([col, row]))
 
     open_shapes: list[_Shape] = []
     above = np.zeros(grid.width, np.int32)  # index + 1 in `open_shapes` of each pixel in the last row seen
-    for row, mask in bands:
-        last = row + mask.shape[0] >= grid.height
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    for row, values in bands:
+        last = row + values.shape[0] >= grid.height
+        mask = (values != 0).astype(np.uint8)
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
         cut = np.zeros(count, bool)
         cut[labels[0]] = row > 0
         if not last:
             cut[labels[-1]] = True
         cut[0] = False
-        yield from polygons(mask & ~cut[labels], row, 0)
+        yield from polygons(np.where(cut[labels], 0, values), row, 0)
 
         shapes = list(open_shapes)
         index_of = {0: 0}
         for label in np.flatnonzero(cut).tolist():
             left, up, width, height = stats[label, :4].tolist()
-            piece = labels[up : up + height, left : left + width] == label
-            shapes.append(_Shape([(row + up, left, piece)]))
+            place = slice(up, up + height), slice(left, left + width)
+            shapes.append(_Shape([(row + up, left, np.where(labels[place] == label, values[place], 0))]))
             index_of[label] = len(shapes)
         owner = list(range(len(shapes) + 1))
         below = _renumber(labels[0], index_of)
@@ -84,7 +97,7 @@ def trace_rows(
         alive = {_root(owner, n) for n in np.unique(above_numbers).tolist() if n} if not last else set()
         open_shapes, position = [], {0: 0}
         for number, shape in merged.items():
-            if number in alive and row + mask.shape[0] - shape.top < MAX_BUILDING_ROWS:
+            if number in alive and row + values.shape[0] - shape.top < MAX_BUILDING_ROWS:
                 open_shapes.append(shape)
                 position[number] = len(open_shapes)
             else:
@@ -94,7 +107,7 @@ def trace_rows(
 
 @dataclass
 class _Shape:
-    """A connected shape that is not finished: pieces (row, col, mask) from the bands it crosses."""
+    """A connected shape that is not finished: pieces (row, col, values) from the bands it crosses."""
 
     pieces: list[tuple[int, int, np.ndarray]] = field(default_factory=list)
 
@@ -103,13 +116,15 @@ class _Shape:
         return min(row for row, _, _ in self.pieces)
 
     def assembled(self) -> tuple[np.ndarray, int, int]:
-        """One mask, with the row and column of its upper left pixel."""
+        """Its values, with the row and column of their upper left pixel."""
         top, left = self.top, min(col for _, col, _ in self.pieces)
-        bottom = max(row + mask.shape[0] for row, _, mask in self.pieces)
-        right = max(col + mask.shape[1] for _, col, mask in self.pieces)
-        whole = np.zeros((bottom - top, right - left), bool)
-        for row, col, mask in self.pieces:
-            whole[row - top : row - top + mask.shape[0], col - left : col - left + mask.shape[1]] |= mask
+        bottom = max(row + values.shape[0] for row, _, values in self.pieces)
+        right = max(col + values.shape[1] for _, col, values in self.pieces)
+        whole = np.zeros((bottom - top, right - left), self.pieces[0][2].dtype)
+        for row, col, values in self.pieces:
+            height, width = values.shape
+            part = whole[row - top : row - top + height, col - left : col - left + width]
+            np.maximum(part, values, out=part)
         return whole, top, left
 
 
@@ -193,8 +208,10 @@ class Evidence:
             are).
     """
 
+    kinds = _LEVELS
+
     def __init__(self, count: int) -> None:
-        self.levels = np.zeros((count, _LEVELS))
+        self.levels = np.zeros((count, self.kinds))
         self.pixels = np.zeros((count, len(Missing)), np.int64)
 
     def add(self, labels: np.ndarray, probabilities: np.ndarray, missing: np.ndarray) -> None:
@@ -214,14 +231,23 @@ class Evidence:
         if probabilities.shape[0] == 0:
             return
         seen = code == Missing.ASSESSED
-        building, values = building[seen], probabilities[1:, rows[seen], cols[seen]]
+        building, values = building[seen], self.chosen(probabilities)[:, rows[seen], cols[seen]]
         if values.dtype == np.uint8:
             values = from_bytes(values)
-        values = values.astype(np.float64)
+        for level, weights in enumerate(self.weigh(values.astype(np.float64))):
+            self.levels[:, level] += np.bincount(building, weights=weights, minlength=count)
+
+    @staticmethod
+    def chosen(probabilities: np.ndarray) -> np.ndarray:
+        """The classes that count, of all."""
+        return probabilities[1:]
+
+    @staticmethod
+    def weigh(values: np.ndarray) -> np.ndarray:
+        """What each pixel adds, (kinds, n), of the probabilities (kinds, n) of the classes that count."""
         total = values.sum(axis=0)
-        values = np.where(total > 0, values / np.where(total > 0, total, 1), 1 / _LEVELS)
-        for level in range(_LEVELS):
-            self.levels[:, level] += np.bincount(building, weights=values[level], minlength=count)
+        shares: np.ndarray = np.where(total > 0, values / np.where(total > 0, total, 1), 1 / _LEVELS)
+        return shares
 
     def merge(self, buildings: np.ndarray, levels: np.ndarray, pixels: np.ndarray) -> None:
         """Add what `sparse` gave for another band."""
@@ -261,7 +287,7 @@ def assess(
         One row per building with the columns of the layer `buildings`.
     """
     count = len(polygons)
-    seen = _seen_share(polygons, evidence, grid)
+    seen = seen_share(polygons, evidence, grid)
     reason = [_reason(seen[i], evidence.pixels[i], polygons[i], grid, misaligned) for i in range(count)]
     assessed = np.array([r == "" for r in reason], bool)
     pixels = evidence.pixels[:, Missing.ASSESSED]
@@ -291,7 +317,7 @@ def assess(
     return geopandas.GeoDataFrame(columns, geometry=buildings.geometry.to_list(), crs=grid.crs)
 
 
-def _seen_share(polygons: Sequence[BaseGeometry], evidence: Evidence, grid: Grid) -> np.ndarray:
+def seen_share(polygons: Sequence[BaseGeometry], evidence: Evidence, grid: Grid) -> np.ndarray:
     """Share of each building that was assessed; parts beyond the grid count as not seen."""
     shapes = np.array(polygons, dtype=object)
     inside = shapely.area(shapely.intersection(shapes, shapely.box(0, 0, grid.width, grid.height)))

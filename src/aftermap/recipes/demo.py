@@ -72,7 +72,7 @@ def run_demo(
         seed: which town; the same seed gives the same one.
         model: a model folder, or `box`.
         size_px: width and height of the town.
-        backend: what runs the network; see `map_damage`.
+        backend: what runs the network; see `recipes.map_settings.Settings`.
         progress: called as the work goes on.
 
     Raises:

@@ -1,6 +1,6 @@
 """From finished rows on disk to the layers of a map: rasters, and buildings with what their pixels say."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import geopandas
@@ -22,10 +22,9 @@ from aftermap.inference.tiling import Band
 from aftermap.products.cog import RasterWriter, damage_colormap
 from aftermap.recipes.work import Rows, WorkFolder
 
-MIN_BUILDING_M2 = 10.0
-"""Traced shapes below this are dropped; few buildings that people live in are smaller."""
-
 MIN_BUILDING_PX = 20.0
+"""The smallest shape where the imagery has no georeference."""
+
 SIMPLIFY_PX = 1.0
 
 _ROWS_AT_ONCE = 64  # of a band, so that copies of it stay small
@@ -45,9 +44,7 @@ def store(work: WorkFolder, band: Band, painter: Painter | None, decision: Decis
         arrays["damage"][part] = damage_classes(probabilities, missing, decision)
         arrays["probabilities"][:, part] = to_bytes(probabilities, missing)
     if painter is not None:
-        # From the exact probabilities: where the model sees no building, 8 bits leave nothing to compare.
-        evidence = _evidence(painter, band.row, band.probabilities, band.missing)
-        arrays |= dict(zip(("buildings", "levels", "pixels"), evidence.sparse(), strict=True))
+        arrays |= paint_known(painter, band, Evidence)
     work.add(band.row, band.stop, arrays)
 
 
@@ -85,30 +82,51 @@ def write_rasters(rows: Sequence[Rows], grid: Grid, folder: Path, decision: Deci
             probabilities.write(window, part.load("probabilities")[0])
 
 
+def damage_strength(rows: Rows) -> np.ndarray:
+    """What the damage of finished rows says to `trace_rows`: 0 off buildings, 1 + 254 p(building) on them."""
+    damage, probabilities = rows.load("damage", "probabilities")
+    strength: np.ndarray = np.where(
+        (damage != 0) & (damage != IGNORE), np.uint8(IGNORE) - probabilities[0], 0
+    )
+    return strength
+
+
 def trace_buildings(
-    rows: Sequence[Rows], grid: Grid
+    rows: Sequence[Rows],
+    grid: Grid,
+    strength: Callable[[Rows], np.ndarray],
+    evidence_of: Callable[[int], Evidence],
+    *,
+    min_area_m2: float,
+    part: bool,
 ) -> tuple[geopandas.GeoDataFrame, list[BaseGeometry], Evidence]:
     """Outline the buildings that the model found, and gather what their pixels say.
+
+    Args:
+        rows: finished rows with `probabilities` and `missing`.
+        grid: the scene.
+        strength: of rows, as `inference.buildings.trace_rows` takes it.
+        evidence_of: makes evidence of a number of buildings.
+        min_area_m2: smaller shapes are dropped.
+        part: tell touching houses apart.
 
     Returns:
         `building_id` and geometry in the grid's reference system, the same in pixel coordinates, and the
         evidence.
     """
-
-    def masks() -> Iterator[tuple[int, np.ndarray]]:
-        for part in rows:
-            damage = part.load("damage")[0]
-            yield part.start, (damage != 0) & (damage != IGNORE)
-
     resolution = grid.resolution_m
-    least = MIN_BUILDING_PX if resolution is None else max(MIN_BUILDING_M2 / resolution**2, 4.0)
-    polygons: list[BaseGeometry] = list(trace_rows(masks(), grid, min_area_px=least, simplify_px=SIMPLIFY_PX))
+    least = MIN_BUILDING_PX if resolution is None else max(min_area_m2 / resolution**2, 4.0)
+    bands = ((each.start, strength(each)) for each in rows)
+    polygons: list[BaseGeometry] = list(
+        trace_rows(bands, grid, min_area_px=least, simplify_px=SIMPLIFY_PX, part=part)
+    )
     # rounded, so that buildings in one row are not numbered by the last digit of their place
     polygons.sort(key=lambda polygon: (round(polygon.bounds[1], 6), round(polygon.bounds[0], 6)))
-    painter, evidence = Painter(polygons, grid.width), Evidence(len(polygons))
-    for part in rows:
-        stored, missing = part.load("probabilities", "missing")
-        evidence.merge(*_evidence(painter, part.start, stored, missing).sparse())
+    painter, evidence = Painter(polygons, grid.width), evidence_of(len(polygons))
+    for each in rows:
+        stored, missing = each.load("probabilities", "missing")
+        painted = paint(painter, each.start, stored, missing, evidence_of)
+        evidence.merge(*painted.sparse())
     frame = geopandas.GeoDataFrame(
         {"building_id": [str(number) for number in range(1, len(polygons) + 1)]},
         geometry=[from_pixels(polygon, grid) for polygon in polygons],
@@ -117,16 +135,33 @@ def trace_buildings(
     return frame, polygons, evidence
 
 
-def gather(rows: Sequence[Rows], count: int) -> Evidence:
-    """Add up what `store` kept about the user's footprints."""
-    evidence = Evidence(count)
+def gather(rows: Sequence[Rows], evidence: Evidence) -> Evidence:
+    """Add up what was stored about the user's footprints."""
     for part in rows:
         evidence.merge(*part.load("buildings", "levels", "pixels"))
     return evidence
 
 
-def _evidence(painter: Painter, row: int, probabilities: np.ndarray, missing: np.ndarray) -> Evidence:
-    evidence = Evidence(painter.count)
+def paint(
+    painter: Painter,
+    row: int,
+    probabilities: np.ndarray,
+    missing: np.ndarray,
+    evidence_of: Callable[[int], Evidence],
+) -> Evidence:
+    """What some rows say of all buildings."""
+    evidence = evidence_of(painter.count)
     for labels in painter.paint(row, missing.shape[0]):
         evidence.add(labels, probabilities, missing)
     return evidence
+
+
+def paint_known(
+    painter: Painter, band: Band, evidence_of: Callable[[int], Evidence]
+) -> dict[str, np.ndarray]:
+    """What a band says of the user's footprints, to be stored with it.
+
+    From the exact probabilities: where the model sees no building, 8 bits leave nothing to compare.
+    """
+    evidence = paint(painter, band.row, band.probabilities, band.missing, evidence_of)
+    return dict(zip(("buildings", "levels", "pixels"), evidence.sparse(), strict=True))

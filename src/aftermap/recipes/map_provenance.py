@@ -16,10 +16,13 @@ def describe_run(
     predictor: AnyPredictor,
     options: dict[str, Any],
     messages: Sequence[str],
-    footprints: Path | None,
-    aoi: Path | None,
+    vectors: Mapping[str, Path | None],
     seconds: tuple[float, Mapping[str, float]],
     start_row: int,
+    *,
+    mode: str,
+    scheme: str,
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     """What `provenance.json` says of a map.
 
@@ -28,27 +31,24 @@ def describe_run(
         predictor: the model, after it ran.
         options: those that decide the pixels.
         messages: what the user was warned about.
-        footprints: the user's buildings.
-        aoi: the user's area.
+        vectors: the user's vector files, by what they are.
         seconds: wall time so far, in all and by stage.
         start_row: the row from which an interrupted run went on.
+        mode: which dates were looked at, and how.
+        scheme: class scheme of the map.
+        notes: what was decided without a warning.
     """
-    card, pair = predictor.card, inputs.pair
+    card = predictor.card
     described = {
         name: describe_input(source.files, source.grid, dtype=source.dtype, bands=source.bands)
-        for name, source in (("pre", pair.pre), ("post", pair.post), ("cloud_mask", inputs.cloud_mask))
-        if source is not None
+        for name, source in inputs.sources.items()
     }
-    described |= {
-        name: describe_file(path)
-        for name, path in (("footprints", footprints), ("aoi", aoi))
-        if path is not None
-    }
+    described |= {name: describe_file(path) for name, path in vectors.items() if path is not None}
     return {
         "format": 1,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "mode": "pre+post",
-        "scale": card.scheme,
+        "mode": mode,
+        "scale": scheme,
         "model": {
             "name": card.name,
             "version": card.version,
@@ -63,12 +63,12 @@ def describe_run(
         },
         "inputs": described,
         "grid": describe_grid(inputs.grid),
-        "shift": pair.shift,
+        "shift": inputs.shift,
         "stretch": inputs.stretches or None,
         "options": options,
         "execution": predictor.execution or None,
         "warnings": list(messages),
-        "notes": list(inputs.notes),
+        "notes": list(notes),
         "resumed_at_row": start_row or None,
         "gate": gate_counts(predictor),
         "seconds": round(seconds[0], 1),
