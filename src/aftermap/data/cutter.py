@@ -5,6 +5,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -45,30 +46,33 @@ class Cutter:
     windows: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
 
-    def __post_init__(self) -> None:
-        self.out = self.out.resolve()
+    def check(self) -> None:
+        """Refuse an image whose pixels or resolutions do not fit; nothing is read or written.
+
+        Raises:
+            InputError: with what to do about it.
+        """
         require_bands(self.source)
         if self.source.dtype != "uint8" and self.stretch is None:
             raise RasterError(
                 f"{self.source.name} has pixels of {self.source.dtype}, tiles are of 8 bits: pass --stretch 2,98 to "
                 "bring its 2nd and 98th percentiles to 0 and 255"
             )
-        for folder in (IMAGES, MASKS):
-            try:
-                (self.out / folder).mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(f"cannot make {self.out / folder}: {error.strerror or error}") from None
+        if not self.plans:
+            raise DataError("no scale is given in compat_scales, expected some such as 1, 2 and 0.5")
 
     def run(
         self, known: Mapping[str, Scene], finished: Callable[[Scene], None] | None, progress: Progress | None
     ) -> Iterator[Scene]:
         """All tiles, resolution by resolution."""
-        plans = [self._plan(resolution) for resolution in self.config.resolutions or (None,)]
-        if len({plan.label for plan in plans}) < len(plans):
-            raise DataError(
-                f"resolutions {', '.join(f'{r:g}' for r in self.config.resolutions)} are equal to the millimetre: "
-                "give each once"
-            )
+        self.check()
+        self.out = self.out.resolve()
+        plans = self.plans
+        for folder in (IMAGES, MASKS):
+            try:
+                (self.out / folder).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputError(f"cannot make {self.out / folder}: {error.strerror or error}") from None
         planned = sum(len(plan.cuts) for plan in plans)
         done = 0
         for plan in plans:
@@ -89,21 +93,44 @@ class Cutter:
         if progress is not None:
             progress(planned, planned)
 
-    def _plan(self, resolution: float | None) -> "_Plan":
+    @cached_property
+    def plans(self) -> "list[Plan]":
+        """The windows of each resolution.
+
+        Raises:
+            InputError: resolutions that fit neither the image nor each other.
+        """
+        if self.config.compat_every_building:
+            return [self._original_plan(scale) for scale in self.config.compat_scales]
+        wanted = self.config.resolutions
+        plans = [self._plan(resolution) for resolution in wanted or (None,)]
+        if len({plan.label for plan in plans}) < len(plans):
+            shown = ", ".join(f"{resolution:g}" for resolution in wanted)
+            raise DataError(f"resolutions {shown} are equal to the millimetre: give each once")
+        return plans
+
+    def _plan(self, resolution: float | None) -> "Plan":
         native = self.source.grid
-        scale = scale_to(native, resolution)
-        grid = native if self.config.compat_every_building else grid_at(native, resolution)
-        factor = (1.0, 1.0) if self.config.compat_every_building else scale
-        shapes = np.zeros(0, object) if self.shapes is None else self.shapes
-        if factor != (1.0, 1.0):
-            shapes = shapely.transform(shapes, lambda xy: xy / factor)
+        scale, grid = scale_to(native, resolution), grid_at(native, resolution)
+        shapes = self._shapes_in(scale)
         coarsest = np.max([scale_to(native, r) for r in self.config.resolutions or (None,)], axis=0)
-        side = coarsest * self.config.size_px * self.config.block_tiles / factor
+        side = coarsest * self.config.size_px * self.config.block_tiles / scale
         cuts = plan_cuts(shapes, grid, self.config, block_px=(float(side[0]), float(side[1])))
         metres = resolution if resolution is not None else native.resolution_m
-        label = "native" if metres is None else f"{round(metres * 1000)}mm"
-        zoom = float(np.round(np.sqrt(scale[0] * scale[1]), 4))
-        return _Plan(self.name, label, grid, shapes, cuts, zoom, self.config.compat_every_building)
+        return Plan(
+            self.name, "native" if metres is None else f"{round(metres * 1000)}mm", grid, shapes, cuts
+        )
+
+    def _original_plan(self, scale: float) -> "Plan":
+        grid, shapes = self.source.grid, self._shapes_in((1.0, 1.0))
+        label = f"{scale:g}".replace(".", "_")
+        return Plan(self.name, label, grid, shapes, plan_cuts(shapes, grid, self.config), scale)
+
+    def _shapes_in(self, scale: tuple[float, float]) -> np.ndarray:
+        if self.shapes is None or scale == (1.0, 1.0):
+            return np.zeros(0, object) if self.shapes is None else self.shapes
+        scaled: np.ndarray = shapely.transform(self.shapes, lambda xy: xy / scale)
+        return scaled
 
     def _enough(self, full: int, empty: int, cut: Cut) -> bool:
         """Whether no more tiles are wanted; tiles without building come last where their number is limited."""
@@ -123,9 +150,9 @@ class Cutter:
         files = [path for path in (scene.pre, scene.building_mask, scene.soft) if path is not None]
         return scene if all(path.is_file() for path in files) else None
 
-    def _tile(self, plan: "_Plan", cut: Cut) -> Scene | None:
-        if self.config.compat_every_building:
-            return self._original_tile(plan, cut)
+    def _tile(self, plan: "Plan", cut: Cut) -> Scene | None:
+        if plan.original_scale is not None:
+            return self._original_tile(plan, cut, plan.original_scale)
         grid, config = plan.grid.crop(cut.window), self.config
         whole = min(config.size_px, plan.grid.width) * min(config.size_px, plan.grid.height)
         # Narrow rests at the edges are judged before they cost a read.
@@ -148,15 +175,15 @@ class Cutter:
         pixels[:, ~patch.valid] = 0
         return self._write(plan.name(cut), pixels, mask, grid, len(cut.buildings))
 
-    def _original_tile(self, plan: "_Plan", cut: Cut) -> Scene | None:
+    def _original_tile(self, plan: "Plan", cut: Cut, scale: float) -> Scene:
         """A tile as the original cuts it: read in full, resized with its mask, cropped."""
         name, window, grid = plan.name(cut), cut.window, plan.grid.crop(cut.window)
         frame = shapely.box(window.col, window.row, window.col + window.width, window.row + window.height)
         cut = Cut(window, np.flatnonzero(shapely.intersects(plan.shapes, frame)))
         pixels = self._eight_bit(self.source.read(grid).array)
         grey = self._draw(plan, cut, all_touched=True) * np.uint8(255)
-        if plan.zoom != 1:
-            width, height = int(grid.width / plan.zoom), int(grid.height / plan.zoom)
+        if scale != 1:
+            width, height = int(grid.width / scale), int(grid.height / scale)
             step = Affine.scale(grid.width / width, grid.height / height)
             grid = Grid(grid.crs, grid.transform * step, width, height)
             rows_first = np.ascontiguousarray(pixels.transpose(1, 2, 0))
@@ -168,12 +195,12 @@ class Cutter:
             pixels, grey = pixels[:, :side, :side], grey[:side, :side]
         mask = (grey >= 128).astype(np.uint8)
         scene = self._write(name, np.ascontiguousarray(pixels), mask, grid, len(cut.buildings))
-        if plan.zoom == 1:
+        if scale == 1:
             return scene
         soft = write_soft(self.out / SOFT / f"{name}.tif", grey[None].astype(np.float32) / 255, scene.grid)
         return scene.model_copy(update={"soft": soft})
 
-    def _draw(self, plan: "_Plan", cut: Cut, *, all_touched: bool) -> np.ndarray:
+    def _draw(self, plan: "Plan", cut: Cut, *, all_touched: bool) -> np.ndarray:
         window = cut.window
         local = shapely.transform(plan.shapes[cut.buildings], lambda xy: xy - (window.col, window.row))
         return draw_mask(local, height=window.height, width=window.width, all_touched=all_touched)
@@ -263,20 +290,29 @@ def draw_mask(
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """The windows of one resolution, and the shapes in pixels of its grid."""
+class Plan:
+    """The windows of one resolution.
+
+    Attributes:
+        source: begins the names of the tiles.
+        label: of the resolution, in the names.
+        grid: that the windows count in.
+        shapes: buildings in pixels of `grid`.
+        cuts: windows, in the order in which they are cut.
+        original_scale: pixels of `grid` per pixel of a tile, where tiles are cut the original's way.
+    """
 
     source: str
     label: str
     grid: Grid
     shapes: np.ndarray
     cuts: list[Cut]
-    zoom: float
-    original: bool
+    original_scale: float | None = None
 
     def name(self, cut: Cut) -> str:
-        if self.original:
-            return f"{self.source}_{f'{self.zoom:g}'.replace('.', '_')}_{cut.buildings[0]}"
+        """Unique name of a tile."""
+        if self.original_scale is not None:
+            return f"{self.source}_{self.label}_{cut.buildings[0]}"
         return f"{self.source}_{self.label}_r{cut.window.row:05d}_c{cut.window.col:05d}"
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import shapely
 from affine import Affine
-from pydantic import Field
+from pydantic import Field, PositiveFloat, model_validator
 from shapely.geometry.base import BaseGeometry
 
 from aftermap.config import Config
@@ -50,7 +50,8 @@ class CutConfig(Config):
         seed: of every draw.
         compat_every_building: the original's way in place of all the above: one window per building, whatever
             others hold, see `building_window`; the mask `all-touched` and then resized with the image, which makes
-            it grey at other resolutions.
+            it grey at other scales.
+        compat_scales: with it, pixels of the image per pixel of a tile, each a set of tiles of its own.
         compat_top_left: with it, keep only the upper left `size_px` of each window.
     """
 
@@ -69,7 +70,16 @@ class CutConfig(Config):
     mask: Literal["pixel-centre", "all-touched"] = "pixel-centre"
     seed: int = Field(0, ge=0)
     compat_every_building: bool = False
+    compat_scales: tuple[PositiveFloat, ...] = (1.0, 2.0, 0.5)
     compat_top_left: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> "CutConfig":
+        if self.overlap_px >= self.size_px:
+            raise ValueError(
+                f"tiles of {self.size_px} px cannot overlap by {self.overlap_px} px: take less than their size"
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,14 +203,8 @@ def building_window(shape: BaseGeometry, grid: Grid, *, padding_px: int | None =
 
 
 def grid_windows(area: Window, size_px: int, overlap_px: int = 0) -> list[Window]:
-    """Windows side by side over `area`, row by row; the last ones end with it and may be smaller.
-
-    Raises:
-        ValueError: the overlap leaves no step.
-    """
+    """Windows side by side over `area`, row by row; the last ones end with it and may be smaller."""
     step = size_px - overlap_px
-    if step < 1:
-        raise ValueError(f"tiles of {size_px} px overlap by {overlap_px} px, expected less than their size")
     rows, cols = (_starts(length, size_px, step) for length in (area.height, area.width))
     return [
         Window(
@@ -214,10 +218,10 @@ def grid_windows(area: Window, size_px: int, overlap_px: int = 0) -> list[Window
 def building_windows(
     boxes: np.ndarray, area: Window, config: CutConfig, rng: np.random.Generator
 ) -> list[Window]:
-    """Windows inside `area` so that each box lies whole in at least one of them.
+    """Few windows inside `area` so that each box lies whole in at least one of them.
 
-    Going from the top down, each window takes the first box that is not yet in one and those nearest to it, as many
-    as fit, and is centred on them.
+    From the top down: of some windows that hold the first box not yet in one, the one with most others that are not,
+    moved to their middle. Windows that later ones have made superfluous are taken away again.
 
     Args:
         boxes: (N, 4) left, top, right, bottom in pixels; parts outside `area` do not count.
@@ -225,34 +229,32 @@ def building_windows(
         config: size, padding and jitter.
         rng: of the jitter.
     """
-    wide, high = min(config.size_px, area.width), min(config.size_px, area.height)
-    pieces = _pieces(boxes, area, (wide, high), config.padding_px or 0)
-    order = np.lexsort((pieces[:, 0], pieces[:, 1]))
-    pieces = pieces[order]
-    centres = (pieces[:, :2] + pieces[:, 2:]) / 2
-    tree = shapely.STRtree(shapely.points(centres))
+    size = min(config.size_px, area.width), min(config.size_px, area.height)
+    pieces = _pieces(boxes, area, size, config.padding_px or 0)
+    pieces = pieces[np.lexsort((pieces[:, 0], pieces[:, 1]))]
     pending = np.ones(len(pieces), bool)
     windows: list[Window] = []
-    for index, (left, top, right, bottom) in enumerate(pieces):
+    held: list[np.ndarray] = []
+    for index, piece in enumerate(pieces):
         if not pending[index]:
             continue
-        near = tree.query(shapely.box(right - wide, bottom - high, left + wide, top + high))
-        near = near[pending[near]]
-        near = near[np.argsort(np.abs(centres[near] - centres[index]).max(axis=1), kind="stable")]
-        near = np.concatenate([[index], near[near != index]])
-        low = np.minimum.accumulate(pieces[near, :2], axis=0)
-        top_right = np.maximum.accumulate(pieces[near, 2:], axis=0)
-        taken = int(np.count_nonzero(((top_right - low) <= (wide, high)).all(axis=1)))
-        window = _centred(low[taken - 1], top_right[taken - 1], (wide, high), area, config.jitter_px, rng)
+        best = np.array([index])
+        for corner in _corners_around(piece, size):
+            inside = _inside(pieces, corner, size)
+            fresh = inside[pending[inside]]
+            best = fresh if len(fresh) > len(best) else best
+        low, high = pieces[best, :2].min(axis=0), pieces[best, 2:].max(axis=0)
+        window = _centred(low, high, size, area, config.jitter_px, rng)
         windows.append(window)
-        inside = (
-            (pieces[:, 0] >= window.col)
-            & (pieces[:, 1] >= window.row)
-            & (pieces[:, 2] <= window.col + window.width)
-            & (pieces[:, 3] <= window.row + window.height)
-        )
-        pending &= ~inside
-    return windows
+        held.append(_inside(pieces, np.array([window.col, window.row]), size))
+        pending[held[-1]] = False
+    times = np.bincount(np.concatenate(held), minlength=len(pieces)) if held else np.zeros(0, int)
+    kept = np.ones(len(windows), bool)
+    for number in sorted(range(len(windows)), key=lambda number: len(held[number])):
+        if (times[held[number]] > 1).all():
+            kept[number] = False
+            times[held[number]] -= 1
+    return [window for window, keep in zip(windows, kept, strict=True) if keep]
 
 
 def empty_windows(
@@ -360,6 +362,25 @@ def _pieces(boxes: np.ndarray, area: Window, most: tuple[int, int], padding: int
                 last = np.minimum(start + np.ceil(steps * (right + 1, down + 1)), part + size)
                 pieces.append([*part, *last])
     return np.array(pieces, float).reshape(-1, 4)
+
+
+def _corners_around(piece: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Upper left corners (15, 2) of windows that hold a piece: it lies at their top, or higher up, from left to right."""
+    room = np.array(size) - (piece[2:] - piece[:2])
+    shares = np.array([(x, y) for y in (0, 0.25, 0.5) for x in (0, 0.25, 0.5, 0.75, 1)])
+    corners: np.ndarray = np.ceil(piece[:2] - shares * room)
+    return corners
+
+
+def _inside(pieces: np.ndarray, corner: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Indices of the pieces, sorted by their tops, that lie whole in a window."""
+    first, last = np.searchsorted(pieces[:, 1], (corner[1], corner[1] + size[1]))
+    part = pieces[first:last]
+    end = corner + size
+    found: np.ndarray = first + np.flatnonzero(
+        (part[:, 0] >= corner[0]) & (part[:, 2] <= end[0]) & (part[:, 3] <= end[1])
+    )
+    return found
 
 
 def _centred(

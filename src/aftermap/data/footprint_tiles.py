@@ -84,12 +84,13 @@ def from_footprints(
     shapes = footprints_in_pixels(footprints, source.grid)
     name = Path(source.files[0] if len(source.files) == 1 else source.name).stem
     options = _options(source, footprints, config, event or name, stretch, jpeg_quality)
+    cutter = Cutter(source, shapes, out, config, name, event or name, _measure(source, stretch), jpeg_quality)
+    cutter.check()  # before anything is written
     earlier = claim(out, [], overwrite=overwrite)
     journal = Journal(out / JOURNAL_NAME, options)
     journal.load(earlier)
     if not journal.scenes:
         _clear(out, earlier, overwrite=overwrite)
-    cutter = Cutter(source, shapes, out, config, name, event or name, _measure(source, stretch), jpeg_quality)
     with journal:
         scenes = list(cutter.run(journal.scenes, journal.add, progress))
     source.close()

@@ -1,0 +1,215 @@
+"""`aftermap data from-footprints`: training tiles from any raster and any vector file."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from aftermap.cli.dataset_output import JsonFlag, Switch, print_json, progress_bar
+from aftermap.cli.running import numbers
+
+if TYPE_CHECKING:
+    from aftermap.data.footprint_shift import FootprintShift
+    from aftermap.data.footprint_tiles import CutResult
+
+
+def from_footprints(
+    image: Path,
+    footprints: Path,
+    *,
+    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    by: Literal["building", "grid", "empty"] = "grid",
+    size: int = 512,
+    resolution: str | None = None,
+    overlap: int = 0,
+    padding: int | None = None,
+    jitter: int = 0,
+    margin: int = 16,
+    max_tiles: int | None = None,
+    max_empty_ratio: float | None = None,
+    min_valid: float = 0.5,
+    min_building: float = 0.0,
+    mask: Literal["pixel-centre", "all-touched"] = "pixel-centre",
+    bands: str | None = None,
+    stretch: str | None = None,
+    jpeg_quality: int | None = None,
+    event: str | None = None,
+    seed: int = 0,
+    compat_every_building: Annotated[bool, Switch] = False,
+    compat_scales: str = "1,2,0.5",
+    compat_top_left: Annotated[bool, Switch] = False,
+    overwrite: Annotated[bool, Switch] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Make training data of any image and the buildings on it: tiles, masks, and a picture to check that both fit.
+
+    The image is read window by window, whatever its size. An interrupted run goes on where it stopped when it is
+    started again. Look at alignment.png in the folder before you train.
+
+    Example: aftermap data from-footprints drone.tif buildings.geojson -o tiles --resolution 0.1,0.2
+
+    Parameters
+    ----------
+    image
+        A GeoTIFF or COG, or a folder of tiles that make one mosaic.
+    footprints
+        Building outlines (GeoPackage, GeoJSON, Shapefile, FlatGeobuf) in any reference system.
+    out
+        Folder for images, masks, manifest and alignment.png.
+    by
+        grid: tiles side by side. building: tiles in which every building lies whole. empty: ground without buildings.
+    size
+        Width and height of a tile in pixels.
+    resolution
+        Metres per pixel, one or several as 0.1,0.2: a set of tiles for each; by default the image's own pixels.
+    overlap
+        grid: pixels that neighbours share.
+    padding
+        building: pixels of ground around each building, where there is room.
+    jitter
+        building: move windows at random by up to so many pixels.
+    margin
+        empty: no building is nearer than so many pixels.
+    max_tiles
+        At most so many per resolution, drawn at random.
+    max_empty_ratio
+        At most so many tiles without building per tile with buildings.
+    min_valid
+        Leave out tiles of which a smaller share holds data.
+    min_building
+        Leave out tiles with buildings on a smaller share of their pixels.
+    mask
+        Pixels whose centre lies in a building, or all that a building touches.
+    bands
+        Red, green and blue among the image's bands, such as 3,2,1.
+    stretch
+        Percentiles that become 0 and 255, such as 2,98; needed for other than 8-bit images.
+    jpeg_quality
+        Store tiles as JPEG of this quality (1 to 100) instead of without loss.
+    event
+        Name of the event; by default the image's.
+    seed
+        Of everything that is drawn.
+    compat_every_building
+        One window of 1536 px around every building, as the third place of Open Cities cut them.
+    compat_scales
+        With it: pixels of the image per pixel of a tile, in place of --resolution.
+    compat_top_left
+        With it: keep only the upper left part of the given size.
+    overwrite
+        Cut again into a folder whose tiles were cut otherwise; those are removed.
+    json
+        Print the counts as JSON.
+    """
+    from aftermap.config import build_config
+    from aftermap.data.cutting import CutConfig
+    from aftermap.data.footprint_shift import measure_shifts
+    from aftermap.data.footprint_tiles import from_footprints as cut
+    from aftermap.errors import InputError
+
+    tree: dict[str, Any] = {
+        "by": by,
+        "size_px": size,
+        "resolutions": () if resolution is None else numbers("--resolution", resolution, "0.1,0.2"),
+        "overlap_px": overlap,
+        "padding_px": padding,
+        "jitter_px": jitter,
+        "margin_px": margin,
+        "max_tiles": max_tiles,
+        "max_empty_ratio": max_empty_ratio,
+        "min_valid": min_valid,
+        "min_building": min_building,
+        "mask": mask,
+        "seed": seed,
+        "compat_every_building": compat_every_building,
+        "compat_scales": numbers("--compat-scales", compat_scales, "1,2,0.5"),
+        "compat_top_left": compat_top_left,
+    }
+    config = build_config(CutConfig, tree, source="options")
+    percentiles = None if stretch is None else numbers("--stretch", stretch, "2,98")
+    if percentiles is not None and not (
+        len(percentiles) == 2 and 0 <= percentiles[0] < percentiles[1] <= 100
+    ):
+        raise InputError(f"--stretch {stretch} is not two rising percentiles: pass some such as 2,98")
+    if jpeg_quality is not None and not 1 <= jpeg_quality <= 100:
+        raise InputError(f"--jpeg-quality {jpeg_quality} is out of range: pass a number from 1 to 100")
+    chosen = None if bands is None else [int(band) for band in numbers("--bands", bands, "1,2,3")]
+    with progress_bar("cutting", quiet=json) as progress:
+        result = cut(
+            image,
+            footprints,
+            out,
+            config,
+            event=event,
+            bands=chosen,
+            stretch=None if percentiles is None else (percentiles[0], percentiles[1]),
+            jpeg_quality=jpeg_quality,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    shifts = measure_shifts(result.manifest.scenes)
+    picture = _draw(result, shifts, out, image)
+    _show(result, shifts, picture, out, json=json)
+
+
+def _draw(result: "CutResult", shifts: "list[FootprintShift]", out: Path, image: Path) -> Path | None:
+    """The picture, where there is a building to draw, and a warning where the outlines lie beside the buildings."""
+    import warnings
+
+    from aftermap.errors import AlignmentWarning
+    from aftermap.products.alignment_figure import describe_shift, draw_alignment
+
+    for shift in shifts:
+        if shift.is_clear:
+            warnings.warn(describe_shift(shift), AlignmentWarning, stacklevel=2)
+    if not any(any(scene.class_pixels[1:]) for scene in result.manifest.scenes):
+        return None
+    title = f"Footprints on {image.name}"
+    return draw_alignment(out / "alignment.png", result.manifest.scenes, shifts, title=title)
+
+
+def _show(
+    result: "CutResult", shifts: "list[FootprintShift]", picture: Path | None, out: Path, *, json: bool
+) -> None:
+    from dataclasses import asdict
+
+    from aftermap.products.alignment_figure import describe_shift
+
+    scenes = result.manifest.scenes
+    empty = sum(not any(scene.class_pixels[1:]) for scene in scenes)
+    pixels = [sum(column) for column in zip(*(scene.class_pixels for scene in scenes), strict=True)]
+    if json:
+        print_json(
+            {
+                "manifest": str(out / "manifest.json"),
+                "tiles": len(scenes),
+                "tiles_without_buildings": empty,
+                "buildings": result.buildings,
+                "building_share": pixels[1] / max(1, sum(pixels)),
+                "windows": result.windows,
+                "dropped": dict(result.dropped),
+                "alignment": [asdict(shift) | {"clear": shift.is_clear} for shift in shifts],
+                "picture": None if picture is None else str(picture),
+            }
+        )
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "", show_header=False)
+    table.add_row("tiles", f"{len(scenes)} ({empty} without buildings)")
+    counts = Counter(f"{scene.resolution_m:.2g} m" for scene in scenes if scene.resolution_m is not None)
+    for resolution, number in counts.items():
+        table.add_row(f"  {resolution} per pixel", str(number))
+    table.add_row("buildings on the image", str(result.buildings))
+    table.add_row("building pixels", f"{pixels[1] / max(1, sum(pixels)):.1%}")
+    for reason, number in result.dropped.items():
+        table.add_row(f"left out, {reason}", str(number))
+    console = Console()
+    console.print(table)
+    for shift in shifts:
+        console.print(describe_shift(shift), markup=False, soft_wrap=True)
+    if picture is not None:
+        console.print(f"picture: {picture}", markup=False, soft_wrap=True)
+    console.print(f"manifest: {out / 'manifest.json'}", markup=False, soft_wrap=True)
