@@ -63,7 +63,7 @@ def draw_report(
     last = report["rounds"][-1]
     by_name = {scene.name: scene for scene in pool}
     samples = [
-        _sample(by_name[name], kind, folder / f"round-{last['round']}")
+        _sample(by_name[name], kind, folder / f"round-{last['round']}", dates=1 if len(scheme) == 2 else 2)
         for kind, names in last["samples"].items()
         for name in names
         if name in by_name
@@ -103,10 +103,10 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _sample(scene: Scene, kind: str, folder: Path) -> LabelSample:
+def _sample(scene: Scene, kind: str, folder: Path, *, dates: int) -> LabelSample:
     """A scene with what was stored of it, reduced to the size of the picture."""
     source = {"negative": None, "rejected": "predictions"}.get(kind, "labels")
-    image = read_pixels(scene.post if scene.post is not None else scene.pre)
+    image = read_pixels(scene.post if dates == 2 and scene.post is not None else scene.pre)
     if source is None:
         classes = np.zeros(image.shape[:2], np.uint8)
     else:
