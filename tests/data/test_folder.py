@@ -144,6 +144,12 @@ class TestWrongInput:
         with pytest.raises(DataError, match=r"differ in reference system \(EPSG:32616, EPSG:32615\)"):
             prepare_folder(tmp_path / "s", tmp_path / "out")
 
+    def test_one_date_without_a_system(self, tmp_path):
+        write_tiff(tmp_path / "s" / "pre" / "a.tif")
+        write_image(tmp_path / "s" / "post" / "a.png", image(1))
+        with pytest.raises(DataError, match="have a reference system at one date only"):
+            prepare_folder(tmp_path / "s", tmp_path / "out")
+
     def test_dates_on_different_grids(self, tmp_path):
         write_tiff(tmp_path / "s" / "pre" / "a.tif")
         write_tiff(tmp_path / "s" / "post" / "a.tif", origin=(500_002, 3_300_000))

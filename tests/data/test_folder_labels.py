@@ -125,6 +125,18 @@ class TestFootprints:
         for scene in prepare_folder(root, tmp_path / "out", footprints=root / "b.geojson").scenes:
             assert np.array_equal(read_mask(scene, target="building"), expected)
 
+    def test_an_unchanged_preparation_draws_nothing_again(self, tmp_path):
+        source = write_tiles(tmp_path / "s")
+        file = write_footprints(tmp_path / "labels.geojson", [(8, 16, 24, 48)])
+        first, second = (
+            [
+                s.building_mask.stat().st_mtime_ns
+                for s in prepare_folder(source, tmp_path / "out", footprints=file, group_zoom=19).scenes
+            ]
+            for _ in range(2)
+        )
+        assert first == second
+
     def test_other_footprints_are_drawn_anew(self, tmp_path):
         source = write_tiles(tmp_path / "s", zooms=(19,))
         file = write_footprints(tmp_path / "labels.geojson", [(8, 16, 24, 48)])

@@ -83,7 +83,7 @@ def prepare_folder(
         file = footprints if footprints.exists() else source / footprints
         scenes = _with_outlines(scenes, file if file.exists() else footprints)
         options["footprints"] = checksum(read_bytes(file))[:16]
-        notes["footprints"] = str(file.resolve())
+        notes["footprints_file"] = str(file.resolve())
     masks = [scene.pre_label for scene in scenes if scene.pre_label is not None]
     values = set[int]() if labels == "soft" else mask_values(masks)
     target = labels if labels != "auto" else _guess(values, source)
@@ -149,8 +149,8 @@ def read_labels(
         DataError: size or values that do not fit.
     """
     grid = read_grid(scene.pre) or scene.grid
-    post = read_grid(scene.post) if scene.post is not None else grid
-    if problem := grid_mismatch(grid, post or grid):
+    post = (read_grid(scene.post) or scene.grid) if scene.post is not None else grid
+    if problem := grid_mismatch(grid, post):
         raise DataError(f"{scene.pre} and {scene.post} {problem}: warp one to the other")
     if scene.outlines is not None:
         building = draw_mask(scene.outlines, height=height, width=width, all_touched=False)
@@ -248,15 +248,16 @@ def _with_outlines(scenes: Sequence[SourceScene], footprints: Path) -> list[Sour
     placed = []
     for scene in scenes:
         height, width = _size(scene.pre)
-        tile = WebTile.parse(scene.pre.stem)
+        own, tile = read_grid(scene.pre), WebTile.parse(scene.pre.stem)
         named = None if tile is None else tile.scene_grid(height=height, width=width)
-        grid = read_grid(scene.pre) or scene.grid or named
+        grid = own or scene.grid or named
         if grid is None:
             raise DataError(
                 f"{scene.pre} has no georeference, which --footprints needs: give GeoTIFFs, or images named by their "
                 "web-mercator tile x-y-z (such as OAM-1238424-1046544-21.png)"
             )
-        placed.append((replace(scene, grid=grid), to_grid(grid, height=height, width=width)))
+        known = scene if own is not None else replace(scene, grid=grid)
+        placed.append((known, to_grid(grid, height=height, width=width)))
     outlines = place_footprints(footprints, {scene.name: grid for scene, grid in placed})
     return [replace(scene, outlines=outlines[scene.name]) for scene, _ in placed]
 
