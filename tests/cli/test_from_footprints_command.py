@@ -32,7 +32,7 @@ def test_tiles_and_picture_come_out(town, tmp_path, capsys):
 
 
 def test_json_goes_to_standard_output_alone(town, tmp_path, capsys):
-    options = ("--size", 64, "--resolution", "0.5,1", "--json")
+    options = ("--size", 64, "--resolutions", "0.5,1", "--json")
     code, shown, error = run(capsys, *town, "-o", tmp_path / "out", *options)
     tree = json.loads(shown)
     assert (code, error) == (0, "")
@@ -59,8 +59,8 @@ def test_empty_areas_alone_have_no_picture(town, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        (["--resolution", "0.000003"], "these are degrees"),
-        (["--resolution", "fine"], "--resolution fine is not a list of numbers"),
+        (["--resolutions", "0.000003"], "these are degrees"),
+        (["--resolutions", "fine"], "--resolutions fine is not a list of numbers"),
         (["--stretch", "98,2"], "not two rising percentiles"),
         (["--jpeg-quality", "0"], "--jpeg-quality 0 is out of range"),
         (["--size", "64", "--overlap", "64"], "cannot overlap by 64 px"),

@@ -193,3 +193,8 @@ def test_a_resolution_without_reference_system_is_refused():
 def test_an_overlap_of_a_whole_tile_is_refused():
     with pytest.raises(ValueError, match="cannot overlap by 64 px"):
         CutConfig(size_px=64, overlap_px=64)
+
+
+def test_the_originals_way_takes_scales_instead_of_resolutions():
+    with pytest.raises(ValueError, match="compat_scales, not at resolutions"):
+        CutConfig(compat_every_building=True, resolutions=(0.1,))

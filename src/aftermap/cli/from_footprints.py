@@ -21,7 +21,7 @@ def from_footprints(
     out: Annotated[Path, Parameter(name=["-o", "--out"])],
     by: Literal["building", "grid", "empty"] = "grid",
     size: int = 512,
-    resolution: str | None = None,
+    resolutions: str | None = None,
     overlap: int = 0,
     padding: int | None = None,
     jitter: int = 0,
@@ -47,7 +47,7 @@ def from_footprints(
     The image is read window by window, whatever its size. An interrupted run goes on where it stopped when it is
     started again. Look at alignment.png in the folder before you train.
 
-    Example: aftermap data from-footprints drone.tif buildings.geojson -o tiles --resolution 0.1,0.2
+    Example: aftermap data from-footprints drone.tif buildings.geojson -o tiles --resolutions 0.1,0.2
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def from_footprints(
         grid: tiles side by side. building: tiles in which every building lies whole. empty: ground without buildings.
     size
         Width and height of a tile in pixels.
-    resolution
+    resolutions
         Metres per pixel, one or several as 0.1,0.2: a set of tiles for each; by default the image's own pixels.
     overlap
         grid: pixels that neighbours share.
@@ -94,7 +94,7 @@ def from_footprints(
     compat_every_building
         One window of 1536 px around every building, as the third place of Open Cities cut them.
     compat_scales
-        With it: pixels of the image per pixel of a tile, in place of --resolution.
+        With it: pixels of the image per pixel of a tile, in place of --resolutions.
     compat_top_left
         With it: keep only the upper left part of the given size.
     overwrite
@@ -111,7 +111,7 @@ def from_footprints(
     tree: dict[str, Any] = {
         "by": by,
         "size_px": size,
-        "resolutions": () if resolution is None else numbers("--resolution", resolution, "0.1,0.2"),
+        "resolutions": () if resolutions is None else numbers("--resolutions", resolutions, "0.1,0.2"),
         "overlap_px": overlap,
         "padding_px": padding,
         "jitter_px": jitter,

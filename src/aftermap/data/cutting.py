@@ -75,6 +75,10 @@ class CutConfig(Config):
 
     @model_validator(mode="after")
     def _fits(self) -> "CutConfig":
+        if self.compat_every_building and self.resolutions:
+            raise ValueError(
+                "compat_every_building cuts at compat_scales, not at resolutions: leave them out"
+            )
         if self.overlap_px >= self.size_px:
             raise ValueError(
                 f"tiles of {self.size_px} px cannot overlap by {self.overlap_px} px: take less than their size"
