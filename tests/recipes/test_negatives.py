@@ -3,14 +3,20 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from aftermap.artefacts.store import load_model
 from aftermap.data.scene import Scene, read_mask
 from aftermap.errors import RecipeError
 from aftermap.inference.ensemble import Options
+from aftermap.inference.predictor import Predictor
+from aftermap.models.fpn import presence_probability
+from aftermap.models.fpn_config import FpnEfficientnetConfig
+from aftermap.recipes import negatives
 from aftermap.recipes.negatives import find_negatives, is_negative, open_classifier, write_negatives
 from aftermap.recipes.pseudo_labels import Predicted
 from aftermap.recipes.self_training_config import NegativesConfig
-from saved_models import save_building
+from saved_models import save, save_building
 
 
 def scene(name):
@@ -66,3 +72,23 @@ def test_a_model_without_the_head_is_refused_for_the_classifier(tmp_path):
     model = save_building(tmp_path / "model")
     with pytest.raises(RecipeError, match="no presence head"):
         open_classifier(model, Options())
+
+
+def test_the_classifier_looks_at_large_images_in_parts(tmp_path, monkeypatch):
+    config = FpnEfficientnetConfig(encoder_name="tf_efficientnet_b0", encoder_weights=None)
+    model = save(tmp_path / "model", config)
+    classify = open_classifier(model, Options())
+    images = np.random.default_rng(0).integers(0, 256, (1, 3, 40, 64), dtype=np.uint8)
+    loaded = load_model(model)
+
+    def presence(part):
+        image = Predictor(loaded).normalise(part[None])
+        with torch.inference_mode():
+            return float(presence_probability(loaded.model, image)[0])
+
+    mirrored = np.concatenate([images, images[:, :, :15:-1]], axis=2)  # 40 rows and 24 mirrored ones
+    assert classify(images) == pytest.approx(presence(mirrored), abs=1e-6)
+    monkeypatch.setattr(negatives, "_LARGEST_PX", 32)
+    square = images[:, :, :32]
+    halves = [presence(square[..., :32]), presence(square[..., 32:])]
+    assert classify(square) == pytest.approx(max(halves), abs=1e-6) and halves[0] != halves[1]

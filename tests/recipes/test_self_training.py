@@ -14,12 +14,13 @@ from torch import nn
 from aftermap.artefacts.ensemble import is_ensemble
 from aftermap.artefacts.store import WEIGHTS_NAME, load_card
 from aftermap.classes import BUILDING, DAMAGE
-from aftermap.config import build_config
+from aftermap.config import build_config, load_config
 from aftermap.data.scene import Manifest
 from aftermap.errors import AftermapError, DataError, DataWarning, ModelError, RecipeError, TrainingError
 from aftermap.models.build import CustomConfig
 from aftermap.models.dense import DenseModel
 from aftermap.recipes import self_training
+from aftermap.recipes.files import recipe_path
 from aftermap.recipes.guard import ClassVerdict, Verdict
 from aftermap.recipes.self_training import class_indices, self_train
 from aftermap.recipes.self_training_config import (
@@ -379,7 +380,7 @@ def test_wrong_keys_are_explained(data, pool, changes, match):
 
 
 def test_validation_scenes_need_a_split_of_their_own(data, pool):
-    with pytest.raises(RecipeError, match=r"data\.holdout would draw validation scenes"):
+    with pytest.raises(RecipeError, match=r"data\.holdout leaves neighbours"):
         recipe(data, pool, **{"data": {"manifests": [str(data)], "holdout": {}}})
 
 
@@ -427,3 +428,20 @@ def test_a_score_that_cannot_be_measured_is_drawn(tmp_path):
     sample = LabelSample("sure", "a", image, image[..., 0])
     path = draw_self_training(tmp_path / "a.png", [facts], [sample], scheme=BUILDING, title="t")
     assert path.stat().st_size > 5000
+
+
+@pytest.mark.parametrize("name", ["self-training.yaml", "opencities/noisy-student.yaml"])
+def test_the_shipped_recipes_are_whole(name, tmp_path):
+    wanted = load_config(SelfTrainingRecipe, recipe_path(name))
+    student = student_recipe(round_recipe(wanted, 1), 1, tmp_path)
+    teacher = teacher_recipe(wanted)
+    assert student.objective.soft.kind == wanted.labels.kind == "soft" and teacher.objective.soft is None
+    assert student.data.holdout is None and not teacher.data.unlabelled
+
+
+def test_open_cities_learns_soft_labels_in_every_fifth_batch(tmp_path):
+    wanted = load_config(SelfTrainingRecipe, recipe_path("opencities/noisy-student.yaml"))
+    student = student_recipe(wanted, 1, tmp_path)
+    assert student.model.encoder_name == "tf_efficientnet_b2" and student.model.drop_connect == 0.5
+    assert student.sampling.soft_every == 5 and student.sampling.crop_px == 512
+    assert (wanted.negatives.threshold, wanted.negatives.rule) == (0.2, "both")

@@ -208,8 +208,8 @@ class SelfTrainingRecipe(Config):
     def _fits_together(self) -> "SelfTrainingRecipe":
         if self.data.holdout is not None:
             raise ValueError(
-                "data.holdout would draw validation scenes from the teacher's labels: give them a split of their own "
-                "with 'aftermap data split'"
+                "data.holdout leaves neighbours of the validation scenes to learn from, and they judge every student: "
+                "give them a split of their own with 'aftermap data split'"
             )
         if self.start == "teacher" and self.predict.seeds > 1:
             raise ValueError(
