@@ -9,7 +9,21 @@ from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
 from aftermap import __version__
-from aftermap.cli import adapt, bench, data, export, learn, plan, runs, score, search, train, tune, weights
+from aftermap.cli import (
+    adapt,
+    bench,
+    combine,
+    data,
+    export,
+    learn,
+    plan,
+    runs,
+    score,
+    search,
+    train,
+    tune,
+    weights,
+)
 from aftermap.cli import map as mapping
 from aftermap.errors import AftermapError, AftermapWarning
 
@@ -32,6 +46,7 @@ app.command(learn.predict, name="predict")
 app.command(learn.evaluate, name="evaluate")
 app.command(tune.tune_thresholds, name="tune-thresholds")
 app.command(tune.ensemble, name="ensemble")
+app.command(combine.combine, name="combine")
 app.command(score.score, name="score")
 app.command(runs.app, name="runs")
 app.command(export.export, name="export")
@@ -43,7 +58,8 @@ app.command(weights.app, name="weights")
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits 0 when done, 1 when a check failed, 2 on a user's mistake, 130 on Ctrl-C."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # else a line on each tag of a GeoTIFF that it does not know
+    # else it writes a line on each tag of a GeoTIFF that it does not know
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
 
     def show(message: Any, category: Any, *rest: Any) -> None:
         if issubclass(category, AftermapWarning):

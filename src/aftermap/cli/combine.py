@@ -1,0 +1,60 @@
+"""`aftermap combine`: one building map out of those of several runs."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def combine(
+    *folders: Path,
+    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    threshold: float | None = None,
+    pattern: str = "*",
+    compat: Annotated[bool, Parameter(negative=())] = False,
+    overwrite: bool = False,
+    json_output: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """Average building probability maps over runs: any models, sizes of view or augmentations.
+
+        aftermap combine runs/b1/maps runs/b2/maps -o combined --threshold 0.54
+
+    Each folder is one run, and all hold maps of the same names: GeoTIFF or PNG, floats from 0 to 1 or 8 or 16 bits. What
+    lies on the ground stays there. An interrupted command goes on where it stopped.
+
+    Args:
+        folders: one per run; one that is given twice counts twice.
+        out: a new folder for the maps and for combine.json, which says what they are made of.
+        threshold: write buildings (1) from this probability on, instead of probabilities.
+        pattern: which files of the folders, such as '*_building.tif'.
+        compat: combine as the third place of Open Cities did, which cut at 0.54: averaged at half the size; where no
+            pixel is sure the run that spreads least is left out; 8 bits, buildings as 255.
+        overwrite: replace an earlier result at -o.
+        json_output: print JSON.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from aftermap.errors import DataError
+    from aftermap.recipes.combine import combine_folders
+
+    if not folders:
+        raise DataError("no folder of maps was given: aftermap combine runs/b1/maps runs/b2/maps -o combined")
+    errors = Console(stderr=True)
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task("combining", total=None)
+        result = combine_folders(
+            folders,
+            out,
+            pattern=pattern,
+            threshold=threshold,
+            compat=compat,
+            overwrite=overwrite,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if json_output:
+        print(json.dumps(result.as_dict(), indent=1))
+        return
+    files, runs = result.files, len(folders)
+    print(f"{files} map{'s' * (files != 1)} of {runs} run{'s' * (runs != 1)}: {result.folder}")
