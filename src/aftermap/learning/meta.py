@@ -6,7 +6,7 @@ the support; what is minimised is the loss of the query after them, as a functio
 Source: Finn et al. 2017, algorithm 2; MetaDamageNet, which did the same with the library `higher`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -197,7 +197,7 @@ def norm_policy(model: nn.Module, policy: Norm) -> Iterator[None]:
 
 
 @torch.no_grad()
-def refresh_statistics(model: DenseModel, batches: list[Batch]) -> None:
+def refresh_statistics(model: DenseModel, batches: Iterable[Batch]) -> None:
     """Set the running statistics of batch normalisation to their mean over batches."""
     layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     before = [(layer.training, layer.momentum) for layer in layers]
