@@ -1,4 +1,4 @@
-"""`aftermap map`: two dates to a map of damaged buildings; `aftermap demo`: on a synthesised town."""
+"""`aftermap map`: two dates to a map of damaged buildings, or one to its buildings; `aftermap demo`: a made town."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +13,18 @@ from aftermap.cli.running import AS_IT_IS, BackendName, Running, say_choices
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from aftermap.recipes.map import Progress
+    from aftermap.recipes.map_settings import MapKeywords
+    from aftermap.recipes.mapping import Progress
 
 Flag = Parameter(negative="")
 
 
 def map_command(
     pre: Path,
-    post: Path,
+    post: Path | None = None,
     *,
     out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    task: Literal["damage", "buildings"] = "damage",
     model: str = "box",
     footprints: Path | None = None,
     aoi: Path | None = None,
@@ -32,30 +34,37 @@ def map_command(
     crs: str | None = None,
     resolution: float | None = None,
     cloud_mask: Path | None = None,
+    min_area: float | None = None,
+    part_touching: bool | None = None,
     overwrite: Annotated[bool, Flag] = False,
     resume: Annotated[bool, Flag] = False,
     running: Running = AS_IT_IS,
     window: int | None = None,
     json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Map the damage to every building between two dates.
+    """Map the damage to every building between two dates, or the buildings of one.
 
-    Writes a folder with damage.tif and probabilities.tif, the buildings as GeoPackage, GeoJSON and CSV,
-    summary.json, provenance.json, overview.png and map.html, which opens in any browser without a network.
-    An interrupted run leaves OUT.work beside the output folder; --resume continues it.
+    Writes a folder with rasters (damage.tif and probabilities.tif; classes.tif and building.tif for one date), the
+    buildings as GeoPackage, GeoJSON and CSV, summary.json, provenance.json, overview.png and map.html, which opens in
+    any browser without a network. An interrupted run leaves OUT.work beside the output folder; --resume continues it.
 
     Example: aftermap map pre/ post/ --footprints buildings.geojson -o joplin
+
+    Example: aftermap map drone.tif --task buildings -o town
 
     Parameters
     ----------
     pre
-        Image from before, or a folder of tiles; any reference system and resolution.
+        Image from before, or a folder of tiles; any reference system and resolution. With --task buildings the image.
     post
         Image from after, or a folder of tiles; it is brought onto the grid of the first date.
     out
         Folder to make.
+    task
+        damage: what happened to each building between two dates. buildings: where they are on one image.
     model
-        Model folder, ensemble folder, exported model, or "box" for the model in the package.
+        Model folder, ensemble folder, exported model, or "box" for the model in the package. With --task buildings
+        a model of two dates is shown the image as both.
     footprints
         Buildings to judge, any vector file; by default they are traced from what the model sees.
     aoi
@@ -72,6 +81,10 @@ def map_command(
         Pixel size of the map in metres (degrees where the reference system is geographic).
     cloud_mask
         Raster that is not 0 where the ground is hidden; buildings there are not assessed.
+    min_area
+        Smallest building that is traced, in square metres; 10 by default.
+    part_touching
+        Tell touching houses apart when they are traced, by a watershed; the default for --task buildings only.
     overwrite
         Replace an earlier result.
     resume
@@ -91,29 +104,32 @@ def map_command(
     chosen = None if bands is None else tuple(int(band) for band in _numbers("--bands", bands, "3,2,1", int))
     percentiles = None if stretch is None else _percentiles(stretch)
 
+    _check_dates(task, post, align)
+
     from aftermap.products.provenance import to_plain
     from aftermap.recipes.map import map_damage
+    from aftermap.recipes.map_buildings import map_buildings
 
-    how: dict[str, Any] = asdict(running.options()) | ({} if window is None else {"window_px": window})
+    optional = {"window_px": window, "min_area_m2": min_area, "part_touching": part_touching}
+    settings: MapKeywords = {
+        "model": model,
+        "footprints": footprints,
+        "aoi": aoi,
+        "bands": chosen,
+        "stretch": percentiles,
+        "crs": crs,
+        "resolution": resolution,
+        "cloud_mask": cloud_mask,
+        "overwrite": overwrite,
+        "resume": resume,
+        **asdict(running.options()),  # type: ignore[typeddict-item]  # its fields are some of the keywords
+        **{name: value for name, value in optional.items() if value is not None},
+    }
     with _hint(out), _progress(quiet=json) as report:
-        result = map_damage(
-            pre,
-            post,
-            out,
-            model=model,
-            footprints=footprints,
-            aoi=aoi,
-            bands=chosen,
-            stretch=percentiles,
-            crs=crs,
-            resolution=resolution,
-            align=align,
-            cloud_mask=cloud_mask,
-            overwrite=overwrite,
-            resume=resume,
-            progress=report,
-            **how,
-        )
+        if post is None:
+            result = map_buildings(pre, out, progress=report, **settings)
+        else:
+            result = map_damage(pre, post, out, align=align, progress=report, **settings)
     if json:
         tree = {
             "output": result.folder,
@@ -129,7 +145,7 @@ def map_command(
         sys.stdout.write(dumps(to_plain(tree), indent=1) + "\n")
         return
     console = Console(highlight=False)
-    console.print(_counts(result.summary))
+    console.print(_grades(result.summary) if post is None else _counts(result.summary))
     rate = result.seconds / max(result.megapixels, 1e-9)
     console.print(
         f"{result.megapixels:.1f} megapixels in {result.seconds:.0f} s ({rate:.2f} s per megapixel)"
@@ -191,6 +207,22 @@ def demo(
     console.print(_counts(result.map.summary))
     console.print(score_tables(result.scores.as_dict()))
     console.print(f"open {result.map.folder / 'map.html'}", markup=False, soft_wrap=True)
+
+
+def _check_dates(task: str, post: Path | None, align: str) -> None:
+    """Refuse what does not go with the task."""
+    from aftermap.errors import InputError
+
+    if task == "damage" and post is None:
+        raise InputError(
+            "mapping damage needs two dates: pass the image from after too, or --task buildings for a map of one date"
+        )
+    if task == "buildings" and post is not None:
+        raise InputError(
+            f"--task buildings maps one date, found a second image {post}: leave it out, or leave out --task for damage"
+        )
+    if task == "buildings" and align != "auto":
+        raise InputError(f"--align {align} is about two dates, --task buildings maps one: leave it out")
 
 
 @contextmanager
@@ -261,6 +293,22 @@ def _counts(summary: dict[str, Any]) -> "Table":
     if missed["buildings"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in missed["reasons"].items())
         row(NOT_ASSESSED_COLOUR, f"{NOT_ASSESSED} ({reasons})", missed, None)
+    return table
+
+
+def _grades(summary: dict[str, Any]) -> "Table":
+    """Buildings of a single date by their confidence."""
+    from rich.table import Table
+
+    from aftermap.products.summary import GRADES
+
+    area = summary["area_m2"]
+    title = f"{summary['buildings']:,} buildings" + ("" if area is None else f" on {area:,.0f} m2")
+    table = Table(title=title, title_justify="left")
+    for heading in ("confidence", "from", "buildings"):
+        table.add_column(heading, justify="left" if heading == "confidence" else "right")
+    for name, least, colour in GRADES:
+        table.add_row(f"[{colour}]■[/] {name}", f"{least:.1f}", f"{summary['grades'][name]['buildings']:,}")
     return table
 
 

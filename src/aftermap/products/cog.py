@@ -19,13 +19,15 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetWriter
 from rasterio.windows import Window as RasterioWindow
 
-from aftermap.classes import DAMAGE, IGNORE
+from aftermap.classes import BUILDING, DAMAGE, IGNORE
 from aftermap.errors import OutputError
 from aftermap.geo.grid import Grid, Window
 
 Colour = tuple[int, int, int, int]
 
 TILE_PX = 512
+_RAMP = ("#1b0c41", "#781c6d", "#cf4446", "#fb9a06", "#fcffa4")
+_RAMP_AT = (0.0, 0.25, 0.5, 0.75, 1.0)
 _DEFLATE_LEVEL = 3  # GDAL's 6 makes probabilities a tenth smaller in more than twice the processor time
 _CACHE_BYTES = 64 * 2**20
 _GDAL_LOGGERS = ("rasterio._env", "rasterio._err")
@@ -39,9 +41,31 @@ def damage_colormap() -> dict[int, Colour]:
     """
     table: dict[int, Colour] = {0: (0, 0, 0, 0), IGNORE: (0, 0, 0, 0)}
     for index, colour in enumerate(DAMAGE.colours[1:], start=1):
-        red, green, blue = bytes.fromhex(colour.removeprefix("#"))
-        table[index] = (red, green, blue, 255)
+        table[index] = (*_rgb(colour), 255)
     return table
+
+
+def building_colormap() -> dict[int, Colour]:
+    """Colours of `classes.tif`: 1 is a building, background and nodata are transparent."""
+    return {0: (0, 0, 0, 0), 1: (*_rgb(BUILDING.colours[1]), 255), IGNORE: (0, 0, 0, 0)}
+
+
+def probability_colormap(levels: int) -> dict[int, Colour]:
+    """Colours of `building.tif`: `levels` and below is a ramp of p(building), above and nodata are transparent.
+
+    From dark violet over orange to light yellow, as bright as the probability is high, and opaque from one half on.
+    """
+    share = np.arange(levels + 1) / levels
+    ramp = np.stack([np.interp(share, _RAMP_AT, channel) for channel in zip(*map(_rgb, _RAMP), strict=True)])
+    alpha = np.minimum(1, 2 * share) * 255
+    colours = np.rint(np.vstack([ramp, alpha])).astype(int).T.tolist()
+    table: dict[int, Colour] = {value: (r, g, b, a) for value, (r, g, b, a) in enumerate(colours)}
+    return table | {IGNORE: (0, 0, 0, 0)}
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+    return red, green, blue
 
 
 class RasterWriter:

@@ -1,4 +1,4 @@
-"""Draws the result as one picture: before, after with coloured buildings, legend with counts."""
+"""Draws the result as one picture: two panels, one with coloured buildings, and a legend with counts."""
 
 import io
 import math
@@ -20,7 +20,8 @@ from aftermap.classes import DAMAGE, NOT_ASSESSED, NOT_ASSESSED_COLOUR
 from aftermap.geo.grid import Grid
 from aftermap.products.overview import as_image, in_pixels
 from aftermap.products.provenance import write_file
-from aftermap.products.vectors import normalise
+from aftermap.products.summary import GRADES, grade
+from aftermap.products.vectors import BUILDING_LAYER, normalise
 
 _PANEL_PX = 900
 _DPI = 150
@@ -56,7 +57,77 @@ def draw_overview(
         OutputError: the file cannot be written.
     """
     frame = normalise(frame)
-    dates = [np.asarray(as_image(rgb, grid, 2 * _PANEL_PX)) for rgb in (pre_rgb, post_rgb)]
+    counts = frame["damage"].value_counts()
+    classes = [
+        (name.replace("-", " ").capitalize(), _colour(name), int(counts.get(name, 0)))
+        for name in (*DAMAGE.names[1:], NOT_ASSESSED)
+    ]
+    colours = [_colour(name) for name in frame["damage"]]
+    panels = [("Before", pre_rgb), ("After", post_rgb)]
+    return _draw(path, panels, 1, frame, colours, classes, grid, title=title, warnings=warnings)
+
+
+def draw_building_overview(
+    path: Path,
+    rgb: np.ndarray,
+    probability_rgb: np.ndarray,
+    frame: gpd.GeoDataFrame,
+    grid: Grid,
+    *,
+    title: str,
+    warnings: Sequence[str] = (),
+) -> Path:
+    """Write a PNG of a single date: the image with buildings beside p(building), about 1900 px wide.
+
+    Args:
+        path: the file to write, in one step.
+        rgb: the image, uint8 (H, W, 3) or (3, H, W), reduced to any size of the grid's proportions.
+        probability_rgb: p(building) as a picture, likewise.
+        frame: buildings with the columns of `products.vectors.BUILDING_COLUMNS`, in the grid's reference system.
+        grid: the grid that was mapped, at full resolution.
+        title: heading of the picture.
+        warnings: one line each at the foot.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: images of other proportions, or a frame that breaks the contract of its columns.
+        OutputError: the file cannot be written.
+    """
+    frame = normalise(frame, BUILDING_LAYER)
+    grades = grade(frame)
+    classes = [
+        (
+            f"{name.capitalize()} (from {least:.0%})" if least else name.capitalize(),
+            colour,
+            int((grades == k).sum()),
+        )
+        for k, (name, least, colour) in enumerate(GRADES)
+    ]
+    unseen = int((grades == len(GRADES)).sum())
+    if unseen:
+        classes.append(("Not seen", NOT_ASSESSED_COLOUR, unseen))
+    palette = [*(colour for _, _, colour in GRADES), NOT_ASSESSED_COLOUR]
+    colours = [palette[k] for k in grades.tolist()]
+    panels = [("Image and buildings, by confidence", rgb), ("Probability of a building", probability_rgb)]
+    return _draw(path, panels, 0, frame, colours, classes, grid, title=title, warnings=warnings)
+
+
+def _draw(
+    path: Path,
+    panels: Sequence[tuple[str, np.ndarray]],
+    chosen: int,
+    frame: gpd.GeoDataFrame,
+    colours: Sequence[str],
+    classes: Sequence[tuple[str, str, int]],
+    grid: Grid,
+    *,
+    title: str,
+    warnings: Sequence[str],
+) -> Path:
+    """Two panels (name, picture), buildings on the `chosen` one, a legend of classes (label, colour, count)."""
+    pictures = [np.asarray(as_image(rgb, grid, 2 * _PANEL_PX)) for _, rgb in panels]
     panel_in = _PANEL_PX / _DPI
     # Tall or flat scenes keep a readable panel: the picture is at most 2.2 times as high as a panel is wide.
     panel_height_in = panel_in * min(max(grid.height / grid.width, 0.25), 2.2)
@@ -66,16 +137,17 @@ def draw_overview(
     canvas = FigureCanvasAgg(figure)
     text: dict[str, Any] = {"parse_math": False, "color": _INK}
     figure.text(0.12 / width_in, 1 - 0.28 / height_in, title, size=15, weight="bold", va="center", **text)
-    for column, (image, name) in enumerate(zip(dates, ("Before", "After"), strict=True)):
+    for column, (image, (name, _)) in enumerate(zip(pictures, panels, strict=True)):
         left = (0.12 + column * (panel_in + 0.16)) / width_in
         area = (left, foot_in / height_in, panel_in / width_in, panel_height_in / height_in)
         axes = figure.add_axes(area)
         axes.set_axis_off()
         axes.imshow(image, extent=(0, grid.width, grid.height, 0), interpolation="antialiased")
         figure.text(left, 1 - 0.6 / height_in, name, size=11, va="center", parse_math=False, color=_SOFT)
-    _draw_buildings(axes, frame, grid, figure)
+        if column == chosen:
+            _draw_buildings(axes, frame, colours, grid)
     _draw_scale(axes, grid)
-    handles = _legend(frame)
+    handles = [Patch(facecolor=colour, label=f"{label}  {count:,}") for label, colour, count in classes]
     figure.legend(
         handles=handles,
         loc="center left",
@@ -96,9 +168,8 @@ def draw_overview(
     return path
 
 
-def _draw_buildings(axes: Axes, frame: gpd.GeoDataFrame, grid: Grid, figure: Figure) -> None:
+def _draw_buildings(axes: Axes, frame: gpd.GeoDataFrame, colours: Sequence[str], grid: Grid) -> None:
     shapes = in_pixels(frame, grid)
-    colours = [_colour(name) for name in frame["damage"]]
     # Lines thin out with the buildings, so that a whole city does not become one blot of outlines.
     screen_px = (
         _PANEL_PX / grid.width * math.sqrt(float(np.median(shapely.area(shapes)))) if len(shapes) else 0
@@ -140,15 +211,6 @@ def _draw_scale(axes: Axes, grid: Grid) -> None:
 
 def _metres(length: float) -> str:
     return f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
-
-
-def _legend(frame: gpd.GeoDataFrame) -> list[Patch]:
-    counts = frame["damage"].value_counts()
-    handles = []
-    for name in (*DAMAGE.names[1:], NOT_ASSESSED):
-        label = f"{name.replace('-', ' ').capitalize()}  {counts.get(name, 0):,}"
-        handles.append(Patch(facecolor=_colour(name), label=label))
-    return handles
 
 
 def _colour(name: str) -> str:

@@ -6,6 +6,7 @@ import shapely
 from PIL import Image
 
 from aftermap.geo.grid import Grid
+from aftermap.products.cog import probability_colormap
 
 
 def as_image(
@@ -43,6 +44,27 @@ def as_image(
     if max(image.size) > max_side_px:
         image.thumbnail((max_side_px, max_side_px), Image.Resampling.BOX)
     return image
+
+
+def heat(rgb: np.ndarray, probability: np.ndarray, *, levels: int) -> np.ndarray:
+    """A probability in its colours over a dimmed grey image.
+
+    Args:
+        rgb: uint8 (3, H, W).
+        probability: uint8 (H, W), `levels` where it is 1; larger values are not known and show the image alone.
+        levels: see there.
+
+    Returns:
+        uint8 (3, H, W).
+    """
+    table = np.zeros((256, 4), np.float32)
+    for value, colour in probability_colormap(levels).items():
+        table[value] = colour
+    grey = 0.6 * rgb.astype(np.float32).mean(axis=0)
+    shown = table[probability].transpose(2, 0, 1)
+    share = shown[3] / 255 * 0.85
+    mixed: np.ndarray = np.rint(grey * (1 - share) + shown[:3] * share).astype(np.uint8)
+    return mixed
 
 
 def in_pixels(frame: gpd.GeoDataFrame, grid: Grid) -> np.ndarray:

@@ -15,6 +15,9 @@ INTERVAL_NOTE = (
     "95 % Wilson score interval: sampling uncertainty only, as if the buildings were drawn at random "
     "from a larger town; it says nothing about the errors of the model"
 )
+GRADES = (("sure", 0.9, "#2f7fe0"), ("likely", 0.7, "#24b5a8"), ("doubtful", 0.0, "#f0b13a"))
+"""Grades of a building's confidence: name, from which confidence on, colour. They only sort what is looked at."""
+
 _Z_95 = 1.959963984540054
 
 
@@ -54,6 +57,46 @@ def summarise(frame: gpd.GeoDataFrame, grid: Grid) -> dict[str, Any]:
         "area_m2": _area(frame, grid),
         "mean_confidence": _mean(assessed["confidence"]),
         "interval": INTERVAL_NOTE,
+        **_place(grid),
+    }
+
+
+def summarise_buildings(frame: gpd.GeoDataFrame, grid: Grid, *, mode: str) -> dict[str, Any]:
+    """Summary of the buildings of a single date, ready for `summary.json`.
+
+    Args:
+        frame: buildings with the columns of `products.vectors.BUILDING_COLUMNS`; it may be empty.
+        grid: the grid that was mapped.
+        mode: how the model was shown the date.
+    """
+    areas = frame["area_m2"].astype(float)
+    grades = grade(frame)
+    return {
+        "buildings": len(frame),
+        "assessed": int((grades < len(GRADES)).sum()),
+        "mode": mode,
+        "grades": {
+            name: {"confidence_from": least, "buildings": int((grades == number).sum())}
+            for number, (name, least, _) in enumerate(GRADES)
+        },
+        "area_m2": _area(frame, grid),
+        "median_area_m2": round(float(areas.median()), 1) if areas.notna().any() else None,
+        "mean_confidence": _mean(frame["confidence"]),
+        **_place(grid),
+    }
+
+
+def grade(frame: gpd.GeoDataFrame) -> np.ndarray:
+    """Index into GRADES of each building's confidence; `len(GRADES)` where it is missing."""
+    confidence = frame["confidence"].astype(float).round(4).to_numpy()  # as the layers hold it
+    found = np.full(len(frame), len(GRADES))
+    for number in reversed(range(len(GRADES))):  # the strictest last
+        found[confidence >= GRADES[number][1]] = number
+    return found
+
+
+def _place(grid: Grid) -> dict[str, Any]:
+    return {
         "bounds_lonlat": bounds_lonlat(grid),
         "coordinates": grid.crs.to_string() if grid.crs is not None else "pixels",
         "size_px": {"width": grid.width, "height": grid.height},

@@ -2,12 +2,14 @@
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pyogrio
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
@@ -31,11 +33,30 @@ PIXEL_NOTE = (
     "coordinates are pixels (x right, y down) of an image without georeference, not longitude and latitude"
 )
 
-_TEXT = ("building_id", "damage", "reason", "mode")
-_DECIMALS = {**dict.fromkeys((*PROBABILITIES, "confidence", "seen"), 4), "area_m2": 2, "lon": 7, "lat": 7}
+BUILDING_COLUMNS = ("building_id", "p_building", "confidence", "area_m2", "lon", "lat", "seen")
+"""Columns of the buildings of a single date; further columns follow them."""
+
+Problems = dict[str, "pd.Series[bool]"]
 
 
-def write_buildings(frame: gpd.GeoDataFrame, folder: Path) -> list[Path]:
+@dataclass(frozen=True)
+class Layer:
+    """What a table of buildings must hold.
+
+    Attributes:
+        columns: that it has, in this order.
+        text: those that hold text, empty where nothing is known.
+        decimals: of the numbers.
+        problems: of a table in these columns, the rows that break a rule, by what is wrong with them.
+    """
+
+    columns: tuple[str, ...]
+    text: tuple[str, ...]
+    decimals: dict[str, int]
+    problems: Callable[[gpd.GeoDataFrame], Problems]
+
+
+def write_buildings(frame: gpd.GeoDataFrame, folder: Path, layer: "Layer | None" = None) -> list[Path]:
     """Write `buildings.gpkg`, `buildings.geojson` and `buildings.csv` into an existing folder.
 
     The GeoPackage keeps the frame's reference system; the GeoJSON is in EPSG:4326 as RFC 7946 wants it
@@ -44,8 +65,9 @@ def write_buildings(frame: gpd.GeoDataFrame, folder: Path) -> list[Path]:
     Same frame, same bytes. All three are written under temporary names and put in place at the end.
 
     Args:
-        frame: buildings with `COLUMNS` and polygons or multipolygons; it may be empty.
+        frame: buildings with the layer's columns and polygons or multipolygons; it may be empty.
         folder: where to write.
+        layer: what the table must hold; `DAMAGE_LAYER` by default.
 
     Returns:
         The three files.
@@ -54,7 +76,7 @@ def write_buildings(frame: gpd.GeoDataFrame, folder: Path) -> list[Path]:
         ValueError: a column is missing or holds a value outside its contract.
         OutputError: the files cannot be written.
     """
-    frame = normalise(frame)
+    frame = normalise(frame, layer)
     names = ("buildings.gpkg", "buildings.geojson", "buildings.csv")
     finished = [folder / name for name in names]
     temporary = [folder / f".part-{name}" for name in names]
@@ -75,52 +97,83 @@ def write_buildings(frame: gpd.GeoDataFrame, folder: Path) -> list[Path]:
     return finished
 
 
-def normalise(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+def normalise(frame: gpd.GeoDataFrame, layer: "Layer | None" = None) -> gpd.GeoDataFrame:
     """Check a buildings frame and bring it to the layer's column order, types and rounding.
 
     Raises:
         ValueError: says which column or building breaks the contract.
     """
-    missing = [name for name in COLUMNS if name not in frame.columns]
+    layer = layer or DAMAGE_LAYER
+    missing = [name for name in layer.columns if name not in frame.columns]
     if missing:
-        raise ValueError(f"the buildings lack {', '.join(missing)}: expected {', '.join(COLUMNS)}")
-    further = [name for name in frame.columns if name not in COLUMNS and name != frame.geometry.name]
-    tidy = frame[[*COLUMNS, *further, frame.geometry.name]].reset_index(drop=True)
-    for name in _TEXT:
+        raise ValueError(f"the buildings lack {', '.join(missing)}: expected {', '.join(layer.columns)}")
+    further = [name for name in frame.columns if name not in layer.columns and name != frame.geometry.name]
+    tidy = frame[[*layer.columns, *further, frame.geometry.name]].reset_index(drop=True)
+    for name in layer.text:
         tidy[name] = tidy[name].astype(object).where(tidy[name].notna(), "")
-    for name, decimals in _DECIMALS.items():
+    for name, decimals in layer.decimals.items():
         tidy[name] = tidy[name].astype(np.float64).round(decimals) + 0.0  # no negative zero
-    _check(tidy)
-    return tidy
-
-
-def _check(frame: gpd.GeoDataFrame) -> None:
-    ids = frame["building_id"]
-    damage = frame["damage"]
-    assessed = damage != NOT_ASSESSED
-    shares = frame[[*PROBABILITIES, "confidence", "seen"]]
+    ids = tidy["building_id"]
     problems = {
         "has no building_id": ids == "",
         "appears more than once": ids.duplicated(),
-        f"has a damage outside {', '.join(DAMAGE_VALUES)}": ~damage.isin(DAMAGE_VALUES),
-        "is not assessed but gives no reason": ~assessed & (frame["reason"] == ""),
-        "is assessed but lacks a probability or confidence": assessed
-        & frame[[*PROBABILITIES, "confidence"]].isna().any(axis=1),
-        "has a probability, confidence or share seen outside 0 to 1": ((shares < 0) | (shares > 1)).any(
-            axis=1
-        ),
-        "has probabilities that do not sum to 1": (
-            frame[list(PROBABILITIES)].sum(axis=1, skipna=False) - 1
-        ).abs()
-        > 0.01,
-        "has a negative area": frame["area_m2"] < 0,
-        "has no polygon": ~frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"])
-        | frame.geometry.is_empty,
+        **layer.problems(tidy),
+        "has a negative area": tidy["area_m2"] < 0,
+        "has no polygon": ~tidy.geometry.geom_type.isin(["Polygon", "MultiPolygon"]) | tidy.geometry.is_empty,
     }
     for problem, rows in problems.items():
         if rows.any():
             position = int(np.flatnonzero(rows)[0])
             raise ValueError(f"building {ids.iloc[position]!r} (row {position}) {problem}")
+    return tidy
+
+
+def _damage_problems(frame: gpd.GeoDataFrame) -> Problems:
+    damage = frame["damage"]
+    assessed = damage != NOT_ASSESSED
+    shares = frame[[*PROBABILITIES, "confidence", "seen"]]
+    return {
+        f"has a damage outside {', '.join(DAMAGE_VALUES)}": ~damage.isin(DAMAGE_VALUES),
+        "is not assessed but gives no reason": ~assessed & (frame["reason"] == ""),
+        "is assessed but lacks a probability or confidence": assessed
+        & frame[[*PROBABILITIES, "confidence"]].isna().any(axis=1),
+        "has a probability, confidence or share seen outside 0 to 1": _outside(shares),
+        "has probabilities that do not sum to 1": (
+            frame[list(PROBABILITIES)].sum(axis=1, skipna=False) - 1
+        ).abs()
+        > 0.01,
+    }
+
+
+def _building_problems(frame: gpd.GeoDataFrame) -> Problems:
+    return {
+        "has a probability, confidence or share seen outside 0 to 1": _outside(
+            frame[["p_building", "confidence", "seen"]]
+        ),
+        "has only one of probability and confidence": frame["p_building"].isna()
+        != frame["confidence"].isna(),
+    }
+
+
+def _outside(shares: pd.DataFrame) -> "pd.Series[bool]":
+    return ((shares < 0) | (shares > 1)).any(axis=1)
+
+
+_PLACES = {"area_m2": 2, "lon": 7, "lat": 7}
+
+DAMAGE_LAYER = Layer(
+    columns=COLUMNS,
+    text=("building_id", "damage", "reason", "mode"),
+    decimals=dict.fromkeys((*PROBABILITIES, "confidence", "seen"), 4) | _PLACES,
+    problems=_damage_problems,
+)
+
+BUILDING_LAYER = Layer(
+    columns=BUILDING_COLUMNS,
+    text=("building_id",),
+    decimals=dict.fromkeys(("p_building", "confidence", "seen"), 4) | _PLACES,
+    problems=_building_problems,
+)
 
 
 def _write_geopackage(frame: gpd.GeoDataFrame, path: Path) -> None:

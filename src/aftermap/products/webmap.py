@@ -1,4 +1,4 @@
-"""Writes the map as one HTML file that opens offline: both dates with a swipe divider, buildings, filters, list.
+"""Writes the map as one HTML file that opens offline: two pictures with a swipe divider, buildings, filters, list.
 
 The page is put together from `webmap_assets`: everything stands inside it, and its content security policy
 forbids the network. Text from outside enters as JSON without `<`, and the page only ever shows it as text.
@@ -29,7 +29,8 @@ from aftermap.classes import DAMAGE, NOT_ASSESSED, NOT_ASSESSED_COLOUR
 from aftermap.geo.grid import Grid
 from aftermap.products.overview import as_image, in_pixels
 from aftermap.products.provenance import to_plain, write_file
-from aftermap.products.vectors import DAMAGE_VALUES, PIXEL_NOTE, normalise
+from aftermap.products.summary import GRADES, grade
+from aftermap.products.vectors import BUILDING_LAYER, DAMAGE_VALUES, PIXEL_NOTE, PROBABILITIES, normalise
 
 MAX_SIDE_PX = 4096
 _TILE_PX = 1024
@@ -76,30 +77,119 @@ def write_map(
         OutputError: the file cannot be written.
     """
     frame = normalise(frame)
-    pre = as_image(pre_rgb, grid, MAX_SIDE_PX, valid=pre_valid)
-    post = as_image(post_rgb, grid, MAX_SIDE_PX, valid=post_valid)
-    if post.size != pre.size:
-        post = post.resize(pre.size, Image.Resampling.BILINEAR)
-    table = frame.drop(columns=frame.geometry.name)
-    columns = table.astype(object).where(table.notna(), None).to_dict("list")
-    columns["damage"] = [DAMAGE_VALUES.index(name) for name in columns["damage"]]
+    columns = _columns(frame)
+    kinds = [DAMAGE_VALUES.index(name) for name in columns["damage"]]
+    damaged, assessed = summary["damaged"]["buildings"], summary["assessed"]
+    words = {
+        "heading": "Damage",
+        "headline": [f"{damaged:,}", f" of {assessed:,} assessed buildings are damaged"]
+        if assessed
+        else ["", "No building was assessed"],
+        "views": ["Before", "After"],
+        "mode": "swipe",
+        "bars": list(PROBABILITIES),
+        "sorts": ["doubt", "damage", "area", "id"],
+    }
     data = {
         "title": title,
         "model": model,
         "warnings": list(warnings),
         "about": _about(summary, grid),
         "summary": to_plain(summary),
+        "words": words,
         "classes": _classes(),
+        "columns": columns | {"damage": kinds},
+    }
+    pre = as_image(pre_rgb, grid, MAX_SIDE_PX, valid=pre_valid)
+    post = as_image(post_rgb, grid, MAX_SIDE_PX, valid=post_valid)
+    return _write_page(path, data, frame, pre, post, grid)
+
+
+def write_building_map(
+    path: Path,
+    frame: gpd.GeoDataFrame,
+    rgb: np.ndarray,
+    probability_rgb: np.ndarray,
+    grid: Grid,
+    summary: dict[str, Any],
+    *,
+    title: str,
+    warnings: Sequence[str] = (),
+    model: str = "",
+    valid: np.ndarray | None = None,
+) -> Path:
+    """Write `path`, the page of a single date: its image and p(building) as layers, buildings by confidence.
+
+    Args:
+        path: the file to write, in one step.
+        frame: buildings with the columns of `products.vectors.BUILDING_COLUMNS`, in the grid's reference system.
+        rgb: the image, uint8 (H, W, 3) or (3, H, W), reduced to any size of the grid's proportions.
+        probability_rgb: p(building) as a picture, likewise.
+        grid: the grid that was mapped, at full resolution.
+        summary: the result of `products.summary.summarise_buildings`.
+        title: heading of the page.
+        warnings: shown in a banner that cannot be closed.
+        model: name and version of the model, shown below the heading.
+        valid: bool (H, W); False is left transparent.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: images of other proportions, or a frame that breaks the contract of its columns.
+        OutputError: the file cannot be written.
+    """
+    frame = normalise(frame, BUILDING_LAYER)
+    area = summary["area_m2"]
+    words = {
+        "heading": "Buildings",
+        "headline": [f"{len(frame):,}", " buildings" + ("" if area is None else f" on {area:,.0f} m²")],
+        "views": ["Image", "Probability"],
+        "mode": "pre",
+        "bars": [],
+        "sorts": ["doubt", "area", "id"],
+    }
+    data = {
+        "title": title,
+        "model": model,
+        "warnings": list(warnings),
+        "about": [
+            "Confidence: mean p(building) within the outline times the share of it that was seen. "
+            f"The model was shown {summary['mode']}.",
+            _size(grid),
+        ],
+        "summary": to_plain(summary),
+        "words": words,
+        "classes": _grades(),
+        "columns": _columns(frame),
+        "kinds": grade(frame).tolist(),
+    }
+    image = as_image(rgb, grid, MAX_SIDE_PX, valid=valid)
+    probability = as_image(probability_rgb, grid, MAX_SIDE_PX, valid=valid)
+    return _write_page(path, data, frame, image, probability, grid)
+
+
+def _write_page(
+    path: Path,
+    data: dict[str, Any],
+    frame: gpd.GeoDataFrame,
+    left: Image.Image,
+    right: Image.Image,
+    grid: Grid,
+) -> Path:
+    """Put the page together: two pictures of the grid with a divider between them, and buildings."""
+    if right.size != left.size:
+        right = right.resize(left.size, Image.Resampling.BILINEAR)
+    data |= {
         "grid": _grid(grid),
-        "images": {"width": pre.width, "height": pre.height, "pre": _tiles(pre), "post": _tiles(post)},
-        "columns": columns,
+        "images": {"width": left.width, "height": left.height, "pre": _tiles(left), "post": _tiles(right)},
         "outlines": _outlines(in_pixels(frame, grid)),
         "pixel_note": PIXEL_NOTE,
     }
     assets = resources.files("aftermap.products") / "webmap_assets"
     script = "\n".join((assets / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     parts = {
-        "title": html.escape(title),
+        "title": html.escape(data["title"]),
         "version": html.escape(__version__),
         "css": (assets / "map.css").read_text(encoding="utf-8"),
         "data": _embed(data),
@@ -111,6 +201,12 @@ def write_map(
     return path
 
 
+def _columns(frame: gpd.GeoDataFrame) -> dict[str, list[Any]]:
+    table = frame.drop(columns=frame.geometry.name)
+    columns: dict[str, list[Any]] = table.astype(object).where(table.notna(), None).to_dict("list")
+    return columns
+
+
 def _embed(data: Any) -> str:
     """JSON that no HTML parser can mistake for markup."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=to_plain)
@@ -120,15 +216,26 @@ def _embed(data: Any) -> str:
 
 
 def _classes() -> list[dict[str, Any]]:
-    found = []
-    for name, colour in zip(DAMAGE_VALUES, (*DAMAGE.colours[1:], NOT_ASSESSED_COLOUR), strict=True):
-        red, green, blue = bytes.fromhex(colour.removeprefix("#"))
-        ink = "#17212b" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "#ffffff"
-        label = name.replace("-", " ").capitalize()
-        found.append(
-            {"name": name, "label": label, "colour": colour, "ink": ink, "assessed": name != NOT_ASSESSED}
-        )
-    return found
+    colours = (*DAMAGE.colours[1:], NOT_ASSESSED_COLOUR)
+    return [
+        _class(name, name.replace("-", " ").capitalize(), colour, assessed=name != NOT_ASSESSED)
+        for name, colour in zip(DAMAGE_VALUES, colours, strict=True)
+    ]
+
+
+def _grades() -> list[dict[str, Any]]:
+    """Grades of confidence, then what was not seen."""
+    graded = [
+        _class(name, f"{name.capitalize()}, from {least:.0%}" if least else name.capitalize(), colour)
+        for name, least, colour in GRADES
+    ]
+    return [*graded, _class(NOT_ASSESSED, "Not seen", NOT_ASSESSED_COLOUR, assessed=False)]
+
+
+def _class(name: str, label: str, colour: str, *, assessed: bool = True) -> dict[str, Any]:
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+    ink = "#17212b" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "#ffffff"
+    return {"name": name, "label": label, "colour": colour, "ink": ink, "assessed": assessed}
 
 
 def _grid(grid: Grid) -> dict[str, Any]:
@@ -213,10 +320,12 @@ def _about(summary: dict[str, Any], grid: Grid) -> list[str]:
     if interval:
         low, high = (f"{100 * end:.1f}" for end in interval)
         lines.append(f"Share of damaged buildings: {low} to {high} % ({summary['interval']}).")
+    lines.append(_size(grid))
+    return lines
+
+
+def _size(grid: Grid) -> str:
     size = f"{grid.width:,} x {grid.height:,} pixels"
     if grid.crs is not None:
         size += f" of {grid.resolution_m:.2f} m, {grid.crs.to_string()[:60]}"
-    lines.append(
-        f"Mapped at {size}; the imagery on this page may be reduced. Made with aftermap {__version__}."
-    )
-    return lines
+    return f"Mapped at {size}; the imagery on this page may be reduced. Made with aftermap {__version__}."

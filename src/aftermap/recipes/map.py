@@ -125,6 +125,7 @@ class _DamageTask(Task):
     def write_views(
         self,
         frame: geopandas.GeoDataFrame,
+        rows: Sequence[Rows],
         inputs: Inputs,
         summary: dict[str, Any],
         folder: Path,

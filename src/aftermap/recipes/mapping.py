@@ -123,6 +123,7 @@ class Task(ABC):
     def write_views(
         self,
         frame: geopandas.GeoDataFrame,
+        rows: Sequence[Rows],
         inputs: Inputs,
         summary: dict[str, Any],
         folder: Path,
@@ -212,7 +213,7 @@ def run_map(
                 write_json(work.result / "summary.json", summary)
             shown = [*messages, *([model.card.limits] if model.card.limits else [])]
             with watch("views"):
-                task.write_views(frame, inputs, summary, work.result, title=out.name, warnings=shown)
+                task.write_views(frame, rows, inputs, summary, work.result, title=out.name, warnings=shown)
             provenance = describe_run(
                 inputs,
                 model,

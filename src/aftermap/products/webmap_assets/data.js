@@ -4,7 +4,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const { grid, classes, columns } = data;
 const ids = columns.building_id;
 const count = ids.length;
-const damageOf = Uint8Array.from(columns.damage);
+const damageOf = Uint8Array.from(columns.damage ?? data.kinds);  // class of each building
 const confidenceOf = columns.confidence;
 const world = { width: grid.width * grid.stretch[0], height: grid.height * grid.stretch[1] };
 

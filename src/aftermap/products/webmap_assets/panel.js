@@ -21,6 +21,7 @@ function swatch(kind) {
 function buildLegend() {
   const assessed = data.summary.assessed;
   for (const [kind, { label, assessed: isAssessed }] of classes.entries()) {
+    if (!isAssessed && !columns.damage && !tally.all[kind]) continue;  // the last one
     const box = element("input", "", { type: "checkbox", checked: true });
     box.dataset.kind = kind;
     box.addEventListener("change", () => {
@@ -36,9 +37,8 @@ function buildLegend() {
       find("shares").append(element("i", "", { style: { flexGrow: tally.all[kind], background: classes[kind].colour } }));
     }
   }
-  const damaged = data.summary.damaged.buildings;
-  const text = assessed ? ` of ${number(assessed)} assessed buildings are damaged` : "No building was assessed";
-  find("headline").append(...(assessed ? [element("b", number(damaged)), text] : [text]));
+  const [amount, text] = data.words.headline;
+  find("headline").append(...(amount ? [element("b", amount), text] : [text]));
 }
 
 function refresh() {
@@ -88,15 +88,15 @@ function appendRows(from, to) {
 }
 
 const LABELS = {
-  confidence: "Confidence", seen: "Share seen", area_m2: "Area", mode: "Mode", pre_images: "Images before",
+  p_building: "Mean p(building)", image: "Image", confidence: "Confidence", seen: "Share seen", area_m2: "Area", mode: "Mode", pre_images: "Images before",
   post_images: "Images after", model: "Model", model_version: "Model version", model_sha256: "Model hash",
 };
-const BARS = ["p_no_damage", "p_minor", "p_major", "p_destroyed"];
+const BARS = data.words.bars;
 const SEPARATE = new Set(["building_id", "damage", "reason", "lon", "lat", ...BARS]);
 
 function describe(name, value) {
   if (value === null || value === "") return "–";
-  if (name === "confidence" || name === "seen") return percent(value);
+  if (name === "confidence" || name === "seen" || name === "p_building") return percent(value);
   if (name === "area_m2") return `${number(value, 1)} m²`;
   return typeof value === "number" ? number(value, 4) : String(value);
 }
@@ -125,7 +125,7 @@ function select(b, zoom = false) {
     ], { className: "top" }),
     element("span", kind.label, { className: "chip", style: { background: kind.colour, color: kind.ink } }),
   );
-  if (columns.reason[b]) details.append(element("p", `${kind.assessed ? "Note" : "Reason"}: ${columns.reason[b]}`, { className: "reason" }));
+  if (columns.reason?.[b]) details.append(element("p", `${kind.assessed ? "Note" : "Reason"}: ${columns.reason[b]}`, { className: "reason" }));
   if (BARS.some((name) => columns[name][b] !== null)) {
     details.append(element("div", BARS.flatMap((name, i) => {
       const p = columns[name][b] ?? 0;
@@ -209,6 +209,21 @@ function listenToPanel() {
   });
 }
 
+function nameViews() {
+  const [left, right] = data.words.views;
+  for (const [mode, name, title] of [["pre", left, `${left} (key 1)`], ["post", right, `${right} (key 3)`]]) {
+    const button = document.querySelector(`.modes button[data-mode=${mode}]`);
+    Object.assign(button, { textContent: name, title });
+    find(`label-${mode}`).textContent = name;
+  }
+  if (!columns.damage) {
+    document.querySelector(".modes").setAttribute("aria-label", "Which layer is shown");
+    find("handle").setAttribute("aria-label", `Divider between ${left} and ${right}`);
+  }
+  find("heading").textContent = data.words.heading;
+  for (const option of [...find("sort").options]) if (!data.words.sorts.includes(option.value)) option.remove();
+}
+
 find("title").textContent = data.title;
 find("model").textContent = data.model;
 for (const warning of data.warnings) find("warnings").append(element("p", warning));
@@ -219,11 +234,12 @@ if (grid.north !== null) {
   find("north").style.transform = `rotate(${grid.north}deg)`;
 }
 onSelect = (b) => select(b);
+nameViews();
 buildLegend();
 refresh();
 listenToPanel();
 listenToMap();
-setMode("swipe");
+setMode(data.words.mode);
 setSwipe(0.5);
 // A small window into the page for scripts and tests.
 window.aftermap = {

@@ -85,7 +85,7 @@ function drawBuildings() {
   index(west, north, east, south, (b) => { if (shown[b]) byClass[damageOf[b]].push(b); });
   const small = 5 / scale, speck = 2.5 / scale;  // smaller buildings are drawn as their box, at least a speck
   overlay.lineJoin = "round";
-  // Not assessed first, then from undamaged to destroyed, so that the worst lies on top.
+  // Not assessed first, then from undamaged to destroyed (or from sure to doubtful), so that the worst lies on top.
   for (const kind of [classes.length - 1, ...classes.keys()].slice(0, classes.length)) {
     const { colour, assessed } = classes[kind];
     overlay.fillStyle = overlay.strokeStyle = colour;
