@@ -69,15 +69,15 @@ def range_test(
         OutputError: nothing can be written to `out`.
     """
     settings = settings or RangeSettings()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write to {out}: {error.strerror or error}") from None
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     chosen = choose_scenes(recipe.data, recipe.task, unlabelled=recipe.data.unlabelled)
     torch.manual_seed(recipe.seed)
     model, _ = _start_model(recipe)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write to {out}: {error.strerror or error}") from None
     training = RangeTraining(
         model,
         _objective(recipe, model),

@@ -177,7 +177,7 @@ class SearchSpace(Config):
 
     def values(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
         """The recipe's values of what Optuna drew."""
-        return {key: self.space[key].value(value) for key, value in drawn.items()}
+        return {key: wanted.value(drawn[key]) for key, wanted in self.space.items() if key in drawn}
 
     def recipe(self, tree: Mapping[str, Any], values: Mapping[str, Any]) -> TrainRecipe:
         """The recipe of a trial.
