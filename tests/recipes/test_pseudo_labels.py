@@ -163,15 +163,31 @@ def test_the_cap_on_shares_drops_the_least_confident_of_the_class(tmp_path):
         [203, 178, 255, 51, 51],
     ]
     assert chosen.learned == [4, 4] and chosen.unknown == {"share of the class": 2}
-    assert chosen.cutoffs[0] == 0 and 152 / 254 < chosen.cutoffs[1] <= 178 / 254
+    assert chosen.cutoffs == [0, 152 / 254]
     assert chosen.predicted == [4, 6]
 
 
-def test_equal_pixels_at_the_cap_go_together(tmp_path):
-    # limit 1.5 * .2 * 10 = 3, but two more would come with the third
-    found = predicted(tmp_path, "a", [[0.9, 0.8, 0.7, 0.7, 0.7, 0.1, 0.1, 0.1, 0.1, 0.1]])
-    chosen = choose([found], tmp_path, shares=(0.8, 0.2), class_prior_cap=1.5)
-    assert chosen.learned == [5, 2]
+def test_of_equal_pixels_at_the_cap_an_even_part_is_kept(tmp_path):
+    # limit 2 * .2 * 10 = 4: .9, .8 and two of the four that are .7, counted over both scenes
+    a = predicted(tmp_path, "a", [[0.7, 0.8, 0.7, 0.1, 0.1]])
+    b = predicted(tmp_path, "b", [[0.7, 0.7, 0.9, 0.1, 0.1]])
+    chosen = choose([a, b], tmp_path, shares=(0.8, 0.2), class_prior_cap=2)
+    assert [labels(chosen, n)[0].tolist() for n in (0, 1)] == [
+        [255, 203, 178, 25, 25],
+        [255, 178, 229, 25, 25],
+    ]
+    assert chosen.learned == [4, 4] and chosen.cutoffs[1] == 178 / 254
+
+
+def test_a_saturated_class_keeps_its_share(tmp_path):
+    found = predicted(tmp_path, "a", np.repeat([[0.0], [1.0]], 50, axis=1))
+    chosen = choose([found], tmp_path, shares=(0.9, 0.1), class_prior_cap=1.5)
+    assert chosen.learned == [50, 15]
+
+
+def test_the_background_is_not_capped(tmp_path):
+    found = predicted(tmp_path, "a", [[0.0, 0.0, 0.0, 1.0]])
+    assert choose([found], tmp_path, shares=(0.5, 0.5), class_prior_cap=1).learned == [3, 1]
 
 
 def test_a_class_that_no_label_shows_is_capped_to_nothing(tmp_path):

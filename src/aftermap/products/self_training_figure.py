@@ -187,7 +187,7 @@ def _draw_shares(axes: Axes, shares: Mapping[str, tuple[float, float, float]]) -
         largest = max([largest, *values])
         axes.bar(where + (series - 1) * 0.27, values, 0.25, color=colour, label=label)
         for x, value in zip(where + (series - 1) * 0.27, values, strict=True):
-            axes.text(x, value, f"{value:.2g}", ha="center", va="bottom", size=6.5, color=_INK)
+            axes.text(x, value, f"{value:.3g}", ha="center", va="bottom", size=6.5, color=_INK)
     axes.set_ylim(0, max(largest, 1e-9) * 1.3)
     axes.set_xticks(where, [name.replace("-", "\n") for name in names], size=8)
     if len(names) == 1:

@@ -54,7 +54,7 @@ class Selection:
         predicted: pixels by likeliest class, of the whole pool.
         learned: pixels by class, of the labels.
         unknown: pixels of the accepted scenes that became unknown, by reason.
-        cutoffs: least confidence by class that the cap on shares left; 0 where it left all.
+        cutoffs: least confidence by class that the cap on shares left; 0 where it left all pixels.
     """
 
     accepted: list[Scene]
@@ -135,8 +135,8 @@ def select_labels(
     """Choose scenes and pixels, and write their labels into `folder`, one GeoTIFF per scene.
 
     The pixels of the accepted scenes become unknown in this order: those without a prediction, of refused classes,
-    inside the ignored band, below the least confidence of their class, and the least confident of a class that would
-    take more than its share of what is left.
+    inside the ignored band, below the least confidence of their class, and the least confident of a class (other than
+    the background) that would take more than its share of what is left.
 
     Args:
         predicted: the teacher's predictions.
@@ -160,13 +160,13 @@ def select_labels(
         best, level, sure, _ = limits.apply(_read(scene))
         for k in range(len(shares)):
             histogram[k] += np.bincount(level[sure & (best == k)], minlength=_LEVELS)
-    cutoffs = _cutoffs(histogram, shares, config.class_prior_cap)
+    cap = _Cap(histogram, shares, config.class_prior_cap)
     accepted, unknown = [], Counter[str]()
     learned = np.zeros(len(shares), np.int64)
     for scene in taken:
         stored = _read(scene)
         best, level, sure, dropped = limits.apply(stored)
-        kept = sure & (level >= cutoffs[best])
+        kept = cap.keep(best, level, sure)
         if not kept.any():
             rejected[scene.name] = NOTHING_LEFT
             continue
@@ -183,7 +183,7 @@ def select_labels(
         total.tolist(),
         learned.tolist(),
         {reason: count for reason, count in unknown.items() if count},
-        [float(level) / SOFT_SCALE for level in cutoffs],
+        [float(level) / SOFT_SCALE for level in cap.cutoffs],
     )
 
 
@@ -238,18 +238,43 @@ class _Limits:
         return best, level, sure, dropped
 
 
-def _cutoffs(histogram: np.ndarray, shares: Sequence[float], cap: float | None) -> np.ndarray:
-    """Least level by class so that no class has more than `cap` times its share of all pixels in the histogram."""
-    cutoffs = np.zeros(len(shares), np.int64)
-    if cap is None:
-        return cutoffs
-    total = int(histogram.sum())
-    for k, share in enumerate(shares):
-        limit = int(cap * share * total + 1e-9)
-        above = histogram[k][::-1].cumsum()[::-1]  # pixels of this level and higher
-        fits = np.flatnonzero(above <= limit)
-        cutoffs[k] = int(fits[0]) if len(fits) else _LEVELS
-    return cutoffs
+class _Cap:
+    """Keeps of every class but the background no more pixels than its share allows, the most confident.
+
+    Of the pixels at the last level that fits in part, which may be all of a saturated model's, as many as still fit
+    are kept, evenly spaced in the order of the scenes and rows.
+    """
+
+    def __init__(self, histogram: np.ndarray, shares: Sequence[float], cap: float | None) -> None:
+        """Take the pixels by class and level (K, 255), the classes' labelled shares, and their factor."""
+        self.cutoffs = np.zeros(len(shares), np.int64)  # levels above are kept
+        self._ties = np.zeros(len(shares), np.int64)
+        self._quota = np.zeros(len(shares), np.int64)  # of the ties at the cutoff
+        self._seen = np.zeros(len(shares), np.int64)
+        self._capped = []
+        for k, share in enumerate(shares):
+            limit = None if cap is None or k == 0 else int(cap * share * int(histogram.sum()) + 1e-9)
+            if limit is None or limit >= histogram[k].sum():
+                continue
+            above = histogram[k][::-1].cumsum()[::-1]  # pixels of this level and higher
+            level = int(np.flatnonzero(above > limit)[-1])
+            self._capped.append(k)
+            self.cutoffs[k], self._ties[k] = level, histogram[k, level]
+            self._quota[k] = limit - (above[level] - histogram[k, level])
+
+    def keep(self, best: np.ndarray, level: np.ndarray, sure: np.ndarray) -> np.ndarray:
+        """Which sure pixels (H, W) of the next scene are kept."""
+        kept = sure.copy()
+        for k in self._capped:
+            mine = sure & (best == k)
+            kept[mine & (level < self.cutoffs[k])] = False
+            rows, cols = np.nonzero(mine & (level == self.cutoffs[k]))
+            number = self._seen[k] + np.arange(len(rows))
+            # tie n is kept where the quota's straight line passes a whole number
+            taken = (number + 1) * self._quota[k] // self._ties[k] > number * self._quota[k] // self._ties[k]
+            kept[rows[~taken], cols[~taken]] = False
+            self._seen[k] += len(rows)
+        return kept
 
 
 def _labels(stored: np.ndarray, best: np.ndarray, kept: np.ndarray, *, hard: bool) -> np.ndarray:

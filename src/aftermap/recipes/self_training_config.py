@@ -93,8 +93,8 @@ class LabelsConfig(Config):
         ignored: pixels whose p(building) lies between the two become unknown; of several classes the likeliest must be
             above the second. None is 0.4 to 0.6 for hard labels and nothing for soft ones.
         min_confidence: least probability of the likeliest class, for all classes or by name; less becomes unknown.
-        class_prior_cap: at most this many times the class's share in the labelled scenes; the least confident pixels
-            beyond become unknown. None leaves the shares alone.
+        class_prior_cap: a class other than the background takes at most this many times its share in the labelled
+            scenes; the least confident pixels beyond become unknown. None leaves the shares alone.
         min_scene_confidence: scenes whose mean probability of the likeliest class is lower are rejected.
         max_scenes: the most confident scenes, those in which the teacher sees a building before the others; 0 takes all.
     """
