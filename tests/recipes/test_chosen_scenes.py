@@ -69,3 +69,15 @@ def test_a_data_set_without_any_label_passes_where_teachers_tell(half_labelled, 
         choose_scenes(data, "damage")
     chosen = choose_scenes(data, "damage", unlabelled=True)
     assert names(chosen.training) == [2, 3, 4, 5, 0, 1, 0, 1, 2]
+
+
+def test_validation_without_labels_is_taken_where_none_are_needed(half_labelled):
+    manifest = Manifest.load(half_labelled)
+    bare = {"damage_mask": None, "building_mask": None, "class_pixels": []}
+    scenes = [s.model_copy(update=bare) for s in manifest.scenes]
+    manifest.model_copy(update={"scenes": scenes}).save(half_labelled)
+    data = DataConfig(manifests=[half_labelled])
+    chosen = choose_scenes(data, "damage", unlabelled=True, label_free=True)
+    assert names(chosen.training) == [0, 1, 2, 3, 4, 5] and names(chosen.validation) == [6, 7]
+    with pytest.raises(DataError, match="6 training and 0 validation"):
+        choose_scenes(data, "damage", unlabelled=True)

@@ -61,14 +61,16 @@ class SelectionConfig(Config):
     Attributes:
         metric: `official` is the official score over the classes that occur (localization: pooled pixel F1);
             `jaccard` is the intersection over union of building pixels, pooled over the scenes; `xview2` and
-            `metadamagenet` are the measures by which the published systems chose.
+            `metadamagenet` are the measures by which the published systems chose; `agreement` between views of a scene
+            needs no labels (the validation scenes may have none, nothing is tuned), and a model that has collapsed
+            scores high by it.
         localization: for `xview2`: a folder of building probabilities per scene (`<scene>.png`, 8 bits), from models
             that did not learn from the scene; None takes the model's own.
         keep: `last` keeps the end of the run whatever its score.
         tune: choose building threshold and class weights on the validation scenes and write them into the card.
     """
 
-    metric: Literal["official", "jaccard", "xview2", "metadamagenet"] = "official"
+    metric: Literal["official", "jaccard", "xview2", "metadamagenet", "agreement"] = "official"
     localization: Path | None = None
     keep: Literal["best", "last"] = "best"
     tune: bool = True

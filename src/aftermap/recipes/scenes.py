@@ -18,7 +18,14 @@ class Chosen:
     validation: list[Scene]
 
 
-def choose_scenes(wanted: DataConfig, task: Task, *, deep: bool = False, unlabelled: bool = False) -> Chosen:
+def choose_scenes(
+    wanted: DataConfig,
+    task: Task,
+    *,
+    deep: bool = False,
+    unlabelled: bool = False,
+    label_free: bool = False,
+) -> Chosen:
     """Labelled scenes for training and validation, and unlabelled ones for training if asked for.
 
     Args:
@@ -27,6 +34,7 @@ def choose_scenes(wanted: DataConfig, task: Task, *, deep: bool = False, unlabel
         deep: decode every image and mask in the check of the data.
         unlabelled: take the scenes of the training splits that lack the task's labels too, for teachers to tell
             about them. Never those of other splits: a test is no test of a student that has seen its images.
+        label_free: the validation scenes need no labels either.
 
     Raises:
         DataError: the data did not pass its check, or one of the two would be empty.
@@ -36,7 +44,7 @@ def choose_scenes(wanted: DataConfig, task: Task, *, deep: bool = False, unlabel
     for path in wanted.manifests:
         manifest = Manifest.load(path)
         report = check(manifest, deep=deep)
-        errors = [e for e in report.errors if not (unlabelled and e.code == "unlabelled")]
+        errors = [e for e in report.errors if not ((unlabelled or label_free) and e.code == "unlabelled")]
         if errors:
             raise DataError(
                 f"{path} did not pass its check ({len(errors)} errors; first: {errors[0].message}): "
@@ -47,7 +55,8 @@ def choose_scenes(wanted: DataConfig, task: Task, *, deep: bool = False, unlabel
                 (pooled if has_labels(scene, task) else bare).append(scene)
     training = [s for s in pooled if s.split in wanted.train_splits]
     if wanted.holdout is None:
-        validation = [s for s in pooled if s.split == wanted.validation_split]
+        judged = [*pooled, *bare] if label_free else pooled
+        validation = [s for s in judged if s.split == wanted.validation_split]
     else:
         training, validation = _held_out(training, wanted)
     if unlabelled:

@@ -23,6 +23,7 @@ from aftermap.learning.run import Run
 from aftermap.models.dense import DenseModel
 from aftermap.recipes.configs import TrainRecipe
 from aftermap.recipes.evaluate import Evaluation, evaluate, spread
+from aftermap.recipes.guard import GuardConfig, gather_evidence
 from aftermap.recipes.samples import write_sample
 
 SAMPLES = 4
@@ -90,6 +91,8 @@ class Selection:
         model.eval()
         device = str(next(model.parameters()).device)
         predictor = Predictor(LoadedModel(model, card, run.model, ""), device=device)
+        if recipe.selection.metric == "agreement":
+            return _agreement(predictor, self._validation, card)
         drawn = {s.name for s in spread(self._validation, SAMPLES)}
         measure = _measure(recipe)
 
@@ -115,6 +118,17 @@ class Selection:
             tuned["building_threshold"] = round(evaluation.best_threshold, 3)
             tuned["damage_weights"] = evaluation.best_weights
         return metrics, card.model_copy(update=tuned)
+
+
+def _agreement(
+    predictor: Predictor, scenes: Sequence[Scene], card: Card
+) -> tuple[dict[str, float], Card]:
+    """Metrics without labels, `score` among them, and the card with them."""
+    found = gather_evidence(predictor, scenes, GuardConfig(labels=False, scenes=0))
+    metrics = {"score": found.score} | {f"agreement_{name}": v for name, v in found.per_class.items()}
+    metrics |= {f"share_{name}": value for name, value in found.shares.items()} | found.details
+    shown = {name: round(value, 4) for name, value in metrics.items() if math.isfinite(value)}
+    return metrics, card.model_copy(update={"metrics": {"agreement between views": shown}})
 
 
 def summary_metrics(evaluation: Evaluation, *, damage: bool) -> dict[str, float]:
@@ -159,4 +173,4 @@ class _Own:
 def _measure(recipe: TrainRecipe) -> _Own | None:
     """The measure of a published system that a recipe wants, None for one of ours."""
     system = recipe.selection.metric
-    return None if system == "official" or system == "jaccard" else _Own(recipe, system)
+    return None if system in ("official", "jaccard", "agreement") else _Own(recipe, system)

@@ -95,7 +95,13 @@ def train(
         torch.set_num_threads(recipe.threads)
     if not resume:
         Run.check_new(folder)
-    chosen = choose_scenes(recipe.data, recipe.task, deep=not resume, unlabelled=recipe.data.unlabelled)
+    chosen = choose_scenes(
+        recipe.data,
+        recipe.task,
+        deep=not resume,
+        unlabelled=recipe.data.unlabelled,
+        label_free=recipe.selection.metric == "agreement",
+    )
     validation = spread(chosen.validation, recipe.validation_scenes)
     selection = Selection(recipe, validation)
     torch.manual_seed(recipe.seed)
