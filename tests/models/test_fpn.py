@@ -225,7 +225,8 @@ def test_a_model_without_a_presence_head_is_told(images):
     [("none", True, True), ("statistics", True, False), ("weights", False, False)],
 )
 def test_the_stem_is_frozen_by_request(frozen, trained, moved, images):
-    model = build_model(FpnEfficientnetConfig(**B0, compat_frozen_stem=frozen)).train()
+    model = build_model(FpnEfficientnetConfig(**B0, compat_frozen_stem=frozen))
+    assert model.encoder.body.bn1.training == moved == model.train().encoder.body.bn1.training
     before = model.encoder.body.bn1.running_mean.clone()
     sum(head.sum() for head in model(images, heads=True)).backward()
     body = model.encoder.body

@@ -59,6 +59,8 @@ class EfficientnetEncoder(nn.Module):
         self.channels: list[int] = [*ends, self.body.conv_head.out_channels]
         self.strides = [4, 8, 16, 32]
         self._stem_has_fixed_statistics = frozen_stem != "none"
+        if self._stem_has_fixed_statistics:
+            self.body.bn1.eval()
         if frozen_stem == "weights":
             self.body.conv_stem.requires_grad_(False)
             self.body.bn1.requires_grad_(False)

@@ -59,7 +59,8 @@ def import_archive(
     """Write all checkpoints of a published system in a folder as one ensemble folder.
 
     Every localization network has the same say, whatever the number of its seeds; damage networks are averaged one
-    by one, and so are those of Open Cities. The winner's thresholds and its spread of minor damage go into the card of its ensemble.
+    by one, and so are those of Open Cities. The winner's thresholds and its spread of minor damage go into the card of
+    its ensemble.
 
     Args:
         source: the folder, searched with the folders in it.
