@@ -15,6 +15,7 @@ from aftermap.recipes.pseudo_labels import (
     LOW_CONFIDENCE,
     NOTHING_LEFT,
     describe_prediction,
+    missing_ground,
     predict_pool,
     select_labels,
 )
@@ -235,3 +236,13 @@ def test_the_summary_counts_reasons(tmp_path):
     ]
     summary = choose(found, tmp_path, min_scene_confidence=0.7).as_dict()
     assert summary["accepted"] == 1 and summary["rejected_because"] == {"low confidence": 2}
+
+
+def test_shadows_are_no_missing_ground():
+    images = np.full((2, 3, 64, 64), 90, np.uint8)
+    images[0, :, 20:30, 20:30] = 0  # a shadow
+    images[1, :, :, 50:] = 0  # where a mosaic ends
+    missing = missing_ground(images)
+    assert missing[:, 50:].all() and not missing[:, :50].any()
+    images[0, :, 20:40, 20:40] = 0
+    assert missing_ground(images)[20:40, 20:40].all()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from aftermap.data.scene import Scene, SceneGrid, read_images
@@ -18,6 +19,7 @@ from aftermap.products.provenance import write_json
 from aftermap.recipes.self_training_config import LabelsConfig
 
 _LEVELS = SOFT_SCALE + 1
+_BLACK_PX = 15
 
 LOW_CONFIDENCE = "low confidence"
 BEYOND_LIMIT = "beyond the number of scenes"
@@ -113,7 +115,7 @@ def predict_pool(
             images = read_images(scene, dates=predictor.dates)
             probabilities = predict_scene(predictor, images)[1:].copy()
             if black_is_missing:
-                probabilities[:, (images == 0).all(axis=1).any(axis=0)] = np.nan
+                probabilities[:, missing_ground(images)] = np.nan
             write_soft(file, probabilities, scene.grid)
             facts = {"fingerprint": mark, "presence": None if presence is None else presence(images)}
             write_json(note, facts)
@@ -121,6 +123,22 @@ def predict_pool(
         done.append(describe_prediction(labelled, facts["presence"], classes=classes))
         on_scene(number)
     return done
+
+
+def missing_ground(images: np.ndarray) -> np.ndarray:
+    """Where images (T, C, H, W) of some date are black over a whole square, as mosaics are beyond their end.
+
+    Single black pixels are shadows, and no reason to say nothing.
+    """
+    square = np.ones((_BLACK_PX, _BLACK_PX), np.uint8)
+    missing = np.zeros(images.shape[-2:], bool)
+    for image in images:
+        black = (image == 0).all(axis=0).astype(np.uint8)
+        # beyond the frame it counts as black, so that a narrow black margin is one
+        black = np.pad(black, _BLACK_PX, constant_values=1)
+        opened = cv2.morphologyEx(black, cv2.MORPH_OPEN, square)
+        missing |= opened[_BLACK_PX:-_BLACK_PX, _BLACK_PX:-_BLACK_PX] > 0
+    return missing
 
 
 def select_labels(

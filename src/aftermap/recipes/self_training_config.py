@@ -69,7 +69,8 @@ class PredictConfig(Config):
         seeds: so many models of different seeds are trained in each round (and as teacher, where it is trained), and
             their mean is what is judged and labels the pool.
         device: `cpu`, `cuda` or `cuda:n`.
-        black_is_missing: pixels that are 0 in all bands of a date get no label: mosaics are black where they end.
+        black_is_missing: squares of 15 px that are 0 in all bands of a date get no label: mosaics are black where they
+            end.
     """
 
     tta: Tta = "flips"
