@@ -35,9 +35,9 @@ RECIPE = {
     "augment": None,
     "optimizer": {"lr": 0.002, "schedule": {"kind": "cosine", "warmup_steps": 5}},
     "selection": {"tune": False},
-    "steps": 40,
-    "evaluate_every": 10,
-    "save_every": 5,
+    "steps": 90,
+    "evaluate_every": 30,
+    "save_every": 10,
     "threads": 1,
 }
 SPACE = {
@@ -46,11 +46,11 @@ SPACE = {
         "trials": 20,
         "startup": 6,
         "pruner": "median",
-        "pruner_startup": 4,
+        "pruner_startup": 5,
         "seed": 0,
     },
     "space": {
-        "optimizer.lr": {"log": [1e-5, 1e-1]},
+        "optimizer.lr": {"log": [1e-4, 1e-1]},
         "optimizer.weight_decay": {"log": [1e-6, 1e-1]},
         "sampling.class_share": {"uniform": [0.0, 1.0], "step": 0.25},
         "objective.terms.1.weight": {"uniform": [0.25, 2.0]},
@@ -117,8 +117,8 @@ def main() -> None:
     space.write_text(yaml.safe_dump(SPACE))
     begin = ["search", str(recipe), "--space", str(space)]
     broken, whole = out / "broken", out / "whole"
-    stop([*begin, "-o", str(broken)], log, broken / "trials/0004", 5, signal.SIGINT)
-    stop(["search", "--resume", str(broken)], log, broken / "trials/0011", 5, signal.SIGKILL)
+    stop([*begin, "-o", str(broken)], log, broken / "trials/0004", 10, signal.SIGINT)
+    stop(["search", "--resume", str(broken)], log, broken / "trials/0011", 10, signal.SIGKILL)
     finish(["search", "--resume", str(broken)], log)
     seconds = finish([*begin, "-o", str(whole)], log)
     finish(["train", str(broken / "best.yaml"), "-o", str(out / "best")], log)

@@ -170,7 +170,8 @@ def _history(axes: Axes, picture: SearchPicture, limits: tuple[float, float]) ->
     failed = sum(t.state == "failed" for t in picture.trials)
     _dress(axes, f"{picture.metric} by trial" + (f" (×: {failed} failed)" if failed else ""), "trial")
     place: Any = "lower right" if picture.higher_is_better else "upper right"
-    axes.legend(frameon=False, fontsize=8, labelcolor=_INK, loc=place)
+    legend = axes.legend(fontsize=8, labelcolor=_INK, loc=place, framealpha=0.85, edgecolor="none")
+    legend.set_zorder(5)  # points below it shine through
 
 
 def _importance(axes: Axes, picture: SearchPicture) -> None:

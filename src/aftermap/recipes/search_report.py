@@ -12,7 +12,7 @@ from aftermap.recipes.configs import TrainRecipe
 from aftermap.recipes.search import Search
 
 METHOD = "PED-ANOVA"
-_LEAST_FOR_IMPORTANCE = 10
+_LEAST_FOR_IMPORTANCE = 8
 _LEAST_IN_TOP = 5
 
 
@@ -69,9 +69,10 @@ def best_recipe(search: Search, best: FrozenTrial) -> TrainRecipe:
 
 
 def importance(search: Search) -> dict[str, float]:
-    """Which keys decided whether a trial was among the best; empty with fewer than 10 complete trials.
+    """Which keys decided whether a trial was among the best; empty with fewer than 8 complete trials.
 
-    Source: Watanabe et al. 2023, PED-ANOVA, with the best tenth of the trials, or the best five where that is more.
+    Source: Watanabe et al. 2023, PED-ANOVA, with the best tenth of the trials, or the best five where that is more,
+    but never more than half.
     """
     complete = [t for t in search.trials() if t.state == TrialState.COMPLETE]
     keys = list(search.settings.search.space)
@@ -80,7 +81,7 @@ def importance(search: Search) -> dict[str, float]:
     if len(keys) == 1:
         return {keys[0]: 1.0}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(
-        target_quantile=max(0.1, _LEAST_IN_TOP / len(complete))
+        target_quantile=max(0.1, min(0.5, _LEAST_IN_TOP / len(complete)))
     )
     shares = optuna.importance.get_param_importances(search.study, evaluator=evaluator)
     return {key: float(share) for key, share in shares.items()}
