@@ -1,0 +1,96 @@
+"""`aftermap train` goes by the kind of the recipe, and exits with 1 where guard rails keep the old model."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from aftermap.cli.app import main
+from aftermap.recipes.adapt_event_report import EventAdapted
+from aftermap.recipes.guard import Evidence, Verdict
+from aftermap.recipes.kinds import recipe_kind
+from aftermap.recipes.self_training import SelfTrained
+
+
+def ended(capsys, *words):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", *words])
+    printed = capsys.readouterr()
+    return stopped.value.code, printed.out, printed.err.strip()
+
+
+def evidence(score):
+    return Evidence("views", score, {"building": score}, {"building": 0.2}, 3)
+
+
+def test_a_recipe_without_kind_is_an_ordinary_run():
+    assert recipe_kind(Path("localization.yaml")) == "train"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("self-training.yaml", "self-training"),
+        ("opencities/noisy-student.yaml", "self-training"),
+        ("adapt-event.yaml", "adapt-event"),
+    ],
+)
+def test_shipped_recipes_say_their_kind(name, kind):
+    assert recipe_kind(Path(name)) == kind
+
+
+def test_an_unknown_kind_is_refused_with_those_that_there_are(capsys, tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_text(yaml.safe_dump({"kind": "distil"}))
+    code, _, err = ended(capsys, str(file), "-o", str(tmp_path / "run"))
+    assert code == 2 and err.startswith("aftermap: ") and "self-training, adapt-event" in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("kept", "code"), [("student", 0), ("teacher", 1)])
+def test_self_training_exits_by_its_verdict(capsys, tmp_path, monkeypatch, kept, code):
+    asked = {}
+
+    def fake(recipe, folder, *, resume, command, on_progress):
+        asked.update(name=recipe.name, folder=folder, resume=resume)
+        return SelfTrained(folder / "model", kept, "no gain: so it is", [], 0.1)
+
+    monkeypatch.setattr("aftermap.recipes.self_training.self_train", fake)
+    run = tmp_path / "run"
+    found, out, _ = ended(capsys, "self-training.yaml", "name=mine", "-o", str(run))
+    assert (found, asked) == (code, {"name": "mine", "folder": run, "resume": False})
+    assert f"kept: the {kept} (no gain: so it is)" in out and str(run / "model") in out
+
+
+@pytest.mark.parametrize(("kept", "code"), [("adapted", 0), ("parent", 1)])
+def test_adaptation_exits_by_its_verdict_and_shows_the_truth_beside_it(
+    capsys, tmp_path, monkeypatch, kept, code
+):
+    def fake(recipe, folder, *, resume, command, on_progress):
+        truth = ({"score": 0.5}, {"score": 0.4})
+        verdict = Verdict("student", "gain: on paper", {})
+        return EventAdapted(
+            folder / "model", kept, verdict, evidence(0.5), evidence(0.6), *truth, scenes=3, minutes=1
+        )
+
+    monkeypatch.setattr("aftermap.recipes.adapt_event.adapt_event", fake)
+    found, out, _ = ended(capsys, "adapt-event.yaml", "model=box", "-o", str(tmp_path / "run"))
+    assert found == code and f"gain: on paper; the folder holds the {kept} model" in out
+    assert "from 0.500 to 0.400" in out
+
+
+def test_there_must_be_something_to_resume(capsys, tmp_path):
+    code, _, err = ended(capsys, "--resume", str(tmp_path))
+    assert (code, err) == (2, f"aftermap: {tmp_path} holds no interrupted run to resume")
+
+
+def test_an_interrupted_self_training_says_how_it_goes_on(capsys, tmp_path, monkeypatch):
+    def fake(recipe, folder, **_):
+        folder.mkdir()
+        (folder / "recipe.yaml").write_text("kind: self-training\n")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aftermap.recipes.self_training.self_train", fake)
+    run = tmp_path / "run"
+    code, _, err = ended(capsys, "self-training.yaml", "-o", str(run))
+    assert (code, err) == (130, f"aftermap: interrupted: aftermap train --resume {run} goes on")
