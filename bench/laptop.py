@@ -7,30 +7,16 @@ Both arms start from the teacher's weights (`--start none`: from random ones). R
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from aftermap.config import load_config
 from aftermap.recipes.configs import TrainRecipe
+from commands import aftermap
 
 ARMS = ("alone", "distilled")
 CLASSES = ("no-damage", "minor-damage", "major-damage", "destroyed")
-
-
-def aftermap(words: list[str], log: Path) -> str:
-    """Run a command on one thread; what it printed."""
-    command = [str(Path(sys.executable).with_name("aftermap")), *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "AFTERMAP_TRACKING": "off"}
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=file, env=environment, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(words)} failed: see {log}")
-    return done.stdout
 
 
 def train(options: argparse.Namespace, arm: str, seed: int) -> Path:

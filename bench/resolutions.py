@@ -8,24 +8,12 @@ Run it again to go on where it stopped.
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
 from aftermap.data.scene import Manifest, Scene, Split
-
-
-def aftermap(words: list[str], log: Path) -> str:
-    """Run a command on one thread; what it printed."""
-    command = [str(Path(sys.executable).with_name("aftermap")), *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "AFTERMAP_TRACKING": "off"}
-    with log.open("a") as file:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=file, env=environment, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(words)} failed: see {log}")
-    return done.stdout
+from commands import aftermap
 
 
 def band(scene: Scene) -> str:

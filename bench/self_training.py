@@ -9,9 +9,7 @@ three quarters are never looked at by the self-trained arm. Run it again to go o
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,20 +17,9 @@ from typing import Any
 import numpy as np
 
 from aftermap.data.scene import Manifest, Scene
+from commands import aftermap
 
 ARMS = ("quarter", "self-trained", "all")
-
-
-def aftermap(words: list[str], log: Path, *, codes: tuple[int, ...] = (0,)) -> str:
-    """Run a command on one thread; what it printed."""
-    command = [str(Path(sys.executable).with_name("aftermap")), *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "AFTERMAP_TRACKING": "off"}
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=file, env=environment, text=True)
-    if done.returncode not in codes:
-        raise SystemExit(f"{' '.join(words)} failed: see {log}")
-    return done.stdout
 
 
 def labelled_quarter(scenes: list[Scene], seed: int, *, groups: bool) -> set[str]:

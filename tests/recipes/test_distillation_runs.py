@@ -17,7 +17,7 @@ from aftermap.data.scene import Manifest, read_images
 from aftermap.data.synthetic.write import synthesise
 from aftermap.errors import RecipeError
 from aftermap.inference.ensemble import open_predictor
-from aftermap.recipes import train as training
+from aftermap.recipes import start
 from aftermap.recipes.configs import TrainRecipe
 from aftermap.recipes.train import load_recipe, resumed_recipe, train
 from saved_models import save_building, save_damage
@@ -75,7 +75,7 @@ class Watch:
 
     def __init__(self, monkeypatch):
         self.images, self.masks = {}, []
-        build = training.build_distillation
+        build = start.build_distillation
 
         def watched(config, student, **given):
             self.student, self.objective = student, build(config, student, **given)
@@ -88,7 +88,7 @@ class Watch:
             )
             return self.objective
 
-        monkeypatch.setattr(training, "build_distillation", watched)
+        monkeypatch.setattr(start, "build_distillation", watched)
 
     def count(self, name, encoder, student):
         self.images[name] = []
@@ -147,8 +147,8 @@ def test_adapters_are_trained_with_the_student(distilled, data, teachers):
     _, watch, _ = distilled
     torch.manual_seed(0)
     recipe = mini(data, *teachers)
-    model, _ = training._start_model(recipe)
-    fresh = training._objective(recipe, model).adapters
+    model, _ = start.start_model(recipe)
+    fresh = start.start_objective(recipe, model).adapters
     assert set(fresh) == set(watch.objective.adapters) == {"main"}
     for before, after in zip(
         fresh["main"].parameters(), watch.objective.adapters["main"].parameters(), strict=True
@@ -274,7 +274,7 @@ def test_scenes_without_labels_take_part_beside_those_that_have_some(knowing, tm
 
 def test_scenes_without_labels_are_refused_where_nobody_tells_about_them(bare, tmp_path, capsys):
     supervised = student(bare, "x").model_dump(mode="json") | {"objective": {"terms": [{"loss": "dice"}]}}
-    with pytest.raises(RecipeError, match=r"data\.unlabelled gives images without labels: only"):
+    with pytest.raises(RecipeError, match=r"data\.unlabelled gives images without labels: objective"):
         build_config(TrainRecipe, supervised)
     file = tmp_path / "supervised.yaml"
     file.write_text(json.dumps(supervised))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from aftermap.data.loader import CropSource
 from aftermap.errors import OutputError, RecipeError
 from aftermap.learning.loop import Step
 from aftermap.learning.optimizer import CosineConfig
@@ -16,7 +15,7 @@ from aftermap.products.provenance import write_json
 from aftermap.products.search_figure import draw_range
 from aftermap.recipes.configs import TrainRecipe
 from aftermap.recipes.scenes import choose_scenes
-from aftermap.recipes.train import _objective, _start_model
+from aftermap.recipes.start import start_crops, start_model, start_objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,31 +72,21 @@ def range_test(
         torch.set_num_threads(recipe.threads)
     chosen = choose_scenes(recipe.data, recipe.task, unlabelled=recipe.data.unlabelled)
     torch.manual_seed(recipe.seed)
-    model, _ = _start_model(recipe)
+    model, _ = start_model(recipe)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot write to {out}: {error.strerror or error}") from None
     training = RangeTraining(
         model,
-        _objective(recipe, model),
+        start_objective(recipe, model),
         recipe.optimizer.model_copy(update={"lr": settings.lr_min, "schedule": CosineConfig()}),
         steps=settings.steps,
         seed=recipe.seed,
         precision=recipe.precision,
     )
     training.lr_max = settings.lr_max
-    source = CropSource(
-        chosen.training,
-        target=recipe.task,
-        dates=model.dates,
-        sampling=recipe.sampling,
-        augment=recipe.augment,
-        bands=recipe.bands,
-        mean=recipe.normalisation.mean,
-        std=recipe.normalisation.std,
-        seed=recipe.seed,
-    )
+    source = start_crops(recipe, chosen.training, model)
     source.device = training.accelerator.device
     with closing(source):
         result = run_range_test(training, source, on_step=on_step)

@@ -35,7 +35,8 @@ from aftermap.recipes.configs import TrainRecipe
 from aftermap.recipes.evaluate import spread
 from aftermap.recipes.scenes import choose_scenes
 from aftermap.recipes.search_space import VALIDATION_LOSS, SearchSpace, StudyConfig
-from aftermap.recipes.train import Progress, _objective, train
+from aftermap.recipes.start import start_objective
+from aftermap.recipes.train import Progress, train
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,7 @@ def validation_loss(recipe: TrainRecipe, model: Path, *, over_images: bool = Fal
     scenes = spread(choose_scenes(recipe.data, recipe.task).validation, recipe.validation_scenes)
     loaded = load_model(model).model.eval()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    objective = _objective(recipe, loaded).to(device).eval()
+    objective = start_objective(recipe, loaded).to(device).eval()
     loaded.to(device)
     if len({(s.height, s.width) for s in scenes}) > 1:
         raise InputError(

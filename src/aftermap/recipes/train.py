@@ -7,36 +7,28 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
 import torch
 import yaml
 
 from aftermap.artefacts.card import Card, TrainingRecord
-from aftermap.artefacts.store import load_model, save_model
+from aftermap.artefacts.store import save_model
 from aftermap.config import build_config, load_config, read_tree
-from aftermap.data.loader import CropSource
 from aftermap.data.scene import Scene
-from aftermap.errors import RecipeError, TrainingError
+from aftermap.errors import TrainingError
 from aftermap.learning.loop import Step, Training, fit
 from aftermap.learning.notify import Notifier
-from aftermap.learning.objectives.base import Objective
-from aftermap.learning.objectives.distillation import DistillationConfig, build_distillation
-from aftermap.learning.objectives.heads import HeadsConfig, HeadsObjective
-from aftermap.learning.objectives.mean_teacher import MeanTeacher, MeanTeacherConfig
-from aftermap.learning.objectives.supervised import Supervised
-from aftermap.learning.objectives.terms import SupervisedConfig
+from aftermap.learning.objectives.distillation import DistillationConfig
 from aftermap.learning.records import Records
 from aftermap.learning.run import Run, data_checksum, machine
 from aftermap.learning.tracking import connect
-from aftermap.models.build import build_model
-from aftermap.models.dense import DenseModel
-from aftermap.models.transfer import transfer_trunk
 from aftermap.recipes.configs import TrainRecipe
 from aftermap.recipes.evaluate import spread
 from aftermap.recipes.files import recipe_path
 from aftermap.recipes.scenes import Chosen, choose_scenes
 from aftermap.recipes.selection import Pace, Selection
+from aftermap.recipes.start import start_crops, start_model, start_objective
 from aftermap.recipes.teachers import TeacherScores, check_teachers
 
 
@@ -100,25 +92,15 @@ def train(
         recipe.task,
         deep=not resume,
         unlabelled=recipe.data.unlabelled,
-        label_free=recipe.selection.metric == "agreement",
+        label_free=recipe.selection.metric == "information",
     )
     validation = spread(chosen.validation, recipe.validation_scenes)
     selection = Selection(recipe, validation)
     torch.manual_seed(recipe.seed)
-    model, parent = _start_model(recipe)
-    source = CropSource(
-        chosen.training,
-        target=recipe.task,
-        dates=model.dates,
-        sampling=recipe.sampling,
-        augment=recipe.augment,
-        bands=recipe.bands,
-        mean=recipe.normalisation.mean,
-        std=recipe.normalisation.std,
-        seed=recipe.seed,
-    )
+    model, parent = start_model(recipe)
+    source = start_crops(recipe, chosen.training, model)
     pace = Pace.of(recipe, source.steps_per_epoch)
-    objective = _objective(recipe, model)
+    objective = start_objective(recipe, model)
     training = Training(
         model,
         objective,
@@ -239,51 +221,6 @@ class _TermMeans:
 def _best(metrics: list[dict[str, Any]]) -> dict[str, Any]:
     """The evaluation with the highest score, the first of equal ones; those without a score come last."""
     return max(metrics, key=lambda m: m["score"] if math.isfinite(m["score"]) else -math.inf, default={})
-
-
-def _start_model(recipe: TrainRecipe) -> tuple[DenseModel, str | None]:
-    """A fresh model, or one grown from `init_from`, with the parent's hash."""
-    model = build_model(recipe.model)
-    dates = 2 if recipe.task == "damage" else 1
-    if model.dates != dates:
-        raise RecipeError(
-            f"model.kind {recipe.model.kind} is for {model.dates} date(s), task {recipe.task} has {dates}: "
-            "choose another model, or task"
-        )
-    if recipe.sampling.crop_px % model.stride:
-        near = max(1, round(recipe.sampling.crop_px / model.stride)) * model.stride
-        raise RecipeError(
-            f"sampling.crop_px {recipe.sampling.crop_px}: this model takes multiples of {model.stride}, such as {near}"
-        )
-    if recipe.init_from is None:
-        return model, None
-    parent = load_model(recipe.init_from)
-    transfer_trunk(parent.model, model)
-    return model, parent.sha256
-
-
-def _objective(recipe: TrainRecipe, model: DenseModel) -> Objective:
-    """What is minimised; teachers are opened here."""
-    match recipe.objective:
-        case SupervisedConfig():
-            return Supervised(recipe.objective)
-        case HeadsConfig():
-            return HeadsObjective(recipe.objective)
-        case MeanTeacherConfig():
-            return MeanTeacher(recipe.objective, model)
-        case DistillationConfig():
-            return build_distillation(
-                recipe.objective,
-                model,
-                mean=recipe.normalisation.mean,
-                std=recipe.normalisation.std,
-                bands=recipe.bands,
-                dates=model.dates,
-                classes=model.classes,
-                crop_px=recipe.sampling.crop_px,
-            )
-        case _:
-            assert_never(recipe.objective)
 
 
 def _open_run(
