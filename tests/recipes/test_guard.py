@@ -90,7 +90,7 @@ def test_labels_are_left_alone_where_they_are_not_to_be_asked(scenes):
 
 def test_a_model_that_sees_the_same_in_every_view_agrees_with_itself(scenes):
     found = gather_evidence(Brightness(), scenes, GuardConfig(labels=False, views=("mirror", "turn")))
-    assert found.score == 1.0 and found.per_class == dict.fromkeys(found.per_class, 1.0)
+    assert found.details["agreement"] == 1.0 and found.per_class == dict.fromkeys(found.per_class, 1.0)
 
 
 def test_a_model_that_looks_at_the_place_in_the_image_does_not(scenes):
@@ -98,20 +98,20 @@ def test_a_model_that_looks_at_the_place_in_the_image_does_not(scenes):
         gather_evidence(Brightness(row_bias=b), scenes, GuardConfig(labels=False, views=("turn",)))
         for b in (0.0, 2.0)
     )
-    assert biased.score < 0.8 * steady.score
+    assert biased.details["agreement"] < 0.8 * steady.details["agreement"]
 
 
 def test_classes_that_are_never_told_are_not_measured(tmp_path):
     scenes = [scene_of(tmp_path, 0, labelled=False, levels=(1, 1, 4))]
     found = gather_evidence(Brightness(), scenes, GuardConfig(views=("mirror",)))
     assert found.source == "views" and math.isnan(found.per_class["minor-damage"])
-    assert found.score == 1.0 and found.as_dict()["per_class"]["minor-damage"] is None
+    assert found.details["agreement"] == 1.0 and found.as_dict()["per_class"]["minor-damage"] is None
 
 
-def test_without_damage_the_score_is_that_of_the_buildings(scenes):
+def test_without_damage_the_agreement_is_that_of_the_buildings(scenes):
     found = gather_evidence(Brightness(classes=2), scenes, GuardConfig(labels=False, views=("haze",)))
     assert set(found.per_class) == set(found.shares) == {"building"}
-    assert found.score == found.per_class["building"]
+    assert found.details["agreement"] == found.per_class["building"]
 
 
 def test_entropy_is_a_fraction_of_the_largest(scenes):
@@ -120,7 +120,35 @@ def test_entropy_is_a_fraction_of_the_largest(scenes):
             return np.full((len(images), 5, *images.shape[-2:]), 0.2, np.float32)
 
     found = gather_evidence(Undecided(), scenes, GuardConfig(labels=False, views=("mirror",)))
-    assert found.details["entropy"] == pytest.approx(1.0, abs=1e-5)
+    assert found.details["entropy"] == pytest.approx(1.0, abs=1e-5) and found.score == pytest.approx(
+        0, abs=1e-6
+    )
+
+
+def test_information_is_the_entropy_of_the_mean_less_the_mean_entropy(scenes):
+    class Quarter(Brightness):
+        def predict(self, images, valid=None):
+            p = np.zeros((len(images), 5, *images.shape[-2:]), np.float32)
+            building = images[:, -1, 0] > 0
+            p[:, 0], p[:, 1] = np.where(building, 0.2, 1.0), np.where(building, 0.8, 0.0)
+            return p
+
+    found = gather_evidence(Quarter(), scenes, GuardConfig(labels=False, views=("mirror",)))
+    share = 0.8 * 400 / 1024
+    mean = -(share * math.log(share) + (1 - share) * math.log(1 - share))
+    each = -(0.2 * math.log(0.2) + 0.8 * math.log(0.8)) * 400 / 1024
+    assert found.score == pytest.approx((mean - each) / math.log(5), abs=1e-5)
+
+
+def test_a_model_that_says_the_same_everywhere_tells_nothing(scenes):
+    class Background(Brightness):
+        def predict(self, images, valid=None):
+            p = np.zeros((len(images), 5, *images.shape[-2:]), np.float32)
+            p[:, 0] = 1
+            return p
+
+    found = gather_evidence(Background(), scenes, GuardConfig(labels=False, views=("mirror",)))
+    assert found.score == pytest.approx(0, abs=1e-5) and found.details["entropy"] < 1e-4
 
 
 def test_contradiction_is_the_mean_of_buildings_and_background(scenes):
@@ -178,6 +206,12 @@ def test_rare_classes_are_not_judged_by_their_share():
 def test_a_student_that_contradicts_a_sure_teacher_is_refused():
     verdict = judge(evidence(0.6), evidence(0.9, contradicted=0.3), GuardConfig())
     assert verdict.kept == "teacher" and "contradicts 30.0% of what the teacher is sure of" in verdict.reason
+
+
+def test_a_student_whose_views_disagree_more_is_refused():
+    verdict = judge(evidence(0.6, agreement=0.8), evidence(0.9, agreement=0.7), GuardConfig())
+    assert verdict.kept == "teacher" and verdict.reason.startswith("unsteady")
+    assert judge(evidence(0.6, agreement=0.8), evidence(0.9, agreement=0.76), GuardConfig()).kept == "student"
 
 
 def test_with_labels_shares_may_move():

@@ -38,6 +38,9 @@ class Agreement:
             for a model that only finds buildings.
         shares: share of all pixels that the plain image's answer gives to buildings, and to each damage class.
         entropy: mean over the pixels, as a fraction of the largest there can be.
+        information: entropy of the mean answer less the mean entropy of the answers, as a fraction of the largest there
+            can be: what a pixel's class tells beyond what holds everywhere. 0 for a model that says the same of every
+            pixel, and for one that is sure of none. Source: Krause et al. 2010.
         scenes: how many were looked at.
     """
 
@@ -45,6 +48,7 @@ class Agreement:
     classes: dict[str, float]
     shares: dict[str, float]
     entropy: float
+    information: float
     scenes: int
 
 
@@ -68,6 +72,7 @@ class ViewAgreement:
         self._score = Score()
         self._pixels = self._entropy = 0.0
         self._shares: dict[str, float] = {}
+        self._answers: np.ndarray | None = None  # (K,), summed over the pixels
         self._scenes = 0
 
     def add(self, images: np.ndarray) -> np.ndarray:
@@ -85,6 +90,8 @@ class ViewAgreement:
         self._scenes += 1
         self._pixels += plain[0].size
         self._entropy += float(_entropy(plain).sum(dtype=np.float64))
+        answers = plain.sum(axis=(1, 2), dtype=np.float64)
+        self._answers = answers if self._answers is None else self._answers + answers
         for key, pixels in decided_pixels(target, self._predictor.card.classes.names).items():
             self._shares[key] = self._shares.get(key, 0.0) + pixels
         return plain
@@ -102,11 +109,15 @@ class ViewAgreement:
             name: float("nan") if name in absent else value
             for name, value in scores.damage_f1_per_class.items()
         }
+        assert self._answers is not None
+        mean = (self._answers / self._pixels)[:, None, None]
+        entropy = self._entropy / self._pixels
         return Agreement(
             scores.localization_f1,
             per_class if damage else {},
             {name: float(ratio(pixels, self._pixels)) for name, pixels in self._shares.items()},
-            self._entropy / self._pixels,
+            entropy,
+            max(0.0, float(_entropy(mean)[0, 0]) - entropy),
             self._scenes,
         )
 
@@ -154,5 +165,5 @@ def _inside(decided: Decided) -> Decided:
 def _entropy(probabilities: np.ndarray) -> np.ndarray:
     """Entropy (H, W) of probabilities (K, H, W), 0 to 1."""
     p = np.maximum(probabilities, np.float32(1e-7))
-    entropy: np.ndarray = -(p * np.log(p)).sum(axis=0) / np.float32(np.log(len(probabilities)))
+    entropy: np.ndarray = -(p * np.log(p)).sum(axis=0) / p.dtype.type(np.log(len(probabilities)))
     return entropy

@@ -79,10 +79,10 @@ class AdaptEventRecipe(Config):
     names: tuple[str, ...] = ()
     method: Literal["mean-teacher", "batch-norm"] = "mean-teacher"
     statistics: Share = 0.5
-    steps: int = Field(default=200, ge=1)
-    lr: float = Field(default=3e-4, gt=0)
+    steps: int = Field(default=60, ge=1)
+    lr: float = Field(default=5e-4, gt=0)
     tune: Part = "all"
-    objective: MeanTeacherConfig = MeanTeacherConfig()
+    objective: MeanTeacherConfig = MeanTeacherConfig(terms=(), decay=0.98)
     source: SourceConfig | None = None
     crop_px: int = Field(default=256, ge=1)
     batch_size: int = Field(default=4, ge=1)

@@ -61,16 +61,15 @@ class SelectionConfig(Config):
     Attributes:
         metric: `official` is the official score over the classes that occur (localization: pooled pixel F1);
             `jaccard` is the intersection over union of building pixels, pooled over the scenes; `xview2` and
-            `metadamagenet` are the measures by which the published systems chose; `agreement` between views of a scene
-            needs no labels (the validation scenes may have none, nothing is tuned), and a model that has collapsed
-            scores high by it.
+            `metadamagenet` are the measures by which the published systems chose; `information` in the answers needs no
+            labels: the validation scenes may have none, and nothing is tuned; see `recipes.guard`.
         localization: for `xview2`: a folder of building probabilities per scene (`<scene>.png`, 8 bits), from models
             that did not learn from the scene; None takes the model's own.
         keep: `last` keeps the end of the run whatever its score.
         tune: choose building threshold and class weights on the validation scenes and write them into the card.
     """
 
-    metric: Literal["official", "jaccard", "xview2", "metadamagenet", "agreement"] = "official"
+    metric: Literal["official", "jaccard", "xview2", "metadamagenet", "information"] = "official"
     localization: Path | None = None
     keep: Literal["best", "last"] = "best"
     tune: bool = True

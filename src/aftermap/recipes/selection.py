@@ -91,8 +91,8 @@ class Selection:
         model.eval()
         device = str(next(model.parameters()).device)
         predictor = Predictor(LoadedModel(model, card, run.model, ""), device=device)
-        if recipe.selection.metric == "agreement":
-            return _agreement(predictor, self._validation, card)
+        if recipe.selection.metric == "information":
+            return _without_labels(predictor, self._validation, card)
         drawn = {s.name for s in spread(self._validation, SAMPLES)}
         measure = _measure(recipe)
 
@@ -120,7 +120,7 @@ class Selection:
         return metrics, card.model_copy(update=tuned)
 
 
-def _agreement(
+def _without_labels(
     predictor: Predictor, scenes: Sequence[Scene], card: Card
 ) -> tuple[dict[str, float], Card]:
     """Metrics without labels, `score` among them, and the card with them."""
@@ -128,7 +128,7 @@ def _agreement(
     metrics = {"score": found.score} | {f"agreement_{name}": v for name, v in found.per_class.items()}
     metrics |= {f"share_{name}": value for name, value in found.shares.items()} | found.details
     shown = {name: round(value, 4) for name, value in metrics.items() if math.isfinite(value)}
-    return metrics, card.model_copy(update={"metrics": {"agreement between views": shown}})
+    return metrics, card.model_copy(update={"metrics": {"validation, without labels": shown}})
 
 
 def summary_metrics(evaluation: Evaluation, *, damage: bool) -> dict[str, float]:
@@ -173,4 +173,4 @@ class _Own:
 def _measure(recipe: TrainRecipe) -> _Own | None:
     """The measure of a published system that a recipe wants, None for one of ours."""
     system = recipe.selection.metric
-    return None if system in ("official", "jaccard", "agreement") else _Own(recipe, system)
+    return None if system in ("official", "jaccard", "information") else _Own(recipe, system)

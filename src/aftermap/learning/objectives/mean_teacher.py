@@ -54,7 +54,8 @@ class MeanTeacherConfig(Config):
         everywhere: consistency on labelled pixels too.
         mirrored: the teacher's answer is the mean over the crop and its three mirrorings.
         confidence: the teacher's likeliest class (with sigmoids: the likelier of yes and no) must have this
-            probability, else the pixel does not count; one number, or one per class.
+            probability, else the pixel does not count; one number, or one per class. A threshold counts background, which
+            is easier, more than buildings: on events that a model knew little of, they shrank.
         class_weights: what a pixel counts by its likeliest class; None weighs all alike.
         prior: expected shares of the classes: the teacher's probabilities are multiplied by prior / (their running mean)
             and made to add up to 1 again. None expects nothing.
@@ -74,12 +75,12 @@ class MeanTeacherConfig(Config):
     loss: Literal["cross-entropy", "mse"] = "cross-entropy"
     activation: Activation = "softmax"
     everywhere: bool = False
-    mirrored: bool = True
-    confidence: Share | tuple[Share, ...] = 0.7
+    mirrored: bool = False
+    confidence: Share | tuple[Share, ...] = 0.0
     class_weights: tuple[NotNegative, ...] | None = None
     prior: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = None
     strong: StrongConfig = StrongConfig()
-    norm: Literal["adapt", "frozen"] = "frozen"
+    norm: Literal["adapt", "frozen"] = "adapt"
 
     @property
     def hard(self) -> SupervisedConfig | None:
