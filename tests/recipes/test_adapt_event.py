@@ -1,6 +1,7 @@
 """Adapting to an event without labels: squares of an event that is seen through haze."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from test_adapt import COLOURS, save
 
 from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
 from aftermap.artefacts.store import load_card, load_model, save_model
+from aftermap.config import load_config
 from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import DataError, ModelError, OutputError, RecipeError, TrainingError
 from aftermap.learning.loop import Training, fit
@@ -21,6 +23,7 @@ from aftermap.recipes import adapt_event as module
 from aftermap.recipes.adapt_event import adapt_event, adapted_model, resumed_event_recipe
 from aftermap.recipes.adapt_event_config import AdaptEventRecipe
 from aftermap.recipes.event_scenes import event_scenes
+from aftermap.recipes.files import recipe_path
 
 HAZE = {"clear": (1.0, 0), "haze": (0.4, 120)}
 
@@ -281,3 +284,8 @@ def test_an_ensemble_is_refused(data, parent, tmp_path):
 def test_settings_that_contradict_each_other_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         AdaptEventRecipe.model_validate({"data": ["data"]} | changes)
+
+
+def test_the_shipped_recipe_is_what_is_done_by_default():
+    shipped = load_config(AdaptEventRecipe, recipe_path("adapt-event"), ["data=[prepared]"])
+    assert shipped == AdaptEventRecipe(data=(Path("prepared"),))
