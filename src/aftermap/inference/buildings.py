@@ -35,7 +35,7 @@ def trace_rows(
     *,
     min_area_px: float,
     simplify_px: float,
-    part: bool = False,
+    part_depth_px: float | None = None,
 ) -> Iterator[Polygon]:
     """Trace the buildings of a mask that comes in bands of rows.
 
@@ -48,15 +48,16 @@ def trace_rows(
         grid: the whole scene.
         min_area_px: smaller shapes are dropped.
         simplify_px: tolerance of the regularisation.
-        part: tell touching houses apart; see `inference.parting`.
+        part_depth_px: tell touching houses apart where p(building) and width drop so far between them, see
+            `inference.parting`; None leaves them one.
 
     Yields:
         Polygons in pixel coordinates of the scene.
     """
 
     def polygons(values: np.ndarray, row: int, col: int) -> Iterator[Polygon]:
-        if part:
-            labels = part_shapes(values, min_area_px=min_area_px)
+        if part_depth_px is not None:
+            labels = part_shapes(values, min_area_px=min_area_px, depth_px=part_depth_px)
             shapes = trace_labels(labels, grid, min_area_px=min_area_px, simplify_px=simplify_px)
         else:
             shapes = trace(values != 0, grid, min_area_px=min_area_px, simplify_px=simplify_px)

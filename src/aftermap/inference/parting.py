@@ -3,18 +3,14 @@
 import cv2
 import numpy as np
 
-PARTING_DEPTH_PX = 2.0
-"""How far the land between two houses must drop for a wall to stand there; see `part_touching`."""
+MAX_PARTED_PX = 4_000_000
+"""A shape whose box is larger is no row of houses; it stays whole, so that it cannot fill the memory."""
 
 SMOOTHING_PX = 1.5
-_STEPS_PER_PX = (
-    64  # of the land, which is kept in whole numbers so that no rounding decides where a wall stands
-)
+_STEPS_PER_PX = 64  # of the land: in whole numbers no rounding decides where a wall stands
 
 
-def part_touching(
-    strength: np.ndarray, *, min_area_px: float, depth_px: float = PARTING_DEPTH_PX
-) -> np.ndarray:
+def part_touching(strength: np.ndarray, *, min_area_px: float, depth_px: float) -> np.ndarray:
     """Part one connected shape into the houses that it consists of.
 
     The land is the distance to the shape's edge times p(building), smoothed: it rises to a peak in the middle of each
@@ -54,12 +50,13 @@ def part_touching(
     return parted
 
 
-def part_shapes(strength: np.ndarray, *, min_area_px: float) -> np.ndarray:
-    """Part every connected shape of a mask, each for itself.
+def part_shapes(strength: np.ndarray, *, min_area_px: float, depth_px: float) -> np.ndarray:
+    """Part every connected shape of a mask, each for itself; those in which no two parts fit stay whole.
 
     Args:
         strength: uint8 (H, W), 0 off buildings and 1 + 254 p(building) on them.
         min_area_px: smaller shapes are left out, and no part is smaller.
+        depth_px: see `part_touching`.
 
     Returns:
         int32 (H, W), 0 off buildings and a number from 1 on for each.
@@ -73,10 +70,11 @@ def part_shapes(strength: np.ndarray, *, min_area_px: float) -> np.ndarray:
             continue
         place = slice(top, top + height), slice(left, left + width)
         own = shapes[place] == shape
-        if area < 2 * min_area_px:  # no two parts fit in
+        if area < 2 * min_area_px or width * height > MAX_PARTED_PX:
             labels[place][own] = found = found + 1
             continue
-        parts = part_touching(np.where(own, strength[place], 0), min_area_px=min_area_px)
+        alone = np.where(own, strength[place], 0)
+        parts = part_touching(alone, min_area_px=min_area_px, depth_px=depth_px)
         labels[place][own] = parts[own] + found
         found += int(parts.max())
     return labels

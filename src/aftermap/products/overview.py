@@ -8,6 +8,8 @@ from PIL import Image
 from aftermap.geo.grid import Grid
 from aftermap.products.cog import probability_colormap
 
+_ROWS_AT_ONCE = 256
+
 
 def as_image(
     rgb: np.ndarray, grid: Grid, max_side_px: int, *, valid: np.ndarray | None = None
@@ -60,10 +62,13 @@ def heat(rgb: np.ndarray, probability: np.ndarray, *, levels: int) -> np.ndarray
     table = np.zeros((256, 4), np.float32)
     for value, colour in probability_colormap(levels).items():
         table[value] = colour
-    grey = 0.6 * rgb.astype(np.float32).mean(axis=0)
-    shown = table[probability].transpose(2, 0, 1)
-    share = shown[3] / 255 * 0.85
-    mixed: np.ndarray = np.rint(grey * (1 - share) + shown[:3] * share).astype(np.uint8)
+    mixed = np.empty_like(rgb)
+    for top in range(0, rgb.shape[1], _ROWS_AT_ONCE):
+        rows = slice(top, top + _ROWS_AT_ONCE)
+        grey = 0.6 * rgb[:, rows].astype(np.float32).mean(axis=0)
+        shown = table[probability[rows]].transpose(2, 0, 1)
+        share = shown[3] / 255 * 0.85
+        mixed[:, rows] = np.rint(grey * (1 - share) + shown[:3] * share)
     return mixed
 
 

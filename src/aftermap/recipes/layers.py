@@ -26,6 +26,13 @@ MIN_BUILDING_PX = 20.0
 """The smallest shape where the imagery has no georeference."""
 
 SIMPLIFY_PX = 1.0
+SIMPLIFY_M = 0.3
+"""How far an outline may move to become regular: the larger of the two."""
+
+PARTING_DEPTH_PX = 3.0
+PARTING_DEPTH_M = 0.5
+"""How deep the saddle between two touching houses must be: the larger of the two (see `inference.parting`)."""
+
 
 _ROWS_AT_ONCE = 64  # of a band, so that copies of it stay small
 
@@ -115,10 +122,15 @@ def trace_buildings(
         evidence.
     """
     resolution = grid.resolution_m
-    least = MIN_BUILDING_PX if resolution is None else max(min_area_m2 / resolution**2, 4.0)
+    least, tolerance, depth = MIN_BUILDING_PX, SIMPLIFY_PX, PARTING_DEPTH_PX
+    if resolution is not None:
+        least = max(min_area_m2 / resolution**2, 4.0)
+        tolerance, depth = max(tolerance, SIMPLIFY_M / resolution), max(depth, PARTING_DEPTH_M / resolution)
     bands = ((each.start, strength(each)) for each in rows)
     polygons: list[BaseGeometry] = list(
-        trace_rows(bands, grid, min_area_px=least, simplify_px=SIMPLIFY_PX, part=part)
+        trace_rows(
+            bands, grid, min_area_px=least, simplify_px=tolerance, part_depth_px=depth if part else None
+        )
     )
     # rounded, so that buildings in one row are not numbered by the last digit of their place
     polygons.sort(key=lambda polygon: (round(polygon.bounds[1], 6), round(polygon.bounds[0], 6)))

@@ -83,6 +83,7 @@ function drawBuildings() {
   const [west, north] = toWorld(0, 0), [east, south] = toWorld(width, height);
   const byClass = classes.map(() => []);
   index(west, north, east, south, (b) => { if (shown[b]) byClass[damageOf[b]].push(b); });
+  const fill = !columns.damage && state.mode === "post" ? 0 : state.fill;  // would tint the probability
   const small = 5 / scale, speck = 2.5 / scale;  // smaller buildings are drawn as their box, at least a speck
   overlay.lineJoin = "round";
   // Not assessed first, then from undamaged to destroyed (or from sure to doubtful), so that the worst lies on top.
@@ -94,7 +95,7 @@ function drawBuildings() {
     let traced = 0;
     // Neighbours share a path, but only few: rasterising one path of thousands of rings takes seconds.
     const paint = () => {
-      overlay.globalAlpha = assessed ? state.fill : state.fill / 2;
+      overlay.globalAlpha = assessed ? fill : fill / 2;
       overlay.fill();
       overlay.globalAlpha = 1;
       overlay.stroke();
@@ -196,7 +197,7 @@ function setMode(mode) {
   }
   handle.hidden = divider.hidden = mode !== "swipe";
   placeLabels();
-  redraw("base");
+  redraw("base", "overlay");
 }
 
 function hover(x, y) {
