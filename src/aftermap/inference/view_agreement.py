@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 import torch
 
-from aftermap.inference.pooling import ratio
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.scoring import PixelScores, Score
 from aftermap.inference.tiling import predict_scene
@@ -115,7 +114,7 @@ class ViewAgreement:
         return Agreement(
             scores.localization_f1,
             per_class if damage else {},
-            {name: float(ratio(pixels, self._pixels)) for name, pixels in self._shares.items()},
+            {name: pixels / self._pixels for name, pixels in self._shares.items()},
             entropy,
             max(0.0, float(_entropy(mean)[0, 0]) - entropy),
             self._scenes,

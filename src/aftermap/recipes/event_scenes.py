@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aftermap.artefacts.card import Card
 from aftermap.classes import BUILDING, DAMAGE
@@ -36,7 +37,13 @@ class EventScenes:
 
 def without_labels(scene: Scene) -> Scene:
     """The images of a scene and nothing that was drawn on them or counted in them."""
-    gone = {"building_mask": None, "damage_mask": None, "soft": None, "class_pixels": [], "polygons": {}}
+    gone: dict[str, Any] = {
+        "building_mask": None,
+        "damage_mask": None,
+        "soft": None,
+        "class_pixels": [],
+        "polygons": {},
+    }
     return scene.model_copy(update=gone)
 
 
