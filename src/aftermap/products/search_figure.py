@@ -162,6 +162,7 @@ def _history(axes: Axes, picture: SearchPicture, limits: tuple[float, float]) ->
             axes.plot(*zip(*points, strict=True), marker, color=colour, markersize=5, label=state)
     line = best_so_far(picture.trials, higher_is_better=picture.higher_is_better)
     if line:
+        line.append((picture.trials[-1].number, line[-1][1]))
         axes.step(*zip(*line, strict=True), where="post", color=_ORANGE, linewidth=1.6, label="best so far")
     for number in (t.number for t in picture.trials if t.state == "failed"):
         axes.plot(number, 0.03, "x", color=_INK, markersize=5, transform=axes.get_xaxis_transform())
@@ -169,9 +170,18 @@ def _history(axes: Axes, picture: SearchPicture, limits: tuple[float, float]) ->
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
     failed = sum(t.state == "failed" for t in picture.trials)
     _dress(axes, f"{picture.metric} by trial" + (f" (×: {failed} failed)" if failed else ""), "trial")
-    place: Any = "lower right" if picture.higher_is_better else "upper right"
-    legend = axes.legend(fontsize=8, labelcolor=_INK, loc=place, framealpha=0.85, edgecolor="none")
-    legend.set_zorder(5)  # points below it shine through
+    axes.set_xlabel("trial", loc="left")
+    axes.legend(  # beside the axis label: nothing is hidden there
+        frameon=False,
+        fontsize=8,
+        labelcolor=_INK,
+        loc="upper right",
+        bbox_to_anchor=(1.03, -0.08),
+        ncols=4,
+        columnspacing=1.0,
+        handletextpad=0.3,
+        handlelength=1.2,
+    )
 
 
 def _importance(axes: Axes, picture: SearchPicture) -> None:
