@@ -466,3 +466,9 @@ def test_recording_calls_nobody_and_prints_nothing(tmp_path):
 )
 def test_command_lines_are_kept_without_secrets(words, shown):
     assert safe_command(words) == shown
+
+
+def test_off_comes_back_from_yaml_as_a_word(monkeypatch):
+    from aftermap.learning.tracking import RecordsConfig
+
+    assert RecordsConfig.model_validate({"uri": False}).uri.get_secret_value() == "off"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr, field_serializer
+from pydantic import SecretStr, field_serializer, field_validator
 
 from aftermap.config import Config
 from aftermap.errors import RecordsError
@@ -44,6 +44,12 @@ class RecordsConfig(Config):
 
     uri: SecretStr | None = None
     experiment: str = EXPERIMENT
+
+    @field_validator("uri", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: object) -> object:
+        """YAML reads an unquoted `off` as false, also where it stands for an environment variable."""
+        return "off" if value is False else value
 
     @field_serializer("uri")
     def _without_password(self, uri: SecretStr | None) -> str | None:
