@@ -130,8 +130,9 @@ def split(
                     f"{taken[0]} does not go with folds, which are dealt out by group: leave it out"
                 )
             if fold is None:
+                given = "--folds" if folds is not None else "--compat-leak"
                 raise DataError(
-                    "--folds is given without --fold, the number of the one to validate on (from 0)"
+                    f"{given} is given without --fold, the number of the one to validate on (from 0)"
                 )
             if folds is None and not compat_leak:
                 raise DataError("--fold is given without --folds, their number: pass e.g. --folds 5")

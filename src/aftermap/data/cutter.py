@@ -19,15 +19,14 @@ from rasterio.features import rasterize
 from aftermap.classes import BUILDING, IGNORE
 from aftermap.data.cutting import Cut, CutConfig, grid_at, plan_cuts, scale_to
 from aftermap.data.geotransform import scene_grid
-from aftermap.data.prepare import MASKS, Progress, checksum, class_pixels, read_bytes
+from aftermap.data.journal import IMAGES, MASKS, SOFT
+from aftermap.data.prepare import Progress, checksum, class_pixels, read_bytes
 from aftermap.data.scene import Scene
 from aftermap.data.soft import write_soft
 from aftermap.data.stretch import Stretch
 from aftermap.errors import DataError, OutputError, RasterError
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.raster import RasterSource, require_bands
-
-IMAGES, SOFT = "images", "soft"
 
 
 @dataclass

@@ -79,6 +79,14 @@ class CutConfig(Config):
             raise ValueError(
                 "compat_every_building cuts at compat_scales, not at resolutions: leave them out"
             )
+        for key, way in (("overlap_px", "grid"), ("jitter_px", "building"), ("margin_px", "empty")):
+            if getattr(self, key) != type(self).model_fields[key].default and self.by != way:
+                raise ValueError(f"{key} is for tiles by {way}, these are by {self.by}: leave it out")
+        if self.padding_px is not None and self.by != "building" and not self.compat_every_building:
+            raise ValueError(f"padding_px is for tiles by building, these are by {self.by}: leave it out")
+        for key in ("compat_scales", "compat_top_left"):
+            if getattr(self, key) != type(self).model_fields[key].default and not self.compat_every_building:
+                raise ValueError(f"{key} goes with compat_every_building alone: leave it out, or give both")
         if self.overlap_px >= self.size_px:
             raise ValueError(
                 f"tiles of {self.size_px} px cannot overlap by {self.overlap_px} px: take less than their size"

@@ -21,8 +21,9 @@ from aftermap.data.prepare import Labels, Progress, SourceScene, checksum, prepa
 from aftermap.data.scene import Manifest, SceneGrid
 from aftermap.data.vector_masks import count_inside, place_footprints
 from aftermap.data.webtiles import WebTile
-from aftermap.errors import DataError
+from aftermap.errors import DataError, DataWarning
 from aftermap.geo.grid import Grid
+from aftermap.geo.polygons import VECTOR_FORMATS
 
 Target = Literal["building", "damage", "soft"]
 MissingMask = Literal["unlabelled", "background"]
@@ -79,12 +80,16 @@ def prepare_folder(
     notes = {"source": str(source.resolve())}
     if group_zoom is not None:
         scenes = [_grouped(scene, group_zoom, event) for scene in scenes]
+    if footprints is not None and labels not in ("auto", "building"):
+        raise DataError(f"footprints are drawn as buildings, not as labels {labels}: leave --labels out")
     if footprints is not None:
         file = footprints if footprints.exists() else source / footprints
         scenes = _with_outlines(scenes, file if file.exists() else footprints)
         options["footprints"] = checksum(read_bytes(file))[:16]
         notes["footprints_file"] = str(file.resolve())
     masks = [scene.pre_label for scene in scenes if scene.pre_label is not None]
+    if footprints is None and not masks:
+        _warn_of_footprints(source)
     values = set[int]() if labels == "soft" else mask_values(masks)
     target = labels if labels != "auto" else _guess(values, source)
     if target == "damage" and scenes[0].post is None:
@@ -215,7 +220,8 @@ def _guess(values: set[int], source: Path) -> Target:
         return "damage"
     shown = ", ".join(str(value) for value in sorted(values)[:8])
     raise DataError(
-        f"masks in {source / 'masks'} hold {shown}, expected 0/1, 0/255, or damage classes 0 to 4"
+        f"masks in {source / 'masks'} hold {shown}, expected 0/1, 0/255, or damage classes 0 to 4; "
+        "where grey is the probability of a building, pass --labels soft"
     )
 
 
@@ -260,6 +266,18 @@ def _with_outlines(scenes: Sequence[SourceScene], footprints: Path) -> list[Sour
         placed.append((known, to_grid(grid, height=height, width=width)))
     outlines = place_footprints(footprints, {scene.name: grid for scene, grid in placed})
     return [replace(scene, outlines=outlines[scene.name]) for scene, _ in placed]
+
+
+def _warn_of_footprints(source: Path) -> None:
+    """Say so where no image has a mask, but a vector file lies beside them."""
+    found = sorted(path.name for path in source.iterdir() if path.suffix.lower() in VECTOR_FORMATS)
+    if found:
+        warnings.warn(
+            f"no image in {source} has a mask, so all are without labels; {found[0]} is not read: pass "
+            f"--footprints {found[0]} if it holds their buildings",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def _size(path: Path) -> tuple[int, int]:

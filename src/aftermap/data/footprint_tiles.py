@@ -7,19 +7,11 @@ from pathlib import Path
 import geopandas
 
 from aftermap.classes import BUILDING
-from aftermap.data.cutter import IMAGES, SOFT, Cutter
+from aftermap.data.cutter import Cutter
 from aftermap.data.cutting import CutConfig
 from aftermap.data.footprint_source import footprints_in_pixels
-from aftermap.data.prepare import (
-    JOURNAL_NAME,
-    MASKS,
-    Journal,
-    Progress,
-    checksum,
-    claim,
-    keep_splits,
-    read_bytes,
-)
+from aftermap.data.journal import IMAGES, JOURNAL_NAME, MASKS, SOFT, Journal, claim, keep_splits
+from aftermap.data.prepare import Progress, checksum, read_bytes
 from aftermap.data.scene import MANIFEST_NAME, Manifest, Scene
 from aftermap.data.stretch import Stretch
 from aftermap.errors import DataError, OutputError
@@ -86,7 +78,7 @@ def from_footprints(
     options = _options(source, footprints, config, event or name, stretch, jpeg_quality)
     cutter = Cutter(source, shapes, out, config, name, event or name, _measure(source, stretch), jpeg_quality)
     cutter.check()  # before anything is written
-    earlier = claim(out, [], overwrite=overwrite)
+    earlier = claim(out, [], kind=KIND, overwrite=overwrite)
     journal = Journal(out / JOURNAL_NAME, options)
     journal.load(earlier)
     if not journal.scenes:
@@ -95,6 +87,7 @@ def from_footprints(
         scenes = list(cutter.run(journal.scenes, journal.add, progress))
     source.close()
     if not scenes:
+        journal.abandon()
         reasons = ", ".join(f"{number} {reason}" for reason, number in cutter.dropped.items())
         raise DataError(
             f"none of {cutter.windows} windows of {source.name} makes a tile ({reasons or 'no place is left'}): "
@@ -197,7 +190,12 @@ def _clear(out: Path, earlier: Manifest | None, *, overwrite: bool) -> None:
     ours = earlier is not None or (out / JOURNAL_NAME).is_file()
     if not ours or not old:
         return
-    if not overwrite or (earlier is not None and earlier.kind != KIND):
+    if earlier is not None and earlier.kind != KIND:
+        raise OutputError(
+            f"{out} holds a dataset of another kind ({earlier.kind}), whose files are not ours to remove: "
+            "choose another -o"
+        )
+    if not overwrite:
         raise OutputError(
             f"{out} holds tiles or data that were prepared otherwise: choose another -o, or pass --overwrite"
         )

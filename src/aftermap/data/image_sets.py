@@ -10,20 +10,10 @@ from typing import Literal
 import geopandas
 
 from aftermap.classes import BUILDING
-from aftermap.data.cutter import IMAGES
 from aftermap.data.cutting import CutConfig
 from aftermap.data.footprint_tiles import cut_tiles
-from aftermap.data.prepare import (
-    JOURNAL_NAME,
-    MASKS,
-    SOFT,
-    Journal,
-    Progress,
-    checksum,
-    claim,
-    keep_splits,
-    read_bytes,
-)
+from aftermap.data.journal import IMAGES, JOURNAL_NAME, MASKS, SOFT, Journal, claim, keep_splits
+from aftermap.data.prepare import Progress, checksum, read_bytes
 from aftermap.data.scene import MANIFEST_NAME, Manifest, Scene
 from aftermap.data.stretch import Stretch
 from aftermap.errors import DataError, InputError, OutputError, RasterError
@@ -102,7 +92,7 @@ def cut_images(
         "jpeg_quality": "" if jpeg_quality is None else str(jpeg_quality),
         "without_label": without_label,
     }
-    earlier = claim(out, [], overwrite=overwrite)
+    earlier = claim(out, [], kind=kind, overwrite=overwrite)
     journal = Journal(out / JOURNAL_NAME, {"kind": kind, "scheme": BUILDING.name, **whole})
     journal.load(earlier)
     if not journal.scenes:
@@ -135,11 +125,11 @@ def cut_images(
             if progress is not None:
                 progress(number, len(images))
     if problems:
+        kept = "" if journal.abandon() else ", finished tiles are kept"
         rest = f" (and {len(problems) - 1} more images like it)" if len(problems) > 1 else ""
-        raise DataError(
-            f"{problems[0]}{rest}: mend or remove the files and run again, finished tiles are kept"
-        )
+        raise DataError(f"{problems[0]}{rest}: mend or remove the files and run again{kept}")
     if not scenes:
+        journal.abandon()
         raise DataError(f"none of the {len(images)} images gives a tile: cut smaller tiles, or another way")
     more = {**(notes or {}), **({"empty_images": ",".join(empty)} if empty else {})}
     ordered = sorted(scenes, key=lambda scene: scene.name)

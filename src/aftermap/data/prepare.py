@@ -6,7 +6,6 @@ the manifest is written last.
 
 import hashlib
 import io
-import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -25,13 +24,11 @@ from shapely.geometry.base import BaseGeometry
 
 from aftermap.classes import IGNORE, SCHEMES
 from aftermap.data.geotransform import to_grid
+from aftermap.data.journal import JOURNAL_NAME, MASKS, SOFT, Journal, claim, keep_splits
 from aftermap.data.scene import MANIFEST_NAME, Manifest, Scene, SceneGrid
 from aftermap.data.soft import write_soft
-from aftermap.errors import DataError, DataWarning, OutputError
+from aftermap.errors import DataError, OutputError
 
-JOURNAL_NAME = "prepare.journal"
-MASKS = "masks"
-SOFT = "soft"
 IMAGE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
@@ -125,7 +122,7 @@ def prepare(
         DataError: scenes that cannot be read; the others stay finished.
         OutputError: `out` cannot be written, or holds something else.
     """
-    earlier = claim(out, scenes, overwrite=overwrite)
+    earlier = claim(out, scenes, kind=kind, overwrite=overwrite)
     task = _Task(read, out / MASKS, scheme)
     known = Journal(out / JOURNAL_NAME, {"kind": kind, "scheme": scheme, **options})
     known.load(earlier)
@@ -142,10 +139,9 @@ def prepare(
             if progress is not None:
                 progress(number, len(scenes))
     if problems:
+        kept = "" if known.abandon() else ", finished scenes are kept"
         rest = f" (and {len(problems) - 1} more scenes like it)" if len(problems) > 1 else ""
-        raise DataError(
-            f"{problems[0]}{rest}: mend or remove the files and run again, finished scenes are kept"
-        )
+        raise DataError(f"{problems[0]}{rest}: mend or remove the files and run again{kept}")
     ready = _with_resolution([done[name] for name in sorted(done)])
     manifest = Manifest(kind=kind, scheme=scheme, options={**options, **(notes or {})}, scenes=ready)
     manifest = keep_splits(manifest, earlier)
@@ -295,80 +291,6 @@ class _Task:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-class Journal:
-    """Finished scenes, one JSON line each, valid for one set of options."""
-
-    def __init__(self, path: Path, options: Mapping[str, str]) -> None:
-        self.path = path
-        self.options = dict(options)
-        self.scenes: dict[str, Scene] = {}
-
-    def load(self, earlier: Manifest | None) -> None:
-        """Take over scenes of an earlier manifest and of an interrupted run with the same options."""
-        if earlier is not None:
-            options = {"kind": earlier.kind, "scheme": earlier.scheme, **earlier.options}
-            if all(options.get(key) == value for key, value in self.options.items()):
-                self.scenes = {scene.name: scene for scene in earlier.scenes}
-        try:
-            lines = self.path.read_text().splitlines()
-        except OSError:
-            return
-        if not lines or lines[0] != json.dumps(self.options):
-            return
-        for line in lines[1:]:
-            try:
-                scene = Scene.model_validate_json(line)
-            except ValueError:  # the last line of a killed run
-                continue
-            self.scenes[scene.name] = scene
-
-    def add(self, scene: Scene) -> None:
-        """Note a finished scene."""
-        self._file.write(scene.model_dump_json() + "\n")
-        self._file.flush()
-
-    def __enter__(self) -> "Journal":
-        try:
-            part = self.path.with_suffix(".part")
-            self._file = part.open("w")
-            self._file.write(json.dumps(self.options) + "\n")
-            for scene in self.scenes.values():
-                self.add(scene)
-            part.rename(self.path)
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-def claim(out: Path, scenes: Sequence[SourceScene], *, overwrite: bool) -> Manifest | None:
-    """Make `out` and return the manifest of an earlier preparation in it.
-
-    Raises:
-        OutputError: `out` holds other things, is the source itself, or cannot be made.
-    """
-    sources = {path.parent.parent.resolve() for scene in scenes for path in scene.files.values()}
-    if out.resolve() in sources:
-        raise OutputError(f"{out} is the source itself, whose masks could be replaced: choose another -o")
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file, expected a folder for the prepared data: choose another -o")
-    ours = (out / MANIFEST_NAME).is_file() or (out / JOURNAL_NAME).is_file()
-    if out.is_dir() and any(out.iterdir()) and not ours and not overwrite:
-        raise OutputError(
-            f"{out} exists and holds other files: choose another -o, or pass --overwrite to add to it"
-        )
-    try:
-        (out / MASKS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make {out}: {error.strerror or error}") from None
-    try:
-        return Manifest.load(out)
-    except DataError:
-        return None
-
-
 def _map(
     task: _Task, items: Iterable[tuple[SourceScene, Scene | None]], workers: int
 ) -> Iterator[Scene | str]:
@@ -402,18 +324,3 @@ def _with_resolution(scenes: list[Scene]) -> list[Scene]:
         else scene
         for scene in scenes
     ]
-
-
-def keep_splits(manifest: Manifest, earlier: Manifest | None) -> Manifest:
-    """Carry over the splits of an earlier preparation of the same scenes."""
-    if earlier is None or all(scene.split == "unassigned" for scene in earlier.scenes):
-        return manifest
-    splits = {scene.name: scene.split for scene in earlier.scenes}
-    if splits.keys() != {scene.name for scene in manifest.scenes}:
-        warnings.warn(
-            "the scenes have changed, so their splits were dropped: run 'aftermap data split'", DataWarning, 3
-        )
-        return manifest
-    scenes = [scene.model_copy(update={"split": splits[scene.name]}) for scene in manifest.scenes]
-    kept = {key: value for key, value in earlier.options.items() if key.startswith("split")}
-    return manifest.model_copy(update={"scenes": scenes, "options": {**manifest.options, **kept}})

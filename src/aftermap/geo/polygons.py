@@ -193,7 +193,7 @@ def _read(path: Path) -> geopandas.GeoDataFrame:
             )
         return pyogrio.read_dataframe(path, layer=layer, on_invalid="ignore", fid_as_index=False)
     except (DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).partition("; It might help")[0].rstrip(".")
         raise FootprintError(f"cannot read footprints {path}: {reason}") from None
 
 

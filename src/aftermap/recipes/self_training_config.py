@@ -57,7 +57,9 @@ class TeacherConfig(Config):
     @model_validator(mode="after")
     def _one_of_both(self) -> "TeacherConfig":
         if (self.model is None) == (self.recipe is None):
-            raise ValueError("give the teacher a model (a folder) or a recipe (to train it), one of the two")
+            raise ValueError(
+                "give the teacher a model (a folder) or a recipe (to train it), one of the two and null for the other"
+            )
         return self
 
 
