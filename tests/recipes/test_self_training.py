@@ -363,6 +363,27 @@ def test_the_classifier_is_asked_of_a_teacher_that_has_one(data, pool, tmp_path)
         self_train(wanted, tmp_path / "run")
 
 
+HEADS = TRAINING | {"model": {"kind": "fpn-efficientnet", "encoder_weights": None}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({}, r"teacher\.recipe\.model of kind unet .*rule both asks in round 1"),
+        ({"teacher": {"recipe": HEADS}, "rounds": 2}, r"student\.model of kind unet .*asks in round 2"),
+        ({"teacher": {"recipe": HEADS}, "predict": {"seeds": 2}}, r"predict\.seeds 2 models has no presence"),
+    ],
+)
+def test_a_teacher_without_presence_head_is_refused_before_it_is_trained(
+    data, pool, tmp_path, changes, match
+):
+    unet = TRAINING | {"model": {"kind": "unet", "encoder_weights": None}}
+    said = {"teacher": {"recipe": unet}, "student": unet, "negatives": {"ratio": 1}} | changes
+    with pytest.raises(RecipeError, match=match):
+        self_train(recipe(data, pool, **said), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
@@ -372,6 +393,9 @@ def test_the_classifier_is_asked_of_a_teacher_that_has_one(data, pool, tmp_path)
         ({"start": "teacher", "predict": {"seeds": 2}}, "the weights of one model"),
         ({"pool": {"manifests": []}}, "at least 1 item"),
         ({"labels": {"knd": "hard"}}, "did you mean 'kind'"),
+        ({"labels": {"ignored": [0.7, 0.3]}}, "two rising probabilities"),
+        ({"labels": {"ignored": [0.4, 1.6]}}, "two rising probabilities"),
+        ({"labels": {"min_confidence": {"building": 80}}}, "min_confidence is 80"),
     ],
 )
 def test_wrong_keys_are_explained(data, pool, changes, match):

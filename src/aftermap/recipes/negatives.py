@@ -16,7 +16,7 @@ from aftermap.inference.ensemble import Options
 from aftermap.inference.predictor import Predictor
 from aftermap.models.fpn import FpnEfficientnet, presence_probability
 from aftermap.recipes.pseudo_labels import Predicted
-from aftermap.recipes.self_training_config import NegativesConfig
+from aftermap.recipes.self_training_config import NegativesConfig, SelfTrainingRecipe
 
 _LARGEST_PX = 1024
 
@@ -120,6 +120,41 @@ def open_classifier(model: str | Path, options: Options) -> Callable[[np.ndarray
         return highest
 
     return classify
+
+
+def check_classifiers(recipe: SelfTrainingRecipe, rounds: Sequence[SelfTrainingRecipe]) -> None:
+    """Refuse rounds whose negatives ask a presence head that their teacher will not have, before it is trained.
+
+    Args:
+        recipe: of the self-training.
+        rounds: the recipe as every round has it.
+
+    Raises:
+        RecipeError: with the first such teacher.
+    """
+    for number, own in enumerate(rounds, 1):
+        if not own.negatives.ratio or own.negatives.rule == "map":
+            continue
+        if number == 1 and recipe.teacher.model is not None:
+            open_classifier(recipe.teacher.model, own.predict.options)
+            continue
+        asked = f"which negatives.rule {own.negatives.rule} asks in round {number}"
+        if recipe.predict.seeds > 1:
+            raise RecipeError(
+                f"the mean of predict.seeds {recipe.predict.seeds} models has no presence head, {asked}: take one seed, "
+                "or negatives.rule: map"
+            )
+        role, keys = (
+            ("teacher.recipe", recipe.teacher.recipe)
+            if number == 1
+            else ("student", rounds[number - 2].student)
+        )
+        kind = ((keys or {}).get("model") or {}).get("kind")
+        if kind not in ("fpn-efficientnet", "custom"):
+            raise RecipeError(
+                f"{role}.model of kind {kind} has no presence head, {asked}: take fpn-efficientnet, or "
+                "negatives.rule: map"
+            )
 
 
 def _parts(length: int) -> list[tuple[int, int]]:

@@ -24,7 +24,7 @@ from aftermap.learning.run import Run, data_checksum
 from aftermap.products.provenance import write_json
 from aftermap.recipes.configs import TrainRecipe
 from aftermap.recipes.guard import Evidence, Verdict, gather_evidence, judge
-from aftermap.recipes.negatives import find_negatives, open_classifier, write_negatives
+from aftermap.recipes.negatives import check_classifiers, find_negatives, open_classifier, write_negatives
 from aftermap.recipes.pseudo_labels import Predicted, Selection, predict_pool, select_labels
 from aftermap.recipes.self_training_config import (
     SelfTrainingRecipe,
@@ -361,8 +361,7 @@ def _check_trainings(recipe: SelfTrainingRecipe, rounds: list[SelfTrainingRecipe
             )
         if recipe.start == "teacher" and is_ensemble(model):
             raise ModelError(f"start: teacher takes the weights of one model, {model} is an ensemble")
-        if rounds[0].negatives.ratio and rounds[0].negatives.rule != "map":
-            open_classifier(model, rounds[0].predict.options)
+    check_classifiers(recipe, rounds)
     for number, own in enumerate(rounds, 1):
         student_recipe(own, number, folder)
 

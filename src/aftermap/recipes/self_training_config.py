@@ -109,6 +109,18 @@ class LabelsConfig(Config):
     min_scene_confidence: float = Field(default=0.0, ge=0, le=1)
     max_scenes: int = Field(default=0, ge=0)
 
+    @model_validator(mode="after")
+    def _in_range(self) -> "LabelsConfig":
+        if self.ignored is not None and not 0 <= self.ignored[0] <= self.ignored[1] <= 1:
+            raise ValueError(
+                f"ignored is {list(self.ignored)}, expected two rising probabilities such as [0.4, 0.6]"
+            )
+        least = self.min_confidence
+        for value in least.values() if isinstance(least, dict) else (least,):
+            if not 0 <= value <= 1:
+                raise ValueError(f"min_confidence is {value:g}, expected a probability from 0 to 1")
+        return self
+
     @property
     def band(self) -> tuple[float, float] | None:
         """The probabilities of a building between which nothing is said."""
