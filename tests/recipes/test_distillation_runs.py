@@ -279,7 +279,11 @@ def test_scenes_without_labels_are_refused_where_nobody_tells_about_them(bare, t
     file = tmp_path / "supervised.yaml"
     file.write_text(json.dumps(supervised))
     code, _, said = run_cli(capsys, "train", file, "-o", tmp_path / "run")
-    assert code == 2 and "data.unlabelled gives images without labels" in said and len(said.strip().splitlines()) == 1
+    assert (
+        code == 2
+        and "data.unlabelled gives images without labels" in said
+        and len(said.strip().splitlines()) == 1
+    )
 
 
 def run_cli(capsys, *words):
