@@ -45,6 +45,16 @@ def test_an_unknown_key_is_refused_with_the_nearest(tmp_path):
         load_config(Outer, write(tmp_path, "steps: 1\ninner: {learning_rat: 2}\n"))
 
 
+def test_a_key_in_the_wrong_group_is_named_with_its_group():
+    with pytest.raises(RecipeError, match=r"unknown key 'names': did you mean 'inner\.names'\?"):
+        build_config(Outer, {"steps": 1, "names": ["a"]})
+
+
+def test_a_list_is_asked_for_in_brackets():
+    with pytest.raises(RecipeError, match=r"inner\.names: found 'a', expected a list in square brackets"):
+        build_config(Outer, {"steps": 1, "inner": {"names": "a"}})
+
+
 def test_a_missing_and_a_wrong_value_are_named():
     with pytest.raises(RecipeError, match="key 'steps' is required"):
         build_config(Outer, {})

@@ -123,9 +123,10 @@ def _explain(error: ValidationError, kind: type[BaseModel], source: str) -> str:
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         leaf = str(first["loc"][-1])
-        near = difflib.get_close_matches(leaf, sorted(_known_keys(kind)), n=1, cutoff=0.5)
+        known = _known_keys(kind)
+        near = difflib.get_close_matches(leaf, sorted(known), n=1, cutoff=0.5)
         hint = (
-            f": did you mean {near[0]!r}?"
+            f": did you mean {known[leaf] if near[0] == leaf else near[0]!r}?"  # right name, wrong group
             if near
             else f": known keys are {', '.join(sorted(kind.model_fields))}"
         )
@@ -146,21 +147,22 @@ def _explain(error: ValidationError, kind: type[BaseModel], source: str) -> str:
         near = difflib.get_close_matches(tag, choices, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(choices)}"
         return f"{source}: {where}: unknown {key} {tag!r}: {hint}"
+    if first["type"] in ("tuple_type", "list_type"):
+        return f"{source}: {where}: found {first.get('input')!r}, expected a list in square brackets"
     return f"{source}: {where}: {first['msg']} (found {first.get('input')!r})"
 
 
-def _known_keys(kind: type[BaseModel]) -> set[str]:
-    """All field names of a configuration class and of the configuration classes inside it."""
-    keys: set[str] = set()
-    pending, seen = [kind], set()
-    while pending:
-        current = pending.pop()
+def _known_keys(kind: type[BaseModel]) -> dict[str, str]:
+    """All field names of a configuration class and of those inside it, with the dotted key of the outermost."""
+    keys: dict[str, str] = {}
+    pending, seen = [("", kind)], set()
+    for prefix, current in pending:
         if current in seen:
             continue
         seen.add(current)
-        keys.update(current.model_fields)
-        for field in current.model_fields.values():
-            pending.extend(_configs_in(field.annotation))
+        for name, field in current.model_fields.items():
+            keys.setdefault(name, prefix + name)
+            pending.extend((f"{prefix}{name}.", inner) for inner in _configs_in(field.annotation))
     return keys
 
 

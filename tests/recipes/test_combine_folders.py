@@ -162,6 +162,14 @@ def test_maps_need_the_same_place(runs, tmp_path):
         combine_folders(runs, tmp_path / "out")
 
 
+def test_a_map_with_a_scale_and_a_ramp_of_colours_holds_probabilities(tmp_path):
+    ramp, place = {254: (255, 0, 0, 255)}, PLACE | {"scale": 1 / 254, "nodata": 255}
+    write(tmp_path / "one" / "a.tif", np.array([[0, 254], [127, 255]], np.uint8), colours=ramp, **place)
+    write(tmp_path / "two" / "a.tif", np.array([[254, 254], [0, 255]], np.uint8), colours=ramp, **place)
+    combine_folders([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+    np.testing.assert_allclose(read(tmp_path / "out" / "a.tif")[0], [[0.5, 1], [0.25, np.nan]], atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "values", "profile", "said"),
     [

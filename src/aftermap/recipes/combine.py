@@ -215,7 +215,9 @@ def _common_grid(files: Sequence[Path], maps: Sequence[DatasetReader]) -> Grid:
     first = maps[0]
     for file, map_ in zip(files, maps, strict=True):
         kind = map_.dtypes[0]
-        if map_.colorinterp[0].name == "palette":
+        if (
+            map_.colorinterp[0].name == "palette" and map_.scales[0] == 1
+        ):  # with a scale the colours are a ramp
             raise DataError(
                 f"{file} has a colour table, so it holds classes: expected probabilities (see --pattern)"
             )

@@ -164,6 +164,15 @@ class TrainRecipe(Config):
         """YAML reads an unquoted `no` as false."""
         return "no" if value is False else value
 
+    @field_validator("resolution_m")
+    @classmethod
+    def _finest_first(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < value[0] <= value[1]:
+            raise ValueError(
+                f"{list(value)} is no range of metres per pixel, finest first, such as [0.3, 1.2]"
+            )
+        return value
+
     @model_validator(mode="after")
     def _classes_fit_the_task(self) -> "TrainRecipe":
         if self.model.classes == 1 and self.task == "building" and self.activation != "sigmoid":

@@ -9,7 +9,7 @@ from aftermap.data.scene import Scene
 from aftermap.errors import RecipeError
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.distillation import DistillationConfig, build_distillation
-from aftermap.learning.objectives.heads import HeadsConfig, HeadsObjective
+from aftermap.learning.objectives.heads import HeadsConfig, HeadsObjective, require_heads
 from aftermap.learning.objectives.mean_teacher import MeanTeacher, MeanTeacherConfig
 from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.objectives.terms import SupervisedConfig
@@ -46,6 +46,7 @@ def start_objective(recipe: TrainRecipe, model: DenseModel) -> Objective:
         case SupervisedConfig():
             return Supervised(recipe.objective)
         case HeadsConfig():
+            require_heads(model)
             return HeadsObjective(recipe.objective)
         case MeanTeacherConfig():
             return MeanTeacher(recipe.objective, model)

@@ -107,6 +107,19 @@ class HeadsConfig(Config):
             )
 
 
+def require_heads(model: DenseModel) -> None:
+    """Refuse a model that has no such heads.
+
+    Raises:
+        RecipeError: it is of another kind.
+    """
+    if not isinstance(model, FpnEfficientnet):
+        raise RecipeError(
+            f"objective heads is for models of kind fpn-efficientnet, this one is a {type(model).__name__}: take "
+            "that kind, or objective supervised"
+        )
+
+
 class HeadsObjective(Objective):
     """Weighted terms of all heads on one forward pass; in 32 bits at least, whatever the model ran in."""
 
@@ -123,12 +136,7 @@ class HeadsObjective(Objective):
         Raises:
             RecipeError: the model has no such heads.
         """
-        bare = unwrapped(model)
-        if not isinstance(bare, FpnEfficientnet):
-            raise RecipeError(
-                f"objective heads is for models of kind fpn-efficientnet, this one is a {type(bare).__name__}: take "
-                "that kind, or objective supervised"
-            )
+        require_heads(unwrapped(model))
         heads: Heads = model(batch.image, heads=True)
         heads = Heads(*(widened(answer) for answer in heads))
         # no lower precision inside: probabilities near 0 and 1 would be rounded to them
