@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from aftermap.config import Config
 from aftermap.data.batch import Batch
@@ -107,7 +107,7 @@ class HeadsConfig(Config):
             )
 
 
-def require_heads(model: DenseModel) -> None:
+def require_heads(model: nn.Module) -> None:
     """Refuse a model that has no such heads.
 
     Raises:
