@@ -55,6 +55,7 @@ def test_the_card_says_how_the_network_was_fed_and_what_it_learned_from(state, t
         "softmax",
     )
     assert card.normalisation.mean == pytest.approx((123.675, 116.28, 103.53))
+    assert card.building_threshold == 0.57
     assert card.resolution_m == (0.03, 0.5) and "xBD" not in card.limits + card.training.data
     assert "CC BY-SA 4.0 (SpaceNet)" in card.training.data_licence
 
@@ -115,3 +116,4 @@ def test_a_folder_of_files_becomes_an_ensemble_in_which_every_run_has_one_voice(
     assert (
         done.card.training.data.startswith("Open Cities AI and SpaceNet") and done.card.scheme == "building"
     )
+    assert done.card.building_threshold == 0.54

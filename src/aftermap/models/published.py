@@ -39,6 +39,7 @@ class Published:
         std: what they are divided by afterwards, per band.
         keys: names of its weights.
         resolution_m: ground resolution (finest, coarsest) that it was trained on.
+        building_threshold: of p(building), with which its own inference makes a mask.
     """
 
     system: Literal["xview2", "kd-student", "metadamagenet", "opencities"]
@@ -50,6 +51,7 @@ class Published:
     std: tuple[float, float, float]
     keys: Keys
     resolution_m: tuple[float, float] = (0.3, 1.2)
+    building_threshold: float = 0.5
 
     @property
     def role(self) -> Literal["localization", "damage"]:
@@ -217,6 +219,7 @@ def _opencities(name: str, config: FpnEfficientnetConfig) -> dict[str, Published
             std=(58.395, 57.12, 57.375),
             keys=opencities_keys,
             resolution_m=(0.03, 0.5),
+            building_threshold=0.57,
         )
     }
 

@@ -271,6 +271,7 @@ def make_card(
         normalisation=Normalisation(mean=entry.mean, std=entry.std),
         activation=entry.activation,
         channel_0=entry.channel_0,
+        building_threshold=entry.building_threshold,
         metrics={} if score is None else {where: {"best_score": score}},
         training=TrainingRecord(
             data=f"{origin.data}, by the {origin.title}; file {checkpoint.path.name}{epoch}",
