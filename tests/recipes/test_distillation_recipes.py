@@ -73,7 +73,11 @@ def test_students_clip_decay_and_train_in_32_bits(name):
     optimizer = recipe.optimizer
     assert (optimizer.clip_norm, recipe.precision) == (run.clip, "no")
     assert (optimizer.weight_decay, optimizer.decay_all, optimizer.accumulate) == (1e-6, True, 1)
-    assert (optimizer.betas or (0.9, 0.999), optimizer.epsilon, optimizer.compat_epsilon) == ((0.9, 0.999), 1e-8, True)
+    assert (optimizer.betas or (0.9, 0.999), optimizer.epsilon, optimizer.compat_epsilon) == (
+        (0.9, 0.999),
+        1e-8,
+        True,
+    )
 
 
 @every_run

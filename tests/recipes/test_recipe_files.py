@@ -40,7 +40,9 @@ def test_an_unknown_recipe_is_refused_with_the_nearest():
 
 
 def test_a_name_like_no_other_is_answered_with_what_there_is():
-    with pytest.raises(RecipeError, match=r"shipped are adapt-event.yaml, box-teacher.yaml, .*, xview2/\.\.\.$"):
+    with pytest.raises(
+        RecipeError, match=r"shipped are adapt-event.yaml, box-teacher.yaml, .*, xview2/\.\.\.$"
+    ):
         recipe_path("nowhere.yaml")
 
 

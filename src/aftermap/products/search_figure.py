@@ -1,6 +1,7 @@
 """Draws a learning-rate range test, and a search: its history and how the measure depends on each parameter."""
 
 import io
+import itertools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any, Literal
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from aftermap.learning.range_test import RangeTest
 from aftermap.products.provenance import write_file
@@ -225,13 +226,27 @@ def _slice(axes: Axes, picture: SearchPicture, key: str, limits: tuple[float, fl
         )
     if key in picture.log:
         axes.set_xscale("log")
+        if max(axes.get_xlim()) < 20 * min(
+            axes.get_xlim()
+        ):  # hardly a power of ten to name: a few plain numbers
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     elif not numeric:
         axes.set_xticks(range(len(names)), [textwrap.shorten(n, 18, placeholder="…") for n in names])
         axes.set_xlim(-0.5, len(names) - 0.5)
-    elif len(set(values)) <= 6:
+    elif len(set(values)) <= 6 and _are_apart(sorted({float(v) for v in values})):
         axes.set_xticks(sorted(set(values)))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.set_ylim(*limits)
     _dress(axes, _short(key), "")
+
+
+def _are_apart(values: list[float]) -> bool:
+    """Whether labels at these places leave each other room."""
+    width = values[-1] - values[0]
+    return all(after - before > 0.12 * width for before, after in itertools.pairwise(values))
 
 
 _MARKERS = (("complete", "o", _BLUE), ("pruned", "v", "#b5b5b5"))

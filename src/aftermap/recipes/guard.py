@@ -203,7 +203,8 @@ def judge(before: Evidence, after: Evidence, config: GuardConfig) -> Verdict:
                 "may be"
             )
             return Verdict("teacher", reason, classes)
-    return Verdict("student", f"gain: the {change}", classes)
+    said = "gain" if gain > 0 else "no worse than asked for"
+    return Verdict("student", f"{said}: the {change}", classes)
 
 
 _MEASURES = {"labels": "score against labels", "views": "information in the answers"}
