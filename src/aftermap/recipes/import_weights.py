@@ -54,7 +54,7 @@ ORIGINS: dict[System, Origin] = {
         "third place of the Open Cities AI challenge (2020)",
         "MIT",
         data="Open Cities AI and SpaceNet",
-        data_licence="images CC BY 4.0 (Open Cities) and CC BY-SA 4.0 (SpaceNet), footprints ODbL",
+        data_licence="to our knowledge images CC BY 4.0 (Open Cities) and CC BY-SA 4.0 (SpaceNet), footprints ODbL",
         limits="It learned from African cities seen by drones and from two cities of SpaceNet.",
     ),
 }
