@@ -38,3 +38,18 @@ def test_a_mean_teacher_trains_and_is_chosen_without_any_label(tmp_path):
     shown = load_card(trained.model).metrics["validation, without labels"]
     assert shown["score"] == pytest.approx(trained.metrics["score"], abs=1e-4)
     assert set(shown) >= {"entropy", "share_building"}
+
+
+def test_the_teachers_answers_are_read_as_the_models():
+    recipe = {
+        "name": "x",
+        "task": "building",
+        "data": {"manifests": ["x"], "unlabelled": True},
+        "model": {"kind": "unet", **SMALL},
+        "activation": "sigmoid",
+        "objective": {"kind": "mean-teacher", "terms": []},
+    }
+    with pytest.raises(ValueError, match=r"objective\.activation is softmax, activation is sigmoid"):
+        TrainRecipe.model_validate(recipe)
+    recipe["objective"]["activation"] = "sigmoid"
+    assert TrainRecipe.model_validate(recipe).objective.activation == "sigmoid"

@@ -316,6 +316,16 @@ def test_keys_and_values_are_checked_before_anything_is_trained(tree, key, given
         check_space(with_lists(given_tree, recipe, wanted.space), wanted)
 
 
+@pytest.mark.parametrize("metric", ["f1_destroyed", "official_score"])
+def test_a_measure_of_damage_is_refused_for_buildings_before_anything_is_trained(metric):
+    tree = recipe_tree("recipes/localization.yaml", ["data.manifests=[x]"])
+    wanted = build_config(
+        SearchSpace, {"study": {"metric": metric}, "space": {"optimizer.lr": {"log": [1e-4, 1e-2]}}}
+    )
+    with pytest.raises(RecipeError, match=rf"'{metric}' tells of damage, and the recipe's task is building"):
+        check_space(tree, wanted)
+
+
 def test_one_value_is_not_set_twice():
     with pytest.raises(RecipeError, match=r"optimizer.lr and optimizer set the same value"):
         build_config(

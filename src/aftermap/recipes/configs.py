@@ -183,6 +183,11 @@ class TrainRecipe(Config):
                 f"task {self.task} has {len(self.scheme)} classes, model.classes is {self.model.classes}"
             )
         self.objective.check_classes(self.model.classes)
+        if isinstance(self.objective, MeanTeacherConfig) and self.objective.activation != self.activation:
+            raise ValueError(
+                f"objective.activation is {self.objective.activation}, activation is {self.activation}: the teacher's "
+                "answers would be read in another way than the model's, give both the same"
+            )
         if (
             self.data.unlabelled
             and isinstance(self.objective, SupervisedConfig | HeadsConfig)

@@ -215,6 +215,12 @@ def check_space(tree: Mapping[str, Any], space: SearchSpace) -> None:
             recipe = space.recipe(tree, first | {key: corner})
     assert recipe is not None
     metric, known = space.study.metric, _METRICS[recipe.task]
+    of_damage = metric.startswith("f1_") or metric in _METRICS["damage"]
+    if recipe.task == "building" and of_damage and metric not in known:
+        raise RecipeError(
+            f"study.metric {metric!r} tells of damage, and the recipe's task is building: use score, or one of "
+            f"{', '.join(known[1:])}"
+        )
     near = difflib.get_close_matches(metric, known, n=1, cutoff=0.7)
     # what else an evaluation tells depends on the recipe: the first one will say
     if near and metric not in known and not metric.startswith(("loss_", "f1_")):
