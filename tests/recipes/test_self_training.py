@@ -29,7 +29,7 @@ from aftermap.recipes.self_training_config import (
     student_recipe,
     teacher_recipe,
 )
-from aftermap.recipes.self_training_data import class_shares, gather_material, stripped, write_manifest
+from aftermap.recipes.self_training_data import class_shares, gather_material, write_manifest
 from saved_models import save, save_damage
 from squares import make_dataset
 
@@ -283,10 +283,13 @@ def test_labels_of_the_pool_are_never_looked_at(data, pool, tmp_path):
         assert not scene.is_labelled and scene.soft is None and not scene.class_pixels and not scene.polygons
 
 
-def test_a_stripped_scene_keeps_the_checksums_of_its_images(data):
+def test_a_scene_without_labels_keeps_the_checksums_of_its_images(data):
     scene = Manifest.load(data).scenes[0]
     sums = {"pre": "1", "post": "2", "pre_label": "3"}
-    assert stripped(scene.model_copy(update={"checksums": sums})).checksums == {"pre": "1", "post": "2"}
+    assert scene.model_copy(update={"checksums": sums}).without_labels().checksums == {
+        "pre": "1",
+        "post": "2",
+    }
 
 
 def test_scenes_of_one_name_get_files_of_their_own(data, pool):

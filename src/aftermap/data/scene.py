@@ -1,7 +1,7 @@
 """Scenes and manifests: what a prepared dataset holds, and how its pixels are read."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -54,6 +54,13 @@ class Scene(Config):
     def is_labelled(self) -> bool:
         """True where at least one mask exists."""
         return self.building_mask is not None or self.damage_mask is not None
+
+    def without_labels(self) -> "Scene":
+        """The images alone: nothing that was drawn on them, believed of them, or counted in them."""
+        gone: dict[str, Any] = dict.fromkeys(("building_mask", "damage_mask", "soft"))
+        gone |= {"class_pixels": [], "polygons": {}}
+        gone["checksums"] = {role: self.checksums[role] for role in ("pre", "post") if role in self.checksums}
+        return self.model_copy(update=gone)
 
 
 class Manifest(Config):

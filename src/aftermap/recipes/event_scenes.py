@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from aftermap.artefacts.card import Card
 from aftermap.classes import BUILDING, DAMAGE
@@ -32,19 +31,7 @@ class EventScenes:
     @property
     def bare(self) -> list[Scene]:
         """The event's scenes without any label."""
-        return [without_labels(scene) for scene in self.scenes]
-
-
-def without_labels(scene: Scene) -> Scene:
-    """The images of a scene and nothing that was drawn on them or counted in them."""
-    gone: dict[str, Any] = {
-        "building_mask": None,
-        "damage_mask": None,
-        "soft": None,
-        "class_pixels": [],
-        "polygons": {},
-    }
-    return scene.model_copy(update=gone)
+        return [scene.without_labels() for scene in self.scenes]
 
 
 def event_scenes(recipe: AdaptEventRecipe, card: Card) -> EventScenes:

@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -144,7 +143,7 @@ def _pool(recipe: SelfTrainingRecipe) -> list[Scene]:
             if has_labels(scene, recipe.task) and not wanted.hide_labels:
                 labelled += 1
             else:
-                found.append(stripped(scene))
+                found.append(scene.without_labels())
     if not found:
         hint = (
             f"{labelled} scenes have labels, and pool.hide_labels: true would take those without looking at them"
@@ -154,14 +153,6 @@ def _pool(recipe: SelfTrainingRecipe) -> list[Scene]:
         )
         raise DataError(f"the pool has no scene without labels for task {recipe.task}: {hint}")
     return spread(found, wanted.max_scenes)
-
-
-def stripped(scene: Scene) -> Scene:
-    """The scene without its labels and whatever tells of them."""
-    bare: dict[str, Any] = dict.fromkeys(("building_mask", "damage_mask", "soft"))
-    bare |= {"class_pixels": [], "polygons": {}}
-    bare["checksums"] = {role: scene.checksums[role] for role in ("pre", "post") if role in scene.checksums}
-    return scene.model_copy(update=bare)
 
 
 def _same_image(pool: Sequence[Scene], others: Sequence[Scene]) -> list[Scene]:
