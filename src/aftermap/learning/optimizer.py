@@ -1,4 +1,4 @@
-"""Optimizers and schedules: AdamW and others, with a cosine of our own, steps at milestones, or one cycle."""
+"""Optimizers and schedules: AdamW and others, with a cosine of our own, steps at milestones, one cycle, or per epoch."""
 
 import math
 from collections.abc import Iterable
@@ -76,7 +76,30 @@ class OneCycleConfig(Config):
         return self
 
 
-ScheduleConfig = Annotated[CosineConfig | MultistepConfig | OneCycleConfig, Field(discriminator="kind")]
+class ExponentialConfig(Config):
+    """The learning rate is multiplied by `gamma` after every epoch."""
+
+    kind: Literal["exponential"]
+    gamma: float = Field(default=0.96, gt=0, le=1)
+
+
+class CompatCosineConfig(Config):
+    """A half cosine of `period` epochs that goes on past its end: down to 0, up again, and so on.
+
+    The rate changes once per epoch and is 0 during epochs `period`, `3 * period`, ... A run that stops early may stop
+    anywhere on the wave. `cosine` is what was meant.
+
+    Source: MiB-CD, CosineAnnealingLR with T_max 10 in runs of up to 100 epochs.
+    """
+
+    kind: Literal["compat-cosine"]
+    period: int = Field(default=10, ge=1)
+
+
+ScheduleConfig = Annotated[
+    CosineConfig | MultistepConfig | OneCycleConfig | ExponentialConfig | CompatCosineConfig,
+    Field(discriminator="kind"),
+]
 
 Algorithm = Literal["adamw", "radam", "lookahead-radam", "novograd", "sgd"]
 
@@ -196,10 +219,10 @@ def lr_factor(schedule: ScheduleConfig, step: int, *, steps: int, steps_per_epoc
         schedule: which schedule.
         step: counted from 0.
         steps: length of the run.
-        steps_per_epoch: length of an epoch; a multistep schedule needs it.
+        steps_per_epoch: length of an epoch; multistep, exponential and compat-cosine need it.
 
     Raises:
-        RecipeError: a multistep schedule without epochs.
+        RecipeError: a schedule that counts epochs, without any.
     """
     match schedule:
         case CosineConfig():
@@ -209,20 +232,28 @@ def lr_factor(schedule: ScheduleConfig, step: int, *, steps: int, steps_per_epoc
             final = schedule.final_fraction
             return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
         case MultistepConfig():
-            if steps_per_epoch < 1:
-                raise RecipeError(
-                    "optimizer.schedule multistep counts epochs, and this recipe has none: "
-                    "give epochs and a sampling of kind epochs, or the cosine schedule"
-                )
-            epoch = step // steps_per_epoch - int(schedule.compat_one_epoch_late)
+            epoch = _epoch(schedule.kind, step, steps_per_epoch) - int(schedule.compat_one_epoch_late)
             return schedule.gamma ** sum(milestone <= epoch for milestone in schedule.milestones)
         case OneCycleConfig():
             rising, share = _place_in_cycle(schedule, step, steps)
             first = 1 / schedule.div
             last = first / schedule.final_div
             return _half_cosine(first, 1.0, share) if rising else _half_cosine(1.0, last, share)
+        case ExponentialConfig():
+            return schedule.gamma ** _epoch(schedule.kind, step, steps_per_epoch)
+        case CompatCosineConfig():
+            return _half_cosine(1.0, 0.0, _epoch(schedule.kind, step, steps_per_epoch) / schedule.period)
         case _:
             assert_never(schedule)
+
+
+def _epoch(kind: str, step: int, steps_per_epoch: int) -> int:
+    if steps_per_epoch < 1:
+        raise RecipeError(
+            f"optimizer.schedule {kind} counts epochs, and this recipe has none: "
+            "give epochs and a sampling of kind epochs, or the cosine schedule"
+        )
+    return step // steps_per_epoch
 
 
 def momentum_at(schedule: ScheduleConfig, step: int, *, steps: int) -> float | None:
