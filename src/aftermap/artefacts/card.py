@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from aftermap.classes import SCHEMES, ClassScheme
 from aftermap.config import Config
+from aftermap.data.legends import Legend
 from aftermap.models.build import ModelConfig
 
 GIVEN_BANDS = ("red", "green", "blue")
@@ -35,6 +36,28 @@ class TrainingRecord(Config):
     parent_sha256: str | None = None
 
 
+class IncrementalRecord(Config):
+    """How a model came to its classes, one step after the other.
+
+    Attributes:
+        task: name of the table of steps.
+        step: the last one, counted from 0.
+        protocol_sha256: of everything that decides what each step learns.
+        method: way of learning.
+        heads: channels that each step added, the background among those of the first.
+        steps: names of the classes of each step so far.
+        parent_sha256: weights of the model of the step before.
+    """
+
+    task: str
+    step: int
+    protocol_sha256: str
+    method: str
+    heads: tuple[int, ...]
+    steps: tuple[tuple[str, ...], ...]
+    parent_sha256: str | None = None
+
+
 class Weights(Config):
     """The weight file beside the card."""
 
@@ -49,7 +72,8 @@ class BaseCard(Config):
 
     Attributes:
         dates: images that the model looks at, 1 or 2.
-        scheme: class scheme of its probabilities.
+        scheme: class scheme of its probabilities; the legend's name where there is one.
+        legend: classes that are no scheme of ours.
         bands: the image bands in the order that the model wants.
         resolution_m: ground resolution (finest, coarsest) in metres that it was trained for.
         building_threshold: building where p(building) is above this.
@@ -69,6 +93,7 @@ class BaseCard(Config):
     version: str = "1"
     dates: Literal[1, 2]
     scheme: str
+    legend: Legend | None = None
     bands: tuple[str, ...] = GIVEN_BANDS
     dtype: Literal["uint8"] = "uint8"
     resolution_m: tuple[float, float] = (0.3, 1.2)
@@ -84,7 +109,7 @@ class BaseCard(Config):
     @property
     def classes(self) -> ClassScheme:
         """The class scheme of the probabilities."""
-        return SCHEMES[self.scheme]
+        return SCHEMES[self.scheme] if self.legend is None else self.legend.scheme
 
     @property
     def given_bands(self) -> tuple[str, ...]:
@@ -98,8 +123,10 @@ class BaseCard(Config):
 
     @model_validator(mode="after")
     def _figures_fit_the_scheme(self) -> Self:
-        if self.scheme not in SCHEMES:
+        if self.legend is None and self.scheme not in SCHEMES:
             raise ValueError(f"no class scheme {self.scheme!r}: known are {', '.join(SCHEMES)}")
+        if self.legend is not None and self.scheme != self.legend.name:
+            raise ValueError(f"scheme is {self.scheme!r}, the legend's name is {self.legend.name!r}")
         kinds = len(self.classes) - 1
         for name in ("class_thresholds", "damage_weights"):
             values = getattr(self, name)
@@ -134,6 +161,7 @@ class Card(BaseCard):
     temperature: float = Field(default=1.0, gt=0)
     activation: Activation = "softmax"
     channel_0: Channel0 = "background"
+    incremental: IncrementalRecord | None = None
     weights: Weights | None = None
 
     @model_validator(mode="after")

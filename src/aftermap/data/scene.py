@@ -1,17 +1,26 @@
 """Scenes and manifests: what a prepared dataset holds, and how its pixels are read."""
 
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import cv2
 import numpy as np
+import rasterio
 from pydantic import Field
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
-from aftermap.classes import IGNORE
+from aftermap.classes import IGNORE, SCHEMES, ClassScheme
 from aftermap.config import Config
+from aftermap.data.legends import Legend
 from aftermap.errors import DataError
 
 MANIFEST_NAME = "manifest.json"
+
+RGB = ("red", "green", "blue")
+Target = Literal["building", "damage", "classes"]
+"""What a mask tells: buildings or their damage by our schemes, or the classes of a dataset's legend."""
 
 Split = Literal["train", "validation", "test", "unassigned"]
 
@@ -24,13 +33,31 @@ class SceneGrid(Config):
     residual_px: float | None = None
 
 
+class Tile(Config):
+    """Which part of a larger image a scene is.
+
+    Attributes:
+        source: name of that image, unique in the dataset.
+        row, col: where the scene begins, in its pixels; what reaches beyond its edge is padding.
+        height, width: its size.
+    """
+
+    source: str
+    row: int
+    col: int
+    height: int
+    width: int
+
+
 class Scene(Config):
     """One place, at one or two dates.
 
     Paths are absolute once the manifest is loaded. Masks are single-band 8-bit PNGs of the images' size:
     `building_mask` holds 0 and 1 (drawn on the first date), `damage_mask` 0 to 4 (drawn on the second), both 255
-    where the class is unknown. A scene without labels has neither. `soft` holds what a model believes about a scene
-    (see `data.soft`); it is no label.
+    where the class is unknown. A scene without labels has neither. `class_mask` holds the classes of the manifest's
+    legend on the first date, 255 where unknown. `soft` holds what a model believes about a scene (see `data.soft`); it
+    is no label. `bands` names the bands of the first date's file in their order, `layers` files of one band each beside
+    it; all are 8-bit.
     """
 
     name: str
@@ -41,7 +68,11 @@ class Scene(Config):
     post: Path | None = None
     building_mask: Path | None = None
     damage_mask: Path | None = None
+    class_mask: Path | None = None
     soft: Path | None = None
+    bands: tuple[str, ...] = RGB
+    layers: dict[str, Path] = Field(default_factory=dict)
+    tile: Tile | None = None
     width: int
     height: int
     grid: SceneGrid | None = None
@@ -53,13 +84,14 @@ class Scene(Config):
     @property
     def is_labelled(self) -> bool:
         """True where at least one mask exists."""
-        return self.building_mask is not None or self.damage_mask is not None
+        return any(path is not None for path in (self.building_mask, self.damage_mask, self.class_mask))
 
     def without_labels(self) -> "Scene":
         """The images alone: nothing that was drawn on them, believed of them, or counted in them."""
-        gone: dict[str, Any] = dict.fromkeys(("building_mask", "damage_mask", "soft"))
+        gone: dict[str, Any] = dict.fromkeys(("building_mask", "damage_mask", "class_mask", "soft"))
         gone |= {"class_pixels": [], "polygons": {}}
-        gone["checksums"] = {role: self.checksums[role] for role in ("pre", "post") if role in self.checksums}
+        images = ("pre", "post", *self.layers)
+        gone["checksums"] = {role: self.checksums[role] for role in images if role in self.checksums}
         return self.model_copy(update=gone)
 
 
@@ -68,7 +100,8 @@ class Manifest(Config):
 
     Attributes:
         kind: the reader that made it (`xbd`, `folder`, `synthetic`).
-        scheme: name of the class scheme of the finest masks.
+        scheme: name of the class scheme of the finest masks; that of the legend where there is one.
+        legend: the classes of the masks of `class_mask`.
         options: choices that changed the masks, such as `unclassified`.
         scenes: in a fixed order (sorted by name).
     """
@@ -76,9 +109,15 @@ class Manifest(Config):
     format: Literal[1] = 1
     kind: str
     scheme: str
+    legend: Legend | None = None
     licence: str | None = None
     options: dict[str, str] = Field(default_factory=dict)
     scenes: list[Scene]
+
+    @property
+    def class_scheme(self) -> ClassScheme:
+        """The classes of the finest masks."""
+        return SCHEMES[self.scheme] if self.legend is None else self.legend.scheme
 
     @classmethod
     def load(cls, path: Path) -> "Manifest":
@@ -153,12 +192,43 @@ def read_images(scene: Scene, *, dates: int) -> np.ndarray:
     return np.stack([read_image(path) for path in paths if path is not None])
 
 
-def read_mask(scene: Scene, *, target: Literal["building", "damage"]) -> np.ndarray:
+def read_bands(scene: Scene, bands: Sequence[str]) -> np.ndarray:
+    """Read bands of the first date as uint8 (C, H, W), in the order asked for.
+
+    Raises:
+        DataError: the scene does not have such a band, or its file cannot be read.
+    """
+    missing = [band for band in bands if band not in scene.bands and band not in scene.layers]
+    if missing:
+        had = ", ".join([*scene.bands, *scene.layers])
+        raise DataError(f"scene {scene.name} has no band {', '.join(missing)}: it has {had}")
+    own = [band for band in bands if band in scene.bands]
+    read: dict[str, np.ndarray] = {}
+    if own:
+        image = read_image(scene.pre) if scene.bands == RGB else _read_raster(scene.pre)
+        if len(image) < len(scene.bands):
+            raise DataError(
+                f"{scene.pre} has {len(image)} bands, expected {len(scene.bands)}: {', '.join(scene.bands)}"
+            )
+        read = {band: image[scene.bands.index(band)] for band in own}
+    read |= {band: _read_raster(scene.layers[band])[0] for band in bands if band not in scene.bands}
+    sizes = {plane.shape for plane in read.values()}
+    if len(sizes) > 1:
+        raise DataError(f"scene {scene.name} has bands of different sizes: {sorted(sizes)}")
+    return np.stack([read[band] for band in bands])
+
+
+def read_mask(scene: Scene, *, target: Target) -> np.ndarray:
     """Read class indices uint8 (H, W); all IGNORE where the scene has no such labels.
 
     A building mask that is absent is derived from the damage mask.
     """
-    path = scene.damage_mask if target == "damage" else scene.building_mask or scene.damage_mask
+    paths = {
+        "building": scene.building_mask or scene.damage_mask,
+        "damage": scene.damage_mask,
+        "classes": scene.class_mask,
+    }
+    path = paths[target]
     if path is None:
         return np.full((scene.height, scene.width), IGNORE, np.uint8)
     mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
@@ -171,5 +241,21 @@ def read_mask(scene: Scene, *, target: Literal["building", "damage"]) -> np.ndar
 
 def _with_paths(scene: Scene, change: object) -> Scene:
     assert callable(change)
-    names = ("pre", "post", "building_mask", "damage_mask", "soft")
-    return scene.model_copy(update={n: change(p) for n in names if (p := getattr(scene, n)) is not None})
+    names = ("pre", "post", "building_mask", "damage_mask", "class_mask", "soft")
+    changed: dict[str, Any] = {n: change(p) for n in names if (p := getattr(scene, n)) is not None}
+    if scene.layers:
+        changed["layers"] = {band: change(path) for band, path in scene.layers.items()}
+    return scene.model_copy(update=changed)
+
+
+def _read_raster(path: Path) -> np.ndarray:
+    """All bands of an 8-bit raster or image file, uint8 (C, H, W)."""
+    try:
+        with warnings.catch_warnings(), rasterio.open(path) as source:
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            array: np.ndarray = source.read()
+    except RasterioIOError as error:
+        raise DataError(f"cannot read {path}: {error}") from None
+    if array.dtype != np.uint8:
+        raise DataError(f"{path} holds {array.dtype} pixels, prepared images are 8-bit")
+    return array

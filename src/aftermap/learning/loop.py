@@ -160,6 +160,7 @@ class Training:
                 if parameter.grad is not None:  # None, on all alike, while the schedule of its term is at 0
                     parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
         limit = self.config.clip_norm or math.inf
+        self.objective.after_backward(self.model, self.step)
         trained = [*self._wrapped.parameters(), *self._adapters().values()]
         norm: Any = self.accelerator.clip_grad_norm_(trained, limit)
         lr = float(self._schedule.get_last_lr()[0])

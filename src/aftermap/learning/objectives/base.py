@@ -22,6 +22,9 @@ class Objective(nn.Module):
     def before_step(self, step: int, steps: int) -> None:
         """Called before optimizer step `step` of `steps`, counted from 0; nothing by default."""
 
+    def after_backward(self, model: DenseModel, step: int) -> None:
+        """Called before every optimizer step, when the gradients are complete; nothing by default."""
+
     def after_step(self, model: DenseModel, step: int) -> None:
         """Called after every optimizer step; nothing by default."""
 
