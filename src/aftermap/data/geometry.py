@@ -133,7 +133,11 @@ def _back(step: Step, height: int, width: int) -> tuple[np.ndarray, int, int]:
 
 
 def resample(image: np.ndarray, view: View, *, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
-    """Take a view of an image (H, W, up to 4 bands) or (H, W), of uint8 or float32."""
+    """Take a view of an image (H, W, C) or (H, W), of uint8 or float32."""
+    if image.ndim == 3 and image.shape[2] > 4:  # more than OpenCV takes at once
+        parts = [image[..., first : first + 4] for first in range(0, image.shape[2], 4)]
+        taken = [resample(np.ascontiguousarray(part), view, interpolation=interpolation) for part in parts]
+        return np.concatenate([part.reshape(view.height, view.width, -1) for part in taken], axis=2)
     picture: np.ndarray = cv2.warpAffine(
         image,
         view.matrix[:2],

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Literal, assert_never
+from typing import assert_never
 
 import cv2
 import numpy as np
 import torch
 
+from aftermap.classes import IGNORE
 from aftermap.data.augment.apply import apply_to_bytes, apply_to_floats
 from aftermap.data.augment.chain import Drawn, draw
 from aftermap.data.augment.operations import Leaf, OneOf, Operation, geometric, leaves, photometric
@@ -26,17 +27,16 @@ from aftermap.data.sampling import (
     post_chance,
     repetitions,
 )
-from aftermap.data.scene import Scene, read_mask, read_pixels
+from aftermap.data.scene import RGB, Scene, Target, read_bands, read_mask, read_pixels
 from aftermap.data.soft import SOFT_UNKNOWN, class_probabilities, read_soft
 from aftermap.errors import DataError
 
-Target = Literal["building", "damage"]
-RGB = ("red", "green", "blue")
+_CLASSES = {"building": 2, "damage": 5}
 
 
 @dataclass(frozen=True, slots=True)
 class _Crops:
-    """A batch before it becomes tensors: bands as planes (B, T, 3, S, S), masks, and what is still to be done."""
+    """A batch before it becomes tensors: bands as planes (B, T, C, S, S), masks, and what is still to be done."""
 
     images: np.ndarray
     masks: np.ndarray
@@ -67,6 +67,8 @@ class CropSource:
         std: Sequence[float],
         seed: int,
         bands: Sequence[str] = RGB,
+        classes: int | None = None,
+        lookups: Sequence[np.ndarray] | None = None,
         ahead: int = 2,
         workers: int = 2,
     ) -> None:
@@ -81,26 +83,33 @@ class CropSource:
             mean: per band in the model's order, in units of the stored values (0..255).
             std: likewise.
             seed: all draws follow from it and the batch number.
-            bands: the model's order of bands.
+            bands: the model's order of bands. Colour operations see the first three of red, green, blue and the rest.
+            classes: classes of the masks; needed for the target `classes` and with `lookups`.
+            lookups: for each scene what its mask's values become, uint8 (256,); a class or IGNORE.
             ahead: batches prepared in advance.
             workers: threads that prepare them.
 
         Raises:
             DataError: no scene at all, a mask that the target needs is missing, or bands that images do not have.
+            ValueError: the number of classes is not told.
         """
         if not scenes:
             raise DataError("no training scenes: assign splits with 'aftermap data split'")
-        if sorted(bands) != sorted(RGB):
-            raise DataError(f"the model wants the bands {', '.join(bands)}, images have {', '.join(RGB)}")
+        self._bands = _given_bands(bands)
+        if dates > 1 and set(bands) != set(RGB):
+            raise DataError(f"the model wants the bands {', '.join(bands)}, pairs have {', '.join(RGB)}")
         operations = tuple(augment or ())
         self._geometry, self._photometry = geometric(operations), photometric(operations)
         _check_dates(self._photometry, dates)
         self._scenes = list(scenes)
         self._target: Target = target
-        self._classes = 2 if target == "building" else 5
+        if classes is None and (target not in _CLASSES or lookups is not None):
+            raise ValueError("the number of classes has to be told")
+        self._classes = classes or _CLASSES[target]
+        self._lookups = None if lookups is None else list(lookups)
         self._dates = dates
         self._sampling = sampling
-        self._order = [RGB.index(band) for band in bands]
+        self._order = [self._bands.index(band) for band in bands]
         self._mean = torch.tensor(mean, dtype=torch.float32).reshape(-1, 1, 1)
         self._std = torch.tensor(std, dtype=torch.float32).reshape(-1, 1, 1)
         self._seed = seed
@@ -176,7 +185,7 @@ class CropSource:
         masks = np.stack([sample.mask for sample in samples])
         drawn = draw(self._photometry, rng, batch=len(samples), dates=images.shape[1])
         rest = apply_to_bytes(drawn, images)
-        planes = np.empty((*images.shape[:2], 3, *images.shape[2:4]), np.uint8)
+        planes = np.empty((*images.shape[:2], len(self._order), *images.shape[2:4]), np.uint8)
         for place in np.ndindex(*images.shape[:2]):
             bands = cv2.split(images[place])
             for number, band in enumerate(self._order):
@@ -266,7 +275,7 @@ class CropSource:
         return int(rng.choice(self._classes, p=weights / weights.sum()))
 
     def _pair(self, number: int, rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
-        """Images (H, W, 3) of each date and mask (H, W) of a scene; of one date, now and then the second."""
+        """Images (H, W, C) of each date and mask (H, W) of a scene; of one date, now and then the second."""
         dates = ["pre", "post"][: self._dates]
         chance = post_chance(self._sampling)
         if self._dates == 1 and chance and self._scenes[number].post is not None and rng.random() < chance:
@@ -280,7 +289,7 @@ class CropSource:
         return images, mask
 
     def _read(self, number: int, what: str) -> np.ndarray:
-        """An image (H, W, 3), the mask (H, W) or the soft labels (H, W, K - 1) of a scene, kept in memory."""
+        """An image (H, W, C), the mask (H, W) or the soft labels (H, W, K - 1) of a scene, kept in memory."""
         with self._lock:
             if (number, what) in self._cache:
                 self._cache.move_to_end((number, what))
@@ -288,6 +297,8 @@ class CropSource:
         scene = self._scenes[number]
         if what == "mask":
             entry = read_mask(scene, target=self._target)
+            if self._lookups is not None:
+                entry = self._lookups[number][entry]
         elif what == "soft":
             entry = read_soft(scene)
             if entry.shape[2] != self._classes - 1:
@@ -298,7 +309,7 @@ class CropSource:
             path = scene.pre if what == "pre" else scene.post
             if path is None:
                 raise DataError(f"scene {scene.name} has no post image, and this model needs both dates")
-            entry = read_pixels(path)
+            entry = read_pixels(path) if self._bands == RGB else _interleaved(read_bands(scene, self._bands))
         with self._lock:
             if (number, what) not in self._cache:
                 self._cache[number, what] = entry
@@ -311,18 +322,52 @@ class CropSource:
     def _class_pixels(self, number: int) -> np.ndarray:
         """Pixels of each class in a scene, from the manifest where it tells them."""
         scene, counts = self._scenes[number], list(self._scenes[number].class_pixels)
-        if len(counts) < self._classes and scene.is_labelled:
-            counts = np.bincount(self._read(number, "mask").ravel(), minlength=256)[: self._classes].tolist()
-        pixels = np.zeros(self._classes)
+        told = len(counts) >= self._classes or (counts and self._target == "classes")
+        if not told and scene.is_labelled:
+            counts = np.bincount(self._raw_mask(number).ravel(), minlength=256)[:IGNORE].tolist()
         if counts and self._target == "building":
             counts = [counts[0], sum(counts[1:])]
-        pixels[: len(counts)] = counts[: self._classes]
+        if self._lookups is not None:
+            becomes = self._lookups[number][: len(counts)]
+            counts = np.bincount(becomes, weights=counts, minlength=256)[:IGNORE].tolist()
+        pixels = np.zeros(self._classes)
+        counts = counts[: self._classes]
+        pixels[: len(counts)] = counts
         return pixels
+
+    def _raw_mask(self, number: int) -> np.ndarray:
+        """The mask of a scene, before any lookup."""
+        if self._lookups is None:
+            return self._read(number, "mask")
+        return read_mask(self._scenes[number], target=self._target)
 
 
 def has_labels(scene: Scene, target: Target) -> bool:
     """Whether a scene has the mask that the target is learned from; see `read_mask`."""
-    return scene.is_labelled if target == "building" else scene.damage_mask is not None
+    masks = {
+        "building": scene.building_mask or scene.damage_mask,
+        "damage": scene.damage_mask,
+        "classes": scene.class_mask,
+    }
+    return masks[target] is not None
+
+
+def _given_bands(bands: Sequence[str]) -> tuple[str, ...]:
+    """The order in which bands are read: red, green and blue first where all three are among them.
+
+    Raises:
+        DataError: a band twice.
+    """
+    if len(set(bands)) != len(bands):
+        raise DataError(f"the model wants a band twice: {', '.join(bands)}")
+    if not set(RGB) <= set(bands):
+        return tuple(bands)
+    return (*RGB, *(band for band in bands if band not in RGB))
+
+
+def _interleaved(planes: np.ndarray) -> np.ndarray:
+    """(C, H, W) -> (H, W, C), contiguous."""
+    return np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
 def _scene_chances(pixels: np.ndarray) -> np.ndarray:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from aftermap.artefacts.card import Card
 from aftermap.classes import BUILDING, DAMAGE
-from aftermap.data.loader import Target, has_labels
-from aftermap.data.scene import Manifest, Scene
+from aftermap.data.loader import has_labels
+from aftermap.data.scene import Manifest, Scene, Target
 from aftermap.errors import DataError
 from aftermap.recipes.adapt_event_config import AdaptEventRecipe
 

@@ -34,14 +34,19 @@ from aftermap.data.augment.operations import (
 )
 from aftermap.data.augment.warp import grid_displacement, lens_displacement
 
+_ON_COLOURS = (ChannelShift, HsvShift, Clahe, Saturation, Grayscale)
+
 
 def apply_to_bytes(drawn: Sequence[Drawn], images: np.ndarray) -> list[Drawn]:
-    """Change uint8 images (B, T, H, W, 3), red, green and blue, in place; returns the operations that work on floats."""
+    """Change uint8 images (B, T, H, W, C) in place; returns the operations that work on floats.
+
+    The first three bands are red, green and blue; further ones are left as they are.
+    """
     for entry in drawn:
         if is_eight_bit(entry.operation):
             for sample, date, state in zip(entry.samples, entry.dates, entry.state, strict=True):
-                bgr = np.ascontiguousarray(images[sample, date, ..., ::-1])
-                images[sample, date] = _on_bytes(entry.operation, bgr, state)[..., ::-1]
+                bgr = np.ascontiguousarray(images[sample, date, ..., 2::-1])
+                images[sample, date, ..., :3] = _on_bytes(entry.operation, bgr, state)[..., ::-1]
     return [entry for entry in drawn if not is_eight_bit(entry.operation)]
 
 
@@ -49,7 +54,7 @@ def apply_to_bytes(drawn: Sequence[Drawn], images: np.ndarray) -> list[Drawn]:
 def apply_to_floats(
     drawn: Sequence[Drawn], image: Tensor, mask: Tensor, soft: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Change images float (B, T, 3, H, W) in 0..1, masks int64 (B, H, W) and soft labels (B, K, H, W).
+    """Change images float (B, T, C, H, W) in 0..1, masks int64 (B, H, W) and soft labels (B, K, H, W).
 
     All stay on their device; new ones are returned. The mask and soft labels are read at the nearest pixel.
 
@@ -65,7 +70,7 @@ def apply_to_floats(
             continue
         dates = torch.from_numpy(entry.dates).to(image.device)
         state = torch.from_numpy(entry.state).to(image.device, image.dtype)
-        chosen = image[samples, dates]  # (N, 3, H, W)
+        chosen = image[samples, dates]  # (N, C, H, W)
         if isinstance(operation, Warp):
             offset = _offset(operation, entry.state, chosen)
             image[samples, dates] = photometry.displace(chosen, offset).clamp(0, 1)
@@ -108,7 +113,12 @@ def _on_bytes(operation: Leaf, image: np.ndarray, state: np.ndarray) -> np.ndarr
 
 
 def _on_floats(operation: Leaf, image: Tensor, state: Tensor, exact: np.ndarray) -> Tensor:
-    """One operation on images (N, 3, H, W) with state (N, k); `exact` is the state before rounding to floats."""
+    """One operation on images (N, C, H, W) with state (N, k); `exact` is the state before rounding to floats.
+
+    What works on colours looks at the first three bands, and leaves the others.
+    """
+    if image.shape[1] > 3 and isinstance(operation, _ON_COLOURS):
+        return torch.cat([_on_floats(operation, image[:, :3], state, exact), image[:, 3:]], dim=1)
     match operation:
         case ChannelShift():
             return photometry.shift_channels(image, state)

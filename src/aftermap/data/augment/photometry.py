@@ -69,7 +69,7 @@ def change_contrast(image: Tensor, factor: Tensor, *, about_mean: bool) -> Tenso
     by = factor[:, None, None, None]
     if not about_mean:
         return (image * by).clamp(0, 1)
-    mean = kornia.color.rgb_to_grayscale(image).mean(dim=(1, 2, 3), keepdim=True)
+    mean = kornia.color.rgb_to_grayscale(image[:, :3]).mean(dim=(1, 2, 3), keepdim=True)
     stretched: Tensor = (image * by + mean * (1 - by)).clamp(0, 1)
     return stretched
 
