@@ -13,7 +13,7 @@ from cyclopts.validators import Number
 from aftermap.cli.running import AS_IT_IS, Running
 
 if TYPE_CHECKING:
-    from aftermap.recipes.train import Progress as TrainingProgress
+    from aftermap.recipes.training_run import Progress as TrainingProgress
 
 SplitName = Literal["train", "validation", "test", "unassigned", "all"]
 

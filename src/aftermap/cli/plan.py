@@ -13,7 +13,7 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from aftermap.recipes.plan import Job
     from aftermap.recipes.stages import Face, State
-    from aftermap.recipes.train import Progress as Progressing
+    from aftermap.recipes.training_run import Progress as Progressing
 
 
 def run(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aftermap.recipes.search import Face, Search
-    from aftermap.recipes.train import Progress
+    from aftermap.recipes.training_run import Progress
 
 
 def search(

@@ -45,7 +45,7 @@ from aftermap.models.build import build_model
 from aftermap.models.dense import DenseModel
 from aftermap.recipes.evaluate import decide
 from aftermap.recipes.meta_config import MetaRecipe
-from aftermap.recipes.train import Progress, Trained
+from aftermap.recipes.training_run import Progress, Trained
 
 
 def meta_train(

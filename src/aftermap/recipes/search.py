@@ -29,7 +29,7 @@ from aftermap.recipes.configs import TrainRecipe
 from aftermap.recipes.files import recipe_path
 from aftermap.recipes.search_space import SearchSpace, check_space, with_lists
 from aftermap.recipes.search_trial import Outcome, record_trial, run_trial
-from aftermap.recipes.train import Progress
+from aftermap.recipes.training_run import Progress
 
 DIED = "its process died"
 _HOPELESS = 5

@@ -36,7 +36,8 @@ from aftermap.recipes.evaluate import spread
 from aftermap.recipes.scenes import choose_scenes
 from aftermap.recipes.search_space import VALIDATION_LOSS, SearchSpace, StudyConfig
 from aftermap.recipes.start import start_objective
-from aftermap.recipes.train import Progress, train
+from aftermap.recipes.train import train
+from aftermap.recipes.training_run import Progress
 
 
 @dataclass(frozen=True, slots=True)

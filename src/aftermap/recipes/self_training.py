@@ -34,7 +34,8 @@ from aftermap.recipes.self_training_config import (
 )
 from aftermap.recipes.self_training_data import Material, gather_material, write_manifest
 from aftermap.recipes.self_training_report import PICTURE_NAME, REPORT_NAME, draw_report, sample_names
-from aftermap.recipes.train import Progress, train
+from aftermap.recipes.train import train
+from aftermap.recipes.training_run import Progress
 
 _ROUND_MARK = "round.json"
 

@@ -31,7 +31,8 @@ from aftermap.recipes.plan import (
 )
 from aftermap.recipes.predict import predict_dataset
 from aftermap.recipes.scenes import choose_scenes
-from aftermap.recipes.train import Progress, train
+from aftermap.recipes.train import train
+from aftermap.recipes.training_run import Progress
 from aftermap.recipes.tune import tune_model
 
 MARK = "stage.json"

@@ -1,11 +1,7 @@
 """Training from a recipe: the rooms below put together."""
 
-import math
-import shutil
 import time
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +9,14 @@ import torch
 import yaml
 
 from aftermap.artefacts.card import Card, TrainingRecord
-from aftermap.artefacts.store import save_model
 from aftermap.config import build_config, load_config, read_tree
 from aftermap.data.scene import Scene
 from aftermap.errors import TrainingError
-from aftermap.learning.loop import Step, Training, fit
-from aftermap.learning.notify import Notifier
+from aftermap.learning.loop import Training
 from aftermap.learning.objectives.distillation import DistillationConfig
-from aftermap.learning.records import Records
 from aftermap.learning.run import Run, data_checksum, machine
 from aftermap.learning.tracking import connect
+from aftermap.models.dense import DenseModel
 from aftermap.recipes.configs import TrainRecipe
 from aftermap.recipes.evaluate import spread
 from aftermap.recipes.files import recipe_path
@@ -30,31 +24,7 @@ from aftermap.recipes.scenes import Chosen, choose_scenes
 from aftermap.recipes.selection import Pace, Selection
 from aftermap.recipes.start import start_crops, start_model, start_objective
 from aftermap.recipes.teachers import TeacherScores, check_teachers
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What a face may show after every step."""
-
-    step: Step
-    steps: int
-    seconds_left: float
-    score: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """The outcome of a run.
-
-    Attributes:
-        model: the model folder of the best step.
-        metrics: its evaluation.
-        minutes: training time of this process, evaluations included.
-    """
-
-    model: Path
-    metrics: dict[str, float]
-    minutes: float
+from aftermap.recipes.training_run import Keeping, Progress, Trained, run_training
 
 
 def train(
@@ -125,56 +95,31 @@ def train(
         parent=parent,
         teachers=teachers,
     )
-    best = -math.inf
-    if resume:
-        training.load(run.resume)
-        known = (m["score"] for m in run.metrics(up_to_step=training.step))
-        best = max((score for score in known if math.isfinite(score)), default=-math.inf)
-        run.log(f"resumed at step {training.step}")
-    first_step, score, terms = training.step, None, _TermMeans()
-    with (
-        closing(source),
-        Records(connection, run, recipe.model_dump(mode="json")) as records,
-        Notifier(recipe.notify, recipe.name, folder, enabled=main) as notifier,
-    ):
-        try:
-            for step in fit(training, source):
-                if not main:
-                    continue
-                terms.add(step.terms)
-                done = step.number - first_step
-                left = (time.monotonic() - started) / done * (pace.steps - step.number)
-                if pace.is_evaluated(step.number):
-                    minutes = (time.monotonic() - started) / 60
-                    card = _card(recipe, parent, step.number, minutes, command)
-                    metrics, card = selection.assess(objective.evaluated(model), card, run, step.number)
-                    score = metrics["score"]
-                    line = {"step": step.number, "loss": step.loss, "lr": step.lr, **terms.take(), **metrics}
-                    run.append_metrics(line)
-                    run.log(f"step {step.number}: loss {step.loss:.4f}, score {score:.4f}")
-                    # a score that cannot be measured (no building among the scenes) is kept for want of another
-                    kept = score > best or recipe.selection.keep == "last" or not run.model.exists()
-                    if kept:
-                        best = max(best, score) if math.isfinite(score) else best
-                        save_model(run.model, objective.evaluated(model), card, dtype=recipe.weights_dtype)
-                        notifier.best(step.number, score)
-                    records.log(step.number, line, kept=kept)
-                    training.save(run.resume)
-                    if on_score is not None:
-                        on_score(step.number, score)
-                elif recipe.save_every and step.number % recipe.save_every == 0:
-                    training.save(run.resume)
-                if on_progress is not None:
-                    on_progress(Progress(step, pace.steps, left, score))
-        except KeyboardInterrupt:
-            training.save(run.resume)
-            run.record(step=training.step)
-            raise
-        shutil.rmtree(run.resume, ignore_errors=True)
-        chosen_step = run.metrics()[-1] if recipe.selection.keep == "last" else _best(run.metrics())
-        minutes = (time.monotonic() - started) / 60
-        run.record(minutes=round(minutes, 2), best=chosen_step)
-    return Trained(run.model, chosen_step, minutes)
+
+    def assess(network: DenseModel, step: int, minutes: float) -> tuple[dict[str, float], Card]:
+        return selection.assess(network, _card(recipe, parent, step, minutes, command), run, step)
+
+    keeping = Keeping(
+        recipe.name,
+        recipe.model_dump(mode="json"),
+        connection,
+        recipe.notify,
+        keep=recipe.selection.keep,
+        save_every=recipe.save_every,
+        weights_dtype=recipe.weights_dtype,
+    )
+    return run_training(
+        run,
+        training,
+        source,
+        pace,
+        assess,
+        keeping,
+        resume=resume,
+        started=started,
+        on_progress=on_progress,
+        on_score=on_score,
+    )
 
 
 def load_recipe(path: Path, overrides: list[str]) -> TrainRecipe:
@@ -192,35 +137,6 @@ def resumed_recipe(folder: Path, overrides: list[str]) -> TrainRecipe:
     if not file.exists() or not (folder / "resume").exists():
         raise TrainingError(f"{folder} holds no interrupted run to resume")
     return build_config(TrainRecipe, read_tree(file), overrides, source=str(file))
-
-
-class _TermMeans:
-    """Mean of every term of the loss over the steps since the last evaluation, or since the run was resumed.
-
-    Values are as they enter the loss, weights included; a term that is left out of a step counts 0 there, so that
-    the means add up to the mean loss.
-    """
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._steps = 0
-
-    def add(self, terms: dict[str, float]) -> None:
-        """Count a step."""
-        for name, value in terms.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._steps += 1
-
-    def take(self) -> dict[str, float]:
-        """The means as `loss_<name>`; counting starts again."""
-        means = {f"loss_{name}": total / self._steps for name, total in self._sums.items()}
-        self._sums, self._steps = {}, 0
-        return means
-
-
-def _best(metrics: list[dict[str, Any]]) -> dict[str, Any]:
-    """The evaluation with the highest score, the first of equal ones; those without a score come last."""
-    return max(metrics, key=lambda m: m["score"] if math.isfinite(m["score"]) else -math.inf, default={})
 
 
 def _open_run(
