@@ -7,11 +7,13 @@ from pydantic import Field, TypeAdapter
 
 from aftermap.config import Config
 from aftermap.errors import RecipeError
+from aftermap.models.bands import ExtraBands
 from aftermap.models.dense import DenseModel
 from aftermap.models.encoders import Encoder
 from aftermap.models.fpn import FpnEfficientnet
 from aftermap.models.fpn_config import FpnEfficientnetConfig
 from aftermap.models.pretrained import EncoderWeights
+from aftermap.models.residual_unet import ResidualUnet, ResidualUnetConfig
 from aftermap.models.segformer import Segformer, SegformerConfig
 from aftermap.models.siamese import Fuse, SiameseUnet
 from aftermap.models.smp import SmpConfig, SmpModel
@@ -28,6 +30,7 @@ class _TimmUnetConfig(Config):
         encoder_depth: stages of it that are kept.
         encoder_weights: "imagenet", a weight file, or None for random weights.
         encoder_options: arguments of the encoder in timm, such as `channels: [32, 64, 128, 256]` of a ResNet.
+        extra_bands: how pretrained weights for red, green and blue take further bands.
         fold: blocks of so many pixels squared become channels before the encoder, which makes everything after
             cheaper by the square of it without losing a pixel.
         pixel_skip: the decoder sees the folded pixels themselves at stride `fold`, one merge more: sharper outlines
@@ -39,6 +42,7 @@ class _TimmUnetConfig(Config):
     encoder_depth: int = 5
     encoder_weights: EncoderWeights = None
     encoder_options: dict[str, Any] = Field(default_factory=dict)
+    extra_bands: ExtraBands = "timm"
     fold: Literal[1, 2, 4] = 1
     pixel_skip: bool = False
     in_channels: int = 3
@@ -78,6 +82,7 @@ AnyModelConfig = (
     | SmpConfig
     | TorchangeConfig
     | FpnEfficientnetConfig
+    | ResidualUnetConfig
     | CustomConfig
 )  # fmt: skip
 ModelConfig = Annotated[AnyModelConfig, Field(discriminator="kind")]
@@ -120,6 +125,8 @@ def build_model(config: AnyModelConfig) -> DenseModel:
             return ChangeOs(config)
         case FpnEfficientnetConfig():
             return FpnEfficientnet(config)
+        case ResidualUnetConfig():
+            return ResidualUnet(config)
         case CustomConfig():
             return _custom(config)
         case _:
@@ -140,6 +147,7 @@ def _encoder(config: UnetConfig | SiameseUnetConfig) -> Encoder:
         in_channels=config.in_channels,
         depth=config.encoder_depth,
         weights=config.encoder_weights,
+        extra_bands=config.extra_bands,
         fold=config.fold,
         pixel_skip=config.pixel_skip,
         options=config.encoder_options,

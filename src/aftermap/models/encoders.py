@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aftermap.errors import RecipeError
-from aftermap.models.pretrained import EncoderWeights, create_timm
+from aftermap.models.bands import ExtraBands, create_banded
+from aftermap.models.pretrained import EncoderWeights
 
 
 class Encoder(nn.Module):
@@ -27,6 +28,7 @@ class Encoder(nn.Module):
         in_channels: int = 3,
         depth: int = 5,
         weights: EncoderWeights = None,
+        extra_bands: ExtraBands = "timm",
         fold: int = 1,
         pixel_skip: bool = False,
         options: Mapping[str, Any] | None = None,
@@ -38,6 +40,7 @@ class Encoder(nn.Module):
             in_channels: bands of the image.
             depth: stages to keep.
             weights: `imagenet`, a weight file or folder, or None for random weights.
+            extra_bands: how weights for red, green and blue take further bands.
             fold: blocks of `fold` x `fold` pixels become channels before the backbone, which then works on an image
                 that much smaller without losing a pixel; all strides grow by it.
             pixel_skip: the folded image itself comes as a first, finest feature map.
@@ -53,10 +56,12 @@ class Encoder(nn.Module):
         self.pixel_skip = pixel_skip
         self.body: Any
         try:
-            self.body = create_timm(
+            self.body = create_banded(
                 name,
-                in_channels=in_channels * fold**2,
+                in_channels=in_channels,
                 weights=weights,
+                extra_bands=extra_bands,
+                fold=fold,
                 features_only=True,
                 out_indices=tuple(range(depth)),
                 **(options or {}),

@@ -178,6 +178,28 @@ def hub_file(
     )
 
 
+def pretrained_normalisation(
+    name: str, weights: EncoderWeights = "imagenet"
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation of 8-bit red, green and blue that an encoder's published weights were trained with.
+
+    Not all are ImageNet's: TResNet takes values from 0 to 1 (mean 0, deviation 255 here).
+
+    Args:
+        name: timm's name.
+        weights: `imagenet` for those that `imagenet` means; with a file or None, what timm says of the encoder.
+
+    Raises:
+        ModelError: timm knows no normalisation of it.
+    """
+    tag = IMAGENET_TAGS.get(name) if weights == "imagenet" else None
+    config = get_pretrained_cfg(f"{name}.{tag}" if tag else name, allow_unregistered=True)
+    if config is None or len(config.mean) != 3 or len(config.std) != 3:
+        raise ModelError(f"timm knows no normalisation of encoder {name}: give normalisation in the recipe")
+    mean, std = (tuple(round(255 * value, 6) for value in values) for values in (config.mean, config.std))
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+
+
 def local_file(path: Path) -> Path:
     """The weight file that `path` names: itself, or the one in the folder.
 

@@ -15,6 +15,7 @@ from aftermap.errors import ModelError
 from aftermap.models.build import AnyModelConfig, CustomConfig, SiameseUnetConfig, UnetConfig, build_model
 from aftermap.models.dense import count_parameters
 from aftermap.models.published import PUBLISHED
+from aftermap.models.residual_unet import ResidualUnetConfig
 from aftermap.models.segformer import SegformerConfig
 from aftermap.models.smp import Architecture, Fusion, SmpConfig
 from aftermap.models.torchange import TorchangeConfig
@@ -162,6 +163,8 @@ def _ours() -> Iterator[Listed]:
     yield Listed("siamese-unet-resnet18-late", UnetConfig(), late, "fused after the decoder")
     segformers = SegformerConfig(), SegformerConfig(dates=2, classes=5)
     yield Listed("segformer-b0", *segformers, "SegFormer at the image's own resolution, B0 to B5")
+    residual = "U-Net of residual blocks on TResNet-M or any other encoder, for classes learned in steps"
+    yield Listed("residual-unet-tresnet-m", ResidualUnetConfig(), None, residual)
 
 
 def _published() -> Iterator[Listed]:
