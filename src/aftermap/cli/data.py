@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 from aftermap.cli import from_footprints, prepare
 from aftermap.cli.dataset_output import JsonFlag, Out, Switch, print_json, progress_bar, show_prepared
 from aftermap.cli.running import numbers
+from aftermap.cli.steps import steps
 
 if TYPE_CHECKING:
     from aftermap.data.doctor import Report
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 app = App(name="data", help="Synthesise, prepare, check and split datasets.")
 app.command(prepare.app, name="prepare")
 app.command(from_footprints.from_footprints, name="from-footprints")
+app.command(steps)
 
 LISTED = 20
 
@@ -66,6 +68,7 @@ def split(
     fractions: str | None = None,
     seed: int | None = None,
     hold_out: Annotated[list[str] | None, Parameter(negative="")] = None,
+    validate_on: Annotated[list[str] | None, Parameter(negative="")] = None,
     group_zoom: int | None = None,
     folds: int | None = None,
     fold: int | None = None,
@@ -94,6 +97,8 @@ def split(
         Another split of the same kind; 0 by default.
     hold_out
         An event that becomes the test split; may be given several times.
+    validate_on
+        An event that becomes the validation split, which gets nothing else; may be given several times.
     group_zoom
         Groups are the web-mercator tiles of this zoom, by the scenes' centres, instead of events.
     folds
@@ -121,10 +126,16 @@ def split(
                 fractions=numbers("--fractions", fractions or "0.7,0.15,0.15", "0.7,0.15,0.15"),
                 seed=seed or 0,
                 hold_out=hold_out or (),
+                validate_on=validate_on or (),
                 group_zoom=group_zoom,
             )
         else:
-            unused = {"--by": by not in (None, "group"), "--fractions": fractions, "--seed": seed is not None}
+            unused = {
+                "--by": by not in (None, "group"),
+                "--fractions": fractions,
+                "--seed": seed is not None,
+                "--validate-on": validate_on,
+            }
             if taken := [name for name, given in unused.items() if given]:
                 raise DataError(
                     f"{taken[0]} does not go with folds, which are dealt out by group: leave it out"

@@ -69,7 +69,6 @@ TASKS: dict[str, dict[str, Steps]] = {
     "loveda": {"3s": _LOVEDA_STEPS, "6s": tuple((name,) for step in _LOVEDA_STEPS for name in step)},
     "zurich-summer": {"4s": _ZURICH_STEPS, "8s": tuple((name,) for step in _ZURICH_STEPS for name in step)},
     "dubai-landcover": {
-        OFFLINE: (("building", "road", "vegetation", "water", "land"),),
         "3s": (("building", "road"), ("vegetation", "land"), ("water",)),
         "5s": (("building",), ("road",), ("vegetation",), ("water",), ("land",)),
     },
@@ -78,7 +77,7 @@ TASKS: dict[str, dict[str, Steps]] = {
 """Tasks by legend and name: the classes that are new at each step; the order is that of the model's channels.
 
 Those of ISPRS, iSAID and Agriculture-Vision are the published ones. `offline`, all classes at once, is known for every
-legend; it is listed where a class is not to be learned at all.
+legend.
 """
 
 

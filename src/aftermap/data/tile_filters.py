@@ -11,13 +11,28 @@ from aftermap.data.scene import Scene, Target, read_mask
 from aftermap.errors import DataError
 
 
-def label_sets(scenes: Sequence[Scene], *, target: Target = "classes") -> list[frozenset[int]]:
-    """Labels that occur in each scene's mask, 255 among them where a pixel is unknown.
+def label_counts(scene: Scene, *, target: Target = "classes") -> dict[int, int]:
+    """Pixels of each label that occurs in a scene's mask, 255 among them where a pixel is unknown.
 
     They come from the counts of the manifest; the mask is read only where there are none. A scene without labels has
-    an empty set.
+    nothing.
     """
-    return [_labels(scene, target) for scene in scenes]
+    if not scene.is_labelled:
+        return {}
+    if not scene.class_pixels:
+        labels, numbers = np.unique(read_mask(scene, target=target), return_counts=True)
+        return dict(zip(labels.tolist(), numbers.tolist(), strict=True))
+    counts = list(scene.class_pixels)
+    if target == "building":
+        counts = [counts[0], sum(counts[1:])]
+    found = {label: count for label, count in enumerate(counts) if count}
+    unknown = scene.width * scene.height - sum(counts)
+    return found | ({IGNORE: unknown} if unknown > 0 else {})
+
+
+def label_sets(scenes: Sequence[Scene], *, target: Target = "classes") -> list[frozenset[int]]:
+    """Labels that occur in each scene's mask; see `label_counts`."""
+    return [frozenset(label_counts(scene, target=target)) for scene in scenes]
 
 
 def select_tiles(
@@ -76,20 +91,6 @@ def image_split(label_sets: Sequence[frozenset[int]], protocol: Protocol) -> lis
             dealt[tile] = chosen
             counts[chosen] += 1
     return dealt
-
-
-def _labels(scene: Scene, target: Target) -> frozenset[int]:
-    if not scene.class_pixels:
-        return (
-            frozenset(np.unique(read_mask(scene, target=target)).tolist())
-            if scene.is_labelled
-            else frozenset()
-        )
-    counts = list(scene.class_pixels)
-    unknown = {IGNORE} if sum(counts) < scene.width * scene.height else set()
-    if target == "building":
-        counts = [counts[0], sum(counts[1:])]
-    return frozenset({label for label, count in enumerate(counts) if count} | unknown)
 
 
 def _nothing(label_sets: Sequence[frozenset[int]], protocol: Protocol, step: int, mode: Filter) -> str:

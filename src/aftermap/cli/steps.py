@@ -1,0 +1,150 @@
+"""`aftermap data steps`: what each step of a class-incremental task would learn from."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from aftermap.cli.dataset_output import JsonFlag, Out, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from aftermap.data.protocol import Protocol
+    from aftermap.data.scene import Scene
+    from aftermap.data.step_summary import StepSummary
+
+
+def steps(
+    data: Path,
+    *,
+    task: str,
+    filter: Annotated[
+        Literal["overlapped", "disjoint", "image-split"], Parameter(name="--filter")
+    ] = "overlapped",
+    seed: int = 0,
+    rows: int = 6,
+    out: Out = None,
+    json: JsonFlag = False,
+) -> None:
+    """Show what each step of a class-incremental task would learn from: tiles, pixels, and what is hidden.
+
+    The scenes are those of the training split, or all where the dataset has none. No image is read but for the picture.
+
+    Example: aftermap data steps potsdam-prepared --task 6s --filter image-split -o steps.png
+
+    Example: aftermap data steps potsdam-prepared --task "building, road / vegetation / water"
+
+    Parameters
+    ----------
+    data
+        A prepared folder, or its manifest.
+    task
+        Name of a task of the dataset's legend, such as offline; or the new classes of each step, with commas between
+        classes and slashes between steps.
+    filter
+        overlapped: tiles in which a new class occurs. disjoint: those of them without a class of a later step.
+        image-split: each tile serves one step only.
+    seed
+        Of the image split.
+    rows
+        How many tiles the picture shows.
+    out
+        Write a picture: some tiles, their labels, and the mask that each step learns from (PNG).
+    json
+        Print the steps as JSON.
+    """
+    from aftermap.data.legends import legend_of
+    from aftermap.data.protocol import protocol_for
+    from aftermap.data.scene import Manifest, Target
+    from aftermap.data.step_summary import summarise_steps
+    from aftermap.errors import DataError, OutputError
+
+    if rows < 1:
+        raise DataError(f"--rows is {rows}, expected 1 or more")
+    if out is not None and out.suffix.lower() != ".png":
+        raise OutputError(f"{out} is no PNG file: give the picture a name that ends in .png")
+    manifest = Manifest.load(data)
+    legend = manifest.legend or legend_of(manifest.class_scheme)
+    target: Target = "classes" if manifest.legend else "building" if legend.name == "building" else "damage"
+    protocol = protocol_for(legend, task, filter=filter, seed=seed)
+    scenes = [scene for scene in manifest.select("train") or manifest.scenes if scene.is_labelled]
+    summaries = summarise_steps(scenes, protocol, target=target)
+    if out is not None:
+        from aftermap.products.steps_figure import draw_steps
+
+        title = f"{legend.name}, task {protocol.task}, {filter}: what each step learns from"
+        draw_steps(out, scenes, protocol, legend, target=target, rows=rows, title=title)
+    if json:
+        print_json(_tree(protocol, summaries, scenes))
+    else:
+        _show(protocol, summaries, len(scenes), out)
+
+
+def _tree(
+    protocol: "Protocol", summaries: "Sequence[StepSummary]", scenes: "Sequence[Scene]"
+) -> dict[str, object]:
+    return {
+        "task": protocol.task,
+        "filter": protocol.filter,
+        "seed": protocol.seed,
+        "protocol_sha256": protocol.sha256,
+        "scenes": len(scenes),
+        "never_learned": list(protocol.names(protocol.never())),
+        "steps": [
+            {
+                "step": summary.step,
+                "classes": list(summary.classes),
+                "channels": summary.channels,
+                "tiles": [scenes[number].name for number in summary.tiles],
+                "pixels": summary.pixels,
+                "hidden": summary.hidden,
+                "background": summary.background,
+                "unknown": summary.unknown,
+            }
+            for summary in summaries
+        ],
+    }
+
+
+def _show(
+    protocol: "Protocol", summaries: "Sequence[StepSummary]", scenes: int, picture: Path | None
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from aftermap.data.protocol import describe
+
+    table = Table("step", "tiles", "learned (pixels)", "hidden as background", "unknown")
+    for summary in summaries:
+        whole = sum((*summary.pixels.values(), *summary.hidden.values(), summary.background, summary.unknown))
+        cells = (
+            str(summary.step),
+            f"{len(summary.tiles)} of {scenes}",
+            _pixels(summary.pixels, whole),
+            ", ".join(f"{name} {_percent(count, whole)}" for name, count in summary.hidden.items()) or "-",
+            _share(summary.unknown, whole),
+        )
+        table.add_row(*(Text(cell) for cell in cells))
+        table.add_section()
+    console = Console()
+    heading, *lines = describe(protocol)
+    console.print(heading, markup=False, highlight=False, soft_wrap=True)
+    console.print(table)
+    for line in lines[len(summaries) :]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if picture is not None:
+        console.print(f"picture: {picture}", markup=False, soft_wrap=True)
+
+
+def _pixels(counts: "Mapping[str, int]", whole: int) -> str:
+    return "\n".join(f"{name} {_share(count, whole)}" for name, count in counts.items())
+
+
+def _share(count: int, whole: int) -> str:
+    return f"{count:,} ({_percent(count, whole)})" if count else "0"
+
+
+def _percent(count: int, whole: int) -> str:
+    return f"{count / whole:.1%}" if count >= whole / 2000 else "< 0.1%"
