@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from aftermap.config import Config, merge
 from aftermap.learning.objectives.terms import NotNegative
+from aftermap.models.growth import Initialisation
 
-Initialisation = Literal["random", "background", "background-rebias", "previous-head"]
 Method = Literal[
     "fine-tuning",
     "unbiased-fine-tuning",
@@ -152,11 +152,13 @@ class PseudoLabelConfig(Config):
         weigh_by_certainty: an image counts as much as the teacher is sure of its background.
         compat_mean_over_all: pixels of which the teacher is not sure, and unlabelled ones, count as pixels of loss 0 in
             the mean, as in the released code; otherwise the mean is that of the pixels with a label.
+        compat_no_background: nothing is learned from images without background, as in the released code.
     """
 
-    least: NotNegative = 0.001
+    least: float = Field(default=0.001, gt=0)
     weigh_by_certainty: bool = True
     compat_mean_over_all: bool = False
+    compat_no_background: bool = False
 
 
 class ContrastiveConfig(Config):
@@ -281,6 +283,16 @@ class IncrementalConfig(Config):
             raise ValueError(
                 f"segmentation.loss is {self.segmentation.loss}, pseudo_labels need cross-entropy: they fill the "
                 "background that the others account for"
+            )
+        if self.pseudo_labels is not None and self.segmentation.class_weights is not None:
+            raise ValueError(
+                "class_weights do not go with pseudo_labels, which are weighed by their certainty"
+            )
+        pod = isinstance(self.features, LocalPod) and self.features.weight > 0
+        if pod and self.contrastive is not None and self.contrastive.features != "trunk":
+            raise ValueError(
+                f"contrastive.features is {self.contrastive.features}, local-pod looks at the trunk: one pass gives "
+                "one of them, take features: trunk"
             )
         return self
 

@@ -1,0 +1,366 @@
+"""Learning new classes without forgetting the old ones: labels of the new ones, and the model of the step before.
+
+The student runs once per batch, on images and turned images together where both are needed; the teacher once, or not
+at all where no term asks it anything.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from aftermap.classes import IGNORE
+from aftermap.data.batch import Batch
+from aftermap.errors import RecipeError
+from aftermap.learning.losses.incremental import (
+    feature_consistency,
+    icarl_cross_entropy,
+    icarl_distillation,
+    knowledge_distillation,
+    unbiased_cross_entropy,
+    unbiased_distillation,
+)
+from aftermap.learning.losses.pod import local_pod, pod_growth
+from aftermap.learning.losses.precision import widened
+from aftermap.learning.losses.pseudo_labels import (
+    PseudoLabels,
+    ThresholdMeter,
+    pseudo_label_cross_entropy,
+    pseudo_labels,
+)
+from aftermap.learning.objectives.base import Objective
+from aftermap.learning.objectives.incremental_config import (
+    BinaryDistillation,
+    FeatureMse,
+    IncrementalConfig,
+    LocalPod,
+    RegulariserConfig,
+)
+from aftermap.learning.objectives.incremental_passes import Needs, Seen, ask_student, ask_teacher
+from aftermap.learning.objectives.turned_views import Turns, draw_turns
+from aftermap.learning.regularisers import EWC, PI, RW, Regulariser
+from aftermap.models.dense import DenseModel
+from aftermap.models.embedding import Outputs
+from aftermap.models.taps import unwrapped
+
+_RANKS_APART = 0x9E3779B97F4A7C15  # far from any small number
+
+
+class Incremental(Objective):
+    """Terms of one step of a task, each by its own name and weighted.
+
+    Attributes:
+        step: of the task, from 0; there is nothing old at step 0.
+        old: channels of the model before this step, the background included; 1 at step 0.
+        teacher: the model of the step before, frozen; None where no term asks it anything.
+        thresholds: uncertainty (old,) up to which pseudo-labels are taken from it; 0 before `prepare`.
+    """
+
+    teacher: DenseModel | None
+    class_weights: Tensor | None
+    thresholds: Tensor
+
+    def __init__(
+        self,
+        config: IncrementalConfig,
+        *,
+        step: int,
+        heads: Sequence[int],
+        teacher: DenseModel | None = None,
+        carried: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Freeze the teacher.
+
+        Args:
+            config: method.
+            step: of the task, from 0.
+            heads: channels that each step added, this one's last, the background in the first.
+            teacher: the model of the step before; it belongs to the objective from now on.
+            carried: what the objective of the step before gave as `carried`.
+
+        Raises:
+            RecipeError: a term needs the step before and was not given it.
+            ValueError: the heads are not those of the step, or of the teacher.
+        """
+        super().__init__()
+        if len(heads) != step + 1:
+            raise ValueError(f"step {step} has {step + 1} heads, found {len(heads)}")
+        if teacher is not None and teacher.classes != sum(heads[:-1]):
+            raise ValueError(
+                f"the model of the step before has {teacher.classes} classes, its heads {sum(heads[:-1])}"
+            )
+        try:
+            config.check_classes(sum(heads))
+        except ValueError as error:
+            raise RecipeError(str(error)) from None
+        self.config = config
+        self.step = step
+        self.heads = tuple(heads)
+        self.old = sum(heads[:-1]) or 1
+        self.needs = Needs.of(config, step)
+        weights = config.segmentation.class_weights
+        weighed = None if weights is None else torch.tensor(weights[: sum(heads)])
+        self.register_buffer("class_weights", weighed, persistent=False)
+        self.register_buffer("thresholds", torch.zeros(self.old), persistent=False)
+        self._thresholds_known = False
+        asked = self.needs.teacher or self.needs.teacher_turned
+        if step and teacher is None and (asked or config.regulariser is not None):
+            raise RecipeError(f"step {step} with method {config.method} needs the model of step {step - 1}")
+        self.regulariser = (
+            None
+            if config.regulariser is None
+            else _regulariser(config.regulariser, teacher, carried or {}, step)
+        )
+        self.teacher = teacher.requires_grad_(False).eval() if asked and teacher is not None else None
+
+    def train(self, mode: bool = True) -> "Incremental":
+        """The teacher is never in training."""
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.eval()
+        return self
+
+    @property
+    def is_prepared(self) -> bool:
+        """False where `prepare` is still to be called, which a resumed step need not do again."""
+        return self.config.pseudo_labels is None or not self.step or self._thresholds_known
+
+    @torch.no_grad()
+    def prepare(self, model: DenseModel, batches: Iterator[Batch]) -> None:
+        """Find the thresholds of pseudo-labels, once before a step begins. Nothing else needs it.
+
+        Args:
+            model: not looked at; for the sake of methods to come.
+            batches: the training set of the step, or a fair share of it; in several processes each its own, of which
+                the pixels are pooled. Read only where they are needed.
+        """
+        config = self.config.pseudo_labels
+        if config is None or self.teacher is None:
+            return
+        meter = ThresholdMeter(self.old, sum(self.heads), least=config.least)
+        device = self.thresholds.device
+        meter.counts = meter.counts.to(device)
+        for batch in batches:
+            moved = batch.to(device)
+            meter.add(self.teacher(moved.image), moved.mask < self.old)
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(meter.counts)
+        self.thresholds.copy_(meter.tau)
+        self._thresholds_known = True
+
+    def kept(self) -> dict[str, Tensor]:
+        """The thresholds, and what the regulariser has measured so far."""
+        measured = {} if self.regulariser is None else self.regulariser.kept()
+        return {"thresholds": self.thresholds} | {f"regulariser.{k}": v for k, v in measured.items()}
+
+    def restore(self, kept: dict[str, Tensor]) -> None:
+        """Take them back."""
+        self.thresholds.copy_(kept["thresholds"])
+        self._thresholds_known = bool(self.thresholds.any())
+        if self.regulariser is not None:
+            start = "regulariser."
+            self.regulariser.restore(
+                {k.removeprefix(start): v for k, v in kept.items() if k.startswith(start)}
+            )
+
+    def carried(self) -> dict[str, Tensor]:
+        """What the objective of the next step has to be given; taken when the step is over."""
+        return {} if self.regulariser is None else self.regulariser.state()
+
+    def after_backward(self, model: DenseModel, step: int) -> None:
+        """Measure the gradients."""
+        if self.regulariser is not None:
+            self.regulariser.after_backward(model, penalty_weight=self._penalty_weight)
+
+    def after_step(self, model: DenseModel, step: int) -> None:
+        """Measure how far the weights went."""
+        if self.regulariser is not None:
+            self.regulariser.after_step(model)
+
+    def forward(self, model: DenseModel, batch: Batch) -> dict[str, Tensor]:
+        """Terms by name. Pixels of earlier classes are background in the labels, or already of their class."""
+        image = batch.image
+        turns = self.turns_of(image) if self.needs.turned else None
+        turned = None if turns is None else turns.images(image)
+        told = (
+            Seen(None, None) if self.teacher is None else ask_teacher(self.teacher, image, turned, self.needs)
+        )
+        seen = ask_student(model, image, turned, self.needs)
+        assert seen.plain is not None
+        # no lower precision inside: probabilities near 0 and 1 would be rounded to them
+        with torch.autocast(image.device.type, enabled=False):
+            terms = self._of_labels(seen, told, batch.mask, turns)
+            if told.plain is not None:
+                terms |= self._of_old_logits(seen.plain, told.plain, batch.mask)
+                terms |= self._of_old_features(seen.plain, told.plain)
+            if turns is not None:
+                terms |= self._of_turns(seen, told, turns)
+            if self.regulariser is not None and self.config.regulariser is not None and self._penalty_weight:
+                penalty = self.regulariser.penalty(unwrapped(model)).to(image.device)
+                terms[self.config.regulariser.kind] = self._penalty_weight * penalty
+        return terms
+
+    def turns_of(self, image: Tensor) -> Turns:
+        """Draw how a batch is turned; every process draws for itself."""
+        config = self.config.contrastive
+        assert config is not None
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        # torch's generator is seeded alike in all processes
+        seed = (int(torch.randint(2**62, ())) + rank * _RANKS_APART) % 2**63
+        return draw_turns(
+            len(image),
+            square=image.shape[-2] == image.shape[-1],
+            flips=config.flips,
+            rotation=config.rotation,
+            alike=config.draws == "per-batch",
+            generator=torch.Generator().manual_seed(seed),
+        )
+
+    @property
+    def _penalty_weight(self) -> float:
+        """Factor of the regulariser's penalty; there is none at step 0."""
+        return self.config.regulariser.weight if self.config.regulariser is not None and self.step else 0.0
+
+    def _of_labels(self, seen: Seen, told: Seen, mask: Tensor, turns: Turns | None) -> dict[str, Tensor]:
+        config, contrastive = self.config.segmentation, self.config.contrastive
+        assert seen.plain is not None
+        logits, labels = seen.plain.logits, self._completed(mask, told)
+        if turns is not None and contrastive is not None and contrastive.supervise_transformed:
+            assert seen.turned is not None
+            logits = torch.cat([logits, seen.turned.logits])
+            certainty = None if labels.certainty is None else torch.cat([labels.certainty, labels.certainty])
+            labels = _Labels(torch.cat([labels.mask, turns.masks(labels.mask)]), certainty)
+        if labels.certainty is not None:
+            assert self.config.pseudo_labels is not None
+            value = pseudo_label_cross_entropy(
+                logits,
+                PseudoLabels(labels.mask, labels.certainty),
+                weigh_by_certainty=self.config.pseudo_labels.weigh_by_certainty,
+                compat_mean_over_all=self.config.pseudo_labels.compat_mean_over_all,
+            )
+            return {"pseudo-label-cross-entropy": config.weight * value}
+        if config.loss == "binary-cross-entropy":
+            value = icarl_cross_entropy(logits, labels.mask, compat_mean_over_all=config.compat_mean_over_all)
+        else:
+            value = unbiased_cross_entropy(
+                logits,
+                labels.mask,
+                self.old if config.loss == "unbiased-cross-entropy" else 1,
+                weights=self.class_weights,
+                compat_mean_over_all=config.compat_mean_over_all,
+            )
+        return {config.loss: config.weight * value}
+
+    def _completed(self, mask: Tensor, told: Seen) -> "_Labels":
+        """Labels in which the background is what the teacher is sure of, where the method has that."""
+        config = self.config.pseudo_labels
+        if config is None or told.plain is None:
+            return _Labels(mask, None)
+        if not self.is_prepared:
+            raise ValueError("pseudo-labels have no thresholds: call prepare before the first step")
+        labels = pseudo_labels(
+            mask,
+            told.plain.logits,
+            self.thresholds,
+            classes=sum(self.heads),
+            compat_no_background=config.compat_no_background,
+        )
+        return _Labels(labels.mask, labels.certainty)
+
+    def _of_old_logits(self, ours: Outputs, told: Outputs, mask: Tensor) -> dict[str, Tensor]:
+        config = self.config.distillation
+        if config is None or not config.weight:
+            return {}
+        if isinstance(config, BinaryDistillation):
+            value = self.old * icarl_distillation(ours.logits, told.logits)
+        else:
+            where = (mask < self.old) | (mask == IGNORE) if config.where == "not-new" else None
+            distil = (
+                knowledge_distillation if config.loss == "knowledge-distillation" else unbiased_distillation
+            )
+            value = distil(ours.logits, told.logits, alpha=config.alpha, where=where)
+        return {config.loss: config.weight * value}
+
+    def _of_old_features(self, ours: Outputs, told: Outputs) -> dict[str, Tensor]:
+        config = self.config.features
+        if config is None or not config.weight:
+            return {}
+        if isinstance(config, FeatureMse):
+            return {config.loss: config.weight * feature_consistency(ours.stages[-1], told.stages[-1])}
+        return {config.loss: config.weight * self._local_pod(config, ours, told)}
+
+    def _local_pod(self, config: LocalPod, ours: Outputs, told: Outputs) -> Tensor:
+        assert ours.features is not None and told.features is not None
+        size = (ours.features.shape[-2], ours.features.shape[-1])
+        # at the size of the features, as the published network has them before it enlarges them
+        logits, old_logits = (adaptive_avg_pool2d(widened(o.logits), size) for o in (ours, told))
+        new, old = (
+            [widened(m) for m in (*o.stages[-config.stages :], o.features) if m is not None]
+            for o in (ours, told)
+        )
+        return local_pod(
+            new,
+            old,
+            scales=config.scales,
+            factor=config.features,
+            logits=logits,
+            old_logits=old_logits,
+            logits_factor=config.logits,
+            growth=pod_growth(sum(self.heads), self.heads[-1]) if config.grows else 1.0,
+        )
+
+    def _of_turns(self, seen: Seen, told: Seen, turns: Turns) -> dict[str, Tensor]:
+        """Features of the turned images against turned features of the images."""
+        config = self.config.contrastive
+        assert config is not None and seen.plain is not None and seen.turned is not None
+        ours = seen.turned.features
+        terms: dict[str, Tensor] = {}
+        if ours is None:
+            return terms
+        where = None if config.compat_corners else turns.inside(ours)
+        if config.factor:
+            assert seen.plain.features is not None
+            goal = turns.images(seen.plain.features)
+            goal = goal.detach() if config.stop_gradient else goal
+            terms["invariance"] = config.factor * feature_consistency(ours, goal, where=where)
+        if config.factor_old and self.step:
+            theirs = told.turned.features if told.turned is not None else None
+            if told.turned is None and told.plain is not None and told.plain.features is not None:
+                theirs = turns.images(told.plain.features)
+            assert theirs is not None
+            terms["old-invariance"] = config.factor_old * feature_consistency(ours, theirs, where=where)
+        return terms
+
+
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """Class indices (B, H, W), and of pseudo-labels each image's certainty (B,)."""
+
+    mask: Tensor
+    certainty: Tensor | None
+
+
+def _regulariser(
+    config: RegulariserConfig, teacher: DenseModel | None, carried: Mapping[str, Tensor], step: int
+) -> Regulariser:
+    """The regulariser of a step, with what the step before measured.
+
+    Raises:
+        RecipeError: that is not what it needs.
+    """
+    measure = "score:" if config.kind == "pi" else "fisher:"
+    if step and not any(name.startswith(measure) for name in carried):
+        raise RecipeError(
+            f"step {step} has a regulariser of kind {config.kind} and step {step - 1} measured nothing for it: train "
+            "every step with the same regulariser"
+        )
+    old = dict(teacher.named_parameters()) if step and teacher is not None else None
+    state = carried if step else None
+    if config.kind == "ewc":
+        return EWC(state, old, alpha=config.alpha)
+    if config.kind == "pi":
+        return PI(state, old)
+    return RW(state, old, alpha=config.alpha, interval=config.interval)
