@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aftermap.classes import IGNORE
+from aftermap.learning.losses.pixel import focal
 from aftermap.learning.losses.precision import widened
 
 _LEAST = 1e-6
@@ -79,6 +80,28 @@ def unbiased_cross_entropy(
     if weights is not None:
         share = weights.to(loss)[torch.where(known & (mask >= old), mask, 0).long()] * share
     return _mean(loss * share, share, compat_mean_over_all)
+
+
+def unbiased_focal(
+    logits: Tensor,
+    mask: Tensor,
+    old: int,
+    *,
+    gamma: float = 2.0,
+    alpha: float = 1.0,
+    compat_mean_over_all: bool = False,
+) -> Tensor:
+    """Focal loss for which "background" means: the background or any old class; arguments as `pixel.focal`.
+
+    MiB-CD's own is a map, whose mean over all pixels `compat_mean_over_all` gives.
+    """
+    return focal(
+        unbiased_log_probabilities(logits, old),
+        merged_mask(mask, old),
+        gamma=gamma,
+        alpha=alpha,
+        compat_mean_over_all=compat_mean_over_all,
+    )
 
 
 def knowledge_distillation(

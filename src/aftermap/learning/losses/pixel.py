@@ -36,6 +36,7 @@ def focal(
     normalise: bool = True,
     compat_leak: float = 0.0,
     compat_detached: bool = False,
+    compat_mean_over_all: bool = False,
 ) -> Tensor:
     """Cross-entropy of the softmax weighted by (1 - p of the true class) ** gamma.
 
@@ -49,6 +50,7 @@ def focal(
         compat_leak: this much of every class is wanted at every pixel besides the true one (1e-6 in MetaDamageNet's
             library).
         compat_detached: no gradient flows through the factor (1 - p) ** gamma (Open Cities).
+        compat_mean_over_all: divide by the number of all pixels, unknown ones too (MiB-CD).
 
     Source: Lin et al. 2017, section 3.2.
     """
@@ -61,6 +63,8 @@ def focal(
     loss = loss * weight
     if compat_leak:
         loss = loss + compat_leak * (_focused(log_p, gamma, detached=compat_detached).sum(1) * seen)
+    if compat_mean_over_all:
+        return alpha * loss.sum() / max(seen.numel(), 1)
     divisor = weight.sum().clamp(min=_LEAST) if normalise else seen.sum().clamp(min=1)
     return alpha * loss.sum() / divisor
 
