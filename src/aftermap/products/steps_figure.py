@@ -2,6 +2,7 @@
 
 import io
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from matplotlib.patches import Patch
 from aftermap.data.legends import Legend, rgb
 from aftermap.data.protocol import Protocol
 from aftermap.data.scene import RGB, Scene, Target, read_bands, read_image, read_mask
-from aftermap.data.tile_filters import label_sets, select_tiles
+from aftermap.data.tile_filters import label_counts, select_tiles
 from aftermap.products.provenance import write_file
 
 _TILE_IN, _GAP_IN, _LEFT_IN, _DPI = 1.75, 0.1, 0.15, 150
 _HEAD_IN, _COLUMN_IN, _LINE_IN = 0.6, 0.66, 0.26
 _LETTERS, _LINES = 25, 3
+_CLEAR = 0.02  # share of a tile from which a class can well be seen
 _INK, _SOFT, _RULE, _UNKNOWN = "#17212b", "#5a6875", "#9aa5b1", "#d5dbe1"
 
 
@@ -52,9 +54,10 @@ def draw_steps(
         DataError: a step has no tile, or a file cannot be read.
         OutputError: the file cannot be written.
     """
-    sets = label_sets(scenes, target=target)
+    counts = [label_counts(scene, target=target) for scene in scenes]
+    sets = [frozenset(own) for own in counts]
     used = [set(select_tiles(sets, protocol, step)) for step in range(len(protocol.steps))]
-    tiles = _pick(sets, used, rows)
+    tiles = _pick(scenes, counts, protocol, used, rows)
     columns = 2 + len(used)
     entries = _entries(protocol, legend)
     width_in = max(8.0, 2 * _LEFT_IN + columns * (_TILE_IN + _GAP_IN))
@@ -114,14 +117,32 @@ def draw_steps(
     return path
 
 
-def _pick(sets: Sequence[frozenset[int]], used: Sequence[set[int]], rows: int) -> list[int]:
-    """Tiles with most classes, in turn for the step that fewest of them serve."""
+def _pick(
+    scenes: Sequence[Scene],
+    counts: Sequence[dict[int, int]],
+    protocol: Protocol,
+    used: Sequence[set[int]],
+    rows: int,
+) -> list[int]:
+    """Tiles that show much, in turn for the step that fewest of them serve.
+
+    One in which a new class of that step can well be seen, of another image than those before, with many classes.
+    """
+    clear = [
+        {label for label, count in own.items() if count >= _CLEAR * scene.width * scene.height}
+        for scene, own in zip(scenes, counts, strict=True)
+    ]
+    images = [scene.name if scene.tile is None else scene.tile.source for scene in scenes]
     picked: list[int] = []
     rest = set().union(*used)
     while rest and len(picked) < rows:
-        open_steps = [own for own in used if own & rest]
-        step = min(open_steps, key=lambda own: len(own & set(picked)))
-        best = max(sorted(step & rest), key=lambda tile: len(sets[tile]))
+        step = min((t for t, own in enumerate(used) if own & rest), key=lambda t: len(used[t] & set(picked)))
+        shown = Counter(images[tile] for tile in picked)
+        new = set(protocol.new(step))
+        best = max(
+            sorted(used[step] & rest),
+            key=lambda tile: (bool(clear[tile] & new), -shown[images[tile]], len(clear[tile])),
+        )
         picked.append(best)
         rest.remove(best)
     return sorted(picked)
