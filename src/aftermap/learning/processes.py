@@ -6,8 +6,13 @@ from accelerate.utils import broadcast
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes; of a single process true."""
+    """Whether this process is the one that writes; a single one is."""
     return bool(PartialState().is_main_process)
+
+
+def process_count() -> int:
+    """How many processes share the training."""
+    return int(PartialState().num_processes)
 
 
 def wait_for_all() -> None:

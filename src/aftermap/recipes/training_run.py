@@ -71,6 +71,7 @@ class Keeping:
         save_every: steps between two saved states; 0 means at evaluations only.
         weights_dtype: of the saved model.
         patience: the run ends after so many evaluations in a row that are no better than the best; None never.
+        compat_overwrite_first: until an evaluation beats the first, each is kept in its place, better or not (MiB-CD).
     """
 
     name: str
@@ -81,6 +82,7 @@ class Keeping:
     save_every: int = 0
     weights_dtype: Literal["float32", "float16"] = "float32"
     patience: int | None = None
+    compat_overwrite_first: bool = False
 
 
 def run_training(
@@ -148,6 +150,8 @@ def run_training(
                         run.log(f"step {step.number}: loss {step.loss:.4f}, score {score:.4f}")
                         # a score that cannot be measured (no building among the scenes) is kept for want of another
                         kept = score > best or keeping.keep == "last" or not run.model.exists()
+                        if keeping.compat_overwrite_first:
+                            kept |= behind == len(run.metrics()) - 2  # the best so far is the first
                         best, behind = _ranked(score, best, behind)
                         if kept:
                             save_model(
