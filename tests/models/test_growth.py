@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from aftermap.artefacts.store import BOX, load_model
 from aftermap.errors import ModelError
 from aftermap.models.build import CustomConfig, SiameseUnetConfig, UnetConfig, build_model
 from aftermap.models.dense import DenseModel
@@ -254,3 +255,16 @@ def test_a_classifier_without_bias_grows_at_random_only():
 def test_the_share_of_the_background_is_that_of_the_new_classes():
     new = grown_from([2], 4, "background-rebias")
     assert new.bias[0].item() == pytest.approx(0.5 - math.log(5), abs=1e-7)
+
+
+def test_a_trained_damage_model_takes_a_further_class():
+    box = load_model(BOX)
+    model = box.model.eval()
+    grown, config = grow(model, box.card.model, heads=[5], added=1)
+    torch.manual_seed(0)
+    image = torch.randn(1, 2, 3, 64, 64)
+    with torch.no_grad():
+        before, after = model(image).softmax(1), grown(image).softmax(1)
+    assert config.classes == 6
+    torch.testing.assert_close(after[:, 1:5], before[:, 1:], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(after[:, 0], before[:, 0] / 2, rtol=1e-4, atol=1e-6)
