@@ -22,7 +22,8 @@ Initialisation = Literal["random", "background", "background-rebias", "previous-
 
 `random`: as those of a new model. `background`: each as the background's row with bias b_bkg - ln(n + 1), n the
 number of new classes. `background-rebias`: so, and the background's own bias becomes that too; then the old classes'
-probabilities are exactly what they were, and the background shares its own equally with the new ones.
+probabilities are exactly what they were, and the background shares its own equally with the new ones (until they are
+learned, a class may then be the likeliest that the whole background would have beaten).
 `previous-head`: as `background`, but from the first channel of the head of the step before, which is the background
 only after the first step.
 
