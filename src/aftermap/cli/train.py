@@ -1,4 +1,4 @@
-"""`aftermap train`: one run, rounds of self-training, or the adaptation to an event, as the recipe says."""
+"""`aftermap train`: one run, rounds of self-training, adaptation to an event, or classes step by step."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +18,8 @@ _WORDS = {
     "statistics": "measuring the event",
     "adapting": "adapting",
     "after": "scoring the adapted model",
+    "learning": "learning the classes",
+    "scoring": "scoring the test tiles",
 }
 
 
@@ -26,6 +28,8 @@ def train(
     *overrides: str,
     out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
     resume: Path | None = None,
+    step: int | None = None,
+    start: Annotated[Path | None, Parameter(name="--from")] = None,
 ) -> int:
     """Train a model from a recipe.
 
@@ -44,11 +48,19 @@ def train(
     Guard rails judge what they learn; where that is no gain, the folder holds the model they started from, and the
     command exits with 1.
 
+    A recipe of kind incremental learns classes step after step, all steps in one command or one by one:
+
+        aftermap train recipes/incremental/small.yaml data.manifests='[prepared]' task=6s -o runs/6s
+        aftermap train recipes/incremental/small.yaml data.manifests='[prepared]' task=6s --step 1 --from runs/6s -o runs/other
+
     Args:
         recipe: a YAML file; see the folder recipes/.
         overrides: dotted.key=value pairs.
         out: the run folder; by default runs/<date>-<name>.
         resume: folder of an interrupted run to go on with, instead of a recipe.
+        step: run this step of an incremental task alone, counted from 0; in the folder of the steps before, or --from.
+        start: model to begin an incremental run from: of the step before --step; without it the run goes on from the
+            step that this model has learned. A model folder or a run folder.
     """
     from aftermap.errors import RecipeError, TrainingError
     from aftermap.learning.tracking import safe_command
@@ -66,8 +78,13 @@ def train(
     else:
         words, file = list(overrides), recipe
     command = "aftermap " + safe_command(sys.argv[1:])
+    kind = recipe_kind(file)
+    if kind == "incremental":
+        return _incremental(file, words, out, resume, command, step=step, start=start)
+    if step is not None or start is not None:
+        raise RecipeError(f"--step and --from are for recipes of kind incremental, {file} is of kind {kind}")
     runs = {"train": _once, "self-training": _self_train, "adapt-event": _adapt_event}
-    return runs[recipe_kind(file)](file, words, out, resume, command)
+    return runs[kind](file, words, out, resume, command)
 
 
 def _once(file: Path, words: list[str], out: Path | None, resume: Path | None, command: str) -> int:
@@ -137,6 +154,44 @@ def _adapt_event(file: Path, words: list[str], out: Path | None, resume: Path | 
     return 0 if adapted.kept == "adapted" else 1
 
 
+def _incremental(
+    file: Path,
+    words: list[str],
+    out: Path | None,
+    resume: Path | None,
+    command: str,
+    *,
+    step: int | None,
+    start: Path | None,
+) -> int:
+    """Classes step by step."""
+    from aftermap.cli.learn import say
+    from aftermap.recipes.incremental import (
+        learn_incrementally,
+        load_incremental_recipe,
+        resumed_incremental_recipe,
+    )
+
+    if resume is not None:
+        settings, folder = resumed_incremental_recipe(resume, words), resume
+    else:
+        settings = load_incremental_recipe(file, words)
+        folder = out or _new_folder(settings.name)
+    with _resumable(folder, "recipe.yaml"), _stages() as show:
+        learned = learn_incrementally(
+            settings,
+            folder,
+            resume=resume is not None,
+            step=step,
+            start=start,
+            command=command,
+            on_progress=show,
+        )
+    say((folder / "incremental.md").read_text())
+    say(f"report: {folder / 'incremental.md'}\nmodel: {learned.model}")
+    return 0
+
+
 def _new_folder(name: str) -> Path:
     return Path("runs") / f"{date.today().isoformat()}-{name}"
 
@@ -166,12 +221,14 @@ def _stages() -> Iterator[Callable[[Any], None]]:
         TextColumn("{task.fields[loss]}"),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as display:
-        tasks: dict[tuple[int, str], Any] = {}
+        tasks: dict[tuple[int, str, int | None], Any] = {}
 
         def show(progress: Any) -> None:
             number = getattr(progress, "round", 0)
-            key = (number, progress.stage)
+            of_task = getattr(progress, "step", None)
+            key = (number, progress.stage, of_task)
             title = _WORDS.get(progress.stage, progress.stage) + (f", round {number}" if number else "")
+            title += f", step {of_task}" if of_task is not None else ""
             if key not in tasks:
                 tasks[key] = display.add_task(title, total=progress.total, loss="")
             training = getattr(progress, "training", None)

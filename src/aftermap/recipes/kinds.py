@@ -7,7 +7,7 @@ from aftermap.config import read_tree
 from aftermap.errors import RecipeError
 from aftermap.recipes.files import recipe_path
 
-RecipeKind = Literal["train", "self-training", "adapt-event"]
+RecipeKind = Literal["train", "self-training", "adapt-event", "incremental"]
 
 
 def recipe_kind(path: Path) -> RecipeKind:

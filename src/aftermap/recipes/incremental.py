@@ -1,0 +1,375 @@
+"""Class-incremental training: all steps of a task, or one of them, each from the model of the step before."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from aftermap.artefacts.card import Card
+from aftermap.artefacts.store import CARD_NAME, load_card, load_model, save_model
+from aftermap.classes import SCHEMES
+from aftermap.config import build_config, load_config, read_tree
+from aftermap.data.protocol import Protocol, describe
+from aftermap.errors import ModelError, OutputError, RecipeError, TrainingError
+from aftermap.learning.processes import is_main_process, wait_for_all
+from aftermap.learning.records import Records
+from aftermap.learning.run import Run, data_checksum
+from aftermap.models.growth import reorder
+from aftermap.products.provenance import write_json
+from aftermap.recipes.files import recipe_path
+from aftermap.recipes.incremental_config import IncrementalRecipe
+from aftermap.recipes.incremental_data import Material, gather, steps_of
+from aftermap.recipes.incremental_report import report_run
+from aftermap.recipes.incremental_scores import STRIPS, score_step
+from aftermap.recipes.incremental_start import blank_model, check_model
+from aftermap.recipes.incremental_step import (
+    CARRIED,
+    MARK,
+    IncrementalProgress,
+    Lineage,
+    learn_step,
+    step_folder,
+)
+
+PROTOCOL_NAME = "protocol.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedIncrementally:
+    """The outcome.
+
+    Attributes:
+        model: the model of the last step that was run; of damage classes that are complete, in the scheme's order.
+        steps: the model folder of every step that there is.
+        scores: content of `incremental.json`.
+        minutes: of this process.
+    """
+
+    model: Path
+    steps: dict[int, Path]
+    scores: dict[str, Any]
+    minutes: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "model": str(self.model),
+            "steps": {str(number): str(path) for number, path in self.steps.items()},
+            "scores": self.scores,
+            "minutes": round(self.minutes, 2),
+        }
+
+
+def learn_incrementally(
+    recipe: IncrementalRecipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    step: int | None = None,
+    start: Path | None = None,
+    command: str = "",
+    on_progress: Callable[[IncrementalProgress], None] | None = None,
+) -> LearnedIncrementally:
+    """Learn the classes of a task step after step.
+
+    Written are `recipe.yaml`, `run.json`, `protocol.json`, `steps/<t>/` (an ordinary run folder each, with the model of
+    the step), `model/` (the last one), `incremental.json`, `incremental.md` and pictures.
+
+    Args:
+        recipe: what to do.
+        folder: the run folder; new, that of an interrupted run with `resume`, or with `step` that of the steps before.
+        resume: go on where the run was interrupted, to the same weights as without the interruption; finished steps
+            stay as they are.
+        step: run this step alone.
+        start: the model to begin from: of the step before `step`; without `step` the run goes on from the step that
+            this model has learned. A model folder, a step's folder, or a run folder.
+        command: how the user asked for it; goes to the cards.
+        on_progress: called after every optimizer step and every scored tile.
+
+    Raises:
+        DataError: the data did not pass its check, or a step has nothing to learn from.
+        ModelError: a model cannot be used, or learned other classes or in another order.
+        RecipeError: a key or value is wrong, or there is no such step.
+        OutputError: the run folder exists or cannot be written.
+        TrainingError: a loss is not finite, there is nothing to resume, or the model of the step before is missing.
+    """
+    started = time.monotonic()
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    _check_folder(folder, resume=resume, step=step)
+    model = blank_model(recipe)
+    material = gather(recipe, dates=model.dates, deep=not resume)
+    count = steps_of(recipe, material.protocol)
+    check_model(recipe, model, material.protocol, last=count - 1)
+    first, given = _beginning(recipe, material.protocol, folder, count, resume=resume, step=step, start=start)
+    last = first if step is not None else count - 1
+    run = _open(recipe, folder, material, count, given, resume=resume)
+    wait_for_all()
+    lineage = Lineage(recipe, material, folder, command, on_progress or (lambda _: None))
+    with Records(None, run, {}) if is_main_process() else nullcontext():
+        if given is not None and is_main_process():
+            _adopt(lineage, given)
+        wait_for_all()
+        for number in range(first if given is None else given.step, last + 1):
+            learn_step(lineage, number)
+            if is_main_process():
+                _score(lineage, number)
+                report_run(folder)
+            wait_for_all()
+        if is_main_process():
+            _deliver(lineage, last)
+            run.record(minutes=round((time.monotonic() - started) / 60, 2))
+    wait_for_all()
+    steps = {n: p for n in range(count) if (p := step_folder(folder, n) / "model").is_dir()}
+    scores = json.loads((folder / "incremental.json").read_text())
+    return LearnedIncrementally(folder / "model", steps, scores, (time.monotonic() - started) / 60)
+
+
+def load_incremental_recipe(path: Path, overrides: list[str]) -> IncrementalRecipe:
+    """Read an incremental recipe; see `load_config`."""
+    return load_config(IncrementalRecipe, recipe_path(path), overrides)
+
+
+def resumed_incremental_recipe(folder: Path, overrides: list[str]) -> IncrementalRecipe:
+    """The recipe of an interrupted run, from its folder.
+
+    Raises:
+        TrainingError: there is no run to resume.
+    """
+    file = folder / "recipe.yaml"
+    if not file.is_file() or not (folder / "run.json").is_file():
+        raise TrainingError(f"{folder} holds no interrupted run to resume")
+    return build_config(IncrementalRecipe, read_tree(file), overrides, source=str(file))
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A model to begin from: its folder, and the step that it has learned."""
+
+    model: Path
+    step: int
+
+
+def _check_folder(folder: Path, *, resume: bool, step: int | None) -> None:
+    """Refuse a folder that holds another run, or none to resume."""
+    facts = folder / "run.json"
+    if resume:
+        if not facts.is_file():
+            raise TrainingError(f"{folder} holds no interrupted run to resume")
+        if json.loads(facts.read_text())["status"] == "complete":
+            raise TrainingError(f"the run in {folder} is complete: there is nothing to resume")
+    elif step is None:
+        Run.check_new(folder)
+    elif (step_folder(folder, step) / MARK).is_file():
+        raise OutputError(f"{folder} already holds step {step}: pass another -o, or a later --step")
+    elif (step_folder(folder, step) / "run.json").is_file():
+        raise OutputError(f"{folder} holds step {step}, interrupted: pass --resume to go on with it")
+
+
+def _beginning(
+    recipe: IncrementalRecipe,
+    protocol: Protocol,
+    folder: Path,
+    count: int,
+    *,
+    resume: bool,
+    step: int | None,
+    start: Path | None,
+) -> tuple[int, _Given | None]:
+    """The first step to run, and the model given for the one before.
+
+    Raises:
+        RecipeError: there is no such step, or nothing is left to learn.
+        TrainingError: the model of the step before is missing.
+        ModelError: the model given learned other classes, or in another order.
+    """
+    facts = json.loads((folder / "run.json").read_text()) if (folder / "run.json").is_file() else {}
+    if facts and facts["protocol_sha256"] != protocol.sha256:
+        raise RecipeError(
+            f"{folder} holds a run of task {facts['protocol']['task']} with another order of classes, filter or seed "
+            "than this recipe: pass the recipe that it was started with, or another -o"
+        )
+    if step is not None and not 0 <= step < count:
+        raise RecipeError(f"--step {step}: task {protocol.task} has the steps 0 to {count - 1}")
+    if resume and start is None and facts.get("start") is not None:
+        start = Path(facts["start"]["model"])
+        if step is None:
+            return int(facts["start"]["step"]) + 1, _Given(start, int(facts["start"]["step"]))
+    if step == 0 and start is not None:
+        raise RecipeError(
+            "--step 0 begins without a model of an earlier step: leave --from out, or use init_from"
+        )
+    if start is not None:
+        given = _Given(model_of(start, None if step is None else step - 1), 0)
+        card = load_card(given.model)
+        found = learned_step(card, protocol, name=str(start))
+        if step is not None and found != step - 1:
+            raise ModelError(
+                f"{start} has learned step {found} of task {protocol.task}, --step {step} needs the model of step "
+                f"{step - 1}"
+            )
+        if found >= count - 1:
+            raise RecipeError(f"{start} has learned step {found}, the last one: nothing is left to learn")
+        return found + 1, _Given(given.model, found)
+    if step:
+        before = step_folder(folder, step - 1)
+        if not (before / MARK).is_file():
+            raise TrainingError(
+                f"{before} holds no model of step {step - 1}, which step {step} begins from: run --step {step - 1} "
+                "first, or name a model with --from"
+            )
+    return step or 0, None
+
+
+def model_of(start: Path, step: int | None) -> Path:
+    """The model folder that is meant by a model folder, a step's folder, or a run folder.
+
+    Args:
+        start: the folder.
+        step: of a run folder the model of this step; None takes the first.
+
+    Raises:
+        ModelError: there is none.
+    """
+    for candidate in (start, start / "model") if not (start / "steps").is_dir() else ():
+        if (candidate / CARD_NAME).is_file():
+            return candidate
+    inside = step_folder(start, step or 0) / "model"
+    if (inside / CARD_NAME).is_file():
+        return inside
+    raise ModelError(f"--from {start}: neither a model folder nor a run with a model of step {step or 0}")
+
+
+def learned_step(card: Card, protocol: Protocol, *, name: str) -> int:
+    """The step of a protocol after which a model has exactly the classes that this one has, in their order.
+
+    Raises:
+        ModelError: there is none.
+    """
+    names = card.classes.names
+    if card.activation != "softmax" or card.channel_0 != "background":
+        raise ModelError(
+            f"{name} tells its classes by {card.activation} with {card.channel_0} in channel 0: a model to begin from "
+            "tells all classes, the background first, by softmax"
+        )
+    for step in range(len(protocol.steps)):
+        if protocol.channel_names(step) == names:
+            return step
+    orders = " | ".join(", ".join(protocol.names(labels)) for labels in protocol.steps)
+    raise ModelError(
+        f"{name} has learned {', '.join(names[1:])} in this order, task {protocol.task} learns {orders}: begin from a "
+        "model of the same task"
+    )
+
+
+def _open(
+    recipe: IncrementalRecipe,
+    folder: Path,
+    material: Material,
+    count: int,
+    given: _Given | None,
+    *,
+    resume: bool,
+) -> Run:
+    """The run folder; only the main process writes."""
+    protocol = material.protocol
+    run = Run(folder)
+    if not is_main_process():
+        return run
+    if resume or (folder / "run.json").is_file():
+        run.record(status="running")
+        return run
+    tiles = [len(material.lesson(number).scenes) for number in range(count)]
+    facts: dict[str, Any] = {
+        "kind": recipe.kind,
+        "seed": recipe.seed,
+        "task": protocol.task,
+        "method": recipe.objective.method,
+        "joint": recipe.joint,
+        "target": material.target,
+        "protocol": protocol.model_dump(mode="json"),
+        "protocol_sha256": protocol.sha256,
+        "tiles": {
+            "steps": tiles,
+            "training": len(material.training),
+            "validation": len(material.validation),
+            "test": len(material.test),
+        },
+        "start": None if given is None else {"model": str(given.model.resolve()), "step": given.step},
+        "data": [str(path) for path in recipe.data.manifests],
+        "data_checksum": data_checksum(
+            [*material.training.scenes, *material.validation.scenes, *material.test.scenes]
+        ),
+    }
+    run = Run.start(folder, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), facts)
+    shutil.rmtree(folder / "samples", ignore_errors=True)  # empty: those of the steps are in their folders
+    tree = protocol.model_dump(mode="json") | {
+        "sha256": protocol.sha256,
+        "description": describe(protocol),
+        "legend": material.legend.model_dump(mode="json"),
+    }
+    write_json(folder / PROTOCOL_NAME, tree)
+    return run
+
+
+def _score(lineage: Lineage, step: int) -> None:
+    """Score a step on the test tiles."""
+    count, total = len(lineage.material.protocol.steps), len(lineage.material.test)
+
+    def told(done: int) -> None:
+        lineage.on_progress(IncrementalProgress("scoring", step, count, done, total))
+
+    score_step(
+        step_folder(lineage.folder, step),
+        lineage.folder / STRIPS,
+        lineage.material,
+        step,
+        report=lineage.recipe.report,
+        on_tile=told,
+    )
+
+
+def _adopt(lineage: Lineage, given: _Given) -> None:
+    """Take over the model of a step from elsewhere, with what its objective passes on."""
+    folder = step_folder(lineage.folder, given.step)
+    if (folder / MARK).is_file():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary = folder.with_name(folder.name + ".part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(given.model, temporary / "model")
+    beside = given.model.parent / CARRIED
+    if beside.is_file():
+        shutil.copy(beside, temporary / CARRIED)
+    parent = load_model(temporary / "model")
+    protocol = lineage.material.protocol
+    mark = {
+        "step": given.step,
+        "sha256": parent.sha256,
+        "from": str(given.model.resolve()),
+        "protocol_sha256": protocol.sha256,
+        "names": protocol.channel_names(given.step),
+        "heads": protocol.heads(given.step),
+    }
+    write_json(temporary / MARK, mark)
+    temporary.rename(folder)
+
+
+def _deliver(lineage: Lineage, step: int) -> None:
+    """The model of a step as the run's own; one that knows a whole scheme of ours in the order of that scheme."""
+    source = step_folder(lineage.folder, step) / "model"
+    loaded = load_model(source)
+    scheme = SCHEMES.get(lineage.material.legend.name)
+    names = loaded.card.classes.names
+    model, card = loaded.model, loaded.card
+    if scheme is not None and set(scheme.names) == set(names):
+        model = reorder(model, card.model, [names.index(name) for name in scheme.names])
+        card = card.model_copy(update={"scheme": scheme.name, "legend": None, "incremental": None})
+    save_model(lineage.folder / "model", model, card, dtype=lineage.recipe.weights_dtype)
