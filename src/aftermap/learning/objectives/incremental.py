@@ -114,7 +114,10 @@ class Incremental(Objective):
             if config.regulariser is None
             else _regulariser(config.regulariser, teacher, carried or {}, step)
         )
-        self.teacher = teacher.requires_grad_(False).eval() if asked and teacher is not None else None
+        self.teacher = None
+        if asked and teacher is not None:
+            # laid out as the loop lays out the student
+            self.teacher = teacher.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> "Incremental":
         """The teacher is never in training."""
@@ -130,7 +133,7 @@ class Incremental(Objective):
 
     @torch.no_grad()
     def prepare(self, model: DenseModel, batches: Iterator[Batch]) -> None:
-        """Find the thresholds of pseudo-labels, once before a step begins. Nothing else needs it.
+        """Find the thresholds of pseudo-labels, once before a step begins; in the precision of the loop.
 
         Args:
             model: not looked at; for the sake of methods to come.
