@@ -15,11 +15,13 @@ import torch
 import incremental_processes
 from aftermap.config import build_config
 from aftermap.data.batch import Batch
+from aftermap.errors import RecipeError
 from aftermap.learning.loop import Training, fit
 from aftermap.learning.objectives.incremental import Incremental
 from aftermap.learning.objectives.incremental_config import PRESETS, IncrementalConfig
+from aftermap.learning.objectives.turned_views import Turns
 from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
-from aftermap.models.build import UnetConfig, build_model
+from aftermap.models.build import ResidualUnetConfig, UnetConfig, build_model
 from aftermap.models.growth import grow
 
 SMALL = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (8, 8, 8)}
@@ -107,6 +109,27 @@ def test_mib_starts_where_the_old_model_was():
         log_p = torch.log_softmax(old.eval()(batch.image), 1)
     entropy = -(log_p.exp() * log_p).mean().item()
     assert terms["unbiased-distillation"].item() == pytest.approx(10 * entropy, rel=1e-5)
+
+
+def test_features_behind_the_dropout_differ_even_where_nothing_was_turned():
+    """A network that agrees with itself perfectly pays for its dropout there, and nothing at the trunk."""
+    torch.manual_seed(0)
+    model = build_model(ResidualUnetConfig(encoder_name="resnet10t", classes=2))
+    for module in model.modules():
+        module.train(isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d))
+    paid = {}
+    for features in ("trunk", "embedding"):
+        method = config(method="fine-tuning", contrastive={"features": features})
+        objective = Incremental(method, step=0, heads=[2])
+        objective.turns_of = lambda image: Turns((0,) * len(image))
+        paid[features] = objective(model, Squares(1).batch(0))["invariance"].item()
+    assert paid["trunk"] < 1e-9 and paid["embedding"] > 1e-4
+
+
+def test_a_model_without_such_features_refuses_them():
+    method = config(method="mib-cd", contrastive={"features": "embedding"})
+    with pytest.raises(RecipeError, match="take features: trunk"):
+        first_step(method)
 
 
 @pytest.fixture(scope="module")
