@@ -19,7 +19,13 @@ class Recorded:
 
     def __init__(self, dates: int, **card: Any) -> None:
         self.dates, self.sha256, self.multiple, self.seen = dates, "0", 32, []
-        values = {"class_thresholds": None, "building_threshold": 0.3, "name": "m", "version": "1"}
+        values = {
+            "class_thresholds": None,
+            "building_threshold": 0.3,
+            "name": "m",
+            "version": "1",
+            "legend": None,
+        }
         self.card = type("Card", (), values | card)()
 
     def predict(self, images: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:

@@ -184,16 +184,18 @@ def describe(card: Card) -> str:
     encoder = getattr(card.model, "encoder_name", None)
     model = f"- Model: `{card.model.kind}`" + (f", encoder {encoder}" if encoder else "")
     figures = [f"- Parameters: {card.weights.parameters:,} ({card.weights.dtype})"] if card.weights else []
-    return describe_parts(card, [model], figures)
+    parts = [model]
+    if card.incremental is not None:
+        grown = card.incremental
+        steps = "; ".join(", ".join(names) for names in grown.steps)
+        parts.append(
+            f"- Classes learned in {len(grown.steps)} steps of {grown.task} by {grown.method}: {steps}"
+        )
+    return describe_parts(card, parts, figures)
 
 
 def describe_parts(card: BaseCard, parts: list[str], figures: list[str]) -> str:
     """The README of a card: what it is made of in `parts`, and numbers about it in `figures`, as list items."""
-    if card.class_thresholds is None:
-        threshold = f"- Building threshold: {card.building_threshold:g}"
-    else:
-        named = zip(card.classes.names[1:], card.class_thresholds, strict=True)
-        threshold = "- Building thresholds: " + ", ".join(f"{name} {value:g}" for name, value in named)
     lines = [
         f"# {card.name} (version {card.version})",
         "",
@@ -202,7 +204,7 @@ def describe_parts(card: BaseCard, parts: list[str], figures: list[str]) -> str:
         *parts,
         f"- Bands: {', '.join(card.bands)} ({card.dtype}); ground resolution {card.resolution_m[0]:g} to "
         f"{card.resolution_m[1]:g} m",
-        threshold,
+        _decision(card),
     ]
     if card.minor_dilation != "none":
         lines.append(f"- Minor damage spreads over 5 x 5 pixels: {card.minor_dilation}")
@@ -211,6 +213,10 @@ def describe_parts(card: BaseCard, parts: list[str], figures: list[str]) -> str:
         f"- Licence of the weights: {card.licence}",
         *figures,
     ]
+    if card.legend is not None:
+        lines += ["", "| value | class | colour |", "|---|---|---|"]
+        rows = enumerate(zip(card.legend.names, card.legend.colours, strict=True))
+        lines += [f"| {value} | {name} | `{colour}` |" for value, (name, colour) in rows]
     if card.training.command:
         lines += ["", "Made by:", "", "```", card.training.command, "```"]
     if card.metrics:
@@ -222,3 +228,13 @@ def describe_parts(card: BaseCard, parts: list[str], figures: list[str]) -> str:
     if card.limits:
         lines += ["", card.limits]
     return "\n".join(lines) + "\n"
+
+
+def _decision(card: BaseCard) -> str:
+    """How a class follows from probabilities."""
+    if card.legend is not None:
+        return "- Every pixel has its likeliest class"
+    if card.class_thresholds is None:
+        return f"- Building threshold: {card.building_threshold:g}"
+    named = zip(card.classes.names[1:], card.class_thresholds, strict=True)
+    return "- Building thresholds: " + ", ".join(f"{name} {value:g}" for name, value in named)

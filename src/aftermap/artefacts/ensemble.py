@@ -193,6 +193,10 @@ def compose(
         folder = next(name for name in names if name not in folders)
         folders[folder] = part.path
         cards.append(card)
+        if card.legend is not None:
+            raise ModelError(
+                f"{part.path} tells the classes of {card.scheme}: an ensemble combines models of buildings and damage"
+            )
         role: Role = part.role or ("localization" if card.scheme == BUILDING.name else "damage")
         members.append(EnsembleMember(folder=folder, role=role, weight=part.weight, group=part.group))
     damage = [card for card, member in zip(cards, members, strict=True) if member.role == "damage"]

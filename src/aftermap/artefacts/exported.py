@@ -273,6 +273,7 @@ def _reading(card: ExportedCard) -> dict[str, Any]:
         include={
             "dates",
             "scheme",
+            "legend",
             "bands",
             "dtype",
             "normalisation",

@@ -1,4 +1,4 @@
-"""`aftermap map`: two dates to a map of damaged buildings, or one to its buildings; `aftermap demo`: a made town."""
+"""`aftermap map`: two dates to a map of damaged buildings, one to its buildings or classes; `aftermap demo`: a town."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +24,8 @@ def map_command(
     post: Path | None = None,
     *,
     out: Annotated[Path, Parameter(name=["-o", "--out"])],
-    task: Literal["damage", "buildings"] = "damage",
-    model: str = "box",
+    task: Literal["damage", "buildings", "classes"] | None = None,
+    model: Annotated[str, Parameter(name=["-m", "--model"])] = "box",
     footprints: Path | None = None,
     aoi: Path | None = None,
     align: Literal["auto", "off"] = "auto",
@@ -42,29 +42,34 @@ def map_command(
     window: int | None = None,
     json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Map the damage to every building between two dates, or the buildings of one.
+    """Map the damage to every building between two dates, or the buildings or the classes of one.
 
-    Writes a folder with rasters (damage.tif and probabilities.tif; classes.tif and building.tif for one date), the
-    buildings as GeoPackage, GeoJSON and CSV, summary.json, provenance.json, overview.png and map.html, which opens in
-    any browser without a network. An interrupted run leaves OUT.work beside the output folder; --resume continues it.
+    Writes a folder with rasters (damage.tif and probabilities.tif; classes.tif and building.tif or confidence.tif for
+    one date), the buildings (or the regions of each class) as GeoPackage, GeoJSON and CSV, summary.json,
+    provenance.json, overview.png and map.html, which opens in any browser without a network. An interrupted run leaves
+    OUT.work beside the output folder; --resume continues it.
 
     Example: aftermap map pre/ post/ --footprints buildings.geojson -o joplin
 
     Example: aftermap map drone.tif --task buildings -o town
 
+    Example: aftermap map aerial.tif -m runs/potsdam/steps/5/model -o cover
+
     Parameters
     ----------
     pre
-        Image from before, or a folder of tiles; any reference system and resolution. With --task buildings the image.
+        Image from before, or a folder of tiles; any reference system and resolution. With one date the image.
     post
         Image from after, or a folder of tiles; it is brought onto the grid of the first date.
     out
         Folder to make.
     task
-        damage: what happened to each building between two dates. buildings: where they are on one image.
+        damage: what happened to each building between two dates. buildings: where they are on one image. classes: what
+        every pixel of one image shows, by the classes that the model tells. By default classes where there is one image
+        and the model has a legend of classes, else damage.
     model
         Model folder, ensemble folder, exported model, or "box" for the model in the package. With --task buildings
-        a model of two dates is shown the image as both.
+        a model of two dates is shown the image as both, and one of classes needs a class called building.
     footprints
         Buildings to judge, any vector file; by default they are traced from what the model sees.
     aoi
@@ -72,7 +77,8 @@ def map_command(
     align
         Whether a measured shift between the dates is taken out where that brings them closer.
     bands
-        Bands to use of both dates, counted from 1, such as 3,2,1.
+        Bands to use, counted from 1, in the order of the model's card: 3,2,1 for an image in blue, green, red;
+        1,2,3,4 for a model that also looks at near infrared.
     stretch
         Percentiles brought to 0 and 255, such as 2,98, for pixels that are not 8-bit.
     crs
@@ -82,7 +88,7 @@ def map_command(
     cloud_mask
         Raster that is not 0 where the ground is hidden; buildings there are not assessed.
     min_area
-        Smallest building that is traced, in square metres; 10 by default.
+        Smallest building, or region of a class, that becomes a polygon, in square metres; 10 by default.
     part_touching
         Tell touching houses apart when they are traced, by a watershed; the default for --task buildings only.
     overwrite
@@ -104,6 +110,10 @@ def map_command(
     chosen = None if bands is None else tuple(int(band) for band in _numbers("--bands", bands, "3,2,1", int))
     percentiles = None if stretch is None else _percentiles(stretch)
 
+    from aftermap.recipes.map_classes import has_legend, map_classes
+
+    if task is None:
+        task = "classes" if post is None and has_legend(model) else "damage"
     _check_dates(task, post, align)
 
     from aftermap.products.provenance import to_plain
@@ -126,10 +136,11 @@ def map_command(
         **{name: value for name, value in optional.items() if value is not None},
     }
     with _hint(out), _progress(quiet=json) as report:
-        if post is None:
-            result = map_buildings(pre, out, progress=report, **settings)
-        else:
+        if post is not None:
             result = map_damage(pre, post, out, align=align, progress=report, **settings)
+        else:
+            map_one = map_classes if task == "classes" else map_buildings
+            result = map_one(pre, out, progress=report, **settings)
     if json:
         tree = {
             "output": result.folder,
@@ -145,7 +156,8 @@ def map_command(
         sys.stdout.write(dumps(to_plain(tree), indent=1) + "\n")
         return
     console = Console(highlight=False)
-    console.print(_grades(result.summary) if post is None else _counts(result.summary))
+    table = {"damage": _counts, "buildings": _grades, "classes": _areas}[task]
+    console.print(table(result.summary))
     rate = result.seconds / max(result.megapixels, 1e-9)
     console.print(
         f"{result.megapixels:.1f} megapixels in {result.seconds:.0f} s ({rate:.2f} s per megapixel)"
@@ -217,12 +229,12 @@ def _check_dates(task: str, post: Path | None, align: str) -> None:
         raise InputError(
             "mapping damage needs two dates: pass the image from after too, or --task buildings for a map of one date"
         )
-    if task == "buildings" and post is not None:
+    if task != "damage" and post is not None:
         raise InputError(
-            f"--task buildings maps one date, found a second image {post}: leave it out, or leave out --task for damage"
+            f"--task {task} maps one date, found a second image {post}: leave it out, or leave out --task for damage"
         )
-    if task == "buildings" and align != "auto":
-        raise InputError(f"--align {align} is about two dates, --task buildings maps one: leave it out")
+    if task != "damage" and align != "auto":
+        raise InputError(f"--align {align} is about two dates, --task {task} maps one: leave it out")
 
 
 @contextmanager
@@ -309,6 +321,31 @@ def _grades(summary: dict[str, Any]) -> "Table":
         table.add_column(heading, justify="left" if heading == "confidence" else "right")
     for name, least, colour in GRADES:
         table.add_row(f"[{colour}]■[/] {name}", f"{least:.1f}", f"{summary['grades'][name]['buildings']:,}")
+    return table
+
+
+def _areas(summary: dict[str, Any]) -> "Table":
+    """Ground by class."""
+    from rich.table import Table
+
+    area = summary["area_ha"]
+    title = f"{summary['assessed_px']:,} pixels" if area is None else f"{area:,.1f} ha"
+    table = Table(title=f"{title} in {summary['regions']:,} regions", title_justify="left")
+    for heading in ("class", "area ha", "share", "regions", "mean confidence"):
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    for name, found in summary["classes"].items():
+        confidence = found["mean_confidence"]
+        table.add_row(
+            f"[{found['colour']}]■[/] {name}",
+            "" if found["area_ha"] is None else f"{found['area_ha']:,.2f}",
+            "" if found["share"] is None else f"{found['share']:.1%}",
+            "" if name == summary["background"] else f"{found['regions']:,}",
+            "" if confidence is None else f"{confidence:.2f}",
+        )
+    missed = summary["not_assessed"]
+    if missed["pixels"]:
+        reasons = ", ".join(f"{pixels:,} px {reason}" for reason, pixels in missed["reasons"].items())
+        table.caption = f"not assessed: {missed['share_of_all']:.1%} ({reasons})"
     return table
 
 

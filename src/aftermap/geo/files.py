@@ -134,7 +134,9 @@ class OpenFiles:
 
 
 def _has_mask(dataset: rasterio.DatasetReader) -> bool:
-    return any(flag.name == "per_dataset" for flag in dataset.mask_flag_enums[0])
+    """Whether a mask lies beside the bands; a last band called alpha that is data (see `_alpha_band`) is none."""
+    flags = {flag.name for flag in dataset.mask_flag_enums[0]}
+    return "per_dataset" in flags and "alpha" not in flags
 
 
 def _alpha_band(dataset: rasterio.DatasetReader, path: Path) -> int | None:

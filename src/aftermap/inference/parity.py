@@ -6,15 +6,16 @@ class by class, against the labels where there are any and against the original'
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from aftermap.classes import IGNORE
-from aftermap.data.scene import Scene, read_images, read_mask
+from aftermap.data.scene import Scene, read_bands, read_images, read_mask
 from aftermap.errors import DataError
 from aftermap.inference.agreement import Budget, Decided, Decisions, Differences
+from aftermap.inference.class_agreement import ClassDecisions
 from aftermap.inference.postprocess import Decision, spread_minor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX, predict_scene
@@ -31,12 +32,14 @@ class Tile:
         images: raw values (T, C, H, W) in the card's `given_bands`.
         building: uint8 (H, W), 0, 1 and IGNORE; None where not labelled.
         damage: uint8 (H, W), 0 to 4 and IGNORE; None where not labelled.
+        classes: uint8 (H, W), the classes of the model's legend and IGNORE; None where not labelled.
     """
 
     name: str
     images: np.ndarray
     building: np.ndarray | None = None
     damage: np.ndarray | None = None
+    classes: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ def compare(
     window_px: int = DEFAULT_WINDOW_PX,
     halo_px: int = DEFAULT_HALO_PX,
     batch: int = 1,
+    lookup: np.ndarray | None = None,
 ) -> Parity:
     """Run two predictors over scenes and hold their differences against a budget.
 
@@ -74,14 +78,19 @@ def compare(
         window_px: largest window.
         halo_px: half the overlap of windows.
         batch: windows per call.
+        lookup: for a model with a legend, the model's class of each value of the scenes' class masks (256,); None
+            leaves their labels out.
 
     Raises:
         DataError: no scene was given, or one does not fit the model.
     """
     decision = Decision.of(original.card)
-    differences, decisions = Differences(), Decisions(original.card.classes.names)
-    multiple = math.lcm(original.multiple, exported.multiple)
-    for tile in _tiles(scenes, original.dates):
+    scheme = original.card.classes
+    decisions: Decisions | ClassDecisions = (
+        ClassDecisions(scheme) if decision.likeliest else Decisions(scheme.names)
+    )
+    differences, multiple = Differences(), math.lcm(original.multiple, exported.multiple)
+    for tile in _tiles(scenes, original, lookup):
         before, after = (
             predict_scene(
                 _Even(predictor, multiple), tile.images, window_px=window_px, halo_px=halo_px, batch=batch
@@ -97,6 +106,9 @@ def compare(
             if wrong:
                 return _refused(f"the {which} model gives no finite number at {wrong} pixels of {tile.name}")
         differences.add(before, after)
+        if isinstance(decisions, ClassDecisions):
+            decisions.add(decision.choose(before), decision.choose(after), tile.classes)
+            continue
         truth = _labels(tile, damage=len(before) > 2)
         decisions.add(tile.name, _decide(before, decision), _decide(after, decision), truth)
     if not differences.pixels:
@@ -112,7 +124,7 @@ class _Even:
         self.predict = predictor.predict
 
 
-def _judged(differences: Differences, decisions: Decisions, budget: Budget) -> Parity:
+def _judged(differences: Differences, decisions: Decisions | ClassDecisions, budget: Budget) -> Parity:
     """Every figure against the budget."""
     pixels = differences.pixels
     changes = decisions.changes()
@@ -159,21 +171,46 @@ def _refused(reason: str, report: dict[str, Any] | None = None, *, also: Sequenc
     return Parity(False, reason, {"passed": False, "reason": reason, "also": list(also), **(report or {})})
 
 
-def _tiles(scenes: Iterable[Scene | Tile], dates: int) -> Iterator[Tile]:
+def _tiles(
+    scenes: Iterable[Scene | Tile], predictor: AnyPredictor, lookup: np.ndarray | None
+) -> Iterator[Tile]:
+    dates = predictor.dates
     for scene in scenes:
         if isinstance(scene, Tile):
             if len(scene.images) < dates:
                 raise DataError(
                     f"scene {scene.name} has {len(scene.images)} dates, the model looks at {dates}"
                 )
-            yield Tile(scene.name, scene.images[:dates], scene.building, scene.damage)
+            yield replace(scene, images=scene.images[:dates])
+        elif predictor.card.legend is not None:
+            truth = (
+                None
+                if lookup is None or scene.class_mask is None
+                else lookup[read_mask(scene, target="classes")]
+            )
+            yield Tile(
+                scene.name,
+                read_dates(scene, predictor),
+                classes=truth,
+            )
         else:
             yield Tile(
                 scene.name,
-                read_images(scene, dates=dates),
+                read_dates(scene, predictor),
                 read_mask(scene, target="building") if scene.is_labelled else None,
                 read_mask(scene, target="damage") if scene.damage_mask is not None else None,
             )
+
+
+def read_dates(scene: Scene, predictor: AnyPredictor) -> np.ndarray:
+    """What a model looks at of a scene, uint8 (T, C, H, W) in the order of its card's `given_bands`.
+
+    Raises:
+        DataError: the scene has no such bands or dates.
+    """
+    if predictor.dates == 1:
+        return read_bands(scene, predictor.card.given_bands)[None]
+    return read_images(scene, dates=predictor.dates)
 
 
 def _decide(probabilities: np.ndarray, decision: Decision) -> Decided:

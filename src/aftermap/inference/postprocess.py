@@ -48,20 +48,33 @@ class Decision:
         thresholds: by class after the background; a pixel is a building where p(building) is above that of its
             likeliest class.
         minor_dilation: see `spread_minor`.
+        likeliest: a pixel has the likeliest of all classes, the background among them; there are no thresholds.
     """
 
     thresholds: tuple[float, ...]
     minor_dilation: MinorDilation = "none"
+    likeliest: bool = False
 
     @classmethod
     def of(cls, card: BaseCard, *, threshold: float | None = None) -> "Decision":
         """What a card says, or with one `threshold` for all classes instead of its own."""
+        if card.legend is not None:
+            return cls((), likeliest=True)
         kinds = len(card.classes) - 1
         if threshold is not None:
             thresholds = (threshold,) * kinds
         else:
             thresholds = card.class_thresholds or (card.building_threshold,) * kinds
         return cls(thresholds, card.minor_dilation)
+
+    def choose(self, probabilities: np.ndarray) -> np.ndarray:
+        """Class uint8 (H, W) of probabilities (K, H, W), before minor damage spreads; ties go to the lower class."""
+        if self.likeliest:
+            chosen: np.ndarray = probabilities.argmax(axis=0).astype(np.uint8)
+            return chosen
+        building, kind = self.classify(probabilities)
+        kind[~building] = 0
+        return kind
 
     def classify(self, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Building mask and likeliest class of probabilities (K, H, W), before minor damage spreads.

@@ -8,26 +8,35 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from aftermap.artefacts.card import BaseCard
+from aftermap.errors import ModelError
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import area_m2
 from aftermap.inference.buildings import MIN_SEEN, Evidence, seen_share
 from aftermap.inference.postprocess import Decision, Missing
 from aftermap.inference.predictor import AnyPredictor
 
+BUILDING_NAMES = ("building", "buildings")
+"""What a legend may call its class of buildings, whatever the case."""
+
 
 class OneDatePredictor(AnyPredictor):
     """Shows one date to any model and tells only buildings and background.
 
     A model of two dates is shown the same image as both: nothing has changed between them, and what it takes for a
-    building of any class is one.
+    building of any class is one. Of a model with a legend only the class called building counts.
 
     Attributes:
         model: the predictor behind it.
         repeats: whether each image is shown twice.
+
+    Raises:
+        ModelError: the model has a legend without buildings.
     """
 
     def __init__(self, model: AnyPredictor) -> None:
         self.model = model
+        self._building = _building_class(model.card)
         self.card, self.sha256, self.multiple = model.card, model.sha256, model.multiple
         self.repeats = model.dates == 2
 
@@ -36,7 +45,11 @@ class OneDatePredictor(AnyPredictor):
         if self.repeats:
             images = np.repeat(images, 2, axis=1)
             valid = None if valid is None else np.repeat(valid, 2, axis=1)
-        background = self.model.predict(images, valid)[:, :1]
+        probabilities = self.model.predict(images, valid)
+        if self._building is not None:
+            building = probabilities[:, self._building : self._building + 1]
+            return np.concatenate([1 - building, building], axis=1)
+        background = probabilities[:, :1]
         return np.concatenate([background, 1 - background], axis=1)
 
     @property
@@ -54,6 +67,18 @@ class OneDatePredictor(AnyPredictor):
         """A pixel is a building above the card's threshold, of no damage where it has one for each class."""
         card = self.card
         return Decision((card.class_thresholds[0] if card.class_thresholds else card.building_threshold,))
+
+
+def _building_class(card: BaseCard) -> int | None:
+    """Channel of the class called building in a legend; None for the schemes, whose background says where none is."""
+    if card.legend is None:
+        return None
+    for index, name in enumerate(card.classes.names):
+        if name.lower() in BUILDING_NAMES:
+            return index
+    raise ModelError(
+        f"{card.name} tells {', '.join(card.classes.names)}, and none of them is called building: pass --task classes"
+    )
 
 
 class PresenceEvidence(Evidence):

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetWriter
 from rasterio.windows import Window as RasterioWindow
 
-from aftermap.classes import BUILDING, DAMAGE, IGNORE
+from aftermap.classes import BUILDING, DAMAGE, IGNORE, ClassScheme
 from aftermap.errors import OutputError
 from aftermap.geo.grid import Grid, Window
 
@@ -48,6 +48,14 @@ def damage_colormap() -> dict[int, Colour]:
 def building_colormap() -> dict[int, Colour]:
     """Colours of `classes.tif`: 1 is a building, background and nodata are transparent."""
     return {0: (0, 0, 0, 0), 1: (*_rgb(BUILDING.colours[1]), 255), IGNORE: (0, 0, 0, 0)}
+
+
+def class_colormap(scheme: ClassScheme) -> dict[int, Colour]:
+    """Colours of a raster of any classes; the background and nodata are transparent."""
+    table: dict[int, Colour] = {index: (*_rgb(colour), 255) for index, colour in enumerate(scheme.colours)}
+    if scheme.background is not None:
+        table[scheme.background] = (*_rgb(scheme.colours[scheme.background]), 0)
+    return table | {IGNORE: (0, 0, 0, 0)}
 
 
 def probability_colormap(levels: int) -> dict[int, Colour]:
@@ -86,6 +94,7 @@ class RasterWriter:
         colormap: RGBA per value, for one band of uint8.
         descriptions: one name per band.
         scale: what a stored number is to be multiplied by, kept in the file for readers that look for it.
+        tags: further metadata of the file, by name.
         resume: continue `<path>.part.tif` where it exists; `resumed` says whether it did.
         keep_partial: on an error leave the temporary file, holding everything up to the last `flush`.
 
@@ -104,6 +113,7 @@ class RasterWriter:
         colormap: dict[int, Colour] | None = None,
         descriptions: Sequence[str] | None = None,
         scale: float | None = None,
+        tags: Mapping[str, str] | None = None,
         resume: bool = False,
         keep_partial: bool = False,
     ) -> None:
@@ -126,6 +136,7 @@ class RasterWriter:
                 self._check_resumed()
             else:
                 self._dataset = self._create(colormap, descriptions, scale)
+                self._dataset.update_tags(**(tags or {}))
 
     def write(self, window: Window, array: np.ndarray) -> None:
         """Write (C, H, W), or (H, W) for one band, at a window inside the grid, in any order."""

@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from aftermap.products.vectors import BUILDING_LAYER, normalise
 
 _PANEL_PX = 900
 _DPI = 150
+_LEGEND_CHARACTERS = 150
 _INK, _SOFT, _AMBER = "#17212b", "#5a6875", "#8a5a00"
 
 
@@ -59,12 +61,13 @@ def draw_overview(
     frame = normalise(frame)
     counts = frame["damage"].value_counts()
     classes = [
-        (name.replace("-", " ").capitalize(), _colour(name), int(counts.get(name, 0)))
+        (name.replace("-", " ").capitalize(), _colour(name), f"{int(counts.get(name, 0)):,}")
         for name in (*DAMAGE.names[1:], NOT_ASSESSED)
     ]
     colours = [_colour(name) for name in frame["damage"]]
     panels = [("Before", pre_rgb), ("After", post_rgb)]
-    return _draw(path, panels, 1, frame, colours, classes, grid, title=title, warnings=warnings)
+    shown = _Buildings(1, frame, colours)
+    return draw_panels(path, panels, classes, grid, title=title, warnings=warnings, buildings=shown)
 
 
 def draw_building_overview(
@@ -101,37 +104,52 @@ def draw_building_overview(
         (
             f"{name.capitalize()} (from {least:.0%})" if least else name.capitalize(),
             colour,
-            int((grades == k).sum()),
+            f"{int((grades == k).sum()):,}",
         )
         for k, (name, least, colour) in enumerate(GRADES)
     ]
     unseen = int((grades == len(GRADES)).sum())
     if unseen:
-        classes.append(("Not seen", NOT_ASSESSED_COLOUR, unseen))
+        classes.append(("Not seen", NOT_ASSESSED_COLOUR, f"{unseen:,}"))
     palette = [*(colour for _, _, colour in GRADES), NOT_ASSESSED_COLOUR]
     colours = [palette[k] for k in grades.tolist()]
     panels = [("Image and buildings, by confidence", rgb), ("Probability of a building", probability_rgb)]
-    return _draw(path, panels, 0, frame, colours, classes, grid, title=title, warnings=warnings)
+    shown = _Buildings(0, frame, colours)
+    return draw_panels(path, panels, classes, grid, title=title, warnings=warnings, buildings=shown)
 
 
-def _draw(
+@dataclass(frozen=True)
+class _Buildings:
+    """What is drawn on one of the panels, in these colours."""
+
+    panel: int
+    frame: gpd.GeoDataFrame
+    colours: Sequence[str]
+
+
+def draw_panels(
     path: Path,
     panels: Sequence[tuple[str, np.ndarray]],
-    chosen: int,
-    frame: gpd.GeoDataFrame,
-    colours: Sequence[str],
-    classes: Sequence[tuple[str, str, int]],
+    classes: Sequence[tuple[str, str, str]],
     grid: Grid,
     *,
     title: str,
     warnings: Sequence[str],
+    buildings: _Buildings | None = None,
 ) -> Path:
-    """Two panels (name, picture), buildings on the `chosen` one, a legend of classes (label, colour, count)."""
+    """Write two panels (name, picture) over a legend of classes (label, colour, amount), as a PNG.
+
+    Raises:
+        ValueError: images of other proportions than the grid's.
+        OutputError: the file cannot be written.
+    """
     pictures = [np.asarray(as_image(rgb, grid, 2 * _PANEL_PX)) for _, rgb in panels]
     panel_in = _PANEL_PX / _DPI
     # Tall or flat scenes keep a readable panel: the picture is at most 2.2 times as high as a panel is wide.
     panel_height_in = panel_in * min(max(grid.height / grid.width, 0.25), 2.2)
-    foot_in = 0.5 + 0.18 * len(warnings)
+    columns = max(1, min(len(classes), _legend_columns(classes)))
+    legend_in = 0.26 * (-(-len(classes) // columns) - 1)
+    foot_in = 0.5 + legend_in + 0.18 * len(warnings)
     width_in, height_in = 2 * panel_in + 0.4, panel_height_in + 0.75 + foot_in
     figure = Figure(figsize=(width_in, height_in), dpi=_DPI, facecolor="white")
     canvas = FigureCanvasAgg(figure)
@@ -144,15 +162,15 @@ def _draw(
         axes.set_axis_off()
         axes.imshow(image, extent=(0, grid.width, grid.height, 0), interpolation="antialiased")
         figure.text(left, 1 - 0.6 / height_in, name, size=11, va="center", parse_math=False, color=_SOFT)
-        if column == chosen:
-            _draw_buildings(axes, frame, colours, grid)
+        if buildings is not None and column == buildings.panel:
+            _draw_buildings(axes, buildings.frame, buildings.colours, grid)
     _draw_scale(axes, grid)
-    handles = [Patch(facecolor=colour, label=f"{label}  {count:,}") for label, colour, count in classes]
+    handles = [Patch(facecolor=colour, label=f"{label}  {amount}") for label, colour, amount in classes]
     figure.legend(
         handles=handles,
         loc="center left",
-        bbox_to_anchor=(0.04 / width_in, (foot_in - 0.25) / height_in),
-        ncols=len(handles),
+        bbox_to_anchor=(0.04 / width_in, (foot_in - 0.25 - legend_in / 2) / height_in),
+        ncols=columns,
         frameon=False,
         fontsize=11,
         handlelength=1.1,
@@ -160,12 +178,18 @@ def _draw(
         columnspacing=1.6,
     )
     for line, warning in enumerate(warnings):
-        height = (foot_in - 0.5 - 0.18 * line) / height_in
+        height = (foot_in - legend_in - 0.5 - 0.18 * line) / height_in
         figure.text(0.12 / width_in, height, warning, size=9, va="center", parse_math=False, color=_AMBER)
     buffer = io.BytesIO()
     canvas.print_png(buffer, metadata={"Software": None})
     write_file(path, buffer.getvalue())
     return path
+
+
+def _legend_columns(classes: Sequence[tuple[str, str, str]]) -> int:
+    """How many columns of the longest entry fit below the panels; columns are as wide as that."""
+    longest = max((len(name) + len(amount) for name, _, amount in classes), default=0)
+    return max(1, int(_LEGEND_CHARACTERS / (longest + 6)))
 
 
 def _draw_buildings(axes: Axes, frame: gpd.GeoDataFrame, colours: Sequence[str], grid: Grid) -> None:

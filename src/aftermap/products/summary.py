@@ -57,7 +57,7 @@ def summarise(frame: gpd.GeoDataFrame, grid: Grid) -> dict[str, Any]:
         "area_m2": _area(frame, grid),
         "mean_confidence": _mean(assessed["confidence"]),
         "interval": INTERVAL_NOTE,
-        **_place(grid),
+        **place(grid),
     }
 
 
@@ -82,7 +82,7 @@ def summarise_buildings(frame: gpd.GeoDataFrame, grid: Grid, *, mode: str) -> di
         "area_m2": _area(frame, grid),
         "median_area_m2": round(float(areas.median()), 1) if areas.notna().any() else None,
         "mean_confidence": _mean(frame["confidence"]),
-        **_place(grid),
+        **place(grid),
     }
 
 
@@ -95,7 +95,8 @@ def grade(frame: gpd.GeoDataFrame) -> np.ndarray:
     return found
 
 
-def _place(grid: Grid) -> dict[str, Any]:
+def place(grid: Grid) -> dict[str, Any]:
+    """Where a map lies, and the size of its pixels."""
     return {
         "bounds_lonlat": bounds_lonlat(grid),
         "coordinates": grid.crs.to_string() if grid.crs is not None else "pixels",

@@ -76,21 +76,36 @@ def write_buildings(frame: gpd.GeoDataFrame, folder: Path, layer: "Layer | None"
         ValueError: a column is missing or holds a value outside its contract.
         OutputError: the files cannot be written.
     """
-    frame = normalise(frame, layer)
-    names = ("buildings.gpkg", "buildings.geojson", "buildings.csv")
+    return write_layer(normalise(frame, layer), folder, LAYER)
+
+
+def write_layer(frame: gpd.GeoDataFrame, folder: Path, name: str, *, table: bool = True) -> list[Path]:
+    """Write a checked frame as `<name>.gpkg`, `<name>.geojson` and `<name>.csv`; see `write_buildings`.
+
+    Args:
+        frame: as it is to be stored, rounded and in order.
+        folder: where to write.
+        name: of the files and of the layer.
+        table: whether to write the CSV.
+
+    Raises:
+        OutputError: the files cannot be written.
+    """
+    names = [f"{name}.{ending}" for ending in ("gpkg", "geojson", *(("csv",) if table else ()))]
     finished = [folder / name for name in names]
     temporary = [folder / f".part-{name}" for name in names]
     try:
         for path in temporary:
             path.unlink(missing_ok=True)
-        _write_geopackage(frame, temporary[0])
-        _write_geojson(frame, temporary[1])
-        frame.drop(columns=frame.geometry.name).to_csv(temporary[2], index=False, lineterminator="\n")
+        _write_geopackage(frame, temporary[0], name)
+        _write_geojson(frame, temporary[1], name)
+        if table:
+            frame.drop(columns=frame.geometry.name).to_csv(temporary[2], index=False, lineterminator="\n")
         for source, target in zip(temporary, finished, strict=True):
             source.replace(target)
     except (OSError, DataSourceError, DataLayerError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise OutputError(f"cannot write the buildings to {folder}: {reason}") from None
+        raise OutputError(f"cannot write the {name} to {folder}: {reason}") from None
     finally:
         for path in temporary:
             path.unlink(missing_ok=True)
@@ -176,7 +191,7 @@ BUILDING_LAYER = Layer(
 )
 
 
-def _write_geopackage(frame: gpd.GeoDataFrame, path: Path) -> None:
+def _write_geopackage(frame: gpd.GeoDataFrame, path: Path, name: str) -> None:
     previous = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
     # GeoPackage stores when it was written; the provenance says that, and equal results shall be equal files.
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2000-01-01T00:00:00.000Z"})
@@ -184,14 +199,14 @@ def _write_geopackage(frame: gpd.GeoDataFrame, path: Path) -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="'crs' was not provided")
             frame.to_file(
-                path, layer=LAYER, driver="GPKG", geometry_type="MultiPolygon", promote_to_multi=True
+                path, layer=name, driver="GPKG", geometry_type="MultiPolygon", promote_to_multi=True
             )
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": previous})
 
 
-def _write_geojson(frame: gpd.GeoDataFrame, path: Path) -> None:
-    collection: dict[str, Any] = {"type": "FeatureCollection", "name": LAYER}
+def _write_geojson(frame: gpd.GeoDataFrame, path: Path, name: str) -> None:
+    collection: dict[str, Any] = {"type": "FeatureCollection", "name": name}
     if frame.crs is None:
         collection["note"] = PIXEL_NOTE
     head = json.dumps(collection)[:-1]

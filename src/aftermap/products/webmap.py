@@ -35,7 +35,7 @@ from aftermap.products.vectors import BUILDING_LAYER, DAMAGE_VALUES, PIXEL_NOTE,
 MAX_SIDE_PX = 4096
 _TILE_PX = 1024
 _LONLAT_NODES = 17
-_SCRIPTS = ("data.js", "view.js", "panel.js")
+_SCRIPTS = ("data.js", "view.js", "page.js", "panel.js")
 _GEOD = Geod(ellps="WGS84")
 
 
@@ -156,7 +156,7 @@ def write_building_map(
         "about": [
             "Confidence: mean p(building) within the outline times the share of it that was seen. "
             f"The model was shown {summary['mode']}.",
-            _size(grid),
+            describe_size(grid),
         ],
         "summary": to_plain(summary),
         "words": words,
@@ -181,13 +181,34 @@ def _write_page(
     if right.size != left.size:
         right = right.resize(left.size, Image.Resampling.BILINEAR)
     data |= {
-        "grid": _grid(grid),
-        "images": {"width": left.width, "height": left.height, "pre": _tiles(left), "post": _tiles(right)},
+        "grid": describe_grid(grid),
+        "images": {
+            "width": left.width,
+            "height": left.height,
+            "pre": to_tiles(left),
+            "post": to_tiles(right),
+        },
         "outlines": _outlines(in_pixels(frame, grid)),
         "pixel_note": PIXEL_NOTE,
     }
+    write_page(path, data, "map.html", _SCRIPTS)
+    return path
+
+
+def write_page(path: Path, data: dict[str, Any], template: str, scripts: Sequence[str]) -> None:
+    """Write a page that holds its data, its style and its scripts.
+
+    Args:
+        path: the file to write, in one step.
+        data: plain values with a `title`; text in it is only ever shown as text.
+        template: the page, of `webmap_assets`.
+        scripts: likewise, in the order in which they build on each other.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     assets = resources.files("aftermap.products") / "webmap_assets"
-    script = "\n".join((assets / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    script = "\n".join((assets / name).read_text(encoding="utf-8") for name in scripts)
     parts = {
         "title": html.escape(data["title"]),
         "version": html.escape(__version__),
@@ -195,10 +216,9 @@ def _write_page(
         "data": _embed(data),
         "script": f'(() => {{\n"use strict";\n{script}\n}})();',
     }
-    page = (assets / "map.html").read_text(encoding="utf-8")
+    page = (assets / template).read_text(encoding="utf-8")
     # One pass over the template, so that a title that looks like a placeholder stays a title.
     write_file(path, re.sub(r"@@(\w+)@@", lambda match: parts[match.group(1)], page))
-    return path
 
 
 def _columns(frame: gpd.GeoDataFrame) -> dict[str, list[Any]]:
@@ -218,7 +238,7 @@ def _embed(data: Any) -> str:
 def _classes() -> list[dict[str, Any]]:
     colours = (*DAMAGE.colours[1:], NOT_ASSESSED_COLOUR)
     return [
-        _class(name, name.replace("-", " ").capitalize(), colour, assessed=name != NOT_ASSESSED)
+        class_entry(name, name.replace("-", " ").capitalize(), colour, assessed=name != NOT_ASSESSED)
         for name, colour in zip(DAMAGE_VALUES, colours, strict=True)
     ]
 
@@ -226,19 +246,20 @@ def _classes() -> list[dict[str, Any]]:
 def _grades() -> list[dict[str, Any]]:
     """Grades of confidence, then what was not seen."""
     graded = [
-        _class(name, f"{name.capitalize()}, from {least:.0%}" if least else name.capitalize(), colour)
+        class_entry(name, f"{name.capitalize()}, from {least:.0%}" if least else name.capitalize(), colour)
         for name, least, colour in GRADES
     ]
-    return [*graded, _class(NOT_ASSESSED, "Not seen", NOT_ASSESSED_COLOUR, assessed=False)]
+    return [*graded, class_entry(NOT_ASSESSED, "Not seen", NOT_ASSESSED_COLOUR, assessed=False)]
 
 
-def _class(name: str, label: str, colour: str, *, assessed: bool = True) -> dict[str, Any]:
+def class_entry(name: str, label: str, colour: str, *, assessed: bool = True) -> dict[str, Any]:
+    """A class as the page knows it: its colour, and one to write with on that."""
     red, green, blue = bytes.fromhex(colour.removeprefix("#"))
     ink = "#17212b" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "#ffffff"
     return {"name": name, "label": label, "colour": colour, "ink": ink, "assessed": assessed}
 
 
-def _grid(grid: Grid) -> dict[str, Any]:
+def describe_grid(grid: Grid) -> dict[str, Any]:
     """Size, shape of a pixel on the ground, a table of longitudes and latitudes, and the direction of north."""
     tree: dict[str, Any] = {"width": grid.width, "height": grid.height, "stretch": [1, 1]}
     tree |= {"unit_m": None, "lonlat": None, "north": None}
@@ -275,16 +296,20 @@ def _orientation(grid: Grid) -> tuple[float, float, float]:
     return across_m, down_m, math.degrees(math.atan2(right, -down)) + 0.0
 
 
-def _tiles(image: Image.Image) -> list[dict[str, Any]]:
-    """The image as WebP data URIs of at most `_TILE_PX`: small to decode, and only those in view are drawn."""
+def to_tiles(image: Image.Image, *, lossless: bool = False) -> list[dict[str, Any]]:
+    """The image as data URIs of at most `_TILE_PX`: small to decode, and only those in view are drawn.
+
+    They are WebP, or PNG where `lossless`.
+    """
+    form, ending = ("PNG", "png") if lossless else ("WEBP", "webp")
     places = [(x, y) for y in range(0, image.height, _TILE_PX) for x in range(0, image.width, _TILE_PX)]
 
     def tile(place: tuple[int, int]) -> dict[str, Any]:
         x, y = place
         part = image.crop((x, y, min(x + _TILE_PX, image.width), min(y + _TILE_PX, image.height)))
         buffer = io.BytesIO()
-        part.save(buffer, "WEBP", quality=82, method=3)
-        source = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+        part.save(buffer, form, **({} if lossless else {"quality": 82, "method": 3}))
+        source = f"data:image/{ending};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
         return {"x": x, "y": y, "width": part.width, "height": part.height, "src": source}
 
     image.load()
@@ -320,11 +345,12 @@ def _about(summary: dict[str, Any], grid: Grid) -> list[str]:
     if interval:
         low, high = (f"{100 * end:.1f}" for end in interval)
         lines.append(f"Share of damaged buildings: {low} to {high} % ({summary['interval']}).")
-    lines.append(_size(grid))
+    lines.append(describe_size(grid))
     return lines
 
 
-def _size(grid: Grid) -> str:
+def describe_size(grid: Grid) -> str:
+    """Size and resolution of a map, in words."""
     size = f"{grid.width:,} x {grid.height:,} pixels"
     if grid.crs is not None:
         size += f" of {grid.resolution_m:.2f} m, {grid.crs.to_string()[:60]}"

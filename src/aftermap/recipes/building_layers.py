@@ -66,11 +66,24 @@ def presence_strength(rows: Rows) -> np.ndarray:
 
 def thinned_probability(rows: Sequence[Rows], grid: Grid, pixels: int) -> np.ndarray:
     """p(building) as stored, uint8 (H, W), of every so many pixels, on the grid that `thinned` makes of the map's."""
+    return thinned_rows(rows, "probabilities", grid, pixels)
+
+
+def thinned_rows(rows: Sequence[Rows], name: str, grid: Grid, pixels: int) -> np.ndarray:
+    """A stored array uint8 (H, W) of every so many pixels, on the grid that `thinned` makes of the map's.
+
+    Args:
+        rows: finished rows; those that are not there give IGNORE.
+        name: of the array, (h, W) or (1, h, W).
+        grid: of the map.
+        pixels: about how many there may be.
+    """
     small = thinned(grid, pixels)
     wanted = ((np.arange(small.height) + 0.5) * grid.height / small.height).astype(np.int64)
     cols = ((np.arange(small.width) + 0.5) * grid.width / small.width).astype(np.int64)
-    probability = np.full((small.height, small.width), IGNORE, np.uint8)
+    values = np.full((small.height, small.width), IGNORE, np.uint8)
     for each in rows:
         here = np.flatnonzero((wanted >= each.start) & (wanted < each.stop))
-        probability[here] = each.load("probabilities")[0][0][np.ix_(wanted[here] - each.start, cols)]
-    return probability
+        stored = each.load(name)[0].reshape(-1, grid.width)
+        values[here] = stored[np.ix_(wanted[here] - each.start, cols)]
+    return values

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from aftermap.artefacts.calibration import calibration_windows, normalised
-from aftermap.artefacts.card import GIVEN_BANDS
+from aftermap.artefacts.card import GIVEN_BANDS, BaseCard
 from aftermap.artefacts.ensemble import is_ensemble, load_ensemble
 from aftermap.artefacts.exported import (
     EXPORTED_NAME,
@@ -30,6 +30,7 @@ from aftermap.artefacts.store import begin_folder, finish_folder, load_card, mod
 from aftermap.data.scene import Manifest, Scene
 from aftermap.data.synthetic import KINDS, make_pair
 from aftermap.errors import BackendWarning, DataError, InputError, ModelError, OutputError
+from aftermap.inference.class_agreement import lookup_between
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.parity import Budget, Parity, Tile, compare
 from aftermap.inference.predictor import Predictor
@@ -139,10 +140,10 @@ def export_model(
     exportable = graph_module(
         name, inside=options.inside, graph_format=options.to, precision=options.precision
     )
-    if exportable.card.given_bands != GIVEN_BANDS:
+    if exportable.card.given_bands != GIVEN_BANDS and not tiles:
         raise ModelError(
-            f"{exportable.card.name} wants the bands {', '.join(exportable.card.bands)}, and there are only scenes "
-            "in red, green and blue to compare an exported model on"
+            f"{exportable.card.name} wants the bands {', '.join(exportable.card.bands)}, and synthetic scenes to "
+            "compare on are in red, green and blue: pass --tiles with a prepared dataset that has these bands"
         )
     folder = begin_folder(out)
     try:
@@ -277,7 +278,17 @@ def _compare(name: str | Path, folder: Path, options: ExportOptions, tiles: Sequ
             f"this processor computes in {found}, so that a graph for bf16 cannot be checked here: leave --execution out"
         )
     budget = options.budget or default_budget(options.precision, options.execution)
-    return compare(original, exported, tiles or synthetic_tiles(), budget)
+    return compare(
+        original, exported, tiles or synthetic_tiles(), budget, lookup=_lookup(original.card, options)
+    )
+
+
+def _lookup(card: BaseCard, options: ExportOptions) -> np.ndarray | None:
+    """The model's class of each class of the dataset that is compared on; None where one of them has no legend."""
+    if card.legend is None or options.tiles is None:
+        return None
+    legend = Manifest.load(options.tiles).legend
+    return None if legend is None else lookup_between(legend.scheme, card.classes)
 
 
 def _scenes_named(options: ExportOptions) -> str:

@@ -1,16 +1,6 @@
 // The panel: legend with filters, the list of buildings, the attributes of one. Text only ever enters as text.
-const find = (id) => document.getElementById(id);
-const number = (value, digits = 0) => value.toLocaleString("en", { maximumFractionDigits: digits });
 const PAGE = 60;
 let listed = [], pageEnd = PAGE;
-
-function element(name, content = "", options = {}) {
-  const { style, ...rest } = options;
-  const made = Object.assign(document.createElement(name), rest);
-  if (style) Object.assign(made.style, style);
-  if (Array.isArray(content)) made.append(...content); else made.textContent = content;
-  return made;
-}
 
 function swatch(kind) {
   const open = !classes[kind].assessed;
@@ -149,11 +139,6 @@ function step(by) {
   if (!listed.length) return;
   const at = listed.indexOf(state.selected);
   select(listed[at < 0 ? 0 : (at + by + listed.length) % listed.length], true);
-}
-
-function fold(folded) {
-  find("panel").classList.toggle("folded", folded);
-  find("fold").setAttribute("aria-expanded", String(!folded));
 }
 
 function download() {
