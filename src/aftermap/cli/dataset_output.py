@@ -58,6 +58,7 @@ def show_prepared(manifest: "Manifest", out: Path, *, json: bool) -> None:
                 "georeferenced": located,
                 "polygons": sum(counts.values()),
                 "polygons_by_class": dict(counts),
+                "class_pixels": class_pixels(manifest),
                 "options": manifest.options,
             }
         )
@@ -67,7 +68,8 @@ def show_prepared(manifest: "Manifest", out: Path, *, json: bool) -> None:
 
     table = Table("", "", show_header=False)
     table.add_row("scenes", f"{len(manifest.scenes)} ({pairs} pairs)")
-    table.add_row("labelled", f"{len(labelled)} ({len(empty)} without buildings)")
+    lacking = "" if manifest.legend is not None else f" ({len(empty)} without buildings)"
+    table.add_row("labelled", f"{len(labelled)}{lacking}")
     table.add_row("unlabelled", _names(unlabelled))
     if unpaired:
         table.add_row("left out, no partner", _names(unpaired))
@@ -82,9 +84,23 @@ def show_prepared(manifest: "Manifest", out: Path, *, json: bool) -> None:
         for name in order:
             if name in counts or name in damage:
                 table.add_row(f"  {name}", str(counts[name]))
+    pixels = class_pixels(manifest)
+    for name, count in pixels.items():
+        table.add_row(f"  {name}", f"{count / max(sum(pixels.values()), 1):.2%} of the known pixels")
     console = Console()
     console.print(table)
     console.print(f"manifest: {out / 'manifest.json'}", markup=False, soft_wrap=True)
+
+
+def class_pixels(manifest: "Manifest") -> dict[str, int]:
+    """Pixels of each class of a legend; nothing for masks of buildings."""
+    if manifest.legend is None:
+        return {}
+    counts = dict.fromkeys(manifest.legend.names, 0)
+    for scene in manifest.scenes:
+        for name, count in zip(manifest.legend.names, scene.class_pixels, strict=False):
+            counts[name] += count
+    return counts
 
 
 def print_json(value: object) -> None:

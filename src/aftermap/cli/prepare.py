@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from aftermap.cli import prepare_folder
 from aftermap.cli.dataset_output import JsonFlag, Out, Switch, progress_bar, show_prepared
+from aftermap.cli.prepare_folder import percentiles
 from aftermap.cli.running import numbers
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ app = App(
     help="Turn a dataset into masks and a manifest that 'train', 'check' and 'split' read.\n\n"
     "Example: aftermap data prepare xbd ~/xview2 -o xview2-prepared"
 )
+app.command(prepare_folder.folder, name="folder")
 Overwrite = Annotated[bool, Switch]
 Crop = Literal["building", "grid", "empty"]
 
@@ -62,73 +65,6 @@ def xbd(
             target,
             unclassified=unclassified,
             geotransforms=geotransforms,
-            workers=workers,
-            overwrite=overwrite,
-            progress=progress,
-        )
-    show_prepared(manifest, target, json=json)
-
-
-@app.command
-def folder(
-    source: Path,
-    *,
-    out: Out = None,
-    labels: Literal["auto", "building", "damage", "soft"] = "auto",
-    footprints: Path | None = None,
-    missing_mask: Literal["unlabelled", "background"] = "unlabelled",
-    event: str | None = None,
-    group_zoom: int | None = None,
-    workers: int = 1,
-    overwrite: Overwrite = False,
-    json: JsonFlag = False,
-) -> None:
-    """Prepare images with masks, or with one vector file for all of them.
-
-    Images stay where they are. An interrupted preparation goes on where it stopped when it is started again.
-
-    Example: aftermap data prepare folder town -o town-prepared
-
-    Example: aftermap data prepare folder ggaba --footprints labels.geojson --group-zoom 19 -o ggaba-prepared
-
-    Parameters
-    ----------
-    source
-        images/ and masks/ (one date), pre/, post/ and masks/ (pairs with the same file names), or a folder or tree of
-        images with their masks beside them as NAME_mask.png or NAME_target.png.
-    out
-        Folder for the manifest and the masks; by default the source's name with -prepared, here.
-    labels
-        Whether masks hold buildings (0/1 or 0/255), damage classes (0 to 4), or a probability of buildings in grey (soft:
-        kept as soft labels, and as a mask where it is below 0.4 or above 0.6); auto looks at all of them, never for soft.
-    footprints
-        Buildings as GeoJSON, GeoPackage, Shapefile or FlatGeobuf in any reference system, in SOURCE or anywhere; images
-        are GeoTIFFs, or named by their web-mercator tile, such as OAM-1238424-1046544-21.png.
-    missing_mask
-        What an image without mask is: unlabelled, or all background.
-    event
-        Name of the event; by default the source's name, or in a tree that of the image's folder.
-    group_zoom
-        Images are named by their web-mercator tile, and those of one parent tile of this zoom are one event.
-    workers
-        Processes.
-    overwrite
-        Write into a folder that holds other things.
-    json
-        Print the counts as JSON.
-    """
-    from aftermap.data.folder import prepare_folder
-
-    target = _target(source, out)
-    with progress_bar("preparing", quiet=json) as progress:
-        manifest = prepare_folder(
-            source,
-            target,
-            labels=labels,
-            footprints=footprints,
-            missing_mask=missing_mask,
-            event=event,
-            group_zoom=group_zoom,
             workers=workers,
             overwrite=overwrite,
             progress=progress,
@@ -222,7 +158,7 @@ def opencities(
             tiers=[int(number) for number in tiers],
             areas=area or (),
             bands=_bands(bands),
-            stretch=_percentiles(stretch),
+            stretch=percentiles(stretch),
             jpeg_quality=_quality(jpeg_quality),
             overwrite=overwrite,
             progress=progress,
@@ -318,7 +254,7 @@ def spacenet(
             missing_labels=missing_labels,
             event=event,
             bands=_bands(bands) or (),
-            stretch=_percentiles(stretch),
+            stretch=percentiles(stretch),
             compat_stretch=compat_stretch,
             jpeg_quality=_quality(jpeg_quality),
             overwrite=overwrite,
@@ -336,17 +272,6 @@ def _cut_config(**tree: Any) -> "CutConfig":
 
 def _bands(text: str | None) -> list[int] | None:
     return None if text is None else [int(number) for number in numbers("--bands", text, "1,2,3")]
-
-
-def _percentiles(text: str | None) -> tuple[float, float] | None:
-    from aftermap.errors import InputError
-
-    if text is None:
-        return None
-    pair = numbers("--stretch", text, "2,98")
-    if len(pair) != 2 or not 0 <= pair[0] < pair[1] <= 100:
-        raise InputError(f"--stretch {text} is not two rising percentiles: pass some such as 2,98")
-    return pair[0], pair[1]
 
 
 def _quality(number: int | None) -> int | None:

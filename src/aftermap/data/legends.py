@@ -191,16 +191,17 @@ ZURICH_SUMMER = _table(
 
 DUBAI = _table(
     "dubai-landcover",
-    ("unlabeled", (155, 155, 155)),
     ("building", (60, 16, 152)),
     ("land", (132, 41, 246)),
     ("road", (110, 193, 228)),
     ("vegetation", (254, 221, 58)),
     ("water", (226, 169, 41)),
+    label_values=(1, 2, 3, 4, 5),
     ignored=(0,),
-    ignored_colours=("#000000",),
+    ignored_colours=("#9b9b9b", "#000000"),
 )
-"""Semantic segmentation of aerial imagery, Dubai (Humans in the Loop and MBRSC); what is unlabeled is not learned."""
+"""Semantic segmentation of aerial imagery, Dubai (Humans in the Loop and MBRSC): five classes. What its label files call
+unlabeled (0, grey) is unknown, and so is black, which no class has."""
 
 LEGENDS = {
     legend.name: legend

@@ -43,8 +43,38 @@ def ground(scene: Scene) -> Polygon | None:
 
 
 def same_ground(scenes: Sequence[Scene]) -> list[Pair]:
-    """Pairs of scenes whose ground overlaps by more than `SHARED_GROUND`."""
+    """Pairs of scenes whose ground overlaps by more than `SHARED_GROUND`.
+
+    Tiles without georeference overlap where they do in the image that they are cut from.
+    """
+    pairs = _same_pixels(scenes)
     known = [(index, outline) for index, scene in enumerate(scenes) if (outline := ground(scene)) is not None]
+    return sorted([*_same_outlines(known), *pairs], key=lambda pair: (pair.first, pair.second))
+
+
+def _same_pixels(scenes: Sequence[Scene]) -> list[Pair]:
+    """Pairs of tiles without georeference that overlap in the image that they are cut from."""
+    by_image: dict[str, list[int]] = {}
+    for index, scene in enumerate(scenes):
+        if scene.tile is not None and scene.grid is None:
+            by_image.setdefault(scene.tile.source, []).append(index)
+    found = []
+    for _, mine in sorted(by_image.items()):
+        places = [(tile.row, tile.col) for index in mine if (tile := scenes[index].tile) is not None]
+        sizes = np.array([(scenes[index].height, scenes[index].width) for index in mine])
+        first = np.array(places)
+        common = np.minimum((first + sizes)[:, None], (first + sizes)[None]) - np.maximum(
+            first[:, None], first[None]
+        )
+        area = np.clip(common, 0, None).prod(axis=2)
+        smaller = np.minimum.outer(sizes.prod(axis=1), sizes.prod(axis=1))
+        for i, j in zip(*np.nonzero(np.triu(area > SHARED_GROUND * smaller, 1)), strict=True):
+            found.append(Pair(mine[i], mine[j], float(area[i, j] / smaller[i, j])))
+    return found
+
+
+def _same_outlines(known: Sequence[tuple[int, Polygon]]) -> list[Pair]:
+    """Pairs of scenes, by their numbers and outlines, that overlap on the ground."""
     if not known:
         return []
     indices = np.array([index for index, _ in known])
@@ -54,10 +84,7 @@ def same_ground(scenes: Sequence[Scene]) -> list[Pair]:
     smaller = np.minimum(shapely.area(outlines[left]), shapely.area(outlines[right]))
     share = shapely.area(shapely.intersection(outlines[left], outlines[right])) / np.maximum(smaller, 1e-30)
     pairs = zip(indices[left], indices[right], share, strict=True)
-    return sorted(
-        (Pair(int(i), int(j), float(s)) for i, j, s in pairs if s > SHARED_GROUND),
-        key=lambda pair: (pair.first, pair.second),
-    )
+    return [Pair(int(i), int(j), float(s)) for i, j, s in pairs if s > SHARED_GROUND]
 
 
 def same_images(scenes: Sequence[Scene]) -> list[Pair]:

@@ -33,6 +33,7 @@ def assign_splits(
     fractions: Sequence[float] = (0.7, 0.15, 0.15),
     seed: int = 0,
     hold_out: Iterable[str] = (),
+    validate_on: Iterable[str] = (),
     group_zoom: int | None = None,
 ) -> Manifest:
     """Assign every scene to train, validation or test.
@@ -50,6 +51,7 @@ def assign_splits(
         fractions: shares of train, validation and test, by scenes and buildings.
         seed: see `by`; any whole number >= 0.
         hold_out: events that become the test split; the others are split into train and validation only.
+        validate_on: events that become the validation split; nothing else comes into it.
         group_zoom: cells of the web-mercator pyramid at this zoom, each with the scenes whose centre it holds, take the
             place of events for `group`.
 
@@ -67,21 +69,22 @@ def assign_splits(
     shares = np.asarray(list(fractions), float)
     if shares.shape != (3,) or (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
         raise ValueError(f"fractions are {list(fractions)}, expected three shares >= 0 that sum to 1")
-    scenes, held = manifest.scenes, sorted(set(hold_out))
-    _check_events(scenes, held)
+    scenes, held, judged = manifest.scenes, sorted(set(hold_out)), sorted(set(validate_on))
+    _check_events(scenes, held, judged)
     atoms = groups(
         len(scenes), [(pair.first, pair.second) for pair in (*same_images(scenes), *same_ground(scenes))]
     )
     splits: dict[int, Split] = {}
-    if held and by == "source":
+    if (held or judged) and by == "source":
         raise ValueError("the publisher's split holds out nothing: split by event or block with hold_out")
-    if held:
-        if shares[:2].sum() == 0:
-            raise ValueError("with a held-out event, train or validation needs a share above 0")
-        shares = np.array([shares[0], shares[1], 0]) / shares[:2].sum()
-        inside = [atom for atom in atoms if any(scenes[index].event in held for index in atom)]
-        splits.update((index, "test") for atom in inside for index in atom)
-        atoms = [atom for atom in atoms if atom not in inside]
+    for named, position in ((held, 2), (judged, 1)):
+        if named:
+            split = SPLITS[position]
+            atoms = _take(scenes, atoms, named, split, splits)
+            shares[position] = 0
+            if shares.sum() == 0:
+                raise ValueError(f"with events for {split} named, another split needs a share above 0")
+            shares /= shares.sum()
     match by:
         case "event":
             chosen = _by_event(scenes, [scene.event for scene in scenes], atoms, shares, seed)
@@ -108,8 +111,25 @@ def assign_splits(
         options["split_group_zoom"] = str(group_zoom)
     if held:
         options["split_hold_out"] = ",".join(held)
+    if judged:
+        options["split_validate_on"] = ",".join(judged)
     assigned = [scene.model_copy(update={"split": splits[index]}) for index, scene in enumerate(scenes)]
     return manifest.model_copy(update={"scenes": assigned, "options": options})
+
+
+def _take(
+    scenes: Sequence[Scene],
+    atoms: list[list[int]],
+    events: Sequence[str],
+    split: Split,
+    splits: dict[int, Split],
+) -> list[list[int]]:
+    """Put events into a split; returns the scenes that are left."""
+    inside = [any(scenes[index].event in events for index in atom) for atom in atoms]
+    splits.update(
+        (index, split) for atom, taken in zip(atoms, inside, strict=True) if taken for index in atom
+    )
+    return [atom for atom, taken in zip(atoms, inside, strict=True) if not taken]
 
 
 def random_holdout(count: int, seed: int, fraction: float = 0.1) -> tuple[list[int], list[int]]:
@@ -130,7 +150,12 @@ def random_holdout(count: int, seed: int, fraction: float = 0.1) -> tuple[list[i
 
 
 def buildings(scene: Scene) -> int:
-    """How many labelled buildings a scene has; where only masks are known, their pixels stand for them."""
+    """How many labelled buildings a scene has; where only masks are known, their pixels stand for them.
+
+    Where masks hold the classes of a legend, every pixel of a known class counts.
+    """
+    if scene.class_mask is not None:
+        return sum(scene.class_pixels)
     return sum(scene.polygons.values()) if scene.polygons else sum(scene.class_pixels[1:])
 
 
@@ -297,12 +322,14 @@ def _cut(scenes: np.ndarray, count: int) -> np.ndarray:
     return number
 
 
-def _check_events(scenes: Sequence[Scene], held: Sequence[str]) -> None:
+def _check_events(scenes: Sequence[Scene], held: Sequence[str], judged: Sequence[str]) -> None:
     known = sorted({scene.event for scene in scenes})
-    for event in held:
+    if both := sorted(set(held) & set(judged)):
+        raise DataError(f"event {both[0]} is named for test and for validation: name it once")
+    for event in (*held, *judged):
         if event not in known:
             near = difflib.get_close_matches(event, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
             raise DataError(f"no event {event!r} in the manifest: {hint}")
-    if held and set(held) == set(known):
+    if (held or judged) and {*held, *judged} == set(known):
         raise DataError("all events are held out, nothing is left to train on: hold out fewer")
