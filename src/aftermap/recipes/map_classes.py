@@ -18,7 +18,6 @@ from aftermap.inference.class_regions import trace_regions
 from aftermap.inference.postprocess import SCALE, Decision, Missing
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import Band
-from aftermap.products.class_figure import draw_class_overview
 from aftermap.products.class_layers import (
     Tally,
     class_tags,
@@ -27,6 +26,7 @@ from aftermap.products.class_layers import (
     write_category_names,
     write_classes,
 )
+from aftermap.products.class_overview import draw_class_overview
 from aftermap.products.class_webmap import write_class_map
 from aftermap.products.cog import RasterWriter, class_colormap, probability_colormap
 from aftermap.recipes.building_layers import thinned_rows
