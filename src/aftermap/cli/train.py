@@ -51,7 +51,7 @@ def train(
     A recipe of kind incremental learns classes step after step, all steps in one command or one by one:
 
         aftermap train recipes/incremental/small.yaml data.manifests='[prepared]' task=6s -o runs/6s
-        aftermap train recipes/incremental/small.yaml data.manifests='[prepared]' task=6s --step 1 --from runs/6s -o runs/other
+        aftermap train recipes/incremental/small.yaml data.manifests='[prepared]' task=6s --step 1 --from runs/6s
 
     Args:
         recipe: a YAML file; see the folder recipes/.

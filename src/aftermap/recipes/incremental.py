@@ -28,7 +28,7 @@ from aftermap.recipes.incremental_config import IncrementalRecipe
 from aftermap.recipes.incremental_data import Material, gather, steps_of
 from aftermap.recipes.incremental_report import report_run
 from aftermap.recipes.incremental_scores import STRIPS, score_step
-from aftermap.recipes.incremental_start import blank_model, check_model
+from aftermap.recipes.incremental_start import blank_model, check_model, check_parent
 from aftermap.recipes.incremental_step import (
     CARRIED,
     MARK,
@@ -217,6 +217,7 @@ def _beginning(
             )
         if found >= count - 1:
             raise RecipeError(f"{start} has learned step {found}, the last one: nothing is left to learn")
+        check_parent(card, recipe, protocol, found + 1, name=str(given.model))
         return found + 1, _Given(given.model, found)
     if step:
         before = step_folder(folder, step - 1)
@@ -225,6 +226,7 @@ def _beginning(
                 f"{before} holds no model of step {step - 1}, which step {step} begins from: run --step {step - 1} "
                 "first, or name a model with --from"
             )
+        check_parent(load_card(before / "model"), recipe, protocol, step, name=str(before / "model"))
     return step or 0, None
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from aftermap.artefacts.card import Card
 from aftermap.artefacts.store import LoadedModel, load_model
 from aftermap.data.protocol import Protocol
 from aftermap.data.sampling import BestCrop, ClassSampling, SamplingConfig
@@ -95,7 +96,7 @@ def begin_model(
             transfer_trunk(load_model(recipe.init_from).model, model)
         return model, config, None
     parent = load_model(before)
-    _check_parent(parent, recipe, protocol, step)
+    check_parent(parent.card, recipe, protocol, step, name=str(before))
     model, grown = grow(
         parent.model,
         parent.card.model,
@@ -106,23 +107,28 @@ def begin_model(
     return model, grown, parent
 
 
-def _check_parent(parent: LoadedModel, recipe: IncrementalRecipe, protocol: Protocol, step: int) -> None:
-    """Refuse a model of another task, of other images or of another kind than the recipe's."""
-    card, wanted = parent.card, protocol.channel_names(step - 1)
+def check_parent(card: Card, recipe: IncrementalRecipe, protocol: Protocol, step: int, *, name: str) -> None:
+    """Refuse a model of another task, of other images or of another kind than the recipe's to begin a step from.
+
+    Raises:
+        ModelError: it has learned other classes, or in another order.
+        RecipeError: it was made for other bands or numbers, or is another network.
+    """
+    wanted = protocol.channel_names(step - 1)
     if card.classes.names != wanted:
         raise ModelError(
-            f"{parent.path} has learned {', '.join(card.classes.names[1:])}, step {step} of task {protocol.task} begins "
+            f"{name} has learned {', '.join(card.classes.names[1:])}, step {step} of task {protocol.task} begins "
             f"from {', '.join(wanted[1:])}, in this order"
         )
     for key in ("bands", "normalisation"):
         found, said = getattr(card, key), getattr(recipe, key)
         if found != said:
             shown = f"{list(found)}" if key == "bands" else f"mean {list(found.mean)}, std {list(found.std)}"
-            raise RecipeError(f"{parent.path} was made for {key} {shown}: say the same in the recipe")
+            raise RecipeError(f"{name} was made for {key} {shown}: say the same in the recipe")
     own = without_weights(with_classes(card.model, 2))
     if own != without_weights(with_classes(recipe.model, 2)):
         raise RecipeError(
-            f"{parent.path} is another {card.model.kind} than the recipe's {recipe.model.kind} model: copy `model` "
+            f"{name} is another {card.model.kind} than the recipe's {recipe.model.kind} model: copy `model` "
             "from its card"
         )
 
