@@ -1,0 +1,82 @@
+"""What figures have in common: lines of text at a distance from the top, names that fit, files written whole."""
+
+import io
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from aftermap.products.provenance import write_file
+
+INK, FAINT = "#222222", "#6b6b6b"
+LETTER_IN = 0.078
+"""Width of a letter of 9 points, a little more than the mean."""
+
+
+def head(figure: Figure, title: str) -> None:
+    """The heading, as much of it as fits."""
+    room = int((figure.get_size_inches()[0] - 0.2) / 0.122)
+    say(figure, textwrap.shorten(title, room, placeholder="…"), 0.3, size=13, weight="bold")
+
+
+def say(
+    figure: Figure, text: str, down_in: float, *, size: float, color: str = INK, weight: str = "normal"
+) -> None:
+    """A line of text at the left, `down_in` inches below the top."""
+    width, height = figure.get_size_inches()
+    figure.text(
+        0.1 / width,
+        1 - down_in / height,
+        text,
+        size=size,
+        color=color,
+        weight=weight,
+        va="center",
+        parse_math=False,
+    )
+
+
+def short(text: str, letters: int) -> str:
+    """A name of at most so many letters, its end left out."""
+    return text if len(text) <= letters else text[: letters - 1] + "…"
+
+
+def write_figure(path: Path, figure: Figure) -> Path:
+    """Write a PNG in one step.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    write_file(path, buffer.getvalue())
+    return path
+
+
+def legend_columns(labels: Sequence[str], width_in: float) -> int:
+    """As many columns of a legend of 9 points as fit."""
+    longest = max((len(label) for label in labels), default=0)
+    return max(1, int(width_in / (LETTER_IN * longest + 0.62)))
+
+
+def draw_legend(
+    figure: Figure, handles: Sequence[Any], labels: Sequence[str], down_in: float, *, columns: int
+) -> None:
+    """A legend at the left, its upper edge `down_in` inches below the top."""
+    height = figure.get_size_inches()[1]
+    legend = figure.legend(
+        handles=handles,
+        labels=labels,
+        loc="upper left",
+        bbox_to_anchor=(0.0, 1 - down_in / height),
+        ncols=columns,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+        columnspacing=1.2,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
