@@ -15,6 +15,7 @@ from aftermap.cli import (
     combine,
     data,
     export,
+    incremental,
     learn,
     plan,
     runs,
@@ -40,6 +41,7 @@ app.command(data.app, name="data")
 app.command(train.train, name="train")
 app.command(plan.run, name="run")
 app.command(search.search, name="search")
+app.command(incremental.incremental_report, name="incremental-report")
 app.command(adapt.meta_train, name="meta-train")
 app.command(adapt.adapt, name="adapt")
 app.command(learn.predict, name="predict")

@@ -121,7 +121,7 @@ def learn_incrementally(
             learn_step(lineage, number)
             if is_main_process():
                 _score(lineage, number)
-                report_run(folder)
+                report_run(folder, pictures=number == last)
             wait_for_all()
         if is_main_process():
             _deliver(lineage, last)

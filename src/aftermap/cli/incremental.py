@@ -1,0 +1,37 @@
+"""`aftermap incremental-report`: runs that learned the same classes step by step, side by side."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+
+def incremental_report(
+    *runs: Path,
+    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    by: Literal["method", "name"] = "method",
+    json_output: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """Compare incremental runs: methods, seeds, and joint training as the bound.
+
+        aftermap incremental-report runs/ft runs/mib-0 runs/mib-1 runs/joint -o comparison
+
+    Written are comparison.md and comparison.json, curves.png and classes.png with the scores over the steps, and
+    strips.png with some test tiles: image, truth, and the map of each method after the last step.
+
+    Args:
+        runs: run folders of 'aftermap train' with a recipe of kind incremental, of one task on the same data.
+        out: a folder.
+        by: what makes runs one row, with their seeds as its spread: the method, or the recipe's name.
+        json_output: print JSON.
+    """
+    from aftermap.cli.learn import say
+    from aftermap.recipes.incremental_report import compare_runs
+
+    tree = compare_runs(runs, out, by=by)
+    if json_output:
+        print(json.dumps(tree, indent=1))
+    else:
+        say((out / "comparison.md").read_text())
+        say(f"report: {out / 'comparison.md'}")
