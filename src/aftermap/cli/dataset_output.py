@@ -71,6 +71,8 @@ def show_prepared(manifest: "Manifest", out: Path, *, json: bool) -> None:
     lacking = "" if manifest.legend is not None else f" ({len(empty)} without buildings)"
     table.add_row("labelled", f"{len(labelled)}{lacking}")
     table.add_row("unlabelled", _names(unlabelled))
+    if dropped := manifest.options.get("dropped_tiles"):
+        table.add_row("left out, mostly unknown", dropped)
     if unpaired:
         table.add_row("left out, no partner", _names(unpaired))
     table.add_row("georeferenced", str(located))

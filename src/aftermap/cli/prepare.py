@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from aftermap.cli import prepare_folder
+from aftermap.cli import prepare_classes, prepare_folder
 from aftermap.cli.dataset_output import JsonFlag, Out, Switch, progress_bar, show_prepared
 from aftermap.cli.prepare_folder import percentiles
 from aftermap.cli.running import numbers
@@ -18,6 +18,8 @@ app = App(
     "Example: aftermap data prepare xbd ~/xview2 -o xview2-prepared"
 )
 app.command(prepare_folder.folder, name="folder")
+for command in (prepare_classes.isprs, prepare_classes.isaid, prepare_classes.agrivision):
+    app.command(command)
 Overwrite = Annotated[bool, Switch]
 Crop = Literal["building", "grid", "empty"]
 

@@ -99,7 +99,7 @@ def prepare_classes(
     manifest = Manifest(
         kind=kind, scheme=legend.name, legend=legend, options={**whole, **more}, scenes=scenes
     )
-    if all(image.split == "unassigned" for image in images):
+    if all(image.split == "unassigned" for image in images) or _was_split(earlier):
         manifest = keep_splits(manifest, earlier)
     try:
         manifest.save(out)
@@ -181,6 +181,11 @@ def _refuse_source(images: Sequence[ClassImage], out: Path) -> None:
     folders = {path.parent.resolve() for image in images for path in image.files}
     if folders & {(out / name).resolve() for name in (IMAGES, MASKS)}:
         raise OutputError(f"{out} is the source itself, whose files could be replaced: choose another -o")
+
+
+def _was_split(earlier: Manifest | None) -> bool:
+    """Whether `aftermap data split` has dealt out the scenes of an earlier preparation in its own way."""
+    return earlier is not None and bool({"split_fractions", "split_fold"} & earlier.options.keys())
 
 
 def _counts(cuts: Mapping[str, CutImage], legend: Legend) -> dict[str, str]:

@@ -40,9 +40,9 @@ class Tiling(Config):
         compat_squash: an image that is no larger than a tile in one direction is resized to one, whatever its shape.
     """
 
-    tile_px: int | None = Field(None, ge=1)
-    overlap_px: int = Field(0, ge=0)
-    mostly_unknown: float | None = Field(None, gt=0, le=1)
+    tile_px: int | None = Field(default=None, ge=1)
+    overlap_px: int = Field(default=0, ge=0)
+    mostly_unknown: float | None = Field(default=None, gt=0, le=1)
     compat_grid: Literal["none", "isprs", "isaid"] = "none"
     compat_squash: bool = False
 

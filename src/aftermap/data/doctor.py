@@ -91,7 +91,9 @@ def check(
 
 
 def _examine_all(manifest: Manifest, *, deep: bool, workers: int) -> Iterator[Examined]:
-    task = partial(examine, deep=deep, unclassified=manifest.options.get("unclassified"))
+    task = partial(
+        examine, deep=deep, unclassified=manifest.options.get("unclassified"), legend=manifest.legend
+    )
     if workers <= 1:
         yield from map(task, manifest.scenes)
         return
@@ -220,6 +222,8 @@ def _labels(scenes: Sequence[Scene], examined: Sequence[Examined]) -> list[Findi
 
 def _balance(manifest: Manifest) -> list[Finding]:
     """Shares of the classes, and classes that a split lacks."""
+    if manifest.legend is not None:
+        return _class_shares(manifest)
     names = SCHEMES[manifest.scheme].names[1:] if manifest.scheme in SCHEMES else ()
     counts: dict[str, Counter[str]] = {}
     polygons = any(scene.polygons for scene in manifest.scenes)
@@ -243,6 +247,31 @@ def _balance(manifest: Manifest) -> list[Finding]:
         for split in SPLITS:
             if split in counts and whole[name] and not counts[split][name]:
                 message = f"no {unit} of class {name} in {split}, {whole[name]} elsewhere: try another split or seed"
+                found.append(Finding("warning", "class-missing", None, message))
+    return found
+
+
+def _class_shares(manifest: Manifest) -> list[Finding]:
+    """Shares of a legend's classes among the known pixels, and classes that a split lacks."""
+    names = manifest.class_scheme.names
+    counts = {scene.split: np.zeros(len(names), np.int64) for scene in manifest.scenes}
+    for scene in manifest.scenes:
+        if len(scene.class_pixels) == len(names):
+            counts[scene.split] += scene.class_pixels
+    whole = np.sum(list(counts.values()), axis=0)
+    total = int(whole.sum())
+    if not total:
+        return []
+    shares = ", ".join(f"{name} {count / total:.2%}" for name, count in zip(names, whole, strict=True))
+    found = [Finding("info", "class-balance", None, f"{total} known pixels: {shares}")]
+    for index, name in enumerate(names):
+        if not whole[index]:
+            message = f"no pixels of class {name} anywhere: a step cannot learn it"
+            found.append(Finding("warning", "class-missing", None, message))
+            continue
+        for split in SPLITS:
+            if split in counts and counts[split].any() and not counts[split][index]:
+                message = f"no pixels of class {name} in {split}, {whole[index]} elsewhere: try another split or seed"
                 found.append(Finding("warning", "class-missing", None, message))
     return found
 

@@ -10,9 +10,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from aftermap.classes import DAMAGE, IGNORE
+from aftermap.data.band_files import size_of
 from aftermap.data.folder import grid_mismatch, read_grid
+from aftermap.data.legends import Legend
 from aftermap.data.prepare import checksum, image_size, read_bytes
-from aftermap.data.scene import Scene
+from aftermap.data.scene import RGB, Scene
 from aftermap.errors import DataError
 
 Severity = Literal["error", "warning", "info"]
@@ -52,13 +54,16 @@ class Examined:
     empty: bool | None = None
 
 
-def examine(scene: Scene, *, deep: bool, unclassified: str | None = None) -> Examined:
+def examine(
+    scene: Scene, *, deep: bool, unclassified: str | None = None, legend: Legend | None = None
+) -> Examined:
     """Examine one scene.
 
     Args:
         scene: with absolute paths.
         deep: decode all pixels and compare checksums; otherwise only headers are read.
         unclassified: how un-classified buildings were drawn, where that is known.
+        legend: of the masks of classes.
     """
     findings: list[Finding] = []
 
@@ -68,7 +73,7 @@ def examine(scene: Scene, *, deep: bool, unclassified: str | None = None) -> Exa
     readable: dict[str, Path] = {}
     for role, path in _files(scene).items():
         if not path.is_file():
-            kind = "image" if role in ("pre", "post") else "mask"
+            kind = "mask" if role.endswith("_mask") else "image"
             note("error", f"missing-{kind}", f"{path} is not there: restore it, or prepare the data again")
             continue
         try:
@@ -77,6 +82,8 @@ def examine(scene: Scene, *, deep: bool, unclassified: str | None = None) -> Exa
             note("error", "unreadable", str(error))
             continue
         readable[role] = path
+        if role == "pre":
+            _note_bands(note, scene)
         if (height, width) != (scene.height, scene.width):
             expected = f"the scene is {scene.width} x {scene.height}"
             note("error", "size-mismatch", f"{path} has {width} x {height} pixels, {expected}")
@@ -86,9 +93,9 @@ def examine(scene: Scene, *, deep: bool, unclassified: str | None = None) -> Exa
             note("error", "same-dates", "pre and post are the same image: replace one of them")
     if not deep:
         empty = not any(scene.class_pixels[1:]) if scene.is_labelled and scene.class_pixels else None
-        return Examined(findings, None, empty)
+        return Examined(findings, None, None if scene.class_mask is not None else empty)
     content = {}
-    for role in [role for role in ("pre", "post") if role in readable]:
+    for role in [role for role in readable if not role.endswith("_mask")]:
         try:
             data = read_bytes(readable[role])
             image_size(data, readable[role])
@@ -103,18 +110,18 @@ def examine(scene: Scene, *, deep: bool, unclassified: str | None = None) -> Exa
                 f"{readable[role]} has changed since the data was prepared: prepare it again",
             )
     empties = []
-    for role in [role for role in ("building_mask", "damage_mask") if role in readable]:
+    for role in [role for role in readable if role.endswith("_mask")]:
         mask = cv2.imread(str(readable[role]), cv2.IMREAD_UNCHANGED)
         if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
             note("error", "unreadable", f"{readable[role]} is not a readable single-band 8-bit mask")
             continue
         values = {int(value) for value in np.unique(mask)}
-        problem = _label_problem(values, role, readable[role], unclassified)
+        problem = _label_problem(values, role, readable[role], unclassified, legend)
         if problem:
             note("error", "label-values", problem)
         elif values == {IGNORE}:
             note("warning", "unknown-mask", f"{readable[role]} is unknown ({IGNORE}) everywhere")
-        else:
+        elif role != "class_mask":
             empties.append(values <= {0})
     return Examined(findings, _hash(content.get("pre")), all(empties) if empties else None)
 
@@ -138,11 +145,25 @@ def hash_distances(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) ->
 
 
 def _files(scene: Scene) -> dict[str, Path]:
-    roles = ("pre", "post", "building_mask", "damage_mask")
-    return {role: path for role in roles if (path := getattr(scene, role)) is not None}
+    roles = ("pre", "post", "building_mask", "damage_mask", "class_mask")
+    return {role: path for role in roles if (path := getattr(scene, role)) is not None} | scene.layers
+
+
+def _note_bands(note: Note, scene: Scene) -> None:
+    """Note an image that does not have the bands of its scene; those of a plain one are left to its reader."""
+    if scene.bands == RGB and not scene.layers:
+        return
+    for path, expected in ((scene.pre, len(scene.bands)), *((path, 1) for path in scene.layers.values())):
+        if path.is_file():
+            count, _, _, kind = size_of(path)
+            if count != expected or kind != "uint8":
+                message = f"{path} has {count} bands of {kind}, expected {expected} of 8 bits"
+                note("error", "bands", f"{message}: prepare the data again")
 
 
 def _header_size(path: Path) -> tuple[int, int]:
+    if path.suffix.lower() in (".tif", ".tiff"):
+        return size_of(path)[1:3]
     try:
         with Image.open(path) as image:
             return image.height, image.width
@@ -152,12 +173,19 @@ def _header_size(path: Path) -> tuple[int, int]:
         raise DataError(f"{path} cannot be read ({error})") from None
 
 
-def _label_problem(values: set[int], role: str, path: Path, unclassified: str | None) -> str | None:
-    highest = 1 if role == "building_mask" else len(DAMAGE) - 1
+def _label_problem(
+    values: set[int], role: str, path: Path, unclassified: str | None, legend: Legend | None
+) -> str | None:
+    if role == "class_mask":
+        if legend is None:
+            return f"{path} is a mask of classes, but the manifest has no legend: prepare the data again"
+        highest = len(legend.names) - 1
+    else:
+        highest = 1 if role == "building_mask" else len(DAMAGE) - 1
     wrong = sorted(values - {*range(highest + 1), IGNORE})
     if wrong:
         return f"{path} holds the value {wrong[0]}, expected 0 to {highest}, or {IGNORE} for unknown"
-    legitimate = role == "damage_mask" and unclassified == "ignore"
+    legitimate = role == "class_mask" or (role == "damage_mask" and unclassified == "ignore")
     if values == {0, IGNORE} and not legitimate:
         return (
             f"{path} holds {IGNORE} where 1 was expected: {IGNORE} means unknown here, so that nothing would be learned; "
