@@ -17,6 +17,7 @@ from aftermap.data.legends import Legend
 from aftermap.errors import DataError
 
 MANIFEST_NAME = "manifest.json"
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it warns of every georeference in a TIFF
 
 RGB = ("red", "green", "blue")
 Target = Literal["building", "damage", "classes"]

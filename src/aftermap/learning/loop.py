@@ -138,7 +138,7 @@ class Training:
         """
         self._wrapped.train()
         self.objective.train()
-        torch.manual_seed(_mix(self.seed, self.step))
+        torch.manual_seed(_mix(self.seed, self.step) + self.accelerator.process_index)
         self.objective.before_step(self.step, self.steps)
         sums: dict[str, float] = {}
         count = self.config.accumulate
@@ -160,9 +160,9 @@ class Training:
                 if parameter.grad is not None:  # None, on all alike, while the schedule of its term is at 0
                     parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
         limit = self.config.clip_norm or math.inf
-        self.objective.after_backward(self.model, self.step)
         trained = [*self._wrapped.parameters(), *self._adapters().values()]
-        norm: Any = self.accelerator.clip_grad_norm_(trained, limit)
+        norm: Any = self.accelerator.clip_grad_norm_(trained, limit)  # takes out the scale of fp16 as well
+        self.objective.after_backward(self.model, self.step)
         lr = float(self._schedule.get_last_lr()[0])
         momentum = momentum_at(self.config.schedule, self.step, steps=self.steps)
         if momentum is not None:

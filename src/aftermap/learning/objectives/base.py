@@ -23,7 +23,7 @@ class Objective(nn.Module):
         """Called before optimizer step `step` of `steps`, counted from 0; nothing by default."""
 
     def after_backward(self, model: DenseModel, step: int) -> None:
-        """Called before every optimizer step, when the gradients are complete; nothing by default."""
+        """Called before every optimizer step, when the gradients are complete and clipped; nothing by default."""
 
     def after_step(self, model: DenseModel, step: int) -> None:
         """Called after every optimizer step; nothing by default."""
