@@ -89,7 +89,7 @@ def test_the_published_test_may_stand_beside_ours(data, tmp_path):
     learned = learn_incrementally(
         tiny_recipe(data, task=TASK, last_step=0, report={"compat_tiles": True}), tmp_path / "run"
     )
-    step = learned.scores["compat_steps"][0]
+    step = learned.scores["published_steps"][0]
     assert step["pixels"] == 2 * 64 * 64
     assert step["micro"]["f1"] == pytest.approx(learned.scores["steps"][0]["scores"]["micro"]["f1"], abs=1e-6)
 

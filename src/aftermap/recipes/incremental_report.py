@@ -118,7 +118,7 @@ def report_run(folder: Path, *, pictures: bool = True) -> dict[str, Any]:
         "models": [step["sha256"] for step in run.steps],
         "test_tiles": run.steps[-1]["tiles"],
         **run.scores.as_dict(),
-        "compat_steps": _compat(run),
+        "published_steps": _published(run),
     }
     write_file(folder / "incremental.md", _markdown(run))
     if pictures:
@@ -249,13 +249,13 @@ def _read(path: Path) -> np.ndarray:
     return np.asarray(array, np.uint8)
 
 
-def _compat(run: ScoredRun) -> list[dict[str, Any]] | None:
+def _published(run: ScoredRun) -> list[dict[str, Any]] | None:
     """Scores of the published system's test, where they were taken."""
-    if any(step["compat_confusion"] is None for step in run.steps):
+    if any(step["published_confusion"] is None for step in run.steps):
         return None
     return [
         ClassScores.of(
-            Confusion.of(step["compat_confusion"]), names=step["names"], compat_macro=True
+            Confusion.of(step["published_confusion"]), names=step["names"], compat_macro=True
         ).as_dict()
         for step in run.steps
     ]

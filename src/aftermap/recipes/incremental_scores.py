@@ -85,7 +85,7 @@ def score_step(
         "heads": protocol.heads(step),
         "tiles": len(test),
         "confusion": confusion.matrix.tolist(),
-        "compat_confusion": compat,
+        "published_confusion": compat,
     }
     write_json(folder / SCORES_NAME, tree)
 
