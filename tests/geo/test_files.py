@@ -125,6 +125,15 @@ def test_near_infrared_that_is_only_called_alpha_is_a_band(write_tif):
     assert (file.count, file.alpha) == (4, None)
 
 
+def test_near_infrared_that_is_only_called_alpha_hides_nothing_where_it_is_dark(write_tif):
+    image = texture(64, 64, bands=4)
+    image[3, :8] = 0
+    file = RasterFile.inspect(write_tif("nir.tif", image))
+    array, valid = OpenFiles().read(file, file.grid.window, (1, 2, 3))
+    assert valid.all()
+    np.testing.assert_array_equal(array, image[:3])
+
+
 def test_four_bands_without_alpha_are_four_bands(write_tif):
     image = np.full((4, 8, 8), 255, np.uint8)
     assert RasterFile.inspect(write_tif("four.tif", image, photometric="MINISBLACK")).count == 4

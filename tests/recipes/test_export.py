@@ -138,7 +138,7 @@ def test_a_refused_export_leaves_the_earlier_one_in_place(models, data, tmp_path
 
 
 def test_an_export_that_fails_half_way_leaves_nothing(models, data, tmp_path, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise OSError("disk full")
 
     monkeypatch.setattr(export, "compare", full)

@@ -14,10 +14,13 @@ from affine import Affine
 from rasterio.crs import CRS
 
 import colour_town as colours
+import spectral_cover
 from aftermap.artefacts.card import Card, TrainingRecord
 from aftermap.artefacts.exported import load_exported_card
 from aftermap.artefacts.store import load_model, save_model
-from aftermap.data.legends import Legend
+from aftermap.cli.app import main
+from aftermap.data.legends import LEGENDS, Legend
+from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import InputError, ModelError, PixelCoordinatesWarning
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import area_m2
@@ -29,6 +32,7 @@ from aftermap.recipes.export import ExportOptions, export_model
 from aftermap.recipes.map_buildings import map_buildings
 from aftermap.recipes.map_classes import has_legend, map_classes
 from aftermap.recipes.mapping import MapResult
+from spectral_cover import save_spectral_model
 
 FILES = {
     *(
@@ -319,3 +323,82 @@ def test_a_model_of_four_bands_reads_them_in_its_order(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has 3 bands, the model expects 4 \(red, green, blue, nir\)"):
         three = colours.write_image(tmp_path / "rgb.tif", array[:3], GRID)
         map_classes(three, tmp_path / "other", model=tmp_path / "model")
+
+
+def test_the_command_takes_classes_where_the_model_has_a_legend(
+    tmp_path: Path, grown: Path, image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["-m", str(grown), "-o", str(tmp_path / "map"), "--backend", "torch", "--window", "96"]
+    with pytest.raises(SystemExit) as left:
+        main(["map", str(image), *options, "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert left.value.code == 0 and told["summary"]["legend"] == "town-step-1"
+    assert (tmp_path / "map" / "classes.gpkg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "mapping damage needs two dates"),
+        (["--task", "classes"], "compares two dates, --task classes maps one"),
+        (["other.tif", "--task", "classes"], "--task classes maps one date, found a second image other.tif"),
+        (["--task", "classes", "--align", "off"], "--align off is about two dates"),
+    ],
+)
+def test_the_command_refuses_what_is_no_map_of_classes(
+    tmp_path: Path, image: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["map", str(image), *arguments, "-o", str(tmp_path / "map")])
+    told = capsys.readouterr().err
+    assert left.value.code == 2 and message in " ".join(told.split()) and told.count("aftermap:") == 1
+
+
+def test_a_model_of_four_bands_is_exported_on_scenes_that_have_them(tmp_path: Path) -> None:
+    model, data = save_spectral_model(tmp_path / "model"), tmp_path / "data"
+    data.mkdir()
+    array = pixels(4)[:, :96, :128]
+    scenes = []
+    for name, split in (("one", "test"), ("two", "train")):
+        path = colours.write_image(data / f"{name}.tif", array, photometric="MINISBLACK")
+        bands = ("red", "green", "blue", "nir")
+        scenes.append(Scene(name=name, event="e", split=split, pre=path, bands=bands, width=128, height=96))
+    Manifest(kind="folder", scheme="isprs", legend=LEGENDS["isprs"], scenes=scenes).save(data)
+    with pytest.raises(ModelError, match="pass --tiles with a prepared dataset that has these bands"):
+        export_model(model, tmp_path / "onnx", ExportOptions(to="onnx"))
+    with pytest.raises(ModelError, match="export it in fp16"):
+        options = ExportOptions(to="onnx", precision="int8", tiles=data, calibrate=data)
+        export_model(model, tmp_path / "onnx", options)
+    result = export_model(model, tmp_path / "onnx", ExportOptions(to="onnx", tiles=data))
+    assert result.parity.passed and result.card.legend == spectral_cover.LEGEND
+    assert result.card.bands == ("nir", "red", "green", "blue")
+
+
+@pytest.mark.real
+def test_four_bands_of_sixteen_bits_give_the_vegetation_of_zurich(tmp_path: Path, shared_data: Path) -> None:
+    scene = shared_data / "zurich-summer" / "sat" / "14.tif"
+    model = save_spectral_model(tmp_path / "spectral")
+    settings = {"bands": (4, 1, 2, 3), "stretch": (2, 98)}
+    result = map_classes(scene, tmp_path / "map", model=model, **settings)
+    with rasterio.open(result.folder / "classes.tif") as raster, rasterio.open(scene) as source:
+        found = raster.read(1)
+        assert raster.transform == source.transform and raster.crs == source.crs
+    with rasterio.open(shared_data / "zurich-summer" / "gt" / "14.tif") as labels:
+        colour = labels.read()
+    green = (colour[0] == 0) & np.isin(colour[1], [125, 255]) & (colour[2] == 0)
+    water = (colour == np.array([0, 0, 150])[:, None, None]).all(axis=0)
+    assert (found[green] == 1).mean() > 0.7 and (found[water] == 2).mean() > 0.9
+    areas = [row["area_m2"] for row in result.summary["classes"].values()]
+    assert sum(areas) == pytest.approx(found.size * 0.36, rel=2e-3)
+
+
+@pytest.mark.real
+def test_a_mosaic_of_joplin_is_mapped_as_one(tmp_path: Path, shared_data: Path) -> None:
+    model = colours.save_roof_model(tmp_path / "roofs")
+    result = map_classes(shared_data / "joplin-geotiff" / "pre", tmp_path / "map", model=model)
+    frame = geopandas.read_file(result.folder / "classes.gpkg")
+    with rasterio.open(result.folder / "classes.tif") as raster:
+        assert (raster.height, raster.width) == (2048, 2048) and frame.crs == raster.crs
+        found = raster.read(1)
+    assert result.summary["classes"]["building"]["pixels"] == (found == 1).sum()
+    assert frame["area_px"].sum() <= (found == 1).sum() and frame["area_m2"].min() >= 10

@@ -28,7 +28,7 @@ def predict(
     overwrite: bool = False,
     running: Running = AS_IT_IS,
 ) -> None:
-    """Predict a prepared dataset into PNGs in the xView2 competition's naming.
+    """Predict a prepared dataset into PNGs in the xView2 competition's naming, or of a legend's classes.
 
     With --targets the truth comes beside them, and both can be scored:
 
@@ -72,7 +72,8 @@ def evaluate(
         aftermap evaluate box xbd-prepared --split test
 
     Damage models get the xView2 score and its companions; models of buildings Jaccard, the F1 of buildings found and
-    boundary IoU, by event and by ground resolution.
+    boundary IoU, by event and by ground resolution; models with a legend F1 and IoU of every class, with tiles of a
+    large image stitched.
 
     Args:
         model: a model folder, an ensemble folder, an exported model, or box.
@@ -86,7 +87,7 @@ def evaluate(
         running: how the model is run.
         json_output: print JSON.
     """
-    from aftermap.errors import DataError
+    from aftermap.errors import DataError, InputError
     from aftermap.recipes.evaluate import evaluate as run_evaluation
 
     scenes = [s for s in scenes_of(data, split) if s.is_labelled and (not event or s.event in event)]
@@ -95,6 +96,13 @@ def evaluate(
             f"{data} has no labelled scenes in split {split}" + (f" of {', '.join(event)}" if event else "")
         )
     predictor = _predictor(model, running)
+    if predictor.card.legend is not None:
+        if threshold is not None or boundary_m is not None:
+            raise InputError(
+                f"{predictor.name} tells classes by the likeliest: leave --threshold and --boundary-m out"
+            )
+        _evaluate_legend(predictor, data, scenes, as_json=json_output)
+        return
     with bar("evaluating", len(scenes)) as advance:
         result = run_evaluation(
             predictor,
@@ -163,6 +171,20 @@ def scenes_of(data: Path, split: SplitName) -> list[Any]:
 
     manifest = Manifest.load(data)
     return list(manifest.scenes) if split == "all" else manifest.select(split)
+
+
+def _evaluate_legend(predictor: Any, data: Path, scenes: list[Any], *, as_json: bool) -> None:
+    """Scores of a model with a legend."""
+    from aftermap.data.scene import Manifest
+    from aftermap.products.class_table import class_table
+    from aftermap.recipes.evaluate_classes import evaluate_legend
+
+    with bar("evaluating", len(scenes)) as advance:
+        scores = evaluate_legend(predictor, Manifest.load(data), scenes, on_scene=lambda *_: advance())
+    if as_json:
+        print(json.dumps(scores.as_dict(), indent=1))
+        return
+    say(class_table(scores))
 
 
 def _predictor(model: str, running: Running) -> Any:

@@ -45,7 +45,11 @@ def draw_class_overview(
     found = summary["classes"]
     painted = [(row["index"], row["colour"]) for name, row in found.items() if name != summary["background"]]
     legend = [
-        (label(name), row["colour"], f"{100 * row['share']:.1f} %, {ground(row['area_m2'], row['pixels'])}")
+        (
+            _name(name, summary),
+            row["colour"],
+            f"{100 * row['share']:.1f} %, {ground(row['area_m2'], row['pixels'])}",
+        )
         for name, row in found.items()
         if row["pixels"]
     ]
@@ -71,3 +75,8 @@ def paint(rgb: np.ndarray, classes: np.ndarray, colours: dict[int, str]) -> np.n
         np.uint8
     )
     return mixed
+
+
+def _name(name: str, summary: dict[str, Any]) -> str:
+    """A class in the legend; the background is not painted."""
+    return label(name) + (" (image alone)" if name == summary["background"] else "")

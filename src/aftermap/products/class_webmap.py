@@ -116,9 +116,7 @@ def _headline(summary: dict[str, Any]) -> list[str]:
 
 
 def _about(summary: dict[str, Any], grid: Grid) -> list[str]:
-    lines = [
-        f"Legend: {summary['legend']}. Shares are of the assessed area; every pixel has its likeliest class."
-    ]
+    lines = [f"Legend: {summary['legend']}. Shares are of the assessed area."]
     missed = summary["not_assessed"]
     if missed["pixels"]:
         reasons = ", ".join(f"{reason} ({pixels:,} px)" for reason, pixels in missed["reasons"].items())

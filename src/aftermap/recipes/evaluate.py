@@ -16,6 +16,7 @@ from aftermap.inference.postprocess import Decision, spread_minor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.scoring import PixelScores, Score
 from aftermap.inference.tiling import predict_scene
+from aftermap.recipes.evaluate_classes import require_scheme
 from aftermap.recipes.score import ScoreReport
 
 
@@ -77,8 +78,10 @@ def evaluate(
 
     Raises:
         ValueError: no scene has labels.
+        ModelError: the model tells a legend's classes; see `recipes.evaluate_classes`.
         DataError: the boundary is wanted in metres, and a scene has no ground resolution.
     """
+    require_scheme(predictor.card, "this evaluation", "score it with 'aftermap evaluate'")
     decision = Decision.of(predictor.card, threshold=threshold)
     pixels, buildings = Score(), BuildingScore()
     building_map = BuildingMapScore(boundary_m=boundary_m)

@@ -145,6 +145,11 @@ def export_model(
             f"{exportable.card.name} wants the bands {', '.join(exportable.card.bands)}, and synthetic scenes to "
             "compare on are in red, green and blue: pass --tiles with a prepared dataset that has these bands"
         )
+    if exportable.card.given_bands != GIVEN_BANDS and options.precision == "int8":
+        raise ModelError(
+            f"{exportable.card.name} wants the bands {', '.join(exportable.card.bands)}, and 8-bit ranges are measured "
+            "on red, green and blue only: export it in fp16"
+        )
     folder = begin_folder(out)
     try:
         tell(f"writing {GRAPH_NAMES[options.to]}")

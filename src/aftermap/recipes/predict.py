@@ -1,4 +1,4 @@
-"""Predictions of a whole dataset as PNGs in the xView2 competition's naming, ready for `aftermap score`."""
+"""Predictions of a whole dataset as PNGs: in the xView2 competition's naming, ready for `aftermap score`, or classes."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -8,11 +8,15 @@ import cv2
 import numpy as np
 
 from aftermap.data.scene import Scene, read_images, read_mask
-from aftermap.errors import OutputError
+from aftermap.errors import InputError, OutputError
+from aftermap.inference.parity import read_dates
 from aftermap.inference.postprocess import Decision
 from aftermap.inference.predictor import AnyPredictor
+from aftermap.inference.stitching import predict_classes
 from aftermap.inference.tiling import predict_scene
+from aftermap.products.provenance import write_json
 from aftermap.recipes.evaluate import decide
+from aftermap.recipes.evaluate_classes import class_file, describe_classes
 
 _ENDING = re.compile(r"(_(pre|post)_disaster|_part1)(\.png)*$")
 _NUMBERED = re.compile(r"(?P<split>test|hold|train|tier\d)_(pre_|post_)?(?P<number>\d+)")
@@ -32,6 +36,8 @@ def predict_dataset(
     Names are those of the competition (see `competition_name`): the official scorer takes the folder as it is. A
     scene whose files exist is passed over, so that an interrupted run goes on where it stopped.
 
+    A model with a legend writes `<scene>_classes_prediction.png`, the index of the likeliest class, and `classes.json`.
+
     Args:
         predictor: the model.
         scenes: what to predict, with or without labels.
@@ -45,7 +51,10 @@ def predict_dataset(
 
     Raises:
         OutputError: a folder cannot be written.
+        InputError: targets are wanted of a model with a legend.
     """
+    if predictor.card.legend is not None:
+        return _predict_classes(predictor, scenes, folder, targets, overwrite, on_scene)
     count, decision = 0, Decision.of(predictor.card)
     for scene in scenes:
         last = folder / competition_name(scene, "localization", "prediction")
@@ -82,6 +91,33 @@ def competition_name(scene: Scene, task: str, role: str) -> str:
     if numbered:
         return f"{numbered['split']}_{task}_{numbered['number']}_{role}.png"
     return f"{name}_{task}_{role}.png"
+
+
+def _predict_classes(
+    predictor: AnyPredictor,
+    scenes: Sequence[Scene],
+    folder: Path,
+    targets: Path | None,
+    overwrite: bool,
+    on_scene: Callable[[Scene], None] | None,
+) -> int:
+    """The same for a model with a legend."""
+    if targets is not None:
+        raise InputError(
+            f"the truth of {predictor.card.name}'s classes has no competition's naming: leave --targets out; 'aftermap "
+            "evaluate' scores them"
+        )
+    count = 0
+    for scene in scenes:
+        path = class_file(folder, scene)
+        if overwrite or not path.exists():
+            _write(path, predict_classes(predictor, read_dates(scene, predictor)))
+            count += 1
+        if on_scene is not None:
+            on_scene(scene)
+    if scenes:
+        write_json(folder / "classes.json", describe_classes(predictor.card))
+    return count
 
 
 def _write(path: Path, mask: np.ndarray) -> None:

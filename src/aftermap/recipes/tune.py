@@ -23,6 +23,7 @@ from aftermap.inference.scoring import DAMAGE_CLASSES, PixelScores, Score
 from aftermap.inference.tiling import predict_scene
 from aftermap.inference.tuning import MEASURES, By, Choice, DecisionTable, What
 from aftermap.recipes.evaluate import decide
+from aftermap.recipes.evaluate_classes import require_scheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ def tune_model(
     labelled = [scene for scene in scenes if scene.is_labelled]
     predictor = open_predictor(model, options)
     card = predictor.card
+    require_scheme(card, "tuning", "its pixels have their likeliest class, without thresholds")
     damage = len(card.classes) == len(DAMAGE)
     by = by or ("official" if damage else "localization")
     if not damage and by != "localization":

@@ -113,8 +113,8 @@ if (grid.north !== null) {
 }
 buildLegend();
 countShown();
-listenToPanel();
 listenToMap();
+listenToPanel();
 setMode("post");
 setSwipe(0.5);
 // A small window into the page for scripts and tests.
