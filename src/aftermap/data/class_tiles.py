@@ -335,12 +335,12 @@ def _known_mask(mask: np.ndarray, pixels: Pixels, image: ClassImage) -> np.ndarr
 
 
 def _read_extra(extra: ExtraBand, height: int, width: int) -> np.ndarray:
-    """uint8 (1, H, W); what is missing at the lower or right border, up to a hundredth, is 0."""
+    """uint8 (1, H, W); what is missing at the lower or right border, a pixel or a hundredth, is 0."""
     values = read_file(extra.path).array
     if len(values) != 1:
         raise DataError(f"{extra.path} has {len(values)} bands, expected one ({extra.name})")
     short = (height - values.shape[1], width - values.shape[2])
-    if max(short[0] * 100 / height, short[1] * 100 / width) > 1 or min(short) < 0:
+    if min(short) < 0 or short[0] > max(1, height // 100) or short[1] > max(1, width // 100):
         raise DataError(
             f"{extra.path} has {values.shape[2]} x {values.shape[1]} pixels, its image {width} x {height}"
         )
