@@ -70,8 +70,10 @@ def decode_colours(
 
 
 def _codes(image: np.ndarray) -> np.ndarray:
-    red, green, blue = (image[..., band].astype(np.int32) for band in range(3))
-    codes: np.ndarray = red << 16 | green << 8 | blue
+    codes: np.ndarray = image[..., 0].astype(np.int32)
+    for band in (1, 2):
+        codes <<= 8
+        codes |= image[..., band]
     return codes
 
 

@@ -177,7 +177,7 @@ LOVEDA = _table(
 
 ZURICH_SUMMER = _table(
     "zurich-summer",
-    ("roads", (0, 0, 0)),
+    ("roads", (235, 130, 60)),
     ("buildings", (100, 100, 100)),
     ("trees", (0, 125, 0)),
     ("grass", (0, 255, 0)),
@@ -185,9 +185,19 @@ ZURICH_SUMMER = _table(
     ("water", (0, 0, 150)),
     ("railways", (255, 255, 0)),
     ("swimming_pools", (150, 150, 255)),
+    label_colours=(
+        "#000000",
+        "#646464",
+        "#007d00",
+        "#00ff00",
+        "#965000",
+        "#000096",
+        "#ffff00",
+        "#9696ff",
+    ),
     ignored_colours=("#ffffff",),
 )
-"""Zurich Summer (Volpi and Ferrari 2015); white is unlabelled."""
+"""Zurich Summer (Volpi and Ferrari 2015); white is unlabelled. Its roads are black, and drawn in another colour here."""
 
 DUBAI = _table(
     "dubai-landcover",
