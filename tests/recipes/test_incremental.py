@@ -124,6 +124,13 @@ def test_one_step_per_call_gives_what_all_at_once_give(run, data, tmp_path):
     assert load_model(tmp_path / "run/model").model.classes == 4
 
 
+def test_what_single_steps_left_is_gone_on_with_to_the_end(run, data, tmp_path):
+    folder, _ = run
+    learn_incrementally(tiny_recipe(data), tmp_path / "run", step=0)
+    learn_incrementally(tiny_recipe(data), tmp_path / "run", resume=True)
+    assert_equal_weights(folder, tmp_path / "run", range(6))
+
+
 def test_a_run_from_the_first_step_of_another_goes_on_to_the_same_end(run, data, tmp_path):
     folder, _ = run
     learned = learn_incrementally(tiny_recipe(data), tmp_path / "run", start=folder)
@@ -194,6 +201,32 @@ def test_replayed_tiles_come_with_the_labels_of_their_own_step(data):
     for lookup in replayed:
         assert lookup[1] == 1  # buildings, learned in step 0
         assert set(np.delete(lookup, 1)) == {255}
+
+
+@pytest.mark.parametrize(
+    ("compat", "scores", "kept"),
+    [
+        (True, [0.5, 0.4, 0.3, 0.2], 4),
+        (True, [0.5, 0.4, 0.6, 0.2], 3),
+        (True, [0.1, 0.5, 0.4, 0.3, 0.6], 5),
+        (True, [0.1, 0.5, 0.4, 0.3], 2),
+        (False, [0.5, 0.4, 0.3, 0.2], 1),
+    ],
+)
+def test_the_published_way_overwrites_the_first_evaluation_until_one_beats_it(
+    compat, scores, kept, data, tmp_path, monkeypatch
+):
+    told = iter(scores)
+    monkeypatch.setattr("aftermap.recipes.incremental_step._validate", lambda *_: {"score": next(told)})
+    recipe = tiny_recipe(
+        data,
+        last_step=0,
+        steps=len(scores),
+        evaluate_every=1,
+        selection={"compat_overwrite_first": compat},
+    )
+    learned = learn_incrementally(recipe, tmp_path / "run")
+    assert load_card(learned.steps[0]).training.steps == kept
 
 
 def test_a_step_ends_when_patience_runs_out(data, tmp_path):

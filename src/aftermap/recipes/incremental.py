@@ -105,11 +105,13 @@ def learn_incrementally(
         torch.set_num_threads(recipe.threads)
     _check_folder(folder, resume=resume, step=step)
     model = blank_model(recipe)
-    material = gather(recipe, dates=model.dates, deep=not resume)
+    material = gather(recipe, dates=model.dates, deep=not resume and start is None)
     count = steps_of(recipe, material.protocol)
     check_model(recipe, model, material.protocol, last=count - 1)
     first, given = _beginning(recipe, material.protocol, folder, count, resume=resume, step=step, start=start)
     last = first if step is not None else count - 1
+    if resume:
+        _check_unfinished(folder, first, last)
     run = _open(recipe, folder, material, count, given, resume=resume)
     wait_for_all()
     lineage = Lineage(recipe, material, folder, command, on_progress or (lambda _: None))
@@ -163,14 +165,19 @@ def _check_folder(folder: Path, *, resume: bool, step: int | None) -> None:
     if resume:
         if not facts.is_file():
             raise TrainingError(f"{folder} holds no interrupted run to resume")
-        if json.loads(facts.read_text())["status"] == "complete":
-            raise TrainingError(f"the run in {folder} is complete: there is nothing to resume")
     elif step is None:
         Run.check_new(folder)
     elif (step_folder(folder, step) / MARK).is_file():
         raise OutputError(f"{folder} already holds step {step}: pass another -o, or a later --step")
     elif (step_folder(folder, step) / "run.json").is_file():
         raise OutputError(f"{folder} holds step {step}, interrupted: pass --resume to go on with it")
+
+
+def _check_unfinished(folder: Path, first: int, last: int) -> None:
+    """Refuse to go on with steps that are all there; some may follow a run that ended after one of them."""
+    done = all((step_folder(folder, number) / MARK).is_file() for number in range(first, last + 1))
+    if done and json.loads((folder / "run.json").read_text())["status"] == "complete":
+        raise TrainingError(f"the run in {folder} is complete: there is nothing to resume")
 
 
 def _beginning(
@@ -285,8 +292,14 @@ def _open(
     run = Run(folder)
     if not is_main_process():
         return run
+    tree = protocol.model_dump(mode="json") | {
+        "sha256": protocol.sha256,
+        "description": describe(protocol),
+        "legend": material.legend.model_dump(mode="json"),
+    }
     if resume or (folder / "run.json").is_file():
         run.record(status="running")
+        write_json(folder / PROTOCOL_NAME, tree)
         return run
     tiles = [len(material.lesson(number).scenes) for number in range(count)]
     facts: dict[str, Any] = {
@@ -312,11 +325,6 @@ def _open(
     }
     run = Run.start(folder, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), facts)
     shutil.rmtree(folder / "samples", ignore_errors=True)  # empty: those of the steps are in their folders
-    tree = protocol.model_dump(mode="json") | {
-        "sha256": protocol.sha256,
-        "description": describe(protocol),
-        "legend": material.legend.model_dump(mode="json"),
-    }
     write_json(folder / PROTOCOL_NAME, tree)
     return run
 

@@ -10,7 +10,7 @@ from aftermap.artefacts.card import Normalisation
 from aftermap.config import Config
 from aftermap.data.augment.operations import DEFAULT, Operations
 from aftermap.data.protocol import Filter, Future
-from aftermap.data.sampling import ClassSampling, SamplingConfig
+from aftermap.data.sampling import ClassSampling, EpochSampling, SamplingConfig
 from aftermap.data.scene import Split
 from aftermap.learning.loop import Precision
 from aftermap.learning.notify import NotifyConfig
@@ -212,6 +212,10 @@ class IncrementalRecipe(Config):
             raise ValueError(
                 f"normalisation has {len(self.normalisation.mean)} means and {len(self.normalisation.std)} "
                 f"deviations, there are {len(self.bands)} bands: {', '.join(self.bands)}"
+            )
+        if isinstance(self.sampling, EpochSampling) and self.sampling.repeat != "none":
+            raise ValueError(
+                f"sampling.repeat {self.sampling.repeat} is for the damage classes of an ordinary run"
             )
         return self
 

@@ -54,6 +54,8 @@ def check_model(recipe: IncrementalRecipe, model: DenseModel, protocol: Protocol
             f"model.in_channels is {bands}, the recipe has {len(recipe.bands)} bands ({', '.join(recipe.bands)}): "
             f"say model.in_channels={len(recipe.bands)}"
         )
+    if recipe.precision == "fp16" and not torch.cuda.is_available():
+        raise RecipeError("precision fp16 needs a GPU: say precision=no")
     if last:
         class_rows(model, with_classes(recipe.model, 2))
     contrastive = recipe.objective.contrastive
