@@ -89,17 +89,20 @@ def unbiased_focal(
     *,
     gamma: float = 2.0,
     alpha: float = 1.0,
+    weights: Tensor | None = None,
     compat_mean_over_all: bool = False,
 ) -> Tensor:
     """Focal loss for which "background" means: the background or any old class; arguments as `pixel.focal`.
 
-    MiB-CD's own is a map, whose mean over all pixels `compat_mean_over_all` gives.
+    `weights` are one per class as in `unbiased_cross_entropy`. MiB-CD's own is a map, whose mean over all pixels
+    `compat_mean_over_all` gives.
     """
     return focal(
         unbiased_log_probabilities(logits, old),
         merged_mask(mask, old),
         gamma=gamma,
         alpha=alpha,
+        class_weights=None if weights is None else torch.cat([weights[:1], weights[old:]]),
         compat_mean_over_all=compat_mean_over_all,
     )
 

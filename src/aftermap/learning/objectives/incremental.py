@@ -17,10 +17,8 @@ from aftermap.data.batch import Batch
 from aftermap.errors import RecipeError
 from aftermap.learning.losses.incremental import (
     feature_consistency,
-    icarl_cross_entropy,
     icarl_distillation,
     knowledge_distillation,
-    unbiased_cross_entropy,
     unbiased_distillation,
 )
 from aftermap.learning.losses.pod import local_pod, pod_growth
@@ -40,6 +38,7 @@ from aftermap.learning.objectives.incremental_config import (
     RegulariserConfig,
 )
 from aftermap.learning.objectives.incremental_passes import Needs, Seen, ask_student, ask_teacher
+from aftermap.learning.objectives.segmentation_terms import class_weights_of, segmentation_value
 from aftermap.learning.objectives.turned_views import Turns, draw_turns
 from aftermap.learning.regularisers import EWC, PI, RW, Regulariser
 from aftermap.models.dense import DenseModel
@@ -101,7 +100,7 @@ class Incremental(Objective):
         self.heads = tuple(heads)
         self.old = sum(heads[:-1]) or 1
         self.needs = Needs.of(config, step)
-        weights = config.segmentation.class_weights
+        weights = class_weights_of(config.segmentation)
         weighed = None if weights is None else torch.tensor(weights[: sum(heads)])
         self.register_buffer("class_weights", weighed, persistent=False)
         self.register_buffer("thresholds", torch.zeros(self.old), persistent=False)
@@ -245,16 +244,7 @@ class Incremental(Objective):
                 compat_mean_over_all=self.config.pseudo_labels.compat_mean_over_all,
             )
             return {"pseudo-label-cross-entropy": config.weight * value}
-        if config.loss == "binary-cross-entropy":
-            value = icarl_cross_entropy(logits, labels.mask, compat_mean_over_all=config.compat_mean_over_all)
-        else:
-            value = unbiased_cross_entropy(
-                logits,
-                labels.mask,
-                self.old if config.loss == "unbiased-cross-entropy" else 1,
-                weights=self.class_weights,
-                compat_mean_over_all=config.compat_mean_over_all,
-            )
+        value = segmentation_value(config, logits, labels.mask, self.old, self.class_weights)
         return {config.loss: config.weight * value}
 
     def _completed(self, mask: Tensor, told: Seen) -> "_Labels":

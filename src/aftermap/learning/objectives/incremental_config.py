@@ -5,6 +5,12 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from aftermap.config import Config, merge
+from aftermap.learning.objectives.segmentation_terms import (
+    FLAGGED,
+    SegmentationConfig,
+    SegmentationTerm,
+    class_weights_of,
+)
 from aftermap.learning.objectives.terms import NotNegative
 from aftermap.models.growth import Initialisation
 
@@ -21,32 +27,6 @@ Method = Literal[
     "mib-cd",
     "plop",
 ]
-
-
-class SegmentationConfig(Config):
-    """What is learned from the labels of a step.
-
-    Attributes:
-        loss: at the first step there are no old classes, and unbiased cross-entropy is cross-entropy;
-            `binary-cross-entropy` looks at every class for itself, at every step.
-        weight: factor of the term.
-        class_weights: one per channel of the last step, the background first; a step takes as many as it has. None
-            weighs all alike.
-        compat_mean_over_all: pixels without a label count as pixels of loss 0 in the mean (MiB's reference code).
-    """
-
-    loss: Literal["cross-entropy", "unbiased-cross-entropy", "binary-cross-entropy"] = "cross-entropy"
-    weight: float = Field(default=1.0, gt=0)
-    class_weights: tuple[NotNegative, ...] | None = None
-    compat_mean_over_all: bool = False
-
-    @model_validator(mode="after")
-    def _weights_have_a_loss(self) -> Self:
-        if self.class_weights is not None and self.loss == "binary-cross-entropy":
-            raise ValueError(
-                "class_weights do not go with binary-cross-entropy, which weighs all classes alike"
-            )
-        return self
 
 
 class _OfOldClasses(Config):
@@ -208,6 +188,7 @@ class ContrastiveConfig(Config):
         return self
 
 
+_PLAIN: dict[str, Any] = {"segmentation": {"loss": "cross-entropy"}}
 _BALANCED = {"initialisation": "background-rebias"}
 _MIB: dict[str, Any] = {
     "segmentation": {"loss": "unbiased-cross-entropy"},
@@ -245,7 +226,7 @@ class IncrementalConfig(Config):
     Attributes:
         method: by the name in the field.
         initialisation: of the new classes' weights; see `models.growth`.
-        segmentation: what is learned from labels.
+        segmentation: what is learned from labels; any loss, cross-entropy where neither recipe nor method says one.
         distillation: what is learned from the old model's logits.
         features: what is learned from the old model's features.
         regulariser: what it costs to move weights that mattered.
@@ -256,7 +237,7 @@ class IncrementalConfig(Config):
     kind: Literal["incremental"] = "incremental"
     method: Method = "mib"
     initialisation: Initialisation = "random"
-    segmentation: SegmentationConfig = Field(default_factory=SegmentationConfig)
+    segmentation: SegmentationTerm = Field(default_factory=SegmentationConfig)
     distillation: DistillationTerm | None = None
     features: FeatureTerm | None = None
     regulariser: RegulariserConfig | None = None
@@ -271,8 +252,12 @@ class IncrementalConfig(Config):
         method = value.get("method", "mib")
         if method not in get_args(Method):  # the field's own message names the methods
             return value
-        preset = PRESETS[method]
+        preset = _PLAIN | PRESETS[method]
         given = {k: v.model_dump() if isinstance(v, Config) else v for k, v in value.items()}
+        labels = given.get("segmentation")
+        if isinstance(labels, dict) and labels.get("loss") in FLAGGED:
+            unbiased = preset["segmentation"]["loss"] == "unbiased-cross-entropy"
+            given["segmentation"] = {"unbiased": unbiased} | labels
         # a loss of another kind has defaults of its own
         below = {k: v for k, v in preset.items() if not _of_another_kind(v, given.get(k))}
         return merge(below, given)
@@ -284,7 +269,7 @@ class IncrementalConfig(Config):
                 f"segmentation.loss is {self.segmentation.loss}, pseudo_labels need cross-entropy: they fill the "
                 "background that the others account for"
             )
-        if self.pseudo_labels is not None and self.segmentation.class_weights is not None:
+        if self.pseudo_labels is not None and class_weights_of(self.segmentation) is not None:
             raise ValueError(
                 "class_weights do not go with pseudo_labels, which are weighed by their certainty"
             )
@@ -303,7 +288,7 @@ class IncrementalConfig(Config):
 
     def check_classes(self, classes: int) -> None:
         """Raise ValueError where the terms do not fit a model with so many logits."""
-        weights = self.segmentation.class_weights
+        weights = class_weights_of(self.segmentation)
         if weights is not None and len(weights) < classes:
             raise ValueError(
                 f"objective.segmentation.class_weights has {len(weights)} values, the model has {classes} classes: "
