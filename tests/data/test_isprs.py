@@ -4,6 +4,7 @@ import rasterio
 
 from aftermap.classes import IGNORE
 from aftermap.data.class_tiles import Tiling
+from aftermap.data.doctor import check
 from aftermap.data.isprs import CITIES, IsprsOptions, find_isprs, prepare_isprs
 from aftermap.data.scene import read_bands, read_mask
 from aftermap.errors import DataError, DataWarning
@@ -193,3 +194,10 @@ class TestWrongInput:
 
 def test_the_palette_of_the_labels_is_not_that_of_the_drawings():
     assert tuple(ISPRS_COLOURS[1]) == (0, 0, 255)
+
+
+def test_the_doctor_reads_five_bands_in_silence(tmp_path, capfd):
+    source = write_potsdam(tmp_path / "s", masks("2_10", "2_11", "2_13"))
+    report = check(prepare(source, tmp_path / "out", IsprsOptions("potsdam", dsm=True)))
+    assert [(f.code, f.message) for f in report.findings if f.severity != "info"] == []
+    assert "channels" not in capfd.readouterr().err

@@ -172,9 +172,9 @@ def _read_picture(path: Path) -> Pixels:
             _check_size(path, image.height, image.width)
             image.load()
             indices = np.asarray(image) if image.mode == "P" else None
-            if image.mode not in ("L", "RGB", "RGBA"):
-                image = image.convert("L" if image.mode in ("1", "LA") else "RGB")
-            array = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
+            plain = image.mode in ("L", "RGB", "RGBA")
+            picture = image if plain else image.convert("L" if image.mode in ("1", "LA") else "RGB")
+            array = np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1)
     except UnidentifiedImageError:
         raise DataError(f"{path} is not an image that can be read") from None
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError) as error:

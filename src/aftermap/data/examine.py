@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from aftermap.classes import DAMAGE, IGNORE
-from aftermap.data.band_files import size_of
+from aftermap.data.band_files import read_file, size_of
 from aftermap.data.folder import grid_mismatch, read_grid
 from aftermap.data.legends import Legend
 from aftermap.data.prepare import checksum, image_size, read_bytes
@@ -123,7 +123,7 @@ def examine(
             note("warning", "unknown-mask", f"{readable[role]} is unknown ({IGNORE}) everywhere")
         elif role != "class_mask":
             empties.append(values <= {0})
-    return Examined(findings, _hash(content.get("pre")), all(empties) if empties else None)
+    return Examined(findings, _hash(_grey(scene, content.get("pre"))), all(empties) if empties else None)
 
 
 def _note_grids(note: Note, pre: Path, post: Path) -> None:
@@ -194,11 +194,18 @@ def _label_problem(
     return None
 
 
-def _hash(data: bytes | None) -> np.ndarray | None:
-    """Bits of the signs of horizontal differences in a reduced grey image; None for flat images."""
+def _grey(scene: Scene, data: bytes | None) -> np.ndarray | None:
+    """The first image in grey (H, W); None where it cannot be read."""
     if data is None:
         return None
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    if scene.bands == RGB:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    grey: np.ndarray = read_file(scene.pre).array[:3].mean(axis=0)
+    return grey
+
+
+def _hash(image: np.ndarray | None) -> np.ndarray | None:
+    """Bits of the signs of horizontal differences in a reduced grey image; None for flat images."""
     if image is None:
         return None
     small = cv2.resize(image, (HASH_SIDE + 1, HASH_SIDE), interpolation=cv2.INTER_AREA).astype(float)
