@@ -1,6 +1,7 @@
 """Classes learned step by step: what each method keeps of the old ones and takes up of the new ones, at equal steps.
 
-    aftermap data prepare folder dubai-landcover --legend dubai-landcover --tile-px 256 --event-pattern 'tile[0-9]+' -o dubai
+    aftermap data prepare folder dubai-landcover --legend dubai-landcover --tile-px 256 --event-pattern 'tile[0-9]+' \\
+        -o dubai
     aftermap data split dubai --hold-out tile4 --validate-on tile1
     python bench/incremental.py dubai --task 3s -o build/incremental
     python bench/incremental.py dubai --task 5s -o build/incremental --arms fine-tuning lwf ilt plop mib mib-cd joint
