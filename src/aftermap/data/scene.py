@@ -252,9 +252,10 @@ def _with_paths(scene: Scene, change: object) -> Scene:
 def _read_raster(path: Path) -> np.ndarray:
     """All bands of an 8-bit raster or image file, uint8 (C, H, W)."""
     try:
-        with warnings.catch_warnings(), rasterio.open(path) as source:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            array: np.ndarray = source.read()
+            with rasterio.open(path) as source:
+                array: np.ndarray = source.read()
     except RasterioIOError as error:
         raise DataError(f"cannot read {path}: {error}") from None
     if array.dtype != np.uint8:
