@@ -71,6 +71,17 @@ def test_a_comparison_has_a_row_per_method_and_joint_training(runs, tmp_path):
     }
 
 
+def test_two_runs_of_one_method_and_seed_are_no_two_seeds(runs, data, tmp_path):
+    recipe = tiny_recipe(data, task=TASK, name="variant")
+    learn_incrementally(recipe, tmp_path / "run", start=runs / "ft")
+    with pytest.raises(InputError, match="are both MiB with seed 1: say --by name"):
+        compare_runs([runs / "mib-1", tmp_path / "run"], tmp_path / "out")
+    assert list(compare_runs([runs / "mib-1", tmp_path / "run"], tmp_path / "out", by="name")["rows"]) == [
+        "tiny",
+        "variant",
+    ]
+
+
 def test_runs_on_other_tiles_are_not_compared(runs, tmp_path):
     other = make_cities(tmp_path / "cities", seed=5)
     learn_incrementally(tiny_recipe(other, task=TASK), tmp_path / "run")
@@ -97,6 +108,7 @@ def test_the_published_test_may_stand_beside_ours(data, tmp_path):
 def test_tiles_that_are_drawn_show_most_classes(data):
     material = gather(tiny_recipe(data), dates=1)
     assert len(drawn_tiles(material, 1)) == 1
+    assert [scene.tile.source for scene in drawn_tiles(material, 2)] == ["easton", "weston"]
     assert len(drawn_tiles(material, 9)) == 2
 
 

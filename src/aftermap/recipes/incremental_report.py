@@ -167,7 +167,14 @@ def compare_runs(
     rows: dict[str, list[ScoredRun]] = {}
     known = list(METHODS.values())
     for run in sorted(others, key=lambda run: (known.index(run.method), run.facts["seed"])):
-        rows.setdefault(run.method if by == "method" else run.name, []).append(run)
+        row = run.method if by == "method" else run.name
+        for other in rows.setdefault(row, []):
+            if other.facts["seed"] == run.facts["seed"]:
+                hint = "say --by name" if by == "method" else "give one of them, or other names"
+                raise InputError(
+                    f"{other.folder} and {run.folder} are both {row} with seed {run.facts['seed']}: {hint}"
+                )
+        rows[row].append(run)
     scores = {name: [run.scores for run in seeds] for name, seeds in rows.items()}
     bound = [run.scores for run in joint]
     try:

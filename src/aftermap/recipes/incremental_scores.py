@@ -91,14 +91,17 @@ def score_step(
 
 
 def drawn_tiles(material: Material, most: int) -> list[Scene]:
-    """Test tiles that show most: each the one with most classes that those before lack, then with most classes."""
+    """Test tiles that show most: each the one with most classes that those before lack, of another image, with most."""
     learned = set(material.protocol.seen(len(material.protocol.steps) - 1))
     left = {n: labels & learned for n, labels in enumerate(material.test.labels)}
     chosen: list[int] = []
     met: set[int] = set()
+    images = [scene.name if scene.tile is None else scene.tile.source for scene in material.test.scenes]
+    shown: set[str] = set()
     while left and len(chosen) < most:
-        best = max(left, key=lambda n: (len(left[n] - met), len(left[n]), -n))
+        best = max(left, key=lambda n: (len(left[n] - met), images[n] not in shown, len(left[n]), -n))
         met |= left.pop(best)
+        shown.add(images[best])
         chosen.append(best)
     return [material.test.scenes[n] for n in sorted(chosen)]
 
