@@ -298,3 +298,9 @@ def test_a_mask_in_channel_order_is_left_as_it_is(protocol):
     )
     once = protocol.lookup(last, "test")
     assert (again.lookup(last, "test")[once] == once).all()
+
+
+def test_a_task_in_brackets_as_in_a_recipe_is_the_same_as_text() -> None:
+    written = protocol_for(LEGENDS["isprs"], "building / tree, car")
+    assert protocol_for(LEGENDS["isprs"], "[[building], ['tree', \"car\"]]").steps == written.steps
+    assert written.steps == ((1,), (3, 4))

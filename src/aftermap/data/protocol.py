@@ -342,7 +342,12 @@ def describe(protocol: Protocol) -> list[str]:
 
 
 def _parse(text: str) -> list[list[str]]:
-    """`building,road / water` as lists of names; an empty step stays one, to be refused with its number."""
+    """`building, road / water`, or `[[building, road], [water]]` as in a recipe, as lists of names.
+
+    An empty step stays one, to be refused with its number.
+    """
+    if text.strip().startswith("[["):
+        text = text.replace("],", "/").translate(str.maketrans("", "", "[]\"'"))
     return [[name.strip() for name in part.split(",") if name.strip()] for part in text.split("/")]
 
 
