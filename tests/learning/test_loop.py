@@ -192,3 +192,39 @@ class Seen(Objective):
     def forward(self, model, batch):
         self.dtype = model.body[0](batch.image[:, 0]).dtype
         return {"mean": model(batch.image).float().mean()}
+
+
+class Watched(Objective):
+    """Notes the largest gradient that it is shown; `steepness` of the term."""
+
+    def __init__(self, steepness=1.0):
+        super().__init__()
+        self.steepness, self.shown = steepness, []
+
+    def forward(self, model, batch):
+        return {"mean": self.steepness * model(batch.image).mean().abs().sqrt()}
+
+    def after_backward(self, model, step):
+        self.shown.append(max(p.grad.abs().max().item() for p in model.parameters()))
+
+
+def shown_gradients(model, objective, clip_norm):
+    config = OptimizerConfig(lr=0.01, clip_norm=clip_norm)
+    next(fit(Training(model, objective, config, steps=1, seed=0, precision="no"), Squares()))
+    return objective.shown
+
+
+def test_an_objective_is_shown_gradients_before_they_are_clipped():
+    values = []
+    for clip_norm in (0.0, 1e-6):
+        torch.manual_seed(0)
+        values.append(shown_gradients(Tiny(), Watched(steepness=100.0), clip_norm))
+    assert values[0] == values[1]
+    assert values[0][0] > 1
+
+
+def test_an_objective_is_not_shown_gradients_that_are_not_finite():
+    model = Tiny()
+    for parameter in model.parameters():
+        parameter.data.zero_()  # the root's slope at 0 is infinite
+    assert shown_gradients(model, Watched(), 1.0) == []

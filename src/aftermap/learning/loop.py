@@ -159,10 +159,13 @@ class Training:
             for parameter in self._adapters().values():
                 if parameter.grad is not None:  # None, on all alike, while the schedule of its term is at 0
                     parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
-        limit = self.config.clip_norm or math.inf
         trained = [*self._wrapped.parameters(), *self._adapters().values()]
-        norm: Any = self.accelerator.clip_grad_norm_(trained, limit)  # takes out the scale of fp16 as well
-        self.objective.after_backward(self.model, self.step)
+        # changes nothing yet, but takes out the scale of fp16
+        norm: Any = self.accelerator.clip_grad_norm_(trained, math.inf)
+        if math.isfinite(float(norm)):  # else the optimizer passes over this step, as it does in fp16 at times
+            self.objective.after_backward(self.model, self.step)
+        if self.config.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(trained, self.config.clip_norm, norm)
         lr = float(self._schedule.get_last_lr()[0])
         momentum = momentum_at(self.config.schedule, self.step, steps=self.steps)
         if momentum is not None:

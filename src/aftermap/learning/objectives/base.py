@@ -23,7 +23,10 @@ class Objective(nn.Module):
         """Called before optimizer step `step` of `steps`, counted from 0; nothing by default."""
 
     def after_backward(self, model: DenseModel, step: int) -> None:
-        """Called before every optimizer step, when the gradients are complete and clipped; nothing by default."""
+        """Called before every optimizer step, when the gradients are complete and not yet clipped; nothing by default.
+
+        Not called where a gradient is not finite.
+        """
 
     def after_step(self, model: DenseModel, step: int) -> None:
         """Called after every optimizer step; nothing by default."""
