@@ -11,74 +11,18 @@ from pydantic import Field, model_validator
 
 from aftermap.classes import IGNORE
 from aftermap.config import Config, build_config
+from aftermap.data.legend_union import DatasetLabels, plain_name
 from aftermap.data.legends import Legend
+from aftermap.data.task_tables import tasks_of
 from aftermap.errors import RecipeError
 
 Stage = Literal["train", "validation", "test", "replay"]
 Future = Literal["ignore", "background"]
 Filter = Literal["overlapped", "disjoint", "image-split"]
-Steps = tuple[tuple[str, ...], ...]
 
 BACKGROUND = "background"
 """Name of channel 0 of every incremental model."""
-OFFLINE = "offline"
-"""The task that every legend has: all classes at once."""
 _BLACK = "#000000"
-
-_ISAID_STEPS: Steps = (
-    (
-        "baseball_diamond",
-        "tennis_court",
-        "basketball_court",
-        "ground_track_field",
-        "swimming_pool",
-        "soccer_ball_field",
-    ),
-    ("bridge", "large_vehicle", "small_vehicle", "roundabout"),
-    ("ship", "storage_tank", "harbor"),
-    ("helicopter", "plane"),
-)
-_LOVEDA_STEPS: Steps = (("building", "road"), ("water", "forest"), ("barren", "agriculture"))
-_ZURICH_STEPS: Steps = (
-    ("buildings", "roads"),
-    ("trees", "grass"),
-    ("water", "bare_soil"),
-    ("railways", "swimming_pools"),
-)
-
-TASKS: dict[str, dict[str, Steps]] = {
-    "isprs": {
-        "222a": (("impervious_surfaces", "low_vegetation"), ("building", "tree"), ("car", "clutter")),
-        "321": (("building", "tree", "clutter"), ("impervious_surfaces", "low_vegetation"), ("car",)),
-        "6s": (
-            ("building",),
-            ("tree",),
-            ("impervious_surfaces",),
-            ("low_vegetation",),
-            ("car",),
-            ("clutter",),
-        ),
-    },
-    "agrivision": {
-        "6-2": (
-            ("double_plant", "drydown", "endrow", "nutrient_deficiency", "planter_skip", "weed_cluster"),
-            ("water", "waterway"),
-        )
-    },
-    "isaid": {"4s": _ISAID_STEPS},
-    "loveda": {"3s": _LOVEDA_STEPS, "6s": tuple((name,) for step in _LOVEDA_STEPS for name in step)},
-    "zurich-summer": {"4s": _ZURICH_STEPS, "8s": tuple((name,) for step in _ZURICH_STEPS for name in step)},
-    "dubai-landcover": {
-        "3s": (("building", "road"), ("vegetation", "land"), ("water",)),
-        "5s": (("building",), ("road",), ("vegetation",), ("water",), ("land",)),
-    },
-    "joint-damage-scale": {"2-2": (("no-damage", "destroyed"), ("minor-damage", "major-damage"))},
-}
-"""Tasks by legend and name: the classes that are new at each step; the order is that of the model's channels.
-
-Those of ISPRS, iSAID and Agriculture-Vision are the published ones. `offline`, all classes at once, is known for every
-legend.
-"""
 
 
 class Protocol(Config):
@@ -103,6 +47,8 @@ class Protocol(Config):
         compat_background_selects: the dataset's own background counts as a new class of the first step when tiles are
             chosen, so that tiles with nothing else are learned from.
         compat_ignored_excludes: the filter `disjoint` leaves out every tile with an unknown pixel.
+        datasets: what the masks of each legend are among `classes`, where datasets label different classes; empty where
+            masks hold `classes` as they are.
     """
 
     task: Annotated[str, Field(min_length=1)]
@@ -116,6 +62,7 @@ class Protocol(Config):
     compat_ignored_is_background: bool = False
     compat_background_selects: bool = False
     compat_ignored_excludes: bool = False
+    datasets: tuple[DatasetLabels, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -133,6 +80,11 @@ class Protocol(Config):
     def _steps_fit_the_classes(self) -> Self:
         if self.background is not None and self.background >= len(self.classes):
             raise ValueError(f"background is {self.background}, there are {len(self.classes)} classes")
+        for dataset in self.datasets:
+            if max(dataset.values) >= len(self.classes):
+                raise ValueError(
+                    f"{dataset.legend} has class {max(dataset.values)}, the classes are 0 to {len(self.classes) - 1}"
+                )
         met: dict[int, int] = {}
         for step, labels in enumerate(self.steps):
             if not labels:
@@ -232,7 +184,20 @@ class Protocol(Config):
             background=0,
         )
 
-    def lookup(self, step: int, stage: Stage) -> np.ndarray:
+    def hidden_in(self, step: int, dataset: int | None) -> tuple[int, ...]:
+        """Labels of the classes learned up to a step that may be in the background of a dataset.
+
+        Those that it does not label; none where it labels every pixel as one of its classes.
+
+        Args:
+            step: from 0.
+            dataset: number among `datasets`; None for masks of all classes.
+        """
+        if dataset is None or self.background not in self.datasets[dataset].values:
+            return ()
+        return tuple(label for label in self.seen(step) if label not in self.datasets[dataset].values)
+
+    def lookup(self, step: int, stage: Stage, *, dataset: int | None = None) -> np.ndarray:
         """What each value of the dataset's masks is at a step, as uint8 (256,): `lookup[mask]` is the mask to use.
 
         | | new classes | old classes | later classes | background, classes of no step | unknown |
@@ -244,9 +209,16 @@ class Protocol(Config):
         `replay` is for tiles that are remembered from this very step: what was not labelled then is unknown, for in the
         mask as it was, nothing told the true background from the classes of other steps.
 
+        The own background of a dataset that does not label all classes seen may be one of those: it is unknown in
+        validation and test, and background in training, where the old model tells what is in it.
+
         Args:
             step: from 0.
             stage: what the mask is for.
+            dataset: number among `datasets` of the one whose masks these are; None for masks of `classes`.
+
+        Raises:
+            RecipeError: there is no such step.
         """
         table = np.full(256, IGNORE, np.uint8)
         known = {label: channel for channel, label in enumerate(self.seen(step), 1)}
@@ -263,14 +235,19 @@ class Protocol(Config):
             kept = dict.fromkeys([*nothing, *hidden], 0) | known
         for label, channel in kept.items():
             table[label] = channel
+        if stage in ("validation", "test") and self.hidden_in(step, dataset):
+            table[self.background] = IGNORE
         if self.compat_ignored_is_background and stage in ("train", "test"):
             table[IGNORE] = 0
-        return table
+        return table if dataset is None else table[self.datasets[dataset].table]
 
     @property
     def sha256(self) -> str:
         """Of everything in it: equal for protocols that are equal."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        tree = self.model_dump(mode="json")
+        if not self.datasets:  # as before there were any
+            del tree["datasets"]
+        text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _check(self, step: int) -> None:
@@ -316,12 +293,6 @@ def protocol_for(
     return build_config(Protocol, tree, source=f"task {name} of {legend.name}")
 
 
-def tasks_of(legend: Legend) -> dict[str, Steps]:
-    """The tasks that are known for a legend, by name; `offline` always."""
-    own = tuple(name for index, name in enumerate(legend.names) if index != legend.background)
-    return {OFFLINE: (own,)} | TASKS.get(legend.name, {})
-
-
 def describe(protocol: Protocol) -> list[str]:
     """What a protocol says, in lines to print."""
     own = protocol.background
@@ -335,6 +306,13 @@ def describe(protocol: Protocol) -> list[str]:
         lines.append(f"step {step}: {', '.join(names)}")
     if never := protocol.never():
         lines.append(f"never learned, background: {', '.join(protocol.names(never))}")
+    last = len(protocol.steps) - 1
+    for number, dataset in enumerate(protocol.datasets):
+        listed = sorted({label for label in dataset.values if label != protocol.background})
+        line = f"{dataset.legend} labels {', '.join(protocol.names(listed))}"
+        if hidden := protocol.hidden_in(last, number):
+            line += f"; its background may hold {', '.join(protocol.names(hidden))}"
+        lines.append(line)
     switches = [key for key, value in protocol if key.startswith("compat_") and value]
     if switches:
         lines.append(f"as the original: {', '.join(switches)}")
@@ -355,17 +333,13 @@ def _label(legend: Legend, value: str | int) -> int:
     """Index of a class by its name, whatever its case and word separators, or by the index itself."""
     if isinstance(value, int):
         return value
-    plain = {_plain(name): index for index, name in reversed(list(enumerate(legend.names)))}
-    if _plain(value) in plain:
-        return plain[_plain(value)]
+    plain = {plain_name(name): index for index, name in reversed(list(enumerate(legend.names)))}
+    if plain_name(value) in plain:
+        return plain[plain_name(value)]
     if value.isdecimal():
         return int(value)
     hint = _nearest(value, list(legend.names))
     raise RecipeError(f"legend {legend.name} has no class {value!r}: {hint}")
-
-
-def _plain(name: str) -> str:
-    return name.strip().lower().replace("-", " ").replace("_", " ")
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
