@@ -104,6 +104,37 @@ class TestTheOriginal:
             compat_windows(20, 32, 32)
 
     @pytest.mark.parametrize(
+        ("size", "tile", "overlap", "rows", "cols"),
+        [
+            ((6000, 6000), 512, 0, 12, 12),
+            ((6000, 6000), 512, 12, 12, 12),
+            ((6000, 6000), 512, 64, 13, 13),
+            ((6000, 6000), 512, 112, 15, 15),
+            ((6000, 6000), 512, 128, 15, 15),
+            ((6000, 6000), 512, 256, 23, 23),
+            ((2569, 1919), 512, 0, 6, 4),
+            ((2569, 1919), 512, 12, 3, 5),
+            ((2569, 1919), 512, 112, 4, 6),
+            ((1783, 2995), 512, 12, 5, 3),
+            ((100, 60), 32, 4, 2, 3),
+        ],
+    )
+    def test_grids_have_their_rows_and_columns(self, size, tile, overlap, rows, cols):
+        found = compat_windows(*size, tile, overlap)
+        assert len({w.row for w in found}) == rows
+        assert len({w.col for w in found}) == cols
+        assert len(found) == rows * cols
+
+    @pytest.mark.parametrize(
+        ("size", "tile", "overlap", "uncovered"),
+        [((100, 100), 32, 0, 0), ((100, 100), 32, 4, 4), ((100, 100), 32, 12, 0), ((6000, 6000), 512, 12, 0)],
+    )
+    def test_square_images_too_may_lose_pixels(self, size, tile, overlap, uncovered):
+        firsts = {w.row for w in compat_windows(*size, tile, overlap)}
+        covered = {pixel for first in firsts for pixel in range(first, first + tile)}
+        assert len(set(range(size[0])) - covered) == uncovered
+
+    @pytest.mark.parametrize(
         ("length", "expected"),
         [
             (800, [0, 288]),

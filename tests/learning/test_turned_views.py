@@ -64,6 +64,15 @@ def test_free_rotation_agrees_with_quarter_turns(angle):
     assert torch.equal(free.masks(mask), exact.masks(mask))
 
 
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_quarter_turns_of_a_published_crop_move_features_as_they_are(quarters):
+    features = torch.rand(1, 2, 512, 512, generator=generator())
+    exact = Turns((quarters,)).images(features)
+    assert torch.equal(exact, torch.rot90(features, quarters, (-2, -1)))
+    free = Turns((0,), (90.0 * quarters,)).images(features)
+    assert (free - exact).abs().max().item() == pytest.approx(0, abs=1e-4)  # 0 in the original
+
+
 def test_free_rotation_keeps_the_shape_of_things_in_an_oblong_image():
     image = torch.zeros(1, 1, 9, 17)
     image[0, 0, 4, 11] = 1.0  # 3 px right of the centre

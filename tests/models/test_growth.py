@@ -119,6 +119,8 @@ class TestWorkedInitialisations:
         assert new.weight[3:].flatten().tolist() == pytest.approx([0, 0.1, 0.2, 0.3] * 2, abs=1e-7)
         assert new.bias[3:].tolist() == pytest.approx([-0.59861229] * 2, abs=1e-7)
         assert new.bias[0] == 0.5
+        both = grown_from([3], 2, "background-rebias")
+        assert both.bias[[0, 3, 4]].tolist() == pytest.approx([0.5 - math.log(3)] * 3, abs=1e-7)
 
     @pytest.mark.parametrize(
         ("added", "initialisation", "wanted"),
@@ -126,6 +128,7 @@ class TestWorkedInitialisations:
             (1, "background-rebias", [0.16139183, 0.53218029, 0.14503605, 0.16139183]),
             (1, "background", [0.27792830, 0.45822631, 0.12488124, 0.13896415]),
             (2, "background-rebias", [0.10759455, 0.53218029, 0.14503605, 0.10759455, 0.10759455]),
+            # our notes give the third as 0.11935268; e^-0.3 / (e^0.5 + e^1 + e^-0.3 + 2 e^0.5 / 3) = 0.119352657
             (2, "background", [0.26562422, 0.43794031, 0.11935266, 0.08854141, 0.08854141]),
         ],
     )
