@@ -12,23 +12,29 @@ from typing import Any
 import torch
 import yaml
 
-from aftermap.artefacts.card import Card
-from aftermap.artefacts.store import CARD_NAME, load_card, load_model, save_model
+from aftermap.artefacts.store import load_model, save_model
 from aftermap.classes import SCHEMES
 from aftermap.config import build_config, load_config, read_tree
-from aftermap.data.protocol import Protocol, describe
-from aftermap.errors import ModelError, OutputError, RecipeError, TrainingError
+from aftermap.data.protocol import describe
+from aftermap.errors import TrainingError
 from aftermap.learning.processes import is_main_process, wait_for_all
 from aftermap.learning.records import Records
 from aftermap.learning.run import Run, data_checksum
 from aftermap.models.growth import reorder
 from aftermap.products.provenance import write_json
 from aftermap.recipes.files import recipe_path
+from aftermap.recipes.incremental_beginning import (
+    Given,
+    beginning,
+    check_folder,
+    check_unfinished,
+    earlier_classes,
+)
 from aftermap.recipes.incremental_config import IncrementalRecipe
 from aftermap.recipes.incremental_data import Material, gather, steps_of
 from aftermap.recipes.incremental_report import report_run
 from aftermap.recipes.incremental_scores import STRIPS, score_step
-from aftermap.recipes.incremental_start import blank_model, check_model, check_parent
+from aftermap.recipes.incremental_start import blank_model, check_model
 from aftermap.recipes.incremental_step import (
     CARRIED,
     MARK,
@@ -103,15 +109,17 @@ def learn_incrementally(
     started = time.monotonic()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    _check_folder(folder, resume=resume, step=step)
+    check_folder(folder, resume=resume, step=step)
     model = blank_model(recipe)
-    material = gather(recipe, dates=model.dates, deep=not resume and start is None)
+    earlier = earlier_classes(folder, resume=resume, step=step, start=start)
+    material = gather(recipe, dates=model.dates, deep=not resume and start is None, earlier=earlier)
     count = steps_of(recipe, material.protocol)
     check_model(recipe, model, material.protocol, last=count - 1)
-    first, given = _beginning(recipe, material.protocol, folder, count, resume=resume, step=step, start=start)
+    first, given = beginning(recipe, material.protocol, folder, count, resume=resume, step=step, start=start)
     last = first if step is not None else count - 1
     if resume:
-        _check_unfinished(folder, first, last)
+        check_unfinished(folder, first, last)
+    material.check(range(first, last + 1), filtered=recipe.selection.compat_filtered)
     run = _open(recipe, folder, material, count, given, resume=resume)
     wait_for_all()
     lineage = Lineage(recipe, material, folder, command, on_progress or (lambda _: None))
@@ -121,7 +129,7 @@ def learn_incrementally(
         wait_for_all()
         for number in range(first if given is None else given.step, last + 1):
             learn_step(lineage, number)
-            if is_main_process():
+            if is_main_process() and (number >= first or material.can_score(number)):
                 _score(lineage, number)
                 report_run(folder, pictures=number == last)
             wait_for_all()
@@ -151,139 +159,12 @@ def resumed_incremental_recipe(folder: Path, overrides: list[str]) -> Incrementa
     return build_config(IncrementalRecipe, read_tree(file), overrides, source=str(file))
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """A model to begin from: its folder, and the step that it has learned."""
-
-    model: Path
-    step: int
-
-
-def _check_folder(folder: Path, *, resume: bool, step: int | None) -> None:
-    """Refuse a folder that holds another run, or none to resume."""
-    facts = folder / "run.json"
-    if resume:
-        if not facts.is_file():
-            raise TrainingError(f"{folder} holds no interrupted run to resume")
-    elif step is None:
-        Run.check_new(folder)
-    elif (step_folder(folder, step) / MARK).is_file():
-        raise OutputError(f"{folder} already holds step {step}: pass another -o, or a later --step")
-    elif (step_folder(folder, step) / "run.json").is_file():
-        raise OutputError(f"{folder} holds step {step}, interrupted: pass --resume to go on with it")
-
-
-def _check_unfinished(folder: Path, first: int, last: int) -> None:
-    """Refuse to go on with steps that are all there; some may follow a run that ended after one of them."""
-    done = all((step_folder(folder, number) / MARK).is_file() for number in range(first, last + 1))
-    if done and json.loads((folder / "run.json").read_text())["status"] == "complete":
-        raise TrainingError(f"the run in {folder} is complete: there is nothing to resume")
-
-
-def _beginning(
-    recipe: IncrementalRecipe,
-    protocol: Protocol,
-    folder: Path,
-    count: int,
-    *,
-    resume: bool,
-    step: int | None,
-    start: Path | None,
-) -> tuple[int, _Given | None]:
-    """The first step to run, and the model given for the one before.
-
-    Raises:
-        RecipeError: there is no such step, or nothing is left to learn.
-        TrainingError: the model of the step before is missing.
-        ModelError: the model given learned other classes, or in another order.
-    """
-    facts = json.loads((folder / "run.json").read_text()) if (folder / "run.json").is_file() else {}
-    if facts and facts["protocol_sha256"] != protocol.sha256:
-        raise RecipeError(
-            f"{folder} holds a run of task {facts['protocol']['task']} with another order of classes, filter or seed "
-            "than this recipe: pass the recipe that it was started with, or another -o"
-        )
-    if step is not None and not 0 <= step < count:
-        raise RecipeError(f"--step {step}: task {protocol.task} has the steps 0 to {count - 1}")
-    if resume and start is None and facts.get("start") is not None:
-        start = Path(facts["start"]["model"])
-        if step is None:
-            return int(facts["start"]["step"]) + 1, _Given(start, int(facts["start"]["step"]))
-    if step == 0 and start is not None:
-        raise RecipeError(
-            "--step 0 begins without a model of an earlier step: leave --from out, or use init_from"
-        )
-    if start is not None:
-        given = _Given(model_of(start, None if step is None else step - 1), 0)
-        card = load_card(given.model)
-        found = learned_step(card, protocol, name=str(start))
-        if step is not None and found != step - 1:
-            raise ModelError(
-                f"{start} has learned step {found} of task {protocol.task}, --step {step} needs the model of step "
-                f"{step - 1}"
-            )
-        if found >= count - 1:
-            raise RecipeError(f"{start} has learned step {found}, the last one: nothing is left to learn")
-        check_parent(card, recipe, protocol, found + 1, name=str(given.model))
-        return found + 1, _Given(given.model, found)
-    if step:
-        before = step_folder(folder, step - 1)
-        if not (before / MARK).is_file():
-            raise TrainingError(
-                f"{before} holds no model of step {step - 1}, which step {step} begins from: run --step {step - 1} "
-                "first, or name a model with --from"
-            )
-        check_parent(load_card(before / "model"), recipe, protocol, step, name=str(before / "model"))
-    return step or 0, None
-
-
-def model_of(start: Path, step: int | None) -> Path:
-    """The model folder that is meant by a model folder, a step's folder, or a run folder.
-
-    Args:
-        start: the folder.
-        step: of a run folder the model of this step; None takes the first.
-
-    Raises:
-        ModelError: there is none.
-    """
-    for candidate in (start, start / "model") if not (start / "steps").is_dir() else ():
-        if (candidate / CARD_NAME).is_file():
-            return candidate
-    inside = step_folder(start, step or 0) / "model"
-    if (inside / CARD_NAME).is_file():
-        return inside
-    raise ModelError(f"--from {start}: neither a model folder nor a run with a model of step {step or 0}")
-
-
-def learned_step(card: Card, protocol: Protocol, *, name: str) -> int:
-    """The step of a protocol after which a model has exactly the classes that this one has, in their order.
-
-    Raises:
-        ModelError: there is none.
-    """
-    names = card.classes.names
-    if card.activation != "softmax" or card.channel_0 != "background":
-        raise ModelError(
-            f"{name} tells its classes by {card.activation} with {card.channel_0} in channel 0: a model to begin from "
-            "tells all classes, the background first, by softmax"
-        )
-    for step in range(len(protocol.steps)):
-        if protocol.channel_names(step) == names:
-            return step
-    orders = " | ".join(", ".join(protocol.names(labels)) for labels in protocol.steps)
-    raise ModelError(
-        f"{name} has learned {', '.join(names[1:])} in this order, task {protocol.task} learns {orders}: begin from a "
-        "model of the same task"
-    )
-
-
 def _open(
     recipe: IncrementalRecipe,
     folder: Path,
     material: Material,
     count: int,
-    given: _Given | None,
+    given: Given | None,
     *,
     resume: bool,
 ) -> Run:
@@ -301,7 +182,7 @@ def _open(
         run.record(status="running")
         write_json(folder / PROTOCOL_NAME, tree)
         return run
-    tiles = [len(material.lesson(number).scenes) for number in range(count)]
+    steps = [material.tiles_of(number) for number in range(count)]
     facts: dict[str, Any] = {
         "kind": recipe.kind,
         "seed": recipe.seed,
@@ -312,11 +193,12 @@ def _open(
         "protocol": protocol.model_dump(mode="json"),
         "protocol_sha256": protocol.sha256,
         "tiles": {
-            "steps": tiles,
+            "steps": [sum(own) for own in steps],
             "training": len(material.training),
             "validation": len(material.validation),
             "test": len(material.test),
         },
+        "datasets": material.overview(steps),
         "start": None if given is None else {"model": str(given.model.resolve()), "step": given.step},
         "data": [str(path) for path in recipe.data.manifests],
         "data_checksum": data_checksum(
@@ -346,7 +228,7 @@ def _score(lineage: Lineage, step: int) -> None:
     )
 
 
-def _adopt(lineage: Lineage, given: _Given) -> None:
+def _adopt(lineage: Lineage, given: Given) -> None:
     """Take over the model of a step from elsewhere, with what its objective passes on."""
     folder = step_folder(lineage.folder, given.step)
     if (folder / MARK).is_file():

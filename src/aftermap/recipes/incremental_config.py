@@ -56,7 +56,10 @@ class IncrementalDataConfig(Config):
     """Which prepared datasets are learned from.
 
     Attributes:
-        manifests: folders or files made by `aftermap data prepare`; their scenes are pooled, their classes are the same.
+        manifests: folders or files made by `aftermap data prepare`; their scenes are pooled. Their classes may differ:
+            those of one name are one, and what a dataset does not label is unknown in it.
+        rename: classes by another name than the datasets', such as `{buildings: building}`; several may get the same. A
+            class that keeps its name here is another one than that of a similar name.
         target: which masks are learned: those of the dataset's legend, buildings, or the damage of buildings on two
             dates. `auto` takes `classes` where the dataset has a legend, else `damage` for models of two dates and
             `building` for those of one.
@@ -69,6 +72,7 @@ class IncrementalDataConfig(Config):
     """
 
     manifests: list[Path] = Field(min_length=1)
+    rename: dict[str, str] = Field(default_factory=dict)
     target: Literal["auto", "classes", "building", "damage"] = "auto"
     train_splits: tuple[Split, ...] = ("train",)
     validation_split: Split = "validation"

@@ -1,36 +1,51 @@
 """The tiles of an incremental run: which classes they hold, and which of them a step learns from and is judged on."""
 
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from aftermap.classes import BUILDING, DAMAGE, IGNORE
+from aftermap.classes import IGNORE, ClassScheme
 from aftermap.data.doctor import check
-from aftermap.data.legends import Legend, legend_of
-from aftermap.data.loader import has_labels
-from aftermap.data.protocol import Protocol, protocol_for
+from aftermap.data.legends import Legend
+from aftermap.data.pooling import Pool, pool
+from aftermap.data.protocol import Protocol, Stage
 from aftermap.data.replay import choose_replay
-from aftermap.data.scene import Manifest, Scene, Target
-from aftermap.data.tile_filters import label_sets, select_tiles
+from aftermap.data.scene import Manifest, Scene, Split, Target
+from aftermap.data.tile_filters import select_tiles
 from aftermap.data.tile_splits import bernoulli_split, source_split
-from aftermap.errors import DataError, RecipeError
+from aftermap.errors import DataError, DataWarning, RecipeError
 from aftermap.recipes.incremental_config import IncrementalDataConfig, IncrementalRecipe, TileHoldout, joined
 
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """Scenes and the labels that occur in each, IGNORE among them where a pixel is unknown."""
+    """Scenes of a run.
+
+    Attributes:
+        scenes: tiles.
+        labels: classes of the run's legend that occur in each, IGNORE among them where a pixel is unknown.
+        origins: number of the manifest that each is of.
+    """
 
     scenes: tuple[Scene, ...]
     labels: tuple[frozenset[int], ...]
+    origins: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.scenes)
 
     def pick(self, numbers: Sequence[int]) -> "Tiles":
         """Some of them, by position."""
-        return Tiles(tuple(self.scenes[n] for n in numbers), tuple(self.labels[n] for n in numbers))
+        return Tiles(
+            tuple(self.scenes[n] for n in numbers),
+            tuple(self.labels[n] for n in numbers),
+            tuple(self.origins[n] for n in numbers),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +65,85 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """Everything that a run learns from and is judged on."""
+    """Everything that a run learns from and is judged on.
+
+    Attributes:
+        protocol: what is learned when.
+        legend: of all classes of the datasets, and of the model that the run begins from.
+        target: of the masks.
+        manifests: where the datasets are.
+        members: number of each manifest's legend among `protocol.datasets`; None where that is empty.
+        training, validation, test: tiles.
+    """
 
     protocol: Protocol
     legend: Legend
     target: Target
+    manifests: tuple[Path, ...]
+    members: tuple[int | None, ...]
     training: Tiles
     validation: Tiles
     test: Tiles
+
+    def check(self, steps: Sequence[int], *, filtered: bool = False) -> None:
+        """Refuse steps that nothing can be learned from or judged on.
+
+        Args:
+            steps: of the task, those that are run.
+            filtered: see `judged`.
+
+        Raises:
+            DataError: there is such a step.
+
+        Warns:
+            DataWarning: a step learns classes together that a dataset which it learns from does not label.
+        """
+        for step in steps:
+            self.lesson(step)
+            self.judged(step, filtered=filtered)
+            for number, tiles in enumerate(self.tiles_of(step)):
+                new = set(self.protocol.new(step))
+                hidden = new & set(self.protocol.hidden_in(step, self.members[number]))
+                if tiles and hidden:
+                    names = ", ".join(self.protocol.names(sorted(hidden)))
+                    learned = ", ".join(self.protocol.names(sorted(new - hidden)))
+                    warnings.warn(
+                        f"step {step}: {self.manifests[number]} has labels of {learned} and none of {names}, which is "
+                        "background there and learned as such: learn them in different steps",
+                        DataWarning,
+                        stacklevel=2,
+                    )
+
+    def lookups(self, tiles: Tiles, step: int, stage: Stage) -> list[np.ndarray]:
+        """What the values of each tile's mask are at a step, uint8 (256,); see `Protocol.lookup`."""
+        tables = [self.protocol.lookup(step, stage, dataset=member) for member in self.members]
+        return [tables[origin] for origin in tiles.origins]
+
+    def tiles_of(self, step: int) -> list[int]:
+        """How many tiles of each manifest a step learns from; none where it has nothing to learn from."""
+        counts = Counter(self.training.origins[n] for n in self._chosen(step))
+        return [counts[number] for number in range(len(self.manifests))]
+
+    def can_score(self, step: int) -> bool:
+        """Whether the test tiles tell anything about the model of a step."""
+        return any(self._tells(self.test, n, step, "test") for n in range(len(self.test)))
+
+    def overview(self, steps: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
+        """What each manifest gives to the run.
+
+        Args:
+            steps: from `tiles_of`.
+        """
+        parts = {"training": self.training, "validation": self.validation, "test": self.test}
+        return [
+            {
+                "data": str(path),
+                "legend": self.legend.name if member is None else self.protocol.datasets[member].legend,
+                "steps": [own[number] for own in steps],
+                **{name: tiles.origins.count(number) for name, tiles in parts.items()},
+            }
+            for number, (path, member) in enumerate(zip(self.manifests, self.members, strict=True))
+        ]
 
     def lesson(self, step: int, *, memory_mb: float = 0.0, seed: int = 0, channels: int = 3) -> Lesson:
         """The tiles of a step and, within a memory, of those before, with the labels that they had then.
@@ -72,12 +158,13 @@ class Material:
             DataError: no tile holds what the step is to learn.
         """
         chosen = select_tiles(self.training.labels, self.protocol, step)
-        scenes = [self.training.scenes[n] for n in chosen]
-        lookups = [self.protocol.lookup(step, "train")] * len(chosen)
+        own = self.training.pick(chosen)
+        scenes, lookups = list(own.scenes), self.lookups(own, step, "train")
         if memory_mb and step:
             for number, learned in self._replayed(step, memory_mb, seed, channels):
-                scenes.append(self.training.scenes[number])
-                lookups.append(self.protocol.lookup(learned, "replay"))
+                kept = self.training.pick([number])
+                scenes += kept.scenes
+                lookups += self.lookups(kept, learned, "replay")
         return Lesson(tuple(scenes), tuple(lookups), len(chosen))
 
     def judged(self, step: int, *, filtered: bool = False, most: int = 0) -> Tiles:
@@ -91,11 +178,8 @@ class Material:
         Raises:
             DataError: there is none.
         """
-        lookup = self.protocol.lookup(step, "validation")
         numbers: Sequence[int] = [
-            n
-            for n, labels in enumerate(self.validation.labels)
-            if any(lookup[label] != IGNORE for label in labels)
+            n for n in range(len(self.validation)) if self._tells(self.validation, n, step, "validation")
         ]
         if filtered:
             numbers = select_tiles(self.validation.labels, self.protocol, step)
@@ -111,8 +195,14 @@ class Material:
         """Training tiles of earlier steps that are kept, each with the step in which it was learned from."""
         learned: dict[int, int] = {}
         for earlier in range(step):
-            for number in select_tiles(self.training.labels, self.protocol, earlier):
+            for number in self._chosen(earlier):
                 learned.setdefault(number, earlier)
+        if not learned:
+            warnings.warn(
+                f"replay: no tile of a step before step {step} is at hand, nothing is remembered",
+                DataWarning,
+                stacklevel=3,
+            )
         numbers = sorted(learned)
         known = [self.training.labels[n] & set(self.protocol.new(learned[n])) for n in numbers]
         kept = choose_replay(
@@ -125,6 +215,21 @@ class Material:
         )
         return [(numbers[k], learned[numbers[k]]) for k in sorted(kept)]
 
+    def _chosen(self, step: int) -> list[int]:
+        """Training tiles of a step; none where there are none, as of years whose images are not at hand."""
+        try:
+            return select_tiles(self.training.labels, self.protocol, step)
+        except DataError:
+            return []
+
+    def _tells(self, tiles: Tiles, number: int, step: int, stage: Stage) -> bool:
+        """Whether a tile has a known pixel at a step."""
+        lookup = self.protocol.lookup(step, stage)
+        known = {label for label in tiles.labels[number] if lookup[label] != IGNORE}
+        if self.protocol.hidden_in(step, self.members[tiles.origins[number]]):
+            known -= {self.protocol.background}
+        return bool(known)
+
 
 def spaced(numbers: Sequence[int], most: int) -> list[int]:
     """At most so many of them, spread evenly; 0 takes all."""
@@ -133,16 +238,20 @@ def spaced(numbers: Sequence[int], most: int) -> list[int]:
     return [numbers[round(place)] for place in np.linspace(0, len(numbers) - 1, most)]
 
 
-def gather(recipe: IncrementalRecipe, *, dates: int, deep: bool = False) -> Material:
+def gather(
+    recipe: IncrementalRecipe, *, dates: int, deep: bool = False, earlier: ClassScheme | None = None
+) -> Material:
     """The tiles of a recipe, and the protocol by which they are learned.
 
     Args:
         recipe: what to learn, from where.
         dates: images that the model looks at.
         deep: decode every image and mask in the check of the data.
+        earlier: classes of the model that the run begins from; no dataset need label them.
 
     Raises:
-        DataError: the data did not pass its check, a split is empty, or a step has nothing to learn from.
+        DataError: the data did not pass its check or lacks a band, a split is empty, or it cannot be known which classes
+            of the datasets are the same.
         RecipeError: the task does not fit the classes, or the masks do not fit the model.
     """
     manifests = [Manifest.load(path) for path in recipe.data.manifests]
@@ -154,32 +263,36 @@ def gather(recipe: IncrementalRecipe, *, dates: int, deep: bool = False) -> Mate
                 f"see 'aftermap data check {path}'"
             )
     target = _target(recipe.data, manifests, dates)
-    legend = _legend(recipe, manifests, target)
-    protocol = _protocol(recipe, legend)
-    scenes = [
-        scene
-        for manifest in manifests
-        for scene in manifest.scenes
-        if scene.event not in recipe.data.exclude_events and has_labels(scene, target)
-    ]
-    if dates == 2:
-        scenes = [scene for scene in scenes if scene.post is not None]
-    training = [s for s in scenes if s.split in recipe.data.train_splits]
-    validation = [s for s in scenes if s.split == recipe.data.validation_split]
-    test = [s for s in scenes if s.split == recipe.data.test_split]
+    pooled = pool(
+        manifests,
+        target=target,
+        names=[path.stem if path.suffix == ".json" else path.name for path in recipe.data.manifests],
+        rename=recipe.data.rename,
+        earlier=earlier,
+        without_events=recipe.data.exclude_events,
+    )
+    if dates == 1:
+        _check_bands(recipe, pooled)
+    protocol = _protocol(recipe, pooled)
+    counts = pooled.counts()
+    usable = [n for n, scene in enumerate(pooled.scenes) if dates == 1 or scene.post is not None]
+    whole = Tiles(pooled.scenes, tuple(frozenset(own) for own in counts), pooled.origins)
+
+    def of(*splits: Split) -> Tiles:
+        return whole.pick([n for n in usable if pooled.scenes[n].split in splits])
+
+    training, validation = of(*recipe.data.train_splits), of(recipe.data.validation_split)
+    test = of(recipe.data.test_split)
     if recipe.data.holdout is not None:
-        training, validation = _held_out(training, target, recipe.data.holdout)
+        training, validation = _held_out(training, recipe.data.holdout)
     for found, what in ((training, "training"), (validation, "validation"), (test, "test")):
-        if not found:
+        if not len(found):
             raise DataError(
                 f"no {what} tiles with masks of target {target}: assign splits with 'aftermap data split', or name "
                 f"others in data (train_splits, validation_split, test_split, holdout)"
             )
-    material = Material(protocol, legend, target, *(_tiles(s, target) for s in (training, validation, test)))
-    for step in range(steps_of(recipe, protocol)):
-        material.lesson(step)
-        material.judged(step, filtered=recipe.selection.compat_filtered)
-    return material
+    manifests_at = tuple(recipe.data.manifests)
+    return Material(protocol, pooled.legend, target, manifests_at, pooled.members, training, validation, test)
 
 
 def steps_of(recipe: IncrementalRecipe, protocol: Protocol) -> int:
@@ -215,47 +328,29 @@ def _target(wanted: IncrementalDataConfig, manifests: Sequence[Manifest], dates:
     return target
 
 
-def _legend(recipe: IncrementalRecipe, manifests: Sequence[Manifest], target: Target) -> Legend:
-    if target != "classes":
-        return legend_of(DAMAGE if target == "damage" else BUILDING)
-    legends = [manifest.legend for manifest in manifests]
-    first = legends[0]
-    for path, legend in zip(recipe.data.manifests, legends, strict=True):
-        if legend is None:
+def _check_bands(recipe: IncrementalRecipe, pooled: Pool) -> None:
+    for scene, origin in zip(pooled.scenes, pooled.origins, strict=True):
+        given = [*scene.bands, *scene.layers]
+        if not set(recipe.bands) <= set(given):
             raise DataError(
-                f"{path} has no legend, so no classes to learn: prepare it with --legend, or set data.target to "
-                "building or damage"
+                f"{recipe.data.manifests[origin]} has images of the bands {', '.join(given)}, the recipe wants "
+                f"{', '.join(recipe.bands)} of every dataset: say bands that all of them have, or leave it out"
             )
-        assert first is not None
-        if legend.names != first.names or legend.background != first.background:
-            raise DataError(
-                f"{path} has the classes of {legend.name} ({', '.join(legend.names)}), the first manifest those of "
-                f"{first.name} ({', '.join(first.names)}): datasets of one run share a legend"
-            )
-    assert first is not None
-    return first
 
 
-def _protocol(recipe: IncrementalRecipe, legend: Legend) -> Protocol:
+def _protocol(recipe: IncrementalRecipe, pooled: Pool) -> Protocol:
     options = recipe.protocol.model_dump()
-    protocol = protocol_for(legend, recipe.task, **options)
+    protocol = pooled.protocol(recipe.task, **options)
     if not recipe.joint:
         return protocol
     names = [protocol.names(labels) for labels in protocol.steps]
-    return protocol_for(legend, joined(names), name=f"{protocol.task}-joint", **options)
+    return pooled.protocol(joined(names), name=f"{protocol.task}-joint", **options)
 
 
-def _tiles(scenes: Sequence[Scene], target: Target) -> Tiles:
-    return Tiles(tuple(scenes), tuple(label_sets(scenes, target=target)))
-
-
-def _held_out(
-    scenes: Sequence[Scene], target: Target, config: TileHoldout
-) -> tuple[list[Scene], list[Scene]]:
+def _held_out(tiles: Tiles, config: TileHoldout) -> tuple[Tiles, Tiles]:
     """Training and validation tiles."""
     if config.compat_tiles:
-        train, held = bernoulli_split(len(scenes), config.seed, config.fraction)
+        train, held = bernoulli_split(len(tiles), config.seed, config.fraction)
     else:
-        labels = label_sets(scenes, target=target)
-        train, held = source_split(scenes, labels, fraction=config.fraction, seed=config.seed)
-    return [scenes[n] for n in train], [scenes[n] for n in held]
+        train, held = source_split(tiles.scenes, tiles.labels, fraction=config.fraction, seed=config.seed)
+    return tiles.pick(train), tiles.pick(held)

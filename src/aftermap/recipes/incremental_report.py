@@ -68,7 +68,9 @@ class ScoredRun:
     @property
     def scheme(self) -> ClassScheme:
         """All classes of the task, in order of channel."""
-        protocol = Protocol.model_validate({key: self.protocol[key] for key in Protocol.model_fields})
+        protocol = Protocol.model_validate(
+            {key: self.protocol[key] for key in Protocol.model_fields if key in self.protocol}
+        )
         legend = Legend.model_validate(self.protocol["legend"])
         return protocol.legend(len(protocol.steps) - 1, legend).scheme
 

@@ -47,9 +47,10 @@ def score_step(
     loaded = load_model(folder / "model")
     predictor = Predictor(loaded, device="cuda" if torch.cuda.is_available() else "cpu")
     protocol, test = material.protocol, material.test
-    lookup, classes = protocol.lookup(step, "test"), protocol.channels(step)
+    lookups, classes = material.lookups(test, step, "test"), protocol.channels(step)
     drawn = {scene.name for scene in drawn_tiles(material, report.strips)}
-    last = protocol.lookup(len(protocol.steps) - 1, "test")
+    final = material.lookups(test, len(protocol.steps) - 1, "test")
+    last = {scene.name: lookup for scene, lookup in zip(test.scenes, final, strict=True)}
     done = 0
 
     def keep(scene: Scene, images: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> None:
@@ -59,11 +60,13 @@ def score_step(
             _write(folder / STRIPS / f"{scene.name}.png", predicted)
             shown = images[-1, :3].transpose(1, 2, 0)
             _write(common / f"{scene.name}-image.png", shown[..., ::-1])
-            _write(common / f"{scene.name}-truth.png", last[read_mask(scene, target=material.target)])
+            _write(
+                common / f"{scene.name}-truth.png", last[scene.name][read_mask(scene, target=material.target)]
+            )
         on_tile(done)
 
     confusion = evaluate_classes(
-        predictor, test.scenes, lookups=lookup, classes=classes, target=material.target, on_scene=keep
+        predictor, test.scenes, lookups=lookups, classes=classes, target=material.target, on_scene=keep
     )
     compat = None
     if report.compat_tiles:
@@ -71,7 +74,7 @@ def score_step(
         counted = evaluate_classes(
             predictor,
             test.scenes,
-            lookups=lookup,
+            lookups=lookups,
             classes=classes,
             target=material.target,
             compat_tiles=range(first, classes),

@@ -232,7 +232,7 @@ def _validate(
     confusion = evaluate_classes(
         predictor,
         judged.scenes,
-        lookups=protocol.lookup(step, "validation"),
+        lookups=material.lookups(judged, step, "validation"),
         classes=protocol.channels(step),
         target=material.target,
     )
