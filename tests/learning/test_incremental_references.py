@@ -297,6 +297,37 @@ def test_clipped_gradients_are_measured_as_they_were(kind):
             torch.testing.assert_close(states[1][name], value)
 
 
+@pytest.mark.parametrize("method", ["ewc", "pi", "rw", "plop", "mib-cd"])
+def test_a_step_that_was_broken_off_ends_as_if_it_was_not(method, tmp_path):
+    """Weights and what the next step needs, to the bit."""
+    torch.manual_seed(0)
+    made, first = config(method=method), build_model(SMALL)
+    before, _ = learned(made, step=0, model=first, steps=2)
+    student, _ = grow(first, SMALL, heads=[2], added=1)
+    ends = []
+    for stop in (None, 4):
+        training, objective = beginning(made, student, first, before.carried())
+        for _ in range(stop or 12):
+            training.advance(Few(2))
+        if stop is not None:
+            training.save(tmp_path)
+            training, objective = beginning(made, student, first, before.carried(), prepared=False)
+            training.load(tmp_path)
+            for _ in range(12 - stop):
+                training.advance(Few(2))
+        ends.append(training.model.state_dict() | objective.carried())
+    assert ends[0].keys() == ends[1].keys()
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+
+
+def beginning(method, student, teacher, carried, *, prepared=True):
+    made = Incremental(method, step=1, heads=[2, 1], teacher=copy.deepcopy(teacher), carried=carried)
+    model = copy.deepcopy(student)
+    if prepared:
+        made.prepare(model, iter([Few(2).batch(0)]))
+    return Training(model, made, OptimizerConfig(lr=0.01), steps=12, seed=5, precision="no"), made
+
+
 # turned images
 
 
