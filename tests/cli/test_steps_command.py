@@ -6,6 +6,7 @@ import pytest
 
 from aftermap.cli.app import main
 from coloured_cities import make_cities
+from labelled_towns import GROUNDS, make_towns
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,19 @@ def test_the_table_names_classes_and_the_picture(capsys, cities, tmp_path):
     assert "task 222a: 3 steps, filter overlapped, background added" in out
     assert all(name in out for name in ("low_vegetation", "clutter", "12 of 12"))
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_several_datasets_are_shown_as_one(capsys, tmp_path):
+    roofs, grounds = make_towns(tmp_path / "roofs"), make_towns(tmp_path / "grounds", legend=GROUNDS)
+    words = [roofs, grounds, "--task", "building / road, water", "-o", tmp_path / "steps.png", "--json"]
+    code, out, _ = run(capsys, *words)
+    first, second = json.loads(out)["steps"]
+    assert code == 0
+    assert first["tiles"] == [f"roofs-tile_{n}" for n in range(4)]
+    assert first["pixels"] == {"building": 4 * 24 * 24}
+    assert second["tiles"] == [f"grounds-tile_{n}" for n in range(4)]
+    assert second["pixels"] == {"road": 4 * 24 * 24, "water": 4 * 24 * 24}
+    assert (tmp_path / "steps.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def steps(
-    data: Path,
+    data: list[Path],
+    /,
     *,
     task: str,
     filter: Annotated[
@@ -29,16 +30,18 @@ def steps(
 ) -> None:
     """Show what each step of a class-incremental task would learn from: tiles, pixels, and what is hidden.
 
-    The scenes are those of the training split, or all where the dataset has none. No image is read but for the picture.
+    The scenes are those of the training split, or all where no dataset has one. No image is read but for the picture.
 
     Example: aftermap data steps potsdam-prepared --task 6s --filter image-split -o steps.png
 
     Example: aftermap data steps potsdam-prepared --task "building, road / vegetation / water"
 
+    Example: aftermap data steps buildings-prepared roads-prepared --task "building / road, water"
+
     Parameters
     ----------
     data
-        A prepared folder, or its manifest.
+        A prepared folder, or its manifest; several may have classes of their own, those of one name are one.
     task
         Name of a task of the dataset's legend, such as offline; or the new classes of each step, with commas between
         classes and slashes between steps.
@@ -54,8 +57,7 @@ def steps(
     json
         Print the steps as JSON.
     """
-    from aftermap.data.legends import legend_of
-    from aftermap.data.protocol import protocol_for
+    from aftermap.data.pooling import pool
     from aftermap.data.scene import Manifest, Target
     from aftermap.data.step_summary import summarise_steps
     from aftermap.errors import DataError, OutputError
@@ -64,17 +66,32 @@ def steps(
         raise DataError(f"--rows is {rows}, expected 1 or more")
     if out is not None and out.suffix.lower() != ".png":
         raise OutputError(f"{out} is no PNG file: give the picture a name that ends in .png")
-    manifest = Manifest.load(data)
-    legend = manifest.legend or legend_of(manifest.class_scheme)
-    target: Target = "classes" if manifest.legend else "building" if legend.name == "building" else "damage"
-    protocol = protocol_for(legend, task, filter=filter, seed=seed)
-    scenes = [scene for scene in manifest.select("train") or manifest.scenes if scene.is_labelled]
-    summaries = summarise_steps(scenes, protocol, target=target)
+    manifests = [Manifest.load(path) for path in data]
+    finest = {manifest.scheme for manifest in manifests}
+    target: Target = "building" if finest == {"building"} else "damage"
+    if any(manifest.legend for manifest in manifests) or len(finest) > 1:
+        target = "classes"
+    pooled = pool(manifests, target=target, names=[path.name for path in data])
+    legend, protocol = pooled.legend, pooled.protocol(task, filter=filter, seed=seed)
+    training = [n for n, scene in enumerate(pooled.scenes) if scene.split == "train"]
+    chosen = training or range(len(pooled.scenes))
+    scenes = [pooled.scenes[n] for n in chosen]
+    counts, tables = pooled.counts(), pooled.mask_tables()
+    summaries = summarise_steps(scenes, protocol, counts=[counts[n] for n in chosen])
     if out is not None:
         from aftermap.products.steps_figure import draw_steps
 
         title = f"{legend.name}, task {protocol.task}, {filter}: what each step learns from"
-        draw_steps(out, scenes, protocol, legend, target=target, rows=rows, title=title)
+        draw_steps(
+            out,
+            scenes,
+            protocol,
+            legend,
+            target=target,
+            rows=rows,
+            title=title,
+            tables=[tables[n] for n in chosen] if pooled.datasets else None,
+        )
     if json:
         print_json(_tree(protocol, summaries, scenes))
     else:

@@ -14,7 +14,7 @@ from aftermap.data.loader import has_labels
 from aftermap.data.protocol import Protocol, protocol_for
 from aftermap.data.scene import Manifest, Scene, Target
 from aftermap.data.task_tables import TASKS, tasks_of
-from aftermap.data.tile_filters import label_counts
+from aftermap.data.tile_filters import label_counts, relabelled
 from aftermap.errors import RecipeError
 
 
@@ -71,13 +71,7 @@ class Pool:
 
     def _counts(self, scene: Scene, member: int | None) -> dict[int, int]:
         counts = label_counts(scene, target=self.target)
-        if member is None:
-            return counts
-        total: Counter[int] = Counter()
-        table = self.datasets[member].table
-        for label, pixels in counts.items():
-            total[int(table[label])] += pixels
-        return dict(total)
+        return counts if member is None else relabelled(counts, self.datasets[member].table)
 
 
 def pool(

@@ -36,14 +36,24 @@ class StepSummary:
 
 
 def summarise_steps(
-    scenes: Sequence[Scene], protocol: Protocol, *, target: Target = "classes"
+    scenes: Sequence[Scene],
+    protocol: Protocol,
+    *,
+    target: Target = "classes",
+    counts: Sequence[dict[int, int]] | None = None,
 ) -> list[StepSummary]:
     """All steps of a protocol on the scenes to train on, from the manifest's counts alone.
+
+    Args:
+        scenes: those to train on.
+        protocol: what each step sees.
+        target: which masks.
+        counts: pixels of each class of the protocol in each scene; None where masks hold these classes as they are.
 
     Raises:
         DataError: a step has no tile to learn from.
     """
-    counts = [label_counts(scene, target=target) for scene in scenes]
+    counts = [label_counts(scene, target=target) for scene in scenes] if counts is None else counts
     sets = [frozenset(own) for own in counts]
     return [_summary(counts, sets, protocol, step) for step in range(len(protocol.steps))]
 

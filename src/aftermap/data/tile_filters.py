@@ -1,7 +1,7 @@
 """Which tiles a step of class-incremental learning sees, from the classes in each tile alone: no image is read."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -28,6 +28,15 @@ def label_counts(scene: Scene, *, target: Target = "classes") -> dict[int, int]:
     found = {label: count for label, count in enumerate(counts) if count}
     unknown = scene.width * scene.height - sum(counts)
     return found | ({IGNORE: unknown} if unknown > 0 else {})
+
+
+def relabelled(counts: Mapping[int, int], table: np.ndarray) -> dict[int, int]:
+    """Pixels of each label after a table, uint8 (256,), has been applied to the mask."""
+    total: dict[int, int] = {}
+    for label, pixels in counts.items():
+        becomes = int(table[label])
+        total[becomes] = total.get(becomes, 0) + pixels
+    return total
 
 
 def label_sets(scenes: Sequence[Scene], *, target: Target = "classes") -> list[frozenset[int]]:

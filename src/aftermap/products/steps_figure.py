@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from aftermap.data.legends import Legend, rgb
 from aftermap.data.protocol import Protocol
 from aftermap.data.scene import RGB, Scene, Target, read_bands, read_image, read_mask
-from aftermap.data.tile_filters import label_counts, select_tiles
+from aftermap.data.tile_filters import label_counts, relabelled, select_tiles
 from aftermap.products.provenance import write_file
 
 _TILE_IN, _GAP_IN, _LEFT_IN, _DPI = 1.75, 0.1, 0.15, 150
@@ -35,6 +35,7 @@ def draw_steps(
     target: Target = "classes",
     rows: int = 6,
     title: str,
+    tables: Sequence[np.ndarray] | None = None,
 ) -> Path:
     """Write a PNG with one row per tile: image, labels, and the training mask of each step.
 
@@ -49,12 +50,15 @@ def draw_steps(
         target: which masks.
         rows: at most so many tiles.
         title: heading of the picture.
+        tables: what the values of each scene's mask are in the legend, uint8 (256,); None where they are its classes.
 
     Raises:
         DataError: a step has no tile, or a file cannot be read.
         OutputError: the file cannot be written.
     """
     counts = [label_counts(scene, target=target) for scene in scenes]
+    if tables is not None:
+        counts = [relabelled(own, table) for own, table in zip(counts, tables, strict=True)]
     sets = [frozenset(own) for own in counts]
     used = [set(select_tiles(sets, protocol, step)) for step in range(len(protocol.steps))]
     tiles = _pick(scenes, counts, protocol, used, rows)
@@ -84,6 +88,8 @@ def draw_steps(
         top_in = _HEAD_IN + _COLUMN_IN + row * (_TILE_IN + 0.28)
         scene = scenes[number]
         mask = read_mask(scene, target=target)
+        if tables is not None:
+            mask = tables[number][mask]
         pictures = [_image(scene, target), _colours(legend.colours)[mask]]
         for step in range(len(used)):
             palette = _colours(protocol.legend(step, legend).colours)
