@@ -28,6 +28,7 @@ from aftermap.data.sampling import (
     repetitions,
 )
 from aftermap.data.scene import RGB, Scene, Target, read_bands, read_mask, read_pixels
+from aftermap.data.scene import has_labels as has_labels
 from aftermap.data.soft import SOFT_UNKNOWN, class_probabilities, read_soft
 from aftermap.errors import DataError
 
@@ -340,16 +341,6 @@ class CropSource:
         if self._lookups is None:
             return self._read(number, "mask")
         return read_mask(self._scenes[number], target=self._target)
-
-
-def has_labels(scene: Scene, target: Target) -> bool:
-    """Whether a scene has the mask that the target is learned from; see `read_mask`."""
-    masks = {
-        "building": scene.building_mask or scene.damage_mask,
-        "damage": scene.damage_mask,
-        "classes": scene.class_mask,
-    }
-    return masks[target] is not None
 
 
 def _given_bands(bands: Sequence[str]) -> tuple[str, ...]:

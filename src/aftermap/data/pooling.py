@@ -10,9 +10,8 @@ import numpy as np
 from aftermap.classes import BUILDING, DAMAGE, ClassScheme
 from aftermap.data.legend_union import DatasetLabels, union
 from aftermap.data.legends import Legend, legend_of
-from aftermap.data.loader import has_labels
 from aftermap.data.protocol import Protocol, protocol_for
-from aftermap.data.scene import Manifest, Scene, Target
+from aftermap.data.scene import Manifest, Scene, Target, has_labels
 from aftermap.data.task_tables import TASKS, tasks_of
 from aftermap.data.tile_filters import label_counts, relabelled
 from aftermap.errors import RecipeError

@@ -240,6 +240,16 @@ def read_mask(scene: Scene, *, target: Target) -> np.ndarray:
     return mask
 
 
+def has_labels(scene: Scene, target: Target) -> bool:
+    """Whether a scene has the mask that the target is learned from; see `read_mask`."""
+    masks = {
+        "building": scene.building_mask or scene.damage_mask,
+        "damage": scene.damage_mask,
+        "classes": scene.class_mask,
+    }
+    return masks[target] is not None
+
+
 def _with_paths(scene: Scene, change: object) -> Scene:
     assert callable(change)
     names = ("pre", "post", "building_mask", "damage_mask", "class_mask", "soft")
