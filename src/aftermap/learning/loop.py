@@ -162,7 +162,8 @@ class Training:
         trained = [*self._wrapped.parameters(), *self._adapters().values()]
         # changes nothing yet, but takes out the scale of fp16
         norm: Any = self.accelerator.clip_grad_norm_(trained, math.inf)
-        if math.isfinite(float(norm)):  # else the optimizer passes over this step, as it does in fp16 at times
+        # where it is not, the optimizer passes over this step, as it does in fp16 at times
+        if math.isfinite(float(norm)):
             self.objective.after_backward(self.model, self.step)
         if self.config.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(trained, self.config.clip_norm, norm)
