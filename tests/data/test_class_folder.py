@@ -314,5 +314,28 @@ class TestWrongInput:
 
     def test_a_file_that_describes_no_legend(self, tmp_path):
         (tmp_path / "l.json").write_text(json.dumps({"names": ["a"], "colours": ["#000000", "#ffffff"]}))
-        with pytest.raises(DataError, match="describes no legend"):
+        with pytest.raises(DataError, match=r"describes no legend: colours has 2 values, there are 1 names$"):
             read_legend(tmp_path / "l.json")
+
+    def test_an_empty_legend_file(self, tmp_path):
+        (tmp_path / "l.yaml").write_text("")
+        with pytest.raises(DataError, match="describes no legend: expected the keys names, colours"):
+            read_legend(tmp_path / "l.yaml")
+
+    def test_a_number_that_stands_for_two_classes(self, tmp_path):
+        tree = {"names": ["a", "b"], "colours": ["#000000", "#ffffff"], "label_values": [3, 3]}
+        (tmp_path / "l.json").write_text(json.dumps(tree))
+        with pytest.raises(DataError, match="label values and ignored hold one twice: 3, 3"):
+            read_legend(tmp_path / "l.json")
+
+    @pytest.mark.parametrize(
+        ("option", "message"),
+        [
+            ({"first_value": -3}, "the first value is -3, expected 0 to 254"),
+            ({"tolerance": -5.0}, "the colour tolerance is -5, expected 0 or more"),
+        ],
+    )
+    def test_options_that_describe_no_label_files(self, tmp_path, option, message):
+        with pytest.raises(DataError, match=message):
+            prepare(town(tmp_path / "s"), tmp_path / "out", **option)
+        assert not (tmp_path / "out").exists()

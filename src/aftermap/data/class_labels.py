@@ -29,6 +29,17 @@ class LabelReader:
     tolerance: float = TOLERANCE
     first_value: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse options that describe no label files.
+
+        Raises:
+            DataError: a tolerance below 0, a first value that 8 bits do not hold.
+        """
+        if not self.tolerance >= 0:
+            raise DataError(f"the colour tolerance is {self.tolerance:g}, expected 0 or more")
+        if self.first_value is not None and not 0 <= self.first_value < IGNORE:
+            raise DataError(f"the first value is {self.first_value}, expected 0 to {IGNORE - 1}")
+
     def __call__(self, path: Path) -> Decoded:
         """The mask of one label file.
 

@@ -133,7 +133,8 @@ def read_mask_file(path: Path) -> np.ndarray:
     if mask.ndim != 2 or mask.dtype != np.uint8:
         bands = 1 if mask.ndim == 2 else mask.shape[2]
         raise DataError(
-            f"{path} has {bands} bands of {mask.dtype}, expected a single-band 8-bit mask of classes"
+            f"{path} has {bands} bands of {mask.dtype}, expected a single-band 8-bit mask of classes; for masks of "
+            "many classes, coloured ones too, name them with --legend"
         )
     return np.asarray(mask)
 

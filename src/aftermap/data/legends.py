@@ -7,8 +7,8 @@ import yaml
 from pydantic import Field, model_validator
 
 from aftermap.classes import BUILDING, DAMAGE, IGNORE, ClassScheme
-from aftermap.config import Config
-from aftermap.errors import DataError
+from aftermap.config import Config, build_config
+from aftermap.errors import DataError, RecipeError
 
 Colour = Annotated[str, Field(pattern="^#[0-9a-f]{6}$")]
 """`#rrggbb`, lower case."""
@@ -53,6 +53,9 @@ class Legend(Config):
         twice = sorted({colour for colour in palette if palette.count(colour) > 1})
         if self.label_colours is not None and twice:
             raise ValueError(f"label colours hold one twice: {', '.join(twice)}")
+        values = [*(self.label_values or ()), *(self.ignored if self.label_values else ())]
+        if len(set(values)) != len(values):
+            raise ValueError(f"label values and ignored hold one twice: {', '.join(map(str, values))}")
         return self
 
     @property
@@ -99,10 +102,15 @@ def read_legend(name: str | Path) -> Legend:
         )
     try:
         tree: Any = yaml.safe_load(path.read_text())
-        return Legend(**({"name": path.stem} | tree))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, ValueError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).splitlines()[:4])
         raise DataError(f"{path} describes no legend (names, colours, background, ...): {reason}") from None
+    if not isinstance(tree, dict):
+        raise DataError(f"{path} describes no legend: expected the keys names, colours, background, ...")
+    try:
+        return build_config(Legend, {"name": path.stem} | tree, source=f"{path} describes no legend")
+    except RecipeError as error:
+        raise DataError(str(error)) from None
 
 
 def _table(name: str, *classes: tuple[str, tuple[int, int, int]], **options: Any) -> Legend:
