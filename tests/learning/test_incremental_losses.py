@@ -85,6 +85,19 @@ def test_old_classes_have_the_weight_of_the_background():
     assert unbiased_cross_entropy(STUDENT, MASK, OLD, weights=weights).item() == near(1.6498809395)
 
 
+def test_labels_of_old_classes_are_learned_as_what_they_are_where_they_are_known():
+    logits = random_logits(5)
+    mask = torch.tensor([0, 1, 2, 3, 4, 255]).reshape(1, 2, 3).expand(len(logits), 2, 3)
+    logits = logits[:, :, :2, :3]
+    loss = unbiased_cross_entropy_map(logits, mask, 3, known_old=True)
+    merged = unbiased_cross_entropy_map(logits, mask, 3)
+    plain = F.cross_entropy(logits, mask, ignore_index=255, reduction="none")
+    old = (mask == 1) | (mask == 2)
+    torch.testing.assert_close(loss[old], plain[old])
+    torch.testing.assert_close(loss[~old], merged[~old])
+    assert bool((merged[old] < plain[old]).all())
+
+
 @pytest.mark.parametrize("weights", [None, torch.ones(5)])
 @pytest.mark.parametrize("compat", [False, True])
 def test_a_batch_without_known_pixels_costs_nothing(weights, compat):

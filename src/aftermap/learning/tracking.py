@@ -92,6 +92,8 @@ class Connection:
 def find_store(uri: str | None, folder: Path) -> Store | None:
     """The database of a run folder: a configured one, else that of AFTERMAP_TRACKING, else `mlflow.db` in `runs/`.
 
+    Where no folder above is called `runs`, it lies beside the run; the steps of an incremental run share one beside it.
+
     Args:
         uri: see `RecordsConfig.uri`.
         folder: the run folder, which need not exist.
@@ -110,7 +112,8 @@ def find_store(uri: str | None, folder: Path) -> Store | None:
                 f"the recipe keeps no password of {uri}: export {VARIABLE}=URL, or pass records.uri=URL"
             )
     absolute = folder.resolve()
-    above = next((p for p in absolute.parents if p.name == "runs"), absolute.parent)
+    whole = next((p for p in absolute.parents if (p / "protocol.json").is_file()), absolute)
+    above = next((p for p in absolute.parents if p.name == "runs"), whole.parent)
     if not wanted:
         return file_store(above / DATABASE)
     return parse_store(wanted, artefacts=above)

@@ -45,10 +45,15 @@ def merged_mask(mask: Tensor, old: int) -> Tensor:
     return torch.where(mask == IGNORE, mask, (mask - (old - 1)).clamp(min=0))
 
 
-def unbiased_cross_entropy_map(logits: Tensor, mask: Tensor, old: int) -> Tensor:
+def unbiased_cross_entropy_map(logits: Tensor, mask: Tensor, old: int, *, known_old: bool = False) -> Tensor:
     """Unbiased cross-entropy of every pixel, (B, H, W), 0 where the mask is IGNORE; arguments as the mean's."""
     log_p = unbiased_log_probabilities(logits, old)
-    return F.nll_loss(log_p, merged_mask(mask, old), ignore_index=IGNORE, reduction="none")
+    loss = F.nll_loss(log_p, merged_mask(mask, old), ignore_index=IGNORE, reduction="none")
+    if not known_old:
+        return loss
+    labelled = (mask >= 1) & (mask < old)
+    own = F.cross_entropy(widened(logits), torch.where(labelled, mask.long(), 0), reduction="none")
+    return torch.where(labelled, own, loss)
 
 
 def unbiased_cross_entropy(
@@ -57,6 +62,7 @@ def unbiased_cross_entropy(
     old: int,
     *,
     weights: Tensor | None = None,
+    known_old: bool = False,
     compat_mean_over_all: bool = False,
 ) -> Tensor:
     """Cross-entropy for which "background" means: the background or any old class.
@@ -67,6 +73,8 @@ def unbiased_cross_entropy(
         old: channels of the earlier steps, the background included; 1 makes it the plain cross-entropy.
         weights: one per class, (K,), of which that of the background holds for the old classes as well; the mean is
             then a weighted one.
+        known_old: only 0 counts as background: labels of old classes, which tiles that are shown again bring, are
+            learned as what they are.
         compat_mean_over_all: average over all pixels, unknown ones counting 0, as MiB's released code does.
 
     Returns:
@@ -74,11 +82,12 @@ def unbiased_cross_entropy(
 
     Source: Cermelli et al. 2020, equations 5 and 6.
     """
-    loss = unbiased_cross_entropy_map(logits, mask, old)
+    loss = unbiased_cross_entropy_map(logits, mask, old, known_old=known_old)
     known = mask != IGNORE
     share = known.to(loss.dtype)
     if weights is not None:
-        share = weights.to(loss)[torch.where(known & (mask >= old), mask, 0).long()] * share
+        own = known if known_old else known & (mask >= old)
+        share = weights.to(loss)[torch.where(own, mask, 0).long()] * share
     return _mean(loss * share, share, compat_mean_over_all)
 
 

@@ -135,6 +135,7 @@ def segmentation_value(
             mask,
             old if term.loss == "unbiased-cross-entropy" else 1,
             weights=class_weights,
+            known_old=True,
             compat_mean_over_all=term.compat_mean_over_all,
         )
     merged = old if term.unbiased else 1
