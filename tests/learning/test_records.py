@@ -216,6 +216,13 @@ def test_the_database_lies_in_runs_or_beside_the_run(folder, expected, tmp_path)
     assert store.artefacts == ((tmp_path / expected).parent / "mlflow-artifacts").as_uri()
 
 
+def test_the_steps_of_an_incremental_run_share_the_database_beside_it(tmp_path):
+    (tmp_path / "out" / "mib").mkdir(parents=True)
+    (tmp_path / "out" / "mib" / "protocol.json").write_text("{}")
+    store = find_store(None, tmp_path / "out" / "mib" / "steps" / "1")
+    assert store.uri == f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}"
+
+
 def test_the_recipe_wins_over_the_environment_and_both_over_the_default(tmp_path, monkeypatch):
     monkeypatch.setenv("AFTERMAP_TRACKING", "postgresql://bob:pw@db/runs")
     assert find_store(None, tmp_path / "r").uri == "postgresql+pg8000://bob:pw@db/runs"

@@ -114,6 +114,14 @@ def test_a_threshold_makes_no_sense_for_classes(
     assert "leave --threshold and --boundary-m out" in capsys.readouterr().err
 
 
+def test_a_damage_model_is_not_scored_on_a_legend(capsys: pytest.CaptureFixture[str], cities: Path) -> None:
+    assert run("evaluate", "box", cities, "--split", "all", "--backend", "torch") == 2
+    assert (
+        "is labelled with the classes of isprs, aftermap-box tells joint-damage-scale"
+        in capsys.readouterr().err
+    )
+
+
 def test_a_dataset_without_any_of_the_classes_is_refused(cities: Path, model: Path) -> None:
     manifest = Manifest.load(cities)
     other = manifest.model_copy(update={"legend": None, "scheme": DAMAGE.name})

@@ -89,6 +89,16 @@ def test_runs_on_other_tiles_are_not_compared(runs, tmp_path):
         compare_runs([runs / "ft", tmp_path / "run"], tmp_path / "out")
 
 
+def test_runs_of_different_tasks_are_not_compared(runs, data, tmp_path):
+    learn_incrementally(tiny_recipe(data, task=[["tree"], ["building"]]), tmp_path / "run")
+    message = (
+        r"run has learned tree -> building, .*ft building, low_vegetation -> tree: compare runs of one task"
+    )
+    for by in ("method", "name"):
+        with pytest.raises(InputError, match=message):
+            compare_runs([runs / "ft", tmp_path / "run"], tmp_path / "out", by=by)
+
+
 def test_a_run_that_is_not_complete_is_not_compared(data, runs, tmp_path):
     learn_incrementally(tiny_recipe(data, task=TASK), tmp_path / "run", step=0)
     with pytest.raises(InputError, match=r"let it run to its end|compare runs of one task"):

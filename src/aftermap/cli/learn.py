@@ -87,6 +87,7 @@ def evaluate(
         running: how the model is run.
         json_output: print JSON.
     """
+    from aftermap.data.scene import Manifest
     from aftermap.errors import DataError, InputError
     from aftermap.recipes.evaluate import evaluate as run_evaluation
 
@@ -103,6 +104,11 @@ def evaluate(
             )
         _evaluate_legend(predictor, data, scenes, as_json=json_output)
         return
+    if (legend := Manifest.load(data).legend) is not None:
+        raise DataError(
+            f"{data} is labelled with the classes of {legend.name}, {predictor.name} tells {predictor.card.scheme}: "
+            "give a model with a legend, or a dataset of buildings or damage"
+        )
     with bar("evaluating", len(scenes)) as advance:
         result = run_evaluation(
             predictor,

@@ -98,13 +98,15 @@ def compare(
     for method, run in ((method, run) for method, seeds in runs.items() for run in seeds):
         if (run.names, run.heads) != (names, heads):
             raise ValueError(
-                f"{method} learned {_order(run)}, expected {_order(every[0])}: compare runs of one task"
+                f"{method} learned {class_order(run)}, expected {class_order(every[0])}: compare runs of one task"
             )
         if not run.is_complete:
             raise ValueError(f"{method} has {len(run.steps)} of {len(heads)} steps: let it run to its end")
     for run in joint:
         if len(run.heads) != 1 or set(run.names) != set(names):
-            raise ValueError(f"the joint run learned {_order(run)}, expected {', '.join(names)} in one step")
+            raise ValueError(
+                f"the joint run learned {class_order(run)}, expected {', '.join(names)} in one step"
+            )
     bound = _bound(joint, names)
     rows = {method: _spreads([_measures(run, bound) for run in seeds]) for method, seeds in runs.items()}
     seeds_of = {method: len(seeds) for method, seeds in runs.items()}
@@ -219,7 +221,7 @@ def _nanmean(values: Sequence[float]) -> float:
     return statistics.fmean(known) if known else math.nan
 
 
-def _order(run: ContinualScores) -> str:
+def class_order(run: ContinualScores) -> str:
     """The classes of a run, steps parted by arrows."""
     seen = [1, *accumulate(run.heads)]
     steps = (run.names[first:stop] for first, stop in pairwise(seen))

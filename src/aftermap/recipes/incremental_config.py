@@ -215,7 +215,8 @@ class IncrementalRecipe(Config):
         if len(self.bands) != len(self.normalisation.mean) or len(self.bands) != len(self.normalisation.std):
             raise ValueError(
                 f"normalisation has {len(self.normalisation.mean)} means and {len(self.normalisation.std)} "
-                f"deviations, there are {len(self.bands)} bands: {', '.join(self.bands)}"
+                f"deviations, there are {len(self.bands)} bands: {', '.join(self.bands)}; give normalisation.mean and "
+                "normalisation.std a number for each"
             )
         if isinstance(self.sampling, EpochSampling) and self.sampling.repeat != "none":
             raise ValueError(

@@ -16,7 +16,13 @@ from aftermap.data.protocol import Protocol
 from aftermap.errors import InputError
 from aftermap.inference.class_scores import ClassScores, Confusion
 from aftermap.inference.continual import ContinualScores
-from aftermap.inference.continual_tables import class_table, compare, comparison_table, step_table
+from aftermap.inference.continual_tables import (
+    class_order,
+    class_table,
+    compare,
+    comparison_table,
+    step_table,
+)
 from aftermap.products.class_figure import Place, draw_confusion, draw_strips
 from aftermap.products.incremental_figure import draw_classes, draw_curves
 from aftermap.products.provenance import write_file, write_json
@@ -212,7 +218,7 @@ def compare_runs(
 
 
 def _check_comparable(others: Sequence[ScoredRun], joint: Sequence[ScoredRun]) -> None:
-    """Refuse runs on different tiles."""
+    """Refuse runs on different tiles or of different tasks."""
     if not others:
         raise InputError("there is no run to compare: give at least one that learned step by step")
     first = others[0]
@@ -224,6 +230,11 @@ def _check_comparable(others: Sequence[ScoredRun], joint: Sequence[ScoredRun]) -
         if run.first:
             raise InputError(
                 f"{run.folder} began after step {run.first}: compare runs from the first step on"
+            )
+        learned, expected = class_order(run.scores), class_order(first.scores)
+        if not run.facts["joint"] and learned != expected:
+            raise InputError(
+                f"{run.folder} has learned {learned}, {first.folder} {expected}: compare runs of one task"
             )
 
 

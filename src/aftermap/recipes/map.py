@@ -77,7 +77,7 @@ class _DamageTask(Task):
         if card.dates != 2 or card.scheme != "joint-damage-scale":
             raise ModelError(
                 f"model {card.name} tells {', '.join(card.classes.names)} from {card.dates} date(s): mapping damage "
-                "needs a model of two dates and the joint damage scale (for buildings of one date pass --task buildings)"
+                "needs a model of two dates and the joint damage scale (a model of one date maps one image)"
             )
         self.predictor, self.scheme = model, card.scheme
         self._dates, self._align, self._settings = (pre, post), align, settings

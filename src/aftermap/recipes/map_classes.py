@@ -90,7 +90,8 @@ class _ClassTask(Task):
         card = model.card
         if card.dates != 1:
             raise InputError(
-                f"{card.name} compares two dates, --task classes maps one: give a model of one date, or both images"
+                f"{card.name} compares two dates, --task classes maps one: give a model of one date, or both images "
+                "without --task classes"
             )
         if card.legend is None and card.scheme != BUILDING.name:
             raise InputError(
