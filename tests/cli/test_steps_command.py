@@ -53,6 +53,12 @@ def test_the_table_names_classes_and_the_picture(capsys, cities, tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_without_a_task_those_of_the_legend_are_named(capsys, cities):
+    code, out, err = run(capsys, cities)
+    assert (code, out) == (2, "")
+    assert "legend isprs has the tasks offline, 222a, 321, 6s: name one with --task" in " ".join(err.split())
+
+
 def test_several_datasets_are_shown_as_one(capsys, tmp_path):
     roofs, grounds = make_towns(tmp_path / "roofs"), make_towns(tmp_path / "grounds", legend=GROUNDS)
     words = [roofs, grounds, "--task", "building / road, water", "-o", tmp_path / "steps.png", "--json"]

@@ -229,6 +229,12 @@ def test_a_model_of_other_bands_gets_them_named(write_tif):
         )
 
 
+def test_too_few_chosen_bands_are_told_from_those_of_the_file(write_tif):
+    path = write_tif("a.tif", texture(16, 16, bands=4), photometric="MINISBLACK")
+    with pytest.raises(RasterError, match=r"--bands picks 2 of the 4 bands of a\.tif, the model expects 3"):
+        require_bands(RasterSource.open(path, bands=(3, 2)))
+
+
 def test_tiles_that_differ_in_bands_or_type_are_both_named(write_tif):
     a = write_tif("a.tif", texture(8, 8))
     b = write_tif("b.tif", texture(8, 8, bands=1))

@@ -19,7 +19,7 @@ def steps(
     data: list[Path],
     /,
     *,
-    task: str,
+    task: str | None = None,
     filter: Annotated[
         Literal["overlapped", "disjoint", "image-split"], Parameter(name="--filter")
     ] = "overlapped",
@@ -44,7 +44,7 @@ def steps(
         A prepared folder, or its manifest; several may have classes of their own, those of one name are one.
     task
         Name of a task of the dataset's legend, such as offline; or the new classes of each step, with commas between
-        classes and slashes between steps.
+        classes and slashes between steps. Left out: the names of the tasks there are.
     filter
         overlapped: tiles in which a new class occurs. disjoint: those of them without a class of a later step.
         image-split: each tile serves one step only.
@@ -60,6 +60,7 @@ def steps(
     from aftermap.data.pooling import pool
     from aftermap.data.scene import Manifest, Target
     from aftermap.data.step_summary import summarise_steps
+    from aftermap.data.task_tables import tasks_of
     from aftermap.errors import DataError, OutputError
 
     if rows < 1:
@@ -72,7 +73,13 @@ def steps(
     if any(manifest.legend for manifest in manifests) or len(finest) > 1:
         target = "classes"
     pooled = pool(manifests, target=target, names=[path.name for path in data])
-    legend, protocol = pooled.legend, pooled.protocol(task, filter=filter, seed=seed)
+    legend = pooled.legend
+    if task is None:
+        raise DataError(
+            f"legend {legend.name} has the tasks {', '.join(tasks_of(legend))}: name one with --task, or the classes of "
+            "each step, such as 'building, road / water'"
+        )
+    protocol = pooled.protocol(task, filter=filter, seed=seed)
     training = [n for n, scene in enumerate(pooled.scenes) if scene.split == "train"]
     chosen = training or range(len(pooled.scenes))
     scenes = [pooled.scenes[n] for n in chosen]

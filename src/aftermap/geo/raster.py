@@ -251,7 +251,10 @@ def require_bands(source: RasterSource, bands: Sequence[str] | None = None, expe
     names = bands if bands is not None else ("red", "green", "blue")
     named = f" ({', '.join(names)})" if len(names) == expected else ""
     found = f"{source.name} has {source.count} band{'s' * (source.count != 1)}"
-    if source.count > expected:
+    if source.bands != tuple(range(1, source.band_count + 1)):
+        found = f"--bands picks {source.count} of the {source.band_count} bands of {source.name}"
+        advice = f"pass {expected} numbers, in the model's order"
+    elif source.count > expected:
         advice = f"pass --bands {','.join(map(str, range(1, expected + 1)))}"
     elif source.has_palette:
         advice = "it holds indices into a colour table: expand it with 'gdal_translate -expand rgb'"
