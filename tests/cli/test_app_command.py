@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import aftermap
 from aftermap.cli.app import main
 
 
@@ -60,3 +61,10 @@ def test_a_reader_that_has_enough_ends_a_command_in_silence():
     done = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_the_module_is_the_command_for_launchers():
+    told = subprocess.run(
+        [sys.executable, "-m", "aftermap.cli.app", "--version"], capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip() == aftermap.__version__

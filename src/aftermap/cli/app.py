@@ -90,3 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+if __name__ == "__main__":  # python -m aftermap.cli.app, which 'accelerate launch' starts
+    main()
