@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -17,6 +18,7 @@ from aftermap.config import load_config
 from aftermap.data.scene import Scene
 from aftermap.errors import RecordsError, RecordsWarning, TrainingError
 from aftermap.learning import records as module
+from aftermap.learning import tracking
 from aftermap.learning.records import Records
 from aftermap.learning.run import Run, data_checksum
 from aftermap.learning.tracking import (
@@ -326,6 +328,22 @@ def test_a_server_that_never_answers_is_given_up(tmp_path):
         config = RecordsConfig(uri=SecretStr(f"postgresql://bob:pw@127.0.0.1:{server.getsockname()[1]}/runs"))
         with pytest.raises(RecordsError, match="cannot be used"):
             connect(config, tmp_path / "run", seconds=0.5)
+
+
+def test_a_slow_machine_may_take_long_over_a_database_file(tmp_path, empty_database, monkeypatch):
+    knock = tracking._knock
+    monkeypatch.setattr(tracking, "_knock", lambda *a: (time.sleep(0.3), knock(*a)))
+    file = shutil.copy(empty_database, tmp_path / "mlflow.db")
+    assert open_store(file_store(Path(file)), seconds=0.05).experiment_id
+
+
+def test_the_time_that_was_waited_is_told(tmp_path, monkeypatch):
+    over = threading.Event()
+    monkeypatch.setattr(tracking, "CREATE_SECONDS", 0.6)
+    monkeypatch.setattr(tracking, "_knock", lambda *_: over.wait())
+    with pytest.raises(RecordsError, match="no answer within 1 s"):
+        open_store(file_store(tmp_path / "mlflow.db"), seconds=0.2)
+    over.set()
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path):

@@ -25,6 +25,8 @@ DATABASE = "mlflow.db"
 EXPERIMENT = "aftermap"
 CONNECT_SECONDS = 10.0
 """A database that takes longer to answer counts as unreachable."""
+CREATE_SECONDS = 120.0
+"""How much longer a file, or one that is there, may take: making the tables of a new one is slow on a busy machine."""
 
 _OFF = ("off", "none")
 _MASK = "***"
@@ -197,12 +199,15 @@ def open_store(store: Store, *, experiment: str = EXPERIMENT, seconds: float = C
             trouble.append(one_line(error, store))
 
     worker.submit(reach)
-    if not worker.wait(2 * seconds) and reached:
-        worker.wait(60)  # the tables of a new database are being made
+    patience = 2 * seconds
+    is_file = store.uri.startswith("sqlite")
+    if not worker.wait(patience) and (reached or is_file):
+        worker.wait(CREATE_SECONDS)
+        patience += CREATE_SECONDS
     if opened:
         return opened[0]
-    why = trouble[0] if trouble else f"no answer within {2 * seconds:.0f} s"
-    remedy = "choose a folder that can be written" if store.uri.startswith("sqlite") else "start it"
+    why = trouble[0] if trouble else f"no answer within {patience:.0f} s"
+    remedy = "choose a folder that can be written" if is_file else "start it"
     raise RecordsError(
         f"the experiment database {store.shown} cannot be used: {why}; {remedy}, or set {VARIABLE} or records.uri "
         "to another one, or to off"
