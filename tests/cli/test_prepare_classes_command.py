@@ -52,8 +52,8 @@ def test_a_folder_is_split_by_the_events_in_its_names(tmp_path, capsys):
     code, shown, _ = run(capsys, "data", "prepare", "folder", land(tmp_path / "s"), "-o", out, *options)
     assert code == 0
     assert "of the known pixels" in shown
-    code, _, _ = run(capsys, "data", "split", out, "--validate-on", "west", "--fractions", "1,0,0")
-    assert code == 0
+    code, shown, _ = run(capsys, "data", "split", out, "--validate-on", "west", "--fractions", "1,0,0")
+    assert (code, "train scenes" in shown, "buildings" in shown) == (0, True, False)
     assert {(s.event, s.split) for s in Manifest.load(out).scenes} == {
         ("east", "train"),
         ("west", "validation"),
@@ -76,6 +76,7 @@ def test_a_folder_is_split_by_the_events_in_its_names(tmp_path, capsys):
         (("agrivision", "nowhere", "-o", "x"), "nowhere is not a folder"),
         (("folder", "nowhere", "--legend", "isprs"), "nowhere is not a folder"),
         (("folder", "s", "--legend", "mars"), "known legends are isprs"),
+        (("folder", "s", "--legend", "isprs", "--workers", "0"), "Must be >= 1"),
         (("folder", "s", "--tile-px", "64"), "name them with --legend"),
         (("folder", "s", "--legend", "isprs", "--labels", "damage"), "leave one out"),
         (("folder", "s", "--legend", "isprs", "--overlap-px", "4"), "pass --tile-px as well"),

@@ -174,6 +174,17 @@ def test_the_comparison_is_a_markdown_table():
     assert len({line.count("|") for line in lines}) == 1
 
 
+def test_a_gain_that_rounds_to_zero_has_no_sign():
+    barely_better = [
+        [[8000, 2000], [0, 10000]],
+        [[8001, 1999, 0], [0, 10000, 0], [0, 0, 10000]],
+    ]
+    run = measured(barely_better, joint=None)
+    assert -0.0005 < run.final.forgetting["building"] < 0
+    assert step_table(run).splitlines()[3].endswith("| 0.000 |")
+    assert "-0.000" not in step_table(run) + class_table(run)
+
+
 def test_runs_of_another_order_are_not_compared():
     other = ContinualScores.of(
         [Confusion.of(matrix) for matrix in STEPS],

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from aftermap.cli import from_footprints, prepare
-from aftermap.cli.dataset_output import JsonFlag, Out, Switch, print_json, progress_bar, show_prepared
+from aftermap.cli.dataset_output import (
+    JsonFlag,
+    Out,
+    Switch,
+    Workers,
+    print_json,
+    progress_bar,
+    show_prepared,
+)
 from aftermap.cli.running import numbers
 from aftermap.cli.steps import steps
 
@@ -28,7 +36,7 @@ def check(
     data: Path,
     *,
     quick: Annotated[bool, Switch] = False,
-    workers: int = 1,
+    workers: Workers = 1,
     json: JsonFlag = False,
 ) -> int:
     """Look for everything that spoils training: missing or broken files, wrong labels, leaks between splits.
@@ -172,7 +180,7 @@ def synth(
     kind: Annotated[list[str] | None, Parameter(negative="")] = None,
     backdrop: Path | None = None,
     footprints: Path | None = None,
-    workers: int = 1,
+    workers: Workers = 1,
     json: JsonFlag = False,
 ) -> None:
     """Make up disasters: image pairs with exact labels, for data that cannot be shipped.
@@ -224,6 +232,7 @@ def synth(
 def _show_splits(manifest: "Manifest", file: Path, *, json: bool) -> None:
     from aftermap.data.splits import SPLITS, buildings
 
+    has_legend = manifest.legend is not None
     events = sorted({scene.event for scene in manifest.scenes})
     table: dict[str, dict[str, dict[str, int]]] = {
         event: {split: {"scenes": 0, "buildings": 0} for split in SPLITS} for event in events
@@ -238,12 +247,12 @@ def _show_splits(manifest: "Manifest", file: Path, *, json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    shown = Table("event", *(f"{split} scenes (buildings)" for split in SPLITS))
+    shown = Table("event", *(f"{split} scenes" + " (buildings)" * (not has_legend) for split in SPLITS))
     for event in events:
-        shown.add_row(event, *(_cell(table[event][split]) for split in SPLITS))
+        shown.add_row(event, *(_cell(table[event][split], has_legend) for split in SPLITS))
     whole = {s: {k: sum(table[e][s][k] for e in events) for k in ("scenes", "buildings")} for s in SPLITS}
     shown.add_section()
-    shown.add_row("all", *(_cell(whole[split]) for split in SPLITS))
+    shown.add_row("all", *(_cell(whole[split], has_legend) for split in SPLITS))
     console = Console()
     console.print(shown)
     console.print(f"manifest: {file}", markup=False, soft_wrap=True)
@@ -286,5 +295,7 @@ def _save(manifest: "Manifest", file: Path) -> None:
         raise OutputError(f"cannot write {file}: {error.strerror or error}") from None
 
 
-def _cell(counts: dict[str, int]) -> str:
+def _cell(counts: dict[str, int], has_legend: bool) -> str:
+    if has_legend:
+        return str(counts["scenes"])
     return f"{counts['scenes']} ({counts['buildings'] if counts['buildings'] else '-'})"

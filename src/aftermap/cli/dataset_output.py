@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 if TYPE_CHECKING:
     from aftermap.data.prepare import Progress
@@ -17,6 +18,7 @@ CLASSES = ("no-damage", "minor-damage", "major-damage", "destroyed", "un-classif
 JsonFlag = Annotated[bool, Parameter(name="--json", negative="")]
 Out = Annotated[Path | None, Parameter(name=["-o", "--out"])]
 Switch = Parameter(negative="")
+Workers = Annotated[int, Parameter(validator=Number(gte=1))]
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from aftermap.cli import prepare_classes, prepare_folder
-from aftermap.cli.dataset_output import JsonFlag, Out, Switch, progress_bar, show_prepared
+from aftermap.cli.dataset_output import JsonFlag, Out, Switch, Workers, progress_bar, show_prepared
 from aftermap.cli.prepare_folder import percentiles
 from aftermap.cli.running import numbers
 
@@ -31,7 +31,7 @@ def xbd(
     out: Out = None,
     unclassified: Literal["no-damage", "ignore", "drop"] = "no-damage",
     geotransforms: Path | None = None,
-    workers: int = 1,
+    workers: Workers = 1,
     overwrite: Overwrite = False,
     json: JsonFlag = False,
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from aftermap.cli.dataset_output import JsonFlag, Switch, progress_bar, show_prepared
+from aftermap.cli.dataset_output import JsonFlag, Switch, Workers, progress_bar, show_prepared
 from aftermap.cli.prepare_folder import tiling_of
 from aftermap.cli.running import numbers
 
@@ -30,7 +30,7 @@ def isprs(
     colour_tolerance: float = 32,
     crs: str | None = None,
     compat_grid: Annotated[bool, Switch] = False,
-    workers: int = 1,
+    workers: Workers = 1,
     overwrite: Annotated[bool, Switch] = False,
     json: JsonFlag = False,
 ) -> None:
@@ -132,7 +132,7 @@ def isaid(
     colour_tolerance: float = 32,
     compat_grid: Annotated[bool, Switch] = False,
     compat_squash: Annotated[bool, Switch] = False,
-    workers: int = 1,
+    workers: Workers = 1,
     overwrite: Annotated[bool, Switch] = False,
     json: JsonFlag = False,
 ) -> None:
@@ -209,7 +209,7 @@ def agrivision(
     val_is: Literal["validation", "test"] = "validation",
     validation: float = 0.1,
     seed: int = 0,
-    workers: int = 1,
+    workers: Workers = 1,
     overwrite: Annotated[bool, Switch] = False,
     json: JsonFlag = False,
 ) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from aftermap.cli.dataset_output import JsonFlag, Out, Switch, progress_bar, show_prepared
+from aftermap.cli.dataset_output import JsonFlag, Out, Switch, Workers, progress_bar, show_prepared
 from aftermap.cli.running import numbers
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def folder(
     colour_tolerance: float | None = None,
     first_value: int | None = None,
     event_pattern: str | None = None,
-    workers: int = 1,
+    workers: Workers = 1,
     overwrite: Annotated[bool, Switch] = False,
     json: JsonFlag = False,
 ) -> None:

@@ -229,7 +229,7 @@ def class_order(run: ContinualScores) -> str:
 
 
 def _number(value: float, digits: int) -> str:
-    return "" if math.isnan(value) else f"{value:.{digits}f}"
+    return "" if math.isnan(value) else f"{value:z.{digits}f}"
 
 
 def _spread(spread: Spread, digits: int) -> str:
