@@ -255,7 +255,7 @@ def test_a_step_ends_when_patience_runs_out(data, tmp_path):
             "no training tiles with masks of target b",
         ),
         ({"data": {"test_split": "unassigned"}}, {}, DataError, "no test tiles"),
-        ({"bands": ["red", "green"]}, {}, RecipeError, "there are 2 bands"),
+        ({"normalisation": {"mean": [0, 0]}}, {}, RecipeError, "2 means and 3 deviations, there are 3 bands"),
         ({"objective": {"contrastive": {"features": "embedding"}}}, {}, RecipeError, "a unet has none"),
         ({}, {"step": 6}, RecipeError, "--step 6: task 6s has the steps 0 to 5"),
         ({}, {"step": 2}, TrainingError, "holds no model of step 1.*run --step 1 first"),

@@ -21,12 +21,13 @@ from aftermap.learning.processes import is_main_process, wait_for_all
 from aftermap.learning.records import Records
 from aftermap.learning.run import Run, data_checksum
 from aftermap.models.growth import reorder
-from aftermap.products.provenance import write_json
+from aftermap.products.provenance import write_file, write_json
 from aftermap.recipes.files import recipe_path
 from aftermap.recipes.incremental_beginning import (
     Given,
     beginning,
     check_folder,
+    check_same,
     check_unfinished,
     earlier_classes,
 )
@@ -92,7 +93,7 @@ def learn_incrementally(
         recipe: what to do.
         folder: the run folder; new, that of an interrupted run with `resume`, or with `step` that of the steps before.
         resume: go on where the run was interrupted, to the same weights as without the interruption; finished steps
-            stay as they are.
+            stay as they are, and the recipe must say how they were learned, but for their pace.
         step: run this step alone.
         start: the model to begin from: of the step before `step`; without `step` the run goes on from the step that
             this model has learned. A model folder, a step's folder, or a run folder.
@@ -116,6 +117,7 @@ def learn_incrementally(
     count = steps_of(recipe, material.protocol)
     check_model(recipe, model, material.protocol, last=count - 1)
     first, given = beginning(recipe, material.protocol, folder, count, resume=resume, step=step, start=start)
+    check_same(recipe, folder, len(material.protocol.steps))
     last = first if step is not None else count - 1
     if resume:
         check_unfinished(folder, first, last)
@@ -173,13 +175,15 @@ def _open(
     run = Run(folder)
     if not is_main_process():
         return run
+    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
     tree = protocol.model_dump(mode="json") | {
         "sha256": protocol.sha256,
         "description": describe(protocol),
         "legend": material.legend.model_dump(mode="json"),
     }
     if resume or (folder / "run.json").is_file():
-        run.record(status="running")
+        run.record(status="running", seed=recipe.seed, method=recipe.objective.method)
+        write_file(folder / "recipe.yaml", text)
         write_json(folder / PROTOCOL_NAME, tree)
         return run
     steps = [material.tiles_of(number) for number in range(count)]
@@ -205,7 +209,7 @@ def _open(
             [*material.training.scenes, *material.validation.scenes, *material.test.scenes]
         ),
     }
-    run = Run.start(folder, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), facts)
+    run = Run.start(folder, text, facts)
     shutil.rmtree(folder / "samples", ignore_errors=True)  # empty: those of the steps are in their folders
     write_json(folder / PROTOCOL_NAME, tree)
     return run

@@ -3,16 +3,29 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aftermap.artefacts.card import Card
 from aftermap.artefacts.store import CARD_NAME, load_card
 from aftermap.classes import ClassScheme
+from aftermap.config import build_config, read_tree
 from aftermap.data.protocol import Protocol
 from aftermap.errors import ModelError, OutputError, RecipeError, TrainingError
 from aftermap.learning.run import Run
+from aftermap.learning.tracking import flatten
 from aftermap.recipes.incremental_config import IncrementalRecipe
 from aftermap.recipes.incremental_start import check_parent
 from aftermap.recipes.incremental_step import MARK, step_folder
+
+_PACE = {"steps", "epochs", "evaluate_every", "validation_tiles", "optimizer.lr", "selection.patience"}
+"""Keys in which steps of a run may differ: those that `first` and `later` change."""
+_ELSEWHERE = {
+    *("name", "licence", "limits", "weights_dtype"),
+    *("threads", "precision", "save_every", "records", "notify", "report"),
+    *("last_step", "first", "later"),
+    *("data.manifests", "data.description", "data.licence"),
+}
+"""Keys that do not say how a step learns: what it is called, on which machine, from where, and which steps follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +55,49 @@ def check_unfinished(folder: Path, first: int, last: int) -> None:
     done = all((step_folder(folder, number) / MARK).is_file() for number in range(first, last + 1))
     if done and json.loads((folder / "run.json").read_text())["status"] == "complete":
         raise TrainingError(f"the run in {folder} is complete: there is nothing to resume")
+
+
+def check_same(recipe: IncrementalRecipe, folder: Path, count: int) -> None:
+    """Refuse a recipe that says otherwise than the steps of a run folder were learned.
+
+    Finished steps may have had another pace, which their own `recipe.yaml` tells; an interrupted one goes on at its own.
+
+    Args:
+        recipe: what is to be done.
+        folder: the run folder, which need not exist.
+        count: steps of the task.
+
+    Raises:
+        RecipeError: it says something else.
+    """
+    for step in range(count):
+        inside = step_folder(folder, step)
+        file, is_finished = inside / "recipe.yaml", (inside / MARK).is_file()
+        if not file.is_file() or not (is_finished or (inside / "resume").is_dir()):
+            continue
+        earlier = build_config(IncrementalRecipe, read_tree(file), source=str(file))
+        left_out = _ELSEWHERE | _PACE if is_finished else _ELSEWHERE
+        was, says = _keys(earlier, left_out), _keys(recipe.changed(step), left_out)
+        key = next((key for key in {**was, **says} if was.get(key) != says.get(key)), None)
+        if key is None:
+            continue
+        found = f"step {step} in {folder} was {'learned' if is_finished else 'begun'} with {key} {_shown(was.get(key))}"
+        remedy = "leave it so" + f", or pass another -o and --from {folder}" * is_finished
+        raise RecipeError(f"{found}, the recipe now says {_shown(says.get(key))}: {remedy}")
+
+
+def _keys(recipe: IncrementalRecipe, left_out: set[str]) -> dict[str, Any]:
+    """Values of a recipe by dotted key."""
+    return {
+        key: value
+        for key, value in flatten(recipe.model_dump(mode="json"))
+        if key not in left_out and key.partition(".")[0] not in left_out
+    }
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def earlier_classes(

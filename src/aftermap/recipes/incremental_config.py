@@ -1,8 +1,8 @@
 """What an incremental recipe can say: which classes are learned in which step, and how."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -17,7 +17,7 @@ from aftermap.learning.notify import NotifyConfig
 from aftermap.learning.objectives.incremental_config import IncrementalConfig
 from aftermap.learning.optimizer import OptimizerConfig
 from aftermap.learning.tracking import RecordsConfig
-from aftermap.models.build import ModelConfig
+from aftermap.models.build import AnyModelConfig, ModelConfig
 
 
 class ProtocolChoices(Config):
@@ -154,7 +154,9 @@ class IncrementalRecipe(Config):
         first: what differs in the first step; `later`: in the others.
         validation_tiles: at most so many tiles per evaluation, spread evenly; 0 takes all.
         save_every: optimizer steps between two saved states to resume from; 0 means at evaluations only.
-        bands: of the images, in the order that the model sees.
+        bands: of the images, in the order that the model sees; `model.in_channels` follows from them where the model has
+            it and the recipe does not say it.
+        normalisation: of each band; its mean and deviation are 127.5 where the recipe does not say them.
         seed: of step t is `seed + t`.
         compat_seed: every step has the same seed (MiB-CD).
     """
@@ -207,6 +209,22 @@ class IncrementalRecipe(Config):
         """YAML reads the name `321` of a table as a number."""
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_follow_from_the_bands(cls, tree: object) -> object:
+        """Input channels and normalisation for as many bands as there are, where they are not said."""
+        if not isinstance(tree, dict) or not isinstance(tree.get("bands"), list | tuple):
+            return tree
+        count = len(tree["bands"])
+        model, norm = tree.get("model"), tree.get("normalisation", {})
+        changes: dict[str, object] = {}
+        if isinstance(model, Mapping) and "in_channels" not in model and _takes_bands(model.get("kind")):
+            changes["model"] = {**model, "in_channels": count}
+        if isinstance(norm, Mapping):
+            usual = (Normalisation().mean[0],) * count
+            changes["normalisation"] = {"mean": usual, "std": usual, **norm}
+        return {**tree, **changes}
+
     @model_validator(mode="after")
     def _counts_go_together(self) -> Self:
         for name, changes in (("first", self.first), ("later", self.later)):
@@ -243,6 +261,14 @@ class IncrementalRecipe(Config):
     def step_seed(self, step: int) -> int:
         """Seed of everything that is drawn in a step."""
         return self.seed if self.compat_seed else self.seed + step
+
+
+def _takes_bands(kind: Any) -> bool:
+    """Whether models of a kind can be told how many bands they see."""
+    return any(
+        model.model_fields["kind"].default == kind and "in_channels" in model.model_fields
+        for model in get_args(AnyModelConfig)
+    )
 
 
 def joined(steps: Sequence[Sequence[str]]) -> list[list[str]]:
