@@ -6,6 +6,7 @@ AftermapError                 anything we raise on purpose; the command line pri
     GeoreferenceError         grids, reference systems or overlaps that do not go together
     FootprintError            a vector file cannot be used
     DataError                 a dataset, manifest or label cannot be used
+      ReadingError            files that the options given do not fit
     RecipeError               a recipe key or value is wrong
     ModelError                a model folder is missing, incomplete or altered
     RecordsError              the experiment database cannot be reached or used
@@ -44,6 +45,10 @@ class FootprintError(InputError):
 
 class DataError(InputError):
     """A dataset, manifest or label cannot be used."""
+
+
+class ReadingError(DataError):
+    """Files of a dataset that the options given do not fit; others may."""
 
 
 class RecipeError(InputError):

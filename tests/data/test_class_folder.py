@@ -105,6 +105,41 @@ def test_numbers_of_the_legend_and_of_the_option_become_indices(tmp_path):
         assert np.array_equal(found, np.where(mask == 0, IGNORE, mask - 1))
 
 
+def without_background(root, wide, *, first, size=(40, 48)):
+    """Classes of numbers from `first` on, and a square of `wide` pixels of the lowest number."""
+    mask = stripes(*size, (first, first + 1))
+    mask[:, 24:] = first + 1
+    mask[10 : 10 + wide, 26 : 26 + wide] = 0
+    write_png(root / "images" / "a.png", noise(0, *size).transpose(1, 2, 0))
+    write_png(root / "masks" / "a.png", mask)
+    return root
+
+
+REAL_CLASSES = LEGEND.model_copy(update={"background": None})
+
+
+def test_numbers_that_seem_to_count_from_1_are_warned_of(tmp_path):
+    source = without_background(tmp_path / "s", 14, first=1)
+    with pytest.warns(
+        DataWarning, match=r"hold 0, which is ground, nowhere wider than 14 px.*--first-value 1$"
+    ):
+        prepare(source, tmp_path / "out", legend=REAL_CLASSES)
+    stated = prepare(source, tmp_path / "stated", legend=REAL_CLASSES, first_value=1)
+    assert stated.scenes[0].class_pixels[2] == 0  # no warning where the option says it
+
+
+def test_a_first_class_with_an_area_is_not_taken_for_a_boundary(tmp_path):
+    source = without_background(tmp_path / "s", 15, first=1)
+    assert prepare(source, tmp_path / "out", legend=REAL_CLASSES).scenes[0].class_pixels[0] == 225
+
+
+def test_bands_without_a_known_name_are_warned_of(tmp_path):
+    source = town(tmp_path / "s")
+    with pytest.warns(DataWarning, match="none of the bands vv, vh, ratio is called red, green, blue or nir"):
+        manifest = prepare(source, tmp_path / "out", layout=FolderLayout(bands=("vv", "vh", "ratio")))
+    assert manifest.scenes[0].bands == ("vv", "vh", "ratio")
+
+
 def test_bands_are_named_left_out_and_stretched_to_8_bits(tmp_path):
     array = noise(0, 20, 28, 5, "uint16", 900)
     array[3] *= 3
@@ -288,13 +323,16 @@ class TestWrongInput:
         write_png(source / "masks" / "a1.png", mask)
         with pytest.raises(
             DataError, match=r"holds the value 9 at row 3, column 5, legend town expects 0, 1, 2, 255"
-        ):
+        ) as refused:
             prepare(source, tmp_path / "out")
+        assert str(refused.value).endswith("the number of its first class, finished images are kept")
 
     def test_bands_that_are_not_named(self, tmp_path):
         write_raster(tmp_path / "s" / "images" / "a.tif", noise(0, 20, 28, 4))
         write_png(tmp_path / "s" / "masks" / "a.png", expected())
-        with pytest.raises(DataError, match=r"has 4 bands, expected 3 \(red, green, blue\).*--bands"):
+        with pytest.raises(
+            DataError, match=r"has 4 bands, expected 3 \(red, green, blue\).*'-' leaves one out$"
+        ):
             prepare(tmp_path / "s", tmp_path / "out")
         with pytest.raises(DataError, match="does not name each band once"):
             prepare(tmp_path / "s", tmp_path / "out", layout=FolderLayout(bands=("red", "red", "x", "y")))

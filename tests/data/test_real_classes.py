@@ -8,7 +8,11 @@ import pytest
 
 from aftermap.classes import IGNORE
 from aftermap.cli.app import main
+from aftermap.data.class_folder import FolderLayout, prepare_class_folder
+from aftermap.data.class_tiles import Tiling
+from aftermap.data.legends import ISPRS
 from aftermap.data.scene import Manifest, read_bands, read_mask
+from aftermap.errors import DataWarning
 
 pytestmark = pytest.mark.real
 
@@ -57,6 +61,13 @@ def test_the_samples_of_loveda_and_isprs(shared_data, tmp_path, capsys, folder, 
     shown = run(capsys, "data", "prepare", "folder", source, "-o", tmp_path / "out", *options)
     pixels = sum(s.width * s.height for s in Manifest.load(tmp_path / "out").scenes)
     assert pixels - sum(shown["class_pixels"].values()) == unknown
+
+
+@pytest.mark.parametrize("folder", ["potsdam", "vaihingen"])
+def test_isprs_samples_without_their_first_value_are_warned_of(shared_data, tmp_path, folder):
+    source = shared_data / "isprs-loveda-mini" / folder
+    with pytest.warns(DataWarning, match="which is impervious_surfaces, nowhere wider than 14 px"):
+        prepare_class_folder(source, tmp_path / "out", ISPRS, layout=FolderLayout(), tiling=Tiling())
 
 
 def test_dubai_in_whole_images_has_the_stated_shares(shared_data, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Reader of plain folders of images with masks of many classes, coloured or as numbers, described by a legend."""
 
 import re
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from aftermap.data.colours import TOLERANCE, Decoded, OffPalette
 from aftermap.data.legends import Legend
 from aftermap.data.prepare import IMAGE_SUFFIXES, Progress
 from aftermap.data.scene import RGB, Manifest
-from aftermap.errors import DataError
+from aftermap.errors import DataError, DataWarning
 
 LAYOUTS = (
     ("images", "masks"),
@@ -183,6 +184,9 @@ def check_bands(bands: tuple[str, ...]) -> tuple[str, ...]:
 
     Raises:
         DataError: one twice, one that is no name, or none that is kept.
+
+    Warns:
+        DataWarning: none that recipes and pictures ask for.
     """
     kept = [name for name in bands if name != SKIPPED_BAND]
     wrong = [name for name in kept if not _BAND.fullmatch(name)]
@@ -190,6 +194,13 @@ def check_bands(bands: tuple[str, ...]) -> tuple[str, ...]:
         raise DataError(
             f"--bands {','.join(bands)} does not name each band once: pass names in the file's order, such as "
             f"red,green,blue,nir, with '{SKIPPED_BAND}' for a band to leave out"
+        )
+    if not {*RGB, "nir"} & set(kept):
+        warnings.warn(
+            f"none of the bands {', '.join(kept)} is called red, green, blue or nir: recipes ask for bands by name, "
+            "and have to say yours",
+            DataWarning,
+            stacklevel=2,
         )
     return bands
 

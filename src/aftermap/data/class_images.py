@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from aftermap.data.class_labels import BOUNDARY_PX
 from aftermap.data.class_tiles import ClassImage, CutImage, ImageCutter, ReadMask, Tiling
 from aftermap.data.journal import IMAGES, JOURNAL_NAME, MASKS, Journal, claim, keep_splits
 from aftermap.data.legends import Legend
 from aftermap.data.prepare import Progress
 from aftermap.data.scene import MANIFEST_NAME, Manifest, Scene
-from aftermap.errors import DataError, DataWarning, OutputError
+from aftermap.errors import DataError, DataWarning, OutputError, ReadingError
 
 _NAMED = 5
 
@@ -70,14 +71,14 @@ def prepare_classes(
     out = out.resolve()
     (out / IMAGES).mkdir(exist_ok=True)
     cutter = _Task(ImageCutter(out, read, len(legend.names), tiling, stretch))
-    problems: list[str] = []
+    problems: list[DataError] = []
     cuts: dict[str, CutImage] = {}
     with journal:
         pending = [(image, known.get(image.name, {})) for image in images]
         for number, (image, outcome) in enumerate(
             zip(images, _map(cutter, pending, workers), strict=True), 1
         ):
-            if isinstance(outcome, str):
+            if isinstance(outcome, DataError):
                 problems.append(outcome)
             else:
                 cuts[image.name] = outcome
@@ -90,7 +91,8 @@ def prepare_classes(
     if problems:
         kept = "" if journal.abandon() else ", finished images are kept"
         rest = f" (and {len(problems) - 1} more images like it)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{rest}: mend or remove the files and run again{kept}")
+        remedy = "" if isinstance(problems[0], ReadingError) else ": mend or remove the files and run again"
+        raise DataError(f"{problems[0]}{rest}{remedy}{kept}")
     scenes = sorted((scene for cut in cuts.values() for scene in cut.scenes), key=lambda scene: scene.name)
     if not scenes:
         journal.abandon()
@@ -136,21 +138,21 @@ def deal_validation(images: Sequence[str], share: float, seed: int) -> frozenset
 
 
 class _Task:
-    """The cutter with its errors as text; picklable."""
+    """The cutter with its errors as results; picklable."""
 
     def __init__(self, cutter: ImageCutter) -> None:
         self.cutter = cutter
 
-    def __call__(self, item: tuple[ClassImage, Mapping[str, Scene]]) -> CutImage | str:
+    def __call__(self, item: tuple[ClassImage, Mapping[str, Scene]]) -> CutImage | DataError:
         try:
             return self.cutter(*item)
         except DataError as error:
-            return str(error)
+            return error
 
 
 def _map(
     task: _Task, items: Sequence[tuple[ClassImage, Mapping[str, Scene]]], workers: int
-) -> Iterator[CutImage | str]:
+) -> Iterator[CutImage | DataError]:
     if workers <= 1:
         yield from map(task, items)
         return
@@ -189,8 +191,19 @@ def _was_split(earlier: Manifest | None) -> bool:
 
 
 def _counts(cuts: Mapping[str, CutImage], legend: Legend) -> dict[str, str]:
-    """Notes on tiles that were left out and on colours that no class has, which are warned of."""
+    """Notes on tiles that were left out and on colours that no class has, which are warned of.
+
+    Warned of is also that numbers seem to count from 1 where the legend counts from 0, with 0 for boundaries.
+    """
     notes = {}
+    wide = [cut.first_is_wide for cut in cuts.values() if cut.first_is_wide is not None]
+    if wide and not any(wide):
+        warnings.warn(
+            f"masks of numbers hold 0, which is {legend.names[0]}, nowhere wider than {BOUNDARY_PX - 1} px: if they "
+            "count from 1, with 0 for boundaries, pass --first-value 1",
+            DataWarning,
+            stacklevel=3,
+        )
     if dropped := sum(cut.dropped for cut in cuts.values()):
         notes["dropped_tiles"] = str(dropped)
     off = {name: cut.off_palette for name, cut in cuts.items() if cut.off_palette}

@@ -3,13 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from aftermap.classes import IGNORE
 from aftermap.data.band_files import read_file
 from aftermap.data.colours import TOLERANCE, Decoded, OffPalette, decode_colours
 from aftermap.data.legends import Legend
-from aftermap.errors import DataError
+from aftermap.errors import DataError, ReadingError
+
+BOUNDARY_PX = 15
+"""A class of which no square so wide is anywhere may be the boundary between others: those of ISPRS are 6 pixels wide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +58,10 @@ class LabelReader:
                 "of colours"
             )
         if len(array) == 1:
-            return Decoded(self._numbers(array[0], path))
+            return self._decoded(array[0], path)
         colours = np.ascontiguousarray(array[:3].transpose(1, 2, 0))
         if pixels.indices is not None and not self._lists(colours):
-            return Decoded(self._numbers(pixels.indices, path))
+            return self._decoded(pixels.indices, path)
         return decode_colours(
             colours,
             self.legend.label_palette,
@@ -80,12 +84,21 @@ class LabelReader:
         table[IGNORE] = IGNORE
         return table
 
+    def _decoded(self, numbers: np.ndarray, path: Path) -> Decoded:
+        mask = self._numbers(numbers, path)
+        legend = self.legend
+        if self.first_value is not None or legend.label_values is not None or legend.background is not None:
+            return Decoded(mask)
+        square = np.ones((BOUNDARY_PX, BOUNDARY_PX), np.uint8)
+        is_wide = bool(cv2.erode((mask == 0).astype(np.uint8), square).any())
+        return Decoded(mask, first_is_wide=is_wide)
+
     def _numbers(self, numbers: np.ndarray, path: Path) -> np.ndarray:
         found = self.lookup()[numbers]
         if (found < 0).any():
             row, col = np.argwhere(found < 0)[0]
             known = ", ".join(str(value) for value in np.flatnonzero(self.lookup() >= 0))
-            raise DataError(
+            raise ReadingError(
                 f"{path} holds the value {numbers[row, col]} at row {row}, column {col}, legend {self.legend.name} "
                 f"expects {known}: choose another --legend, or pass --first-value, the number of its first class"
             )

@@ -20,7 +20,7 @@ from aftermap.data.prepare import checksum, class_pixels, read_bytes
 from aftermap.data.scene import RGB, Scene, Split, Tile
 from aftermap.data.stretch import PERCENTILES, Stretch
 from aftermap.data.tile_grid import compat_windows, isaid_windows, windows
-from aftermap.errors import DataError, RasterError
+from aftermap.errors import DataError, RasterError, ReadingError
 from aftermap.geo.grid import Grid, Window
 
 SKIPPED_BAND = "-"
@@ -118,11 +118,19 @@ ReadMask = Callable[[ClassImage], Decoded | None]
 
 @dataclass(frozen=True, slots=True)
 class CutImage:
-    """What became of one image: its tiles, how many were left out, and pixels of colours that no class has."""
+    """What became of one image.
+
+    Attributes:
+        scenes: its tiles.
+        dropped: how many were left out.
+        off_palette: see `Decoded`.
+        first_is_wide: see `Decoded`.
+    """
 
     scenes: tuple[Scene, ...]
     dropped: int = 0
     off_palette: int = 0
+    first_is_wide: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +163,9 @@ class ImageCutter:
         bands = _named_bands(image, pixels)
         decoded = self.read(image)
         mask = None if decoded is None else _known_mask(decoded.mask, pixels, image)
-        off = 0 if decoded is None else decoded.off_palette
+        told = (0, None) if decoded is None else (decoded.off_palette, decoded.first_is_wide)
         if self._stays(image, pixels):
-            return CutImage((self._whole(image, pixels, mask, state),), 0, off)
+            return CutImage((self._whole(image, pixels, mask, state),), 0, *told)
         array = self._eight_bits(image, pixels)
         for extra in image.extra:
             array = np.concatenate([array, _read_extra(extra, *array.shape[1:])])
@@ -180,7 +188,7 @@ class ImageCutter:
                     tile = Tile(source=image.name, row=window.row, col=window.col, **whole)
                     scene = scene.model_copy(update={"tile": tile})
             scenes.append(scene.model_copy(update={"split": image.split, "source_split": image.source_split}))
-        return CutImage(tuple(scenes), dropped, off)
+        return CutImage(tuple(scenes), dropped, *told)
 
     def _stays(self, image: ClassImage, pixels: Pixels) -> bool:
         """Whether the file itself can be the scene's image."""
@@ -314,7 +322,7 @@ def _is_there(scene: Scene, state: str) -> bool:
 def _named_bands(image: ClassImage, pixels: Pixels) -> tuple[str, ...]:
     """Names of the bands that are kept."""
     if len(pixels.array) != len(image.bands):
-        raise DataError(
+        raise ReadingError(
             f"{image.image} has {len(pixels.array)} bands, expected {len(image.bands)} ({', '.join(image.bands)}): name "
             f"them in their order with --bands, such as red,green,blue,nir; '{SKIPPED_BAND}' leaves one out"
         )

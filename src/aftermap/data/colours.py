@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from aftermap.classes import IGNORE
-from aftermap.errors import DataError
+from aftermap.errors import ReadingError
 
 OffPalette = Literal["refuse", "nearest", "compat"]
 TOLERANCE = 32.0
@@ -23,10 +23,12 @@ class Decoded:
     Attributes:
         mask: uint8 (H, W), IGNORE where the class is unknown.
         off_palette: pixels whose colour is none of the legend's.
+        first_is_wide: whether the first class fills a square wider than boundaries are; None where nothing hangs on it.
     """
 
     mask: np.ndarray
     off_palette: int = 0
+    first_is_wide: bool | None = None
 
 
 def decode_colours(
@@ -49,7 +51,7 @@ def decode_colours(
         name: of the image, for messages.
 
     Raises:
-        DataError: other colours, where these are refused.
+        ReadingError: other colours, where these are refused.
     """
     codes = _codes(image)
     table = np.full(1 << 24, -1, np.int16)
@@ -59,7 +61,7 @@ def decode_colours(
     off = found < 0
     count = int(np.count_nonzero(off))
     if count and off_palette == "refuse":
-        raise DataError(_refusal(image, off, count, name))
+        raise ReadingError(_refusal(image, off, count, name))
     if count and off_palette == "nearest":
         strange = np.unique(codes[off])
         table[strange] = _nearest(strange, palette, tolerance)
