@@ -49,6 +49,13 @@ ARMS: dict[str, list[str]] = {
     ],
     # our defaults: before the dropout, every sample turned by itself, one pass, the plain view is the goal
     "mib-cd-ours": ["objective.method=mib-cd"],
+    # where nothing else holds the old classes: without distillation, and with the published recipe of that kind
+    "unbiased-ft": ["objective.method=unbiased-fine-tuning"],
+    "unbiased-ft-cd": [
+        "objective.method=unbiased-fine-tuning",
+        *PUBLISHED[1:],
+        CONTRASTIVE + "factor_old=10",
+    ],
     "joint": ["joint=true"],
 }
 
