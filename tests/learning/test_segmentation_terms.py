@@ -59,7 +59,9 @@ CASES = [
 
 
 @pytest.mark.parametrize("unbiased", [False, True])
-@pytest.mark.parametrize(("tree", "expected"), CASES, ids=lambda case: str(case)[:40])
+@pytest.mark.parametrize(
+    ("tree", "expected"), CASES, ids=[f"{n}-{tree['loss']}" for n, (tree, _) in enumerate(CASES)]
+)
 def test_a_term_is_worth_its_loss(tree, expected, unbiased):
     term = config(**tree, unbiased=unbiased).segmentation
     found = segmentation_value(term, LOGITS, MASK, OLD, None)
