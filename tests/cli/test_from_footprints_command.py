@@ -64,7 +64,7 @@ def test_empty_areas_alone_have_no_picture(town, tmp_path, capsys):
         (["--stretch", "98,2"], "not two rising percentiles"),
         (["--jpeg-quality", "0"], "--jpeg-quality 0 is out of range"),
         (["--size", "64", "--overlap", "64"], "cannot overlap by 64 px"),
-        (["--bands", "1,2"], "2 bands"),
+        (["--bands", "1,2"], "picks 2 of the 3 bands of town.tif, the model expects 3"),
         (["--min-valid", "2"], "min_valid"),
     ],
 )

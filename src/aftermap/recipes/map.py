@@ -77,7 +77,8 @@ class _DamageTask(Task):
         if card.dates != 2 or card.scheme != "joint-damage-scale":
             raise ModelError(
                 f"model {card.name} tells {', '.join(card.classes.names)} from {card.dates} date(s): mapping damage "
-                "needs a model of two dates and the joint damage scale (a model of one date maps one image)"
+                "needs a model of two dates and the joint damage scale; to map one image, pass --task buildings or "
+                "classes"
             )
         self.predictor, self.scheme = model, card.scheme
         self._dates, self._align, self._settings = (pre, post), align, settings
