@@ -8,12 +8,12 @@ import pytest
 
 from aftermap.cli.app import main
 from aftermap.errors import InputError
+from aftermap.models.growth import blank
 from aftermap.recipes.files import shipped_recipes
 from aftermap.recipes.incremental import learn_incrementally, load_incremental_recipe
 from aftermap.recipes.incremental_data import gather
 from aftermap.recipes.incremental_report import compare_runs, read_run
 from aftermap.recipes.incremental_scores import drawn_tiles
-from aftermap.recipes.incremental_start import blank_model
 from coloured_cities import make_cities
 from incremental_runs import tiny_recipe
 
@@ -125,7 +125,7 @@ def test_tiles_that_are_drawn_show_most_classes(data):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_recipe_is_whole(name):
     recipe = load_incremental_recipe(shipped_recipes()[name], ["model.encoder_weights=null"])
-    model = blank_model(recipe)
+    model = blank(recipe.model, 2)
     assert recipe.sampling.crop_px % model.stride == 0
     assert recipe.name == name.removeprefix("incremental/").removesuffix(".yaml")
 

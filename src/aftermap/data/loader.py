@@ -27,8 +27,7 @@ from aftermap.data.sampling import (
     post_chance,
     repetitions,
 )
-from aftermap.data.scene import RGB, Scene, Target, read_bands, read_mask, read_pixels
-from aftermap.data.scene import has_labels as has_labels
+from aftermap.data.scene import RGB, Scene, Target, has_labels, read_bands, read_mask, read_pixels
 from aftermap.data.soft import SOFT_UNKNOWN, class_probabilities, read_soft
 from aftermap.errors import DataError
 

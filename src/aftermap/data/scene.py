@@ -224,12 +224,7 @@ def read_mask(scene: Scene, *, target: Target) -> np.ndarray:
 
     A building mask that is absent is derived from the damage mask.
     """
-    paths = {
-        "building": scene.building_mask or scene.damage_mask,
-        "damage": scene.damage_mask,
-        "classes": scene.class_mask,
-    }
-    path = paths[target]
+    path = _mask_path(scene, target)
     if path is None:
         return np.full((scene.height, scene.width), IGNORE, np.uint8)
     mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
@@ -242,12 +237,18 @@ def read_mask(scene: Scene, *, target: Target) -> np.ndarray:
 
 def has_labels(scene: Scene, target: Target) -> bool:
     """Whether a scene has the mask that the target is learned from; see `read_mask`."""
-    masks = {
-        "building": scene.building_mask or scene.damage_mask,
-        "damage": scene.damage_mask,
-        "classes": scene.class_mask,
-    }
-    return masks[target] is not None
+    return _mask_path(scene, target) is not None
+
+
+def _mask_path(scene: Scene, target: Target) -> Path | None:
+    """The file that a target is read from."""
+    match target:
+        case "building":
+            return scene.building_mask or scene.damage_mask
+        case "damage":
+            return scene.damage_mask
+        case "classes":
+            return scene.class_mask
 
 
 def _with_paths(scene: Scene, change: object) -> Scene:

@@ -116,14 +116,23 @@ def class_rows(model: DenseModel, config: AnyModelConfig) -> tuple[str, ...]:
     Raises:
         ModelError: as `grow`.
     """
-    wider = without_weights(with_classes(config, model.classes + 1))
+    wider = blank(config, model.classes + 1).state_dict()
+    return _class_rows(model.state_dict(), wider, model.classes, model.classes + 1, kind=_kind(config))
+
+
+def blank(config: AnyModelConfig, classes: int) -> DenseModel:
+    """A model to look at and not to use: its weights have no values where that can be.
+
+    Raises:
+        ModelError: as `with_classes`.
+    """
+    config = without_weights(with_classes(config, classes))
     try:
         with torch.device("meta"):
-            state = build_model(wider).state_dict()
+            return build_model(config)
     except (NotImplementedError, RuntimeError):  # what computes something from its weights while it is built
         with torch.random.fork_rng():
-            state = build_model(wider).state_dict()
-    return _class_rows(model.state_dict(), state, model.classes, model.classes + 1, kind=_kind(config))
+            return build_model(config)
 
 
 def with_classes(config: AnyModelConfig, classes: int) -> AnyModelConfig:

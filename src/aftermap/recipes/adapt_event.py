@@ -16,8 +16,9 @@ from aftermap.artefacts.card import Card
 from aftermap.artefacts.ensemble import is_ensemble
 from aftermap.artefacts.store import LoadedModel, load_model, save_model
 from aftermap.config import build_config, read_tree
-from aftermap.data.loader import CropSource, has_labels
+from aftermap.data.loader import CropSource
 from aftermap.data.sampling import ClassSampling
+from aftermap.data.scene import has_labels
 from aftermap.errors import ModelError, RecipeError, TrainingError
 from aftermap.inference.predictor import Predictor
 from aftermap.learning.loop import Training, fit

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from aftermap.artefacts.card import Card
 from aftermap.classes import BUILDING, DAMAGE
-from aftermap.data.loader import has_labels
-from aftermap.data.scene import Manifest, Scene, Target
+from aftermap.data.scene import Manifest, Scene, Target, has_labels
 from aftermap.errors import DataError
 from aftermap.recipes.adapt_event_config import AdaptEventRecipe
 

@@ -12,8 +12,7 @@ from pydantic import Field
 
 from aftermap.classes import DAMAGE
 from aftermap.config import Config
-from aftermap.data.loader import has_labels
-from aftermap.data.scene import Scene, read_images
+from aftermap.data.scene import Scene, has_labels, read_images
 from aftermap.errors import DataError
 from aftermap.inference.pooling import plain
 from aftermap.inference.postprocess import Decision

@@ -20,7 +20,7 @@ from aftermap.errors import TrainingError
 from aftermap.learning.processes import is_main_process, wait_for_all
 from aftermap.learning.records import Records
 from aftermap.learning.run import Run, data_checksum
-from aftermap.models.growth import reorder
+from aftermap.models.growth import blank, reorder
 from aftermap.products.provenance import write_file, write_json
 from aftermap.recipes.files import recipe_path
 from aftermap.recipes.incremental_beginning import (
@@ -35,7 +35,7 @@ from aftermap.recipes.incremental_config import IncrementalRecipe
 from aftermap.recipes.incremental_data import Material, gather, steps_of
 from aftermap.recipes.incremental_report import report_run
 from aftermap.recipes.incremental_scores import STRIPS, score_step
-from aftermap.recipes.incremental_start import blank_model, check_model
+from aftermap.recipes.incremental_start import check_model
 from aftermap.recipes.incremental_step import (
     CARRIED,
     MARK,
@@ -111,7 +111,7 @@ def learn_incrementally(
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     check_folder(folder, resume=resume, step=step)
-    model = blank_model(recipe)
+    model = blank(recipe.model, 2)
     earlier = earlier_classes(folder, resume=resume, step=step, start=start)
     material = gather(recipe, dates=model.dates, deep=not resume and start is None, earlier=earlier)
     count = steps_of(recipe, material.protocol)

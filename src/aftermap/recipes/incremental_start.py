@@ -19,23 +19,12 @@ from aftermap.recipes.incremental_config import IncrementalRecipe
 from aftermap.recipes.selection import Pace
 
 
-def blank_model(recipe: IncrementalRecipe) -> DenseModel:
-    """The recipe's model with two classes, its weights without values where that can be: to look at, not to use."""
-    config = without_weights(with_classes(recipe.model, 2))
-    try:
-        with torch.device("meta"):
-            return build_model(config)
-    except (NotImplementedError, RuntimeError):  # what computes something from its weights while it is built
-        with torch.random.fork_rng():
-            return build_model(config)
-
-
 def check_model(recipe: IncrementalRecipe, model: DenseModel, protocol: Protocol, *, last: int) -> None:
     """Refuse what could not be learned, before anything is.
 
     Args:
         recipe: what is to be learned.
-        model: from `blank_model`.
+        model: see `models.growth.blank`.
         protocol: of the task.
         last: step to which it is run.
 

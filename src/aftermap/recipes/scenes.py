@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from aftermap.data.doctor import check
-from aftermap.data.loader import has_labels
-from aftermap.data.scene import Manifest, Scene
+from aftermap.data.scene import Manifest, Scene, has_labels
 from aftermap.data.splits import random_holdout
 from aftermap.errors import DataError
 from aftermap.recipes.configs import DataConfig, Task

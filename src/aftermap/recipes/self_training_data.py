@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from aftermap.classes import BUILDING, DAMAGE, IGNORE
-from aftermap.data.loader import has_labels
 from aftermap.data.overlap import same_ground
-from aftermap.data.scene import Manifest, Scene, read_mask
+from aftermap.data.scene import Manifest, Scene, has_labels, read_mask
 from aftermap.errors import DataError, DataWarning
 from aftermap.recipes.configs import Task
 from aftermap.recipes.evaluate import spread

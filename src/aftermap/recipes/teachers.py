@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from aftermap.classes import IGNORE
-from aftermap.data.loader import has_labels
-from aftermap.data.scene import Scene, read_mask
+from aftermap.data.scene import Scene, has_labels, read_mask
 from aftermap.errors import TeacherWarning
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.scoring import PixelScores
