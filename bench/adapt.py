@@ -15,13 +15,13 @@ from pathlib import Path
 import torch
 
 from aftermap.artefacts.store import load_model
+from aftermap.data.checking.splits import buildings
 from aftermap.data.scene import Manifest
-from aftermap.data.splits import buildings
 from aftermap.inference.predictor import Predictor
-from aftermap.recipes.adapt import decisive_score, fine_tune
-from aftermap.recipes.adapt_config import AdaptConfig
-from aftermap.recipes.adapt_scenes import choose_scenes, draw_scenes
-from aftermap.recipes.evaluate import evaluate
+from aftermap.workflows.adaptation.labelled_scenes import choose_scenes, draw_scenes
+from aftermap.workflows.adaptation.with_labels import decisive_score, fine_tune
+from aftermap.workflows.adaptation.with_labels_config import AdaptConfig
+from aftermap.workflows.scoring.evaluate import evaluate
 
 SHOTS = (1, 3, 5)
 

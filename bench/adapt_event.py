@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 
 from aftermap.artefacts.store import load_model
-from aftermap.data.loader import has_labels
+from aftermap.data.loading.loader import has_labels
 from aftermap.inference.predictor import Predictor
-from aftermap.recipes.adapt_event import adapted_model
-from aftermap.recipes.adapt_event_config import AdaptEventRecipe
-from aftermap.recipes.adapt_event_report import truth_of
-from aftermap.recipes.evaluate import spread
-from aftermap.recipes.event_scenes import event_scenes
-from aftermap.recipes.guard import gather_evidence, judge
+from aftermap.workflows.adaptation.event_scenes import event_scenes
+from aftermap.workflows.adaptation.guard import gather_evidence, judge
+from aftermap.workflows.adaptation.report import truth_of
+from aftermap.workflows.adaptation.without_labels import adapted_model
+from aftermap.workflows.adaptation.without_labels_config import AdaptEventRecipe
+from aftermap.workflows.scoring.evaluate import spread
 
 WAYS = {
     "statistics, half": {"method": "batch-norm", "statistics": 0.5, "steps": 24},

@@ -26,10 +26,10 @@ import yaml
 
 from aftermap.config import Config, build_config
 from aftermap.data.augment import eight_bit, operations
-from aftermap.data.loader import CropSource
-from aftermap.data.sampling import ClassSampling, SamplingConfig
+from aftermap.data.loading.loader import CropSource
+from aftermap.data.loading.sampling import ClassSampling, SamplingConfig
 from aftermap.data.scene import Scene
-from aftermap.data.synthetic import make_pair
+from aftermap.synthetic import make_pair
 
 SIDE, BATCH, THREADS = 1024, 16, 2
 

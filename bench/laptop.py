@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aftermap.config import load_config
-from aftermap.recipes.configs import TrainRecipe
+from aftermap.workflows.training.config import TrainRecipe
 from commands import aftermap
 
 ARMS = ("alone", "distilled")

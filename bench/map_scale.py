@@ -23,7 +23,7 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window
 
-from aftermap.data.synthetic import make_pair
+from aftermap.synthetic import make_pair
 
 WIDTH_PX = 4096
 TILE_PX = 1024
@@ -31,7 +31,7 @@ RUN = """
 import json, resource, sys, time
 begun = time.perf_counter()
 from pathlib import Path
-from aftermap.recipes.map import map_damage
+from aftermap.workflows.mapping.damage import map_damage
 startup = time.perf_counter() - begun
 pre, post, out, model, backend, threads = sys.argv[1:]
 if int(threads):

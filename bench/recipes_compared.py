@@ -22,10 +22,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from aftermap.config import load_config
-from aftermap.data.sampling import EpochSampling, repetitions
+from aftermap.data.loading.sampling import EpochSampling, repetitions
 from aftermap.data.scene import Manifest
 from aftermap.models.build import build_model
-from aftermap.recipes.configs import TrainRecipe
+from aftermap.workflows.training.config import TrainRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
 ARMS = {

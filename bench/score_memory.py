@@ -51,7 +51,7 @@ def write_pairs(folder: Path, count: int) -> None:
 
 def measure(folder: str) -> None:
     """Child process: score, then print seconds and peak memory (MiB) of this process."""
-    from aftermap.recipes.score import score_folders
+    from aftermap.workflows.scoring.score import score_folders
 
     start = time.perf_counter()
     report = score_folders(Path(folder) / "prediction", Path(folder) / "target")

@@ -9,7 +9,7 @@ from collections import defaultdict
 
 import cv2
 
-from aftermap.data.synthetic import KINDS, make_pair
+from aftermap.synthetic import KINDS, make_pair
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from shapely import wkt
 
 from aftermap.data.scene import read_image
-from aftermap.data.synthetic import make_pair
+from aftermap.synthetic import make_pair
 
 CROP = 512
 

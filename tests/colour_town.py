@@ -17,7 +17,7 @@ from aftermap.artefacts.store import save_model
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import from_pixels
 from aftermap.models.build import CustomConfig
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 
 UTM = CRS.from_epsg(32615)
 SIZE_PX = 192

@@ -1,7 +1,7 @@
 """Tiny incremental recipes for tests."""
 
 from aftermap.config import build_config, merge
-from aftermap.recipes.incremental_config import IncrementalRecipe
+from aftermap.workflows.incremental.config import IncrementalRecipe
 
 TINY = {
     "kind": "incremental",

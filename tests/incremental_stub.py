@@ -5,7 +5,7 @@ from torch import nn
 
 from aftermap.classes import IGNORE
 from aftermap.data.batch import Batch
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 
 
 def grid(*sizes):

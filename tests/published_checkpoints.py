@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 import torch
 
-from aftermap.models.published import original_shapes
+from aftermap.models.weights.published import original_shapes
 
 
 def golden_winner(name):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from aftermap.models.build import build_model
-from aftermap.models.dense import DenseModel
-from aftermap.models.published import PUBLISHED, original_shapes, to_ours
+from aftermap.models.networks.dense import DenseModel
+from aftermap.models.weights.published import PUBLISHED, original_shapes, to_ours
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -9,7 +9,7 @@ from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
 from aftermap.artefacts.store import save_model
 from aftermap.learning.teachers import StudentImages, Teacher, TeacherConfig
 from aftermap.models.build import CustomConfig, SiameseUnetConfig, UnetConfig, build_model
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 
 SMALL = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (16, 16, 16)}
 PLAIN = StudentImages(("red", "green", "blue"), (127.5,) * 3, (127.5,) * 3, 2)

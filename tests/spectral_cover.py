@@ -9,7 +9,7 @@ from aftermap.artefacts.card import Card, Normalisation, TrainingRecord
 from aftermap.artefacts.store import save_model
 from aftermap.data.legends import Legend
 from aftermap.models.build import CustomConfig
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 
 LEGEND = Legend(
     name="spectral", names=("built", "vegetation", "water"), colours=("#b0b0b0", "#2e8b3a", "#2050d0")

@@ -7,8 +7,8 @@ from torch import nn
 
 from aftermap.config import build_config
 from aftermap.models.build import CustomConfig
-from aftermap.models.dense import DenseModel
-from aftermap.recipes.configs import TrainRecipe
+from aftermap.models.networks.dense import DenseModel
+from aftermap.workflows.training.config import TrainRecipe
 from saved_models import save
 from squares import COLOURS
 

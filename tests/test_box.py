@@ -3,10 +3,10 @@
 import numpy as np
 
 from aftermap.artefacts.store import BOX, load_card, load_model, model_folder
-from aftermap.data.synthetic import make_pair
 from aftermap.inference.predictor import Predictor
 from aftermap.inference.tiling import predict_scene
-from aftermap.recipes.evaluate import decide
+from aftermap.synthetic import make_pair
+from aftermap.workflows.scoring.evaluate import decide
 
 
 def test_the_box_weighs_at_most_eight_megabytes():

@@ -13,7 +13,7 @@ from aftermap.artefacts.store import LoadedModel
 from aftermap.data.batch import Batch
 from aftermap.learning.teachers import StudentImages, Teacher, TeacherConfig
 from aftermap.models.build import CustomConfig
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 from saved_models import PLAIN
 
 # the numbers are results of 32-bit arithmetic

@@ -7,6 +7,7 @@ import onnx
 import onnxruntime
 import openvino
 import pytest
+from aftermap.artefacts.graphs.write import save_openvino, to_onnx, to_openvino
 
 from aftermap.artefacts import exported
 from aftermap.artefacts.exported import (
@@ -19,9 +20,8 @@ from aftermap.artefacts.exported import (
     load_exported_card,
     seal,
 )
-from aftermap.artefacts.graph_modules import graph_module
-from aftermap.artefacts.graphs import save_openvino, to_onnx, to_openvino
-from aftermap.artefacts.onnx_file import external_tensor, read_metadata, write_metadata
+from aftermap.artefacts.graphs.graph_modules import graph_module
+from aftermap.artefacts.graphs.onnx_file import external_tensor, read_metadata, write_metadata
 from aftermap.errors import ModelError
 from aftermap.inference.ensemble import open_predictor
 from aftermap.models.build import UnetConfig

@@ -8,24 +8,24 @@ import onnxruntime
 import openvino
 import pytest
 import torch
+from aftermap.artefacts.graphs.write import save_openvino, to_onnx, to_openvino
 from torch import nn
 from torch.nn import functional as F
 
 from aftermap.artefacts.card import Card, Normalisation, TrainingRecord
 from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
-from aftermap.artefacts.graph_modules import SingleGraph, graph_module
-from aftermap.artefacts.graphs import save_openvino, to_onnx, to_openvino
+from aftermap.artefacts.graphs.graph_modules import SingleGraph, graph_module
+from aftermap.artefacts.graphs.traceable import adaptive_pool, free_sizes
 from aftermap.artefacts.store import LoadedModel, save_model
-from aftermap.artefacts.traceable import adaptive_pool, free_sizes
 from aftermap.data.scene import read_image
 from aftermap.errors import ModelError
 from aftermap.inference.ensemble import open_predictor
 from aftermap.models.build import CustomConfig, SiameseUnetConfig, UnetConfig, build_model
-from aftermap.models.dense import DenseModel
-from aftermap.models.segformer import SegformerConfig
-from aftermap.models.smp import SmpConfig
-from aftermap.models.torchange import TorchangeConfig
-from aftermap.models.xview2 import Xview2UnetConfig
+from aftermap.models.networks.dense import DenseModel
+from aftermap.models.networks.segformer import SegformerConfig
+from aftermap.models.networks.smp import SmpConfig
+from aftermap.models.networks.torchange import TorchangeConfig
+from aftermap.models.networks.xview2 import Xview2UnetConfig
 
 TINY = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (8, 8, 8)}
 NARROW = {"decoder_channels": (8,) * 5}

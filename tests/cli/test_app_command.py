@@ -22,7 +22,7 @@ def interrupted_training(recipe, folder, **_):
 
 
 def test_an_interrupted_training_says_how_it_goes_on(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("aftermap.recipes.train.train", interrupted_training)
+    monkeypatch.setattr("aftermap.workflows.training.run.train", interrupted_training)
     run = tmp_path / "run"
     code, err = ended(capsys, "train", "localization.yaml", "-o", str(run))
     assert (code, err) == (130, f"aftermap: interrupted: aftermap train --resume {run} goes on")
@@ -32,7 +32,7 @@ def test_an_interrupted_plan_says_how_it_goes_on(capsys, tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("aftermap.recipes.stages.run_jobs", interrupted)
+    monkeypatch.setattr("aftermap.workflows.plans.stages.run_jobs", interrupted)
     code, err = ended(capsys, "run", "xview2/plan.yaml", "-o", str(tmp_path))
     assert (code, err) == (130, "aftermap: interrupted: the same command goes on (without --redo)")
 
@@ -41,7 +41,7 @@ def test_an_interruption_that_nobody_explains_is_called_one(capsys, tmp_path, mo
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("aftermap.recipes.export.export_model", interrupted)
+    monkeypatch.setattr("aftermap.workflows.export.run.export_model", interrupted)
     words = ("export", "box", "--to", "onnx", "-o", str(tmp_path / "out"))
     assert ended(capsys, *words) == (130, "aftermap: interrupted")
 

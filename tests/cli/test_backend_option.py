@@ -11,7 +11,7 @@ import pytest
 import colour_town as colours
 from aftermap.cli.app import main
 from aftermap.inference.backends import auto
-from aftermap.recipes import demo
+from aftermap.workflows.mapping import demo
 
 Maps = Callable[..., Path]
 
@@ -90,7 +90,7 @@ def test_auto_says_in_one_line_what_it_took_and_why(
 def test_another_backend_does_not_continue_a_map(
     tmp_path: Path, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from aftermap.recipes.map import map_damage
+    from aftermap.workflows.mapping.damage import map_damage
 
     model = colours.save_colour_model(tmp_path / "colours")
 

@@ -6,7 +6,7 @@ import pytest
 
 from aftermap.cli.app import main
 from aftermap.cli.bench import bench
-from aftermap.recipes import bench as benchmark
+from aftermap.workflows.bench import run as benchmark
 
 OPTIONS = [
     "--backend",

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from aftermap.cli.app import main
-from aftermap.recipes import export
+from aftermap.workflows.export import run as export
 from backend_models import KINDS, save
 from squares import make_dataset
 

@@ -301,7 +301,7 @@ def test_ctrl_c_leaves_a_run_that_resumes(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from aftermap.recipes import map as recipe
+    from aftermap.workflows.mapping import damage as recipe
 
     whole, calls = recipe.store, []
 
@@ -328,7 +328,7 @@ def test_a_killed_process_leaves_a_run_that_resumes(
 ) -> None:
     code = (
         "import os, signal, sys\n"
-        "from aftermap.recipes import work\n"
+        "from aftermap.workflows import work\n"
         "whole = work.WorkFolder.add\n"
         "def add(self, start, stop, arrays):\n"
         "    whole(self, start, stop, arrays)\n"

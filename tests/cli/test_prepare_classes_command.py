@@ -93,7 +93,7 @@ def test_mistakes_are_one_line_and_exit_2(tmp_path, capsys, monkeypatch, argumen
 
 
 def test_finished_tiles_of_an_interrupted_run_are_kept(tmp_path, capsys, monkeypatch):
-    from aftermap.data import class_tiles
+    from aftermap.data.preparing import class_tiles
 
     source, out = land(tmp_path / "s"), tmp_path / "o"
     write, calls = class_tiles.write_bands, []

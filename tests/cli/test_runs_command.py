@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from aftermap.cli.app import main
-from aftermap.learning.records import Records
+from aftermap.learning.experiments.records import Records
+from aftermap.learning.experiments.tracking import RecordsConfig, connect
 from aftermap.learning.run import Run
-from aftermap.learning.tracking import RecordsConfig, connect
 
 
 @pytest.fixture(scope="module")

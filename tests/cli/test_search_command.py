@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from aftermap.cli.app import main
-from aftermap.recipes.search import Search
+from aftermap.workflows.search.run import Search
 from squares import make_dataset
 
 

@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 from aftermap.cli.app import main
-from aftermap.recipes.adapt_event_report import EventAdapted
-from aftermap.recipes.guard import Evidence, Verdict
-from aftermap.recipes.kinds import recipe_kind
-from aftermap.recipes.self_training import SelfTrained
+from aftermap.workflows.adaptation.guard import Evidence, Verdict
+from aftermap.workflows.adaptation.report import EventAdapted
+from aftermap.workflows.self_training.run import SelfTrained
+from aftermap.workflows.training.kinds import recipe_kind
 
 
 def ended(capsys, *words):
@@ -55,7 +55,7 @@ def test_self_training_exits_by_its_verdict(capsys, tmp_path, monkeypatch, kept,
         asked.update(name=recipe.name, folder=folder, resume=resume)
         return SelfTrained(folder / "model", kept, "no gain: so it is", [], 0.1)
 
-    monkeypatch.setattr("aftermap.recipes.self_training.self_train", fake)
+    monkeypatch.setattr("aftermap.workflows.self_training.run.self_train", fake)
     run = tmp_path / "run"
     found, out, _ = ended(capsys, "self-training.yaml", "name=mine", "-o", str(run))
     assert (found, asked) == (code, {"name": "mine", "folder": run, "resume": False})
@@ -73,7 +73,7 @@ def test_adaptation_exits_by_its_verdict_and_shows_the_truth_beside_it(
             folder / "model", kept, verdict, evidence(0.5), evidence(0.6), *truth, scenes=3, minutes=1
         )
 
-    monkeypatch.setattr("aftermap.recipes.adapt_event.adapt_event", fake)
+    monkeypatch.setattr("aftermap.workflows.adaptation.without_labels.adapt_event", fake)
     found, out, _ = ended(capsys, "adapt-event.yaml", "model=box", "-o", str(tmp_path / "run"))
     assert found == code and f"gain: on paper; the folder holds the {kept} model" in out
     assert "from 0.500 to 0.400" in out
@@ -90,7 +90,7 @@ def test_an_interrupted_self_training_says_how_it_goes_on(capsys, tmp_path, monk
         (folder / "recipe.yaml").write_text("kind: self-training\n")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("aftermap.recipes.self_training.self_train", fake)
+    monkeypatch.setattr("aftermap.workflows.self_training.run.self_train", fake)
     run = tmp_path / "run"
     code, _, err = ended(capsys, "self-training.yaml", "-o", str(run))
     assert (code, err) == (130, f"aftermap: interrupted: aftermap train --resume {run} goes on")

@@ -15,7 +15,7 @@ from aftermap.artefacts import hub
 from aftermap.artefacts.store import load_card
 from aftermap.cli.app import main
 from aftermap.inference.predictor import Predictor
-from aftermap.recipes.archives import recognise_file
+from aftermap.workflows.weights.archives import recognise_file
 from published_checkpoints import as_the_winner_saved, golden_winner, winner_image
 
 NAME = "xview2-resnet34-localization"

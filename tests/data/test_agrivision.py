@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from aftermap.classes import IGNORE
-from aftermap.data.agrivision import prepare_agrivision
 from aftermap.data.legends import AGRIVISION
+from aftermap.data.readers.agrivision import prepare_agrivision
 from aftermap.data.scene import read_bands, read_mask
 from aftermap.errors import DataError
 from made_classes import noise, write_png

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aftermap.data.augment import eight_bit
-from aftermap.data.geometry import Move, RotateAbout, View, resample, resample_in_steps
+from aftermap.data.loading.geometry import Move, RotateAbout, View, resample, resample_in_steps
 
 
 @pytest.fixture

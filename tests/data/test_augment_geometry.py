@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from aftermap.classes import IGNORE
 from aftermap.data.augment.geometric import draw_step, draw_steps
 from aftermap.data.augment.operations import Flip, Rotate90, RotateScale, Shift
-from aftermap.data.crops import choose_window, crop_best, take
-from aftermap.data.geometry import (
+from aftermap.data.loading.crops import choose_window, crop_best, take
+from aftermap.data.loading.geometry import (
     Crop,
     Mirror,
     Move,
@@ -21,7 +21,7 @@ from aftermap.data.geometry import (
     resample_in_steps,
     resample_mask,
 )
-from aftermap.data.sampling import BestCrop, EpochSampling
+from aftermap.data.loading.sampling import BestCrop, EpochSampling
 
 SIXTEEN = np.arange(16, dtype=np.float32).reshape(4, 4)
 

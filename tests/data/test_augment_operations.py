@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from aftermap.config import Config, build_config
 from aftermap.data.augment import operations as o
 from aftermap.data.augment.chain import effective_probabilities
-from aftermap.data.sampling import ClassSampling, EpochSampling, SamplingConfig
+from aftermap.data.loading.sampling import ClassSampling, EpochSampling, SamplingConfig
 from aftermap.errors import RecipeError
 
 

@@ -6,13 +6,13 @@ from affine import Affine
 from PIL import Image
 
 from aftermap.classes import IGNORE
-from aftermap.data.class_folder import FolderLayout, prepare_class_folder
-from aftermap.data.class_tiles import Tiling
-from aftermap.data.doctor import check
+from aftermap.data.checking.doctor import check
+from aftermap.data.checking.overlap import same_ground
+from aftermap.data.checking.splits import assign_splits
 from aftermap.data.legends import Legend, read_legend
-from aftermap.data.overlap import same_ground
+from aftermap.data.preparing.class_tiles import Tiling
+from aftermap.data.readers.class_folder import FolderLayout, prepare_class_folder
 from aftermap.data.scene import read_bands, read_mask
-from aftermap.data.splits import assign_splits
 from aftermap.errors import DataError, DataWarning, OutputError
 from made_classes import coloured, noise, stripes, write_png, write_raster
 

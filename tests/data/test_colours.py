@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from aftermap.classes import IGNORE
-from aftermap.data.colours import decode_colours
 from aftermap.data.legends import AGRIVISION, DUBAI, ISAID, ISPRS, LOVEDA, ZURICH_SUMMER, rgb
+from aftermap.data.readers.colours import decode_colours
 from aftermap.errors import DataError
 
 LABEL = np.array(

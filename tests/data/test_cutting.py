@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
-from aftermap.data.cutting import (
+from aftermap.data.preparing.cutting import (
     CutConfig,
     building_window,
     building_windows,

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from aftermap.data.doctor import check
+from aftermap.data.checking.doctor import check
+from aftermap.data.readers.xbd import prepare_xbd
 from aftermap.data.scene import Manifest
-from aftermap.data.xbd import prepare_xbd
 from made_xbd import box, image, manifest, scene, write_image, write_pair, write_tiff
 
 CLASSES = ("no-damage", "minor-damage", "major-damage", "destroyed")

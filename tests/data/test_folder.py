@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from aftermap.classes import IGNORE
-from aftermap.data.folder import prepare_folder
+from aftermap.data.readers.folder import prepare_folder
 from aftermap.data.scene import read_mask
 from aftermap.errors import DataError
 from made_xbd import image, write_image, write_tiff

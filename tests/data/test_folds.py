@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aftermap.data.folds import assign_folds, group_labels, hashed_folds, random_folds
-from aftermap.data.overlap import same_ground
-from aftermap.data.webtiles import WebTile
+from aftermap.data.checking.folds import assign_folds, group_labels, hashed_folds, random_folds
+from aftermap.data.checking.overlap import same_ground
+from aftermap.data.readers.webtiles import WebTile
 from aftermap.errors import DataError
 from made_xbd import manifest, scene
 

@@ -12,13 +12,13 @@ from affine import Affine
 from rasterio.windows import Window as RasterWindow
 
 from aftermap.classes import IGNORE
-from aftermap.data.cutter import draw_mask
-from aftermap.data.cutting import CutConfig
-from aftermap.data.doctor import check
-from aftermap.data.footprint_tiles import cut_tiles, from_footprints
+from aftermap.data.checking.doctor import check
+from aftermap.data.checking.splits import assign_splits
+from aftermap.data.preparing.cutter import draw_mask
+from aftermap.data.preparing.cutting import CutConfig
+from aftermap.data.preparing.footprint_tiles import cut_tiles, from_footprints
 from aftermap.data.scene import Manifest, read_image, read_mask
-from aftermap.data.soft import read_soft
-from aftermap.data.splits import assign_splits
+from aftermap.data.soft_labels import read_soft
 from aftermap.errors import DataError, FootprintError, OutputError, RasterError
 from aftermap.geo.grid import Window
 from aftermap.geo.raster import RasterSource

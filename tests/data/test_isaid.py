@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from aftermap.data.class_tiles import Tiling
-from aftermap.data.isaid import prepare_isaid
 from aftermap.data.legends import ISAID, rgb
+from aftermap.data.preparing.class_tiles import Tiling
+from aftermap.data.readers.isaid import prepare_isaid
 from aftermap.data.scene import read_image, read_mask
 from aftermap.errors import DataError
 from made_classes import coloured, noise, stripes, write_png

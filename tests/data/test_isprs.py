@@ -3,9 +3,9 @@ import pytest
 import rasterio
 
 from aftermap.classes import IGNORE
-from aftermap.data.class_tiles import Tiling
-from aftermap.data.doctor import check
-from aftermap.data.isprs import CITIES, IsprsOptions, find_isprs, prepare_isprs
+from aftermap.data.checking.doctor import check
+from aftermap.data.preparing.class_tiles import Tiling
+from aftermap.data.readers.isprs import CITIES, IsprsOptions, find_isprs, prepare_isprs
 from aftermap.data.scene import read_bands, read_mask
 from aftermap.errors import DataError, DataWarning
 from made_classes import ISPRS_COLOURS, coloured, noise, stripes, write_potsdam, write_raster, write_vaihingen

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from aftermap.data.cutting import CutConfig
-from aftermap.data.folder import prepare_folder
-from aftermap.data.footprint_tiles import from_footprints
-from aftermap.data.image_sets import SourceImage, cut_images
+from aftermap.data.preparing.cutting import CutConfig
+from aftermap.data.preparing.footprint_tiles import from_footprints
+from aftermap.data.readers.folder import prepare_folder
+from aftermap.data.readers.image_sets import SourceImage, cut_images
 from aftermap.data.scene import Manifest
 from aftermap.errors import DataError, DataWarning, FootprintError, OutputError
 from made_xbd import image, write_image

@@ -5,8 +5,8 @@ import torch
 
 from aftermap.classes import IGNORE
 from aftermap.data.augment.operations import DEFAULT, ChannelShift, Flip, HsvShift, Rotate90, RotateScale
-from aftermap.data.loader import CropSource
-from aftermap.data.sampling import BestCrop, ClassSampling, EpochSampling
+from aftermap.data.loading.loader import CropSource
+from aftermap.data.loading.sampling import BestCrop, ClassSampling, EpochSampling
 from aftermap.data.scene import Scene
 from aftermap.errors import DataError
 

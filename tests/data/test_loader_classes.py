@@ -9,8 +9,8 @@ import rasterio
 
 from aftermap.classes import IGNORE
 from aftermap.data.augment.operations import Brightness, HsvShift
-from aftermap.data.loader import CropSource
-from aftermap.data.sampling import ClassSampling
+from aftermap.data.loading.loader import CropSource
+from aftermap.data.loading.sampling import ClassSampling
 from aftermap.data.scene import Scene, read_bands
 from aftermap.errors import DataError
 

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from aftermap.data.cutting import CutConfig
-from aftermap.data.folds import assign_folds
-from aftermap.data.image_sets import cut_images
-from aftermap.data.opencities import find_images, prepare_opencities
+from aftermap.data.checking.folds import assign_folds
+from aftermap.data.preparing.cutting import CutConfig
+from aftermap.data.readers.image_sets import cut_images
+from aftermap.data.readers.opencities import find_images, prepare_opencities
 from aftermap.data.scene import read_image, read_mask
 from aftermap.errors import DataError, OutputError
 from made_image_sets import IMAGES, write_labels, write_opencities, write_raster
@@ -113,7 +113,7 @@ def test_an_interrupted_preparation_goes_on(tmp_path, monkeypatch):
     good = label.read_text()
     label.write_text("no json")
     state = (label.stat().st_size, label.stat().st_mtime_ns)
-    monkeypatch.setattr("aftermap.data.image_sets._state", lambda images: "as it was")
+    monkeypatch.setattr("aftermap.data.readers.image_sets._state", lambda images: "as it was")
     with pytest.raises(DataError, match=r"cannot read footprints .*f883a0.geojson.*finished tiles are kept"):
         prepare_opencities(root, tmp_path / "out", WHOLE)
     first = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out" / "images").iterdir()}

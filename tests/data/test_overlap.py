@@ -1,6 +1,6 @@
 import pytest
 
-from aftermap.data.overlap import Pair, ground, groups, same_ground, same_images
+from aftermap.data.checking.overlap import Pair, ground, groups, same_ground, same_images
 from aftermap.data.scene import SceneGrid
 from made_xbd import STEP, scene
 

@@ -5,10 +5,10 @@ import zlib
 
 import pytest
 
-from aftermap.data import prepare as engine
+from aftermap.data.checking.splits import assign_splits
+from aftermap.data.preparing import prepare as engine
+from aftermap.data.readers.xbd import prepare_xbd
 from aftermap.data.scene import Manifest
-from aftermap.data.splits import assign_splits
-from aftermap.data.xbd import prepare_xbd
 from aftermap.errors import DataError, DataWarning, OutputError
 from made_xbd import box, write_pair
 

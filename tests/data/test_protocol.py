@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aftermap.data.incremental.protocol import Protocol, describe, protocol_for
+from aftermap.data.incremental.task_tables import TASKS, tasks_of
 from aftermap.data.legends import LEGENDS, Legend
-from aftermap.data.protocol import Protocol, describe, protocol_for
-from aftermap.data.task_tables import TASKS, tasks_of
 from aftermap.errors import RecipeError
 
 ISPRS, ISAID, AGRI, DAMAGE = (LEGENDS[n] for n in ("isprs", "isaid", "agrivision", "joint-damage-scale"))

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aftermap.data.protocol import Protocol
-from aftermap.data.tile_filters import image_split, select_tiles
+from aftermap.data.incremental.protocol import Protocol
+from aftermap.data.incremental.tile_filters import image_split, select_tiles
 from aftermap.errors import DataError
 
 UNKNOWN = 255

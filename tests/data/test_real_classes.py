@@ -8,9 +8,9 @@ import pytest
 
 from aftermap.classes import IGNORE
 from aftermap.cli.app import main
-from aftermap.data.class_folder import FolderLayout, prepare_class_folder
-from aftermap.data.class_tiles import Tiling
 from aftermap.data.legends import ISPRS
+from aftermap.data.preparing.class_tiles import Tiling
+from aftermap.data.readers.class_folder import FolderLayout, prepare_class_folder
 from aftermap.data.scene import Manifest, read_bands, read_mask
 from aftermap.errors import DataWarning
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.ndimage import binary_dilation
 
 from aftermap.data.augment import eight_bit
-from aftermap.data.geometry import (
+from aftermap.data.loading.geometry import (
     Crop,
     Mirror,
     Move,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from aftermap.data.sampling import (
+from aftermap.data.loading.sampling import (
     BestCrop,
     ClassSampling,
     EpochSampling,

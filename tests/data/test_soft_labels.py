@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from aftermap.classes import IGNORE
-from aftermap.data.loader import CropSource
-from aftermap.data.sampling import ClassSampling, EpochSampling
+from aftermap.data.loading.loader import CropSource
+from aftermap.data.loading.sampling import ClassSampling, EpochSampling
 from aftermap.data.scene import Manifest, SceneGrid
-from aftermap.data.soft import SOFT_UNKNOWN, class_probabilities, read_soft, write_soft
+from aftermap.data.soft_labels import SOFT_UNKNOWN, class_probabilities, read_soft, write_soft
 from aftermap.errors import DataError
 from aftermap.learning.losses.soft_labels import harden, soft_kl
 from aftermap.learning.objectives.supervised import Supervised

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import rasterio
 
-from aftermap.data.cutting import CutConfig
+from aftermap.data.preparing.cutting import CutConfig
+from aftermap.data.readers.spacenet import prepare_spacenet
 from aftermap.data.scene import read_image, read_mask
-from aftermap.data.spacenet import prepare_spacenet
 from aftermap.errors import DataError
 from made_image_sets import write_labels, write_raster
 

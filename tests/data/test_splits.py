@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aftermap.data.folds import group_labels
-from aftermap.data.overlap import same_ground
-from aftermap.data.splits import assign_splits, buildings, random_holdout
+from aftermap.data.checking.folds import group_labels
+from aftermap.data.checking.overlap import same_ground
+from aftermap.data.checking.splits import assign_splits, buildings, random_holdout
 from aftermap.errors import DataError, DataWarning
 from made_xbd import manifest, scene
 

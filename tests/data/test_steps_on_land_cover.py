@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from aftermap.classes import IGNORE
+from aftermap.data.incremental.protocol import protocol_for
+from aftermap.data.incremental.tile_filters import image_split, select_tiles
 from aftermap.data.legends import LEGENDS
-from aftermap.data.protocol import protocol_for
-from aftermap.data.tile_filters import image_split, select_tiles
 
 DUBAI = LEGENDS["dubai-landcover"]
 

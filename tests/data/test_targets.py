@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aftermap.classes import IGNORE
-from aftermap.data.targets import (
+from aftermap.data.loading.targets import (
     DamageTargets,
     channels_of,
     damage_channels,

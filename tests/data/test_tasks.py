@@ -4,8 +4,16 @@ import pytest
 import torch
 
 from aftermap.classes import IGNORE
+from aftermap.data.loading.few_shot_tasks import (
+    ShotConfig,
+    Shots,
+    ShotSource,
+    TaskSource,
+    by_place,
+    cut,
+    part,
+)
 from aftermap.data.scene import Scene
-from aftermap.data.tasks import ShotConfig, Shots, ShotSource, TaskSource, by_place, cut, part
 from aftermap.errors import DataError
 from made_xbd import scene as made_scene
 

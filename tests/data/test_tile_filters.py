@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aftermap.data.incremental.protocol import protocol_for
+from aftermap.data.incremental.tile_filters import image_split, label_sets, select_tiles
 from aftermap.data.legends import LEGENDS
-from aftermap.data.protocol import protocol_for
 from aftermap.data.scene import Scene
-from aftermap.data.tile_filters import image_split, label_sets, select_tiles
 from aftermap.errors import DataError
 
 ISPRS, ISAID = LEGENDS["isprs"], LEGENDS["isaid"]

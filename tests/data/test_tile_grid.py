@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aftermap.data.tile_grid import compat_starts, compat_windows, isaid_starts, starts, windows
+from aftermap.data.preparing.tile_grid import compat_starts, compat_windows, isaid_starts, starts, windows
 
 
 @settings(deadline=None, max_examples=150)

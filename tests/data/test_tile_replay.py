@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aftermap.data.replay import choose_replay
+from aftermap.data.incremental.replay import choose_replay
 from aftermap.data.scene import Scene
 from aftermap.errors import DataError, DataWarning
 

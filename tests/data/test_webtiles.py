@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from aftermap.data.webtiles import EDGE_M, WebTile, tile_at
+from aftermap.data.readers.webtiles import EDGE_M, WebTile, tile_at
 
 
 @pytest.mark.parametrize(

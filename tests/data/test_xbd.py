@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from aftermap.classes import IGNORE
+from aftermap.data.readers.xbd import find_scenes, prepare_xbd
 from aftermap.data.scene import read_mask
-from aftermap.data.xbd import find_scenes, prepare_xbd
 from aftermap.errors import DataError, DataWarning
 from made_xbd import STEP, box, image, label, write_image, write_pair
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from aftermap.classes import IGNORE
 from aftermap.errors import DataError
-from aftermap.inference.building_maps import BuildingMapScore, boundary_band, resolution_group
-from aftermap.inference.objects import BuildingScore
-from aftermap.inference.scoring import Score
+from aftermap.scoring.building_maps import BuildingMapScore, boundary_band, resolution_group
+from aftermap.scoring.objects import BuildingScore
+from aftermap.scoring.pixels import Score
 
 
 def square(size, *boxes):

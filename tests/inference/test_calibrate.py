@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aftermap.inference.calibrate import reweight, tune_weights
+from aftermap.scoring.decision_weights import reweight, tune_weights
 
 
 def test_reweighting_by_hand():

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from aftermap.inference.class_scores import ClassScores, Confusion
+from aftermap.scoring.class_scores import ClassScores, Confusion
 
 TRUTH = np.array([[0, 1, 1, 2], [2, 2, 255, 0], [1, 1, 2, 2]], np.uint8)
 PREDICTED = np.array([[0, 1, 2, 2], [2, 1, 0, 1], [1, 1, 2, 0]], np.uint8)

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from aftermap.inference.class_scores import Confusion
-from aftermap.inference.continual import ContinualScores
-from aftermap.inference.continual_tables import class_table, compare, comparison_table, step_table
+from aftermap.scoring.class_scores import Confusion
+from aftermap.scoring.continual import ContinualScores
+from aftermap.scoring.continual_tables import class_table, compare, comparison_table, step_table
 
 NAMES = ("background", "building", "road", "water")
 HEADS = (2, 1, 1)

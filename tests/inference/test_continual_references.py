@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aftermap.inference.class_scores import ClassScores, Confusion
-from aftermap.inference.continual import ContinualScores
+from aftermap.scoring.class_scores import ClassScores, Confusion
+from aftermap.scoring.continual import ContinualScores
 
 
 @st.composite

@@ -21,7 +21,7 @@ from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.predictor import Predictor
 from aftermap.inference.tiling import predict_scene
 from aftermap.models.build import CustomConfig, SiameseUnetConfig, UnetConfig, build_model
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 from colour_town import save_colour_model
 
 ANYTHING = TrainingRecord(data="none", data_licence="none")

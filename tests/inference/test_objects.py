@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from aftermap.inference.objects import (
+from aftermap.scoring.objects import (
     BuildingScore,
     building_classes,
     label_classes,

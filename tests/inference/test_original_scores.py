@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aftermap.classes import IGNORE
-from aftermap.inference.original_scores import (
+from aftermap.scoring.original_scores import (
     MetaDamageNetDamageScore,
     MetaDamageNetLocalizationScore,
     Xview2DamageScore,
@@ -15,7 +15,7 @@ from aftermap.inference.original_scores import (
     original_score,
     stored_localization,
 )
-from aftermap.inference.scoring import Score
+from aftermap.scoring.pixels import Score
 
 
 def rows(text):

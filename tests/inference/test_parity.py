@@ -13,7 +13,7 @@ from aftermap.errors import DataError
 from aftermap.inference.parity import Budget, Tile, compare
 from aftermap.inference.predictor import AnyPredictor, Predictor
 from aftermap.models.build import CustomConfig
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 from squares import make_dataset
 
 LOOSE = Budget(

@@ -7,7 +7,7 @@ from aftermap.artefacts.card import Card, Normalisation, TrainingRecord
 from aftermap.artefacts.store import LoadedModel
 from aftermap.inference.predictor import Predictor
 from aftermap.models.build import CustomConfig
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 
 
 def at(*values):

@@ -9,7 +9,7 @@ from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
 from aftermap.artefacts.store import LoadedModel, save_model
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.predictor import Predictor
-from aftermap.models.published import PUBLISHED, original_shapes
+from aftermap.models.weights.published import PUBLISHED, original_shapes
 from published_fills import published_model, winner_fill
 
 CASES = {

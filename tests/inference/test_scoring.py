@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from aftermap.inference.pooling import harmonic_mean, resample
-from aftermap.inference.scoring import DAMAGE_CLASSES, Score
+from aftermap.scoring.counts import harmonic_mean, resample
+from aftermap.scoring.pixels import DAMAGE_CLASSES, Score
 
 
 def rows(text: str) -> np.ndarray:
@@ -245,7 +245,7 @@ def test_intervals_equal_those_of_scenes_drawn_one_by_one() -> None:
 def test_the_number_of_resamples_at_once_does_not_change_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     score = random_scenes(5)
     expected = score.result(bootstrap=50).intervals
-    monkeypatch.setattr("aftermap.inference.pooling._RESAMPLES_AT_ONCE", 7)
+    monkeypatch.setattr("aftermap.scoring.counts._RESAMPLES_AT_ONCE", 7)
     assert score.result(bootstrap=50).intervals == expected
 
 
@@ -255,7 +255,7 @@ def test_one_scene_has_no_intervals() -> None:
 
 def test_large_masks_are_counted_band_by_band(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = two_scenes().result()
-    monkeypatch.setattr("aftermap.inference.scoring._PIXELS_AT_ONCE", 5)
+    monkeypatch.setattr("aftermap.scoring.pixels._PIXELS_AT_ONCE", 5)
     assert two_scenes().result() == expected
 
 

@@ -10,7 +10,7 @@ from aftermap.errors import ModelError
 from aftermap.inference.predictor import Predictor
 from aftermap.inference.tta import View, views
 from aftermap.models.build import CustomConfig
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 
 
 class Toy(DenseModel):

@@ -14,9 +14,9 @@ from aftermap.data.scene import Scene
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.postprocess import Decision, damage_classes, spread_minor, spread_minor_rows
 from aftermap.models.build import CustomConfig
-from aftermap.models.dense import DenseModel
-from aftermap.recipes.evaluate import decide
-from aftermap.recipes.predict import predict_dataset
+from aftermap.models.networks.dense import DenseModel
+from aftermap.workflows.scoring.evaluate import decide
+from aftermap.workflows.scoring.predict import predict_dataset
 
 THRESHOLDS = (0.38, 0.13, 0.13, 0.14)
 

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from aftermap.classes import IGNORE
-from aftermap.inference.original_scores import OpenCitiesScore
 from aftermap.learning.losses.heads import (
     cell_targets,
     hard_pixel_cross_entropy,
@@ -17,6 +16,7 @@ from aftermap.learning.losses.heads import (
 from aftermap.learning.losses.pixel import cross_entropy, focal
 from aftermap.learning.losses.region import dice
 from aftermap.learning.losses.soft_labels import harden, soft_kl
+from aftermap.scoring.original_scores import OpenCitiesScore
 
 WEIGHTS = torch.tensor([0.25, 0.75])
 

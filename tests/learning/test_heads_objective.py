@@ -11,8 +11,8 @@ from aftermap.learning.losses.region import dice
 from aftermap.learning.objectives.heads import HeadsConfig, HeadsObjective
 from aftermap.learning.objectives.terms import SoftLabelConfig
 from aftermap.models.build import UnetConfig, build_model
-from aftermap.models.fpn import Heads
-from aftermap.models.fpn_config import FpnEfficientnetConfig
+from aftermap.models.configs.fpn import FpnEfficientnetConfig
+from aftermap.models.networks.fpn import Heads
 
 ORIGINAL = {"compat_truncate": True, "compat_detached": True, "compat_dice_floor": 0.4}
 B0 = "tf_efficientnet_b0"

@@ -15,7 +15,7 @@ from aftermap.errors import RecipeError
 from aftermap.learning.objectives.incremental import Incremental
 from aftermap.learning.objectives.incremental_config import PRESETS, IncrementalConfig
 from aftermap.learning.objectives.turned_views import Turns
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 from incremental_stub import Counted, Stub, worked_batch
 
 OLD, ALL = 2, 3

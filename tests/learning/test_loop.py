@@ -13,7 +13,7 @@ from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import CosineConfig, OneCycleConfig, OptimizerConfig
 from aftermap.models.build import SiameseUnetConfig, build_model
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 
 
 class Tiny(DenseModel):

@@ -13,7 +13,7 @@ from aftermap.learning.objectives.mean_teacher import MeanTeacher, MeanTeacherCo
 from aftermap.learning.objectives.schedule import Schedule
 from aftermap.learning.objectives.strong_views import StrongConfig, strong_view
 from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 from saved_models import Bands
 
 PLAIN = StrongConfig(contrast=0, brightness=0, noise=0, blur=0, cutout=0)

@@ -26,7 +26,7 @@ from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import MultistepConfig, OptimizerConfig
 from aftermap.models.build import SiameseUnetConfig, UnetConfig, build_model
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 
 
 class Line(DenseModel):

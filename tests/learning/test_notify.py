@@ -17,11 +17,11 @@ import yaml
 
 from aftermap.config import Config, load_config
 from aftermap.errors import NotificationWarning, TrainingError
-from aftermap.learning import notify as module
-from aftermap.learning.notify import Notifier, NotifyConfig
-from aftermap.learning.records import Records
+from aftermap.learning.experiments import notify as module
+from aftermap.learning.experiments.notify import Notifier, NotifyConfig
+from aftermap.learning.experiments.records import Records
+from aftermap.learning.experiments.tracking import RecordsConfig, connect
 from aftermap.learning.run import Run
-from aftermap.learning.tracking import RecordsConfig, connect
 
 SECRET = "hunter2-open-sesame"
 
@@ -190,7 +190,7 @@ def test_an_address_that_makes_no_sense_costs_a_warning(url, tmp_path):
 def test_without_addresses_nothing_is_loaded_or_started(tmp_path):
     code = (
         "import sys, threading; from pathlib import Path\n"
-        "from aftermap.learning.notify import Notifier, NotifyConfig\n"
+        "from aftermap.learning.experiments.notify import Notifier, NotifyConfig\n"
         "with Notifier(NotifyConfig(), 'a', Path('.')) as n: n.best(1, 0.5)\n"
         "print('apprise' in sys.modules, threading.active_count())"
     )

@@ -17,11 +17,10 @@ from pydantic import SecretStr
 from aftermap.config import load_config
 from aftermap.data.scene import Scene
 from aftermap.errors import RecordsError, RecordsWarning, TrainingError
-from aftermap.learning import records as module
-from aftermap.learning import tracking
-from aftermap.learning.records import Records
-from aftermap.learning.run import Run, data_checksum
-from aftermap.learning.tracking import (
+from aftermap.learning.experiments import records as module
+from aftermap.learning.experiments import tracking
+from aftermap.learning.experiments.records import Records
+from aftermap.learning.experiments.tracking import (
     RecordsConfig,
     connect,
     file_store,
@@ -34,6 +33,7 @@ from aftermap.learning.tracking import (
     parse_store,
     safe_command,
 )
+from aftermap.learning.run import Run, data_checksum
 
 RECIPE = {
     "name": "damage",
@@ -457,9 +457,9 @@ def test_recording_calls_nobody_and_prints_nothing(tmp_path):
         "def refuse(*a, **k): raise AssertionError('network')\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
         "from pathlib import Path\n"
-        "from aftermap.learning.records import Records\n"
+        "from aftermap.learning.experiments.records import Records\n"
         "from aftermap.learning.run import Run\n"
-        "from aftermap.learning.tracking import RecordsConfig, connect\n"
+        "from aftermap.learning.experiments.tracking import RecordsConfig, connect\n"
         "folder = Path(sys.argv[1])\n"
         "connection = connect(RecordsConfig(), folder)\n"
         "with Records(connection, Run.start(folder, '', {}), {'name': 'x'}) as records: records.log(1, {'score': 1})\n"
@@ -494,6 +494,6 @@ def test_command_lines_are_kept_without_secrets(words, shown):
 
 
 def test_off_comes_back_from_yaml_as_a_word(monkeypatch):
-    from aftermap.learning.tracking import RecordsConfig
+    from aftermap.learning.experiments.tracking import RecordsConfig
 
     assert RecordsConfig.model_validate({"uri": False}).uri.get_secret_value() == "off"

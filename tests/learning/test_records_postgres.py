@@ -13,9 +13,9 @@ import pytest
 from pydantic import SecretStr
 
 from aftermap.errors import RecordsError, RecordsWarning
-from aftermap.learning.records import Records
+from aftermap.learning.experiments.records import Records
+from aftermap.learning.experiments.tracking import RecordsConfig, connect
 from aftermap.learning.run import Run
-from aftermap.learning.tracking import RecordsConfig, connect
 
 PASSWORD = "open-sesame-4711"
 

@@ -5,10 +5,10 @@ import torch
 from torch.nn import functional as F
 
 from aftermap.errors import ModelError
-from aftermap.models.bands import create_banded, widened
 from aftermap.models.build import UnetConfig, build_model
-from aftermap.models.pretrained import create_timm, pretrained_normalisation
-from aftermap.models.residual_unet import ResidualUnetConfig
+from aftermap.models.networks.bands import create_banded, widened
+from aftermap.models.networks.residual_unet import ResidualUnetConfig
+from aftermap.models.weights.pretrained import create_timm, pretrained_normalisation
 
 
 def folded(image):

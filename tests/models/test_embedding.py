@@ -7,9 +7,9 @@ from torch import nn
 from aftermap.errors import RecipeError
 from aftermap.models.build import SiameseUnetConfig, UnetConfig, build_model
 from aftermap.models.embedding import forward_all
-from aftermap.models.segformer import SegformerConfig
-from aftermap.models.smp import SmpConfig
-from aftermap.models.xview2 import Xview2UnetConfig
+from aftermap.models.networks.segformer import SegformerConfig
+from aftermap.models.networks.smp import SmpConfig
+from aftermap.models.networks.xview2 import Xview2UnetConfig
 
 SMALL = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (8, 8, 8)}
 KINDS = {

@@ -10,7 +10,13 @@ from safetensors.torch import save_file
 
 from aftermap.errors import ModelError
 from aftermap.models.build import SiameseUnetConfig, UnetConfig, build_model
-from aftermap.models.pretrained import create_timm, encoder_file, load_weights, local_file, read_weights
+from aftermap.models.weights.pretrained import (
+    create_timm,
+    encoder_file,
+    load_weights,
+    local_file,
+    read_weights,
+)
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 

@@ -6,14 +6,14 @@ from pydantic import ValidationError
 from torch import nn
 
 from aftermap.errors import ModelError, RecipeError
-from aftermap.models.aspp import Aspp
 from aftermap.models.build import UnetConfig, build_model
-from aftermap.models.context import GlobalContext
-from aftermap.models.dense import count_parameters
-from aftermap.models.fpn import UpsampleStep, presence_probability
-from aftermap.models.fpn_config import FpnEfficientnetConfig
-from aftermap.models.fpn_encoder import drop_rates
-from aftermap.models.published import PUBLISHED, original_keys, original_shapes, to_original, to_ours
+from aftermap.models.configs.fpn import FpnEfficientnetConfig
+from aftermap.models.networks.aspp import Aspp
+from aftermap.models.networks.context import GlobalContext
+from aftermap.models.networks.dense import count_parameters
+from aftermap.models.networks.fpn import UpsampleStep, presence_probability
+from aftermap.models.networks.fpn_encoder import drop_rates
+from aftermap.models.weights.published import PUBLISHED, original_keys, original_shapes, to_original, to_ours
 from published_fills import filled, golden_fill, published_model
 
 PUBLISHED_NAMES = ("opencities-b1", "opencities-b2")
@@ -322,7 +322,7 @@ def test_pixels_are_fed_as_the_original_fed_them():
 
 
 def test_the_variant_with_two_contexts_moves_the_last_convolution_behind_the_second():
-    from aftermap.models.opencities_keys import opencities_keys
+    from aftermap.models.weights.opencities_keys import opencities_keys
 
     config = FpnEfficientnetConfig(**B1, context=True, compat_second_context=True)
     keys = opencities_keys(config, on_meta(**B1, context=True, compat_second_context=True).state_dict())

@@ -10,13 +10,13 @@ from torch import nn
 from aftermap.artefacts.store import BOX, load_model
 from aftermap.errors import ModelError
 from aftermap.models.build import CustomConfig, SiameseUnetConfig, UnetConfig, build_model
-from aftermap.models.dense import DenseModel
-from aftermap.models.fpn_config import FpnEfficientnetConfig
+from aftermap.models.configs.fpn import FpnEfficientnetConfig
 from aftermap.models.growth import class_rows, grow, reorder, with_classes
-from aftermap.models.segformer import SegformerConfig
-from aftermap.models.smp import SmpConfig
-from aftermap.models.torchange import TorchangeConfig
-from aftermap.models.xview2 import Xview2UnetConfig
+from aftermap.models.networks.dense import DenseModel
+from aftermap.models.networks.segformer import SegformerConfig
+from aftermap.models.networks.smp import SmpConfig
+from aftermap.models.networks.torchange import TorchangeConfig
+from aftermap.models.networks.xview2 import Xview2UnetConfig
 
 
 class Linear(DenseModel):

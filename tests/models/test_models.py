@@ -3,10 +3,10 @@ import torch
 
 from aftermap.errors import ModelError, RecipeError
 from aftermap.models.build import CustomConfig, SiameseUnetConfig, UnetConfig, build_model
-from aftermap.models.dense import DenseModel, count_parameters
-from aftermap.models.encoders import folded
-from aftermap.models.siamese import pre_first_mix
-from aftermap.models.transfer import transfer_trunk
+from aftermap.models.networks.dense import DenseModel, count_parameters
+from aftermap.models.networks.encoders import folded
+from aftermap.models.networks.siamese import pre_first_mix
+from aftermap.models.weights.transfer import transfer_trunk
 
 SMALL = {"encoder_name": "resnet10t", "encoder_depth": 4, "decoder_channels": (32, 24, 16, 16)}
 CONFIGS = [

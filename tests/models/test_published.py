@@ -7,8 +7,8 @@ import torch
 
 from aftermap.errors import ModelError
 from aftermap.models.build import build_model
-from aftermap.models.dense import count_parameters
-from aftermap.models.published import (
+from aftermap.models.networks.dense import count_parameters
+from aftermap.models.weights.published import (
     PUBLISHED,
     original_keys,
     original_shapes,

@@ -12,8 +12,8 @@ from aftermap.artefacts.card import Card, TrainingRecord
 from aftermap.artefacts.store import load_model, save_model
 from aftermap.errors import ModelError, RasterError, RecipeError
 from aftermap.models.build import SmpConfig, build_model
-from aftermap.models.smp import Architecture
-from aftermap.models.transfer import transfer_trunk
+from aftermap.models.networks.smp import Architecture
+from aftermap.models.weights.transfer import transfer_trunk
 
 NARROW = {name: {"decoder_channels": (32, 24, 16, 16, 8)} for name in ("unet", "unetplusplus", "manet")}
 NARROW["dpt"] = {"decoder_intermediate_channels": (16, 16, 24, 24), "decoder_fusion_channels": 16}

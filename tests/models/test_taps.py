@@ -11,7 +11,7 @@ from aftermap.models.build import (
     Xview2UnetConfig,
     build_model,
 )
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 from aftermap.models.taps import feature_channels, tapped
 
 SMALL = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (16, 16, 16)}

@@ -5,10 +5,10 @@ import torch
 
 from aftermap.errors import ModelError, RecipeError
 from aftermap.models.build import build_model
-from aftermap.models.published import PUBLISHED
-from aftermap.models.stages import WideSeEncoder, published_encoder
-from aftermap.models.transfer import transfer_trunk
-from aftermap.models.xview2 import LARGE_DECODER, Xview2Decoder, Xview2UnetConfig
+from aftermap.models.networks.stages import WideSeEncoder, published_encoder
+from aftermap.models.networks.xview2 import LARGE_DECODER, Xview2Decoder, Xview2UnetConfig
+from aftermap.models.weights.published import PUBLISHED
+from aftermap.models.weights.transfer import transfer_trunk
 from published_fills import fill_pair, hashed_values, published_model, winner_fill, winner_input
 
 TINY = {"encoder_name": "resnet10t", "decoder_channels": (24, 16, 16, 8, 8)}

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from aftermap.data.cutting import CutConfig
-from aftermap.data.footprint_shift import FootprintShift
-from aftermap.data.footprint_tiles import cut_tiles
-from aftermap.products.alignment_figure import describe_shift, draw_alignment
+from aftermap.data.checking.footprint_shift import FootprintShift
+from aftermap.data.preparing.cutting import CutConfig
+from aftermap.data.preparing.footprint_tiles import cut_tiles
+from aftermap.products.figures.alignment_figure import describe_shift, draw_alignment
 from towns_in_rasters import footprints, write_raster
 
 FITS = FootprintShift(0.5, 0, 0, fit=0.6, gain=0.0, error=0.0, tiles=4)

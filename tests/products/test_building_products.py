@@ -17,11 +17,11 @@ from shapely.geometry import box
 
 from aftermap.geo.grid import Window
 from aftermap.products.cog import RasterWriter, building_colormap, probability_colormap
-from aftermap.products.figure import draw_building_overview
-from aftermap.products.overview import heat
+from aftermap.products.figures.damage_overview import draw_building_overview
+from aftermap.products.page.damage_page import write_building_map
+from aftermap.products.page.overview import heat
 from aftermap.products.summary import grade, summarise_buildings
 from aftermap.products.vectors import BUILDING_COLUMNS, BUILDING_LAYER, write_buildings
-from aftermap.products.webmap import write_building_map
 
 CHROMIUM = Path("/usr/bin/chromium")
 RGB = np.full((3, 160, 240), 90, np.uint8)

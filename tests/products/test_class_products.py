@@ -19,8 +19,8 @@ from aftermap.geo.grid import Grid
 from aftermap.geo.ground_area import row_areas_m2
 from aftermap.inference.class_regions import trace_regions
 from aftermap.products.class_layers import Tally, regions_frame, summarise_classes
-from aftermap.products.class_overview import draw_class_overview, paint
-from aftermap.products.class_webmap import ground, label, write_class_map
+from aftermap.products.figures.class_overview import draw_class_overview, paint
+from aftermap.products.page.class_page import ground, label, write_class_map
 
 CHROMIUM = Path("/usr/bin/chromium")
 SCHEME = ClassScheme(

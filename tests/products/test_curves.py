@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from aftermap.errors import OutputError
-from aftermap.products import curves
-from aftermap.products.curves import RunCurves, draw_runs
+from aftermap.products.figures import curves
+from aftermap.products.figures.curves import RunCurves, draw_runs
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from PIL import Image
 
 from aftermap.errors import OutputError
 from aftermap.geo.grid import Grid
-from aftermap.products.figure import draw_overview
+from aftermap.products.figures.damage_overview import draw_overview
 
 PRE = np.full((160, 240, 3), (0, 0, 200), np.uint8)
 POST = np.full((160, 240, 3), (0, 60, 60), np.uint8)

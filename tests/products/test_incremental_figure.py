@@ -10,11 +10,11 @@ from PIL import Image
 
 from aftermap.classes import ClassScheme
 from aftermap.errors import OutputError
-from aftermap.inference.class_scores import ClassScores, Confusion
-from aftermap.inference.continual import ContinualScores
-from aftermap.products import class_figure, incremental_figure
-from aftermap.products.class_figure import Place, draw_confusion, draw_strips, painted
-from aftermap.products.incremental_figure import draw_classes, draw_curves
+from aftermap.products.figures import class_figure, incremental_figure
+from aftermap.products.figures.class_figure import Place, draw_confusion, draw_strips, painted
+from aftermap.products.figures.incremental_figure import draw_classes, draw_curves
+from aftermap.scoring.class_scores import ClassScores, Confusion
+from aftermap.scoring.continual import ContinualScores
 
 NAMES = ("background", "building", "road", "water")
 SCHEME = ClassScheme("town", NAMES, ("#000000", "#e6194b", "#3cb44b", "#4363d8"))

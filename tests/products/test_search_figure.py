@@ -4,7 +4,7 @@ import cv2
 import pytest
 
 from aftermap.learning.range_test import RangeTest
-from aftermap.products.search_figure import (
+from aftermap.products.figures.search_figure import (
     DrawnTrial,
     SearchPicture,
     _limits,

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
+from aftermap.data.incremental.protocol import protocol_for
 from aftermap.data.legends import LEGENDS, rgb
-from aftermap.data.protocol import protocol_for
 from aftermap.data.scene import Scene
-from aftermap.products.steps_figure import draw_steps
+from aftermap.products.figures.steps_figure import draw_steps
 
 ISPRS = LEGENDS["isprs"]
 

@@ -9,8 +9,8 @@ from PIL import Image
 from rich.console import Console
 
 from aftermap.errors import OutputError
-from aftermap.products import timing_figure
-from aftermap.products.timing_figure import MOST_POINTS, TimingPoint, draw_timing
+from aftermap.products.figures import timing_figure
+from aftermap.products.figures.timing_figure import MOST_POINTS, TimingPoint, draw_timing
 from aftermap.products.timing_table import label_entries, remarks, timing_markdown, timing_tables
 
 

@@ -14,8 +14,8 @@ from shapely.geometry import Polygon, box
 
 from aftermap.classes import DAMAGE
 from aftermap.geo.grid import Grid
+from aftermap.products.page.damage_page import write_map
 from aftermap.products.summary import summarise
-from aftermap.products.webmap import write_map
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [

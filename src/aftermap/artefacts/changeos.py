@@ -11,8 +11,8 @@ from aftermap.artefacts.hub import HubName, parse_hub_name
 from aftermap.artefacts.store import save_model
 from aftermap.errors import ModelError
 from aftermap.models.build import build_model
-from aftermap.models.pretrained import hub_file, local_file, read_weights
-from aftermap.models.torchange import MEAN, STD, TorchangeConfig, identify
+from aftermap.models.networks.torchange import MEAN, STD, TorchangeConfig, identify
+from aftermap.models.weights.pretrained import hub_file, local_file, read_weights
 
 XVIEW2_WEIGHTS = "hf://EVER-Z/torchange_example_changeos_swint_on_xview2_best42k"
 """ChangeOS on Swin-T for xView2, as the authors of torchange publish it: the one whose training is known here."""

@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from aftermap.artefacts.card import Activation, BaseCard, Channel0, Normalisation, describe_parts
-from aftermap.artefacts.onnx_file import external_tensor, read_metadata, write_metadata
+from aftermap.artefacts.graphs.onnx_file import external_tensor, read_metadata, write_metadata
 from aftermap.artefacts.store import model_folder
 from aftermap.config import Config
 from aftermap.errors import ModelError

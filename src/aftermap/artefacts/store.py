@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from aftermap.artefacts.card import Card, Weights, describe
 from aftermap.errors import ModelError, OutputError
 from aftermap.models.build import CustomConfig, build_model
-from aftermap.models.dense import DenseModel, count_parameters
+from aftermap.models.networks.dense import DenseModel, count_parameters
 
 CARD_NAME = "card.json"
 WEIGHTS_NAME = "model.safetensors"

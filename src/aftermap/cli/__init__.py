@@ -1,1 +1,1 @@
-"""The command line: a thin face over the recipes."""
+"""The command line: a thin face over the workflows."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from aftermap.recipes.adapt import AdaptProgress
+    from aftermap.workflows.adaptation.with_labels import AdaptProgress
 
 Out = Annotated[Path | None, Parameter(name=["-o", "--out"])]
 
@@ -61,8 +61,8 @@ def adapt(
         json_output: print JSON.
     """
     from aftermap.config import build_config
-    from aftermap.recipes.adapt import adapt as run_adaptation
-    from aftermap.recipes.adapt_config import AdaptConfig
+    from aftermap.workflows.adaptation.with_labels import adapt as run_adaptation
+    from aftermap.workflows.adaptation.with_labels_config import AdaptConfig
 
     said = {
         "model": model,
@@ -115,10 +115,10 @@ def meta_train(
     """
     from aftermap.config import load_config
     from aftermap.errors import RecipeError
-    from aftermap.recipes.files import recipe_path
-    from aftermap.recipes.meta import meta_train as run_training
-    from aftermap.recipes.meta import resumed_meta_recipe
-    from aftermap.recipes.meta_config import MetaRecipe
+    from aftermap.workflows.adaptation.meta_config import MetaRecipe
+    from aftermap.workflows.adaptation.meta_training import meta_train as run_training
+    from aftermap.workflows.adaptation.meta_training import resumed_meta_recipe
+    from aftermap.workflows.training.recipe_files import recipe_path
 
     if resume is not None:
         words = list(overrides) + ([str(recipe)] if recipe is not None else [])
@@ -170,7 +170,7 @@ def _print_adapted(report: dict[str, Any], event: str) -> None:
 
 
 def _command() -> str:
-    from aftermap.learning.tracking import safe_command
+    from aftermap.learning.experiments.tracking import safe_command
 
     return "aftermap " + safe_command(sys.argv[1:])
 

@@ -61,9 +61,9 @@ def bench(
 
     from rich.console import Console
 
-    from aftermap.recipes.bench import Settings
-    from aftermap.recipes.bench import bench as measure
-    from aftermap.recipes.bench_report import begin_report, write_report
+    from aftermap.workflows.bench.report import begin_report, write_report
+    from aftermap.workflows.bench.run import Settings
+    from aftermap.workflows.bench.run import bench as measure
 
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     settings = Settings(

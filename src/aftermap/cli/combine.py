@@ -37,7 +37,7 @@ def combine(
     from rich.progress import Progress
 
     from aftermap.errors import DataError
-    from aftermap.recipes.combine import combine_folders
+    from aftermap.workflows.mapping.combine import combine_folders
 
     if not folders:
         raise DataError("no folder of maps was given: aftermap combine runs/b1/maps runs/b2/maps -o combined")

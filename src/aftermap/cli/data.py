@@ -20,7 +20,7 @@ from aftermap.cli.running import numbers
 from aftermap.cli.steps import steps
 
 if TYPE_CHECKING:
-    from aftermap.data.doctor import Report
+    from aftermap.data.checking.doctor import Report
     from aftermap.data.scene import Manifest
 
 app = App(name="data", help="Synthesise, prepare, check and split datasets.")
@@ -56,7 +56,7 @@ def check(
     json
         Print the findings as JSON.
     """
-    from aftermap.data.doctor import check as examine
+    from aftermap.data.checking.doctor import check as examine
     from aftermap.data.scene import Manifest
 
     with progress_bar("checking", quiet=json) as progress:
@@ -120,9 +120,9 @@ def split(
     json
         Print the counts as JSON.
     """
-    from aftermap.data.folds import OPEN_CITIES_FOLDS, assign_folds
+    from aftermap.data.checking.folds import OPEN_CITIES_FOLDS, assign_folds
+    from aftermap.data.checking.splits import assign_splits
     from aftermap.data.scene import MANIFEST_NAME, Manifest
-    from aftermap.data.splits import assign_splits
     from aftermap.errors import DataError
 
     manifest = Manifest.load(data)
@@ -208,8 +208,8 @@ def synth(
     json
         Print the counts as JSON.
     """
-    from aftermap.data.synthetic.write import synthesise
     from aftermap.errors import DataError
+    from aftermap.synthetic.write import synthesise
 
     if (backdrop is None) != (footprints is None):
         given, absent = ("--backdrop", "--footprints") if backdrop else ("--footprints", "--backdrop")
@@ -230,7 +230,7 @@ def synth(
 
 
 def _show_splits(manifest: "Manifest", file: Path, *, json: bool) -> None:
-    from aftermap.data.splits import SPLITS, buildings
+    from aftermap.data.checking.splits import SPLITS, buildings
 
     has_legend = manifest.legend is not None
     events = sorted({scene.event for scene in manifest.scenes})

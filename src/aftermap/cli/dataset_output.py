@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 if TYPE_CHECKING:
-    from aftermap.data.prepare import Progress
+    from aftermap.data.preparing.prepare import Progress
     from aftermap.data.scene import Manifest
 
 CLASSES = ("no-damage", "minor-damage", "major-damage", "destroyed", "un-classified")

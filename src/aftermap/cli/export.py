@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from aftermap.recipes.export import ExportResult
+    from aftermap.workflows.export.run import ExportResult
 
 Switch = Parameter(negative="")
 
@@ -61,10 +61,10 @@ def export(
     """
     from rich.console import Console
 
-    from aftermap.artefacts.quantise import Quantisation
+    from aftermap.artefacts.graphs.quantise import Quantisation
     from aftermap.config import build_config
     from aftermap.inference.parity import Budget
-    from aftermap.recipes.export import ExportOptions, default_budget, export_model
+    from aftermap.workflows.export.run import ExportOptions, default_budget, export_model
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     allowed = None

@@ -10,8 +10,8 @@ from aftermap.cli.dataset_output import JsonFlag, Switch, print_json, progress_b
 from aftermap.cli.running import numbers
 
 if TYPE_CHECKING:
-    from aftermap.data.footprint_shift import FootprintShift
-    from aftermap.data.footprint_tiles import CutResult
+    from aftermap.data.checking.footprint_shift import FootprintShift
+    from aftermap.data.preparing.footprint_tiles import CutResult
 
 
 def from_footprints(
@@ -103,9 +103,9 @@ def from_footprints(
         Print the counts as JSON.
     """
     from aftermap.config import build_config
-    from aftermap.data.cutting import CutConfig
-    from aftermap.data.footprint_shift import measure_shifts
-    from aftermap.data.footprint_tiles import from_footprints as cut
+    from aftermap.data.checking.footprint_shift import measure_shifts
+    from aftermap.data.preparing.cutting import CutConfig
+    from aftermap.data.preparing.footprint_tiles import from_footprints as cut
     from aftermap.errors import InputError
 
     tree: dict[str, Any] = {
@@ -158,7 +158,7 @@ def _draw(result: "CutResult", shifts: "list[FootprintShift]", out: Path, image:
     import warnings
 
     from aftermap.errors import AlignmentWarning
-    from aftermap.products.alignment_figure import describe_shift, draw_alignment
+    from aftermap.products.figures.alignment_figure import describe_shift, draw_alignment
 
     for shift in shifts:
         if shift.is_clear:
@@ -174,7 +174,7 @@ def _show(
 ) -> None:
     from dataclasses import asdict
 
-    from aftermap.products.alignment_figure import describe_shift
+    from aftermap.products.figures.alignment_figure import describe_shift
 
     scenes = result.manifest.scenes
     empty = sum(not any(scene.class_pixels[1:]) for scene in scenes)

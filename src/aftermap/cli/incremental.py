@@ -27,7 +27,7 @@ def incremental_report(
         json_output: print JSON.
     """
     from aftermap.cli.learn import say
-    from aftermap.recipes.incremental_report import compare_runs
+    from aftermap.workflows.incremental.report import compare_runs
 
     tree = compare_runs(runs, out, by=by)
     if json_output:

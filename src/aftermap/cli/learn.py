@@ -13,7 +13,7 @@ from cyclopts.validators import Number
 from aftermap.cli.running import AS_IT_IS, Running
 
 if TYPE_CHECKING:
-    from aftermap.recipes.training_run import Progress as TrainingProgress
+    from aftermap.workflows.training.steps import Progress as TrainingProgress
 
 SplitName = Literal["train", "validation", "test", "unassigned", "all"]
 
@@ -44,7 +44,7 @@ def predict(
         overwrite: predict again what is there.
         running: how the model is run.
     """
-    from aftermap.recipes.predict import predict_dataset
+    from aftermap.workflows.scoring.predict import predict_dataset
 
     scenes = scenes_of(data, split)
     predictor = _predictor(model, running)
@@ -89,7 +89,7 @@ def evaluate(
     """
     from aftermap.data.scene import Manifest
     from aftermap.errors import DataError, InputError
-    from aftermap.recipes.evaluate import evaluate as run_evaluation
+    from aftermap.workflows.scoring.evaluate import evaluate as run_evaluation
 
     scenes = [s for s in scenes_of(data, split) if s.is_labelled and (not event or s.event in event)]
     if not scenes:
@@ -122,7 +122,7 @@ def evaluate(
     if json_output:
         print(json.dumps(report, indent=1))
         return
-    from aftermap.products.scorecard import score_tables
+    from aftermap.products.figures.scorecard import score_tables
 
     say(score_tables(report))
 
@@ -139,7 +139,7 @@ def models(*, json_output: Annotated[bool, Parameter(name="--json", negative=())
     Args:
         json_output: print JSON.
     """
-    from aftermap.recipes.catalogue import catalogue
+    from aftermap.workflows.weights.catalogue import catalogue
 
     entries = catalogue()
     if json_output:
@@ -183,7 +183,7 @@ def _evaluate_legend(predictor: Any, data: Path, scenes: list[Any], *, as_json: 
     """Scores of a model with a legend."""
     from aftermap.data.scene import Manifest
     from aftermap.products.class_table import class_table
-    from aftermap.recipes.evaluate_classes import evaluate_legend
+    from aftermap.workflows.scoring.evaluate_classes import evaluate_legend
 
     with bar("evaluating", len(scenes)) as advance:
         scores = evaluate_legend(predictor, Manifest.load(data), scenes, on_scene=lambda *_: advance())

@@ -13,8 +13,8 @@ from aftermap.cli.running import AS_IT_IS, BackendName, Running, say_choices
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from aftermap.recipes.map_settings import MapKeywords
-    from aftermap.recipes.mapping import Progress
+    from aftermap.workflows.mapping.run import Progress
+    from aftermap.workflows.mapping.settings import MapKeywords
 
 Flag = Parameter(negative="")
 
@@ -110,15 +110,15 @@ def map_command(
     chosen = None if bands is None else tuple(int(band) for band in _numbers("--bands", bands, "3,2,1", int))
     percentiles = None if stretch is None else _percentiles(stretch)
 
-    from aftermap.recipes.map_classes import has_legend, map_classes
+    from aftermap.workflows.mapping.classes import has_legend, map_classes
 
     if task is None:
         task = "classes" if post is None and has_legend(model) else "damage"
     _check_dates(task, post, align)
 
     from aftermap.products.provenance import to_plain
-    from aftermap.recipes.map import map_damage
-    from aftermap.recipes.map_buildings import map_buildings
+    from aftermap.workflows.mapping.buildings import map_buildings
+    from aftermap.workflows.mapping.damage import map_damage
 
     optional = {"window_px": window, "min_area_m2": min_area, "part_touching": part_touching}
     settings: MapKeywords = {
@@ -202,8 +202,8 @@ def demo(
 
     from rich.console import Console
 
-    from aftermap.products.scorecard import score_tables
-    from aftermap.recipes.demo import run_demo
+    from aftermap.products.figures.scorecard import score_tables
+    from aftermap.workflows.mapping.demo import run_demo
 
     say_choices()
     with _progress(quiet=json) as report:
@@ -245,7 +245,7 @@ def _hint(out: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         from rich.console import Console
 
-        from aftermap.recipes.work import work_path
+        from aftermap.workflows.mapping.work import work_path
 
         if work_path(out).exists():
             message = f"{work_path(out)} keeps what was done: pass --resume to continue"

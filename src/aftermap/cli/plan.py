@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from aftermap.recipes.plan import Job
-    from aftermap.recipes.stages import Face, State
-    from aftermap.recipes.training_run import Progress as Progressing
+    from aftermap.workflows.plans.plan import Job
+    from aftermap.workflows.plans.stages import Face, State
+    from aftermap.workflows.training.steps import Progress as Progressing
 
 
 def run(
@@ -43,9 +43,9 @@ def run(
         json_output: print the jobs as JSON at the end.
     """
     from aftermap.errors import RecipeError
-    from aftermap.learning.tracking import safe_command
-    from aftermap.recipes.plan import load_plan, plan_jobs
-    from aftermap.recipes.stages import discard, job_state, run_jobs
+    from aftermap.learning.experiments.tracking import safe_command
+    from aftermap.workflows.plans.plan import load_plan, plan_jobs
+    from aftermap.workflows.plans.stages import discard, job_state, run_jobs
 
     settings, recipes = load_plan(plan, list(overrides))
     folder = out or Path("runs") / settings.name
@@ -118,7 +118,7 @@ def _display(jobs: int) -> Iterator["Face"]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from aftermap.recipes.stages import Face
+    from aftermap.workflows.plans.stages import Face
 
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

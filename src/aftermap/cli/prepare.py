@@ -11,7 +11,7 @@ from aftermap.cli.prepare_folder import percentiles
 from aftermap.cli.running import numbers
 
 if TYPE_CHECKING:
-    from aftermap.data.cutting import CutConfig
+    from aftermap.data.preparing.cutting import CutConfig
 
 app = App(
     help="Turn a dataset into masks and a manifest that 'train', 'check' and 'split' read.\n\n"
@@ -58,7 +58,7 @@ def xbd(
     json
         Print the counts as JSON.
     """
-    from aftermap.data.xbd import prepare_xbd
+    from aftermap.data.readers.xbd import prepare_xbd
 
     target = _target(source, out)
     with progress_bar("preparing", quiet=json) as progress:
@@ -139,7 +139,7 @@ def opencities(
     json
         Print the counts as JSON.
     """
-    from aftermap.data.opencities import prepare_opencities
+    from aftermap.data.readers.opencities import prepare_opencities
 
     config = _cut_config(
         by=crop,
@@ -236,7 +236,7 @@ def spacenet(
     json
         Print the counts as JSON.
     """
-    from aftermap.data.spacenet import prepare_spacenet
+    from aftermap.data.readers.spacenet import prepare_spacenet
 
     config = _cut_config(
         by=crop,
@@ -267,7 +267,7 @@ def spacenet(
 
 def _cut_config(**tree: Any) -> "CutConfig":
     from aftermap.config import build_config
-    from aftermap.data.cutting import CutConfig
+    from aftermap.data.preparing.cutting import CutConfig
 
     return build_config(CutConfig, tree, source="options")
 

@@ -81,7 +81,7 @@ def isprs(
     json
         Print the counts as JSON.
     """
-    from aftermap.data.isprs import TILING, IsprsOptions, prepare_isprs
+    from aftermap.data.readers.isprs import TILING, IsprsOptions, prepare_isprs
     from aftermap.errors import InputError
 
     limits = None if dsm_range is None else numbers("--dsm-range", dsm_range, "240,361")
@@ -176,7 +176,7 @@ def isaid(
     json
         Print the counts as JSON.
     """
-    from aftermap.data.isaid import prepare_isaid
+    from aftermap.data.readers.isaid import prepare_isaid
 
     tiling = tiling_of(
         tile_px=tile_px,
@@ -239,7 +239,7 @@ def agrivision(
     json
         Print the counts as JSON.
     """
-    from aftermap.data.agrivision import prepare_agrivision
+    from aftermap.data.readers.agrivision import prepare_agrivision
 
     with progress_bar("preparing", quiet=json) as progress:
         manifest = prepare_agrivision(

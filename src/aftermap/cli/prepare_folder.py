@@ -7,7 +7,7 @@ from aftermap.cli.dataset_output import JsonFlag, Out, Switch, Workers, progress
 from aftermap.cli.running import numbers
 
 if TYPE_CHECKING:
-    from aftermap.data.class_tiles import Tiling
+    from aftermap.data.preparing.class_tiles import Tiling
 
 
 def folder(
@@ -115,7 +115,7 @@ def folder(
     }
     _refuse(given if legend is None else others, legend)
     if legend is None:
-        from aftermap.data.folder import prepare_folder
+        from aftermap.data.readers.folder import prepare_folder
 
         with progress_bar("preparing", quiet=json) as progress:
             manifest = prepare_folder(
@@ -132,9 +132,9 @@ def folder(
             )
         show_prepared(manifest, target, json=json)
         return
-    from aftermap.data.class_folder import FolderLayout, prepare_class_folder
-    from aftermap.data.colours import TOLERANCE
     from aftermap.data.legends import read_legend
+    from aftermap.data.readers.class_folder import FolderLayout, prepare_class_folder
+    from aftermap.data.readers.colours import TOLERANCE
 
     layout = FolderLayout(
         images=images,
@@ -169,7 +169,7 @@ def tiling_of(**tree: object) -> "Tiling":
         RecipeError: values that do not go together.
     """
     from aftermap.config import build_config
-    from aftermap.data.class_tiles import Tiling
+    from aftermap.data.preparing.class_tiles import Tiling
 
     return build_config(Tiling, dict(tree), source="options")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 if TYPE_CHECKING:
-    from aftermap.recipes.runs import Comparison, RecordedRun
+    from aftermap.workflows.training.runs import Comparison, RecordedRun
 
 app = App(name="runs", help="List, compare, plot and export recorded runs.")
 
@@ -45,7 +45,7 @@ def list_command(
         experiment: name of the MLflow experiment.
         json_output: print JSON.
     """
-    from aftermap.recipes.runs import list_runs, open_records
+    from aftermap.workflows.training.runs import list_runs, open_records
 
     connection = open_records(store, experiment=experiment)
     runs = list_runs(connection, where=where, name=name, status=status, limit=limit)
@@ -75,7 +75,7 @@ def compare_command(
         json_output: print JSON.
     """
     from aftermap.errors import RecordsError
-    from aftermap.recipes.runs import compare_runs, find_runs, open_records
+    from aftermap.workflows.training.runs import compare_runs, find_runs, open_records
 
     if len(runs) < 2:
         raise RecordsError("name at least two runs to compare; 'aftermap runs' lists them")
@@ -104,7 +104,7 @@ def plot_command(
         experiment: name of the MLflow experiment.
     """
     from aftermap.errors import RecordsError
-    from aftermap.recipes.runs import find_runs, open_records, plot_runs
+    from aftermap.workflows.training.runs import find_runs, open_records, plot_runs
 
     if not runs:
         raise RecordsError("name at least one run to draw; 'aftermap runs' lists them")
@@ -134,7 +134,7 @@ def export_command(
         store: database file, folder or URL; by default AFTERMAP_TRACKING, else runs/mlflow.db.
         experiment: name of the MLflow experiment.
     """
-    from aftermap.recipes.runs import export_csv, list_runs, open_records
+    from aftermap.workflows.training.runs import export_csv, list_runs, open_records
 
     runs = list_runs(open_records(store, experiment=experiment), where=where, name=name, status=status)
     _print(f"wrote {len(runs)} runs to {export_csv(runs, out)}")
@@ -152,8 +152,8 @@ def import_command(*folders: Path, store: StoreOption = None, experiment: str = 
         experiment: name of the MLflow experiment.
     """
     from aftermap.errors import RecordsError
-    from aftermap.learning.tracking import find_store, open_store
-    from aftermap.recipes.runs import import_run
+    from aftermap.learning.experiments.tracking import find_store, open_store
+    from aftermap.workflows.training.runs import import_run
 
     if not folders:
         raise RecordsError("name at least one run folder")
@@ -182,7 +182,7 @@ def ui_command(*, host: str = "127.0.0.1", port: int = 5000, store: StoreOption 
     import tempfile
 
     from aftermap.errors import RecordsError
-    from aftermap.recipes.runs import chosen_store, ui_command, ui_environment
+    from aftermap.workflows.training.runs import chosen_store, ui_command, ui_environment
 
     found = chosen_store(store)
     if found.uri.startswith(("http://", "https://")):

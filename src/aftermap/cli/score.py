@@ -52,8 +52,8 @@ def score(
     from rich.console import Console
     from rich.progress import Progress
 
-    from aftermap.products.scorecard import score_tables
-    from aftermap.recipes.score import score_folders, write_report
+    from aftermap.products.figures.scorecard import score_tables
+    from aftermap.workflows.scoring.score import score_folders, write_report
 
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=json or not errors.is_terminal) as bar:

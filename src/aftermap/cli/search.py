@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from rich.console import Console
 
-    from aftermap.recipes.search import Face, Search
-    from aftermap.recipes.training_run import Progress
+    from aftermap.workflows.search.run import Face, Search
+    from aftermap.workflows.training.steps import Progress
 
 
 def search(
@@ -101,9 +101,9 @@ def search(
 def _begun(
     recipe: Path, overrides: list[str], space: Path, trials: int | None, keep_models: bool, out: Path | None
 ) -> "Search":
-    from aftermap.learning.tracking import safe_command
-    from aftermap.recipes.search import Search, recipe_tree
-    from aftermap.recipes.search_space import load_space
+    from aftermap.learning.experiments.tracking import safe_command
+    from aftermap.workflows.search.run import Search, recipe_tree
+    from aftermap.workflows.search.space import load_space
 
     tree = recipe_tree(recipe, overrides)
     wanted = load_space(space, [] if trials is None else [f"study.trials={trials}"])
@@ -113,7 +113,7 @@ def _begun(
 
 
 def _resumed(folder: Path, trials: int | None) -> "Search":
-    from aftermap.recipes.search import Search
+    from aftermap.workflows.search.run import Search
 
     return Search.open(folder, trials=trials)
 
@@ -122,8 +122,8 @@ def _study(search: "Search", workers: int, json_output: bool) -> int:
     """Do what is left of a search and show its results."""
     from rich.console import Console
 
-    from aftermap.recipes.search_report import write_results
-    from aftermap.recipes.search_worker import run_workers
+    from aftermap.workflows.search.report import write_results
+    from aftermap.workflows.search.worker import run_workers
 
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
@@ -158,8 +158,8 @@ def _range_test(
     from rich.console import Console
 
     from aftermap.cli.learn import bar
-    from aftermap.recipes.range_test import RangeSettings, range_test
-    from aftermap.recipes.train import load_recipe
+    from aftermap.workflows.training.range_test import RangeSettings, range_test
+    from aftermap.workflows.training.run import load_recipe
 
     wanted = load_recipe(recipe, overrides)
     folder = out or Path("runs") / f"{date.today().isoformat()}-{wanted.name}-range"
@@ -195,7 +195,7 @@ class _Display:
 
     def face(self) -> "Face":
         """For a search in this process."""
-        from aftermap.recipes.search import Face
+        from aftermap.workflows.search.run import Face
 
         return Face(self.on_trial, self.on_step, self.on_end)
 
@@ -213,7 +213,7 @@ class _Display:
 
     def on_end(self, trial: "FrozenTrial") -> None:
         """A trial ended."""
-        from aftermap.recipes.search_report import write_results
+        from aftermap.workflows.search.report import write_results
 
         report = write_results(self._search, picture=False)
         row = report["trials"][trial.number]

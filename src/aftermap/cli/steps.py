@@ -10,9 +10,9 @@ from aftermap.cli.dataset_output import JsonFlag, Out, print_json
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aftermap.data.protocol import Protocol
+    from aftermap.data.incremental.protocol import Protocol
+    from aftermap.data.incremental.step_summary import StepSummary
     from aftermap.data.scene import Scene
-    from aftermap.data.step_summary import StepSummary
 
 
 def steps(
@@ -57,10 +57,10 @@ def steps(
     json
         Print the steps as JSON.
     """
-    from aftermap.data.pooling import pool
+    from aftermap.data.incremental.pool import pool
+    from aftermap.data.incremental.step_summary import summarise_steps
+    from aftermap.data.incremental.task_tables import tasks_of
     from aftermap.data.scene import Manifest, Target
-    from aftermap.data.step_summary import summarise_steps
-    from aftermap.data.task_tables import tasks_of
     from aftermap.errors import DataError, OutputError
 
     if rows < 1:
@@ -86,7 +86,7 @@ def steps(
     counts, tables = pooled.counts(), pooled.mask_tables()
     summaries = summarise_steps(scenes, protocol, counts=[counts[n] for n in chosen])
     if out is not None:
-        from aftermap.products.steps_figure import draw_steps
+        from aftermap.products.figures.steps_figure import draw_steps
 
         title = f"{legend.name}, task {protocol.task}, {filter}: what each step learns from"
         draw_steps(
@@ -138,7 +138,7 @@ def _show(
     from rich.table import Table
     from rich.text import Text
 
-    from aftermap.data.protocol import describe
+    from aftermap.data.incremental.protocol import describe
 
     table = Table("step", "tiles", "learned (pixels)", "hidden as background", "unknown")
     for summary in summaries:

@@ -63,8 +63,8 @@ def train(
             step that this model has learned. A model folder or a run folder.
     """
     from aftermap.errors import RecipeError, TrainingError
-    from aftermap.learning.tracking import safe_command
-    from aftermap.recipes.kinds import recipe_kind
+    from aftermap.learning.experiments.tracking import safe_command
+    from aftermap.workflows.training.kinds import recipe_kind
 
     if resume is not None:
         words = list(overrides) + ([str(recipe)] if recipe is not None else [])
@@ -90,8 +90,8 @@ def train(
 def _once(file: Path, words: list[str], out: Path | None, resume: Path | None, command: str) -> int:
     """An ordinary run."""
     from aftermap.cli.learn import say, training_display
-    from aftermap.recipes.train import load_recipe, resumed_recipe
-    from aftermap.recipes.train import train as run_training
+    from aftermap.workflows.training.run import load_recipe, resumed_recipe
+    from aftermap.workflows.training.run import train as run_training
 
     if resume is not None:
         settings, folder = resumed_recipe(resume, words), resume
@@ -113,9 +113,9 @@ def _self_train(file: Path, words: list[str], out: Path | None, resume: Path | N
     """Rounds of self-training."""
     from aftermap.cli.learn import say
     from aftermap.config import build_config, load_config, read_tree
-    from aftermap.recipes.files import recipe_path
-    from aftermap.recipes.self_training import self_train
-    from aftermap.recipes.self_training_config import SelfTrainingRecipe
+    from aftermap.workflows.self_training.config import SelfTrainingRecipe
+    from aftermap.workflows.self_training.run import self_train
+    from aftermap.workflows.training.recipe_files import recipe_path
 
     if resume is not None:
         settings = build_config(SelfTrainingRecipe, read_tree(file), words, source=str(file))
@@ -134,9 +134,9 @@ def _adapt_event(file: Path, words: list[str], out: Path | None, resume: Path | 
     """Adaptation to an event without labels."""
     from aftermap.cli.learn import say
     from aftermap.config import load_config
-    from aftermap.recipes.adapt_event import adapt_event, resumed_event_recipe
-    from aftermap.recipes.adapt_event_config import AdaptEventRecipe
-    from aftermap.recipes.files import recipe_path
+    from aftermap.workflows.adaptation.without_labels import adapt_event, resumed_event_recipe
+    from aftermap.workflows.adaptation.without_labels_config import AdaptEventRecipe
+    from aftermap.workflows.training.recipe_files import recipe_path
 
     if resume is not None:
         settings, folder = resumed_event_recipe(resume, words), resume
@@ -166,7 +166,7 @@ def _incremental(
 ) -> int:
     """Classes step by step."""
     from aftermap.cli.learn import say
-    from aftermap.recipes.incremental import (
+    from aftermap.workflows.incremental.run import (
         learn_incrementally,
         load_incremental_recipe,
         resumed_incremental_recipe,

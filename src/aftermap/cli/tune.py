@@ -49,7 +49,7 @@ def tune_thresholds(
         json_output: print JSON.
     """
     from aftermap.errors import DataError, OutputError
-    from aftermap.recipes.tune import tune_model
+    from aftermap.workflows.scoring.tune import tune_model
 
     if out is not None and out.exists() and not overwrite:
         raise OutputError(f"{out} exists: pass --overwrite to replace it, or choose another output folder")
@@ -201,7 +201,7 @@ def _gate(
         raise InputError("--gate-threshold and --gate-data are two ways to the threshold: pass one of them")
     if not 0 <= loss_percent < 100:
         raise InputError(f"--gate-loss {loss_percent:g} is no share: pass percent from 0 to below 100")
-    from aftermap.recipes.gate import choose_gate_threshold
+    from aftermap.workflows.scoring.gate import choose_gate_threshold
 
     scenes = [scene for scene in scenes_of(data, split) if scene.is_labelled]
     if not scenes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 if TYPE_CHECKING:
-    from aftermap.recipes.import_weights import KeyReport
+    from aftermap.workflows.weights.import_weights import KeyReport
 
 app = App(name="weights", help="Import published weights; pull and push models of the Hugging Face hub.")
 
@@ -88,8 +88,8 @@ def list_(*, json_output: JsonFlag = False) -> None:
     Args:
         json_output: print JSON.
     """
-    from aftermap.models.published import PUBLISHED
-    from aftermap.recipes.archives import file_names
+    from aftermap.models.weights.published import PUBLISHED
+    from aftermap.workflows.weights.archives import file_names
 
     entries = [{"name": name, "files": file_names(name)} for name in PUBLISHED]
     if json_output:
@@ -160,7 +160,7 @@ def _import_one(
     json_output: bool,
 ) -> None:
     from aftermap.errors import InputError
-    from aftermap.recipes.import_weights import KeysError, identify, import_weights
+    from aftermap.workflows.weights.import_weights import KeysError, identify, import_weights
 
     if name is None:
         raise InputError(f"say with --as what {file} is: {identify(file)}")
@@ -191,7 +191,7 @@ def _import_all(
 ) -> None:
     from rich.console import Console
 
-    from aftermap.recipes.import_archive import import_archive
+    from aftermap.workflows.weights.import_archive import import_archive
 
     console = Console(stderr=True, highlight=False)
     done = import_archive(

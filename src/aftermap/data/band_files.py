@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 
-from aftermap.data.prepare import read_bytes
+from aftermap.data.preparing.prepare import read_bytes
 from aftermap.data.scene import RGB
 from aftermap.data.stretch import Stretch
 from aftermap.errors import DataError, OutputError

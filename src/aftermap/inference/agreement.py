@@ -9,8 +9,8 @@ from pydantic import Field
 
 from aftermap.artefacts.exported import Precision
 from aftermap.config import Config
-from aftermap.inference.pooling import plain
-from aftermap.inference.scoring import Score
+from aftermap.scoring.counts import plain
+from aftermap.scoring.pixels import Score
 
 Decided = tuple[np.ndarray, np.ndarray | None]
 """Building 0/1 and damage 0 to 4 (H, W); no damage where a model only finds buildings."""

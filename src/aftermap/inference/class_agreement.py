@@ -6,7 +6,7 @@ import numpy as np
 
 from aftermap.classes import IGNORE, ClassScheme
 from aftermap.inference.agreement import ClassChange
-from aftermap.inference.class_scores import Confusion
+from aftermap.scoring.class_scores import Confusion
 
 
 def lookup_between(dataset: ClassScheme, model: ClassScheme) -> np.ndarray:

@@ -15,8 +15,8 @@ from aftermap.artefacts.exported import ExportedCard
 from aftermap.artefacts.store import LoadedModel
 from aftermap.inference.backends.base import Execution, Network, torch_device
 from aftermap.inference.backends.pytorch import TorchNetwork
-from aftermap.inference.calibrate import reweight
 from aftermap.inference.tta import Tta, views
+from aftermap.scoring.decision_weights import reweight
 
 __all__ = ["AnyPredictor", "Predictor", "Tta", "torch_device"]
 

@@ -10,9 +10,9 @@ from aftermap.classes import IGNORE
 from aftermap.data.scene import Scene, Target, read_bands, read_images, read_mask
 from aftermap.errors import DataError
 from aftermap.geo.grid import Grid, Window
-from aftermap.inference.class_scores import Confusion
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX, Sample, predict_rows
+from aftermap.scoring.class_scores import Confusion
 
 OnScene = Callable[[Scene, np.ndarray, np.ndarray, np.ndarray], None]
 """Takes a scene, its images (T, C, H, W), its truth after the lookup and the predicted classes, both (H, W)."""

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from aftermap.inference.predictor import AnyPredictor
-from aftermap.inference.scoring import PixelScores, Score
 from aftermap.inference.tiling import predict_scene
 from aftermap.inference.tta import View
+from aftermap.scoring.pixels import PixelScores, Score
 
 Shown = Literal["mirror", "turn", "scale", "bright", "dark", "haze"]
 """`mirror`: left to right; `turn`: a quarter; `scale`: at 0.8 of the size; `bright`: bands times 1.15 to 1.25; `dark`:

@@ -26,7 +26,7 @@ from aftermap.learning.optimizer import (
     momentum_at,
     set_momentum,
 )
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
 

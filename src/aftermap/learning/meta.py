@@ -21,7 +21,7 @@ from aftermap.config import Config
 from aftermap.data.batch import Batch
 from aftermap.learning.loop import Training
 from aftermap.learning.objectives.base import Objective
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 
 Norm = Literal["frozen", "batch"]
 Parameters = Mapping[str, Tensor]

@@ -18,7 +18,7 @@ from aftermap.config import Config
 from aftermap.errors import ModelError, RecipeError
 from aftermap.learning.losses.precision import widened
 from aftermap.learning.objectives.distillation_terms import TeacherOutput
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 from aftermap.models.taps import encode, feature_channels, tapped
 
 _LEAST = 1e-7  # probabilities below it have no logarithm worth learning

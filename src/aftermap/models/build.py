@@ -7,19 +7,19 @@ from pydantic import Field, TypeAdapter
 
 from aftermap.config import Config
 from aftermap.errors import RecipeError
-from aftermap.models.bands import ExtraBands
-from aftermap.models.dense import DenseModel
-from aftermap.models.encoders import Encoder
-from aftermap.models.fpn import FpnEfficientnet
-from aftermap.models.fpn_config import FpnEfficientnetConfig
-from aftermap.models.pretrained import EncoderWeights
-from aftermap.models.residual_unet import ResidualUnet, ResidualUnetConfig
-from aftermap.models.segformer import Segformer, SegformerConfig
-from aftermap.models.siamese import Fuse, SiameseUnet
-from aftermap.models.smp import SmpConfig, SmpModel
-from aftermap.models.torchange import ChangeOs, TorchangeConfig
-from aftermap.models.unet import Unet
-from aftermap.models.xview2 import Xview2UnetConfig, build_xview2_unet
+from aftermap.models.configs.fpn import FpnEfficientnetConfig
+from aftermap.models.networks.bands import ExtraBands
+from aftermap.models.networks.dense import DenseModel
+from aftermap.models.networks.encoders import Encoder
+from aftermap.models.networks.fpn import FpnEfficientnet
+from aftermap.models.networks.residual_unet import ResidualUnet, ResidualUnetConfig
+from aftermap.models.networks.segformer import Segformer, SegformerConfig
+from aftermap.models.networks.siamese import Fuse, SiameseUnet
+from aftermap.models.networks.smp import SmpConfig, SmpModel
+from aftermap.models.networks.torchange import ChangeOs, TorchangeConfig
+from aftermap.models.networks.unet import Unet
+from aftermap.models.networks.xview2 import Xview2UnetConfig, build_xview2_unet
+from aftermap.models.weights.pretrained import EncoderWeights
 
 
 class _TimmUnetConfig(Config):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aftermap.errors import RecipeError
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 from aftermap.models.taps import encoder_of, unwrapped
 
 Features = Literal["none", "trunk", "embedding"]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from aftermap.errors import ModelError
 from aftermap.models.build import AnyModelConfig, CustomConfig, build_model
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 
 Initialisation = Literal["random", "background", "background-rebias", "previous-head"]
 """How the rows of new classes start.

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from aftermap.errors import RecipeError
-from aftermap.models.dense import DenseModel
-from aftermap.models.unet import upsample
+from aftermap.models.networks.dense import DenseModel
+from aftermap.models.networks.unet import upsample
 
 
 class Tap:

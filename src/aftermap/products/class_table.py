@@ -5,7 +5,7 @@ import math
 from rich.console import Group
 from rich.table import Table
 
-from aftermap.inference.class_scores import Averages, ClassScores
+from aftermap.scoring.class_scores import Averages, ClassScores
 
 
 def class_table(scores: ClassScores) -> Group:

@@ -7,7 +7,7 @@ from typing import assert_never
 import numpy as np
 
 from aftermap.data.augment.operations import Flip, Geometric, Range, Rotate90, RotateScale, Shift
-from aftermap.data.geometry import Mirror, Move, RotateAbout, Step, Turn
+from aftermap.data.loading.geometry import Mirror, Move, RotateAbout, Step, Turn
 
 
 def draw_steps(

@@ -12,8 +12,8 @@ import torch
 
 import aftermap.models
 from aftermap import __version__
-from aftermap.artefacts.graph_modules import SingleGraph, sizes_of
-from aftermap.artefacts.graphs import save_openvino, to_onnx, to_openvino
+from aftermap.artefacts.graphs.graph_modules import SingleGraph, sizes_of
+from aftermap.artefacts.graphs.write import save_openvino, to_onnx, to_openvino
 from aftermap.artefacts.store import LoadedModel
 from aftermap.inference.backends.base import GraphFile
 from aftermap.inference.backends.cache import digest, kept_graph

@@ -8,8 +8,8 @@ nothing is known.
 import torch
 from torch import Tensor
 
-from aftermap.data.targets import channels_of
-from aftermap.data.targets import known as known_pixels
+from aftermap.data.loading.targets import channels_of
+from aftermap.data.loading.targets import known as known_pixels
 from aftermap.learning.losses import region
 from aftermap.learning.losses.incremental import merged_mask, unbiased_log_probabilities
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aftermap.classes import IGNORE
-from aftermap.data.targets import channels_of, known
+from aftermap.data.loading.targets import channels_of, known
 from aftermap.learning.losses import pixel
 from aftermap.learning.losses.precision import widened
 

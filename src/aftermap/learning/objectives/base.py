@@ -5,7 +5,7 @@ from abc import abstractmethod
 from torch import Tensor, nn
 
 from aftermap.data.batch import Batch
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 
 
 class Objective(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from aftermap.config import Config
 from aftermap.data.batch import Batch
-from aftermap.data.targets import DamageTargets, damage_index
+from aftermap.data.loading.targets import DamageTargets, damage_index
 from aftermap.errors import RecipeError
 from aftermap.learning.losses.precision import widened
 from aftermap.learning.objectives.base import Objective
@@ -31,7 +31,7 @@ from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.objectives.terms import DEFAULT, SupervisedConfig, Term
 from aftermap.learning.teacher_cache import TeacherCache, remembered
 from aftermap.learning.teachers import StudentImages, Teacher, TeacherConfig
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 from aftermap.models.taps import feature_channels, tapped
 
 MAIN = "main"

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from aftermap.config import Config
-from aftermap.data.targets import known
+from aftermap.data.loading.targets import known
 from aftermap.errors import RecipeError
 from aftermap.learning.losses import distillation as losses
 from aftermap.learning.losses.distillation import Classes, Direction

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from aftermap.config import Config
 from aftermap.data.batch import Batch
-from aftermap.data.targets import DamageTargets
+from aftermap.data.loading.targets import DamageTargets
 from aftermap.errors import RecipeError
 from aftermap.learning.losses import pixel, region
 from aftermap.learning.losses.heads import (
@@ -25,8 +25,8 @@ from aftermap.learning.losses.precision import widened
 from aftermap.learning.losses.soft_labels import harden, soft_kl
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.terms import SoftLabelConfig
-from aftermap.models.dense import DenseModel
-from aftermap.models.fpn import FpnEfficientnet, Heads
+from aftermap.models.networks.dense import DenseModel
+from aftermap.models.networks.fpn import FpnEfficientnet, Heads
 from aftermap.models.taps import unwrapped
 
 NotNegative = Annotated[float, Field(ge=0)]

@@ -41,8 +41,8 @@ from aftermap.learning.objectives.incremental_passes import Needs, Seen, ask_stu
 from aftermap.learning.objectives.segmentation_terms import class_weights_of, segmentation_value
 from aftermap.learning.objectives.turned_views import Turns, draw_turns
 from aftermap.learning.regularisers import EWC, PI, RW, Regulariser
-from aftermap.models.dense import DenseModel
 from aftermap.models.embedding import Outputs
+from aftermap.models.networks.dense import DenseModel
 from aftermap.models.taps import unwrapped
 
 _RANKS_APART = 0x9E3779B97F4A7C15  # far from any small number

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from aftermap.classes import IGNORE
 from aftermap.config import Config
 from aftermap.data.batch import Batch
-from aftermap.data.targets import DamageTargets
+from aftermap.data.loading.targets import DamageTargets
 from aftermap.learning.losses.precision import widened
 from aftermap.learning.meta import norm_policy
 from aftermap.learning.objectives.base import Objective
@@ -31,7 +31,7 @@ from aftermap.learning.objectives.terms import (
     SupervisedConfig,
     Term,
 )
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 
 _SHARES_KEPT = 0.9  # of the running class shares, per step
 

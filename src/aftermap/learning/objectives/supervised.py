@@ -14,7 +14,7 @@ from aftermap.learning.objectives.terms import (
     term_value,
     truth_of,
 )
-from aftermap.models.dense import DenseModel
+from aftermap.models.networks.dense import DenseModel
 
 
 class Supervised(Objective):

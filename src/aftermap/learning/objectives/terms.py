@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aftermap.classes import DAMAGE
 from aftermap.config import Config
-from aftermap.data.targets import DamageTargets, channels_of, damage_index, known
+from aftermap.data.loading.targets import DamageTargets, channels_of, damage_index, known
 from aftermap.learning.losses import lovasz, pixel, region
 
 Activation = Literal["softmax", "sigmoid"]

@@ -1,0 +1,1 @@
+"""Models as graphs: written, quantised, read and looked into."""

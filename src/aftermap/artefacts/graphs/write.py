@@ -1,0 +1,193 @@
+"""From a module to a graph file: ONNX for ONNX Runtime, TensorRT and others, or OpenVINO; batch, height and width free.
+
+Both come from a trace. It follows the branches that its example took, so modules must not choose by size; the tests
+run every kind of model at other sizes and batches than it was traced with.
+"""
+
+import copy
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from aftermap.artefacts.exported import MOST_BYTES
+from aftermap.artefacts.graphs.graph_modules import GraphModule
+from aftermap.artefacts.graphs.traceable import free_sizes
+from aftermap.errors import ModelError
+
+if TYPE_CHECKING:
+    import onnx
+    import openvino
+
+OPSET = 17
+"""Of ONNX: the first with a layer normalisation of its own; read by ONNX Runtime from 1.12 and TensorRT from 8.6."""
+
+INPUT, OUTPUT = "images", "logits"
+_FREE = {INPUT: {0: "batch", 3: "height", 4: "width"}, OUTPUT: {0: "batch", 2: "height", 3: "width"}}
+_SMALL = 1024
+"""Tensors with fewer values than this stay in 32 bits: they weigh nothing, and a mean or a factor may need its digits."""
+
+
+def to_onnx(module: GraphModule, path: Path, *, half: bool = False) -> Path:
+    """Write a module as one ONNX file, checked by the package `onnx`.
+
+    Args:
+        module: in evaluation mode.
+        path: of the file.
+        half: store large weights in 16 bits; arithmetic, input and output stay in 32.
+
+    Raises:
+        ModelError: the package onnx is missing, the model cannot be written as ONNX, or it is too large.
+    """
+    onnx = _onnx()
+    _check_weights(module)
+    part = path.with_name(path.name + ".part")
+    with _quiet(module, "ONNX"), free_sizes(), torch.no_grad():
+        # the exporter by trace: it takes every kind of model, which torch.export with free sizes does not
+        torch.onnx.export(
+            module,
+            (module.example(),),
+            str(part),
+            dynamo=False,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes=_FREE,
+            opset_version=OPSET,
+            do_constant_folding=True,
+        )
+        model = onnx.load(str(part), load_external_data=False)
+    part.unlink()
+    if half:
+        halve(model)
+    _name_shapes(model, module)
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"the ONNX graph is not valid: {_line(error)}") from None
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def to_openvino(module: GraphModule) -> "openvino.Model":
+    """A module as an OpenVINO model in float32, read by OpenVINO's own frontend for PyTorch.
+
+    Its `convert_model` is not used: that reports to its makers over the network. Neither is the package onnx needed.
+
+    Raises:
+        ModelError: OpenVINO cannot take the model.
+    """
+    import openvino
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    with _quiet(module, "OpenVINO"), torch.no_grad():
+        traced = torch.jit.trace(module, (module.example(),), check_trace=False)  # type: ignore[no-untyped-call]
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        decoder = TorchScriptPythonDecoder(traced)  # by name, as the frontend does not keep it alive
+        model = frontend.convert(frontend.load(decoder))
+        given = model.inputs[0].get_node()
+        given.set_partial_shape(openvino.PartialShape([-1, module.dates, module.bands, -1, -1]))
+        given.set_element_type(openvino.Type.u8 if module.inside else openvino.Type.f32)
+        model.validate_nodes_and_infer_types()
+        model.inputs[0].set_names({INPUT})
+        model.outputs[0].set_names({OUTPUT})
+    return model
+
+
+def save_openvino(model: "openvino.Model", path: Path, *, half: bool = False) -> Path:
+    """Write `path` (.xml) and the `.bin` beside it.
+
+    Args:
+        model: from `to_openvino`, or an 8-bit one.
+        path: of the `.xml`.
+        half: store weights in 16 bits; OpenVINO computes in 32 all the same unless told otherwise.
+    """
+    import openvino
+
+    openvino.save_model(model, path, compress_to_fp16=half)
+    return path
+
+
+def halve(model: "onnx.ModelProto") -> None:
+    """Store the large weights of an ONNX model in 16 bits, each followed by a cast back to 32.
+
+    A runtime folds the casts away when it loads the model. Tensors with values beyond the range of 16 bits stay.
+    """
+    onnx = _onnx()
+    graph, casts, kept = model.graph, [], []
+    for tensor in graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor) if tensor.data_type == onnx.TensorProto.FLOAT else None
+        largest = float(np.finfo(np.float16).max)
+        if values is None or values.size < _SMALL or float(np.abs(values).max()) > largest:
+            kept.append(tensor)
+            continue
+        stored = f"{tensor.name}.float16"
+        kept.append(onnx.numpy_helper.from_array(values.astype(np.float16), stored))
+        casts.append(
+            onnx.helper.make_node("Cast", [stored], [tensor.name], to=onnx.TensorProto.FLOAT, name=stored)
+        )
+    nodes = [*casts, *graph.node]
+    for name, items in (("initializer", kept), ("node", nodes)):
+        copied = [copy.deepcopy(item) for item in items]
+        graph.ClearField(name)
+        getattr(graph, name).extend(copied)
+
+
+def _name_shapes(model: "onnx.ModelProto", module: GraphModule) -> None:
+    """Call the free axes by name at both ends; the trace leaves the classes, and odd names, to guess."""
+    for value, free in ((model.graph.input[0], _FREE[INPUT]), (model.graph.output[0], _FREE[OUTPUT])):
+        for axis, name in free.items():
+            value.type.tensor_type.shape.dim[axis].dim_param = name
+    classes = model.graph.output[0].type.tensor_type.shape.dim[1]
+    if not classes.HasField("dim_value"):
+        with torch.no_grad():
+            classes.dim_value = module(module.example()[:1]).shape[1]
+
+
+def _check_weights(module: GraphModule) -> None:
+    size = sum(value.numel() * value.element_size() for value in module.state_dict().values())
+    if size > MOST_BYTES:
+        raise ModelError(f"the model has {size / 2**30:.1f} GiB of weights, a graph holds at most 2 GiB")
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+        import onnx.checker
+        import onnx.helper
+        import onnx.numpy_helper
+    except ImportError:
+        raise ModelError("ONNX files need the package onnx: pip install 'aftermap[export]'") from None
+    return onnx
+
+
+@contextmanager
+def _quiet(module: GraphModule, kind: str) -> Iterator[None]:
+    """Without the tracer's warnings about sizes, which the tests answer, and with one line where it fails."""
+    assert not module.training
+    try:
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(io.StringIO()),
+        ):  # the exporter prints graphs it refuses
+            warnings.simplefilter("ignore")
+            yield
+    except (ModelError, OSError):
+        raise
+    except Exception as error:  # whatever tracers and converters raise about a user's own model
+        raise ModelError(
+            f"the model cannot be written as {kind} ({type(error).__name__}: {_line(error)}): take "
+            f"{'openvino' if kind == 'ONNX' else 'onnx'} or PyTorch"
+        ) from None
+
+
+def _line(error: Exception) -> str:
+    """What went wrong, without OpenVINO's trail of source files."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith(("Check ", "Exception from", "Converting input"))]
+    return (told or lines or ["no reason given"])[0][:160]

@@ -1,0 +1,215 @@
+"""What is wrong with one scene by itself: its files, sizes, reference systems, pixels and labels."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from aftermap.classes import DAMAGE, IGNORE
+from aftermap.data.band_files import read_file, size_of
+from aftermap.data.legends import Legend
+from aftermap.data.preparing.prepare import checksum, image_size, read_bytes
+from aftermap.data.readers.folder import grid_mismatch, read_grid
+from aftermap.data.scene import RGB, Scene
+from aftermap.errors import DataError
+
+Severity = Literal["error", "warning", "info"]
+Note = Callable[[Severity, str, str], None]
+HASH_SIDE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found.
+
+    Attributes:
+        severity: `error` spoils training or scores, `warning` deserves a look, `info` is good to know.
+        code: short name of the kind of finding.
+        scene: name of the scene, or None where it is about the whole dataset.
+        message: what was found, what was expected, what to do.
+    """
+
+    severity: Severity
+    code: str
+    scene: str | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What the examination of one scene brought to light.
+
+    Attributes:
+        findings: in the order of the checks.
+        hash: bits of a difference hash of the first image, or None where it is flat, unreadable or not read.
+        empty: whether its labels hold no building; None where there are none, or they were not read.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    hash: np.ndarray | None = None
+    empty: bool | None = None
+
+
+def examine(
+    scene: Scene, *, deep: bool, unclassified: str | None = None, legend: Legend | None = None
+) -> Examined:
+    """Examine one scene.
+
+    Args:
+        scene: with absolute paths.
+        deep: decode all pixels and compare checksums; otherwise only headers are read.
+        unclassified: how un-classified buildings were drawn, where that is known.
+        legend: of the masks of classes.
+    """
+    findings: list[Finding] = []
+
+    def note(severity: Severity, code: str, message: str) -> None:
+        findings.append(Finding(severity, code, scene.name, message))
+
+    readable: dict[str, Path] = {}
+    for role, path in _files(scene).items():
+        if not path.is_file():
+            kind = "mask" if role.endswith("_mask") else "image"
+            note("error", f"missing-{kind}", f"{path} is not there: restore it, or prepare the data again")
+            continue
+        try:
+            height, width = _header_size(path)
+        except DataError as error:
+            note("error", "unreadable", str(error))
+            continue
+        readable[role] = path
+        if role == "pre":
+            _note_bands(note, scene)
+        if (height, width) != (scene.height, scene.width):
+            expected = f"the scene is {scene.width} x {scene.height}"
+            note("error", "size-mismatch", f"{path} has {width} x {height} pixels, {expected}")
+    if {"pre", "post"} <= readable.keys():
+        _note_grids(note, readable["pre"], readable["post"])
+        if scene.checksums.get("pre", "pre") == scene.checksums.get("post", "post"):
+            note("error", "same-dates", "pre and post are the same image: replace one of them")
+    if not deep:
+        empty = not any(scene.class_pixels[1:]) if scene.is_labelled and scene.class_pixels else None
+        return Examined(findings, None, None if scene.class_mask is not None else empty)
+    content = {}
+    for role in [role for role in readable if not role.endswith("_mask")]:
+        try:
+            data = read_bytes(readable[role])
+            image_size(data, readable[role])
+        except DataError as error:
+            note("error", "unreadable", str(error))
+            continue
+        content[role] = data
+        if role in scene.checksums and checksum(data) != scene.checksums[role]:
+            note(
+                "warning",
+                "changed-image",
+                f"{readable[role]} has changed since the data was prepared: prepare it again",
+            )
+    empties = []
+    for role in [role for role in readable if role.endswith("_mask")]:
+        mask = cv2.imread(str(readable[role]), cv2.IMREAD_UNCHANGED)
+        if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
+            note("error", "unreadable", f"{readable[role]} is not a readable single-band 8-bit mask")
+            continue
+        values = {int(value) for value in np.unique(mask)}
+        problem = _label_problem(values, role, readable[role], unclassified, legend)
+        if problem:
+            note("error", "label-values", problem)
+        elif values == {IGNORE}:
+            note("warning", "unknown-mask", f"{readable[role]} is unknown ({IGNORE}) everywhere")
+        elif role != "class_mask":
+            empties.append(values <= {0})
+    return Examined(findings, _hash(_grey(scene, content.get("pre"))), all(empties) if empties else None)
+
+
+def _note_grids(note: Note, pre: Path, post: Path) -> None:
+    """Note where two georeferenced images do not lie on one grid."""
+    try:
+        problem = grid_mismatch(read_grid(pre), read_grid(post))
+    except DataError as error:
+        note("error", "unreadable", str(error))
+        return
+    if problem:
+        note("error", "crs-mismatch", f"{pre} and {post.name} {problem}: warp one to the other")
+
+
+def hash_distances(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> np.ndarray:
+    """How many bits differ between each hash of `first` (N) and each of `second` (M): (N, M)."""
+    a, b = (np.where(np.stack(list(bits)), 1.0, -1.0).astype(np.float32) for bits in (first, second))
+    distances: np.ndarray = ((a.shape[1] - a @ b.T) / 2).round().astype(int)
+    return distances
+
+
+def _files(scene: Scene) -> dict[str, Path]:
+    roles = ("pre", "post", "building_mask", "damage_mask", "class_mask")
+    return {role: path for role in roles if (path := getattr(scene, role)) is not None} | scene.layers
+
+
+def _note_bands(note: Note, scene: Scene) -> None:
+    """Note an image that does not have the bands of its scene; those of a plain one are left to its reader."""
+    if scene.bands == RGB and not scene.layers:
+        return
+    for path, expected in ((scene.pre, len(scene.bands)), *((path, 1) for path in scene.layers.values())):
+        if path.is_file():
+            count, _, _, kind = size_of(path)
+            if count != expected or kind != "uint8":
+                message = f"{path} has {count} bands of {kind}, expected {expected} of 8 bits"
+                note("error", "bands", f"{message}: prepare the data again")
+
+
+def _header_size(path: Path) -> tuple[int, int]:
+    if path.suffix.lower() in (".tif", ".tiff"):
+        return size_of(path)[1:3]
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except UnidentifiedImageError:
+        raise DataError(f"{path} is not an image that can be read") from None
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error})") from None
+
+
+def _label_problem(
+    values: set[int], role: str, path: Path, unclassified: str | None, legend: Legend | None
+) -> str | None:
+    if role == "class_mask":
+        if legend is None:
+            return f"{path} is a mask of classes, but the manifest has no legend: prepare the data again"
+        highest = len(legend.names) - 1
+    else:
+        highest = 1 if role == "building_mask" else len(DAMAGE) - 1
+    wrong = sorted(values - {*range(highest + 1), IGNORE})
+    if wrong:
+        return f"{path} holds the value {wrong[0]}, expected 0 to {highest}, or {IGNORE} for unknown"
+    legitimate = role == "class_mask" or (role == "damage_mask" and unclassified == "ignore")
+    if values == {0, IGNORE} and not legitimate:
+        return (
+            f"{path} holds {IGNORE} where 1 was expected: {IGNORE} means unknown here, so that nothing would be learned; "
+            "write 1 on buildings, or prepare the masks with 'aftermap data prepare folder'"
+        )
+    return None
+
+
+def _grey(scene: Scene, data: bytes | None) -> np.ndarray | None:
+    """The first image in grey (H, W); None where it cannot be read."""
+    if data is None:
+        return None
+    if scene.bands == RGB:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    grey: np.ndarray = read_file(scene.pre).array[:3].mean(axis=0)
+    return grey
+
+
+def _hash(image: np.ndarray | None) -> np.ndarray | None:
+    """Bits of the signs of horizontal differences in a reduced grey image; None for flat images."""
+    if image is None:
+        return None
+    small = cv2.resize(image, (HASH_SIDE + 1, HASH_SIDE), interpolation=cv2.INTER_AREA).astype(float)
+    if small.std() < 4:
+        return None
+    bits: np.ndarray = (np.diff(small, axis=1) > 0).ravel()
+    return bits

@@ -1,0 +1,124 @@
+"""Which tiles a step of class-incremental learning sees, from the classes in each tile alone: no image is read."""
+
+import random
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from aftermap.classes import IGNORE
+from aftermap.data.incremental.protocol import Filter, Protocol
+from aftermap.data.scene import Scene, Target, read_mask
+from aftermap.errors import DataError
+
+
+def label_counts(scene: Scene, *, target: Target = "classes") -> dict[int, int]:
+    """Pixels of each label that occurs in a scene's mask, 255 among them where a pixel is unknown.
+
+    They come from the counts of the manifest; the mask is read only where there are none. A scene without labels has
+    nothing.
+    """
+    if not scene.is_labelled:
+        return {}
+    if not scene.class_pixels:
+        labels, numbers = np.unique(read_mask(scene, target=target), return_counts=True)
+        return dict(zip(labels.tolist(), numbers.tolist(), strict=True))
+    counts = list(scene.class_pixels)
+    if target == "building":
+        counts = [counts[0], sum(counts[1:])]
+    found = {label: count for label, count in enumerate(counts) if count}
+    unknown = scene.width * scene.height - sum(counts)
+    return found | ({IGNORE: unknown} if unknown > 0 else {})
+
+
+def relabelled(counts: Mapping[int, int], table: np.ndarray) -> dict[int, int]:
+    """Pixels of each label after a table, uint8 (256,), has been applied to the mask."""
+    total: dict[int, int] = {}
+    for label, pixels in counts.items():
+        becomes = int(table[label])
+        total[becomes] = total.get(becomes, 0) + pixels
+    return total
+
+
+def label_sets(scenes: Sequence[Scene], *, target: Target = "classes") -> list[frozenset[int]]:
+    """Labels that occur in each scene's mask; see `label_counts`."""
+    return [frozenset(label_counts(scene, target=target)) for scene in scenes]
+
+
+def select_tiles(
+    label_sets: Sequence[frozenset[int]], protocol: Protocol, step: int, *, mode: Filter | None = None
+) -> list[int]:
+    """Numbers of the tiles that a step learns from, ascending.
+
+    `overlapped`: a class that is new at this step occurs. `disjoint`: the same, and no class of a later step does.
+    `image-split`: each tile is dealt out to one class, and so to one step; see `image_split`.
+
+    Args:
+        label_sets: labels in each tile, as in the dataset's masks.
+        protocol: task, filter, seed and compat switches.
+        step: from 0.
+        mode: another filter than the protocol's.
+
+    Raises:
+        DataError: no tile is left.
+        RecipeError: no such step.
+
+    Source: MiB (Cermelli et al. 2020) for the first two; the image split is that of MiB-CD (Arnaudo et al. 2022).
+    """
+    mode = mode or protocol.filter
+    new, later = set(protocol.new(step)), set(protocol.later(step))
+    if mode == "image-split":
+        chosen = [i for i, label in enumerate(image_split(label_sets, protocol)) if label in new]
+    else:
+        if protocol.compat_background_selects and protocol.background is not None and step == 0:
+            new.add(protocol.background)
+        barred = {IGNORE} | later if protocol.compat_ignored_excludes else later
+        chosen = [
+            i
+            for i, labels in enumerate(label_sets)
+            if labels & new and (mode == "overlapped" or not labels & barred)
+        ]
+    if not chosen:
+        raise DataError(_nothing(label_sets, protocol, step, mode))
+    return chosen
+
+
+def image_split(label_sets: Sequence[frozenset[int]], protocol: Protocol) -> list[int | None]:
+    """The class that each tile is dealt out to, as a label; None for tiles without a class of any step.
+
+    In an order drawn from the protocol's seed, each tile goes to that of its classes that has the fewest tiles so far;
+    of those with equally many, to the one with the lowest label. No tile belongs to two steps.
+
+    Source: MiB-CD (Arnaudo et al. 2022), in the order of tiles that Python's generator gives for the seed.
+    """
+    order = random.Random(protocol.seed).sample(range(len(label_sets)), len(label_sets))
+    counts = dict.fromkeys(sorted(protocol.seen(len(protocol.steps) - 1)), 0)
+    dealt: list[int | None] = [None] * len(label_sets)
+    for tile in order:
+        present = [label for label in counts if label in label_sets[tile]]
+        if present:
+            chosen = min(present, key=lambda label: counts[label])
+            dealt[tile] = chosen
+            counts[chosen] += 1
+    return dealt
+
+
+def _nothing(label_sets: Sequence[frozenset[int]], protocol: Protocol, step: int, mode: Filter) -> str:
+    """Why no tile is left, and what to do."""
+    labels = protocol.new(step)
+    names = ", ".join(protocol.names(labels))
+    found = sum(bool(labels_here & set(labels)) for labels_here in label_sets)
+    start = f"step {step} of task {protocol.task} has no tile to learn {names} from"
+    if not found:
+        return (
+            f"{start}: none of {len(label_sets)} tiles holds {'it' if len(labels) == 1 else 'any of them'}: "
+            "leave the step out of the task, or add tiles"
+        )
+    if mode == "disjoint":
+        return (
+            f"{start}: all {found} tiles that hold {'it' if len(labels) == 1 else 'one of them'} hold a class of a "
+            "later step too, which the filter disjoint bars: use the filter overlapped, or another order"
+        )
+    return (
+        f"{start}: the filter image-split dealt out all {found} tiles that hold "
+        f"{'it' if len(labels) == 1 else 'one of them'} to other classes: use the filter overlapped, or another seed"
+    )

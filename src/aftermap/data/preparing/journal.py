@@ -1,0 +1,145 @@
+"""The folder of a prepared dataset while it is made: who may write into it, and what of it is finished."""
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aftermap.data.scene import MANIFEST_NAME, Manifest, Scene
+from aftermap.errors import DataError, DataWarning, OutputError
+
+if TYPE_CHECKING:
+    from aftermap.data.preparing.prepare import SourceScene
+
+JOURNAL_NAME = "prepare.journal"
+IMAGES = "images"
+MASKS = "masks"
+SOFT = "soft"
+
+
+class Journal:
+    """Finished scenes, one JSON line each, valid for one set of options."""
+
+    def __init__(self, path: Path, options: Mapping[str, str]) -> None:
+        self.path = path
+        self.options = dict(options)
+        self.scenes: dict[str, Scene] = {}
+        self._noted = 0
+
+    def load(self, earlier: Manifest | None) -> None:
+        """Take over scenes of an earlier manifest and of an interrupted run with the same options."""
+        if earlier is not None:
+            options = {"kind": earlier.kind, "scheme": earlier.scheme, **earlier.options}
+            if all(options.get(key) == value for key, value in self.options.items()):
+                self.scenes = {scene.name: scene for scene in earlier.scenes}
+        try:
+            lines = self.path.read_text().splitlines()
+        except OSError:
+            return
+        if not lines or lines[0] != json.dumps(self.options):
+            return
+        for line in lines[1:]:
+            try:
+                scene = Scene.model_validate_json(line)
+            except ValueError:  # the last line of a killed run
+                continue
+            self.scenes[scene.name] = scene
+
+    def add(self, scene: Scene) -> None:
+        """Note a finished scene."""
+        self._file.write(scene.model_dump_json() + "\n")
+        self._file.flush()
+        self._noted += 1
+
+    def abandon(self) -> bool:
+        """Where a run ends without any finished scene, remove the journal and the folders it made; say whether."""
+        if self._noted:
+            return False
+        out = self.path.parent
+        with suppress(OSError):  # a folder that holds something stays
+            self.path.unlink(missing_ok=True)
+            for folder in (*(out / name for name in (MASKS, IMAGES, SOFT) if (out / name).is_dir()), out):
+                folder.rmdir()
+        return True
+
+    def __enter__(self) -> "Journal":
+        try:
+            part = self.path.with_suffix(".part")
+            self._file = part.open("w")
+            self._file.write(json.dumps(self.options) + "\n")
+            for scene in self.scenes.values():
+                self.add(scene)
+            part.rename(self.path)
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def claim(out: Path, scenes: Sequence["SourceScene"], *, kind: str, overwrite: bool) -> Manifest | None:
+    """Make `out` and return the manifest of an earlier preparation in it.
+
+    Args:
+        out: the folder.
+        scenes: what a reader found; empty where that is not known yet.
+        kind: name of the reader.
+        overwrite: take a folder that holds other things, or another dataset.
+
+    Raises:
+        OutputError: `out` holds other things or another dataset, is the source itself, or cannot be made.
+    """
+    sources = {path.parent.parent.resolve() for scene in scenes for path in scene.files.values()}
+    if out.resolve() in sources:
+        raise OutputError(f"{out} is the source itself, whose masks could be replaced: choose another -o")
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file, expected a folder for the prepared data: choose another -o")
+    ours = (out / MANIFEST_NAME).is_file() or (out / JOURNAL_NAME).is_file()
+    if out.is_dir() and any(out.iterdir()) and not ours and not overwrite:
+        raise OutputError(
+            f"{out} exists and holds other files: choose another -o, or pass --overwrite to add to it"
+        )
+    earlier = _earlier(out)
+    if earlier is not None and not overwrite and _is_other(earlier, scenes, kind):
+        raise OutputError(
+            f"{out} holds another dataset ({len(earlier.scenes)} scenes of kind {earlier.kind}): choose another -o, "
+            "or pass --overwrite to replace its manifest"
+        )
+    try:
+        (out / MASKS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make {out}: {error.strerror or error}") from None
+    return earlier
+
+
+def _earlier(out: Path) -> Manifest | None:
+    try:
+        return Manifest.load(out)
+    except DataError:
+        return None
+
+
+def _is_other(earlier: Manifest, scenes: Sequence["SourceScene"], kind: str) -> bool:
+    """Whether a manifest is of another reader, or has no scene in common with those that are to come."""
+    if earlier.kind != kind:
+        return True
+    known = {scene.name for scene in earlier.scenes}
+    return bool(known and scenes) and known.isdisjoint(scene.name for scene in scenes)
+
+
+def keep_splits(manifest: Manifest, earlier: Manifest | None) -> Manifest:
+    """Carry over the splits of an earlier preparation of the same scenes."""
+    if earlier is None or all(scene.split == "unassigned" for scene in earlier.scenes):
+        return manifest
+    splits = {scene.name: scene.split for scene in earlier.scenes}
+    if splits.keys() != {scene.name for scene in manifest.scenes}:
+        warnings.warn(
+            "the scenes have changed, so their splits were dropped: run 'aftermap data split'", DataWarning, 3
+        )
+        return manifest
+    scenes = [scene.model_copy(update={"split": splits[scene.name]}) for scene in manifest.scenes]
+    kept = {key: value for key, value in earlier.options.items() if key.startswith("split")}
+    return manifest.model_copy(update={"scenes": scenes, "options": {**manifest.options, **kept}})

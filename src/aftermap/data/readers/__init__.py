@@ -1,0 +1,1 @@
+"""Readers: the layouts in which datasets are published, found and read."""

@@ -1,0 +1,114 @@
+"""Label files of many classes, coloured or with class numbers, as masks of a legend's classes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from aftermap.classes import IGNORE
+from aftermap.data.band_files import read_file
+from aftermap.data.legends import Legend
+from aftermap.data.readers.colours import TOLERANCE, Decoded, OffPalette, decode_colours
+from aftermap.errors import DataError, ReadingError
+
+BOUNDARY_PX = 15
+"""A class of which no square so wide is anywhere may be the boundary between others: those of ISPRS are 6 pixels wide."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelReader:
+    """Reads label files of a legend; one with three bands holds colours, one with a single band class numbers.
+
+    Attributes:
+        legend: names, colours and numbers of the classes.
+        off_palette: what becomes of colours that the legend does not list; see `decode_colours`.
+        tolerance: see there.
+        first_value: number of the first class in files of class numbers, the others follow; numbers below it mean that
+            the class is unknown. None: the numbers are those of the legend.
+    """
+
+    legend: Legend
+    off_palette: OffPalette = "refuse"
+    tolerance: float = TOLERANCE
+    first_value: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse options that describe no label files.
+
+        Raises:
+            DataError: a tolerance below 0, a first value that 8 bits do not hold.
+        """
+        if not self.tolerance >= 0:
+            raise DataError(f"the colour tolerance is {self.tolerance:g}, expected 0 or more")
+        if self.first_value is not None and not 0 <= self.first_value < IGNORE:
+            raise DataError(f"the first value is {self.first_value}, expected 0 to {IGNORE - 1}")
+
+    def __call__(self, path: Path) -> Decoded:
+        """The mask of one label file.
+
+        Raises:
+            DataError: unreadable, or colours or numbers that are not of the legend.
+        """
+        pixels = read_file(path)
+        array = pixels.array
+        if array.dtype != np.uint8 or len(array) not in (1, 3, 4):
+            raise DataError(
+                f"{path} has {len(array)} bands of {array.dtype}, expected 8 bits: one band of class numbers, or three "
+                "of colours"
+            )
+        if len(array) == 1:
+            return self._decoded(array[0], path)
+        colours = np.ascontiguousarray(array[:3].transpose(1, 2, 0))
+        if pixels.indices is not None and not self._lists(colours):
+            return self._decoded(pixels.indices, path)
+        return decode_colours(
+            colours,
+            self.legend.label_palette,
+            off_palette=self.off_palette,
+            tolerance=self.tolerance,
+            name=str(path),
+        )
+
+    def lookup(self) -> np.ndarray:
+        """int16 (256,): mask value of each number of an index file, -1 where it stands for no class."""
+        count = len(self.legend.names)
+        table = np.full(256, -1, np.int16)
+        if self.first_value is None:
+            table[list(self.legend.ignored)] = IGNORE
+            table[list(self.legend.label_values or range(count))] = range(count)
+        else:
+            table[: self.first_value] = IGNORE
+            last = min(self.first_value + count, IGNORE)
+            table[self.first_value : last] = range(last - self.first_value)
+        table[IGNORE] = IGNORE
+        return table
+
+    def _decoded(self, numbers: np.ndarray, path: Path) -> Decoded:
+        mask = self._numbers(numbers, path)
+        legend = self.legend
+        if self.first_value is not None or legend.label_values is not None or legend.background is not None:
+            return Decoded(mask)
+        square = np.ones((BOUNDARY_PX, BOUNDARY_PX), np.uint8)
+        is_wide = bool(cv2.erode((mask == 0).astype(np.uint8), square).any())
+        return Decoded(mask, first_is_wide=is_wide)
+
+    def _numbers(self, numbers: np.ndarray, path: Path) -> np.ndarray:
+        found = self.lookup()[numbers]
+        if (found < 0).any():
+            row, col = np.argwhere(found < 0)[0]
+            known = ", ".join(str(value) for value in np.flatnonzero(self.lookup() >= 0))
+            raise ReadingError(
+                f"{path} holds the value {numbers[row, col]} at row {row}, column {col}, legend {self.legend.name} "
+                f"expects {known}: choose another --legend, or pass --first-value, the number of its first class"
+            )
+        mask: np.ndarray = found.astype(np.uint8)
+        return mask
+
+    def _lists(self, colours: np.ndarray) -> bool:
+        """Whether the legend has all colours of an image."""
+        try:
+            decode_colours(colours, self.legend.label_palette)
+        except DataError:
+            return False
+        return True

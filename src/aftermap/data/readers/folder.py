@@ -1,0 +1,319 @@
+"""Reader of plain folders: images with class masks, grey masks or one vector file, at one date or two."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import rasterio
+from PIL import Image
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+
+from aftermap.classes import BUILDING, DAMAGE, IGNORE
+from aftermap.data.geotransform import scene_grid, to_grid
+from aftermap.data.preparing.cutter import draw_mask
+from aftermap.data.preparing.prepare import Labels, Progress, SourceScene, checksum, prepare, read_bytes
+from aftermap.data.readers.folder_layout import find_scenes
+from aftermap.data.readers.vector_masks import count_inside, place_footprints
+from aftermap.data.readers.webtiles import WebTile
+from aftermap.data.scene import Manifest, SceneGrid
+from aftermap.errors import DataError, DataWarning
+from aftermap.geo.grid import Grid
+from aftermap.geo.polygons import VECTOR_FORMATS
+
+Target = Literal["building", "damage", "soft"]
+MissingMask = Literal["unlabelled", "background"]
+UNSURE = (0.4, 0.6)
+"""Probabilities between these are neither building nor background. Source: Open Cities, third place (soft labels)."""
+
+
+def prepare_folder(
+    source: Path,
+    out: Path,
+    *,
+    labels: Literal["auto", "building", "damage", "soft"] = "auto",
+    footprints: Path | None = None,
+    missing_mask: MissingMask = "unlabelled",
+    event: str | None = None,
+    group_zoom: int | None = None,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Prepare images with masks, in the layouts of `folder_layout.find_scenes`, or with one vector file for all.
+
+    Masks are single-band 8-bit images: buildings as 0 and 1 or 0 and 255, damage classes 0 to 4 with 255 where the
+    class is unknown, or grey. GeoTIFF images bring their georeference.
+
+    Args:
+        source: folder of one of those layouts.
+        out: folder for the manifest and the masks; images stay where they are.
+        labels: what masks hold. `auto` looks at all of them: a value from 2 to 4 anywhere makes them damage
+            classes. `soft`: grey from 0 to 255 is the probability of a building; it is kept as a soft label, and in the
+            mask is building or background outside of `UNSURE`.
+        footprints: vector file of buildings, from which masks are drawn (a pixel is building where its centre is). Looked
+            for as given, then in `source`. Images without georeference have to be named by their web-mercator tile.
+        missing_mask: what an image without mask is.
+        event: name of the event; by default the folder's name, or in a tree that of the image's folder.
+        group_zoom: images are named by their web-mercator tile, and those of one parent tile of this zoom become
+            one event, called after it (and after `event` where that is given).
+        workers: processes.
+        overwrite: write into a folder that holds other things.
+        progress: called with the number of finished scenes and of all.
+
+    Raises:
+        DataError: another layout, unreadable files, or values that fit no scheme.
+        FootprintError: a vector file that cannot be used.
+        OutputError: `out` cannot be used.
+    """
+    scenes = find_scenes(source, event=event)
+    options = {
+        "missing_mask": missing_mask,
+        "event": event or "",
+        "group_zoom": "" if group_zoom is None else str(group_zoom),
+        "footprints": "",
+    }
+    notes = {"source": str(source.resolve())}
+    if group_zoom is not None:
+        scenes = [_grouped(scene, group_zoom, event) for scene in scenes]
+    if footprints is not None and labels not in ("auto", "building"):
+        raise DataError(f"footprints are drawn as buildings, not as labels {labels}: leave --labels out")
+    if footprints is not None:
+        file = footprints if footprints.exists() else source / footprints
+        scenes = _with_outlines(scenes, file if file.exists() else footprints)
+        options["footprints"] = checksum(read_bytes(file))[:16]
+        notes["footprints_file"] = str(file.resolve())
+    masks = [scene.pre_label for scene in scenes if scene.pre_label is not None]
+    if footprints is None and not masks:
+        _warn_of_footprints(source)
+    values = set[int]() if labels == "soft" else mask_values(masks)
+    target = labels if labels != "auto" else _guess(values, source)
+    if target == "damage" and scenes[0].post is None:
+        raise DataError(f"{source} has damage masks but one date only: damage needs pre/ and post/ images")
+    scheme = DAMAGE if target == "damage" else BUILDING
+    # 255 beside 1 can only mean "unknown"; alone it is how many tools write "building".
+    foreground = 255 if target == "building" and values <= {0, 255} else 1
+    return prepare(
+        scenes,
+        partial(read_labels, target=target, foreground=foreground, missing_mask=missing_mask),
+        out,
+        kind="folder",
+        scheme=scheme.name,
+        options={"labels": target, "foreground": str(foreground), **options},
+        notes=notes,
+        workers=workers,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def mask_values(masks: Sequence[Path]) -> set[int]:
+    """All values that occur in the masks."""
+    present = np.zeros(256, bool)
+    for path in masks:
+        present[np.unique(read_mask_file(path))] = True
+    return {int(value) for value in np.flatnonzero(present)}
+
+
+def read_mask_file(path: Path) -> np.ndarray:
+    """Read a single-band 8-bit mask (H, W); three equal bands count as one.
+
+    Raises:
+        DataError: unreadable, or of another kind.
+    """
+    mask = cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
+    if mask is None:
+        raise DataError(f"{path} is not a readable mask (truncated, or another format)")
+    if mask.ndim == 3 and (mask[..., :1] == mask[..., :3]).all():
+        mask = mask[..., 0]
+    if mask.ndim != 2 or mask.dtype != np.uint8:
+        bands = 1 if mask.ndim == 2 else mask.shape[2]
+        raise DataError(
+            f"{path} has {bands} bands of {mask.dtype}, expected a single-band 8-bit mask of classes; for masks of "
+            "many classes, coloured ones too, name them with --legend"
+        )
+    return np.asarray(mask)
+
+
+def read_labels(
+    scene: SourceScene,
+    /,
+    *,
+    height: int,
+    width: int,
+    target: Target,
+    foreground: int,
+    missing_mask: MissingMask = "unlabelled",
+) -> Labels:
+    """The labels of one scene.
+
+    Raises:
+        DataError: size or values that do not fit.
+    """
+    grid = read_grid(scene.pre) or scene.grid
+    post = (read_grid(scene.post) or scene.grid) if scene.post is not None else grid
+    if problem := grid_mismatch(grid, post):
+        raise DataError(f"{scene.pre} and {scene.post} {problem}: warp one to the other")
+    if scene.outlines is not None:
+        building = draw_mask(scene.outlines, height=height, width=width, all_touched=False)
+        count = count_inside(scene.outlines, height=height, width=width)
+        return Labels(building=building, polygons={"building": count}, grid=grid)
+    if scene.pre_label is None:
+        if missing_mask == "unlabelled":
+            return Labels(grid=grid)
+        mask = np.zeros((height, width), np.uint8)
+    else:
+        mask = read_mask_file(scene.pre_label)
+    if mask.shape != (height, width):
+        raise DataError(
+            f"{scene.pre_label} has {mask.shape[1]} x {mask.shape[0]} pixels, its image {width} x {height}"
+        )
+    if target == "soft":
+        return Labels(building=harden_grey(mask), soft=mask[None].astype(np.float32) / 255, grid=grid)
+    scheme = DAMAGE if target == "damage" else BUILDING
+    if foreground != 1:
+        mask = (mask == foreground).astype(np.uint8)
+    wrong = np.setdiff1d(mask, [*range(len(scheme)), IGNORE])
+    if wrong.size:
+        raise DataError(
+            f"{scene.pre_label} holds the value {wrong[0]}, expected 0 to {len(scheme) - 1}, or {IGNORE} for unknown"
+        )
+    return Labels(
+        building=mask if target == "building" else None,
+        damage=mask if target == "damage" else None,
+        grid=grid,
+    )
+
+
+def harden_grey(grey: np.ndarray) -> np.ndarray:
+    """Building mask uint8 (H, W) of grey uint8 (H, W): 1 from 0.6 on, 0 up to 0.4 of 255, IGNORE between."""
+    low, high = (limit * 255 for limit in UNSURE)
+    mask = np.full(grey.shape, IGNORE, np.uint8)
+    mask[grey <= low] = 0
+    mask[grey >= high] = 1
+    return mask
+
+
+def grid_mismatch(pre: SceneGrid | None, post: SceneGrid | None) -> str | None:
+    """What differs between the georeferences of two dates by more than half a pixel, in words; None where nothing."""
+    if pre is None and post is None:
+        return None
+    if pre is None or post is None:
+        return "have a reference system at one date only"
+    if pre.crs != post.crs:
+        return f"differ in reference system ({pre.crs[:40]}, {post.crs[:40]})"
+    step = max(abs(pre.transform[0]), abs(pre.transform[1]))
+    apart = np.abs(np.subtract(pre.transform, post.transform)) / step
+    if apart[[2, 5]].max() > 0.5 or apart[[0, 1, 3, 4]].max() > 1e-3:
+        return "lie on different grids"
+    return None
+
+
+def _guess(values: set[int], source: Path) -> Target:
+    classes = values - {0, IGNORE}
+    if classes <= {1}:
+        return "building"
+    if classes <= set(range(len(DAMAGE))):
+        return "damage"
+    shown = ", ".join(str(value) for value in sorted(values)[:8])
+    raise DataError(
+        f"masks in {source / 'masks'} hold {shown}, expected 0/1, 0/255, or damage classes 0 to 4; "
+        "where grey is the probability of a building, pass --labels soft"
+    )
+
+
+def _grouped(scene: SourceScene, zoom: int, event: str | None) -> SourceScene:
+    """The scene with the georeference of its tile, in the event of its parent tile."""
+    tile = WebTile.parse(scene.pre.stem)
+    if tile is None:
+        raise DataError(
+            f"{scene.pre} is not named by a web-mercator tile x-y-z (such as OAM-1238424-1046544-21.png), which "
+            "--group-zoom needs: leave it out, and split by event or block"
+        )
+    try:
+        parent = tile.parent(zoom).name
+    except ValueError:
+        raise DataError(
+            f"{scene.pre} is a tile of zoom {tile.zoom}, which has no parent of zoom {zoom}: pass a --group-zoom from "
+            f"0 to {tile.zoom}"
+        ) from None
+    height, width = _size(scene.pre)
+    grid = tile.scene_grid(height=height, width=width)
+    return replace(scene, grid=grid, event=f"{event}-{parent}" if event else parent)
+
+
+def _with_outlines(scenes: Sequence[SourceScene], footprints: Path) -> list[SourceScene]:
+    """The scenes with the footprints that lie on them."""
+    if masked := [scene.pre_label for scene in scenes if scene.pre_label is not None]:
+        raise DataError(
+            f"{masked[0]} is a mask and --footprints {footprints} is given: leave one of them out"
+        )
+    placed = []
+    for scene in scenes:
+        height, width = _size(scene.pre)
+        own, tile = read_grid(scene.pre), WebTile.parse(scene.pre.stem)
+        named = None if tile is None else tile.scene_grid(height=height, width=width)
+        grid = own or scene.grid or named
+        if grid is None:
+            raise DataError(
+                f"{scene.pre} has no georeference, which --footprints needs: give GeoTIFFs, or images named by their "
+                "web-mercator tile x-y-z (such as OAM-1238424-1046544-21.png)"
+            )
+        known = scene if own is not None else replace(scene, grid=grid)
+        placed.append((known, to_grid(grid, height=height, width=width)))
+    outlines = place_footprints(footprints, {scene.name: grid for scene, grid in placed})
+    return [replace(scene, outlines=outlines[scene.name]) for scene, _ in placed]
+
+
+def _warn_of_footprints(source: Path) -> None:
+    """Say so where no image has a mask, but a vector file lies beside them."""
+    found = sorted(path.name for path in source.iterdir() if path.suffix.lower() in VECTOR_FORMATS)
+    if found:
+        warnings.warn(
+            f"no image in {source} has a mask, so all are without labels; {found[0]} is not read: pass "
+            f"--footprints {found[0]} if it holds their buildings",
+            DataWarning,
+            stacklevel=3,
+        )
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """(height, width) as the header states them."""
+    try:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                with rasterio.open(path) as image:
+                    return int(image.height), int(image.width)
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except (OSError, RasterioIOError) as error:
+        raise DataError(f"{path} is not an image that can be read ({error})") from None
+
+
+def read_grid(path: Path) -> SceneGrid | None:
+    """Georeference of a TIFF image; other images have none.
+
+    Raises:
+        DataError: a TIFF that cannot be read, or is not RGB of 8 bits.
+    """
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as image:
+                grid = Grid(image.crs, image.transform, image.width, image.height)
+                kinds, count = set(image.dtypes), image.count
+    except RasterioIOError:
+        raise DataError(f"{path} is not a TIFF that can be read") from None
+    if kinds != {"uint8"} or count != 3:
+        raise DataError(
+            f"{path} has {count} bands of {', '.join(kinds)}, expected 3 bands of 8 bits (red, green, blue): "
+            "convert it with gdal_translate -ot Byte -scale -b 1 -b 2 -b 3"
+        )
+    return scene_grid(grid)

@@ -1,0 +1,317 @@
+"""Reader of xBD and xView2 data: image pairs with JSON polygons, or with target masks."""
+
+import json
+import re
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import shapely
+from shapely.geometry import MultiPolygon, Polygon
+
+from aftermap.classes import DAMAGE, IGNORE
+from aftermap.data.geotransform import fit_polygons, read_geotransforms
+from aftermap.data.masks import Unclassified, draw_building_mask, draw_damage_mask, subtype_index
+from aftermap.data.preparing.prepare import (
+    IMAGE_SUFFIXES,
+    Labels,
+    Progress,
+    SourceScene,
+    checksum,
+    prepare,
+    read_bytes,
+)
+from aftermap.data.scene import Manifest, SceneGrid
+from aftermap.errors import DataError, DataWarning
+
+SPLIT_FOLDERS = ("train", "tier3", "test", "hold")
+DATES = ("pre", "post")
+_NAMES = (
+    re.compile(r"(?P<event>.+)_(?P<id>\d+)_(?P<date>pre|post)_disaster"),
+    re.compile(r"(?P<event>.+)_(?P<date>pre|post)_(?P<id>\d+)"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFile:
+    """The content of one xBD label file.
+
+    Attributes:
+        polygons: in pixel coordinates, in file order.
+        subtypes: one per polygon; None where the file gives none (pre-disaster files).
+        uids: one per polygon.
+        degrees: polygons in longitude and latitude by uid.
+        metadata: sensor, acquisition and size as the file states them.
+    """
+
+    polygons: tuple[Polygon | MultiPolygon, ...]
+    subtypes: tuple[str | None, ...]
+    uids: tuple[str, ...]
+    degrees: Mapping[str, Polygon | MultiPolygon] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Scenes of a folder, and the images whose partner of the other date is missing."""
+
+    scenes: tuple[SourceScene, ...]
+    unpaired: tuple[Path, ...]
+
+
+def prepare_xbd(
+    source: Path,
+    out: Path,
+    *,
+    unclassified: Unclassified = "no-damage",
+    geotransforms: Path | None = None,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Prepare xBD data: masks from polygons, georeference, manifest.
+
+    Args:
+        source: a folder with `images` and `labels` (or `targets`), or a folder of such folders.
+        out: folder for the manifest and the masks; images stay where they are.
+        unclassified: what `un-classified` buildings become. The default is what the published systems and the
+            official scoring targets do; `ignore` keeps them out of training and scores.
+        geotransforms: JSON of image name -> [six GDAL numbers, WKT or EPSG code]; without it, georeference is
+            fitted to the labels.
+        workers: processes.
+        overwrite: write into a folder that holds other things.
+        progress: called with the number of finished scenes and of all.
+
+    Raises:
+        DataError: no pairs, unreadable images, or labels that are not xBD's.
+        OutputError: `out` cannot be used.
+    """
+    found = find_scenes(source)
+    options: dict[str, str] = {"unclassified": unclassified}
+    grids: Mapping[str, SceneGrid] = {}
+    if geotransforms is not None:
+        grids = read_geotransforms(geotransforms)
+        options["geotransforms"] = checksum(read_bytes(geotransforms))[:16]
+    notes = {"source": str(source.resolve())}
+    if found.unpaired:
+        notes["unpaired"] = ",".join(path.name for path in found.unpaired)
+        names = ", ".join(path.name for path in found.unpaired[:5])
+        warnings.warn(
+            f"{len(found.unpaired)} images have no partner of the other date and are left out: {names}",
+            DataWarning,
+            2,
+        )
+    return prepare(
+        found.scenes,
+        partial(read_labels, unclassified=unclassified, grids=grids),
+        out,
+        kind="xbd",
+        scheme=DAMAGE.name,
+        options=options,
+        notes=notes,
+        workers=workers,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def find_scenes(source: Path) -> Found:
+    """List the pairs of a folder in the layouts in which xBD is handed around.
+
+    Known are `images` and `labels` (or `targets`) in the folder itself, in each of `train`, `tier3`, `test`
+    and `hold`, or in one folder per event.
+
+    Raises:
+        DataError: the folder is missing or holds no pair.
+    """
+    if not source.is_dir():
+        raise DataError(f"{source} is not a folder: give the folder that holds xBD's 'images' and 'labels'")
+    folders = [
+        folder
+        for pattern in ("images", "*/images", "*/*/images")
+        for folder in sorted(source.glob(pattern))
+        if folder.is_dir()
+    ]
+    scenes: dict[str, SourceScene] = {}
+    unpaired: list[Path] = []
+    for folder in folders:
+        for (event, number), dates in sorted(_images(folder).items()):
+            if len(dates) < 2:
+                unpaired.extend(dates.values())
+                continue
+            scene = _source_scene(folder.parent, event, number, dates)
+            if scene.name in scenes:
+                unique = f"{folder.parent.name}-{scene.name}"
+                warnings.warn(
+                    f"scene {scene.name} is there twice, the one in {folder} becomes {unique}", DataWarning, 2
+                )
+                scene = replace(scene, name=unique)
+            scenes[scene.name] = scene
+    if not scenes:
+        expected = "<event>_<id>_pre_disaster.png with its ..._post_disaster.png in a folder named 'images'"
+        alone = f", only {len(unpaired)} images without partner" if unpaired else ""
+        raise DataError(f"no image pairs in {source}{alone}: expected {expected}")
+    return Found(tuple(scenes[name] for name in sorted(scenes)), tuple(unpaired))
+
+
+def read_label_file(path: Path) -> LabelFile:
+    """Read an xBD label JSON.
+
+    Raises:
+        DataError: unreadable, or without the parts that are needed.
+    """
+    try:
+        tree = json.loads(read_bytes(path))
+        features = tree["features"]
+        entries = [(entry["properties"], _geometry(entry["wkt"], path)) for entry in features["xy"]]
+        geographic = [
+            (entry["properties"], _geometry(entry["wkt"], path)) for entry in features.get("lng_lat", [])
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} is not an xBD label file ({type(error).__name__}: {error}): "
+            "expected features.xy with wkt and properties"
+        ) from None
+    return LabelFile(
+        polygons=tuple(geometry for _, geometry in entries),
+        subtypes=tuple(properties.get("subtype") for properties, _ in entries),
+        uids=tuple(str(properties.get("uid", index)) for index, (properties, _) in enumerate(entries)),
+        degrees={str(properties.get("uid", index)): g for index, (properties, g) in enumerate(geographic)},
+        metadata=tree.get("metadata") or {},
+    )
+
+
+def read_labels(
+    scene: SourceScene,
+    /,
+    *,
+    height: int,
+    width: int,
+    unclassified: Unclassified = "no-damage",
+    grids: Mapping[str, SceneGrid] | None = None,
+) -> Labels:
+    """Masks, polygon counts and georeference of one pair.
+
+    Raises:
+        DataError: a label file that is not xBD's, or does not fit the image.
+    """
+    files = [_read(path, height, width) for path in (scene.pre_label, scene.post_label)]
+    pre, post = files
+    building, damage = None, None
+    polygons: dict[str, int] = {}
+    if isinstance(pre, LabelFile):
+        building = draw_building_mask(pre.polygons, height=height, width=width)
+    elif pre is not None:
+        building = np.where(pre == IGNORE, IGNORE, pre > 0).astype(np.uint8)
+    if isinstance(post, LabelFile):
+        values = [_value(subtype, unclassified, scene.post_label) for subtype in post.subtypes]
+        damage = draw_damage_mask(post.polygons, values, height=height, width=width)
+        polygons = dict(Counter(str(subtype) for subtype in post.subtypes))
+    elif post is not None:
+        damage = post
+    elif isinstance(pre, LabelFile):
+        polygons = {"building": len(pre.polygons)}
+    labels = [file for file in files if isinstance(file, LabelFile)]
+    grid = (grids or {}).get(scene.pre.stem) or _fit(labels, height=height, width=width)
+    event = next((str(name) for file in labels if (name := file.metadata.get("disaster"))), None)
+    return Labels(building, damage, polygons, grid, event)
+
+
+def _images(folder: Path) -> dict[tuple[str, str], dict[str, Path]]:
+    """Images by (event, id) and date."""
+    found: dict[tuple[str, str], dict[str, Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        match = next((match for pattern in _NAMES if (match := pattern.fullmatch(path.stem))), None)
+        if match is not None:
+            found.setdefault((match["event"], match["id"]), {}).setdefault(match["date"], path)
+    return found
+
+
+def _source_scene(root: Path, event: str, number: str, dates: Mapping[str, Path]) -> SourceScene:
+    labels = {
+        "pre": _first(root, dates["pre"].stem, f"{event}_localization_{number}"),
+        "post": _first(root, dates["post"].stem, f"{event}_damage_{number}"),
+    }
+    return SourceScene(
+        name=f"{event}_{number}",
+        event="unknown" if event in SPLIT_FOLDERS else event,
+        pre=dates["pre"],
+        post=dates["post"],
+        pre_label=labels["pre"],
+        post_label=labels["post"],
+        source_split=root.name if root.name in SPLIT_FOLDERS else None,
+    )
+
+
+def _first(root: Path, stem: str, competition: str) -> Path | None:
+    candidates = (
+        root / "labels" / f"{stem}.json",
+        root / "targets" / f"{stem}_target.png",
+        root / "targets" / f"{competition}_target.png",
+    )
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _read(path: Path | None, height: int, width: int) -> LabelFile | np.ndarray | None:
+    if path is None:
+        return None
+    if path.suffix == ".json":
+        file = read_label_file(path)
+        stated = file.metadata.get("width", width), file.metadata.get("height", height)
+        if stated != (width, height):
+            raise DataError(
+                f"{path} is for {stated[0]} x {stated[1]} pixels, its image has {width} x {height}: "
+                "scale the polygons in features.xy with the image"
+            )
+        return file
+    return _read_target(path, height, width)
+
+
+def _read_target(path: Path, height: int, width: int) -> np.ndarray:
+    target = cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
+    if target is None or target.ndim != 2 or target.dtype != np.uint8:
+        raise DataError(f"{path} is not a single-band 8-bit mask")
+    if target.shape != (height, width):
+        raise DataError(
+            f"{path} has {target.shape[1]} x {target.shape[0]} pixels, its image {width} x {height}: they must agree"
+        )
+    wrong = np.setdiff1d(target, [*range(len(DAMAGE)), IGNORE])
+    if wrong.size:
+        raise DataError(
+            f"{path} holds the value {wrong[0]}, expected 0 to {len(DAMAGE) - 1}, or {IGNORE} for unknown"
+        )
+    return np.asarray(target)
+
+
+def _geometry(wkt: str, path: Path) -> Polygon | MultiPolygon:
+    try:
+        geometry = shapely.from_wkt(wkt)
+    except shapely.errors.GEOSException:
+        raise DataError(f"{path} holds a geometry that is not WKT: {str(wkt)[:60]!r}") from None
+    if not isinstance(geometry, Polygon | MultiPolygon):
+        raise DataError(f"{path} holds a {geometry.geom_type}, expected polygons")
+    return geometry
+
+
+def _value(subtype: str | None, unclassified: Unclassified, path: Path | None) -> int | None:
+    try:
+        return subtype_index(subtype or "", unclassified=unclassified)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _fit(labels: list[LabelFile], *, height: int, width: int) -> SceneGrid | None:
+    for file in labels:
+        pixels = dict(zip(file.uids, file.polygons, strict=True))
+        fit = fit_polygons(pixels, file.degrees, height=height, width=width)
+        if fit is not None and fit.is_usable:
+            return fit.grid()
+    return None

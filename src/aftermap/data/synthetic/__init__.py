@@ -1,6 +1,0 @@
-"""Synthetic disasters: towns before and after, with exact truth, for training where real data cannot be shipped."""
-
-from aftermap.data.synthetic.damage import KINDS
-from aftermap.data.synthetic.pair import Footprint, Pair, make_pair
-
-__all__ = ["KINDS", "Footprint", "Pair", "make_pair"]

@@ -1,0 +1,1 @@
+"""The record of runs: the experiment database, and messages about a run."""

@@ -1,0 +1,58 @@
+"""Learning with a part of a model: which weights change, and whether batch normalisation follows the new images."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from aftermap.data.batch import Batch
+from aftermap.errors import ModelError
+from aftermap.learning.meta import norm_policy
+from aftermap.learning.objectives.base import Objective
+from aftermap.models.networks.dense import DenseModel
+
+Part = Literal["all", "decoder", "head"]
+
+
+def tune_only(model: DenseModel, part: Part) -> int:
+    """Let only the weights of a part change: all of them, all but the encoder's, or the head's.
+
+    Returns:
+        Number of weights that change.
+
+    Raises:
+        ModelError: the model has no part of that name.
+    """
+    parts = {name for name, _ in model.named_children()}
+    needed = {"all": None, "decoder": "encoder", "head": "head"}[part]
+    if needed is not None and needed not in parts:
+        raise ModelError(
+            f"this model has no part named {needed} (it has {', '.join(sorted(parts))}): tune all of it"
+        )
+    count = 0
+    for name, parameter in model.named_parameters():
+        first = name.partition(".")[0]
+        learns = part == "all" or (first != "encoder" if part == "decoder" else first == "head")
+        parameter.requires_grad_(learns)
+        count += parameter.numel() if learns else 0
+    return count
+
+
+class FrozenNorm(Objective):
+    """Another objective, under which batch normalisation keeps to its running statistics and they stay as they are.
+
+    The statistics of a few crops are poor; those that the model was trained with stay better the fewer there are.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, model: DenseModel, batch: Batch) -> dict[str, Tensor]:
+        """The terms of the other objective."""
+        with norm_policy(model, "frozen"):
+            terms: dict[str, Tensor] = self.objective(model, batch)
+        return terms
+
+    def after_step(self, model: DenseModel, step: int) -> None:
+        """What the other objective does."""
+        self.objective.after_step(model, step)

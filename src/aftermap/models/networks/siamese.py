@@ -1,0 +1,71 @@
+"""Two images, one trunk: siamese U-Nets for damage."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from aftermap.models.networks.dense import DenseModel
+from aftermap.models.networks.encoders import Encoder
+from aftermap.models.networks.unet import UnetDecoder, upsample
+
+Fuse = Literal["encoder", "decoder"]
+
+
+class SiameseUnet(DenseModel):
+    """One encoder for both dates, fused before or after the decoder.
+
+    With `fuse="decoder"` the whole trunk runs on each date and the head sees both results side by side, as in the
+    xView2 winner. With `fuse="encoder"` the two feature maps of every stage are mixed by a 1x1 convolution that
+    starts as "take the pre image", so that a localization decoder keeps its meaning; the decoder runs once.
+    """
+
+    dates = 2
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        widths: Sequence[int],
+        *,
+        classes: int,
+        head_stride: int = 1,
+        fuse: Fuse = "encoder",
+    ) -> None:
+        super().__init__()
+        self.classes = classes
+        self.stride = encoder.strides[-1]
+        self.encoder = encoder
+        self.decoder = UnetDecoder(encoder.channels, encoder.strides, widths, stride=head_stride)
+        self.mix = nn.ModuleList([pre_first_mix(c) for c in encoder.channels] if fuse == "encoder" else [])
+        if encoder.pixel_skip and len(self.mix):
+            # last in the list though first in the forward pass: the names of the others stay those without it
+            self.mix.append(self.mix.pop(0))
+        width = self.decoder.out_channels * (1 if fuse == "encoder" else 2)
+        self.head = nn.Conv2d(width, classes, 1)
+
+    def forward_features(self, image: Tensor) -> Tensor:
+        """Features (B, D, h, w) of pre and post images (B, 2, C, H, W)."""
+        both = image.transpose(0, 1).flatten(0, 1)  # (2B, C, H, W): all pre, then all post
+        stages = self.encoder(both)
+        if len(self.mix):
+            mixes = [self.mix[-1], *self.mix[:-1]] if self.encoder.pixel_skip else self.mix
+            # (2B, c, h, w) -> (B, 2c, h, w)
+            stages = [mix(torch.cat(stage.chunk(2), dim=1)) for mix, stage in zip(mixes, stages, strict=True)]
+            fused: Tensor = self.decoder(stages)
+            return fused
+        return torch.cat(self.decoder(stages).chunk(2), dim=1)
+
+    def forward_head(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits (B, classes, H, W)."""
+        return upsample(self.head(features), size)
+
+
+def pre_first_mix(channels: int) -> nn.Conv2d:
+    """1x1 convolution of (pre, post) features that starts as the identity on pre, with a little noise on post."""
+    mix = nn.Conv2d(2 * channels, channels, 1)
+    with torch.no_grad():
+        mix.weight[:, :channels, 0, 0] = torch.eye(channels)
+        mix.weight[:, channels:].normal_(std=0.1 / channels**0.5)
+        mix.bias.zero_()  # type: ignore[union-attr]
+    return mix

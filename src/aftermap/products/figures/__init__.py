@@ -1,0 +1,1 @@
+"""Figures: results as pictures, one style for all of them."""

@@ -1,0 +1,241 @@
+"""Draws the result as one picture: two panels, one with coloured buildings, and a legend with counts."""
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.path import Path as Outline
+
+from aftermap.classes import DAMAGE, NOT_ASSESSED, NOT_ASSESSED_COLOUR
+from aftermap.geo.grid import Grid
+from aftermap.products.page.overview import as_image, in_pixels
+from aftermap.products.provenance import write_file
+from aftermap.products.summary import GRADES, grade
+from aftermap.products.vectors import BUILDING_LAYER, normalise
+
+_PANEL_PX = 900
+_DPI = 150
+_LEGEND_CHARACTERS = 150
+_INK, _SOFT, _AMBER = "#17212b", "#5a6875", "#8a5a00"
+
+
+def draw_overview(
+    path: Path,
+    pre_rgb: np.ndarray,
+    post_rgb: np.ndarray,
+    frame: gpd.GeoDataFrame,
+    grid: Grid,
+    *,
+    title: str,
+    warnings: Sequence[str] = (),
+) -> Path:
+    """Write a PNG with both dates side by side, about 1900 px wide.
+
+    Args:
+        path: the file to write, in one step.
+        pre_rgb: the scene before, uint8 (H, W, 3) or (3, H, W), reduced to any size of the grid's proportions.
+        post_rgb: the scene after, likewise.
+        frame: buildings with the columns of `products.vectors.COLUMNS`, in the grid's reference system.
+        grid: the grid that was mapped, at full resolution.
+        title: heading of the picture.
+        warnings: one line each at the foot.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: images of other proportions, or a frame that breaks the contract of its columns.
+        OutputError: the file cannot be written.
+    """
+    frame = normalise(frame)
+    counts = frame["damage"].value_counts()
+    classes = [
+        (name.replace("-", " ").capitalize(), _colour(name), f"{int(counts.get(name, 0)):,}")
+        for name in (*DAMAGE.names[1:], NOT_ASSESSED)
+    ]
+    colours = [_colour(name) for name in frame["damage"]]
+    panels = [("Before", pre_rgb), ("After", post_rgb)]
+    shown = _Buildings(1, frame, colours)
+    return draw_panels(path, panels, classes, grid, title=title, warnings=warnings, buildings=shown)
+
+
+def draw_building_overview(
+    path: Path,
+    rgb: np.ndarray,
+    probability_rgb: np.ndarray,
+    frame: gpd.GeoDataFrame,
+    grid: Grid,
+    *,
+    title: str,
+    warnings: Sequence[str] = (),
+) -> Path:
+    """Write a PNG of a single date: the image with buildings beside p(building), about 1900 px wide.
+
+    Args:
+        path: the file to write, in one step.
+        rgb: the image, uint8 (H, W, 3) or (3, H, W), reduced to any size of the grid's proportions.
+        probability_rgb: p(building) as a picture, likewise.
+        frame: buildings with the columns of `products.vectors.BUILDING_COLUMNS`, in the grid's reference system.
+        grid: the grid that was mapped, at full resolution.
+        title: heading of the picture.
+        warnings: one line each at the foot.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: images of other proportions, or a frame that breaks the contract of its columns.
+        OutputError: the file cannot be written.
+    """
+    frame = normalise(frame, BUILDING_LAYER)
+    grades = grade(frame)
+    classes = [
+        (
+            f"{name.capitalize()} (from {least:.0%})" if least else name.capitalize(),
+            colour,
+            f"{int((grades == k).sum()):,}",
+        )
+        for k, (name, least, colour) in enumerate(GRADES)
+    ]
+    unseen = int((grades == len(GRADES)).sum())
+    if unseen:
+        classes.append(("Not seen", NOT_ASSESSED_COLOUR, f"{unseen:,}"))
+    palette = [*(colour for _, _, colour in GRADES), NOT_ASSESSED_COLOUR]
+    colours = [palette[k] for k in grades.tolist()]
+    panels = [("Image and buildings, by confidence", rgb), ("Probability of a building", probability_rgb)]
+    shown = _Buildings(0, frame, colours)
+    return draw_panels(path, panels, classes, grid, title=title, warnings=warnings, buildings=shown)
+
+
+@dataclass(frozen=True)
+class _Buildings:
+    """What is drawn on one of the panels, in these colours."""
+
+    panel: int
+    frame: gpd.GeoDataFrame
+    colours: Sequence[str]
+
+
+def draw_panels(
+    path: Path,
+    panels: Sequence[tuple[str, np.ndarray]],
+    classes: Sequence[tuple[str, str, str]],
+    grid: Grid,
+    *,
+    title: str,
+    warnings: Sequence[str],
+    buildings: _Buildings | None = None,
+) -> Path:
+    """Write two panels (name, picture) over a legend of classes (label, colour, amount), as a PNG.
+
+    Raises:
+        ValueError: images of other proportions than the grid's.
+        OutputError: the file cannot be written.
+    """
+    pictures = [np.asarray(as_image(rgb, grid, 2 * _PANEL_PX)) for _, rgb in panels]
+    panel_in = _PANEL_PX / _DPI
+    # Tall or flat scenes keep a readable panel: the picture is at most 2.2 times as high as a panel is wide.
+    panel_height_in = panel_in * min(max(grid.height / grid.width, 0.25), 2.2)
+    columns = max(1, min(len(classes), _legend_columns(classes)))
+    legend_in = 0.26 * (-(-len(classes) // columns) - 1)
+    foot_in = 0.5 + legend_in + 0.18 * len(warnings)
+    width_in, height_in = 2 * panel_in + 0.4, panel_height_in + 0.75 + foot_in
+    figure = Figure(figsize=(width_in, height_in), dpi=_DPI, facecolor="white")
+    canvas = FigureCanvasAgg(figure)
+    text: dict[str, Any] = {"parse_math": False, "color": _INK}
+    figure.text(0.12 / width_in, 1 - 0.28 / height_in, title, size=15, weight="bold", va="center", **text)
+    for column, (image, (name, _)) in enumerate(zip(pictures, panels, strict=True)):
+        left = (0.12 + column * (panel_in + 0.16)) / width_in
+        area = (left, foot_in / height_in, panel_in / width_in, panel_height_in / height_in)
+        axes = figure.add_axes(area)
+        axes.set_axis_off()
+        axes.imshow(image, extent=(0, grid.width, grid.height, 0), interpolation="antialiased")
+        figure.text(left, 1 - 0.6 / height_in, name, size=11, va="center", parse_math=False, color=_SOFT)
+        if buildings is not None and column == buildings.panel:
+            _draw_buildings(axes, buildings.frame, buildings.colours, grid)
+    _draw_scale(axes, grid)
+    handles = [Patch(facecolor=colour, label=f"{label}  {amount}") for label, colour, amount in classes]
+    figure.legend(
+        handles=handles,
+        loc="center left",
+        bbox_to_anchor=(0.04 / width_in, (foot_in - 0.25 - legend_in / 2) / height_in),
+        ncols=columns,
+        frameon=False,
+        fontsize=11,
+        handlelength=1.1,
+        handleheight=1.1,
+        columnspacing=1.6,
+    )
+    for line, warning in enumerate(warnings):
+        height = (foot_in - legend_in - 0.5 - 0.18 * line) / height_in
+        figure.text(0.12 / width_in, height, warning, size=9, va="center", parse_math=False, color=_AMBER)
+    buffer = io.BytesIO()
+    canvas.print_png(buffer, metadata={"Software": None})
+    write_file(path, buffer.getvalue())
+    return path
+
+
+def _legend_columns(classes: Sequence[tuple[str, str, str]]) -> int:
+    """How many columns of the longest entry fit below the panels; columns are as wide as that."""
+    longest = max((len(name) + len(amount) for name, _, amount in classes), default=0)
+    return max(1, int(_LEGEND_CHARACTERS / (longest + 6)))
+
+
+def _draw_buildings(axes: Axes, frame: gpd.GeoDataFrame, colours: Sequence[str], grid: Grid) -> None:
+    shapes = in_pixels(frame, grid)
+    # Lines thin out with the buildings, so that a whole city does not become one blot of outlines.
+    screen_px = (
+        _PANEL_PX / grid.width * math.sqrt(float(np.median(shapely.area(shapes)))) if len(shapes) else 0
+    )
+    width = min(1.1, max(0.15, screen_px / 12))
+    outlines = PathCollection(
+        [_compound(shape) for shape in shapes],
+        facecolors=[f"{colour}73" for colour in colours],
+        edgecolors=colours,
+        linewidths=width,
+    )
+    axes.add_collection(outlines)
+    axes.set_xlim(0, grid.width)
+    axes.set_ylim(grid.height, 0)
+
+
+def _compound(shape: shapely.Geometry) -> Outline:
+    """All rings as one path; holes stay open because they turn the other way."""
+    rings = [ring for part in shapely.get_parts(shape) for ring in (part.exterior, *part.interiors)]
+    return Outline.make_compound_path(
+        *(Outline(shapely.get_coordinates(ring), closed=True) for ring in rings)
+    )
+
+
+def _draw_scale(axes: Axes, grid: Grid) -> None:
+    unit = grid.resolution_m or 1.0
+    longest = grid.width * unit / 4
+    power = 10.0 ** math.floor(math.log10(longest))
+    length = next(factor * power for factor in (5, 2, 1) if factor * power <= longest)
+    label = f"{length:g} px" if grid.resolution_m is None else _metres(length)
+    left, bottom = 0.03 * grid.width, grid.height - 0.03 * grid.width
+    right = left + length / unit
+    for colour, width in (("black", 4.5), ("white", 2.2)):
+        axes.plot([left, right], [bottom, bottom], color=colour, lw=width, solid_capstyle="butt")
+    place = ((left + right) / 2, bottom - 0.012 * grid.width)
+    box = {"facecolor": "#101a24", "alpha": 0.7, "edgecolor": "none", "boxstyle": "round,pad=0.25"}
+    axes.text(*place, label, color="white", size=9, ha="center", va="bottom", bbox=box)
+
+
+def _metres(length: float) -> str:
+    return f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
+
+
+def _colour(name: str) -> str:
+    return NOT_ASSESSED_COLOUR if name == NOT_ASSESSED else DAMAGE.colours[DAMAGE.index(name)]

@@ -1,0 +1,243 @@
+"""Draws incremental learning: scores over the steps, and each class over the steps; maps are in `class_figure`."""
+
+import math
+import statistics
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+from matplotlib.lines import Line2D
+
+from aftermap.products.figures.sheet import (
+    FAINT,
+    INK,
+    draw_legend,
+    head,
+    legend_columns,
+    say,
+    short,
+    write_figure,
+)
+from aftermap.scoring.continual import ContinualScores, StepScores
+
+Runs = Mapping[str, Sequence[ContinualScores]]
+"""By method, one run per seed."""
+
+_GRID, _EMPTY = "#dddddd", "#f2f2f2"
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_DPI = 130
+_JOINT = "joint training"
+
+
+def draw_curves(path: Path, runs: Runs, *, title: str, joint: Sequence[ContinualScores] = ()) -> Path:
+    """Write a PNG of IoU of all, old and new classes and of micro F1 over the steps, a line per method.
+
+    Several seeds are drawn as their mean in a band of one standard deviation. Joint training is a dashed bound: its
+    IoU of the classes that a step calls all, old or new.
+
+    Args:
+        path: the file, written in one step.
+        runs: of one task; they may have come to different steps.
+        title: heading.
+        joint: runs that learned all classes in one step, in any order.
+
+    Raises:
+        ValueError: no run, runs of different tasks, or none with a score.
+        OutputError: the file cannot be written.
+    """
+    first = _task(runs)
+    every = [run for seeds in runs.values() for run in seeds]
+    shown = [
+        curve
+        for curve in _CURVES
+        if any(not math.isnan(curve[1](step)) for run in every for step in run.steps)
+    ]
+    if not shown:
+        raise ValueError("no step has a score to draw")
+    columns = min(2, len(shown))
+    figure, grid = _canvas(
+        runs, title, joint, panels=len(shown), columns=columns, panel_in=(5.2, 2.9), task=first
+    )
+    for number, (heading, value, classes) in enumerate(shown):
+        axes = figure.add_subplot(grid[divmod(number, columns)])
+        for place, seeds in enumerate(runs.values()):
+            _line(axes, place, [[value(step) for step in run.steps] for run in seeds])
+        if joint:
+            _bound(axes, [_joint_value(joint, first, step, classes) for step in range(len(first.heads))])
+        _dress(axes, heading, steps=len(first.heads))
+    return write_figure(path, figure)
+
+
+def draw_classes(path: Path, runs: Runs, *, title: str, joint: Sequence[ContinualScores] = ()) -> Path:
+    """Write a PNG with a panel per class: its IoU over the steps, from the step in which it was learned.
+
+    Classes that the test set lacks have no panel.
+
+    Args:
+        path: the file, written in one step.
+        runs: of one task; they may have come to different steps.
+        title: heading.
+        joint: runs that learned all classes in one step, in any order; a dashed bound.
+
+    Raises:
+        ValueError: no run, runs of different tasks, or none with a score of any class.
+        OutputError: the file cannot be written.
+    """
+    first = _task(runs)
+    every = [run for seeds in runs.values() for run in seeds]
+    shown = [name for name in first.names if not all(math.isnan(v) for run in every for v in run.iou(name))]
+    if not shown:
+        raise ValueError("no class has a score to draw")
+    columns = min(4, len(shown)) if len(shown) != 3 else 3
+    figure, grid = _canvas(
+        runs, title, joint, panels=len(shown), columns=columns, panel_in=(3.0, 2.25), task=first
+    )
+    for number, name in enumerate(shown):
+        axes = figure.add_subplot(grid[divmod(number, columns)])
+        learned = first.learned_at(name)
+        if learned:
+            axes.axvspan(-0.5, learned, color=_EMPTY, linewidth=0)
+        axes.axvline(learned, color=FAINT, linewidth=1.0)
+        for place, seeds in enumerate(runs.values()):
+            _line(axes, place, [run.iou(name) for run in seeds])
+        if joint:
+            bound = _class_bound(joint).get(name, math.nan)
+            _bound(axes, [bound if step >= learned else math.nan for step in range(len(first.heads))])
+        _dress(axes, short(name, 30), steps=len(first.heads))
+        axes.set_xlabel(f"learned in step {learned}", size=8.5, color=FAINT, loc="right", labelpad=2)
+    return write_figure(path, figure)
+
+
+_CURVES: tuple[tuple[str, Callable[[StepScores], float], str], ...] = (
+    ("IoU, all classes seen", lambda step: step.all.iou, "all"),
+    ("micro F1, background counted", lambda step: step.micro_f1, "micro"),
+    ("IoU, old classes (of earlier steps)", lambda step: step.old.iou, "old"),
+    ("IoU, new classes (of this step)", lambda step: step.new.iou, "new"),
+)
+
+
+def _task(runs: Runs) -> ContinualScores:
+    """The first run, once all are known to be of its task."""
+    every = [(method, run) for method, seeds in runs.items() for run in seeds]
+    if not every or not all(runs.values()):
+        raise ValueError("no run to draw, expected one or more of every method")
+    first = every[0][1]
+    for method, run in every:
+        if (run.names, run.heads) != (first.names, first.heads):
+            raise ValueError(f"{method} learned other classes, or in other steps, than {every[0][0]}")
+    return first
+
+
+def _class_bound(joint: Sequence[ContinualScores]) -> dict[str, float]:
+    """IoU of each class under joint training, mean over its seeds."""
+    values: dict[str, list[float]] = {}
+    for run in joint:
+        for name in run.names:
+            values.setdefault(name, []).append(run.iou(name)[-1])
+    return {name: _mean(found) for name, found in values.items()}
+
+
+def _joint_value(joint: Sequence[ContinualScores], task: ContinualScores, step: int, classes: str) -> float:
+    """What joint training scores on the classes that a step of the task calls all, old or new."""
+    if classes == "micro":
+        return _mean([run.final.micro_f1 for run in joint])
+    first, stop = max(1, sum(task.heads[:step])), sum(task.heads[: step + 1])
+    names = {"all": task.names[1:stop], "old": task.names[1:first], "new": task.names[first:stop]}[classes]
+    bound = _class_bound(joint)
+    return _mean([bound.get(name, math.nan) for name in names])
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return statistics.fmean(known) if known else math.nan
+
+
+def _canvas(
+    runs: Runs,
+    title: str,
+    joint: Sequence[ContinualScores],
+    *,
+    panels: int,
+    columns: int,
+    panel_in: tuple[float, float],
+    task: ContinualScores,
+) -> tuple[Figure, GridSpec]:
+    """A figure with heading, legend of the methods, a grid of panels, and what each step learned at its foot."""
+    rows = -(-panels // columns)
+    width = max(columns * panel_in[0], 6.0)
+    labels = [
+        short(name, 40) + (f" ({len(seeds)} seeds)" if len(seeds) > 1 else "") for name, seeds in runs.items()
+    ]
+    handles = [Line2D([], [], **_style(place)) for place in range(len(runs))]
+    if joint:
+        labels.append(_JOINT)
+        handles.append(Line2D([], [], color=INK, linestyle="--", linewidth=1.3))
+    per_row = legend_columns(labels, width)
+    learned = (", ".join(task.names[max(1, a) : b]) for a, b in pairwise([0, *accumulate(task.heads)]))
+    foot = [f"step {step}: {names}".replace(" ", "\u00a0") for step, names in enumerate(learned)]
+    lines = textwrap.wrap(" \u00a0·\u00a0 ".join(foot), int(width / 0.068), break_long_words=True)
+    top, below = 0.6 + 0.205 * -(-len(labels) // per_row), 0.62 + 0.17 * len(lines)
+    height = top + 0.35 + rows * panel_in[1] + below - 0.5
+    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    head(figure, title)
+    draw_legend(figure, handles, labels, 0.46, columns=per_row)
+    for number, line in enumerate(lines):
+        say(figure, line, height - 0.14 - 0.17 * (len(lines) - 1 - number), size=8.5, color=FAINT)
+    grid = figure.add_gridspec(
+        rows,
+        columns,
+        left=0.45 / width,
+        right=1 - 0.15 / width,
+        top=1 - (top + 0.3) / height,
+        bottom=below / height,
+        wspace=0.45 / (panel_in[0] - 0.5),
+        hspace=0.8 / (panel_in[1] - 0.75),
+    )
+    return figure, grid
+
+
+def _line(axes: Axes, place: int, seeds: Sequence[Sequence[float]]) -> None:
+    """Mean over the seeds by step, in a band of one standard deviation."""
+    steps = range(max(len(values) for values in seeds))
+    found = [[v[step] for v in seeds if step < len(v) and not math.isnan(v[step])] for step in steps]
+    means = [_mean(values) for values in found]
+    axes.plot(steps, means, **_style(place), clip_on=False, zorder=3)
+    spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in found]
+    if any(spread):
+        low, high = ([m + sign * s for m, s in zip(means, spread, strict=True)] for sign in (-1, 1))
+        axes.fill_between(steps, low, high, color=_style(place)["color"], alpha=0.15, linewidth=0)
+
+
+def _bound(axes: Axes, values: Sequence[float]) -> None:
+    axes.plot(range(len(values)), values, color=INK, linestyle="--", linewidth=1.3, clip_on=False)
+    known = [(step, value) for step, value in enumerate(values) if not math.isnan(value)]
+    if len(known) == 1:  # a line needs two ends
+        step, value = known[0]
+        axes.plot([step - 0.3, step + 0.3], [value, value], color=INK, linestyle="--", linewidth=1.3)
+
+
+def _style(place: int) -> dict[str, Any]:
+    """Line and marker of a method: no two of the first 36 are alike."""
+    colour, turn = place % len(_COLOURS), place // len(_COLOURS)
+    marker = _MARKERS[(colour + turn) % len(_MARKERS)]
+    return {"color": _COLOURS[colour], "marker": marker, "markersize": 4.5, "linewidth": 1.7}
+
+
+def _dress(axes: Axes, heading: str, *, steps: int) -> None:
+    axes.set_title(heading, loc="left", size=10, color=INK, pad=7, parse_math=False)
+    axes.set_xlim(-0.5, steps - 0.5)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("step", size=8.5, color=FAINT, loc="left", labelpad=2)
+    axes.set_xticks(range(0, steps, -(-steps // 12)))
+    axes.tick_params(labelsize=8.5, colors=FAINT, length=0)
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(_GRID)

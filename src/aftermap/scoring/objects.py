@@ -1,0 +1,407 @@
+"""Scores per building: whether each building was found, and whether its damage class is right."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from aftermap.classes import DAMAGE, IGNORE
+from aftermap.scoring.counts import Metrics, SceneTables, f1, plain, ratio, resample
+
+DAMAGE_CLASSES = DAMAGE.names[1:]
+
+MIN_AREA_PX = 10
+"""Smaller components of a mask are slivers between touching polygons or noise, not buildings."""
+
+OBJECT_RULE = (
+    "The class of a building is the majority vote of its pixels (ties: the lower class), and it is missed "
+    "when most of its pixels are predicted as background. The damage F1 look at target buildings only, where "
+    "a missed one is a false negative; false alarms count in localization."
+)
+
+_DESTROYED = DAMAGE.index("destroyed")
+_DAMAGED = DAMAGE.index("minor-damage")
+_CONFUSION = 25
+_LENGTH = _CONFUSION + 3  # then localization: true positives, false positives, false negatives
+
+
+@dataclass(frozen=True, slots=True)
+class BuildingScores:
+    """Scores pooled over the buildings of some scenes. A number that nothing could be measured for is NaN.
+
+    Attributes:
+        scenes: how many scenes were pooled.
+        buildings: target buildings with a known damage class.
+        missed: those of them that were not found.
+        false_alarms: predicted buildings that touch no target building.
+        accuracy: share of the buildings whose class is right.
+        f1_destroyed: F1 of destroyed against the rest.
+        f1_damaged: F1 of damaged (minor, major or destroyed) against not damaged.
+        macro_f1: mean of the four `f1_per_class`.
+        macro_f1_present: mean over the classes that occur in the target or are predicted on a target
+            building.
+        f1_per_class: F1 by class name.
+        iou: overlap above which a predicted and a target outline are the same building.
+        localization_f1: F1 of finding buildings at that overlap.
+        localization_precision: share of predicted buildings that match a target building.
+        localization_recall: share of target buildings that were matched.
+        confusion: 5 x 5 building counts, rows target and columns prediction; column 0: missed, row 0: false
+            alarms.
+        intervals: (low, high) by metric name; class F1 as `f1_per_class.<class>`. Empty below two scenes.
+        events: the same by event.
+    """
+
+    scenes: int
+    buildings: int
+    missed: int
+    false_alarms: int
+    accuracy: float
+    f1_destroyed: float
+    f1_damaged: float
+    macro_f1: float
+    macro_f1_present: float
+    f1_per_class: dict[str, float]
+    iou: float
+    localization_f1: float
+    localization_precision: float
+    localization_recall: float
+    confusion: tuple[tuple[int, ...], ...]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    events: dict[str, "BuildingScores"] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, with the voting rule in words."""
+        return {"rule": OBJECT_RULE, **self._figures()} | {
+            "events": {name: scores._figures() for name, scores in self.events.items()}
+        }
+
+    def _figures(self) -> dict[str, Any]:
+        return {
+            "scenes": self.scenes,
+            "buildings": self.buildings,
+            "missed": self.missed,
+            "false_alarms": self.false_alarms,
+            "accuracy": plain(self.accuracy),
+            "f1_destroyed": plain(self.f1_destroyed),
+            "f1_damaged": plain(self.f1_damaged),
+            "macro_f1": plain(self.macro_f1),
+            "macro_f1_present": plain(self.macro_f1_present),
+            "f1_per_class": plain(self.f1_per_class),
+            "localization": {
+                "iou": self.iou,
+                "f1": plain(self.localization_f1),
+                "precision": plain(self.localization_precision),
+                "recall": plain(self.localization_recall),
+            },
+            "confusion": {
+                "classes": list(DAMAGE.names),
+                "rows": "target",
+                "buildings": plain(self.confusion),
+            },
+            "intervals": plain(self.intervals),
+        }
+
+
+class BuildingScore:
+    """Accumulates scenes for `BuildingScores`; keeps 28 counts per scene."""
+
+    def __init__(self, *, iou: float = 0.5, min_area_px: int = MIN_AREA_PX) -> None:
+        """Start empty.
+
+        Args:
+            iou: a predicted and a target outline that overlap more than this are the same building.
+            min_area_px: smallest component that counts as a building where instances come from masks.
+        """
+        self._iou = iou
+        self._min_area_px = min_area_px
+        self._tables = SceneTables(_LENGTH)
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+    def add(
+        self,
+        prediction_building: np.ndarray,
+        prediction_damage: np.ndarray | None,
+        target_building: np.ndarray,
+        target_damage: np.ndarray | None,
+        *,
+        event: str,
+        scene: str,
+        target_instances: np.ndarray | None = None,
+        prediction_instances: np.ndarray | None = None,
+    ) -> None:
+        """Count the buildings of a scene.
+
+        Args:
+            prediction_building: (H, W), > 0 is building.
+            prediction_damage: (H, W), 0 to 4. None where only localization was predicted.
+            target_building: (H, W), > 0 is building, IGNORE unknown.
+            target_damage: (H, W), 0 to 4, IGNORE unknown. None where damage is not labelled.
+            event: the disaster.
+            scene: name of the scene; counts under the same name are summed.
+            target_instances: (H, W), 1 to n numbers the target buildings, 0 elsewhere. Without it they are
+                the connected components of the target: of the building mask for localization, of each class
+                of the damage mask for damage, so that touching buildings of unlike damage stay apart.
+            prediction_instances: the same for the prediction, for localization.
+        """
+        known = (target_building > 0) & (target_building != IGNORE)
+        if prediction_damage is None or target_damage is None:
+            prediction_damage = np.zeros_like(prediction_building)
+            target_damage = np.full(np.shape(target_building), IGNORE, np.uint8)
+        predicted = np.where(prediction_building > 0, prediction_damage, 0)
+        if target_instances is None:
+            outlines = label_components(known, min_area_px=self._min_area_px)
+            buildings = label_classes(target_damage, min_area_px=self._min_area_px)
+        else:
+            outlines = buildings = target_instances
+        if prediction_instances is None:
+            prediction_instances = label_components(prediction_building > 0, min_area_px=self._min_area_px)
+
+        truth = building_classes(np.where(target_damage == IGNORE, 0, target_damage), buildings)
+        found = building_classes(predicted, buildings)
+        confusion = _pairs(truth[truth > 0], found[truth > 0])
+
+        unknown = (target_building == IGNORE) & (target_damage == IGNORE)
+        judged = _is_judged(prediction_instances, unknown)
+        touching = (
+            _shares(known | ((target_damage > 0) & (target_damage != IGNORE)), prediction_instances) > 0
+        )
+        guesses = building_classes(predicted, prediction_instances)[judged & ~touching]
+        confusion += _pairs(np.zeros_like(guesses), guesses)
+        localization = count_found(prediction_instances, outlines, unknown, iou=self._iou)
+        self._tables.add(np.concatenate([confusion, localization]), event=event, scene=scene)
+
+    def add_classes(self, predicted: np.ndarray, target: np.ndarray, *, event: str, scene: str) -> None:
+        """Count buildings whose outlines were given, so that only their classes are to be judged.
+
+        Args:
+            predicted: (n,) classes 1 to 4, 0 where no class was given.
+            target: (n,) classes 1 to 4; buildings with another value take no part.
+            event: the disaster.
+            scene: name of the scene.
+        """
+        predicted, target = np.asarray(predicted), np.asarray(target)
+        if predicted.shape != target.shape:
+            raise ValueError(f"{len(predicted)} predicted classes for {len(target)} buildings")
+        known = (target >= 1) & (target <= 4)
+        counts = np.concatenate([_pairs(target[known], predicted[known]), np.zeros(3, np.int64)])
+        self._tables.add(counts, event=event, scene=scene)
+
+    def result(self, *, bootstrap: int = 1000, seed: int = 0) -> BuildingScores:
+        """Scores over everything that was added, and by event.
+
+        Args:
+            bootstrap: resamples of the scenes for the 95 % intervals; 0 leaves them out.
+            seed: the same seed gives the same intervals.
+
+        Raises:
+            ValueError: no scene was added.
+        """
+        if not len(self._tables):
+            raise ValueError("no scene was added, so there is nothing to score")
+        events = {
+            event: self._scores(counts, resample(counts, building_metrics, resamples=bootstrap, seed=seed))
+            for event, counts in self._tables.by_event().items()
+        }
+        counts = self._tables.counts
+        return self._scores(
+            counts, resample(counts, building_metrics, resamples=bootstrap, seed=seed), events
+        )
+
+    def _scores(
+        self,
+        counts: np.ndarray,
+        intervals: dict[str, tuple[float, float]],
+        events: dict[str, BuildingScores] | None = None,
+    ) -> BuildingScores:
+        pooled = counts.sum(axis=0)
+        confusion = pooled[:_CONFUSION].reshape(5, 5)
+        values = {name: float(value) for name, value in building_metrics(pooled).items()}
+        return BuildingScores(
+            scenes=len(counts),
+            buildings=int(confusion[1:].sum()),
+            missed=int(confusion[1:, 0].sum()),
+            false_alarms=int(confusion[0].sum()),
+            iou=self._iou,
+            f1_per_class={name: values.pop(f"f1_per_class.{name}") for name in DAMAGE_CLASSES},
+            confusion=tuple(tuple(int(n) for n in row) for row in confusion),
+            intervals=intervals,
+            events=events or {},
+            **values,
+        )
+
+
+def building_metrics(counts: np.ndarray) -> Metrics:
+    """All per-building metrics of pooled count vectors (..., 28), each an array (...)."""
+    counts = np.asarray(counts, float)
+    confusion = counts[..., :_CONFUSION].reshape(*counts.shape[:-1], 5, 5)
+    judged = confusion[..., 1:, :]  # (..., 4 target, 5 predicted)
+    total = judged.sum(axis=(-2, -1))
+    tp = np.stack([judged[..., k, k + 1] for k in range(4)], axis=-1)
+    fp = judged[..., 1:].sum(axis=-2) - tp
+    fn = judged.sum(axis=-1) - tp
+    per_class = np.where(total[..., None] > 0, f1(tp, fp, fn), np.nan)
+    present = tp + fp + fn > 0
+    hit, extra, lost = (counts[..., _CONFUSION + k] for k in range(3))
+    outlines = hit + extra + lost > 0
+    metrics = {
+        "accuracy": ratio(tp.sum(axis=-1), total),
+        "f1_destroyed": _f1_from(judged, _DESTROYED),
+        "f1_damaged": _f1_from(judged, _DAMAGED),
+        "macro_f1": per_class.mean(axis=-1),
+        "macro_f1_present": ratio(np.where(present, per_class, 0).sum(axis=-1), present.sum(axis=-1)),
+        "localization_f1": np.where(outlines, f1(hit, extra, lost), np.nan),
+        "localization_precision": ratio(hit, hit + extra),
+        "localization_recall": ratio(hit, hit + lost),
+    }
+    for k, name in enumerate(DAMAGE_CLASSES):
+        metrics[f"f1_per_class.{name}"] = per_class[..., k]
+    return metrics
+
+
+def label_components(mask: np.ndarray, *, min_area_px: int = MIN_AREA_PX) -> np.ndarray:
+    """Number the connected parts (over edges, not corners) of a mask.
+
+    Args:
+        mask: (H, W) bool.
+        min_area_px: smaller parts are left out.
+
+    Returns:
+        int32 (H, W): 1 to n, 0 elsewhere.
+    """
+    return _without_small(cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)[1], min_area_px)
+
+
+def label_classes(damage: np.ndarray, *, min_area_px: int = MIN_AREA_PX) -> np.ndarray:
+    """Number the connected parts of each damage class 1 to 4 of a mask (H, W), like `label_components`."""
+    labels = np.zeros(damage.shape, np.int32)
+    count = 0
+    for value in range(1, 5):
+        mask = damage == value
+        if mask.any():
+            parts, numbered = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+            labels[mask] = numbered[mask] + count
+            count += parts - 1
+    return _without_small(labels, min_area_px)
+
+
+def building_classes(prediction: np.ndarray, instances: np.ndarray) -> np.ndarray:
+    """The damage class of each building, voted by its pixels.
+
+    Args:
+        prediction: class map (H, W) of 0 to 4, where every pixel has one vote, or class probabilities
+            (5, H, W), where it has a share of one in each class.
+        instances: (H, W), 1 to n numbers the buildings, 0 elsewhere.
+
+    Returns:
+        uint8 (n,): the class 1 to 4 with most votes (ties: the lower one); 0 (missed) for buildings with more
+        than half of the votes on background, and for numbers without a pixel.
+    """
+    inside = instances > 0
+    labels, count = instances[inside] - 1, _count_labels(instances)
+    if prediction.ndim == 2:
+        votes = np.bincount(labels * 5 + prediction[inside], minlength=count * 5).reshape(count, 5)
+    else:
+        votes = np.stack(
+            [np.bincount(labels, plane[inside], minlength=count) for plane in prediction], axis=1
+        )
+    classes = votes[:, 1:].argmax(axis=1) + 1
+    missed = (2 * votes[:, 0] > votes.sum(axis=1)) | (votes[:, 1:].sum(axis=1) == 0)
+    voted: np.ndarray = np.where(missed, 0, classes).astype(np.uint8)
+    return voted
+
+
+def count_found(
+    predicted: np.ndarray, target: np.ndarray, unknown: np.ndarray, *, iou: float = 0.5
+) -> np.ndarray:
+    """How many buildings were found, made up and lost.
+
+    Args:
+        predicted: (H, W), 1 to n numbers the predicted buildings.
+        target: (H, W), 1 to m numbers the target buildings.
+        unknown: (H, W) bool, where the target says nothing; a prediction that lies mostly there is neither right
+            nor wrong unless it matches.
+        iou: see `match_buildings`.
+
+    Returns:
+        int64 (3,): pairs that match, predictions without a match, targets without a match.
+    """
+    judged = _is_judged(predicted, unknown)
+    matches = match_buildings(predicted, target, iou=iou)
+    judged[matches[:, 0] - 1] = True
+    found = len(matches)
+    return np.array([found, np.count_nonzero(judged) - found, _count_labels(target) - found])
+
+
+def match_buildings(predicted: np.ndarray, target: np.ndarray, *, iou: float = 0.5) -> np.ndarray:
+    """Pair predicted with target buildings, best overlap first, each at most once.
+
+    Args:
+        predicted: (H, W), 1 to n numbers the predicted buildings.
+        target: (H, W), 1 to m numbers the target buildings.
+        iou: intersection over union that a pair must exceed; from 0.5 on the pairs are unique by themselves.
+
+    Returns:
+        int64 (pairs, 2): numbers of the predicted and the target building.
+    """
+    columns = _count_labels(target) + 1
+    both = (predicted > 0) & (target > 0)
+    keys, overlap = np.unique(predicted[both].astype(np.int64) * columns + target[both], return_counts=True)
+    pairs = np.stack([keys // columns, keys % columns], axis=1)
+    areas = [np.bincount(labels[labels > 0]) for labels in (predicted, target)]
+    union = areas[0][pairs[:, 0]] + areas[1][pairs[:, 1]] - overlap
+    share = overlap / union
+    order = np.argsort(-share, kind="stable")
+    order = order[share[order] > iou]
+    if iou >= 0.5:
+        unique: np.ndarray = pairs[order]
+        return unique
+    taken: tuple[set[int], set[int]] = (set(), set())
+    chosen = []
+    for first, second in pairs[order].tolist():
+        if first not in taken[0] and second not in taken[1]:
+            taken[0].add(first)
+            taken[1].add(second)
+            chosen.append((first, second))
+    return np.array(chosen, np.int64).reshape(-1, 2)
+
+
+def _without_small(labels: np.ndarray, min_area_px: int) -> np.ndarray:
+    """Instances of at least `min_area_px` pixels, numbered anew."""
+    inside = labels > 0
+    kept = np.bincount(labels[inside], minlength=1) >= min_area_px
+    kept[0] = False
+    renumbered = np.zeros(labels.shape, np.int32)
+    renumbered[inside] = np.where(kept, np.cumsum(kept), 0)[labels[inside]]
+    return renumbered
+
+
+def _count_labels(instances: np.ndarray) -> int:
+    return int(instances.max(initial=0))
+
+
+def _is_judged(predicted: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+    judged: np.ndarray = _shares(unknown, predicted) <= 0.5
+    return judged
+
+
+def _shares(mask: np.ndarray, instances: np.ndarray) -> np.ndarray:
+    """The share of each instance's pixels on `mask`, (n,)."""
+    areas = np.bincount(instances[instances > 0], minlength=1)[1:]
+    share: np.ndarray = np.bincount(instances[mask], minlength=len(areas) + 1)[1:] / np.maximum(areas, 1)
+    return share
+
+
+def _pairs(target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Confusion counts (25,) of class arrays."""
+    return np.bincount(target.astype(np.int64) * 5 + predicted, minlength=_CONFUSION)
+
+
+def _f1_from(judged: np.ndarray, lowest: int) -> np.ndarray:
+    """F1 of class `lowest` or worse from confusions (..., 4 target, 5 predicted); NaN without such ones."""
+    tp = judged[..., lowest - 1 :, lowest:].sum(axis=(-2, -1))
+    fp = judged[..., : lowest - 1, lowest:].sum(axis=(-2, -1))
+    fn = judged[..., lowest - 1 :, :lowest].sum(axis=(-2, -1))
+    return np.where(tp + fp + fn > 0, f1(tp, fp, fn), np.nan)

@@ -1,0 +1,1 @@
+"""A trained model adapted to an event, with labels or without."""

@@ -1,0 +1,109 @@
+"""What can be said about an adaptation to an event of which there are no labels."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from aftermap.config import Config
+from aftermap.data.augment.operations import Flip, Operations, Rotate90
+from aftermap.data.scene import Split
+from aftermap.learning.experiments.tracking import RecordsConfig
+from aftermap.learning.loop import Precision
+from aftermap.learning.objectives.mean_teacher import MeanTeacherConfig
+from aftermap.learning.objectives.strong_views import Share
+from aftermap.learning.trainable import Part
+from aftermap.workflows.adaptation.guard import GuardConfig
+
+ORIENTATIONS: tuple[Flip | Rotate90, ...] = (
+    Flip(direction="horizontal", p=0.5),
+    Rotate90(turns=(1, 2, 3), p=0.75),
+)
+"""The eight ways to lay a crop: the teacher is shown nothing that changes its colours."""
+
+
+class EventGuard(GuardConfig):
+    """Guard rails of an event: labels say nothing, even where there are some, unless they are asked."""
+
+    labels: bool = False
+
+
+class SourceConfig(Config):
+    """Labelled scenes of other events that are learned from as well, so that the model does not forget them.
+
+    Attributes:
+        manifests: prepared datasets; the scenes of the event itself are left out.
+        splits: whose scenes are taken.
+        share: of the crops of a batch.
+    """
+
+    manifests: tuple[Path, ...] = Field(min_length=1)
+    splits: tuple[Split, ...] = ("train",)
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+class AdaptEventRecipe(Config):
+    """How a model is adapted.
+
+    Labels of the event's scenes are used neither for learning nor, but for `guard.labels`, for the verdict.
+
+    Attributes:
+        model: folder of the model, or `box`; no ensemble.
+        data: prepared datasets that hold scenes of the event.
+        event: whose scenes are learned from; None takes those of all events.
+        splits: only scenes of these splits; none takes all.
+        names: only these scenes; none takes all.
+        method: `mean-teacher`; or `batch-norm`, which moves the running statistics of batch normalisation towards those
+            of the event's images and learns nothing.
+        statistics: with `batch-norm`: how far, 1 takes those of the images alone.
+        steps: optimizer steps; batches that the statistics are taken from.
+        lr: learning rate, after a short warm-up and before a cosine to a tenth.
+        tune: which weights change.
+        source: labelled scenes of other events; None learns from the event alone.
+        guard: when the adapted model is kept.
+        evaluate: where scenes of the event have labels after all, the truth before and after is reported beside the
+            verdict, which does not know it.
+        evaluated: at most this many scenes, spread evenly; 0 takes all.
+        force: keep the adapted weights whatever the verdict.
+        save_every: steps between two saved states to resume from.
+
+    Source: batch-norm: Li et al. 2017 (AdaBN), Schneider et al. 2020 (partly).
+    """
+
+    kind: Literal["adapt-event"] = "adapt-event"
+    name: str = "adapt-event"
+    model: str = "box"
+    data: tuple[Path, ...] = Field(min_length=1)
+    event: str | None = None
+    splits: tuple[Split, ...] = ()
+    names: tuple[str, ...] = ()
+    method: Literal["mean-teacher", "batch-norm"] = "mean-teacher"
+    statistics: Share = 0.5
+    steps: int = Field(default=60, ge=1)
+    lr: float = Field(default=5e-4, gt=0)
+    tune: Part = "all"
+    objective: MeanTeacherConfig = MeanTeacherConfig(terms=(), decay=0.98)
+    source: SourceConfig | None = None
+    crop_px: int = Field(default=256, ge=1)
+    batch_size: int = Field(default=4, ge=1)
+    augment: Operations | None = ORIENTATIONS
+    guard: EventGuard = EventGuard()
+    evaluate: bool = True
+    evaluated: int = Field(default=0, ge=0)
+    force: bool = False
+    save_every: int = Field(default=50, ge=1)
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = Field(default=0, ge=0)
+    precision: Precision = "auto"
+    records: RecordsConfig = RecordsConfig()
+
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> Self:
+        if self.method == "batch-norm" and self.source is not None:
+            raise ValueError("method batch-norm learns nothing, so source has no use: leave it out")
+        if self.method == "batch-norm" and self.statistics == 0:
+            raise ValueError("statistics is 0, which changes nothing: give a share up to 1")
+        if self.source is not None and self.objective.hard is None:
+            raise ValueError("source gives labels, and objective.terms is empty: give terms, or no source")
+        return self

@@ -1,0 +1,1 @@
+"""Classes learned step by step."""

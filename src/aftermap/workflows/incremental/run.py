@@ -1,0 +1,271 @@
+"""Class-incremental training: all steps of a task, or one of them, each from the model of the step before."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from aftermap.artefacts.store import load_model, save_model
+from aftermap.classes import SCHEMES
+from aftermap.config import build_config, load_config, read_tree
+from aftermap.data.incremental.protocol import describe
+from aftermap.errors import TrainingError
+from aftermap.learning.experiments.records import Records
+from aftermap.learning.processes import is_main_process, wait_for_all
+from aftermap.learning.run import Run, data_checksum
+from aftermap.models.growth import blank, reorder
+from aftermap.products.provenance import write_file, write_json
+from aftermap.workflows.incremental.beginning import (
+    Given,
+    beginning,
+    check_folder,
+    check_same,
+    check_unfinished,
+    earlier_classes,
+)
+from aftermap.workflows.incremental.config import IncrementalRecipe
+from aftermap.workflows.incremental.report import report_run
+from aftermap.workflows.incremental.scores import STRIPS, score_step
+from aftermap.workflows.incremental.step import (
+    CARRIED,
+    MARK,
+    IncrementalProgress,
+    Lineage,
+    learn_step,
+    step_folder,
+)
+from aftermap.workflows.incremental.step_start import check_model
+from aftermap.workflows.incremental.tiles import Material, gather, steps_of
+from aftermap.workflows.training.recipe_files import recipe_path
+
+PROTOCOL_NAME = "protocol.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedIncrementally:
+    """The outcome.
+
+    Attributes:
+        model: the model of the last step that was run; of damage classes that are complete, in the scheme's order.
+        steps: the model folder of every step that there is.
+        scores: content of `incremental.json`.
+        minutes: of this process.
+    """
+
+    model: Path
+    steps: dict[int, Path]
+    scores: dict[str, Any]
+    minutes: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "model": str(self.model),
+            "steps": {str(number): str(path) for number, path in self.steps.items()},
+            "scores": self.scores,
+            "minutes": round(self.minutes, 2),
+        }
+
+
+def learn_incrementally(
+    recipe: IncrementalRecipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    step: int | None = None,
+    start: Path | None = None,
+    command: str = "",
+    on_progress: Callable[[IncrementalProgress], None] | None = None,
+) -> LearnedIncrementally:
+    """Learn the classes of a task step after step.
+
+    Written are `recipe.yaml`, `run.json`, `protocol.json`, `steps/<t>/` (an ordinary run folder each, with the model of
+    the step), `model/` (the last one), `incremental.json`, `incremental.md` and pictures.
+
+    Args:
+        recipe: what to do.
+        folder: the run folder; new, that of an interrupted run with `resume`, or with `step` that of the steps before.
+        resume: go on where the run was interrupted, to the same weights as without the interruption; finished steps
+            stay as they are, and the recipe must say how they were learned, but for their pace.
+        step: run this step alone.
+        start: the model to begin from: of the step before `step`; without `step` the run goes on from the step that
+            this model has learned. A model folder, a step's folder, or a run folder.
+        command: how the user asked for it; goes to the cards.
+        on_progress: called after every optimizer step and every scored tile.
+
+    Raises:
+        DataError: the data did not pass its check, or a step has nothing to learn from.
+        ModelError: a model cannot be used, or learned other classes or in another order.
+        RecipeError: a key or value is wrong, or there is no such step.
+        OutputError: the run folder exists or cannot be written.
+        TrainingError: a loss is not finite, there is nothing to resume, or the model of the step before is missing.
+    """
+    started = time.monotonic()
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    check_folder(folder, resume=resume, step=step)
+    model = blank(recipe.model, 2)
+    earlier = earlier_classes(folder, resume=resume, step=step, start=start)
+    material = gather(recipe, dates=model.dates, deep=not resume and start is None, earlier=earlier)
+    count = steps_of(recipe, material.protocol)
+    check_model(recipe, model, material.protocol, last=count - 1)
+    first, given = beginning(recipe, material.protocol, folder, count, resume=resume, step=step, start=start)
+    check_same(recipe, folder, len(material.protocol.steps))
+    last = first if step is not None else count - 1
+    if resume:
+        check_unfinished(folder, first, last)
+    material.check(range(first, last + 1), filtered=recipe.selection.compat_filtered)
+    run = _open(recipe, folder, material, count, given, resume=resume)
+    wait_for_all()
+    lineage = Lineage(recipe, material, folder, command, on_progress or (lambda _: None))
+    with Records(None, run, {}) if is_main_process() else nullcontext():
+        if given is not None and is_main_process():
+            _adopt(lineage, given)
+        wait_for_all()
+        for number in range(first if given is None else given.step, last + 1):
+            learn_step(lineage, number)
+            if is_main_process() and (number >= first or material.can_score(number)):
+                _score(lineage, number)
+                report_run(folder, pictures=number == last)
+            wait_for_all()
+        if is_main_process():
+            _deliver(lineage, last)
+            run.record(minutes=round((time.monotonic() - started) / 60, 2))
+    wait_for_all()
+    steps = {n: p for n in range(count) if (p := step_folder(folder, n) / "model").is_dir()}
+    scores = json.loads((folder / "incremental.json").read_text())
+    return LearnedIncrementally(folder / "model", steps, scores, (time.monotonic() - started) / 60)
+
+
+def load_incremental_recipe(path: Path, overrides: list[str]) -> IncrementalRecipe:
+    """Read an incremental recipe; see `load_config`."""
+    return load_config(IncrementalRecipe, recipe_path(path), overrides)
+
+
+def resumed_incremental_recipe(folder: Path, overrides: list[str]) -> IncrementalRecipe:
+    """The recipe of an interrupted run, from its folder.
+
+    Raises:
+        TrainingError: there is no run to resume.
+    """
+    file = folder / "recipe.yaml"
+    if not file.is_file() or not (folder / "run.json").is_file():
+        raise TrainingError(f"{folder} holds no interrupted run to resume")
+    return build_config(IncrementalRecipe, read_tree(file), overrides, source=str(file))
+
+
+def _open(
+    recipe: IncrementalRecipe,
+    folder: Path,
+    material: Material,
+    count: int,
+    given: Given | None,
+    *,
+    resume: bool,
+) -> Run:
+    """The run folder; only the main process writes."""
+    protocol = material.protocol
+    run = Run(folder)
+    if not is_main_process():
+        return run
+    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    tree = protocol.model_dump(mode="json") | {
+        "sha256": protocol.sha256,
+        "description": describe(protocol),
+        "legend": material.legend.model_dump(mode="json"),
+    }
+    if resume or (folder / "run.json").is_file():
+        run.record(status="running", seed=recipe.seed, method=recipe.objective.method)
+        write_file(folder / "recipe.yaml", text)
+        write_json(folder / PROTOCOL_NAME, tree)
+        return run
+    steps = [material.tiles_of(number) for number in range(count)]
+    facts: dict[str, Any] = {
+        "kind": recipe.kind,
+        "seed": recipe.seed,
+        "task": protocol.task,
+        "method": recipe.objective.method,
+        "joint": recipe.joint,
+        "target": material.target,
+        "protocol": protocol.model_dump(mode="json"),
+        "protocol_sha256": protocol.sha256,
+        "tiles": {
+            "steps": [sum(own) for own in steps],
+            "training": len(material.training),
+            "validation": len(material.validation),
+            "test": len(material.test),
+        },
+        "datasets": material.overview(steps),
+        "start": None if given is None else {"model": str(given.model.resolve()), "step": given.step},
+        "data": [str(path) for path in recipe.data.manifests],
+        "data_checksum": data_checksum(
+            [*material.training.scenes, *material.validation.scenes, *material.test.scenes]
+        ),
+    }
+    run = Run.start(folder, text, facts)
+    shutil.rmtree(folder / "samples", ignore_errors=True)  # empty: those of the steps are in their folders
+    write_json(folder / PROTOCOL_NAME, tree)
+    return run
+
+
+def _score(lineage: Lineage, step: int) -> None:
+    """Score a step on the test tiles."""
+    count, total = len(lineage.material.protocol.steps), len(lineage.material.test)
+
+    def told(done: int) -> None:
+        lineage.on_progress(IncrementalProgress("scoring", step, count, done, total))
+
+    score_step(
+        step_folder(lineage.folder, step),
+        lineage.folder / STRIPS,
+        lineage.material,
+        step,
+        report=lineage.recipe.report,
+        on_tile=told,
+    )
+
+
+def _adopt(lineage: Lineage, given: Given) -> None:
+    """Take over the model of a step from elsewhere, with what its objective passes on."""
+    folder = step_folder(lineage.folder, given.step)
+    if (folder / MARK).is_file():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary = folder.with_name(folder.name + ".part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(given.model, temporary / "model")
+    beside = given.model.parent / CARRIED
+    if beside.is_file():
+        shutil.copy(beside, temporary / CARRIED)
+    parent = load_model(temporary / "model")
+    protocol = lineage.material.protocol
+    mark = {
+        "step": given.step,
+        "sha256": parent.sha256,
+        "from": str(given.model.resolve()),
+        "protocol_sha256": protocol.sha256,
+        "names": protocol.channel_names(given.step),
+        "heads": protocol.heads(given.step),
+    }
+    write_json(temporary / MARK, mark)
+    temporary.rename(folder)
+
+
+def _deliver(lineage: Lineage, step: int) -> None:
+    """The model of a step as the run's own; one that knows a whole scheme of ours in the order of that scheme."""
+    source = step_folder(lineage.folder, step) / "model"
+    loaded = load_model(source)
+    scheme = SCHEMES.get(lineage.material.legend.name)
+    names = loaded.card.classes.names
+    model, card = loaded.model, loaded.card
+    if scheme is not None and set(scheme.names) == set(names):
+        model = reorder(model, card.model, [names.index(name) for name in scheme.names])
+        card = card.model_copy(update={"scheme": scheme.name, "legend": None, "incremental": None})
+    save_model(lineage.folder / "model", model, card, dtype=lineage.recipe.weights_dtype)

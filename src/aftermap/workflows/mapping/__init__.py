@@ -1,0 +1,1 @@
+"""Maps: images and a model in, a finished folder out."""

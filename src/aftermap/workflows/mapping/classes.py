@@ -1,0 +1,220 @@
+"""The map of any classes: an image of one date in, a folder with its land cover out."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+import geopandas
+import numpy as np
+
+from aftermap.artefacts.card import BaseCard
+from aftermap.artefacts.ensemble import read_card
+from aftermap.artefacts.exported import is_exported, load_exported_card
+from aftermap.classes import BUILDING, IGNORE
+from aftermap.errors import InputError
+from aftermap.geo.grid import Window
+from aftermap.geo.ground_area import row_areas_m2
+from aftermap.inference.class_regions import trace_regions
+from aftermap.inference.postprocess import SCALE, Decision, Missing
+from aftermap.inference.predictor import AnyPredictor
+from aftermap.inference.tiling import Band
+from aftermap.products.class_layers import (
+    Tally,
+    class_tags,
+    regions_frame,
+    summarise_classes,
+    write_category_names,
+    write_classes,
+)
+from aftermap.products.cog import RasterWriter, class_colormap, probability_colormap
+from aftermap.products.figures.class_overview import draw_class_overview
+from aftermap.products.page.class_page import write_class_map
+from aftermap.workflows.mapping.building_layers import thinned_rows
+from aftermap.workflows.mapping.inputs import Inputs, Reading, open_image
+from aftermap.workflows.mapping.layers import MIN_BUILDING_PX
+from aftermap.workflows.mapping.run import OVERVIEW_PX, MapResult, Progress, Task, run_map
+from aftermap.workflows.mapping.settings import MapKeywords, Settings
+from aftermap.workflows.mapping.work import Rows, WorkFolder
+
+REASONS = {Missing.PRE: "no data", Missing.CLOUD: "cloud", Missing.OUTSIDE: "outside"}
+"""Words for why a pixel of a single date was not assessed."""
+
+_SHOWN_BANDS = ("red", "green", "blue")
+
+
+def map_classes(
+    image: Path, out: Path, *, progress: Progress | None = None, **settings: Unpack[MapKeywords]
+) -> MapResult:
+    """Map the classes of a single date; see `recipes.mapping.run_map`.
+
+    Every pixel gets the likeliest class of the model's legend. A model that only tells buildings is one of two classes,
+    decided by its threshold.
+
+    Args:
+        image: image, or folder of tiles.
+        out: the output folder.
+        progress: called as the work goes on.
+        settings: see `recipes.map_settings.Settings`; the smallest region that becomes a polygon is `min_area_m2`.
+
+    Raises:
+        InputError: the image or the model cannot be used, or do not go together.
+        OutputError: the output exists or cannot be written.
+    """
+    chosen = Settings(**settings)
+    if chosen.footprints is not None:
+        raise InputError(
+            f"a map of classes has no use for footprints, found {chosen.footprints}: leave --footprints out, or pass "
+            "--task buildings"
+        )
+    if chosen.part_touching:
+        raise InputError("a map of classes parts no buildings: leave --part-touching out")
+    return run_map(out, chosen, lambda model: _ClassTask(model, image, chosen), progress=progress)
+
+
+def has_legend(model: str | Path) -> bool:
+    """Whether a model of one date tells the classes of a legend, so that a map of one image shows these.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    card: BaseCard = load_exported_card(model) if is_exported(model) else read_card(model)
+    return card.legend is not None and card.dates == 1
+
+
+class _ClassTask(Task):
+    """The classes of a single date."""
+
+    mode = "one image"
+
+    def __init__(self, model: AnyPredictor, image: Path, settings: Settings) -> None:
+        card = model.card
+        if card.dates != 1:
+            raise InputError(
+                f"{card.name} compares two dates, --task classes maps one: give a model of one date, or both images "
+                "without --task classes"
+            )
+        if card.legend is None and card.scheme != BUILDING.name:
+            raise InputError(
+                f"{card.name} tells {card.scheme}; --task classes takes a model with a legend or one of buildings"
+            )
+        self.predictor, self.scheme = model, card.scheme
+        self._classes, self._decision = card.classes, Decision.of(card)
+        self._image, self._settings = image, settings
+        self._tally = Tally.empty(len(self._classes))
+
+    def open(self, reading: Reading) -> Inputs:
+        return open_image(self._image, self.predictor.card, reading)
+
+    def deciding(self) -> dict[str, Any]:
+        decision = "likeliest" if self._decision.likeliest else list(self._decision.thresholds)
+        return {"task": "classes", "classes": list(self._classes.names), "decision": decision}
+
+    def store(self, work: WorkFolder, band: Band) -> None:
+        seen = band.missing == 0
+        classes = np.full(seen.shape, IGNORE, np.uint8)
+        confidence = np.full(seen.shape, IGNORE, np.uint8)
+        if len(band.probabilities):
+            chosen = self._decision.choose(band.probabilities)
+            classes[seen] = chosen[seen]
+            sure = np.take_along_axis(band.probabilities, chosen[None].astype(np.intp), axis=0)[0]
+            confidence[seen] = np.rint(np.clip(sure, 0, 1) * np.float32(SCALE)).astype(np.uint8)[seen]
+        work.add(band.row, band.stop, {"classes": classes, "confidence": confidence, "missing": band.missing})
+
+    def write_rasters(self, rows: Sequence[Rows], inputs: Inputs, folder: Path) -> None:
+        scheme = self._classes
+        files = (
+            ("classes", class_colormap(scheme), scheme.name, None, class_tags(scheme)),
+            ("confidence", probability_colormap(SCALE), "p(likeliest class)", 1 / SCALE, None),
+        )
+        for name, colours, description, scale, tags in files:
+            with RasterWriter(
+                folder / f"{name}.tif",
+                inputs.grid,
+                count=1,
+                dtype="uint8",
+                nodata=IGNORE,
+                colormap=colours,
+                descriptions=(description,),
+                scale=scale,
+                tags=tags,
+            ) as raster:
+                for each in rows:
+                    window = Window(each.start, 0, each.stop - each.start, inputs.grid.width)
+                    raster.write(window, each.load(name)[0])
+        write_category_names(folder / "classes.tif", scheme)
+
+    def buildings(self, rows: Sequence[Rows], inputs: Inputs) -> geopandas.GeoDataFrame:
+        """The table of regions; counts the pixels on the way."""
+        grid, background = inputs.grid, self._classes.background
+        areas = row_areas_m2(grid)
+        self._tally = Tally.empty(len(self._classes))
+        least = self._settings.min_area_m2
+        if areas is None:
+            least = MIN_BUILDING_PX if least else 0.0
+            areas = np.ones(grid.height)
+        regions = trace_regions(
+            self._bands(rows, areas),
+            areas,
+            left_out=() if background is None else (background,),
+            min_area=least,
+        )
+        return regions_frame(list(regions), self._classes, grid)
+
+    def write_layers(self, frame: geopandas.GeoDataFrame, inputs: Inputs, folder: Path) -> dict[str, Any]:
+        summary = summarise_classes(self._tally, frame, self._classes, inputs.grid)
+        write_classes(frame, summary, folder)
+        return summary
+
+    def write_views(
+        self,
+        frame: geopandas.GeoDataFrame,
+        rows: Sequence[Rows],
+        inputs: Inputs,
+        summary: dict[str, Any],
+        folder: Path,
+        *,
+        title: str,
+        warnings: Sequence[str],
+    ) -> None:
+        (image,), (valid,) = inputs.overview(OVERVIEW_PX)
+        rgb = _shown(image, valid, self.predictor.card.given_bands)
+        classes = thinned_rows(rows, "classes", inputs.grid, OVERVIEW_PX)
+        write_class_map(
+            folder / "map.html",
+            rgb,
+            classes,
+            inputs.grid,
+            summary,
+            title=title,
+            warnings=warnings,
+            model=f"{self.predictor.name} {self.predictor.version}",
+            valid=valid,
+        )
+        draw_class_overview(
+            folder / "overview.png", rgb, classes, inputs.grid, summary, title=title, warnings=warnings
+        )
+
+    def _bands(self, rows: Sequence[Rows], areas: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Finished rows for the tracing, counted as they pass; confidences from 0 to 1."""
+        tally, count = self._tally, len(self._classes)
+        for each in rows:
+            classes, stored, missing = each.load("classes", "confidence", "missing")
+            confidence = stored / SCALE
+            ground = np.broadcast_to(areas[each.start : each.stop, None], classes.shape)
+            seen = classes != IGNORE
+            kinds = classes[seen]
+            tally.pixels += np.bincount(kinds, minlength=count)
+            tally.area_m2 += np.bincount(kinds, weights=ground[seen], minlength=count)
+            tally.confidence += np.bincount(kinds, weights=confidence[seen], minlength=count)
+            tally.missing_m2 += float(ground[~seen].sum())
+            for code, pixels in zip(*np.unique(missing[~seen], return_counts=True), strict=True):
+                word = REASONS.get(Missing(int(code)), "no data")
+                tally.missing[word] = tally.missing.get(word, 0) + int(pixels)
+            yield each.start, classes, confidence
+
+
+def _shown(image: np.ndarray, valid: np.ndarray, bands: Sequence[str]) -> np.ndarray:
+    """The image in red, green and blue where it has these bands, else its first three; black without data."""
+    order = [bands.index(band) for band in _SHOWN_BANDS] if set(_SHOWN_BANDS) <= set(bands) else [0, 1, 2]
+    shown = image[order] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
+    return np.where(valid, shown, np.uint8(0))

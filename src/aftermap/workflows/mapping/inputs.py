@@ -1,0 +1,272 @@
+"""What a map run looks at: one date or two fitted to the model, the area of interest, clouds."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from affine import Affine
+
+from aftermap.artefacts.card import BaseCard
+from aftermap.data.geotransform import fit_polygons, to_grid
+from aftermap.data.readers.xbd import read_label_file
+from aftermap.errors import DataWarning, RasterError
+from aftermap.geo.align import Shift
+from aftermap.geo.grid import Grid, Window
+from aftermap.geo.pair import Alignment, DatePair
+from aftermap.geo.raster import RasterSource, require_bands
+from aftermap.geo.single import SingleDate
+from aftermap.inference.postprocess import Missing
+from aftermap.inference.tiling import Sample
+from aftermap.workflows.mapping.aoi import Area, read_area
+
+_SAMPLE_PX = 1_000_000
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Brings pixel values of one date into 0 to 255.
+
+    Attributes:
+        low: value per band that becomes 0.
+        high: value per band that becomes 255.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @classmethod
+    def measure(cls, source: RasterSource, grid: Grid, percentiles: tuple[float, float]) -> "Stretch":
+        """Take the percentiles of each band from a thinned reading of the whole scene.
+
+        Raises:
+            RasterError: the scene has no data, or the same value at both percentiles.
+        """
+        patch = source.read(thinned(grid, _SAMPLE_PX), "nearest")
+        values = patch.array[:, patch.valid].astype(np.float64)
+        values = values[:, np.isfinite(values).all(axis=0)]
+        if values.shape[1] == 0:
+            raise RasterError(
+                f"{source.name} has no data in the mapped area, so --stretch cannot be measured"
+            )
+        low, high = np.percentile(values, percentiles, axis=1)
+        if not (high > low).all():
+            value = low[int(np.argmin(high > low))]
+            raise RasterError(
+                f"{source.name} has a band that is {value:g} at both percentiles, {percentiles[0]:g} and "
+                f"{percentiles[1]:g}: pass a wider --stretch"
+            )
+        return cls(tuple(low.tolist()), tuple(high.tolist()))
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        """Values (C, H, W) as uint8."""
+        low, high = (np.array(v, np.float32)[:, None, None] for v in (self.low, self.high))
+        scaled = (np.nan_to_num(array.astype(np.float32)) - low) / (high - low) * 255
+        pixels: np.ndarray = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+        return pixels
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The imagery of a map, ready to be read for a model: two dates, or one.
+
+    Attributes:
+        scene: the dates on one grid.
+        area: the part that is mapped; all windows below count in `area.grid`.
+        stretches: one per date, or none where the pixels are used as they are.
+        cloud_mask: not 0 where clouds hide the ground.
+        notes: what was decided without a warning, for the report.
+    """
+
+    scene: DatePair | SingleDate
+    area: Area
+    stretches: tuple[Stretch, ...]
+    cloud_mask: RasterSource | None
+    notes: tuple[str, ...]
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of the map."""
+        return self.area.grid
+
+    @property
+    def sources(self) -> dict[str, RasterSource]:
+        """All images, by what they are."""
+        clouds = {"cloud_mask": self.cloud_mask} if self.cloud_mask else {}
+        return {**self.scene.sources, **clouds}
+
+    @property
+    def shift(self) -> Shift | None:
+        """How far the second of two dates lies beside the first."""
+        return self.scene.shift if isinstance(self.scene, DatePair) else None
+
+    def read(self, window: Window) -> Sample:
+        """The dates in a window, with the reason where a pixel cannot be assessed."""
+        patches = self.scene.read(self.area.in_scene(window))
+        missing = np.zeros((window.height, window.width), np.uint8)
+        if self.cloud_mask is not None:
+            clouds = self.cloud_mask.read(self.grid.crop(window), "nearest")
+            missing[clouds.valid & (clouds.array != 0).any(axis=0)] = Missing.CLOUD
+        for patch, reason in reversed(list(zip(patches, (Missing.PRE, Missing.POST), strict=False))):
+            missing[~patch.valid] = reason
+        missing[self.area.outside(window)] = Missing.OUTSIDE
+        return Sample(
+            images=np.stack([self._pixels(i, patch.array) for i, patch in enumerate(patches)]),
+            valid=np.stack([patch.valid for patch in patches]),
+            missing=missing,
+        )
+
+    def overview(self, pixels: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """The whole map in at most about `pixels` pixels, to look at.
+
+        Returns:
+            each date as uint8 (C, H, W), and bool (T, H, W) where each has data.
+        """
+        grid = thinned(self.grid, pixels)
+        across, down = grid.width / self.grid.width, grid.height / self.grid.height
+        shift = self.shift
+        dx, dy = (shift.dx_px * across, shift.dy_px * down) if shift and shift.applied else (0.0, 0.0)
+        places = (grid, grid.shift(dx, dy))
+        patches = [s.read(place) for s, place in zip(self.scene.sources.values(), places, strict=False)]
+        images = [self._pixels(i, patch.array) for i, patch in enumerate(patches)]
+        return images, np.stack([patch.valid for patch in patches])
+
+    def close(self) -> None:
+        """Close all files."""
+        self.scene.close()
+        if self.cloud_mask is not None:
+            self.cloud_mask.close()
+
+    def _pixels(self, date: int, array: np.ndarray) -> np.ndarray:
+        return self.stretches[date].apply(array) if self.stretches else array
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How imagery is read for a map.
+
+    Attributes:
+        aoi: polygons that bound it.
+        bands: 1-based bands to use.
+        stretch: percentiles that are brought to 0 and 255, for pixels that are not 8-bit.
+        crs: reference system of the map; that of the (first) date by default.
+        resolution: its pixel size, in metres, or degrees where the reference system is geographic.
+        cloud_mask: raster, not 0 where the ground is hidden.
+    """
+
+    aoi: Path | None = None
+    bands: Sequence[int] | None = None
+    stretch: tuple[float, float] | None = None
+    crs: str | None = None
+    resolution: float | None = None
+    cloud_mask: Path | None = None
+
+
+def open_pair(
+    pre: Path, post: Path, card: BaseCard, reading: Reading, *, align: Alignment = "auto"
+) -> Inputs:
+    """Open two dates and check that the model can use them.
+
+    Raises:
+        RasterError: bands or pixel type do not fit the model.
+        GeoreferenceError: the dates, the area or the mask do not go together.
+    """
+    place = _xbd_grid(pre, post)
+    first, second = (_open(path, card, reading, place) for path in (pre, post))
+    pair = DatePair.open(first, second, crs=reading.crs, resolution=reading.resolution, align=align)
+    return _fitted(pair, card, reading, place, name=pre.name)
+
+
+def open_image(image: Path, card: BaseCard, reading: Reading) -> Inputs:
+    """Open one date and check that the model can use it.
+
+    Raises:
+        RasterError: bands or pixel type do not fit the model.
+        GeoreferenceError: the image, the area or the mask do not go together.
+    """
+    place = _xbd_grid(image)
+    single = SingleDate.open(
+        _open(image, card, reading, place), crs=reading.crs, resolution=reading.resolution
+    )
+    return _fitted(single, card, reading, place, name=image.name)
+
+
+def _open(path: Path, card: BaseCard, reading: Reading, place: Grid | None) -> RasterSource:
+    """An image whose bands and pixels the model can use."""
+    source = RasterSource.open(path, reading.bands, grid=place)
+    require_bands(source, card.given_bands, len(card.bands))
+    if reading.stretch is None and source.dtype != card.dtype:
+        raise RasterError(
+            f"{source.name} holds {source.dtype} values, the model expects {card.dtype} (0 to 255): pass --stretch "
+            "2,98 to bring the range between these percentiles into 0 to 255"
+        )
+    return source
+
+
+def _fitted(
+    scene: DatePair | SingleDate, card: BaseCard, reading: Reading, place: Grid | None, *, name: str
+) -> Inputs:
+    """The rest that all maps need: their area, the check of their resolution, stretches and clouds."""
+    area = read_area(reading.aoi, scene.grid)
+    _check_resolution(area.grid, card)
+    stretches: tuple[Stretch, ...] = ()
+    if reading.stretch is not None:
+        stretches = tuple(Stretch.measure(s, area.grid, reading.stretch) for s in scene.sources.values())
+    mask = None
+    if reading.cloud_mask is not None:
+        # a mask of plain images counts their pixels, so it takes the place of the images it belongs to
+        mask = RasterSource.open(reading.cloud_mask, grid=place)
+    notes = () if place is None else (f"georeference recovered from the xBD labels of {name}",)
+    return Inputs(scene, area, stretches, mask, notes)
+
+
+def _check_resolution(grid: Grid, card: BaseCard) -> None:
+    """Warn where pixels are of another size than the model knows, with the options that bring them into its range."""
+    found, (finest, coarsest) = grid.resolution_m, card.resolution_m
+    if found is None or finest * 0.95 <= found <= coarsest * 1.05:
+        return
+    wanted = finest if found < finest else coarsest
+    assert grid.crs is not None
+    if grid.crs.is_projected:
+        # --resolution counts metres of the reference system, which need not be metres on the ground
+        unit = math.sqrt(abs(grid.transform.determinant)) * grid.crs.linear_units_factor[1]
+        remedy = f"--resolution {wanted / found * unit:.3g}"
+    else:
+        (lon,), (lat,) = grid.lonlat(np.array([grid.width / 2]), np.array([grid.height / 2]))
+        zone = 32600 + 100 * (lat < 0) + int((lon + 180) // 6) % 60 + 1
+        remedy = f"--crs EPSG:{zone} --resolution {wanted:.3g}"
+    warnings.warn(
+        f"pixels are {found:.2f} m wide, the model knows {finest:g} to {coarsest:g} m: expect errors, or pass {remedy}",
+        DataWarning,
+        stacklevel=4,
+    )
+
+
+def thinned(grid: Grid, pixels: int) -> Grid:
+    """The same ground in larger pixels, about `pixels` of them at most."""
+    factor = max(1.0, math.sqrt(grid.width * grid.height / pixels))
+    width, height = math.ceil(grid.width / factor), math.ceil(grid.height / factor)
+    return Grid(
+        grid.crs, grid.transform @ Affine.scale(grid.width / width, grid.height / height), width, height
+    )
+
+
+def _xbd_grid(*images: Path) -> Grid | None:
+    """The georeference of plain xBD images, fitted to the labels beside them; both dates share their pixels."""
+    if not all(path.is_file() for path in images):
+        return None
+    for path in images:
+        label = path.parent.parent / "labels" / f"{path.stem}.json"
+        if not path.stem.endswith("_disaster") or not label.is_file():
+            continue
+        plain = RasterSource.open(path).grid
+        if plain.is_georeferenced:
+            return None
+        content = read_label_file(label)
+        pixels = dict(zip(content.uids, content.polygons, strict=True))
+        fit = fit_polygons(pixels, content.degrees, height=plain.height, width=plain.width)
+        if fit is not None and fit.is_usable:
+            return to_grid(fit.grid(), height=plain.height, width=plain.width)
+    return None

@@ -1,0 +1,84 @@
+"""What a map's `provenance.json` says: model, inputs, options, warnings, times."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from aftermap.inference.ensemble import EnsemblePredictor
+from aftermap.inference.predictor import AnyPredictor
+from aftermap.products.provenance import describe_file, describe_grid, describe_input, versions
+from aftermap.workflows.mapping.inputs import Inputs
+
+
+def describe_run(
+    inputs: Inputs,
+    predictor: AnyPredictor,
+    options: dict[str, Any],
+    messages: Sequence[str],
+    vectors: Mapping[str, Path | None],
+    seconds: tuple[float, Mapping[str, float]],
+    start_row: int,
+    *,
+    mode: str,
+    scheme: str,
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    """What `provenance.json` says of a map.
+
+    Args:
+        inputs: what was mapped.
+        predictor: the model, after it ran.
+        options: those that decide the pixels.
+        messages: what the user was warned about.
+        vectors: the user's vector files, by what they are.
+        seconds: wall time so far, in all and by stage.
+        start_row: the row from which an interrupted run went on.
+        mode: which dates were looked at, and how.
+        scheme: class scheme of the map.
+        notes: what was decided without a warning.
+    """
+    card = predictor.card
+    described = {
+        name: describe_input(source.files, source.grid, dtype=source.dtype, bands=source.bands)
+        for name, source in inputs.sources.items()
+    }
+    described |= {name: describe_file(path) for name, path in vectors.items() if path is not None}
+    return {
+        "format": 1,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "mode": mode,
+        "scale": scheme,
+        "model": {
+            "name": card.name,
+            "version": card.version,
+            "sha256": predictor.sha256,
+            "licence": card.licence,
+            "training_data": card.training.data,
+            "training_data_licence": card.training.data_licence,
+            "classes": list(card.classes.names),
+            "building_threshold": None if card.legend else card.building_threshold,
+            "class_thresholds": card.class_thresholds,
+            "minor_dilation": card.minor_dilation,
+            "limits": card.limits,
+        },
+        "inputs": described,
+        "grid": describe_grid(inputs.grid),
+        "shift": inputs.shift,
+        "stretch": inputs.stretches or None,
+        "options": options,
+        "execution": predictor.execution or None,
+        "warnings": list(messages),
+        "notes": list(notes),
+        "resumed_at_row": start_row or None,
+        "gate": gate_counts(predictor),
+        "seconds": round(seconds[0], 1),
+        "stages": {stage: round(value, 2) for stage, value in seconds[1].items()},
+        "versions": versions(),
+    }
+
+
+def gate_counts(predictor: AnyPredictor) -> dict[str, Any] | None:
+    """What an ensemble's gate did since this run began."""
+    gate = predictor.gate if isinstance(predictor, EnsemblePredictor) else None
+    return gate.as_dict() if gate is not None else None

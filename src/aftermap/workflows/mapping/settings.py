@@ -1,0 +1,163 @@
+"""What may be chosen for a map, whatever is mapped."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+
+from aftermap.artefacts.ensemble import Averaging
+from aftermap.errors import InputError
+from aftermap.inference.backends.base import Backend, Precision
+from aftermap.inference.ensemble import Options
+from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX
+from aftermap.inference.tta import Tta
+from aftermap.workflows.mapping.inputs import Reading
+
+MIN_WINDOW_PX = 64
+
+MIN_BUILDING_M2 = 10.0
+"""Traced shapes below this are dropped; few buildings that people live in are smaller."""
+
+
+class MapKeywords(TypedDict, total=False):
+    """The fields of `Settings`, as keywords of a call."""
+
+    model: str | Path
+    footprints: Path | None
+    aoi: Path | None
+    bands: Sequence[int] | None
+    stretch: tuple[float, float] | None
+    crs: str | None
+    resolution: float | None
+    cloud_mask: Path | None
+    min_area_m2: float
+    part_touching: bool
+    overwrite: bool
+    resume: bool
+    device: str
+    tta: Tta
+    scales: Sequence[float]
+    averaging: Averaging | None
+    compat_uint8: bool | None
+    low_memory: bool
+    backend: Backend | None
+    threads: int
+    precision: Precision
+    compiled: bool
+    window_px: int
+    halo_px: int | None
+    batch: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What may be chosen for every map.
+
+    Attributes:
+        model: a model folder, an ensemble folder, or `box` for the one in the package.
+        footprints: buildings to judge; by default they are traced from what the model sees.
+        aoi: polygons that bound the map.
+        bands: 1-based bands to use of the imagery.
+        stretch: percentiles that are brought to 0 and 255, for pixels that are not 8-bit.
+        crs: reference system of the map; the (first) date's by default.
+        resolution: pixel size of the map, in metres, or degrees where its reference system is geographic.
+        cloud_mask: raster, not 0 where the ground is hidden.
+        min_area_m2: smaller traced shapes are no buildings.
+        part_touching: tell touching houses apart when they are traced; see `inference.parting`.
+        overwrite: replace an earlier result.
+        resume: continue an interrupted run.
+        device: `cpu` or `cuda`.
+        tta: averages over mirrored or turned images; see `aftermap.inference.tta`.
+        scales: averages over sizes of the images, such as 0.75, 1 and 1.25.
+        averaging: probabilities or logits; see `aftermap.inference.ensemble.Options`, also for the next two.
+        compat_uint8: cut probabilities to 8 bits before they are averaged.
+        low_memory: hold one member of an ensemble at a time.
+        backend: what runs the network, or `auto` for the fastest measured here; see
+            `aftermap.inference.backends.base.Execution`, also for the next three.
+        threads: of the processor; 0 leaves the runtime its choice.
+        precision: of the network's arithmetic.
+        compiled: let torch.compile build kernels for a GPU.
+        window_px: largest window of the model.
+        halo_px: half the overlap of neighbouring windows; by default 64 px, or an eighth of a small window.
+        batch: windows per call of the model; 1 on a CPU and 8 on a GPU by default.
+    """
+
+    model: str | Path = "box"
+    footprints: Path | None = None
+    aoi: Path | None = None
+    bands: Sequence[int] | None = None
+    stretch: tuple[float, float] | None = None
+    crs: str | None = None
+    resolution: float | None = None
+    cloud_mask: Path | None = None
+    min_area_m2: float = MIN_BUILDING_M2
+    part_touching: bool = False
+    overwrite: bool = False
+    resume: bool = False
+    device: str = "cpu"
+    tta: Tta = "none"
+    scales: Sequence[float] = (1.0,)
+    averaging: Averaging | None = None
+    compat_uint8: bool | None = None
+    low_memory: bool = False
+    backend: Backend | None = None
+    threads: int = 0
+    precision: Precision = "auto"
+    compiled: bool = False
+    window_px: int = DEFAULT_WINDOW_PX
+    halo_px: int | None = None
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.window_px < MIN_WINDOW_PX:
+            raise InputError(f"windows of {self.window_px} px are too small: at least {MIN_WINDOW_PX} px")
+        if not (0 <= self.min_area_m2 < np.inf):
+            raise InputError(f"--min-area {self.min_area_m2:g} is no area: pass square metres such as 10")
+
+    @property
+    def halo(self) -> int:
+        """Half the overlap of neighbouring windows in pixels."""
+        return min(DEFAULT_HALO_PX, self.window_px // 8) if self.halo_px is None else self.halo_px
+
+    @property
+    def running(self) -> Options:
+        """How the model is run."""
+        own = {field.name: getattr(self, field.name) for field in fields(Options)}
+        return Options(**own | {"scales": tuple(self.scales)})
+
+    @property
+    def reading(self) -> Reading:
+        """How the imagery is read."""
+        return Reading(**{field.name: getattr(self, field.name) for field in fields(Reading)})
+
+    def deciding(self) -> dict[str, Any]:
+        """What decides the pixels and outlines of the map, in plain values."""
+        return {
+            "footprints": identity(self.footprints),
+            "aoi": identity(self.aoi),
+            "cloud_mask": identity(self.cloud_mask),
+            "bands": list(self.bands) if self.bands is not None else None,
+            "stretch": list(self.stretch) if self.stretch is not None else None,
+            "crs": self.crs,
+            "resolution": self.resolution,
+            "min_area_m2": self.min_area_m2,
+            "part_touching": self.part_touching,
+            "tta": self.tta,
+            "scales": list(self.scales),
+            "averaging": self.averaging,
+            "compat_uint8": self.compat_uint8,
+            "backend": self.backend,
+            "precision": self.precision,
+            "window_px": self.window_px,
+            "halo_px": self.halo,
+        }
+
+
+def identity(path: Path | None) -> list[str | int] | None:
+    """Enough of a file to see that it is still the same one."""
+    if path is None or not path.exists():
+        return None
+    stat = path.stat()
+    return [path.name, stat.st_size, stat.st_mtime_ns]

@@ -1,0 +1,1 @@
+"""Plans: training runs and what comes between them, as one file."""

@@ -1,0 +1,158 @@
+"""A model against labelled scenes: whole-scene prediction, scores by pixel and by building."""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aftermap.classes import DAMAGE, IGNORE
+from aftermap.data.scene import Scene, read_images, read_mask
+from aftermap.inference.postprocess import Decision, spread_minor
+from aftermap.inference.predictor import AnyPredictor
+from aftermap.inference.tiling import predict_scene
+from aftermap.scoring.building_maps import BuildingMapScore
+from aftermap.scoring.decision_weights import tune_weights
+from aftermap.scoring.objects import BuildingScore
+from aftermap.scoring.pixels import PixelScores, Score
+from aftermap.workflows.scoring.evaluate_classes import require_scheme
+from aftermap.workflows.scoring.score import ScoreReport
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Scores of a model on some scenes.
+
+    Attributes:
+        report: scores by pixel and by building; damage figures are NaN for a localization model, which has those of
+            a building map instead.
+        best_threshold: building threshold with the highest pixel F1 on these scenes.
+        best_weights: factors of the damage classes with the highest damage F1 on these scenes, on top of those
+            that the predictor applies; None for a localization model.
+    """
+
+    report: ScoreReport
+    best_threshold: float
+    best_weights: tuple[float, ...] | None
+
+
+def decide(probabilities: np.ndarray, decision: Decision | float) -> tuple[np.ndarray, np.ndarray | None]:
+    """Building mask and damage classes of probabilities (K, H, W).
+
+    Args:
+        probabilities: of the background and the classes.
+        decision: thresholds and what minor damage takes over; a number is the building threshold of all classes.
+
+    Returns:
+        building uint8 0/1 (H, W) where p(building) is above the threshold of the likeliest class; damage uint8
+        1..4 (H, W), that class whether or not there is a building, or None for a model of two classes.
+    """
+    if not isinstance(decision, Decision):
+        decision = Decision((decision,) * (len(probabilities) - 1))
+    building, damage = decision.classify(probabilities)
+    if len(probabilities) == 2:
+        return building.astype(np.uint8), None
+    spread = spread_minor(np.where(building, damage, np.uint8(0)), decision.minor_dilation)
+    return building.astype(np.uint8), np.where(building, spread, damage)
+
+
+def evaluate(
+    predictor: AnyPredictor,
+    scenes: Sequence[Scene],
+    *,
+    threshold: float | None = None,
+    bootstrap: int = 0,
+    boundary_m: float | None = None,
+    on_scene: Callable[[Scene, np.ndarray, np.ndarray], None] | None = None,
+) -> Evaluation:
+    """Score a model on labelled scenes, one at a time.
+
+    Args:
+        predictor: the model.
+        scenes: those without labels are passed over.
+        threshold: building threshold of all classes; what the card says where None.
+        bootstrap: resamples for the intervals.
+        boundary_m: width of the band of boundary IoU in metres, instead of 2 % of the diagonal.
+        on_scene: called with each scene, its images (T, 3, H, W) and its probabilities (K, H, W).
+
+    Raises:
+        ValueError: no scene has labels.
+        ModelError: the model tells a legend's classes; see `recipes.evaluate_classes`.
+        DataError: the boundary is wanted in metres, and a scene has no ground resolution.
+    """
+    require_scheme(predictor.card, "this evaluation", "score it with 'aftermap evaluate'")
+    decision = Decision.of(predictor.card, threshold=threshold)
+    pixels, buildings = Score(), BuildingScore()
+    building_map = BuildingMapScore(boundary_m=boundary_m)
+    histogram = np.zeros((2, 201), np.int64)  # building or not, by probability in half percents
+    sampled: list[tuple[np.ndarray, np.ndarray]] = []
+    for scene in (s for s in scenes if s.is_labelled):
+        images = read_images(scene, dates=predictor.dates)
+        probabilities = predict_scene(predictor, images)
+        building, damage = decide(probabilities, decision)
+        truth = read_mask(scene, target="building")
+        truth_damage = read_mask(scene, target="damage") if damage is not None else None
+        for score in (pixels, buildings):
+            score.add(building, damage, truth, truth_damage, event=scene.event, scene=scene.name)
+        if damage is None:
+            building_map.add(
+                building, truth, event=scene.event, scene=scene.name, resolution_m=scene.resolution_m
+            )
+        bins = np.rint((1 - probabilities[0]) * 200).astype(np.int64)
+        for value in (0, 1):
+            histogram[value] += np.bincount(bins[truth == value], minlength=201)[:201]
+        if truth_damage is not None:
+            sampled.append(_damage_sample(probabilities, truth_damage))
+        if on_scene is not None:
+            on_scene(scene, images, probabilities)
+    weights = None
+    if sampled:
+        columns = (np.concatenate(column) for column in zip(*sampled, strict=True))
+        weights = tuple(round(float(w), 4) for w in tune_weights(*columns))
+    report = ScoreReport(
+        pixels.result(bootstrap=bootstrap),
+        buildings.result(bootstrap=bootstrap),
+        (),
+        building_map.result(bootstrap=bootstrap) if len(building_map) else None,
+    )
+    return Evaluation(report, best_threshold(histogram), weights)
+
+
+def _damage_sample(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every eighth target building pixel: probabilities of the damage classes (N, 4) and class index 0 to 3."""
+    rows, cols = np.nonzero((truth > 0) & (truth != IGNORE))
+    rows, cols = rows[::8], cols[::8]
+    return probabilities[1:, rows, cols].T, truth[rows, cols].astype(np.int64) - 1
+
+
+def best_threshold(histogram: np.ndarray) -> float:
+    """Threshold with the highest F1, from counts (2, N) of background and building by probability 0..1."""
+    background, building = (row[::-1].cumsum()[::-1].astype(float) for row in histogram)
+    f1 = 2 * building / np.maximum(building + background + building[0], 1)
+    threshold = (int(f1.argmax()) - 0.5) / (histogram.shape[1] - 1)
+    return float(min(max(threshold, 0.05), 0.95))
+
+
+def spread(scenes: Sequence[Scene], count: int) -> list[Scene]:
+    """At most `count` scenes, evenly spaced in their order; 0 takes all."""
+    if count <= 0 or count >= len(scenes):
+        return list(scenes)
+    return [scenes[i] for i in np.linspace(0, len(scenes) - 1, count).round().astype(int)]
+
+
+def decisive_score(pixels: PixelScores) -> float:
+    """What says whether an adaptation helped: 0.3 localization F1 + 0.7 mean F1 of the damage classes that occur.
+
+    The official score takes the harmonic mean, which is 0 as soon as one class is never found: on the few scenes of
+    one event it could not tell a model that has forgotten the other classes from one that has not. Where no damage was
+    measured it is the localization F1.
+    """
+    occurring = [
+        pixels.damage_f1_per_class[name]
+        for level, name in enumerate(DAMAGE.names)
+        if level and sum(pixels.confusion[level])
+    ]
+    if not occurring or any(math.isnan(value) for value in occurring):
+        return pixels.localization_f1
+    return 0.3 * pixels.localization_f1 + 0.7 * statistics.fmean(occurring)

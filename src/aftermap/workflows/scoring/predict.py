@@ -1,0 +1,130 @@
+"""Predictions of a whole dataset as PNGs: in the xView2 competition's naming, ready for `aftermap score`, or classes."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from aftermap.data.scene import Scene, read_images, read_mask
+from aftermap.errors import InputError, OutputError
+from aftermap.inference.parity import read_dates
+from aftermap.inference.postprocess import Decision
+from aftermap.inference.predictor import AnyPredictor
+from aftermap.inference.stitching import predict_classes
+from aftermap.inference.tiling import predict_scene
+from aftermap.products.provenance import write_json
+from aftermap.workflows.scoring.evaluate import decide
+from aftermap.workflows.scoring.evaluate_classes import class_file, describe_classes
+
+_ENDING = re.compile(r"(_(pre|post)_disaster|_part1)(\.png)*$")
+_NUMBERED = re.compile(r"(?P<split>test|hold|train|tier\d)_(pre_|post_)?(?P<number>\d+)")
+
+
+def predict_dataset(
+    predictor: AnyPredictor,
+    scenes: Sequence[Scene],
+    folder: Path,
+    *,
+    targets: Path | None = None,
+    overwrite: bool = False,
+    on_scene: Callable[[Scene], None] | None = None,
+) -> int:
+    """Write `<scene>_localization_prediction.png` and, for damage models, `<scene>_damage_prediction.png`.
+
+    Names are those of the competition (see `competition_name`): the official scorer takes the folder as it is. A
+    scene whose files exist is passed over, so that an interrupted run goes on where it stopped.
+
+    A model with a legend writes `<scene>_classes_prediction.png`, the index of the likeliest class, and `classes.json`.
+
+    Args:
+        predictor: the model.
+        scenes: what to predict, with or without labels.
+        folder: where the predictions go.
+        targets: where the truth of labelled scenes goes in the same naming (`..._target.png`); None writes none.
+        overwrite: predict again what is there.
+        on_scene: called after every scene.
+
+    Returns:
+        How many scenes were predicted.
+
+    Raises:
+        OutputError: a folder cannot be written.
+        InputError: targets are wanted of a model with a legend.
+    """
+    if predictor.card.legend is not None:
+        return _predict_classes(predictor, scenes, folder, targets, overwrite, on_scene)
+    count, decision = 0, Decision.of(predictor.card)
+    for scene in scenes:
+        last = folder / competition_name(scene, "localization", "prediction")
+        if overwrite or not last.exists():
+            probabilities = predict_scene(predictor, read_images(scene, dates=predictor.dates))
+            building, damage = decide(probabilities, decision)
+            if damage is not None:
+                _write(folder / competition_name(scene, "damage", "prediction"), damage * building)
+            _write(last, building)
+            count += 1
+        if targets is not None and scene.is_labelled:
+            _write(
+                targets / competition_name(scene, "localization", "target"),
+                read_mask(scene, target="building"),
+            )
+            if scene.damage_mask is not None:
+                _write(
+                    targets / competition_name(scene, "damage", "target"), read_mask(scene, target="damage")
+                )
+        if on_scene is not None:
+            on_scene(scene)
+    return count
+
+
+def competition_name(scene: Scene, task: str, role: str) -> str:
+    """File name of a mask as the competition's scorer wants it.
+
+    `guatemala-volcano_00000001` becomes `guatemala-volcano_00000001_damage_prediction.png`, and scenes named like the
+    competition's images, `test_pre_00000` or `test_pre_00000_part1`, become `test_damage_00000_prediction.png`. Names
+    of the later release, `<event>_<number>_pre_disaster`, lose their ending.
+    """
+    name = _ENDING.sub("", scene.name)
+    numbered = _NUMBERED.fullmatch(name)
+    if numbered:
+        return f"{numbered['split']}_{task}_{numbered['number']}_{role}.png"
+    return f"{name}_{task}_{role}.png"
+
+
+def _predict_classes(
+    predictor: AnyPredictor,
+    scenes: Sequence[Scene],
+    folder: Path,
+    targets: Path | None,
+    overwrite: bool,
+    on_scene: Callable[[Scene], None] | None,
+) -> int:
+    """The same for a model with a legend."""
+    if targets is not None:
+        raise InputError(
+            f"the truth of {predictor.card.name}'s classes has no competition's naming: leave --targets out; 'aftermap "
+            "evaluate' scores them"
+        )
+    count = 0
+    for scene in scenes:
+        path = class_file(folder, scene)
+        if overwrite or not path.exists():
+            _write(path, predict_classes(predictor, read_dates(scene, predictor)))
+            count += 1
+        if on_scene is not None:
+            on_scene(scene)
+    if scenes:
+        write_json(folder / "classes.json", describe_classes(predictor.card))
+    return count
+
+
+def _write(path: Path, mask: np.ndarray) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".part")
+        temporary.write_bytes(cv2.imencode(".png", mask)[1].tobytes())
+        temporary.rename(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None

@@ -1,0 +1,1 @@
+"""Self-training: a teacher labels a pool of scenes, and students learn from them."""

@@ -1,0 +1,214 @@
+"""What a training recipe can say. The numbers live in YAML files; this is their vocabulary."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from aftermap.artefacts.card import Activation, Channel0, Normalisation
+from aftermap.classes import BUILDING, DAMAGE, ClassScheme
+from aftermap.config import Config
+from aftermap.data.augment.operations import DEFAULT, Operations
+from aftermap.data.loading.sampling import BestCrop, ClassSampling, EpochSampling, SamplingConfig
+from aftermap.data.scene import Split
+from aftermap.learning.experiments.notify import NotifyConfig
+from aftermap.learning.experiments.tracking import RecordsConfig
+from aftermap.learning.loop import Precision
+from aftermap.learning.objectives.distillation import DistillationConfig
+from aftermap.learning.objectives.heads import HeadsConfig
+from aftermap.learning.objectives.mean_teacher import MeanTeacherConfig
+from aftermap.learning.objectives.terms import SupervisedConfig
+from aftermap.learning.optimizer import OptimizerConfig
+from aftermap.models.build import ModelConfig
+
+Task = Literal["building", "damage"]
+
+
+def _objective_kind(value: Any) -> str:
+    """Which objective a recipe means: learning from labels where it does not say."""
+    kind = value.get("kind", "supervised") if isinstance(value, dict) else value.kind
+    return str(kind)
+
+
+ObjectiveConfig = Annotated[
+    Annotated[SupervisedConfig, Tag("supervised")]
+    | Annotated[DistillationConfig, Tag("distillation")]
+    | Annotated[MeanTeacherConfig, Tag("mean-teacher")]
+    | Annotated[HeadsConfig, Tag("heads")],
+    Discriminator(_objective_kind),
+]
+
+
+class HoldoutConfig(Config):
+    """A random share of the training scenes as validation set, instead of a split of the manifest.
+
+    Scenes are drawn one by one, so neighbours and events are on both sides: use it to repeat the winner's runs.
+
+    Attributes:
+        seed: of the draw; every fold of the winner is one.
+        compat_train_on_all: the validation scenes are learned from too, as in the winner's tuning runs; the scores
+            of such a run are not honest.
+    """
+
+    fraction: float = 0.1
+    seed: int = 0
+    compat_train_on_all: bool = False
+
+
+class SelectionConfig(Config):
+    """Which step of a run is kept.
+
+    Attributes:
+        metric: `official` is the official score over the classes that occur (localization: pooled pixel F1);
+            `jaccard` is the intersection over union of building pixels, pooled over the scenes; `xview2` and
+            `metadamagenet` are the measures by which the published systems chose; `information` in the answers needs no
+            labels: the validation scenes may have none, and nothing is tuned; see `recipes.guard`.
+        localization: for `xview2`: a folder of building probabilities per scene (`<scene>.png`, 8 bits), from models
+            that did not learn from the scene; None takes the model's own.
+        keep: `last` keeps the end of the run whatever its score.
+        tune: choose building threshold and class weights on the validation scenes and write them into the card.
+    """
+
+    metric: Literal["official", "jaccard", "xview2", "metadamagenet", "information"] = "official"
+    localization: Path | None = None
+    keep: Literal["best", "last"] = "best"
+    tune: bool = True
+
+
+class DataConfig(Config):
+    """Which prepared datasets are learned from.
+
+    Attributes:
+        manifests: folders or files made by `aftermap data prepare` or `data synth`; their scenes are pooled.
+        train_splits: splits that are learned from.
+        validation_split: split that chooses the best step and the threshold.
+        holdout: validation scenes are drawn from the training splits instead.
+        exclude_events: events left out of training and validation.
+        unlabelled: scenes of the training splits without labels take part too; teachers, or soft labels, tell about
+            them.
+        licence: said on the model's card.
+    """
+
+    manifests: list[Path]
+    train_splits: tuple[Split, ...] = ("train",)
+    validation_split: Split = "validation"
+    holdout: HoldoutConfig | None = None
+    exclude_events: list[str] = Field(default_factory=list)
+    unlabelled: bool = False
+    description: str = ""
+    licence: str = "not stated"
+
+
+class TrainRecipe(Config):
+    """One training run.
+
+    Attributes:
+        task: `building` learns localization on one date, `damage` the joint damage scale on two.
+        init_from: a model folder whose encoder and decoder are the start (siamese from localization).
+        steps: optimizer steps.
+        epochs: passes over the scenes instead of `steps`; needs a sampling of kind `epochs`.
+        evaluate_every: steps (epochs, where the recipe counts in them) between two evaluations; the end is always
+            evaluated.
+        evaluate_first: the first evaluation, where it is not `evaluate_every`.
+        bands: order of the channels that the model sees.
+        activation: what turns the logits into probabilities where the model is used; a model with one logit is
+            always a sigmoid.
+        validation_scenes: at most this many scenes per evaluation (spread evenly); 0 takes all.
+        save_every: steps between two saved states to resume from; 0 means at evaluations only.
+        teacher_check: score the teachers on some validation scenes first, and warn of one that is no better than chance.
+    """
+
+    name: str
+    task: Task
+    data: DataConfig
+    model: ModelConfig = Field(discriminator="kind")
+    init_from: Path | None = None
+    objective: ObjectiveConfig = SupervisedConfig()
+    sampling: SamplingConfig = ClassSampling()
+    augment: Operations | None = DEFAULT
+    optimizer: OptimizerConfig = OptimizerConfig()
+    selection: SelectionConfig = SelectionConfig()
+    activation: Activation = "softmax"
+    bands: tuple[Literal["red", "green", "blue"], ...] = ("red", "green", "blue")
+    normalisation: Normalisation = Normalisation()
+    resolution_m: tuple[float, float] = (0.3, 1.2)
+    precision: Precision = "auto"
+    steps: int = 1000
+    epochs: int | None = None
+    evaluate_every: int = 250
+    evaluate_first: int | None = None
+    validation_scenes: int = 40
+    save_every: int = 0
+    teacher_check: bool = True
+    records: RecordsConfig = RecordsConfig()
+    notify: NotifyConfig = NotifyConfig()
+    seed: int = 0
+    threads: int = 0
+    weights_dtype: Literal["float32", "float16"] = "float32"
+    licence: str = "not stated"
+    limits: str = ""
+
+    @property
+    def scheme(self) -> ClassScheme:
+        """Class scheme of the task."""
+        return BUILDING if self.task == "building" else DAMAGE
+
+    @property
+    def channel_0(self) -> Channel0:
+        """What the first of several channels is taught: the background, or that there is a building."""
+        return "background" if self.objective.targets is None else self.objective.targets.channel_0
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _no_is_a_word(cls, value: object) -> object:
+        """YAML reads an unquoted `no` as false."""
+        return "no" if value is False else value
+
+    @field_validator("resolution_m")
+    @classmethod
+    def _finest_first(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < value[0] <= value[1]:
+            raise ValueError(
+                f"{list(value)} is no range of metres per pixel, finest first, such as [0.3, 1.2]"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _classes_fit_the_task(self) -> "TrainRecipe":
+        if self.model.classes == 1 and self.task == "building" and self.activation != "sigmoid":
+            raise ValueError("a model with one logit needs activation: sigmoid")
+        one_logit = self.model.classes == 1 and self.task == "building"
+        if self.model.classes != len(self.scheme) and not one_logit:
+            raise ValueError(
+                f"task {self.task} has {len(self.scheme)} classes, model.classes is {self.model.classes}"
+            )
+        self.objective.check_classes(self.model.classes)
+        if isinstance(self.objective, MeanTeacherConfig) and self.objective.activation != self.activation:
+            raise ValueError(
+                f"objective.activation is {self.objective.activation}, activation is {self.activation}: the teacher's "
+                "answers would be read in another way than the model's, give both the same"
+            )
+        if (
+            self.data.unlabelled
+            and isinstance(self.objective, SupervisedConfig | HeadsConfig)
+            and self.objective.soft is None
+        ):
+            raise ValueError(
+                "data.unlabelled gives images without labels: objective.soft learns from their soft labels, "
+                "objective.kind distillation and mean-teacher from what a teacher says"
+            )
+        key, given, default = _class_weights(self.sampling)
+        if given != default and len(given) != len(self.scheme):
+            raise ValueError(
+                f"{key} has {len(given)} values, task {self.task} has {len(self.scheme)} classes, background first"
+            )
+        return self
+
+
+def _class_weights(
+    sampling: ClassSampling | EpochSampling,
+) -> tuple[str, tuple[float, ...], tuple[float, ...]]:
+    """Key, values and default of the class weights of a sampling."""
+    if isinstance(sampling, ClassSampling):
+        return "sampling.class_weights", sampling.class_weights, ClassSampling().class_weights
+    return "sampling.crop.class_weights", sampling.crop.class_weights, BestCrop().class_weights

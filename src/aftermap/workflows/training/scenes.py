@@ -1,0 +1,78 @@
+"""Which scenes a recipe learns from, and which choose its best step."""
+
+from dataclasses import dataclass
+
+from aftermap.data.checking.doctor import check
+from aftermap.data.checking.splits import random_holdout
+from aftermap.data.scene import Manifest, Scene, has_labels
+from aftermap.errors import DataError
+from aftermap.workflows.training.config import DataConfig, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Scenes of a training run, in the order of the manifests; those without labels come last."""
+
+    training: list[Scene]
+    validation: list[Scene]
+
+
+def choose_scenes(
+    wanted: DataConfig,
+    task: Task,
+    *,
+    deep: bool = False,
+    unlabelled: bool = False,
+    label_free: bool = False,
+) -> Chosen:
+    """Labelled scenes for training and validation, and unlabelled ones for training if asked for.
+
+    Args:
+        wanted: manifests, splits, events and hold-out.
+        task: damage needs both dates and a damage mask.
+        deep: decode every image and mask in the check of the data.
+        unlabelled: take the scenes of the training splits that lack the task's labels too, for teachers to tell
+            about them. Never those of other splits: a test is no test of a student that has seen its images.
+        label_free: the validation scenes need no labels either.
+
+    Raises:
+        DataError: the data did not pass its check, or one of the two would be empty.
+    """
+    pooled: list[Scene] = []
+    bare: list[Scene] = []
+    for path in wanted.manifests:
+        manifest = Manifest.load(path)
+        report = check(manifest, deep=deep)
+        errors = [e for e in report.errors if not ((unlabelled or label_free) and e.code == "unlabelled")]
+        if errors:
+            raise DataError(
+                f"{path} did not pass its check ({len(errors)} errors; first: {errors[0].message}): "
+                f"see 'aftermap data check {path}'"
+            )
+        for scene in manifest.scenes:
+            if scene.event not in wanted.exclude_events and (task == "building" or scene.post is not None):
+                (pooled if has_labels(scene, task) else bare).append(scene)
+    training = [s for s in pooled if s.split in wanted.train_splits]
+    if wanted.holdout is None:
+        judged = [*pooled, *bare] if label_free else pooled
+        validation = [s for s in judged if s.split == wanted.validation_split]
+    else:
+        training, validation = _held_out(training, wanted)
+    if unlabelled:
+        training += [s for s in bare if s.split in wanted.train_splits]
+    if not training or not validation:
+        raise DataError(
+            f"{len(training)} training and {len(validation)} validation scenes for task {task}: "
+            "assign splits with 'aftermap data split'"
+        )
+    return Chosen(training, validation)
+
+
+def _held_out(scenes: list[Scene], wanted: DataConfig) -> tuple[list[Scene], list[Scene]]:
+    """A random share of the training scenes as validation; they are learned from too where the recipe says so."""
+    assert wanted.holdout is not None
+    # the published order: xBD's train folder, then tier3, each sorted by name
+    scenes = sorted(scenes, key=lambda s: (s.source_split == "tier3", s.name))
+    learned, held = random_holdout(len(scenes), wanted.holdout.seed, wanted.holdout.fraction)
+    validation = [scenes[i] for i in held]
+    return (list(scenes) if wanted.holdout.compat_train_on_all else [scenes[i] for i in learned]), validation

@@ -1,0 +1,80 @@
+"""What a recipe begins with: its model, its objective and its crops."""
+
+from collections.abc import Sequence
+from typing import assert_never
+
+from aftermap.artefacts.store import load_model
+from aftermap.data.loading.loader import CropSource
+from aftermap.data.scene import Scene
+from aftermap.errors import RecipeError
+from aftermap.learning.objectives.base import Objective
+from aftermap.learning.objectives.distillation import DistillationConfig, build_distillation
+from aftermap.learning.objectives.heads import HeadsConfig, HeadsObjective, require_heads
+from aftermap.learning.objectives.mean_teacher import MeanTeacher, MeanTeacherConfig
+from aftermap.learning.objectives.supervised import Supervised
+from aftermap.learning.objectives.terms import SupervisedConfig
+from aftermap.models.build import build_model
+from aftermap.models.networks.dense import DenseModel
+from aftermap.models.weights.transfer import transfer_trunk
+from aftermap.workflows.training.config import TrainRecipe
+
+
+def start_model(recipe: TrainRecipe) -> tuple[DenseModel, str | None]:
+    """A fresh model, or one grown from `init_from`, with the parent's hash."""
+    model = build_model(recipe.model)
+    dates = 2 if recipe.task == "damage" else 1
+    if model.dates != dates:
+        raise RecipeError(
+            f"model.kind {recipe.model.kind} is for {model.dates} date(s), task {recipe.task} has {dates}: "
+            "choose another model, or task"
+        )
+    if recipe.sampling.crop_px % model.stride:
+        near = max(1, round(recipe.sampling.crop_px / model.stride)) * model.stride
+        raise RecipeError(
+            f"sampling.crop_px {recipe.sampling.crop_px}: this model takes multiples of {model.stride}, such as {near}"
+        )
+    if recipe.init_from is None:
+        return model, None
+    parent = load_model(recipe.init_from)
+    transfer_trunk(parent.model, model)
+    return model, parent.sha256
+
+
+def start_objective(recipe: TrainRecipe, model: DenseModel) -> Objective:
+    """What is minimised; teachers are opened here."""
+    match recipe.objective:
+        case SupervisedConfig():
+            return Supervised(recipe.objective)
+        case HeadsConfig():
+            require_heads(model)
+            return HeadsObjective(recipe.objective)
+        case MeanTeacherConfig():
+            return MeanTeacher(recipe.objective, model)
+        case DistillationConfig():
+            return build_distillation(
+                recipe.objective,
+                model,
+                mean=recipe.normalisation.mean,
+                std=recipe.normalisation.std,
+                bands=recipe.bands,
+                dates=model.dates,
+                classes=model.classes,
+                crop_px=recipe.sampling.crop_px,
+            )
+        case _:
+            assert_never(recipe.objective)
+
+
+def start_crops(recipe: TrainRecipe, scenes: Sequence[Scene], model: DenseModel) -> CropSource:
+    """Crops of the scenes as the recipe draws them."""
+    return CropSource(
+        scenes,
+        target=recipe.task,
+        dates=model.dates,
+        sampling=recipe.sampling,
+        augment=recipe.augment,
+        bands=recipe.bands,
+        mean=recipe.normalisation.mean,
+        std=recipe.normalisation.std,
+        seed=recipe.seed,
+    )

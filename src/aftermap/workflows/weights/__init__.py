@@ -1,0 +1,1 @@
+"""Published checkpoints as models of ours, and the models that one can name."""
