@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from aftermap.artefacts.graphs.write import save_openvino, to_onnx, to_openvino
 
 from aftermap.artefacts.exported import GRAPH_NAMES, GraphFormat, seal
 from aftermap.artefacts.graphs.calibration import calibration_windows
 from aftermap.artefacts.graphs.graph_modules import Exportable, graph_module
 from aftermap.artefacts.graphs.quantise import Quantisation, quantise_onnx, quantise_openvino
+from aftermap.artefacts.graphs.write import save_openvino, to_onnx, to_openvino
 from aftermap.data.scene import Manifest, Scene, read_images
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.parity import Budget, compare

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from aftermap.artefacts.graphs.write import save_openvino, to_onnx, to_openvino
 
 from aftermap.artefacts.card import Card, Normalisation, TrainingRecord
 from aftermap.artefacts.exported import GRAPH_NAMES, GraphFormat, seal
 from aftermap.artefacts.graphs.graph_modules import graph_module
+from aftermap.artefacts.graphs.write import save_openvino, to_onnx, to_openvino
 from aftermap.artefacts.store import save_model
 from aftermap.models.build import AnyModelConfig, SiameseUnetConfig, UnetConfig, build_model
 

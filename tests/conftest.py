@@ -9,6 +9,8 @@ os.environ["AFTERMAP_BACKEND"] = "torch"  # what `auto` stands for; tests of the
 
 import pytest
 
+os.fsync = lambda _: None  # no test loses power
+
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 

@@ -7,7 +7,6 @@ import onnx
 import onnxruntime
 import openvino
 import pytest
-from aftermap.artefacts.graphs.write import save_openvino, to_onnx, to_openvino
 
 from aftermap.artefacts import exported
 from aftermap.artefacts.exported import (
@@ -22,6 +21,7 @@ from aftermap.artefacts.exported import (
 )
 from aftermap.artefacts.graphs.graph_modules import graph_module
 from aftermap.artefacts.graphs.onnx_file import external_tensor, read_metadata, write_metadata
+from aftermap.artefacts.graphs.write import save_openvino, to_onnx, to_openvino
 from aftermap.errors import ModelError
 from aftermap.inference.ensemble import open_predictor
 from aftermap.models.build import UnetConfig

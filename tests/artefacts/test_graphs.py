@@ -8,7 +8,6 @@ import onnxruntime
 import openvino
 import pytest
 import torch
-from aftermap.artefacts.graphs.write import save_openvino, to_onnx, to_openvino
 from torch import nn
 from torch.nn import functional as F
 
@@ -16,6 +15,7 @@ from aftermap.artefacts.card import Card, Normalisation, TrainingRecord
 from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
 from aftermap.artefacts.graphs.graph_modules import SingleGraph, graph_module
 from aftermap.artefacts.graphs.traceable import adaptive_pool, free_sizes
+from aftermap.artefacts.graphs.write import save_openvino, to_onnx, to_openvino
 from aftermap.artefacts.store import LoadedModel, save_model
 from aftermap.data.scene import read_image
 from aftermap.errors import ModelError

@@ -7,11 +7,11 @@ import onnxruntime
 import openvino
 import pytest
 import torch
-from aftermap.artefacts.graphs.write import to_onnx, to_openvino
 from torch import nn
 
 from aftermap.artefacts.card import Card, TrainingRecord
 from aftermap.artefacts.graphs.graph_modules import SingleGraph
+from aftermap.artefacts.graphs.write import to_onnx, to_openvino
 from aftermap.artefacts.store import LoadedModel, load_model, save_model
 from aftermap.models.build import build_model
 from aftermap.models.growth import grow

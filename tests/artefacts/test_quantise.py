@@ -7,7 +7,6 @@ import onnxruntime
 import openvino as ov
 import pytest
 import torch
-from aftermap.artefacts.graphs.write import to_onnx, to_openvino
 from onnx import numpy_helper
 from torch import nn
 
@@ -16,6 +15,7 @@ from aftermap.artefacts.graphs.calibration import calibration_windows, normalise
 from aftermap.artefacts.graphs.graph_modules import graph_module
 from aftermap.artefacts.graphs.layers import Judge, Node, Nodes, probabilities
 from aftermap.artefacts.graphs.quantise import Quantisation, _import_nncf, quantise_onnx, quantise_openvino
+from aftermap.artefacts.graphs.write import to_onnx, to_openvino
 from aftermap.artefacts.store import save_model
 from aftermap.data.scene import Manifest, read_images, read_mask
 from aftermap.errors import DataError, InputError, ModelError

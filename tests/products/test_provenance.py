@@ -9,7 +9,8 @@ import pytest
 from building_frames import GRID, PIXELS
 
 from aftermap.errors import InputError, OutputError
-from aftermap.products.provenance import describe_file, describe_input, versions, write_json
+from aftermap.files import write_json
+from aftermap.products.provenance import describe_file, describe_input, versions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,7 @@ def test_an_older_file_stays_where_writing_fails(tmp_path: Path, monkeypatch: py
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OutputError, match=r"cannot write .*p\.json: No space left"):
+    with pytest.raises(OutputError, match=r"cannot write .*p\.json: the disk is full"):
         write_json(tmp_path / "p.json", {"a": 2})
     assert json.loads((tmp_path / "p.json").read_text()) == {"a": 1}
     assert len(list(tmp_path.iterdir())) == 1

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
+from aftermap.files import to_plain
 from aftermap.geo.grid import Grid
-from aftermap.products.provenance import to_plain
 from aftermap.products.summary import bounds_lonlat, summarise, wilson_interval
 
 

@@ -116,7 +116,7 @@ def map_command(
         task = "classes" if post is None and has_legend(model) else "damage"
     _check_dates(task, post, align)
 
-    from aftermap.products.provenance import to_plain
+    from aftermap.files import to_plain
     from aftermap.workflows.mapping.buildings import map_buildings
     from aftermap.workflows.mapping.damage import map_damage
 

@@ -140,7 +140,7 @@ def _study(search: "Search", workers: int, json_output: bool) -> int:
         ) from None
     report = write_results(search)
     if json_output:
-        from aftermap.products.provenance import to_plain
+        from aftermap.files import to_plain
 
         print(json.dumps(to_plain(report), indent=1))
     else:

@@ -13,10 +13,10 @@ import numpy as np
 import shapely
 
 from aftermap.classes import NOT_ASSESSED, ClassScheme
+from aftermap.files import write_text
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import from_pixels
 from aftermap.inference.class_regions import Region
-from aftermap.products.provenance import write_file
 from aftermap.products.summary import place
 from aftermap.products.vectors import write_layer
 
@@ -162,7 +162,7 @@ def write_classes(frame: gpd.GeoDataFrame, summary: dict[str, Any], folder: Path
         if missed["area_m2"] is not None:
             known["area_ha"] = round(missed["area_m2"] / _HECTARE_M2, 4)
         writer.writerow((NOT_ASSESSED, *(known.get(column) for column in columns)))
-    write_file(folder / "classes.csv", text.getvalue())
+    write_text(folder / "classes.csv", text.getvalue())
 
 
 def class_tags(scheme: ClassScheme) -> dict[str, str]:
@@ -179,7 +179,7 @@ def write_category_names(raster: Path, scheme: ClassScheme) -> Path:
     path = raster.with_name(raster.name + ".aux.xml")
     names = "".join(f"<Category>{escape(name)}</Category>" for name in scheme.names)
     body = f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{names}</CategoryNames></PAMRasterBand></PAMDataset>'
-    write_file(path, body + "\n")
+    write_text(path, body + "\n")
     return path
 
 

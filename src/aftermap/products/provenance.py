@@ -1,19 +1,13 @@
 """Says where a result comes from: inputs with checksums, versions, options, model and measured shift."""
 
-import dataclasses
-import hashlib
 import importlib.metadata
-import json
-import math
-import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from aftermap.errors import InputError, OutputError
+from aftermap.errors import InputError
+from aftermap.files import sha256_of
 from aftermap.geo.grid import Grid
 
 _LIBRARIES = (
@@ -27,7 +21,6 @@ _LIBRARIES = (
     "pyogrio",
     "opencv-python-headless",
 )
-_CHUNK_BYTES = 2**20
 
 
 def describe_file(path: Path) -> dict[str, Any]:
@@ -84,63 +77,8 @@ def versions() -> dict[str, str | None]:
     return found | {name: _version(name) for name in _LIBRARIES}
 
 
-def write_json(path: Path, tree: Any) -> Path:
-    """Write plain values, dataclasses, paths and numpy values as indented JSON; NaN becomes null.
-
-    Raises:
-        OutputError: the file cannot be written; an older one stays.
-    """
-    text = json.dumps(to_plain(tree), indent=2, ensure_ascii=False, allow_nan=False)
-    write_file(path, text + "\n")
-    return path
-
-
-def write_file(path: Path, content: str | bytes) -> None:
-    """Write bytes, or text as UTF-8, under a temporary name, then rename it to `path`.
-
-    Raises:
-        OutputError: it cannot be written; an older file stays.
-    """
-    temporary = path.with_name(f".part-{path.name}")
-    try:
-        try:
-            with temporary.open("wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
-
-
-def to_plain(value: Any) -> Any:
-    """A tree of values that JSON can hold; numbers that are not finite become None."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return to_plain(value.tolist())
-    if isinstance(value, list | tuple | set | frozenset):
-        return [to_plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
-    if isinstance(value, Path):
-        return value.as_posix()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    raise TypeError(f"{type(value).__name__} has no place in JSON")
-
-
 def _checksum(path: Path, name: str) -> dict[str, Any]:
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-    return {"name": name, "bytes": size, "sha256": digest.hexdigest()}
+    return {"name": name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def _version(name: str) -> str | None:

@@ -16,7 +16,7 @@ from rasterio.features import shapes as trace_shapes
 
 from aftermap.data.checking.footprint_shift import FootprintShift, by_resolution
 from aftermap.data.scene import Scene, read_image, read_mask
-from aftermap.products.provenance import write_file
+from aftermap.files import write_bytes
 
 _TILES, _COLUMNS = 12, 4
 _TILE_IN, _DPI = 3.0, 150
@@ -92,7 +92,7 @@ def draw_alignment(
         figure.text(left_in / width_in, height, describe_shift(shift), size=8, color=colour, **text)
     buffer = io.BytesIO()
     canvas.print_png(buffer, metadata={"Software": None})
-    write_file(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
     return path
 
 

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from aftermap.classes import DAMAGE
-from aftermap.products.provenance import write_file
+from aftermap.files import write_bytes
 
 MAX_RUNS = 12
 
@@ -103,7 +103,7 @@ def draw_runs(path: Path, runs: Sequence[RunCurves], *, title: str, axis: str = 
         _dress(axes, "F1 by class, step kept", "")
     buffer = io.BytesIO()
     canvas.print_png(buffer)
-    write_file(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
     return path
 
 

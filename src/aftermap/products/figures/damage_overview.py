@@ -18,9 +18,9 @@ from matplotlib.patches import Patch
 from matplotlib.path import Path as Outline
 
 from aftermap.classes import DAMAGE, NOT_ASSESSED, NOT_ASSESSED_COLOUR
+from aftermap.files import write_bytes
 from aftermap.geo.grid import Grid
 from aftermap.products.page.overview import as_image, in_pixels
-from aftermap.products.provenance import write_file
 from aftermap.products.summary import GRADES, grade
 from aftermap.products.vectors import BUILDING_LAYER, normalise
 
@@ -182,7 +182,7 @@ def draw_panels(
         figure.text(0.12 / width_in, height, warning, size=9, va="center", parse_math=False, color=_AMBER)
     buffer = io.BytesIO()
     canvas.print_png(buffer, metadata={"Software": None})
-    write_file(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
     return path
 
 

@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from aftermap.files import write_bytes
 from aftermap.learning.range_test import RangeTest
-from aftermap.products.provenance import write_file
 
 _INK, _FAINT, _GRID = "#222222", "#6b6b6b", "#dddddd"
 _BLUE, _ORANGE, _GREEN = "#0072b2", "#d55e00", "#009e73"
@@ -284,5 +284,5 @@ def _dress(axes: Axes, heading: str, below: str) -> None:
 def _write(path: Path, figure: Figure) -> Path:
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
-    write_file(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
     return path

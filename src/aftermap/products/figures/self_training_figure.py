@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from aftermap.classes import IGNORE, ClassScheme
-from aftermap.products.provenance import write_file
+from aftermap.files import write_bytes
 
 _INK, _FAINT, _GRID, _REFUSED = "#222222", "#6b6b6b", "#dddddd", "#c8203c"
 _BEFORE, _AFTER, _LABELLED = "#9a9a9a", "#0072b2", "#222222"
@@ -125,7 +125,7 @@ def draw_self_training(
     _key(figure, scheme)
     stream = io.BytesIO()
     canvas.print_png(stream)
-    write_file(path, stream.getvalue())
+    write_bytes(path, stream.getvalue())
     return path
 
 

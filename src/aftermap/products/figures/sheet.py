@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from aftermap.products.provenance import write_file
+from aftermap.files import write_bytes
 
 INK, FAINT = "#222222", "#6b6b6b"
 LETTER_IN = 0.078
@@ -52,7 +52,7 @@ def write_figure(path: Path, figure: Figure) -> Path:
     """
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
-    write_file(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
     return path
 
 

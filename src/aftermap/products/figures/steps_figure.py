@@ -17,7 +17,7 @@ from aftermap.data.incremental.protocol import Protocol
 from aftermap.data.incremental.tile_filters import label_counts, relabelled, select_tiles
 from aftermap.data.legends import Legend, rgb
 from aftermap.data.scene import RGB, Scene, Target, read_bands, read_image, read_mask
-from aftermap.products.provenance import write_file
+from aftermap.files import write_bytes
 
 _TILE_IN, _GAP_IN, _LEFT_IN, _DPI = 1.75, 0.1, 0.15, 150
 _HEAD_IN, _COLUMN_IN, _LINE_IN = 0.6, 0.66, 0.26
@@ -119,7 +119,7 @@ def draw_steps(
     )
     buffer = io.BytesIO()
     canvas.print_png(buffer, metadata={"Software": None})
-    write_file(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
     return path
 
 

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from aftermap.products.provenance import write_file
+from aftermap.files import write_bytes
 
 MOST_POINTS = 24
 
@@ -80,7 +80,7 @@ def draw_timing(
     assert figure is not None
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
-    write_file(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
     return path
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from aftermap.files import to_plain
 from aftermap.geo.grid import Grid
 from aftermap.products.page.damage_page import (
     MAX_SIDE_PX,
@@ -20,7 +21,6 @@ from aftermap.products.page.damage_page import (
     write_page,
 )
 from aftermap.products.page.overview import as_image
-from aftermap.products.provenance import to_plain
 
 _SCRIPTS = ("data.js", "view.js", "page.js", "classes.js")
 _HECTARE_FROM_M2 = 10_000

@@ -26,9 +26,9 @@ from pyproj import Geod
 
 from aftermap import __version__
 from aftermap.classes import DAMAGE, NOT_ASSESSED, NOT_ASSESSED_COLOUR
+from aftermap.files import to_plain, write_text
 from aftermap.geo.grid import Grid
 from aftermap.products.page.overview import as_image, in_pixels
-from aftermap.products.provenance import to_plain, write_file
 from aftermap.products.summary import GRADES, grade
 from aftermap.products.vectors import BUILDING_LAYER, DAMAGE_VALUES, PIXEL_NOTE, PROBABILITIES, normalise
 
@@ -218,7 +218,7 @@ def write_page(path: Path, data: dict[str, Any], template: str, scripts: Sequenc
     }
     page = (assets / template).read_text(encoding="utf-8")
     # One pass over the template, so that a title that looks like a placeholder stays a title.
-    write_file(path, re.sub(r"@@(\w+)@@", lambda match: parts[match.group(1)], page))
+    write_text(path, re.sub(r"@@(\w+)@@", lambda match: parts[match.group(1)], page))
 
 
 def _columns(frame: gpd.GeoDataFrame) -> dict[str, list[Any]]:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from aftermap.errors import OutputError
+from aftermap.files import write_json, write_text
 from aftermap.products.figures.timing_figure import MOST_POINTS, TimingPoint, draw_timing
-from aftermap.products.provenance import write_file, write_json
 from aftermap.products.timing_table import SCORE_NAMES, label_entries, machine_line, timing_markdown
 
 
@@ -28,7 +28,7 @@ def write_report(report: dict[str, Any], folder: Path) -> list[Path]:
         OutputError: a file cannot be written.
     """
     begin_report(folder)
-    write_file(folder / "bench.md", timing_markdown(report))
+    write_text(folder / "bench.md", timing_markdown(report))
     files = [write_json(folder / "bench.json", report), folder / "bench.md"]
     if not report["entries"]:
         return files

@@ -14,9 +14,9 @@ from aftermap.classes import IGNORE, ClassScheme
 from aftermap.data.incremental.protocol import Protocol
 from aftermap.data.legends import Legend
 from aftermap.errors import InputError
+from aftermap.files import write_json, write_text
 from aftermap.products.figures.class_figure import Place, draw_confusion, draw_strips
 from aftermap.products.figures.incremental_figure import draw_classes, draw_curves
-from aftermap.products.provenance import write_file, write_json
 from aftermap.scoring.class_scores import ClassScores, Confusion
 from aftermap.scoring.continual import ContinualScores
 from aftermap.scoring.continual_tables import (
@@ -128,7 +128,7 @@ def report_run(folder: Path, *, pictures: bool = True) -> dict[str, Any]:
         **run.scores.as_dict(),
         "published_steps": _published(run),
     }
-    write_file(folder / "incremental.md", _markdown(run))
+    write_text(folder / "incremental.md", _markdown(run))
     if pictures:
         _draw(run)
     write_json(folder / REPORT_NAME, tree)
@@ -201,7 +201,7 @@ def compare_runs(
         "rows": comparison.as_dict(),
     }
     out.mkdir(parents=True, exist_ok=True)
-    write_file(out / "comparison.md", f"# {heading.capitalize()}\n\n{comparison_table(comparison)}")
+    write_text(out / "comparison.md", f"# {heading.capitalize()}\n\n{comparison_table(comparison)}")
     if len(others[0].scores.heads) > 1:
         draw_curves(out / "curves.png", scores, title=heading, joint=bound)
         draw_classes(out / "classes.png", scores, title=heading, joint=bound)

@@ -17,11 +17,11 @@ from aftermap.classes import SCHEMES
 from aftermap.config import build_config, load_config, read_tree
 from aftermap.data.incremental.protocol import describe
 from aftermap.errors import TrainingError
+from aftermap.files import write_json, write_text
 from aftermap.learning.experiments.records import Records
 from aftermap.learning.processes import is_main_process, wait_for_all
 from aftermap.learning.run import Run, data_checksum
 from aftermap.models.growth import blank, reorder
-from aftermap.products.provenance import write_file, write_json
 from aftermap.workflows.incremental.beginning import (
     Given,
     beginning,
@@ -183,7 +183,7 @@ def _open(
     }
     if resume or (folder / "run.json").is_file():
         run.record(status="running", seed=recipe.seed, method=recipe.objective.method)
-        write_file(folder / "recipe.yaml", text)
+        write_text(folder / "recipe.yaml", text)
         write_json(folder / PROTOCOL_NAME, tree)
         return run
     steps = [material.tiles_of(number) for number in range(count)]

@@ -11,9 +11,9 @@ import torch
 
 from aftermap.artefacts.store import load_model
 from aftermap.data.scene import Scene, read_mask
+from aftermap.files import write_json
 from aftermap.inference.predictor import Predictor
 from aftermap.inference.stitching import evaluate_classes
-from aftermap.products.provenance import write_json
 from aftermap.workflows.incremental.config import ReportConfig
 from aftermap.workflows.incremental.tiles import Material
 

@@ -18,6 +18,7 @@ from aftermap.artefacts.card import Card, IncrementalRecord, TrainingRecord
 from aftermap.artefacts.store import LoadedModel, load_model
 from aftermap.data.batch import Batch
 from aftermap.data.loading.loader import CropSource
+from aftermap.files import write_json
 from aftermap.inference.predictor import Predictor
 from aftermap.inference.stitching import evaluate_classes
 from aftermap.learning.experiments.tracking import connect
@@ -27,7 +28,6 @@ from aftermap.learning.processes import is_main_process, wait_for_all
 from aftermap.learning.run import Run, data_checksum, machine
 from aftermap.models.build import AnyModelConfig
 from aftermap.models.networks.dense import DenseModel
-from aftermap.products.provenance import write_json
 from aftermap.scoring.class_scores import ClassScores
 from aftermap.workflows.incremental.config import IncrementalRecipe
 from aftermap.workflows.incremental.step_start import begin_model, pace_of, sampling_of

@@ -19,12 +19,12 @@ from shapely.geometry.base import BaseGeometry
 
 from aftermap import __version__
 from aftermap.errors import AftermapWarning
+from aftermap.files import write_json
 from aftermap.geo.polygons import read_footprints, to_pixels
 from aftermap.inference.buildings import Painter
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import Band, predict_rows
-from aftermap.products.provenance import write_json
 from aftermap.workflows.mapping.inputs import Inputs, Reading
 from aftermap.workflows.mapping.provenance import describe_run, gate_counts
 from aftermap.workflows.mapping.settings import Settings, identity

@@ -9,12 +9,12 @@ import numpy as np
 
 from aftermap.data.scene import Scene, read_images, read_mask
 from aftermap.errors import InputError, OutputError
+from aftermap.files import write_json
 from aftermap.inference.parity import read_dates
 from aftermap.inference.postprocess import Decision
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.stitching import predict_classes
 from aftermap.inference.tiling import predict_scene
-from aftermap.products.provenance import write_json
 from aftermap.workflows.scoring.evaluate import decide
 from aftermap.workflows.scoring.evaluate_classes import class_file, describe_classes
 

@@ -6,8 +6,8 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from aftermap.files import write_json, write_text
 from aftermap.products.figures.search_figure import DrawnTrial, SearchPicture, draw_search
-from aftermap.products.provenance import write_file, write_json
 from aftermap.workflows.search.run import Search
 from aftermap.workflows.training.config import TrainRecipe
 
@@ -54,7 +54,7 @@ def write_results(search: Search, *, picture: bool = True) -> dict[str, Any]:
             f"# {search.settings.search.study.metric} {best.value:.4f} in trial {best.number}, the best of "
             f"{len(search.ended())}.\n# aftermap train {search.folder / 'best.yaml'} -o runs/best\n"
         )
-        write_file(search.folder / "best.yaml", heading + text)
+        write_text(search.folder / "best.yaml", heading + text)
     report = search_report(search)
     write_json(search.folder / "search.json", report)
     if picture and any(row["value"] is not None for row in report["trials"]):

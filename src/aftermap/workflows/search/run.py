@@ -23,8 +23,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from aftermap.config import Config, build_config, read_tree
 from aftermap.errors import OutputError, RecipeError, TrainingError
+from aftermap.files import write_text
 from aftermap.learning.experiments.tracking import file_store
-from aftermap.products.provenance import write_file
 from aftermap.workflows.search.space import SearchSpace, check_space, with_lists
 from aftermap.workflows.search.trial import Outcome, record_trial, run_trial
 from aftermap.workflows.training.config import TrainRecipe
@@ -145,7 +145,7 @@ class Search:
         except OSError as error:
             raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from None
         text = yaml.safe_dump(settings.model_dump(mode="json", by_alias=True), sort_keys=False)
-        write_file(folder / "search.yaml", text)
+        write_text(folder / "search.yaml", text)
         return cls(folder, settings)
 
     @classmethod
@@ -168,7 +168,7 @@ class Search:
             search = settings.search.model_copy(update={"study": study})
             settings = settings.model_copy(update={"search": search})
             text = yaml.safe_dump(settings.model_dump(mode="json", by_alias=True), sort_keys=False)
-            write_file(file, text)
+            write_text(file, text)
         return cls(folder, settings)
 
     @property

@@ -13,9 +13,9 @@ import numpy as np
 
 from aftermap.data.scene import Scene, SceneGrid, read_images
 from aftermap.data.soft_labels import SOFT_SCALE, SOFT_UNKNOWN, read_soft, write_soft
+from aftermap.files import write_json
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import predict_scene
-from aftermap.products.provenance import write_json
 from aftermap.workflows.self_training.config import LabelsConfig
 
 _LEVELS = SOFT_SCALE + 1

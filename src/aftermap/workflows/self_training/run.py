@@ -17,11 +17,11 @@ from aftermap.artefacts.ensemble import Ingredient, compose, is_ensemble, read_c
 from aftermap.artefacts.store import begin_folder, finish_folder, model_folder
 from aftermap.classes import ClassScheme
 from aftermap.errors import ModelError, TrainingError
+from aftermap.files import write_json
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.learning.experiments.records import Records
 from aftermap.learning.run import Run, data_checksum
-from aftermap.products.provenance import write_json
 from aftermap.workflows.adaptation.guard import Evidence, Verdict, gather_evidence, judge
 from aftermap.workflows.self_training.config import (
     SelfTrainingRecipe,

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from aftermap.errors import OutputError, RecipeError
+from aftermap.files import write_json
 from aftermap.learning.loop import Step
 from aftermap.learning.optimizer import CosineConfig
 from aftermap.learning.range_test import RangeTest, RangeTraining, run_range_test
 from aftermap.products.figures.search_figure import draw_range
-from aftermap.products.provenance import write_json
 from aftermap.workflows.training.config import TrainRecipe
 from aftermap.workflows.training.scenes import choose_scenes
 from aftermap.workflows.training.start import start_crops, start_model, start_objective

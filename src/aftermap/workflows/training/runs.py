@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from aftermap.errors import RecordsError
+from aftermap.files import write_text
 from aftermap.learning.experiments.records import STATUS_NAMES, Records, Status, run_identity
 from aftermap.learning.experiments.tracking import (
     DATABASE,
@@ -30,7 +31,6 @@ from aftermap.learning.experiments.tracking import (
 )
 from aftermap.learning.run import Run
 from aftermap.products.figures.curves import MAX_RUNS, RunCurves, draw_runs
-from aftermap.products.provenance import write_file
 
 _WORDS = {name: word for word, name in STATUS_NAMES.items()}
 _KEPT = "best_"
@@ -252,7 +252,7 @@ def export_csv(runs: Sequence[RecordedRun], path: Path) -> Path:
             + [run.parameters.get(key) for key in parameters]
             + [run.metrics.get(key) for key in metrics]
         )
-    write_file(path, text.getvalue())
+    write_text(path, text.getvalue())
     return path
 
 

@@ -1,0 +1,95 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from aftermap.errors import OutputError
+from aftermap.files import folders, replacing_folder
+
+OURS = ("card.json", "graph*")
+
+
+def older(tmp_path: Path) -> Path:
+    """A result of ours into which a user has put things."""
+    folder = tmp_path / "out"
+    (folder / "project" / "styles").mkdir(parents=True)
+    for name in (
+        "card.json",
+        "graph-old",
+        "card.json.aux.xml",
+        "notes.txt",
+        "project/a.qgz",
+        "project/styles/b.qml",
+    ):
+        (folder / name).write_text(f"old {name}")
+    (folder / "project" / "link").symlink_to("a.qgz")
+    return folder
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+NEW = {
+    "card.json": "new card.json",
+    "notes.txt": "old notes.txt",
+    "project/a.qgz": "old project/a.qgz",
+    "project/link": "old project/a.qgz",
+    "project/styles/b.qml": "old project/styles/b.qml",
+}
+
+
+@pytest.mark.parametrize("system", ["exchanges", "renames only", "does not link"])
+def test_what_is_ours_is_replaced_and_what_is_the_users_stays(tmp_path, monkeypatch, system):
+    if system == "renames only":
+        monkeypatch.setattr(folders, "_exchange_at_once", lambda one, other: False)
+    if system == "does not link":
+        monkeypatch.setattr(os, "link", lambda *a, **k: (_ for _ in ()).throw(PermissionError(1, "no")))
+    folder = older(tmp_path)
+    with replacing_folder(folder, ours=OURS) as part:
+        (part / "card.json").write_text("new card.json")
+        assert tree(folder)["card.json"] == "old card.json"
+    assert tree(folder) == NEW and (folder / "project" / "link").is_symlink()
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_after_an_error_the_older_folder_stays(tmp_path):
+    folder = older(tmp_path)
+    before = tree(folder)
+    with pytest.raises(ZeroDivisionError), replacing_folder(folder, ours=OURS) as part:
+        (part / "card.json").write_text("new")
+        raise ZeroDivisionError
+    assert tree(folder) == before and [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_killed_process_left_goes_and_what_it_moved_aside_comes_back(tmp_path):
+    folder = older(tmp_path)
+    folder.rename(tmp_path / "out.old")
+    (tmp_path / "out.part").mkdir()
+    (tmp_path / "out.part" / "half").write_text("")
+    with replacing_folder(folder, ours=OURS) as part:
+        (part / "card.json").write_text("new card.json")
+    assert tree(folder) == NEW and [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    real = older(tmp_path / "disk")
+    link = tmp_path / "link"
+    link.symlink_to(real)
+    with replacing_folder(link, ours=OURS) as part:
+        (part / "card.json").write_text("new card.json")
+    assert link.is_symlink() and tree(real) == NEW
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(OutputError, match=r"file is a file, expected a folder"),
+        replacing_folder(tmp_path / "file" / "out", ours=OURS),
+    ):
+        pass
