@@ -11,7 +11,8 @@ from aftermap.artefacts.exported import GRAPH_NAMES, GraphFormat, seal
 from aftermap.artefacts.graphs.graph_modules import graph_module
 from aftermap.artefacts.graphs.write import save_openvino, to_onnx, to_openvino
 from aftermap.artefacts.store import save_model
-from aftermap.models.build import AnyModelConfig, SiameseUnetConfig, UnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import AnyModelConfig, SiameseUnetConfig, UnetConfig
 
 SMALL: dict[str, Any] = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (16, 16, 16)}
 

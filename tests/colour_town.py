@@ -16,7 +16,7 @@ from aftermap.artefacts.card import Card, TrainingRecord
 from aftermap.artefacts.store import save_model
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import from_pixels
-from aftermap.models.build import CustomConfig
+from aftermap.models.configs import CustomConfig
 from aftermap.models.networks.dense import DenseModel
 
 UTM = CRS.from_epsg(32615)

@@ -8,7 +8,8 @@ from aftermap.artefacts.card import Card, Normalisation, TrainingRecord
 from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
 from aftermap.artefacts.store import save_model
 from aftermap.learning.teachers import StudentImages, Teacher, TeacherConfig
-from aftermap.models.build import CustomConfig, SiameseUnetConfig, UnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import CustomConfig, SiameseUnetConfig, UnetConfig
 from aftermap.models.networks.dense import DenseModel
 
 SMALL = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (16, 16, 16)}

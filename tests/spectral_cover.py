@@ -8,7 +8,7 @@ from torch import Tensor
 from aftermap.artefacts.card import Card, Normalisation, TrainingRecord
 from aftermap.artefacts.store import save_model
 from aftermap.data.legends import Legend
-from aftermap.models.build import CustomConfig
+from aftermap.models.configs import CustomConfig
 from aftermap.models.networks.dense import DenseModel
 
 LEGEND = Legend(

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from aftermap.config import build_config
-from aftermap.models.build import CustomConfig
+from aftermap.models.configs import CustomConfig
 from aftermap.models.networks.dense import DenseModel
 from aftermap.workflows.training.config import TrainRecipe
 from saved_models import save

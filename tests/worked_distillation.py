@@ -12,7 +12,7 @@ from aftermap.artefacts.card import Card, TrainingRecord
 from aftermap.artefacts.store import LoadedModel
 from aftermap.data.batch import Batch
 from aftermap.learning.teachers import StudentImages, Teacher, TeacherConfig
-from aftermap.models.build import CustomConfig
+from aftermap.models.configs import CustomConfig
 from aftermap.models.networks.dense import DenseModel
 from saved_models import PLAIN
 

@@ -24,7 +24,7 @@ from aftermap.artefacts.graphs.onnx_file import external_tensor, read_metadata, 
 from aftermap.artefacts.graphs.write import save_openvino, to_onnx, to_openvino
 from aftermap.errors import ModelError
 from aftermap.inference.ensemble import open_predictor
-from aftermap.models.build import UnetConfig
+from aftermap.models.configs import UnetConfig
 from backend_models import KINDS, export, save
 
 TINY = UnetConfig(encoder_name="resnet10t", encoder_depth=2, decoder_channels=(8, 8))

@@ -20,12 +20,17 @@ from aftermap.artefacts.store import LoadedModel, save_model
 from aftermap.data.scene import read_image
 from aftermap.errors import ModelError
 from aftermap.inference.ensemble import open_predictor
-from aftermap.models.build import CustomConfig, SiameseUnetConfig, UnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import (
+    CustomConfig,
+    SegformerConfig,
+    SiameseUnetConfig,
+    SmpConfig,
+    TorchangeConfig,
+    UnetConfig,
+    Xview2UnetConfig,
+)
 from aftermap.models.networks.dense import DenseModel
-from aftermap.models.networks.segformer import SegformerConfig
-from aftermap.models.networks.smp import SmpConfig
-from aftermap.models.networks.torchange import TorchangeConfig
-from aftermap.models.networks.xview2 import Xview2UnetConfig
 
 TINY = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (8, 8, 8)}
 NARROW = {"decoder_channels": (8,) * 5}

@@ -14,8 +14,8 @@ from aftermap.artefacts.graphs.graph_modules import SingleGraph
 from aftermap.artefacts.graphs.write import to_onnx, to_openvino
 from aftermap.artefacts.store import LoadedModel, load_model, save_model
 from aftermap.models.build import build_model
+from aftermap.models.configs import ResidualUnetConfig
 from aftermap.models.growth import grow
-from aftermap.models.networks.residual_unet import ResidualUnetConfig
 
 NARROW = {"channels": [8, 16, 24, 32]}
 CONFIGS = {

@@ -17,7 +17,8 @@ from aftermap.artefacts.ensemble import Ingredient, compose, load_ensemble, save
 from aftermap.artefacts.store import load_card, save_model
 from aftermap.errors import ModelError, OutputError
 from aftermap.inference.ensemble import open_predictor
-from aftermap.models.build import UnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import UnetConfig
 
 CONFIG = UnetConfig(encoder_name="resnet10t", encoder_depth=2, decoder_channels=(8, 8))
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -19,7 +19,8 @@ from aftermap.artefacts.graphs.write import to_onnx, to_openvino
 from aftermap.artefacts.store import save_model
 from aftermap.data.scene import Manifest, read_images, read_mask
 from aftermap.errors import DataError, InputError, ModelError
-from aftermap.models.build import SiameseUnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import SiameseUnetConfig
 from squares import make_dataset
 
 CONFIG = SiameseUnetConfig(encoder_name="resnet10t", encoder_depth=3, decoder_channels=(16, 16, 16))

@@ -6,7 +6,8 @@ import torch
 from aftermap.artefacts.card import Card, TrainingRecord
 from aftermap.artefacts.store import load_card, load_model, save_model
 from aftermap.errors import ModelError, OutputError
-from aftermap.models.build import UnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import UnetConfig
 
 CONFIG = UnetConfig(encoder_name="resnet10t", encoder_depth=3, decoder_channels=(16, 16, 16))
 

@@ -7,7 +7,7 @@ from aftermap.artefacts.store import load_model
 from aftermap.errors import OutputError
 from aftermap.inference.backends import cache
 from aftermap.inference.backends.converted import convert
-from aftermap.models.build import CustomConfig
+from aftermap.models.configs import CustomConfig
 from backend_models import KINDS, save
 
 

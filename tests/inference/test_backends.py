@@ -14,7 +14,7 @@ from aftermap.inference.backends.opening import open_network
 from aftermap.inference.backends.pytorch import TorchNetwork
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.predictor import Predictor
-from aftermap.models.build import CustomConfig
+from aftermap.models.configs import CustomConfig
 from backend_models import BGR, KINDS, export, pictures, save
 
 RUNTIMES = ("openvino", "onnxruntime")

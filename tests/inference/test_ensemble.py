@@ -20,7 +20,8 @@ from aftermap.inference import ensemble as module
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.predictor import Predictor
 from aftermap.inference.tiling import predict_scene
-from aftermap.models.build import CustomConfig, SiameseUnetConfig, UnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import CustomConfig, SiameseUnetConfig, UnetConfig
 from aftermap.models.networks.dense import DenseModel
 from colour_town import save_colour_model
 

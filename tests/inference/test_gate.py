@@ -24,7 +24,7 @@ from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.gate import choose_gate, largest_threshold
 from aftermap.inference.predictor import Predictor
 from aftermap.inference.tiling import Sample, predict_rows
-from aftermap.models.build import CustomConfig
+from aftermap.models.configs import CustomConfig
 from aftermap.models.networks.dense import DenseModel
 from colour_town import save_colour_model
 

@@ -12,7 +12,7 @@ from aftermap.data.scene import Manifest, read_images, read_mask
 from aftermap.errors import DataError
 from aftermap.inference.parity import Budget, Tile, compare
 from aftermap.inference.predictor import AnyPredictor, Predictor
-from aftermap.models.build import CustomConfig
+from aftermap.models.configs import CustomConfig
 from aftermap.models.networks.dense import DenseModel
 from squares import make_dataset
 

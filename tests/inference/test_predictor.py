@@ -6,7 +6,7 @@ from aftermap.artefacts.activation import to_channels, to_probabilities, to_uint
 from aftermap.artefacts.card import Card, Normalisation, TrainingRecord
 from aftermap.artefacts.store import LoadedModel
 from aftermap.inference.predictor import Predictor
-from aftermap.models.build import CustomConfig
+from aftermap.models.configs import CustomConfig
 from aftermap.models.networks.dense import DenseModel
 
 

@@ -9,7 +9,7 @@ from aftermap.artefacts.store import LoadedModel
 from aftermap.errors import ModelError
 from aftermap.inference.predictor import Predictor
 from aftermap.inference.tta import View, views
-from aftermap.models.build import CustomConfig
+from aftermap.models.configs import CustomConfig
 from aftermap.models.networks.dense import DenseModel
 
 

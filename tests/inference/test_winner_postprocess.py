@@ -13,7 +13,7 @@ from aftermap.artefacts.store import save_model
 from aftermap.data.scene import Scene
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.postprocess import Decision, damage_classes, spread_minor, spread_minor_rows
-from aftermap.models.build import CustomConfig
+from aftermap.models.configs import CustomConfig
 from aftermap.models.networks.dense import DenseModel
 from aftermap.workflows.scoring.evaluate import decide
 from aftermap.workflows.scoring.predict import predict_dataset

@@ -15,7 +15,8 @@ from aftermap.learning.objectives.distillation import Distillation, Distillation
 from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import OptimizerConfig
-from aftermap.models.build import SiameseUnetConfig, UnetConfig, Xview2UnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import SiameseUnetConfig, UnetConfig, Xview2UnetConfig
 from saved_models import PLAIN, SMALL, make_ensemble, opened, save_building, save_damage
 from worked_distillation import NEAR, worked_damage, worked_localization
 

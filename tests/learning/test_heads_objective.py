@@ -10,8 +10,8 @@ from aftermap.errors import RecipeError
 from aftermap.learning.losses.region import dice
 from aftermap.learning.objectives.heads import HeadsConfig, HeadsObjective
 from aftermap.learning.objectives.terms import SoftLabelConfig
-from aftermap.models.build import UnetConfig, build_model
-from aftermap.models.configs.fpn import FpnEfficientnetConfig
+from aftermap.models.build import build_model
+from aftermap.models.configs import FpnEfficientnetConfig, UnetConfig
 from aftermap.models.networks.fpn import Heads
 
 ORIGINAL = {"compat_truncate": True, "compat_detached": True, "compat_dice_floor": 0.4}

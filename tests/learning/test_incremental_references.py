@@ -21,7 +21,8 @@ from aftermap.learning.objectives.incremental import Incremental
 from aftermap.learning.objectives.incremental_config import PRESETS, IncrementalConfig
 from aftermap.learning.objectives.turned_views import Turns
 from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
-from aftermap.models.build import UnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import UnetConfig
 from aftermap.models.growth import grow
 from incremental_stub import Stub, worked_batch
 

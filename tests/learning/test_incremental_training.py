@@ -21,7 +21,8 @@ from aftermap.learning.objectives.incremental import Incremental
 from aftermap.learning.objectives.incremental_config import PRESETS, IncrementalConfig
 from aftermap.learning.objectives.turned_views import Turns
 from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
-from aftermap.models.build import ResidualUnetConfig, UnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import ResidualUnetConfig, UnetConfig
 from aftermap.models.growth import grow
 
 SMALL = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (8, 8, 8)}

@@ -12,7 +12,8 @@ from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import CosineConfig, OneCycleConfig, OptimizerConfig
-from aftermap.models.build import SiameseUnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import SiameseUnetConfig
 from aftermap.models.networks.dense import DenseModel
 
 

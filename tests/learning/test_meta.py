@@ -25,7 +25,8 @@ from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import MultistepConfig, OptimizerConfig
-from aftermap.models.build import SiameseUnetConfig, UnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import SiameseUnetConfig, UnetConfig
 from aftermap.models.networks.dense import DenseModel
 
 

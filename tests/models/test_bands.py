@@ -5,9 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from aftermap.errors import ModelError
-from aftermap.models.build import UnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import ResidualUnetConfig, UnetConfig
 from aftermap.models.networks.bands import create_banded, widened
-from aftermap.models.networks.residual_unet import ResidualUnetConfig
 from aftermap.models.weights.pretrained import create_timm, pretrained_normalisation
 
 

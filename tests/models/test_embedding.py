@@ -5,11 +5,15 @@ import torch
 from torch import nn
 
 from aftermap.errors import RecipeError
-from aftermap.models.build import SiameseUnetConfig, UnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import (
+    SegformerConfig,
+    SiameseUnetConfig,
+    SmpConfig,
+    UnetConfig,
+    Xview2UnetConfig,
+)
 from aftermap.models.embedding import forward_all
-from aftermap.models.networks.segformer import SegformerConfig
-from aftermap.models.networks.smp import SmpConfig
-from aftermap.models.networks.xview2 import Xview2UnetConfig
 
 SMALL = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (8, 8, 8)}
 KINDS = {

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from aftermap.errors import ModelError
-from aftermap.models.build import SiameseUnetConfig, UnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import SiameseUnetConfig, UnetConfig
 from aftermap.models.weights.pretrained import (
     create_timm,
     encoder_file,

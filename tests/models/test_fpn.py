@@ -6,8 +6,8 @@ from pydantic import ValidationError
 from torch import nn
 
 from aftermap.errors import ModelError, RecipeError
-from aftermap.models.build import UnetConfig, build_model
-from aftermap.models.configs.fpn import FpnEfficientnetConfig
+from aftermap.models.build import build_model
+from aftermap.models.configs import FpnEfficientnetConfig, UnetConfig
 from aftermap.models.networks.aspp import Aspp
 from aftermap.models.networks.context import GlobalContext
 from aftermap.models.networks.dense import count_parameters

@@ -9,14 +9,19 @@ from torch import nn
 
 from aftermap.artefacts.store import BOX, load_model
 from aftermap.errors import ModelError
-from aftermap.models.build import CustomConfig, SiameseUnetConfig, UnetConfig, build_model
-from aftermap.models.configs.fpn import FpnEfficientnetConfig
+from aftermap.models.build import build_model
+from aftermap.models.configs import (
+    CustomConfig,
+    FpnEfficientnetConfig,
+    SegformerConfig,
+    SiameseUnetConfig,
+    SmpConfig,
+    TorchangeConfig,
+    UnetConfig,
+    Xview2UnetConfig,
+)
 from aftermap.models.growth import class_rows, grow, reorder, with_classes
 from aftermap.models.networks.dense import DenseModel
-from aftermap.models.networks.segformer import SegformerConfig
-from aftermap.models.networks.smp import SmpConfig
-from aftermap.models.networks.torchange import TorchangeConfig
-from aftermap.models.networks.xview2 import Xview2UnetConfig
 
 
 class Linear(DenseModel):

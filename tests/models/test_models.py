@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from aftermap.errors import ModelError, RecipeError
-from aftermap.models.build import CustomConfig, SiameseUnetConfig, UnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import CustomConfig, SiameseUnetConfig, UnetConfig
 from aftermap.models.networks.dense import DenseModel, count_parameters
 from aftermap.models.networks.encoders import folded
 from aftermap.models.networks.siamese import pre_first_mix

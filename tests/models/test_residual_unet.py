@@ -8,10 +8,11 @@ from torch import nn
 
 from aftermap.errors import RecipeError
 from aftermap.models.build import build_model
+from aftermap.models.configs import ResidualUnetConfig
 from aftermap.models.embedding import forward_all
 from aftermap.models.growth import grow
 from aftermap.models.networks.dense import count_parameters
-from aftermap.models.networks.residual_unet import ResidualUnetConfig, resampled
+from aftermap.models.networks.residual_unet import resampled
 
 TINY = {"encoder_name": "resnet10t", "encoder_options": {"channels": [8, 16, 24, 32]}}
 """Stages of 64, 8, 16, 24 and 32 channels: blocks with and without an adapter."""

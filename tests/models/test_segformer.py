@@ -8,8 +8,9 @@ import torch
 
 from aftermap.errors import ModelError
 from aftermap.models.build import build_model
+from aftermap.models.configs import SegformerConfig
 from aftermap.models.networks.dense import count_parameters
-from aftermap.models.networks.segformer import SegformerConfig, original_keys
+from aftermap.models.networks.segformer import original_keys
 from aftermap.models.weights.published import published, to_original, to_ours
 
 LOCALIZER = SegformerConfig(classes=1, internal_px=512)

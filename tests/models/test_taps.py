@@ -3,13 +3,13 @@ import torch
 from torch import nn
 
 from aftermap.errors import RecipeError
-from aftermap.models.build import (
+from aftermap.models.build import build_model
+from aftermap.models.configs import (
     SegformerConfig,
     SiameseUnetConfig,
     SmpConfig,
     UnetConfig,
     Xview2UnetConfig,
-    build_model,
 )
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.taps import feature_channels, tapped

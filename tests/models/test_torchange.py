@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from aftermap.artefacts.changeos import XVIEW2_WEIGHTS, import_torchange
 from aftermap.artefacts.store import load_card, load_model
 from aftermap.errors import ModelError, RasterError
-from aftermap.models.build import TorchangeConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import TorchangeConfig
 from aftermap.models.networks import torchange
 
 pytestmark = pytest.mark.skipif(find_spec("torchange") is None, reason="needs the extra torchange")

@@ -16,7 +16,8 @@ from aftermap.data.loading.few_shot_tasks import ShotConfig
 from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import DataError, DataWarning, ModelError, OutputError, RecipeError
 from aftermap.learning.trainable import tune_only
-from aftermap.models.build import CustomConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import CustomConfig
 from aftermap.models.networks.dense import DenseModel
 from aftermap.scoring.pixels import Score
 from aftermap.workflows.adaptation.labelled_scenes import choose_scenes, draw_scenes

@@ -14,7 +14,8 @@ from aftermap.artefacts.card import Card, TrainingRecord
 from aftermap.artefacts.exported import EXPORTED_NAME, ExportedCard, Graph
 from aftermap.artefacts.store import load_model, save_model
 from aftermap.errors import DataError, InputError, ModelError
-from aftermap.models.build import CustomConfig, SiameseUnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import CustomConfig, SiameseUnetConfig
 from aftermap.workflows.bench import run as benchmark
 from aftermap.workflows.bench.candidates import facts_of, materialise, parse_candidates, references
 from aftermap.workflows.bench.process import CandidateError, WorkerProcess

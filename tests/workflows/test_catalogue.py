@@ -8,9 +8,9 @@ import torch
 from aftermap.artefacts.store import load_card, load_model
 from aftermap.cli.app import main
 from aftermap.config import build_config
-from aftermap.models.build import CustomConfig, UnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import CustomConfig, SmpConfig, UnetConfig
 from aftermap.models.networks.dense import DenseModel, count_parameters
-from aftermap.models.networks.smp import SmpConfig
 from aftermap.workflows.training.config import TrainRecipe
 from aftermap.workflows.training.run import train
 from aftermap.workflows.weights.catalogue import listed_models, measure

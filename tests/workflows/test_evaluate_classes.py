@@ -20,7 +20,8 @@ from aftermap.errors import DataError, InputError, ModelError
 from aftermap.inference.class_agreement import ClassDecisions, lookup_between
 from aftermap.inference.parity import Budget, compare
 from aftermap.inference.predictor import Predictor
-from aftermap.models.build import UnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import UnetConfig
 from aftermap.workflows.scoring.evaluate import evaluate
 from aftermap.workflows.scoring.evaluate_classes import evaluate_legend
 from aftermap.workflows.scoring.predict import predict_dataset

@@ -13,7 +13,7 @@ from aftermap.data.scene import Scene
 from aftermap.errors import DataError
 from aftermap.inference.predictor import AnyPredictor, Predictor
 from aftermap.inference.view_agreement import ViewAgreement, predicted_view, relit
-from aftermap.models.build import CustomConfig
+from aftermap.models.configs import CustomConfig
 from aftermap.workflows.adaptation.guard import Evidence, GuardConfig, gather_evidence, judge
 from aftermap.workflows.scoring.evaluate import decide
 from saved_models import Bands

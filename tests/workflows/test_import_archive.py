@@ -8,7 +8,7 @@ from aftermap.artefacts.ensemble import load_ensemble
 from aftermap.errors import ModelError
 from aftermap.inference.ensemble import open_predictor
 from aftermap.models.build import build_model
-from aftermap.models.networks.xview2 import Xview2UnetConfig
+from aftermap.models.configs import Xview2UnetConfig
 from aftermap.models.weights import published
 from aftermap.models.weights.published import Published
 from aftermap.workflows.weights import import_weights

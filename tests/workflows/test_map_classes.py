@@ -26,7 +26,8 @@ from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import area_m2
 from aftermap.inference.predictor import Predictor
 from aftermap.inference.tiling import predict_scene
-from aftermap.models.build import UnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import UnetConfig
 from aftermap.models.growth import grow
 from aftermap.workflows.export.run import ExportOptions, export_model
 from aftermap.workflows.mapping.buildings import map_buildings

@@ -10,7 +10,7 @@ from aftermap.data.scene import Scene, read_mask
 from aftermap.errors import RecipeError
 from aftermap.inference.ensemble import Options
 from aftermap.inference.predictor import Predictor
-from aftermap.models.configs.fpn import FpnEfficientnetConfig
+from aftermap.models.configs import FpnEfficientnetConfig
 from aftermap.models.networks.fpn import presence_probability
 from aftermap.workflows.self_training import negatives
 from aftermap.workflows.self_training.config import NegativesConfig

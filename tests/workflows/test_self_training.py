@@ -17,7 +17,7 @@ from aftermap.classes import BUILDING, DAMAGE
 from aftermap.config import build_config, load_config
 from aftermap.data.scene import Manifest
 from aftermap.errors import AftermapError, DataError, DataWarning, ModelError, RecipeError, TrainingError
-from aftermap.models.build import CustomConfig
+from aftermap.models.configs import CustomConfig
 from aftermap.models.networks.dense import DenseModel
 from aftermap.workflows.adaptation.guard import ClassVerdict, Verdict
 from aftermap.workflows.self_training import run as self_training

@@ -14,7 +14,7 @@ from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import DataError, DataWarning, ModelError, OutputError
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.postprocess import Decision
-from aftermap.models.build import CustomConfig
+from aftermap.models.configs import CustomConfig
 from aftermap.models.networks.dense import DenseModel
 from aftermap.scoring import tuning
 from aftermap.scoring.decision_weights import reweight

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from aftermap.classes import SCHEMES, ClassScheme
 from aftermap.config import Config
 from aftermap.data.legends import Legend
-from aftermap.models.build import ModelConfig
+from aftermap.models.configs import ModelConfig
 
 GIVEN_BANDS = ("red", "green", "blue")
 """The order in which colour images are read and handed to a predictor, whatever order its model wants."""

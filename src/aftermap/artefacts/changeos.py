@@ -11,7 +11,8 @@ from aftermap.artefacts.hub import HubName, parse_hub_name
 from aftermap.artefacts.store import save_model
 from aftermap.errors import ModelError
 from aftermap.models.build import build_model
-from aftermap.models.networks.torchange import MEAN, STD, TorchangeConfig, identify
+from aftermap.models.configs import TorchangeConfig
+from aftermap.models.networks.torchange import MEAN, STD, identify
 from aftermap.models.weights.pretrained import hub_file, local_file, read_weights
 
 XVIEW2_WEIGHTS = "hf://EVER-Z/torchange_example_changeos_swint_on_xview2_best42k"

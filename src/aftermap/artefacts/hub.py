@@ -24,7 +24,7 @@ from aftermap.artefacts.card import Card
 from aftermap.artefacts.ensemble import ENSEMBLE_NAME, is_ensemble, load_ensemble, read_card
 from aftermap.artefacts.store import CARD_NAME, WEIGHTS_NAME, load_card
 from aftermap.errors import ModelError, OutputError
-from aftermap.models.build import CustomConfig
+from aftermap.models.configs import CustomConfig
 
 README_NAME = "README.md"
 SITE = "https://huggingface.co"

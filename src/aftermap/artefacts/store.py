@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from aftermap.artefacts.card import Card, Weights, describe
 from aftermap.errors import ModelError, OutputError
-from aftermap.models.build import CustomConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import CustomConfig
 from aftermap.models.networks.dense import DenseModel, count_parameters
 
 CARD_NAME = "card.json"

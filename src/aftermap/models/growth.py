@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from aftermap.errors import ModelError
-from aftermap.models.build import AnyModelConfig, CustomConfig, build_model
+from aftermap.models.build import build_model, without_weights
+from aftermap.models.configs import AnyModelConfig, CustomConfig
 from aftermap.models.networks.dense import DenseModel
 
 Initialisation = Literal["random", "background", "background-rebias", "previous-head"]
@@ -150,13 +151,6 @@ def with_classes(config: AnyModelConfig, classes: int) -> AnyModelConfig:
         raise ModelError(
             f"models of kind {_kind(config)} have {config.classes} classes, always: take another kind to get {classes}"
         ) from None
-
-
-def without_weights(config: AnyModelConfig) -> AnyModelConfig:
-    """The configuration without the encoder weights that it names: for models whose weights are then copied."""
-    if isinstance(config, CustomConfig):
-        return config
-    return config.model_copy(update={"encoder_weights": None})
 
 
 def _class_rows(

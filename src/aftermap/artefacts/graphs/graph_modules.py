@@ -18,8 +18,8 @@ from aftermap.artefacts.ensemble import EnsembleCard, EnsembleMember, Role, is_e
 from aftermap.artefacts.exported import GRAPH_NAMES, ExportedCard, Graph, GraphFormat, Precision, Source
 from aftermap.artefacts.store import LoadedModel, load_model, model_folder
 from aftermap.errors import ModelError
+from aftermap.models.configs import TorchangeConfig
 from aftermap.models.networks.dense import count_parameters
-from aftermap.models.networks.torchange import TorchangeConfig
 
 LEAST_PROBABILITY = 1e-7
 """Probabilities are cut to this before their logarithm; 16-bit constants can still hold it."""

@@ -17,7 +17,7 @@ from aftermap.artefacts.graphs.write import save_openvino, to_onnx, to_openvino
 from aftermap.artefacts.store import LoadedModel
 from aftermap.inference.backends.base import GraphFile
 from aftermap.inference.backends.cache import digest, kept_graph
-from aftermap.models.build import CustomConfig
+from aftermap.models.configs import CustomConfig
 
 _NAMES = {"onnxruntime": "model.onnx", "openvino": "model.xml"}
 _PACKAGES = ("torch", "timm", "segmentation-models-pytorch", "openvino", "onnxruntime", "onnx")
@@ -62,7 +62,7 @@ def made_by() -> dict[str, str | None]:
 def _code_of_models() -> str:
     """Checksum of the architectures' source, which may change between two versions."""
     folder = Path(aftermap.models.__path__[0])
-    text = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
+    text = b"".join(path.read_bytes() for path in sorted(folder.rglob("*.py")))
     return hashlib.sha256(text).hexdigest()
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from aftermap.config import Config
-from aftermap.models.weights.pretrained import EncoderWeights
+from aftermap.models.configs.encoder import EncoderWeights
 
 EfficientnetName = Literal[
     "tf_efficientnet_b0",

@@ -1,17 +1,14 @@
 """Encoders whose weights were trained on red, green and blue, for images with more bands."""
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from aftermap.errors import ModelError
-from aftermap.models.weights.pretrained import EncoderWeights, create_timm, encoder_file, read_weights
-
-ExtraBands = Literal["red", "mean", "timm"]
-"""How the first convolution starts on the bands behind the first three: each as a copy of the first one (red), as
-the mean of the three, or as timm does: red, green, blue in turn, and all of it scaled by 3 / bands."""
+from aftermap.models.configs.encoder import EncoderWeights, ExtraBands
+from aftermap.models.weights.pretrained import create_timm, encoder_file, read_weights
 
 RGB = 3
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aftermap.errors import RecipeError
-from aftermap.models.networks.bands import ExtraBands, create_banded
-from aftermap.models.weights.pretrained import EncoderWeights
+from aftermap.models.configs.encoder import EncoderWeights, ExtraBands
+from aftermap.models.networks.bands import create_banded
 
 
 class Encoder(nn.Module):

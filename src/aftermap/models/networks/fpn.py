@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aftermap.errors import ModelError, RecipeError
-from aftermap.models.configs.fpn import FpnEfficientnetConfig
+from aftermap.models.configs import FpnEfficientnetConfig
 from aftermap.models.networks.aspp import Aspp
 from aftermap.models.networks.context import GlobalContext
 from aftermap.models.networks.dense import DenseModel

@@ -5,7 +5,8 @@ from typing import Any, Literal, cast
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from aftermap.models.weights.pretrained import EncoderWeights, create_timm
+from aftermap.models.configs.encoder import EncoderWeights
+from aftermap.models.weights.pretrained import create_timm
 
 STAGES = (1, 2, 4)
 """timm's stages whose last blocks are taken, at strides 4, 8 and 16."""

@@ -1,16 +1,14 @@
 """Two images, one trunk: siamese U-Nets for damage."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from aftermap.models.configs.unet import Fuse
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.networks.encoders import Encoder
 from aftermap.models.networks.unet import UnetDecoder, upsample
-
-Fuse = Literal["encoder", "decoder"]
 
 
 class SiameseUnet(DenseModel):

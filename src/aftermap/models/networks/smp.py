@@ -3,39 +3,22 @@
 import difflib
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from segmentation_models_pytorch.encoders import encoders as smp_encoders
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 
-from aftermap.config import Config
 from aftermap.errors import ModelError, RasterError, RecipeError
+from aftermap.models.configs.smp import Architecture, SmpConfig
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.networks.siamese import pre_first_mix
 from aftermap.models.networks.unet import upsample
-from aftermap.models.weights.pretrained import EncoderWeights, create_timm, hub_file, load_weights
-
-Architecture = Literal[
-    "unet",
-    "unetplusplus",
-    "manet",
-    "linknet",
-    "fpn",
-    "pspnet",
-    "pan",
-    "deeplabv3",
-    "deeplabv3plus",
-    "upernet",
-    "segformer",
-    "dpt",
-]
-Fusion = Literal["concat", "difference", "decoder"]
+from aftermap.models.weights.pretrained import create_timm, hub_file, load_weights
 
 _REFUSALS = (
     ValueError,
@@ -53,33 +36,6 @@ NEED_BATCH: tuple[Architecture, ...] = ("pan", "deeplabv3", "deeplabv3plus", "up
 
 LEAST_STAGE: dict[Architecture, int] = {"fpn": 2, "pan": 2, "upernet": 2}
 """The finest encoder stage that the decoder looks at, by index in smp's list, where it is not the first."""
-
-
-class SmpConfig(Config):
-    """An architecture of segmentation_models_pytorch.
-
-    Attributes:
-        encoder_name: a timm model (`convnext_tiny`, with or without smp's `tu-`), or an encoder that only smp has
-            (`mit_b0` and its like, whose code is under NVIDIA's research licence: `kind: segformer` is not).
-        encoder_depth: stages; None takes the architecture's own number.
-        fusion: how two dates become one. `concat`: each stage's pre and post features side by side, brought back to
-            their width by a 1x1 convolution that starts as "take the pre image"; the decoder runs once. `difference`:
-            post minus pre at each stage; cheapest, but an unchanged building leaves nothing, so it suits maps of
-            change and not of all buildings. `decoder`: the decoder runs on each date and the head sees both results,
-            as the xView2 winner did; the dearest. All three work with every architecture.
-        arguments: further arguments of the architecture, such as `decoder_channels`, or of the encoder.
-    """
-
-    kind: Literal["smp"] = "smp"
-    architecture: Architecture = "unetplusplus"
-    encoder_name: str = "resnet34"
-    encoder_depth: int | None = None
-    encoder_weights: EncoderWeights = None
-    dates: Literal[1, 2] = 1
-    fusion: Fusion = "concat"
-    in_channels: int = 3
-    classes: int = 2
-    arguments: dict[str, Any] = Field(default_factory=dict)
 
 
 class SmpModel(DenseModel):

@@ -10,8 +10,9 @@ from timm.models.efficientnet import EfficientNetFeatures
 from torch import Tensor, nn
 
 from aftermap.errors import ModelError
+from aftermap.models.configs.encoder import EncoderWeights
 from aftermap.models.networks.encoders import Encoder
-from aftermap.models.weights.pretrained import EncoderWeights, create_timm, load_weights
+from aftermap.models.weights.pretrained import create_timm, load_weights
 
 TIMM_NAMES = {"seresnext50": "legacy_seresnext50_32x4d", "senet154": "legacy_senet154"}
 """timm's names of the two SE networks; its others are called as in the published systems."""

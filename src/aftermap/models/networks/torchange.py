@@ -13,13 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aftermap.config import Config
 from aftermap.errors import ModelError, RasterError
+from aftermap.models.configs.torchange import EncoderName, TorchangeConfig
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.networks.unet import upsample
 from aftermap.models.weights.pretrained import create_timm, load_weights
-
-EncoderName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "swin_t"]
 
 CONFIGS: dict[EncoderName, str] = {
     "resnet18": "cos_r18",
@@ -42,25 +40,6 @@ RESIDUAL = {
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """Of 8-bit red, green and blue, as ChangeOS was trained."""
-
-
-class TorchangeConfig(Config):
-    """ChangeOS (Zheng et al. 2021) for pairs of images, on the encoders that torchange has a configuration for.
-
-    Attributes:
-        encoder_weights: `imagenet` (the residual networks: torchvision's first weights), a file with the encoder's
-            weights, or None.
-    """
-
-    kind: Literal["torchange"] = "torchange"
-    encoder_name: EncoderName = "swin_t"
-    encoder_weights: Literal["imagenet"] | Path | None = None
-    classes: Literal[5] = 5
-
-    @property
-    def dates(self) -> Literal[2]:
-        """Always a pair."""
-        return 2
 
 
 class ChangeOs(DenseModel):

@@ -1,79 +1,18 @@
 """The U-Nets of the xView2 winner and of MetaDamageNet: one family, for one date or two."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aftermap.config import Config
+from aftermap.models.configs.xview2 import DecoderPlan, ScseMode, Xview2UnetConfig
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.networks.scse import Scse
 from aftermap.models.networks.stages import AnyEncoder, published_encoder
-from aftermap.models.weights.pretrained import EncoderWeights
 
-ScseMode = Literal["none", "concat", "add"]
 STRIDES = [2, 4, 8, 16, 32]
-
-
-class Xview2UnetConfig(Config):
-    """U-Net of the xView2 winner or MetaDamageNet; the siamese one joins the dates after the decoder.
-
-    Attributes:
-        encoder_name: resnet34, seresnext50, dpn92, senet154, efficientnet_b0, efficientnet_b0_widese,
-            efficientnet_b4 (as published), or any timm encoder with five stages at strides 2 to 32.
-        dates: 1 for localization, 2 for damage.
-        classes: logits per pixel; published are 1 for localization and 5 for damage.
-        decoder_channels: five widths, coarsest first; None takes those published with the encoder.
-        scse: gates after the four decoder steps that merge a skip; None as published with the encoder.
-        decoder_norm: batch normalisation in the decoder; None as published with the encoder.
-        encoder_weights: "imagenet", a weight file, or None for random weights.
-        in_channels: bands of one date.
-    """
-
-    kind: Literal["xview2-unet"] = "xview2-unet"
-    encoder_name: str = "resnet34"
-    dates: Literal[1, 2] = 2
-    classes: int = 5
-    decoder_channels: tuple[int, int, int, int, int] | None = None
-    scse: ScseMode | None = None
-    decoder_norm: bool | None = None
-    encoder_weights: EncoderWeights = None
-    in_channels: int = 3
-
-    @property
-    def decoder(self) -> "DecoderPlan":
-        """The decoder with every open choice filled in."""
-        published = PUBLISHED_DECODERS.get(self.encoder_name, SMALL_DECODER)
-        return DecoderPlan(
-            self.decoder_channels or published.widths,
-            published.scse if self.scse is None else self.scse,
-            published.norm if self.decoder_norm is None else self.decoder_norm,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class DecoderPlan:
-    """What a decoder of this family is made of; widths are listed coarsest first."""
-
-    widths: tuple[int, int, int, int, int]
-    scse: ScseMode = "none"
-    norm: bool = False
-
-
-LARGE_DECODER = DecoderPlan((320, 160, 96, 64, 48))
-SMALL_DECODER = DecoderPlan((256, 128, 64, 48, 32))
-PUBLISHED_DECODERS = {
-    "resnet34": LARGE_DECODER,
-    "seresnext50": SMALL_DECODER,
-    "dpn92": DecoderPlan(SMALL_DECODER.widths, scse="concat"),
-    "senet154": LARGE_DECODER,
-    "efficientnet_b0": DecoderPlan(LARGE_DECODER.widths, norm=True),
-    "efficientnet_b0_widese": DecoderPlan(LARGE_DECODER.widths, norm=True),
-    "efficientnet_b4": DecoderPlan(LARGE_DECODER.widths, norm=True),
-}
 
 
 class ConvRelu(nn.Sequential):

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from aftermap.models.configs.fpn import FpnEfficientnetConfig
+from aftermap.models.configs import FpnEfficientnetConfig
 from aftermap.models.weights.published_keys import Rules, renamed
 
 FIRST_BLOCK: Rules = (

@@ -21,9 +21,7 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from aftermap.errors import ModelError
-
-EncoderWeights = Literal["imagenet"] | Path | None
-"""`imagenet` for the published weights of the encoder, a path for a local file or folder, None for random ones."""
+from aftermap.models.configs.encoder import EncoderWeights
 
 IMAGENET_TAGS = {
     "resnet34": "tv_in1k",

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from aftermap.errors import ModelError
-from aftermap.models.build import AnyModelConfig, build_model
-from aftermap.models.configs.fpn import FpnEfficientnetConfig
-from aftermap.models.networks.segformer import SIZES, SegformerConfig
+from aftermap.models.build import build_model
+from aftermap.models.configs import AnyModelConfig, FpnEfficientnetConfig, SegformerConfig, Xview2UnetConfig
+from aftermap.models.configs.xview2 import ScseMode
+from aftermap.models.networks.segformer import SIZES
 from aftermap.models.networks.segformer import original_keys as segformer_keys
-from aftermap.models.networks.xview2 import ScseMode, Xview2UnetConfig
 from aftermap.models.weights.opencities_keys import opencities_keys
 from aftermap.models.weights.published_keys import metadamagenet_unet_keys, stored_flat, xview2_keys
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from aftermap.models.networks.xview2 import Xview2UnetConfig
+from aftermap.models.configs import Xview2UnetConfig
 
 Rules = tuple[tuple[str, str], ...]
 """Starts of our names (regular expressions) and what stands there in the original."""

@@ -13,7 +13,7 @@ from aftermap.learning.experiments.tracking import RecordsConfig
 from aftermap.learning.meta import MetaConfig
 from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
-from aftermap.models.build import ModelConfig
+from aftermap.models.configs import ModelConfig
 from aftermap.workflows.training.config import Task
 
 

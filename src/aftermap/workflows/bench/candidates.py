@@ -24,7 +24,8 @@ from aftermap.classes import BUILDING, DAMAGE
 from aftermap.errors import InputError, ModelError
 from aftermap.inference.backends.base import Backend
 from aftermap.inference.tta import Tta, views
-from aftermap.models.build import AnyModelConfig, CustomConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import AnyModelConfig, CustomConfig
 from aftermap.models.networks.dense import count_parameters
 from aftermap.models.weights.published import PUBLISHED
 from aftermap.workflows.weights.catalogue import SIZE_PX, listed_models, measure

@@ -33,7 +33,7 @@ from aftermap.inference.class_agreement import lookup_between
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.parity import Budget, Parity, Tile, compare
 from aftermap.inference.predictor import Predictor
-from aftermap.models.build import AnyModelConfig, CustomConfig
+from aftermap.models.configs import AnyModelConfig, CustomConfig
 from aftermap.synthetic import KINDS, make_pair
 from aftermap.workflows.weights.catalogue import measure
 

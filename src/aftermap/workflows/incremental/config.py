@@ -17,7 +17,7 @@ from aftermap.learning.experiments.tracking import RecordsConfig
 from aftermap.learning.loop import Precision
 from aftermap.learning.objectives.incremental_config import IncrementalConfig
 from aftermap.learning.optimizer import OptimizerConfig
-from aftermap.models.build import AnyModelConfig, ModelConfig
+from aftermap.models.configs import AnyModelConfig, ModelConfig
 
 
 class ProtocolChoices(Config):

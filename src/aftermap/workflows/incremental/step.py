@@ -26,7 +26,7 @@ from aftermap.learning.loop import Training
 from aftermap.learning.objectives.incremental import Incremental
 from aftermap.learning.processes import is_main_process, wait_for_all
 from aftermap.learning.run import Run, data_checksum, machine
-from aftermap.models.build import AnyModelConfig
+from aftermap.models.configs import AnyModelConfig
 from aftermap.models.networks.dense import DenseModel
 from aftermap.scoring.class_scores import ClassScores
 from aftermap.workflows.incremental.config import IncrementalRecipe

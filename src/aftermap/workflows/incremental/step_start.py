@@ -10,8 +10,9 @@ from aftermap.data.incremental.protocol import Protocol
 from aftermap.data.loading.sampling import BestCrop, ClassSampling, SamplingConfig
 from aftermap.errors import ModelError, RecipeError
 from aftermap.learning.processes import process_count
-from aftermap.models.build import AnyModelConfig, build_model
-from aftermap.models.growth import class_rows, grow, with_classes, without_weights
+from aftermap.models.build import build_model, without_weights
+from aftermap.models.configs import AnyModelConfig
+from aftermap.models.growth import class_rows, grow, with_classes
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.taps import encoder_of
 from aftermap.models.weights.transfer import transfer_trunk

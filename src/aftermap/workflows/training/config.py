@@ -19,7 +19,7 @@ from aftermap.learning.objectives.heads import HeadsConfig
 from aftermap.learning.objectives.mean_teacher import MeanTeacherConfig
 from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import OptimizerConfig
-from aftermap.models.build import ModelConfig
+from aftermap.models.configs import ModelConfig
 
 Task = Literal["building", "damage"]
 

@@ -12,12 +12,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aftermap.artefacts.store import BOX, load_card
 from aftermap.errors import ModelError
-from aftermap.models.build import AnyModelConfig, CustomConfig, SiameseUnetConfig, UnetConfig, build_model
+from aftermap.models.build import build_model
+from aftermap.models.configs import (
+    AnyModelConfig,
+    CustomConfig,
+    ResidualUnetConfig,
+    SegformerConfig,
+    SiameseUnetConfig,
+    SmpConfig,
+    TorchangeConfig,
+    UnetConfig,
+)
+from aftermap.models.configs.smp import Architecture, Fusion
 from aftermap.models.networks.dense import count_parameters
-from aftermap.models.networks.residual_unet import ResidualUnetConfig
-from aftermap.models.networks.segformer import SegformerConfig
-from aftermap.models.networks.smp import Architecture, Fusion, SmpConfig
-from aftermap.models.networks.torchange import TorchangeConfig
 from aftermap.models.weights.published import PUBLISHED
 
 SIZE_PX = 1024

@@ -1,0 +1,51 @@
+"""What an architecture of segmentation_models_pytorch can be."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from aftermap.config import Config
+from aftermap.models.configs.encoder import EncoderWeights
+
+Architecture = Literal[
+    "unet",
+    "unetplusplus",
+    "manet",
+    "linknet",
+    "fpn",
+    "pspnet",
+    "pan",
+    "deeplabv3",
+    "deeplabv3plus",
+    "upernet",
+    "segformer",
+    "dpt",
+]
+Fusion = Literal["concat", "difference", "decoder"]
+
+
+class SmpConfig(Config):
+    """An architecture of segmentation_models_pytorch.
+
+    Attributes:
+        encoder_name: a timm model (`convnext_tiny`, with or without smp's `tu-`), or an encoder that only smp has
+            (`mit_b0` and its like, whose code is under NVIDIA's research licence: `kind: segformer` is not).
+        encoder_depth: stages; None takes the architecture's own number.
+        fusion: how two dates become one. `concat`: each stage's pre and post features side by side, brought back to
+            their width by a 1x1 convolution that starts as "take the pre image"; the decoder runs once. `difference`:
+            post minus pre at each stage; cheapest, but an unchanged building leaves nothing, so it suits maps of
+            change and not of all buildings. `decoder`: the decoder runs on each date and the head sees both results,
+            as the xView2 winner did; the dearest. All three work with every architecture.
+        arguments: further arguments of the architecture, such as `decoder_channels`, or of the encoder.
+    """
+
+    kind: Literal["smp"] = "smp"
+    architecture: Architecture = "unetplusplus"
+    encoder_name: str = "resnet34"
+    encoder_depth: int | None = None
+    encoder_weights: EncoderWeights = None
+    dates: Literal[1, 2] = 1
+    fusion: Fusion = "concat"
+    in_channels: int = 3
+    classes: int = 2
+    arguments: dict[str, Any] = Field(default_factory=dict)
