@@ -17,11 +17,12 @@ from shapely.geometry import box
 
 from aftermap.geo.grid import Window
 from aftermap.products.cog import RasterWriter, building_colormap, probability_colormap
-from aftermap.products.figures.damage_overview import draw_building_overview
-from aftermap.products.page.damage_page import write_building_map
-from aftermap.products.page.overview import heat
+from aftermap.products.figures.overview import draw_overview
+from aftermap.products.page.page import write_page
+from aftermap.products.pictures import heat
 from aftermap.products.summary import grade, summarise_buildings
 from aftermap.products.vectors import BUILDING_COLUMNS, BUILDING_LAYER, write_buildings
+from aftermap.products.view import Picture, View, building_view
 
 CHROMIUM = Path("/usr/bin/chromium")
 RGB = np.full((3, 160, 240), 90, np.uint8)
@@ -50,9 +51,13 @@ def houses(*confidence: float | None, unseen: int = 0) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(columns, geometry=shapes, crs=GRID.crs.to_wkt() if GRID.crs else None)
 
 
-def page(folder: Path, frame: gpd.GeoDataFrame) -> Path:
+def view(frame: gpd.GeoDataFrame) -> View:
     summary = summarise_buildings(frame, GRID, mode="one image")
-    return write_building_map(folder / "map.html", frame, RGB, HEAT, GRID, summary, title="Town", model="m 1")
+    return building_view(frame, Picture("Image", RGB), Picture("Probability", HEAT), GRID, summary)
+
+
+def page(folder: Path, frame: gpd.GeoDataFrame) -> Path:
+    return write_page(folder / "map.html", view(frame), GRID, title="Town", model="m 1")
 
 
 def test_the_summary_counts_buildings_by_confidence() -> None:
@@ -128,9 +133,8 @@ def test_heat_shows_the_dimmed_image_where_nothing_is_known_and_the_ramp_where_i
 
 
 def test_the_overview_shows_buildings_on_the_left_and_the_probability_on_the_right(tmp_path: Path) -> None:
-    path = draw_building_overview(
-        tmp_path / "o.png", RGB, HEAT, houses(0.95, 0.3), GRID, title="Town", warnings=["A warning."]
-    )
+    shown = view(houses(0.95, 0.3))
+    path = draw_overview(tmp_path / "o.png", shown, GRID, title="Town", warnings=["A warning."])
     picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
     middle = picture.shape[1] // 2
 
@@ -149,7 +153,8 @@ def test_the_page_holds_the_words_and_classes_of_one_date(tmp_path: Path) -> Non
     told = json.loads(found[1])
     assert told["words"]["views"] == ["Image", "Probability"] and told["words"]["mode"] == "pre"
     assert told["words"]["headline"] == ["3", " buildings on 240 m²"]
-    assert told["kinds"] == [0, 2, 3] and "damage" not in told["columns"]
+    objects = told["objects"]
+    assert objects["kinds"] == [0, 2, 3] and "damage" not in objects["columns"] and not objects["tinted"]
     assert [entry["name"] for entry in told["classes"]] == ["sure", "likely", "doubtful", "not-assessed"]
 
 

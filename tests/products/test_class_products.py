@@ -19,8 +19,10 @@ from aftermap.geo.grid import Grid
 from aftermap.geo.ground_area import row_areas_m2
 from aftermap.inference.class_regions import trace_regions
 from aftermap.products.class_layers import Tally, regions_frame, summarise_classes
-from aftermap.products.figures.class_overview import draw_class_overview, paint
-from aftermap.products.page.class_page import ground, label, write_class_map
+from aftermap.products.figures.overview import draw_overview
+from aftermap.products.page.page import write_page
+from aftermap.products.pictures import paint
+from aftermap.products.view import Picture, cover_view, ground, label
 
 CHROMIUM = Path("/usr/bin/chromium")
 SCHEME = ClassScheme(
@@ -50,7 +52,8 @@ def summary() -> dict[str, Any]:
 
 def page(folder: Path, **options: Any) -> Path:
     options = {"title": "A town </script>", "model": "cover 1", **options}
-    return write_class_map(folder / "map.html", RGB, CLASSES, GRID, summary(), **options)
+    view = cover_view(Picture("Image", RGB), CLASSES, GRID, summary())
+    return write_page(folder / "map.html", view, GRID, **options)
 
 
 def embedded(path: Path) -> Any:
@@ -106,7 +109,8 @@ def test_a_long_legend_takes_several_lines_below_the_panels(tmp_path: Path) -> N
     heights = {}
     for count in (3, 16):
         fewer = told | {"classes": dict(list(told["classes"].items())[:count])}
-        path = draw_class_overview(tmp_path / f"{count}.png", RGB, CLASSES, GRID, fewer, title="Many")
+        view = cover_view(Picture("Image", RGB), CLASSES, GRID, fewer)
+        path = draw_overview(tmp_path / f"{count}.png", view, GRID, title="Many")
         with Image.open(path) as picture:
             heights[count] = picture.height
     assert heights[16] > heights[3] + 60

@@ -3,11 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from building_frames import GRID, PIXELS, empty, town
+from geopandas import GeoDataFrame
 from PIL import Image
 
 from aftermap.errors import OutputError
 from aftermap.geo.grid import Grid
-from aftermap.products.figures.damage_overview import draw_overview
+from aftermap.products.figures.overview import draw_overview
+from aftermap.products.summary import summarise
+from aftermap.products.view import Picture, View, damage_view
 
 PRE = np.full((160, 240, 3), (0, 0, 200), np.uint8)
 POST = np.full((160, 240, 3), (0, 60, 60), np.uint8)
@@ -16,13 +19,17 @@ POST = np.full((160, 240, 3), (0, 60, 60), np.uint8)
 PANEL, LEFTS, TOP = 900, (18, 942), 112
 
 
+def shown(frame: GeoDataFrame, grid: Grid = GRID) -> View:
+    return damage_view(frame, Picture("Before", PRE), Picture("After", POST), grid, summarise(frame, grid))
+
+
 def at(path: Path, panel: int, col: float, row: float) -> tuple[int, ...]:
     picture = Image.open(path).convert("RGB")
     return picture.getpixel((round(LEFTS[panel] + col / 240 * PANEL), round(TOP + row / 240 * PANEL)))
 
 
 def test_before_is_left_and_after_is_right_with_buildings(tmp_path: Path) -> None:
-    path = draw_overview(tmp_path / "o.png", PRE, POST, town(), GRID, title="A town")
+    path = draw_overview(tmp_path / "o.png", shown(town()), GRID, title="A town")
     assert at(path, 0, 105, 105) == (0, 0, 200)
     assert at(path, 1, 190, 80) == (0, 60, 60)
     red, green, blue = at(path, 1, 105, 105)  # b1, major damage: orange over the image
@@ -30,7 +37,7 @@ def test_before_is_left_and_after_is_right_with_buildings(tmp_path: Path) -> Non
 
 
 def test_courts_stay_open(tmp_path: Path) -> None:
-    path = draw_overview(tmp_path / "o.png", PRE, POST, town(), GRID, title="A town")
+    path = draw_overview(tmp_path / "o.png", shown(town()), GRID, title="A town")
     assert at(path, 1, 155, 40) == (0, 60, 60)
     assert at(path, 1, 138, 40) != (0, 60, 60)
 
@@ -38,18 +45,16 @@ def test_courts_stay_open(tmp_path: Path) -> None:
 @pytest.mark.parametrize("grid", [GRID, PIXELS], ids=["georeferenced", "pixels"])
 def test_a_scene_without_buildings_is_drawn(tmp_path: Path, grid: Grid) -> None:
     path = draw_overview(
-        tmp_path / "o.png", PRE, POST, empty(grid), grid, title="$\\bad{", warnings=["$x^", "two"]
+        tmp_path / "o.png", shown(empty(grid), grid), grid, title="$\\bad{", warnings=["$x^", "two"]
     )
     assert Image.open(path).width == 1860
 
 
 def test_same_input_gives_the_same_picture(tmp_path: Path) -> None:
-    paths = [
-        draw_overview(tmp_path / name, PRE, POST, town(), GRID, title="A") for name in ("1.png", "2.png")
-    ]
+    paths = [draw_overview(tmp_path / name, shown(town()), GRID, title="A") for name in ("1.png", "2.png")]
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_a_missing_folder_is_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot write"):
-        draw_overview(tmp_path / "no" / "o.png", PRE, POST, town(), GRID, title="A")
+        draw_overview(tmp_path / "no" / "o.png", shown(town()), GRID, title="A")

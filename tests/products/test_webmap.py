@@ -14,8 +14,9 @@ from shapely.geometry import Polygon, box
 
 from aftermap.classes import DAMAGE
 from aftermap.geo.grid import Grid
-from aftermap.products.page.damage_page import write_map
+from aftermap.products.page.page import write_page
 from aftermap.products.summary import summarise
+from aftermap.products.view import Picture, View, damage_view
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -36,9 +37,13 @@ def flat(colour: tuple[int, int, int]) -> np.ndarray:
 PRE, POST = flat((0, 0, 200)), flat((200, 0, 0))
 
 
+def view(frame: gpd.GeoDataFrame, grid: Grid = GRID, pre: np.ndarray = PRE) -> View:
+    return damage_view(frame, Picture("Before", pre), Picture("After", POST), grid, summarise(frame, grid))
+
+
 def write(folder: Path, frame: gpd.GeoDataFrame, grid: Grid = GRID, **options: Any) -> Path:
     options = {"title": "A town", "model": "box 1", **options}
-    return write_map(folder / "map.html", frame, PRE, POST, grid, summarise(frame, grid), **options)
+    return write_page(folder / "map.html", view(frame, grid), grid, **options)
 
 
 def embedded(path: Path) -> Any:
@@ -57,12 +62,12 @@ def test_the_page_names_no_address_to_load_from(tmp_path: Path) -> None:
 
 def test_outlines_are_steps_in_tenths_of_a_pixel(tmp_path: Path) -> None:
     data = embedded(write(tmp_path, town()))
-    ring = np.reshape(data["outlines"][0][0], (-1, 2)).cumsum(axis=0) / 10
+    ring = np.reshape(data["objects"]["outlines"][0][0], (-1, 2)).cumsum(axis=0) / 10
     assert {tuple(point) for point in ring} == {(20, 20), (50, 20), (50, 40), (20, 40)}
 
 
 def test_courts_and_parts_are_kept(tmp_path: Path) -> None:
-    outlines = embedded(write(tmp_path, town()))["outlines"]
+    outlines = embedded(write(tmp_path, town()))["objects"]["outlines"]
     assert [len(rings) for rings in outlines] == [1, 1, 2, 1, 2, 1]
 
     def twice_area(steps: list[int]) -> float:
@@ -78,7 +83,7 @@ def test_markup_in_the_data_stays_inside_its_json(tmp_path: Path) -> None:
     frame["building_id"] = [f"{NASTY}{i}" for i in range(6)]
     path = write(tmp_path, frame, title="@@data@@ </title><b>", warnings=[NASTY])
     data = embedded(path)
-    assert data["columns"]["building_id"][3] == f"{NASTY}3"
+    assert data["objects"]["columns"]["building_id"][3] == f"{NASTY}3"
     assert data["title"] == "@@data@@ </title><b>"
     assert path.read_text().count("<script") == 2
 
@@ -101,7 +106,7 @@ def test_pixels_of_unequal_sides_are_stretched(tmp_path: Path) -> None:
 
 def test_an_overview_of_other_proportions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not show a grid of 240 x 160"):
-        write_map(tmp_path / "map.html", town(), PRE[:, :100], POST, GRID, summarise(town(), GRID), title="")
+        write_page(tmp_path / "map.html", view(town(), pre=PRE[:, :100]), GRID, title="")
 
 
 def test_same_input_gives_the_same_page(tmp_path: Path) -> None:

@@ -5,35 +5,33 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import geopandas
+import numpy as np
 from shapely.geometry.base import BaseGeometry
 
-from aftermap.classes import BUILDING
+from aftermap.classes import BUILDING, IGNORE
+from aftermap.geo.grid import Grid
+from aftermap.inference.buildings import Evidence
 from aftermap.inference.postprocess import SCALE
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.presence import OneDatePredictor, PresenceEvidence, locate
 from aftermap.inference.tiling import Band
-from aftermap.products.figures.damage_overview import draw_building_overview
-from aftermap.products.page.damage_page import write_building_map
-from aftermap.products.page.overview import heat
+from aftermap.products.cog import building_colormap, probability_colormap
+from aftermap.products.pictures import heat
 from aftermap.products.summary import summarise_buildings
-from aftermap.products.vectors import BUILDING_LAYER, write_buildings
-from aftermap.workflows.mapping.building_layers import (
-    presence_strength,
-    store_presence,
-    thinned_probability,
-    write_presence_rasters,
-)
+from aftermap.products.vectors import BUILDING_LAYER
+from aftermap.products.view import Picture, View, building_view
 from aftermap.workflows.mapping.inputs import Inputs, Reading, open_image
-from aftermap.workflows.mapping.layers import gather, trace_buildings
-from aftermap.workflows.mapping.run import OVERVIEW_PX, MapResult, Progress, Task, run_map, sign, to_rgb
+from aftermap.workflows.mapping.objects import ObjectTask
+from aftermap.workflows.mapping.run import OVERVIEW_PX, MapResult, Progress, run_map, to_rgb
 from aftermap.workflows.mapping.settings import MapKeywords, Settings
-from aftermap.workflows.mapping.work import Rows, WorkFolder
+from aftermap.workflows.mapping.task import Raster, thinned_rows
+from aftermap.workflows.mapping.work import Rows
 
 
 def map_buildings(
     image: Path, out: Path, *, progress: Progress | None = None, **settings: Unpack[MapKeywords]
 ) -> MapResult:
-    """Map the buildings of a single date; see `recipes.mapping.run_map`.
+    """Map the buildings of a single date; see `run.run_map`.
 
     Any model tells buildings: one of two dates is shown the image as both. Touching houses are parted by default.
 
@@ -41,7 +39,7 @@ def map_buildings(
         image: image, or folder of tiles.
         out: the output folder.
         progress: called as the work goes on.
-        settings: see `recipes.map_settings.Settings`.
+        settings: see `settings.Settings`.
 
     Raises:
         InputError: the image, vector files or the model cannot be used, or do not go together.
@@ -52,14 +50,26 @@ def map_buildings(
     return run_map(out, chosen, lambda model: _BuildingTask(model, image, chosen), progress=progress)
 
 
-class _BuildingTask(Task):
+class _BuildingTask(ObjectTask):
     """Buildings of a single date."""
 
     scheme = BUILDING.name
+    evidence = PresenceEvidence
+    layer = BUILDING_LAYER
+    rasters = (
+        Raster("classes", (BUILDING.name,), colours=building_colormap()),
+        Raster(
+            "building",
+            ("p(building)",),
+            array="probabilities",
+            colours=probability_colormap(SCALE),
+            scale=1 / SCALE,
+        ),
+    )
 
     def __init__(self, model: AnyPredictor, image: Path, settings: Settings) -> None:
         self.predictor = shown = OneDatePredictor(model)
-        self._image, self._settings, self._decision = image, settings, shown.decision
+        self._image, self.settings, self._decision = image, settings, shown.decision
         self.mode = "one image as both of its two dates" if shown.repeats else "one image"
 
     def open(self, reading: Reading) -> Inputs:
@@ -68,60 +78,45 @@ class _BuildingTask(Task):
     def deciding(self) -> dict[str, Any]:
         return {"task": "buildings", "thresholds": list(self._decision.thresholds)}
 
-    def store(self, work: WorkFolder, band: Band) -> None:
-        store_presence(work, band, self.known.painter if self.known else None, self._decision)
+    def pixels(self, band: Band) -> dict[str, np.ndarray]:
+        seen = band.missing == 0
+        classes = np.full(seen.shape, IGNORE, np.uint8)
+        stored = np.full((1, *seen.shape), IGNORE, np.uint8)
+        if len(band.probabilities):
+            classes[seen] = self._decision.classify(band.probabilities)[0][seen]
+            building = np.clip(band.probabilities[1], 0, 1)
+            stored[0][seen] = np.rint(building * np.float32(SCALE)).astype(np.uint8)[seen]
+        return {"classes": classes, "probabilities": stored, "missing": band.missing}
 
-    def write_rasters(self, rows: Sequence[Rows], inputs: Inputs, folder: Path) -> None:
-        write_presence_rasters(rows, inputs.grid, folder)
+    def strength(self, rows: Rows) -> np.ndarray:
+        classes, probabilities = rows.load("classes", "probabilities")
+        strength: np.ndarray = np.where(classes == 1, probabilities[0] + np.uint8(1), np.uint8(0))
+        return strength
 
-    def buildings(self, rows: Sequence[Rows], inputs: Inputs) -> geopandas.GeoDataFrame:
-        outlines: Sequence[BaseGeometry]
-        if self.known is not None:
-            buildings, outlines = self.known.frame, self.known.outlines
-            evidence = gather(rows, PresenceEvidence(len(buildings)))
-        else:
-            buildings, outlines, evidence = trace_buildings(
-                rows,
-                inputs.grid,
-                presence_strength,
-                PresenceEvidence,
-                min_area_m2=self._settings.min_area_m2,
-                part=self._settings.part_touching,
-            )
-        return sign(locate(buildings, outlines, evidence, inputs.grid), inputs, self.predictor)
-
-    def write_layers(self, frame: geopandas.GeoDataFrame, inputs: Inputs, folder: Path) -> dict[str, Any]:
-        write_buildings(frame, folder, BUILDING_LAYER)
-        return summarise_buildings(frame, inputs.grid, mode=self.mode)
-
-    def write_views(
+    def judge(
         self,
-        frame: geopandas.GeoDataFrame,
-        rows: Sequence[Rows],
+        buildings: geopandas.GeoDataFrame,
+        outlines: Sequence[BaseGeometry],
+        evidence: Evidence,
         inputs: Inputs,
-        summary: dict[str, Any],
-        folder: Path,
-        *,
-        title: str,
-        warnings: Sequence[str],
-    ) -> None:
+    ) -> geopandas.GeoDataFrame:
+        return locate(buildings, outlines, evidence, inputs.grid)
+
+    def summarise(self, frame: geopandas.GeoDataFrame, grid: Grid) -> dict[str, Any]:
+        return summarise_buildings(frame, grid, mode=self.mode)
+
+    def view(
+        self, frame: geopandas.GeoDataFrame, rows: Sequence[Rows], inputs: Inputs, summary: dict[str, Any]
+    ) -> View:
         (image,), (valid,) = inputs.overview(OVERVIEW_PX)
         rgb = to_rgb(image, valid)
-        probability = heat(rgb, thinned_probability(rows, inputs.grid, OVERVIEW_PX), levels=SCALE)
-        write_building_map(
-            folder / "map.html",
+        probability = heat(rgb, thinned_rows(rows, "probabilities", inputs.grid, OVERVIEW_PX), levels=SCALE)
+        return building_view(
             frame,
-            rgb,
-            probability,
+            Picture("Image", rgb, valid),
+            Picture("Probability", probability, valid),
             inputs.grid,
             summary,
-            title=title,
-            warnings=warnings,
-            model=f"{self.predictor.name} {self.predictor.version}",
-            valid=valid,
-        )
-        draw_building_overview(
-            folder / "overview.png", rgb, probability, frame, inputs.grid, title=title, warnings=warnings
         )
 
     def notes(self) -> list[str]:

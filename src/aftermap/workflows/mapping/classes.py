@@ -12,7 +12,6 @@ from aftermap.artefacts.ensemble import read_card
 from aftermap.artefacts.exported import is_exported, load_exported_card
 from aftermap.classes import BUILDING, IGNORE
 from aftermap.errors import InputError
-from aftermap.geo.grid import Window
 from aftermap.geo.ground_area import row_areas_m2
 from aftermap.inference.class_regions import trace_regions
 from aftermap.inference.postprocess import SCALE, Decision, Missing
@@ -23,18 +22,16 @@ from aftermap.products.class_layers import (
     class_tags,
     regions_frame,
     summarise_classes,
-    write_category_names,
     write_classes,
 )
-from aftermap.products.cog import RasterWriter, class_colormap, probability_colormap
-from aftermap.products.figures.class_overview import draw_class_overview
-from aftermap.products.page.class_page import write_class_map
-from aftermap.workflows.mapping.building_layers import thinned_rows
+from aftermap.products.cog import class_colormap, probability_colormap
+from aftermap.products.view import Picture, View, cover_view
 from aftermap.workflows.mapping.inputs import Inputs, Reading, open_image
-from aftermap.workflows.mapping.layers import MIN_BUILDING_PX
-from aftermap.workflows.mapping.run import OVERVIEW_PX, MapResult, Progress, Task, run_map
+from aftermap.workflows.mapping.objects import MIN_BUILDING_PX
+from aftermap.workflows.mapping.run import OVERVIEW_PX, MapResult, Progress, run_map, to_rgb
 from aftermap.workflows.mapping.settings import MapKeywords, Settings
-from aftermap.workflows.mapping.work import Rows, WorkFolder
+from aftermap.workflows.mapping.task import Raster, Task, thinned_rows
+from aftermap.workflows.mapping.work import Rows
 
 REASONS = {Missing.PRE: "no data", Missing.CLOUD: "cloud", Missing.OUTSIDE: "outside"}
 """Words for why a pixel of a single date was not assessed."""
@@ -45,7 +42,7 @@ _SHOWN_BANDS = ("red", "green", "blue")
 def map_classes(
     image: Path, out: Path, *, progress: Progress | None = None, **settings: Unpack[MapKeywords]
 ) -> MapResult:
-    """Map the classes of a single date; see `recipes.mapping.run_map`.
+    """Map the classes of a single date; see `run.run_map`.
 
     Every pixel gets the likeliest class of the model's legend. A model that only tells buildings is one of two classes,
     decided by its threshold.
@@ -54,7 +51,7 @@ def map_classes(
         image: image, or folder of tiles.
         out: the output folder.
         progress: called as the work goes on.
-        settings: see `recipes.map_settings.Settings`; the smallest region that becomes a polygon is `min_area_m2`.
+        settings: see `settings.Settings`; the smallest region that becomes a polygon is `min_area_m2`.
 
     Raises:
         InputError: the image or the model cannot be used, or do not go together.
@@ -101,6 +98,12 @@ class _ClassTask(Task):
         self._classes, self._decision = card.classes, Decision.of(card)
         self._image, self._settings = image, settings
         self._tally = Tally.empty(len(self._classes))
+        named, sure = class_colormap(self._classes), probability_colormap(SCALE)
+        tags = class_tags(self._classes)
+        self.rasters = (
+            Raster("classes", (card.classes.name,), colours=named, tags=tags, categories=card.classes),
+            Raster("confidence", ("p(likeliest class)",), colours=sure, scale=1 / SCALE),
+        )
 
     def open(self, reading: Reading) -> Inputs:
         return open_image(self._image, self.predictor.card, reading)
@@ -109,7 +112,7 @@ class _ClassTask(Task):
         decision = "likeliest" if self._decision.likeliest else list(self._decision.thresholds)
         return {"task": "classes", "classes": list(self._classes.names), "decision": decision}
 
-    def store(self, work: WorkFolder, band: Band) -> None:
+    def keep(self, band: Band) -> dict[str, np.ndarray]:
         seen = band.missing == 0
         classes = np.full(seen.shape, IGNORE, np.uint8)
         confidence = np.full(seen.shape, IGNORE, np.uint8)
@@ -118,32 +121,9 @@ class _ClassTask(Task):
             classes[seen] = chosen[seen]
             sure = np.take_along_axis(band.probabilities, chosen[None].astype(np.intp), axis=0)[0]
             confidence[seen] = np.rint(np.clip(sure, 0, 1) * np.float32(SCALE)).astype(np.uint8)[seen]
-        work.add(band.row, band.stop, {"classes": classes, "confidence": confidence, "missing": band.missing})
+        return {"classes": classes, "confidence": confidence, "missing": band.missing}
 
-    def write_rasters(self, rows: Sequence[Rows], inputs: Inputs, folder: Path) -> None:
-        scheme = self._classes
-        files = (
-            ("classes", class_colormap(scheme), scheme.name, None, class_tags(scheme)),
-            ("confidence", probability_colormap(SCALE), "p(likeliest class)", 1 / SCALE, None),
-        )
-        for name, colours, description, scale, tags in files:
-            with RasterWriter(
-                folder / f"{name}.tif",
-                inputs.grid,
-                count=1,
-                dtype="uint8",
-                nodata=IGNORE,
-                colormap=colours,
-                descriptions=(description,),
-                scale=scale,
-                tags=tags,
-            ) as raster:
-                for each in rows:
-                    window = Window(each.start, 0, each.stop - each.start, inputs.grid.width)
-                    raster.write(window, each.load(name)[0])
-        write_category_names(folder / "classes.tif", scheme)
-
-    def buildings(self, rows: Sequence[Rows], inputs: Inputs) -> geopandas.GeoDataFrame:
+    def table(self, rows: Sequence[Rows], inputs: Inputs) -> geopandas.GeoDataFrame:
         """The table of regions; counts the pixels on the way."""
         grid, background = inputs.grid, self._classes.background
         areas = row_areas_m2(grid)
@@ -160,38 +140,18 @@ class _ClassTask(Task):
         )
         return regions_frame(list(regions), self._classes, grid)
 
-    def write_layers(self, frame: geopandas.GeoDataFrame, inputs: Inputs, folder: Path) -> dict[str, Any]:
+    def write_table(self, frame: geopandas.GeoDataFrame, inputs: Inputs, folder: Path) -> dict[str, Any]:
         summary = summarise_classes(self._tally, frame, self._classes, inputs.grid)
         write_classes(frame, summary, folder)
         return summary
 
-    def write_views(
-        self,
-        frame: geopandas.GeoDataFrame,
-        rows: Sequence[Rows],
-        inputs: Inputs,
-        summary: dict[str, Any],
-        folder: Path,
-        *,
-        title: str,
-        warnings: Sequence[str],
-    ) -> None:
+    def view(
+        self, frame: geopandas.GeoDataFrame, rows: Sequence[Rows], inputs: Inputs, summary: dict[str, Any]
+    ) -> View:
         (image,), (valid,) = inputs.overview(OVERVIEW_PX)
-        rgb = _shown(image, valid, self.predictor.card.given_bands)
-        classes = thinned_rows(rows, "classes", inputs.grid, OVERVIEW_PX)
-        write_class_map(
-            folder / "map.html",
-            rgb,
-            classes,
-            inputs.grid,
-            summary,
-            title=title,
-            warnings=warnings,
-            model=f"{self.predictor.name} {self.predictor.version}",
-            valid=valid,
-        )
-        draw_class_overview(
-            folder / "overview.png", rgb, classes, inputs.grid, summary, title=title, warnings=warnings
+        picture = Picture("Image", _shown(image, valid, self.predictor.card.given_bands), valid)
+        return cover_view(
+            picture, thinned_rows(rows, "classes", inputs.grid, OVERVIEW_PX), inputs.grid, summary
         )
 
     def _bands(self, rows: Sequence[Rows], areas: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
@@ -214,7 +174,7 @@ class _ClassTask(Task):
 
 
 def _shown(image: np.ndarray, valid: np.ndarray, bands: Sequence[str]) -> np.ndarray:
-    """The image in red, green and blue where it has these bands, else its first three; black without data."""
-    order = [bands.index(band) for band in _SHOWN_BANDS] if set(_SHOWN_BANDS) <= set(bands) else [0, 1, 2]
-    shown = image[order] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
-    return np.where(valid, shown, np.uint8(0))
+    """The image in red, green and blue where it has these bands, else as `to_rgb` shows it."""
+    if set(_SHOWN_BANDS) <= set(bands) and len(image) >= 3:
+        image = image[[bands.index(band) for band in _SHOWN_BANDS]]
+    return to_rgb(image, valid)

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -11,31 +11,28 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from aftermap.classes import DAMAGE, IGNORE
 from aftermap.errors import AlignmentWarning, ModelError
+from aftermap.geo.grid import Grid
 from aftermap.geo.pair import Alignment
 from aftermap.inference.buildings import Evidence, assess
-from aftermap.inference.postprocess import Decision
+from aftermap.inference.postprocess import SCALE, Decision, damage_classes, spread_minor_rows, to_bytes
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import Band
-from aftermap.products.figures.damage_overview import draw_overview
-from aftermap.products.page.damage_page import write_map
+from aftermap.products.cog import damage_colormap
 from aftermap.products.summary import summarise
-from aftermap.products.vectors import write_buildings
+from aftermap.products.vectors import DAMAGE_LAYER
+from aftermap.products.view import Picture, View, damage_view
 from aftermap.workflows.mapping.inputs import Inputs, Reading, open_pair
-from aftermap.workflows.mapping.layers import damage_strength, gather, store, trace_buildings, write_rasters
-from aftermap.workflows.mapping.run import (
-    OVERVIEW_PX,
-    MapResult,
-    Progress,
-    Task,
-    run_map,
-    sign,
-    to_rgb,
-)
+from aftermap.workflows.mapping.objects import ObjectTask
+from aftermap.workflows.mapping.run import OVERVIEW_PX, MapResult, Progress, run_map, to_rgb
 from aftermap.workflows.mapping.settings import MapKeywords, Settings
-from aftermap.workflows.mapping.work import Rows, WorkFolder
+from aftermap.workflows.mapping.task import Raster
+from aftermap.workflows.mapping.work import Rows
 
 __all__ = ["MapResult", "Progress", "map_damage"]
+
+_ROWS_AT_ONCE = 64  # of a band, so that copies of it stay small
 
 
 def map_damage(
@@ -47,7 +44,7 @@ def map_damage(
     progress: Progress | None = None,
     **settings: Unpack[MapKeywords],
 ) -> MapResult:
-    """Map the damage to every building between two dates; see `recipes.mapping.run_map`.
+    """Map the damage to every building between two dates; see `run.run_map`.
 
     Args:
         pre: image, or folder of tiles, from before.
@@ -55,7 +52,7 @@ def map_damage(
         out: the output folder.
         align: `auto` takes a measured shift between the dates out where that helps.
         progress: called as the work goes on.
-        settings: see `recipes.map_settings.Settings`.
+        settings: see `settings.Settings`.
 
     Raises:
         InputError: images, vector files or the model cannot be used, or do not go together.
@@ -65,10 +62,16 @@ def map_damage(
     return run_map(out, chosen, lambda model: _DamageTask(model, pre, post, align, chosen), progress=progress)
 
 
-class _DamageTask(Task):
+class _DamageTask(ObjectTask):
     """Damage between two dates."""
 
     mode = "pre+post"
+    evidence = Evidence
+    layer = DAMAGE_LAYER
+    rasters = (
+        Raster("damage", ("damage",), colours=damage_colormap()),
+        Raster("probabilities", DAMAGE.names, scale=1 / SCALE),
+    )
 
     def __init__(
         self, model: AnyPredictor, pre: Path, post: Path, align: Alignment, settings: Settings
@@ -80,8 +83,8 @@ class _DamageTask(Task):
                 "needs a model of two dates and the joint damage scale; to map one image, pass --task buildings or "
                 "classes"
             )
-        self.predictor, self.scheme = model, card.scheme
-        self._dates, self._align, self._settings = (pre, post), align, settings
+        self.predictor, self.scheme, self.settings = model, card.scheme, settings
+        self._dates, self._align = (pre, post), align
         self._decision = Decision.of(card)
 
     def open(self, reading: Reading) -> Inputs:
@@ -95,60 +98,49 @@ class _DamageTask(Task):
             "damage_weights": self.predictor.card.damage_weights,
         }
 
-    def store(self, work: WorkFolder, band: Band) -> None:
-        store(work, band, self.known.painter if self.known else None, self._decision)
+    def pixels(self, band: Band) -> dict[str, np.ndarray]:
+        height, width = band.missing.shape
+        damage = np.empty((height, width), np.uint8)
+        stored = np.empty((len(DAMAGE), height, width), np.uint8)
+        for start in range(0, height, _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            probabilities, missing = band.probabilities[:, part], band.missing[part]
+            damage[part] = damage_classes(probabilities, missing, self._decision)
+            stored[:, part] = to_bytes(probabilities, missing)
+        return {"damage": damage, "probabilities": stored, "missing": band.missing}
 
-    def write_rasters(self, rows: Sequence[Rows], inputs: Inputs, folder: Path) -> None:
-        write_rasters(rows, inputs.grid, folder, self._decision)
+    def finish(self, name: str, bands: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Minor damage spreads in the raster; the buildings' classes do not change by it."""
+        return spread_minor_rows(bands, self._decision.minor_dilation) if name == "damage" else iter(bands)
 
-    def buildings(self, rows: Sequence[Rows], inputs: Inputs) -> geopandas.GeoDataFrame:
-        outlines: Sequence[BaseGeometry]
-        if self.known is not None:
-            buildings, outlines = self.known.frame, self.known.outlines
-            evidence = gather(rows, Evidence(len(buildings)))
-        else:
-            buildings, outlines, evidence = trace_buildings(
-                rows,
-                inputs.grid,
-                damage_strength,
-                Evidence,
-                min_area_m2=self._settings.min_area_m2,
-                part=self._settings.part_touching,
-            )
-        misaligned = _is_misaligned(inputs, outlines)
-        frame = assess(buildings, outlines, evidence, inputs.grid, misaligned=misaligned)
-        return sign(frame, inputs, self.predictor)
+    def strength(self, rows: Rows) -> np.ndarray:
+        damage, probabilities = rows.load("damage", "probabilities")
+        found = (damage != 0) & (damage != IGNORE)
+        strength: np.ndarray = np.where(found, np.uint8(IGNORE) - probabilities[0], 0)
+        return strength
 
-    def write_layers(self, frame: geopandas.GeoDataFrame, inputs: Inputs, folder: Path) -> dict[str, Any]:
-        write_buildings(frame, folder)
-        return summarise(frame, inputs.grid)
-
-    def write_views(
+    def judge(
         self,
-        frame: geopandas.GeoDataFrame,
-        rows: Sequence[Rows],
+        buildings: geopandas.GeoDataFrame,
+        outlines: Sequence[BaseGeometry],
+        evidence: Evidence,
         inputs: Inputs,
-        summary: dict[str, Any],
-        folder: Path,
-        *,
-        title: str,
-        warnings: Sequence[str],
-    ) -> None:
-        (pre, post), valid = inputs.overview(OVERVIEW_PX)
-        images = to_rgb(pre, valid[0]), to_rgb(post, valid[1])
-        write_map(
-            folder / "map.html",
-            frame,
-            *images,
-            inputs.grid,
-            summary,
-            title=title,
-            warnings=warnings,
-            model=f"{self.predictor.name} {self.predictor.version}",
-            pre_valid=valid[0],
-            post_valid=valid[1],
+    ) -> geopandas.GeoDataFrame:
+        misaligned = _is_misaligned(inputs, outlines)
+        return assess(buildings, outlines, evidence, inputs.grid, misaligned=misaligned)
+
+    def summarise(self, frame: geopandas.GeoDataFrame, grid: Grid) -> dict[str, Any]:
+        return summarise(frame, grid)
+
+    def view(
+        self, frame: geopandas.GeoDataFrame, rows: Sequence[Rows], inputs: Inputs, summary: dict[str, Any]
+    ) -> View:
+        images, valid = inputs.overview(OVERVIEW_PX)
+        before, after = (
+            Picture(name, to_rgb(image, seen), seen)
+            for name, image, seen in zip(("Before", "After"), images, valid, strict=True)
         )
-        draw_overview(folder / "overview.png", *images, frame, inputs.grid, title=title, warnings=warnings)
+        return damage_view(frame, before, after, inputs.grid, summary)
 
 
 def _is_misaligned(inputs: Inputs, outlines: Sequence[BaseGeometry]) -> bool:

@@ -6,8 +6,7 @@ report and the step from work folder to output folder are the same for all.
 
 import time
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +14,20 @@ from typing import Any
 
 import geopandas
 import numpy as np
-from shapely.geometry.base import BaseGeometry
 
 from aftermap import __version__
 from aftermap.errors import AftermapWarning
 from aftermap.files import write_json
-from aftermap.geo.polygons import read_footprints, to_pixels
-from aftermap.inference.buildings import Painter
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.predictor import AnyPredictor
-from aftermap.inference.tiling import Band, predict_rows
-from aftermap.workflows.mapping.inputs import Inputs, Reading
+from aftermap.inference.tiling import predict_rows
+from aftermap.products.figures.overview import draw_overview
+from aftermap.products.page.page import write_page
 from aftermap.workflows.mapping.provenance import describe_run, gate_counts
 from aftermap.workflows.mapping.settings import Settings, identity
 from aftermap.workflows.mapping.stopwatch import Stopwatch
-from aftermap.workflows.mapping.work import MARKER, Rows, WorkFolder, check_output, writing
+from aftermap.workflows.mapping.task import Known, Task
+from aftermap.workflows.mapping.work import MARKER, WorkFolder, check_output, writing
 
 OVERVIEW_PX = 6_000_000
 """Pixels of the images in `map.html`; larger scenes are thinned."""
@@ -65,79 +63,6 @@ class MapResult:
     gate: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True)
-class Known:
-    """The user's buildings.
-
-    Attributes:
-        frame: in the grid's reference system.
-        outlines: the same in pixels.
-        painter: paints them.
-    """
-
-    frame: geopandas.GeoDataFrame
-    outlines: list[BaseGeometry]
-    painter: Painter
-
-
-class Task(ABC):
-    """What is mapped.
-
-    Attributes:
-        mode: which dates were compared, for the report.
-        scheme: class scheme of the map.
-        predictor: the model as it is shown the windows.
-        known: the user's buildings, set once the inputs are open; None where they are traced.
-    """
-
-    mode: str
-    scheme: str
-    predictor: AnyPredictor
-    known: Known | None = None
-
-    @abstractmethod
-    def open(self, reading: Reading) -> Inputs:
-        """Open the imagery and check that the model can use it."""
-
-    @abstractmethod
-    def deciding(self) -> dict[str, Any]:
-        """What, beside the settings, decides the map."""
-
-    @abstractmethod
-    def store(self, work: WorkFolder, band: Band) -> None:
-        """Keep a finished band."""
-
-    @abstractmethod
-    def write_rasters(self, rows: Sequence[Rows], inputs: Inputs, folder: Path) -> None:
-        """Write the rasters of the map."""
-
-    @abstractmethod
-    def buildings(self, rows: Sequence[Rows], inputs: Inputs) -> geopandas.GeoDataFrame:
-        """The table of the user's buildings, or of those that the model found; may warn."""
-
-    @abstractmethod
-    def write_layers(self, frame: geopandas.GeoDataFrame, inputs: Inputs, folder: Path) -> dict[str, Any]:
-        """Write the vector layers; returns the summary."""
-
-    @abstractmethod
-    def write_views(
-        self,
-        frame: geopandas.GeoDataFrame,
-        rows: Sequence[Rows],
-        inputs: Inputs,
-        summary: dict[str, Any],
-        folder: Path,
-        *,
-        title: str,
-        warnings: Sequence[str],
-    ) -> None:
-        """Write `map.html` and `overview.png`."""
-
-    def notes(self) -> list[str]:
-        """What was decided without a warning."""
-        return []
-
-
 def run_map(
     out: Path,
     settings: Settings,
@@ -170,7 +95,7 @@ def run_map(
     with noted(messages), watch("inputs"):
         inputs = task.open(settings.reading)
         if settings.footprints is not None:
-            task.known = _known(settings.footprints, inputs)
+            task.known = Known.read(settings.footprints, inputs.grid)
     options = {"model": model.sha256, **settings.deciding(), **task.deciding()}
     images = {name: [identity(path) for path in s.files] for name, s in inputs.sources.items()}
     with closing(inputs):
@@ -197,23 +122,28 @@ def run_map(
             with closing(predicted):
                 for band in predicted:
                     with watch("storing"):
-                        task.store(work, band)
+                        work.add(band.row, band.stop, task.keep(band))
                     report("predicting", band.stop * width, total)
                     del band  # its rows are a view of what the next ones need no more
         report("writing", 0, total)
         with writing(out):
             rows = work.finished()
             with watch("rasters"):
-                task.write_rasters(rows, inputs, work.result)
+                for raster in task.rasters:
+                    raster.write(rows, inputs.grid, work.result, task)
             report("writing", total // 2, total)
             with watch("buildings"), noted(messages):
-                frame = task.buildings(rows, inputs)
+                frame = task.table(rows, inputs)
             with watch("layers"):
-                summary = task.write_layers(frame, inputs, work.result)
+                summary = task.write_table(frame, inputs, work.result)
                 write_json(work.result / "summary.json", summary)
             shown = [*messages, *([model.card.limits] if model.card.limits else [])]
             with watch("views"):
-                task.write_views(frame, rows, inputs, summary, work.result, title=out.name, warnings=shown)
+                view = task.view(frame, rows, inputs, summary)
+                used, title = f"{task.predictor.name} {task.predictor.version}", out.name
+                page, picture = work.result / "map.html", work.result / "overview.png"
+                write_page(page, view, inputs.grid, title=title, model=used, warnings=shown)
+                draw_overview(picture, view, inputs.grid, title=title, warnings=shown)
             provenance = describe_run(
                 inputs,
                 model,
@@ -242,15 +172,6 @@ def run_map(
     )
 
 
-def sign(frame: geopandas.GeoDataFrame, inputs: Inputs, model: AnyPredictor) -> geopandas.GeoDataFrame:
-    """Add to a table of buildings which images and which model it comes from."""
-    for name, source in inputs.scene.sources.items():
-        frame["image" if name == "image" else f"{name}_image"] = source.name
-    frame["model"], frame["model_version"] = model.name, model.version
-    frame["model_sha256"] = model.sha256
-    return frame
-
-
 def to_rgb(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """The first three bands, or the first one as grey; black where there is no data."""
     shown = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
@@ -263,12 +184,6 @@ class _Timed:
     def __init__(self, predictor: AnyPredictor, watch: Stopwatch) -> None:
         self.multiple = predictor.multiple
         self.predict = watch.timed("predicting", predictor.predict)
-
-
-def _known(path: Path, inputs: Inputs) -> Known:
-    frame = read_footprints(path, grid=inputs.grid)
-    outlines = [to_pixels(shape, inputs.grid) for shape in frame.geometry]
-    return Known(frame, outlines, Painter(outlines, inputs.grid.width))
 
 
 @contextmanager

@@ -1,15 +1,16 @@
 // What the page holds: columns of attributes, outlines in world units, a spatial index, and the filter.
 // World units are square on the ground: columns and rows of the grid, stretched where its pixels are not square.
 const data = JSON.parse(document.getElementById("data").textContent);
-const { grid, classes, columns } = data;
+const { grid, classes } = data;
+const { columns, kinds, outlines, bars, tinted } = data.objects ?? { columns: { building_id: [], confidence: [] }, kinds: [], outlines: [], bars: [] };
 const ids = columns.building_id;
 const count = ids.length;
-const damageOf = Uint8Array.from(columns.damage ?? data.kinds);  // class of each building
+const kindOf = Uint8Array.from(kinds);  // class or grade of each building
 const confidenceOf = columns.confidence;
 const world = { width: grid.width * grid.stretch[0], height: grid.height * grid.stretch[1] };
 
 // Outlines travel as tenths of a pixel, each ring as a first point followed by steps.
-const rings = data.outlines.map((outline) => outline.map((steps) => {
+const rings = outlines.map((outline) => outline.map((steps) => {
   const ring = new Float64Array(steps.length);
   let x = 0, y = 0;
   for (let i = 0; i < steps.length; i += 2) {
@@ -64,7 +65,7 @@ const index = (() => {
 const filter = { classes: new Set(classes.keys()), confidence: 0 };
 const shown = new Uint8Array(count);
 const tally = { all: new Array(classes.length).fill(0), shown: new Array(classes.length).fill(0), total: 0 };
-for (const damage of damageOf) tally.all[damage]++;
+for (const kind of kindOf) tally.all[kind]++;
 
 // Buildings that were not assessed have no confidence; only their own class box hides them.
 function applyFilter() {
@@ -72,8 +73,8 @@ function applyFilter() {
   tally.total = 0;
   for (let b = 0; b < count; b++) {
     const sure = confidenceOf[b] === null || confidenceOf[b] >= filter.confidence;
-    shown[b] = filter.classes.has(damageOf[b]) && sure ? 1 : 0;
-    if (shown[b]) { tally.shown[damageOf[b]]++; tally.total++; }
+    shown[b] = filter.classes.has(kindOf[b]) && sure ? 1 : 0;
+    if (shown[b]) { tally.shown[kindOf[b]]++; tally.total++; }
   }
 }
 
@@ -138,12 +139,12 @@ function toGeoJson() {
       else polygons[polygons.length - 1].push(points);
     }
     const properties = {};
-    for (const name of Object.keys(columns)) properties[name] = name === "damage" ? classes[damageOf[b]].name : columns[name][b];
+    for (const name of Object.keys(columns)) properties[name] = columns[name][b];
     const geometry = polygons.length === 1
       ? { type: "Polygon", coordinates: polygons[0] } : { type: "MultiPolygon", coordinates: polygons };
     features.push({ type: "Feature", properties, geometry });
   }
   const collection = { type: "FeatureCollection", name: "buildings", features };
-  if (!grid.lonlat) collection.note = data.pixel_note;
+  if (!grid.lonlat) collection.note = data.objects.pixel_note;
   return collection;
 }

@@ -9,7 +9,7 @@ const camera = { x: world.width / 2, y: world.height / 2, scale: 1 };  // centre
 const screen_ = { width: 1, height: 1, ratio: 1 };
 const dirty = { base: true, overlay: true, queued: false };
 const BATCH = 6;
-let onSelect = () => {};
+let onSelect = () => {}, told = () => "";  // told: what lies at a point of the world, in words
 
 const tiles = {};
 function loadImages() {
@@ -82,8 +82,8 @@ function drawBuildings() {
   overlay.setTransform(k, 0, 0, k, (width / 2 - camera.x * scale) * ratio, (height / 2 - camera.y * scale) * ratio);
   const [west, north] = toWorld(0, 0), [east, south] = toWorld(width, height);
   const byClass = classes.map(() => []);
-  index(west, north, east, south, (b) => { if (shown[b]) byClass[damageOf[b]].push(b); });
-  const fill = !columns.damage && state.mode === "post" ? 0 : state.fill;  // would tint the probability
+  index(west, north, east, south, (b) => { if (shown[b]) byClass[kindOf[b]].push(b); });
+  const fill = !tinted && state.mode === "post" ? 0 : state.fill;  // would tint the probability
   const small = 5 / scale, speck = 2.5 / scale;  // smaller buildings are drawn as their box, at least a speck
   overlay.lineJoin = "round";
   // Not assessed first, then from undamaged to destroyed (or from sure to doubtful), so that the worst lies on top.
@@ -201,19 +201,11 @@ function setMode(mode) {
 }
 
 function hover(x, y) {
-  const [wx, wy] = toWorld(x, y), b = state.outlines ? buildingAt(wx, wy, 4 / camera.scale) : -1;
-  if (b !== state.hovered) {
-    state.hovered = b;
-    redraw("overlay");
-  }
-  map.classList.toggle("over", b >= 0);
-  tooltip.hidden = b < 0;
-  if (b >= 0) {
-    const sure = confidenceOf[b] === null ? "" : ` · ${percent(confidenceOf[b])}`;
-    tooltip.textContent = `${ids[b]} · ${classes[damageOf[b]].label}${sure}`;
-    tooltip.style.left = `${Math.min(x + 14, screen_.width - tooltip.offsetWidth - 8)}px`;
-    tooltip.style.top = `${Math.min(y + 16, screen_.height - tooltip.offsetHeight - 8)}px`;
-  }
+  const [wx, wy] = toWorld(x, y), text = told(wx, wy);
+  tooltip.hidden = !text;
+  tooltip.textContent = text;
+  tooltip.style.left = `${Math.min(x + 14, screen_.width - tooltip.offsetWidth - 8)}px`;
+  tooltip.style.top = `${Math.min(y + 16, screen_.height - tooltip.offsetHeight - 8)}px`;
   const place = lonLat(wx, wy), inside = wx >= 0 && wy >= 0 && wx <= world.width && wy <= world.height;
   cursor.textContent = !inside ? "" : place ? lonLatText(place)
     : `column ${Math.floor(wx / grid.stretch[0])}, row ${Math.floor(wy / grid.stretch[1])}`;
@@ -256,7 +248,7 @@ function listenToMap() {
     map.classList.remove("dragging");
     if (event.type !== "pointerup" || pointers.size || travelled > 4 || !state.outlines) return;
     const reach = (event.pointerType === "mouse" ? 4 : 12) / camera.scale;
-    onSelect(buildingAt(...toWorld(...local(event)), reach));
+    if (count) onSelect(buildingAt(...toWorld(...local(event)), reach));
   };
   map.addEventListener("pointerup", release);
   map.addEventListener("pointercancel", release);

@@ -2,35 +2,6 @@
 const PAGE = 60;
 let listed = [], pageEnd = PAGE;
 
-function swatch(kind) {
-  const open = !classes[kind].assessed;
-  const style = open ? { borderColor: classes[kind].colour } : { background: classes[kind].colour };
-  return element("span", "", { className: open ? "swatch open" : "swatch", style });
-}
-
-function buildLegend() {
-  const assessed = data.summary.assessed;
-  for (const [kind, { label, assessed: isAssessed }] of classes.entries()) {
-    if (!isAssessed && !columns.damage && !tally.all[kind]) continue;  // the last one
-    const box = element("input", "", { type: "checkbox", checked: true });
-    box.dataset.kind = kind;
-    box.addEventListener("change", () => {
-      if (box.checked) filter.classes.add(kind); else filter.classes.delete(kind);
-      refresh();
-    });
-    const share = isAssessed && assessed ? `${number(100 * tally.all[kind] / assessed, 1)} %` : "";
-    find("legend").append(element("label", [
-      box, swatch(kind), element("span", label, { className: "name" }),
-      element("span", "", { className: "count" }), element("span", share, { className: "share" }),
-    ]));
-    if (isAssessed && tally.all[kind]) {
-      find("shares").append(element("i", "", { style: { flexGrow: tally.all[kind], background: classes[kind].colour } }));
-    }
-  }
-  const [amount, text] = data.words.headline;
-  find("headline").append(...(amount ? [element("b", amount), text] : [text]));
-}
-
 function refresh() {
   applyFilter();
   for (const [kind, label] of [...find("legend").children].entries()) {
@@ -49,7 +20,7 @@ const ORDERS = {
   id: (a, b) => collator.compare(ids[a], ids[b]),
 };
 const collator = new Intl.Collator("en", { numeric: true });
-const severity = (b) => classes[damageOf[b]].assessed ? damageOf[b] : -1;
+const severity = (b) => classes[kindOf[b]].assessed ? kindOf[b] : -1;
 
 function fillList() {
   const wanted = find("search").value.trim().toLowerCase();
@@ -66,8 +37,8 @@ function appendRows(from, to) {
   const rows = listed.slice(from, to).map((b) => {
     const sure = confidenceOf[b] === null ? "" : percent(confidenceOf[b]);
     const button = element("button", [
-      swatch(damageOf[b]), element("span", ids[b], { className: "id" }),
-      element("span", sure || classes[damageOf[b]].label, { className: "what" }),
+      swatch(classes[kindOf[b]]), element("span", ids[b], { className: "id" }),
+      element("span", sure || classes[kindOf[b]].label, { className: "what" }),
     ], { type: "button" });
     button.dataset.building = b;
     button.setAttribute("aria-current", String(b === state.selected));
@@ -81,8 +52,7 @@ const LABELS = {
   p_building: "Mean p(building)", image: "Image", confidence: "Confidence", seen: "Share seen", area_m2: "Area", mode: "Mode", pre_images: "Images before",
   post_images: "Images after", model: "Model", model_version: "Model version", model_sha256: "Model hash",
 };
-const BARS = data.words.bars;
-const SEPARATE = new Set(["building_id", "damage", "reason", "lon", "lat", ...BARS]);
+const SEPARATE = new Set(["building_id", "damage", "reason", "lon", "lat", ...bars]);
 
 function describe(name, value) {
   if (value === null || value === "") return "–";
@@ -101,7 +71,7 @@ function select(b, zoom = false) {
   details.replaceChildren();
   redraw("overlay");
   if (b < 0) return;
-  const kind = classes[damageOf[b]];
+  const kind = classes[kindOf[b]];
   const action = (label, title, run) => {
     const button = element("button", label, { type: "button", title, onclick: run });
     button.setAttribute("aria-label", title);
@@ -116,8 +86,8 @@ function select(b, zoom = false) {
     element("span", kind.label, { className: "chip", style: { background: kind.colour, color: kind.ink } }),
   );
   if (columns.reason?.[b]) details.append(element("p", `${kind.assessed ? "Note" : "Reason"}: ${columns.reason[b]}`, { className: "reason" }));
-  if (BARS.some((name) => columns[name][b] !== null)) {
-    details.append(element("div", BARS.flatMap((name, i) => {
+  if (bars.some((name) => columns[name][b] !== null)) {
+    details.append(element("div", bars.flatMap((name, i) => {
       const p = columns[name][b] ?? 0;
       const bar = element("i", "", { style: { width: `${p * 100}%`, background: classes[i].colour } });
       return [element("span", classes[i].label), element("div", [bar]), element("output", `${(p * 100).toFixed(1)} %`)];
@@ -148,23 +118,12 @@ function download() {
   setTimeout(() => URL.revokeObjectURL(url), 10000);
 }
 
-function setOutlines(on) {
-  state.outlines = find("outlines").checked = on;
-  redraw("overlay");
-}
-
 function listenToPanel() {
   find("confidence").addEventListener("input", (event) => {
     filter.confidence = event.target.value / 100;
     find("confidence-value").textContent = percent(filter.confidence);
     refresh();
   });
-  find("fill").addEventListener("input", (event) => {
-    state.fill = event.target.value / 100;
-    find("fill-value").textContent = percent(state.fill);
-    redraw("overlay");
-  });
-  find("outlines").addEventListener("change", (event) => setOutlines(event.target.checked));
   find("sort").addEventListener("change", fillList);
   find("search").addEventListener("input", fillList);
   find("search").addEventListener("keydown", (event) => {
@@ -179,56 +138,34 @@ function listenToPanel() {
   });
   find("more").addEventListener("click", () => { appendRows(pageEnd, pageEnd + PAGE); pageEnd += PAGE; });
   find("download").addEventListener("click", download);
-  find("fold").addEventListener("click", () => fold(!find("panel").classList.contains("folded")));
-  find("zoom-in").addEventListener("click", () => zoomBy(1.6));
-  find("zoom-out").addEventListener("click", () => zoomBy(1 / 1.6));
-  find("zoom-fit").addEventListener("click", fit);
-  for (const button of document.querySelectorAll(".modes button")) button.addEventListener("click", () => setMode(button.dataset.mode));
-  document.addEventListener("keydown", (event) => {
-    if (event.target.closest("input, select") && event.target.type !== "checkbox" || event.ctrlKey || event.metaKey || event.altKey) return;
-    const keys = {
-      1: () => setMode("pre"), 2: () => setMode("swipe"), 3: () => setMode("post"), n: () => step(1), p: () => step(-1),
-      b: () => setOutlines(!state.outlines), z: () => state.selected >= 0 && zoomTo(state.selected), Escape: () => select(-1),
-    };
-    keys[event.key.length === 1 ? event.key.toLowerCase() : event.key]?.();
-  });
 }
 
-function nameViews() {
-  const [left, right] = data.words.views;
-  for (const [mode, name, title] of [["pre", left, `${left} (key 1)`], ["post", right, `${right} (key 3)`]]) {
-    const button = document.querySelector(`.modes button[data-mode=${mode}]`);
-    Object.assign(button, { textContent: name, title });
-    find(`label-${mode}`).textContent = name;
-  }
-  if (!columns.damage) {
-    document.querySelector(".modes").setAttribute("aria-label", "Which layer is shown");
-    find("handle").setAttribute("aria-label", `Divider between ${left} and ${right}`);
-  }
-  find("heading").textContent = data.words.heading;
-  for (const option of [...find("sort").options]) if (!data.words.sorts.includes(option.value)) option.remove();
-}
-
-find("title").textContent = data.title;
-find("model").textContent = data.model;
-for (const warning of data.warnings) find("warnings").append(element("p", warning));
-find("warnings").hidden = !data.warnings.length;
-for (const line of data.about) find("about").append(element("p", line));
-if (grid.north !== null) {
-  find("north").hidden = false;
-  find("north").style.transform = `rotate(${grid.north}deg)`;
-}
+if (!classes.some((entry) => entry.name === "destroyed")) find("sort").querySelector("[value=damage]").remove();
 onSelect = (b) => select(b);
-nameViews();
-buildLegend();
+told = (x, y) => {
+  const b = state.outlines ? buildingAt(x, y, 4 / camera.scale) : -1;
+  if (b !== state.hovered) {
+    state.hovered = b;
+    redraw("overlay");
+  }
+  map.classList.toggle("over", b >= 0);
+  if (b < 0) return "";
+  const sure = confidenceOf[b] === null ? "" : ` · ${percent(confidenceOf[b])}`;
+  return `${ids[b]} · ${classes[kindOf[b]].label}${sure}`;
+};
+buildLegend(() => true, (kind, on) => {
+  if (on) filter.classes.add(kind); else filter.classes.delete(kind);
+  refresh();
+});
 refresh();
 listenToPanel();
-listenToMap();
-setMode(data.words.mode);
-setSwipe(0.5);
+const loaded = loadImages();
+start({ name: "Show buildings", key: "b", fill: "Fill", opacity: 0.35, changed: () => redraw("overlay") }, {
+  n: () => step(1), p: () => step(-1), z: () => state.selected >= 0 && zoomTo(state.selected), Escape: () => select(-1),
+});
 // A small window into the page for scripts and tests.
 window.aftermap = {
-  ready: loadImages(),
+  ready: loaded,
   count,
   get visible() { return tally.total; },
   get selected() { return state.selected < 0 ? null : ids[state.selected]; },

@@ -9,6 +9,8 @@ from aftermap.geo.grid import Grid
 from aftermap.products.cog import probability_colormap
 
 _ROWS_AT_ONCE = 256
+_OVER_IMAGE = 0.8
+_GREY = 0.75
 
 
 def as_image(
@@ -69,6 +71,26 @@ def heat(rgb: np.ndarray, probability: np.ndarray, *, levels: int) -> np.ndarray
         shown = table[probability[rows]].transpose(2, 0, 1)
         share = shown[3] / 255 * 0.85
         mixed[:, rows] = np.rint(grey * (1 - share) + shown[:3] * share)
+    return mixed
+
+
+def paint(rgb: np.ndarray, classes: np.ndarray, colours: dict[int, str]) -> np.ndarray:
+    """Classes in their colours over a grey image, uint8 (3, H, W); what has no colour shows the image alone.
+
+    Args:
+        rgb: uint8 (3, H, W).
+        classes: uint8 (H, W).
+        colours: `#rrggbb` by class index.
+    """
+    table, share = np.zeros((256, 3), np.float32), np.zeros(256, np.float32)
+    for index, colour in colours.items():
+        table[index] = tuple(bytes.fromhex(colour.removeprefix("#")))
+        share[index] = _OVER_IMAGE
+    grey = _GREY * rgb.astype(np.float32).mean(axis=0)
+    weight = share[classes]
+    mixed: np.ndarray = np.rint(grey * (1 - weight) + table[classes].transpose(2, 0, 1) * weight).astype(
+        np.uint8
+    )
     return mixed
 
 

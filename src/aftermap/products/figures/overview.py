@@ -1,13 +1,11 @@
-"""Draws the result as one picture: two panels, one with coloured buildings, and a legend with counts."""
+"""Draws a map as one picture: two panels over a legend with amounts."""
 
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import numpy as np
 import shapely
 from matplotlib.axes import Axes
@@ -17,12 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.path import Path as Outline
 
-from aftermap.classes import DAMAGE, NOT_ASSESSED, NOT_ASSESSED_COLOUR
 from aftermap.files import write_bytes
 from aftermap.geo.grid import Grid
-from aftermap.products.page.overview import as_image, in_pixels
-from aftermap.products.summary import GRADES, grade
-from aftermap.products.vectors import BUILDING_LAYER, normalise
+from aftermap.products.pictures import as_image, in_pixels
+from aftermap.products.view import Kind, Objects, View
 
 _PANEL_PX = 900
 _DPI = 150
@@ -30,23 +26,12 @@ _LEGEND_CHARACTERS = 150
 _INK, _SOFT, _AMBER = "#17212b", "#5a6875", "#8a5a00"
 
 
-def draw_overview(
-    path: Path,
-    pre_rgb: np.ndarray,
-    post_rgb: np.ndarray,
-    frame: gpd.GeoDataFrame,
-    grid: Grid,
-    *,
-    title: str,
-    warnings: Sequence[str] = (),
-) -> Path:
-    """Write a PNG with both dates side by side, about 1900 px wide.
+def draw_overview(path: Path, view: View, grid: Grid, *, title: str, warnings: Sequence[str] = ()) -> Path:
+    """Write a PNG with both pictures side by side over the legend, about 1900 px wide.
 
     Args:
         path: the file to write, in one step.
-        pre_rgb: the scene before, uint8 (H, W, 3) or (3, H, W), reduced to any size of the grid's proportions.
-        post_rgb: the scene after, likewise.
-        frame: buildings with the columns of `products.vectors.COLUMNS`, in the grid's reference system.
+        view: what the map shows.
         grid: the grid that was mapped, at full resolution.
         title: heading of the picture.
         warnings: one line each at the foot.
@@ -55,95 +40,11 @@ def draw_overview(
         `path`.
 
     Raises:
-        ValueError: images of other proportions, or a frame that breaks the contract of its columns.
+        ValueError: pictures of other proportions than the grid's.
         OutputError: the file cannot be written.
     """
-    frame = normalise(frame)
-    counts = frame["damage"].value_counts()
-    classes = [
-        (name.replace("-", " ").capitalize(), _colour(name), f"{int(counts.get(name, 0)):,}")
-        for name in (*DAMAGE.names[1:], NOT_ASSESSED)
-    ]
-    colours = [_colour(name) for name in frame["damage"]]
-    panels = [("Before", pre_rgb), ("After", post_rgb)]
-    shown = _Buildings(1, frame, colours)
-    return draw_panels(path, panels, classes, grid, title=title, warnings=warnings, buildings=shown)
-
-
-def draw_building_overview(
-    path: Path,
-    rgb: np.ndarray,
-    probability_rgb: np.ndarray,
-    frame: gpd.GeoDataFrame,
-    grid: Grid,
-    *,
-    title: str,
-    warnings: Sequence[str] = (),
-) -> Path:
-    """Write a PNG of a single date: the image with buildings beside p(building), about 1900 px wide.
-
-    Args:
-        path: the file to write, in one step.
-        rgb: the image, uint8 (H, W, 3) or (3, H, W), reduced to any size of the grid's proportions.
-        probability_rgb: p(building) as a picture, likewise.
-        frame: buildings with the columns of `products.vectors.BUILDING_COLUMNS`, in the grid's reference system.
-        grid: the grid that was mapped, at full resolution.
-        title: heading of the picture.
-        warnings: one line each at the foot.
-
-    Returns:
-        `path`.
-
-    Raises:
-        ValueError: images of other proportions, or a frame that breaks the contract of its columns.
-        OutputError: the file cannot be written.
-    """
-    frame = normalise(frame, BUILDING_LAYER)
-    grades = grade(frame)
-    classes = [
-        (
-            f"{name.capitalize()} (from {least:.0%})" if least else name.capitalize(),
-            colour,
-            f"{int((grades == k).sum()):,}",
-        )
-        for k, (name, least, colour) in enumerate(GRADES)
-    ]
-    unseen = int((grades == len(GRADES)).sum())
-    if unseen:
-        classes.append(("Not seen", NOT_ASSESSED_COLOUR, f"{unseen:,}"))
-    palette = [*(colour for _, _, colour in GRADES), NOT_ASSESSED_COLOUR]
-    colours = [palette[k] for k in grades.tolist()]
-    panels = [("Image and buildings, by confidence", rgb), ("Probability of a building", probability_rgb)]
-    shown = _Buildings(0, frame, colours)
-    return draw_panels(path, panels, classes, grid, title=title, warnings=warnings, buildings=shown)
-
-
-@dataclass(frozen=True)
-class _Buildings:
-    """What is drawn on one of the panels, in these colours."""
-
-    panel: int
-    frame: gpd.GeoDataFrame
-    colours: Sequence[str]
-
-
-def draw_panels(
-    path: Path,
-    panels: Sequence[tuple[str, np.ndarray]],
-    classes: Sequence[tuple[str, str, str]],
-    grid: Grid,
-    *,
-    title: str,
-    warnings: Sequence[str],
-    buildings: _Buildings | None = None,
-) -> Path:
-    """Write two panels (name, picture) over a legend of classes (label, colour, amount), as a PNG.
-
-    Raises:
-        ValueError: images of other proportions than the grid's.
-        OutputError: the file cannot be written.
-    """
-    pictures = [np.asarray(as_image(rgb, grid, 2 * _PANEL_PX)) for _, rgb in panels]
+    pictures = [np.asarray(as_image(picture.rgb, grid, 2 * _PANEL_PX)) for picture in view.pictures]
+    classes = _legend(view)
     panel_in = _PANEL_PX / _DPI
     # Tall or flat scenes keep a readable panel: the picture is at most 2.2 times as high as a panel is wide.
     panel_height_in = panel_in * min(max(grid.height / grid.width, 0.25), 2.2)
@@ -155,15 +56,17 @@ def draw_panels(
     canvas = FigureCanvasAgg(figure)
     text: dict[str, Any] = {"parse_math": False, "color": _INK}
     figure.text(0.12 / width_in, 1 - 0.28 / height_in, title, size=15, weight="bold", va="center", **text)
-    for column, (image, (name, _)) in enumerate(zip(pictures, panels, strict=True)):
+    for column, (image, picture) in enumerate(zip(pictures, view.pictures, strict=True)):
         left = (0.12 + column * (panel_in + 0.16)) / width_in
         area = (left, foot_in / height_in, panel_in / width_in, panel_height_in / height_in)
         axes = figure.add_axes(area)
         axes.set_axis_off()
         axes.imshow(image, extent=(0, grid.width, grid.height, 0), interpolation="antialiased")
-        figure.text(left, 1 - 0.6 / height_in, name, size=11, va="center", parse_math=False, color=_SOFT)
-        if buildings is not None and column == buildings.panel:
-            _draw_buildings(axes, buildings.frame, buildings.colours, grid)
+        figure.text(
+            left, 1 - 0.6 / height_in, picture.name, size=11, va="center", parse_math=False, color=_SOFT
+        )
+        if view.objects is not None and column == view.objects.on:
+            _draw_buildings(axes, view.objects, view.kinds, grid)
     _draw_scale(axes, grid)
     handles = [Patch(facecolor=colour, label=f"{label}  {amount}") for label, colour, amount in classes]
     figure.legend(
@@ -186,14 +89,29 @@ def draw_panels(
     return path
 
 
+def _legend(view: View) -> list[tuple[str, str, str]]:
+    """Label, colour and amount of each kind; of a cover only those that are there, with their shares."""
+    if view.cover is None:
+        return [(kind.label, kind.colour, kind.amount) for kind in view.kinds]
+    return [
+        (
+            kind.label + (" (image alone)" if kind.background else ""),
+            kind.colour,
+            f"{kind.percent}, {kind.amount}",
+        )
+        for kind in view.kinds
+        if kind.share
+    ]
+
+
 def _legend_columns(classes: Sequence[tuple[str, str, str]]) -> int:
     """How many columns of the longest entry fit below the panels; columns are as wide as that."""
     longest = max((len(name) + len(amount) for name, _, amount in classes), default=0)
     return max(1, int(_LEGEND_CHARACTERS / (longest + 6)))
 
 
-def _draw_buildings(axes: Axes, frame: gpd.GeoDataFrame, colours: Sequence[str], grid: Grid) -> None:
-    shapes = in_pixels(frame, grid)
+def _draw_buildings(axes: Axes, objects: Objects, kinds: Sequence[Kind], grid: Grid) -> None:
+    shapes, colours = in_pixels(objects.frame, grid), [kinds[k].colour for k in objects.kinds.tolist()]
     # Lines thin out with the buildings, so that a whole city does not become one blot of outlines.
     screen_px = (
         _PANEL_PX / grid.width * math.sqrt(float(np.median(shapely.area(shapes)))) if len(shapes) else 0
@@ -235,7 +153,3 @@ def _draw_scale(axes: Axes, grid: Grid) -> None:
 
 def _metres(length: float) -> str:
     return f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
-
-
-def _colour(name: str) -> str:
-    return NOT_ASSESSED_COLOUR if name == NOT_ASSESSED else DAMAGE.colours[DAMAGE.index(name)]

@@ -1,0 +1,212 @@
+"""Writes a map as one HTML file that opens offline: two pictures with a swipe divider, and what is told of the ground.
+
+The page is put together from `assets`: everything stands inside it, and its content security policy
+forbids the network. Text from outside enters as JSON without `<`, and the page only ever shows it as text.
+"""
+
+import base64
+import html
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from PIL import Image
+from pyproj import Geod
+
+from aftermap import __version__
+from aftermap.files import to_plain, write_text
+from aftermap.geo.grid import Grid
+from aftermap.products.pictures import as_image, in_pixels
+from aftermap.products.vectors import PIXEL_NOTE
+from aftermap.products.view import Kind, Objects, View
+
+MAX_SIDE_PX = 4096
+_TILE_PX = 1024
+_LONLAT_NODES = 17
+_SCRIPTS = ("data.js", "view.js", "page.js")
+_GEOD = Geod(ellps="WGS84")
+
+
+def write_page(
+    path: Path, view: View, grid: Grid, *, title: str, model: str = "", warnings: Sequence[str] = ()
+) -> Path:
+    """Write `path`, one self-contained HTML page.
+
+    Args:
+        path: the file to write, in one step.
+        view: what the map shows; pictures with sides above `MAX_SIDE_PX` are reduced.
+        grid: the grid that was mapped, at full resolution.
+        title: heading of the page.
+        model: name and version of the model, shown below the heading.
+        warnings: shown in a banner that cannot be closed.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: pictures of other proportions than the grid's.
+        OutputError: the file cannot be written.
+    """
+    first, second = (as_image(p.rgb, grid, MAX_SIDE_PX, valid=p.valid) for p in view.pictures)
+    if view.cover is not None:
+        second = Image.fromarray(np.ascontiguousarray(view.cover)).resize(
+            first.size, Image.Resampling.NEAREST
+        )
+    elif second.size != first.size:
+        second = second.resize(first.size, Image.Resampling.BILINEAR)
+    objects = view.objects
+    data = {
+        "title": title,
+        "model": model,
+        "warnings": list(warnings),
+        "about": list(view.about),
+        "words": {
+            "heading": view.heading,
+            "headline": list(view.headline),
+            "views": [picture.name for picture in view.pictures],
+            "mode": view.mode,
+        },
+        "classes": [_entry(kind) for kind in view.kinds],
+        "grid": describe_grid(grid),
+        "images": {
+            "width": first.width,
+            "height": first.height,
+            "pre": to_tiles(first),
+            "post": to_tiles(second, lossless=view.cover is not None),
+        },
+        "objects": None if objects is None else _objects(objects, grid),
+    }
+    script = "objects.js" if objects is not None else "cover.js"
+    _fill_template(path, to_plain(data), (*_SCRIPTS, script))
+    return path
+
+
+def _fill_template(path: Path, data: dict[str, Any], scripts: Sequence[str]) -> None:
+    """Write the page with its data, its style and its scripts inside."""
+    assets = resources.files("aftermap.products.page") / "assets"
+    script = "\n".join((assets / name).read_text(encoding="utf-8") for name in scripts)
+    parts = {
+        "title": html.escape(data["title"]),
+        "version": html.escape(__version__),
+        "css": (assets / "map.css").read_text(encoding="utf-8"),
+        "data": _embed(data),
+        "script": f'(() => {{\n"use strict";\n{script}\n}})();',
+    }
+    page = (assets / "map.html").read_text(encoding="utf-8")
+    # One pass over the template, so that a title that looks like a placeholder stays a title.
+    write_text(path, re.sub(r"@@(\w+)@@", lambda match: parts[match.group(1)], page))
+
+
+def _objects(objects: Objects, grid: Grid) -> dict[str, Any]:
+    """Attributes, kinds and outlines of buildings."""
+    table = objects.frame.drop(columns=objects.frame.geometry.name)
+    return {
+        "columns": table.astype(object).where(table.notna(), None).to_dict("list"),
+        "kinds": objects.kinds.tolist(),
+        "bars": list(objects.bars),
+        "tinted": objects.tinted,
+        "outlines": _outlines(in_pixels(objects.frame, grid)),
+        "pixel_note": PIXEL_NOTE,
+    }
+
+
+def _embed(data: Any) -> str:
+    """JSON that no HTML parser can mistake for markup."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=to_plain)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _entry(kind: Kind) -> dict[str, Any]:
+    """A kind as the page knows it: its colour, and one to write with on that."""
+    red, green, blue = bytes.fromhex(kind.colour.removeprefix("#"))
+    ink = "#17212b" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "#ffffff"
+    return asdict(kind) | {"share": kind.share or 0, "percent": kind.percent, "ink": ink}
+
+
+def describe_grid(grid: Grid) -> dict[str, Any]:
+    """Size, shape of a pixel on the ground, a table of longitudes and latitudes, and the direction of north."""
+    tree: dict[str, Any] = {"width": grid.width, "height": grid.height, "stretch": [1, 1]}
+    tree |= {"unit_m": None, "lonlat": None, "north": None}
+    if not grid.is_georeferenced:
+        return tree
+    across_m, down_m, north = _orientation(grid)
+    unit_m = math.sqrt(across_m * down_m)
+    if abs(across_m / down_m - 1) > 0.02:
+        tree["stretch"] = [across_m / unit_m, down_m / unit_m]
+    cols, rows = np.meshgrid(
+        np.linspace(0, grid.width, _LONLAT_NODES), np.linspace(0, grid.height, _LONLAT_NODES)
+    )
+    lons, lats = grid.lonlat(cols.ravel(), rows.ravel())
+    if lons.max() - lons.min() > 180:
+        lons = np.where(lons < 0, lons + 360, lons)
+    table = {"side": _LONLAT_NODES, "lon": np.round(lons, 9), "lat": np.round(lats, 9)}
+    return tree | {"unit_m": unit_m, "lonlat": table, "north": round(north, 1)}
+
+
+def _orientation(grid: Grid) -> tuple[float, float, float]:
+    """Metres per column and per row at the grid's centre, and north in degrees clockwise from up."""
+    col, row = grid.width / 2, grid.height / 2
+    lons, lats = grid.lonlat(np.array([col, col + 1, col]), np.array([row, row, row + 1]))
+    azimuth_across, _, across_m = _GEOD.inv(lons[0], lats[0], lons[1], lats[1])
+    azimuth_down, _, down_m = _GEOD.inv(lons[0], lats[0], lons[2], lats[2])
+    # Columns and rows as vectors on the ground (east, north); the pixel step that leads due north.
+    ground = np.array(
+        [
+            [math.sin(math.radians(azimuth_across)), math.sin(math.radians(azimuth_down))],
+            [math.cos(math.radians(azimuth_across)), math.cos(math.radians(azimuth_down))],
+        ]
+    )
+    right, down = np.linalg.solve(ground, np.array([0.0, 1.0]))
+    return across_m, down_m, math.degrees(math.atan2(right, -down)) + 0.0
+
+
+def to_tiles(image: Image.Image, *, lossless: bool = False) -> list[dict[str, Any]]:
+    """The image as data URIs of at most `_TILE_PX`: small to decode, and only those in view are drawn.
+
+    They are WebP, or PNG where `lossless`.
+    """
+    form, ending = ("PNG", "png") if lossless else ("WEBP", "webp")
+    places = [(x, y) for y in range(0, image.height, _TILE_PX) for x in range(0, image.width, _TILE_PX)]
+
+    def tile(place: tuple[int, int]) -> dict[str, Any]:
+        x, y = place
+        part = image.crop((x, y, min(x + _TILE_PX, image.width), min(y + _TILE_PX, image.height)))
+        buffer = io.BytesIO()
+        part.save(buffer, form, **({} if lossless else {"quality": 82, "method": 3}))
+        source = f"data:image/{ending};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+        return {"x": x, "y": y, "width": part.width, "height": part.height, "src": source}
+
+    image.load()
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as encoders:
+        return list(encoders.map(tile, places))
+
+
+def _outlines(shapes: np.ndarray) -> list[list[list[int]]]:
+    """Per building its rings in tenths of a pixel, each as its first point and the steps from there.
+
+    Every ring leaves out its closing point; shells come before their holes.
+    """
+    as_multi = [shapely.multipolygons(shapely.get_parts(shape)) for shape in shapes]
+    if not as_multi:
+        return []
+    _, points, (ring_ends, polygon_ends, shape_ends) = shapely.to_ragged_array(as_multi)
+    tenths = np.rint(points * 10).astype(np.int64)
+    steps = np.diff(tenths, axis=0, prepend=np.zeros((1, 2), np.int64))
+    steps[ring_ends[:-1]] = tenths[ring_ends[:-1]]
+    flat = steps.ravel().tolist()
+    rings = [flat[2 * a : 2 * (b - 1)] for a, b in pairwise(ring_ends)]
+    first_rings = polygon_ends[shape_ends]
+    return [rings[a:b] for a, b in pairwise(first_rings)]

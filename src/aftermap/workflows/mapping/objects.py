@@ -1,0 +1,142 @@
+"""Maps of buildings, the user's or traced: from finished rows to a table of what their pixels say."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+from shapely.geometry.base import BaseGeometry
+
+from aftermap.geo.grid import Grid
+from aftermap.geo.polygons import from_pixels
+from aftermap.inference.buildings import Evidence, Painter, trace_rows
+from aftermap.inference.tiling import Band
+from aftermap.products.vectors import Layer, write_buildings
+from aftermap.workflows.mapping.inputs import Inputs
+from aftermap.workflows.mapping.settings import Settings
+from aftermap.workflows.mapping.task import Task
+from aftermap.workflows.mapping.work import Rows
+
+MIN_BUILDING_PX = 20.0
+"""The smallest shape where the imagery has no georeference."""
+
+SIMPLIFY_PX = 1.0
+SIMPLIFY_M = 0.3
+"""How far an outline may move to become regular: the larger of the two."""
+
+PARTING_DEPTH_PX = 3.0
+PARTING_DEPTH_M = 0.5
+"""How deep the saddle between two touching houses must be: the larger of the two (see `inference.parting`)."""
+
+
+class ObjectTask(Task):
+    """A map whose classes belong to buildings.
+
+    Attributes:
+        evidence: what is gathered of each building's pixels.
+        layer: what the table must hold.
+        settings: what was chosen.
+    """
+
+    evidence: type[Evidence]
+    layer: Layer
+    settings: Settings
+
+    @abstractmethod
+    def pixels(self, band: Band) -> dict[str, np.ndarray]:
+        """What is kept of a finished band: `probabilities` and `missing` among others."""
+
+    @abstractmethod
+    def strength(self, rows: Rows) -> np.ndarray:
+        """What finished rows say to `trace_rows`: 0 off buildings, 1 + 254 p(building) on them."""
+
+    @abstractmethod
+    def judge(
+        self,
+        buildings: geopandas.GeoDataFrame,
+        outlines: Sequence[BaseGeometry],
+        evidence: Evidence,
+        inputs: Inputs,
+    ) -> geopandas.GeoDataFrame:
+        """The table of buildings; may warn."""
+
+    @abstractmethod
+    def summarise(self, frame: geopandas.GeoDataFrame, grid: Grid) -> dict[str, Any]:
+        """What `summary.json` holds."""
+
+    def keep(self, band: Band) -> dict[str, np.ndarray]:
+        """What is kept of the pixels, and what they say of the user's buildings."""
+        arrays = self.pixels(band)
+        if self.known is None:
+            return arrays
+        # from the exact probabilities: where the model sees no building, 8 bits leave nothing to compare
+        painted = self._paint(self.known.painter, band.row, band.probabilities, band.missing)
+        return arrays | dict(zip(("buildings", "levels", "pixels"), painted.sparse(), strict=True))
+
+    def table(self, rows: Sequence[Rows], inputs: Inputs) -> geopandas.GeoDataFrame:
+        """The user's buildings, or those that the model found, with images and model named."""
+        if self.known is not None:
+            evidence = self.evidence(len(self.known.frame))
+            for part in rows:
+                evidence.merge(*part.load("buildings", "levels", "pixels"))
+            frame = self.judge(self.known.frame, self.known.outlines, evidence, inputs)
+        else:
+            frame = self.judge(*self._trace(rows, inputs.grid), inputs)
+        for name, source in inputs.scene.sources.items():
+            frame["image" if name == "image" else f"{name}_image"] = source.name
+        model = self.predictor
+        frame["model"], frame["model_version"] = model.name, model.version
+        frame["model_sha256"] = model.sha256
+        return frame
+
+    def write_table(self, frame: geopandas.GeoDataFrame, inputs: Inputs, folder: Path) -> dict[str, Any]:
+        """Write the buildings; returns the summary."""
+        write_buildings(frame, folder, self.layer)
+        return self.summarise(frame, inputs.grid)
+
+    def _trace(
+        self, rows: Sequence[Rows], grid: Grid
+    ) -> tuple[geopandas.GeoDataFrame, list[BaseGeometry], Evidence]:
+        """Outline the buildings that the model found, and gather what their pixels say.
+
+        Returns:
+            `building_id` and geometry in the grid's reference system, the same in pixel coordinates, and the evidence.
+        """
+        resolution = grid.resolution_m
+        least, tolerance, depth = MIN_BUILDING_PX, SIMPLIFY_PX, PARTING_DEPTH_PX
+        if resolution is not None:
+            least = max(self.settings.min_area_m2 / resolution**2, 4.0)
+            tolerance, depth = (
+                max(tolerance, SIMPLIFY_M / resolution),
+                max(depth, PARTING_DEPTH_M / resolution),
+            )
+        polygons: list[BaseGeometry] = list(
+            trace_rows(
+                ((each.start, self.strength(each)) for each in rows),
+                grid,
+                min_area_px=least,
+                simplify_px=tolerance,
+                part_depth_px=depth if self.settings.part_touching else None,
+            )
+        )
+        # rounded, so that buildings in one row are not numbered by the last digit of their place
+        polygons.sort(key=lambda polygon: (round(polygon.bounds[1], 6), round(polygon.bounds[0], 6)))
+        painter, evidence = Painter(polygons, grid.width), self.evidence(len(polygons))
+        for each in rows:
+            stored, missing = each.load("probabilities", "missing")
+            evidence.merge(*self._paint(painter, each.start, stored, missing).sparse())
+        frame = geopandas.GeoDataFrame(
+            {"building_id": [str(number) for number in range(1, len(polygons) + 1)]},
+            geometry=[from_pixels(polygon, grid) for polygon in polygons],
+            crs=grid.crs.to_wkt() if grid.crs is not None else None,
+        )
+        return frame, polygons, evidence
+
+    def _paint(self, painter: Painter, row: int, probabilities: np.ndarray, missing: np.ndarray) -> Evidence:
+        """What some rows say of all buildings."""
+        evidence = self.evidence(painter.count)
+        for labels in painter.paint(row, missing.shape[0]):
+            evidence.add(labels, probabilities, missing)
+        return evidence

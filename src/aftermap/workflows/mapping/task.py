@@ -1,0 +1,165 @@
+"""What is mapped: which arrays are kept of every band, which rasters and which table they make, and what is shown."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+from shapely.geometry.base import BaseGeometry
+
+from aftermap.classes import IGNORE, ClassScheme
+from aftermap.geo.grid import Grid, Window
+from aftermap.geo.polygons import read_footprints, to_pixels
+from aftermap.inference.buildings import Painter
+from aftermap.inference.predictor import AnyPredictor
+from aftermap.inference.tiling import Band
+from aftermap.products.class_layers import write_category_names
+from aftermap.products.cog import Colour, RasterWriter
+from aftermap.products.view import View
+from aftermap.workflows.mapping.inputs import Inputs, Reading, thinned
+from aftermap.workflows.mapping.work import Rows
+
+
+@dataclass(frozen=True)
+class Raster:
+    """A raster of a map.
+
+    Attributes:
+        name: of the file, without its ending, and of the array that finished rows hold, unless `array` names another.
+        descriptions: of its bands.
+        array: see there.
+        colours: red, green, blue and alpha of its values.
+        scale: what stored values are multiplied with.
+        tags: metadata.
+        categories: classes whose names are written beside it.
+    """
+
+    name: str
+    descriptions: tuple[str, ...]
+    array: str = ""
+    colours: dict[int, Colour] | None = None
+    scale: float | None = None
+    tags: Mapping[str, str] | None = None
+    categories: ClassScheme | None = None
+
+    def write(self, rows: Sequence[Rows], grid: Grid, folder: Path, task: "Task") -> None:
+        """Write the file; 255 is not assessed."""
+        path = folder / f"{self.name}.tif"
+        with RasterWriter(
+            path,
+            grid,
+            count=len(self.descriptions),
+            dtype="uint8",
+            nodata=IGNORE,
+            colormap=self.colours,
+            descriptions=self.descriptions,
+            scale=self.scale,
+            tags=self.tags,
+        ) as raster:
+            row = rows[0].start if rows else 0
+            for band in task.finish(self.name, (part.load(self.array or self.name)[0] for part in rows)):
+                raster.write(Window(row, 0, band.shape[-2], grid.width), band)
+                row += band.shape[-2]
+        if self.categories is not None:
+            write_category_names(path, self.categories)
+
+
+@dataclass(frozen=True)
+class Known:
+    """The user's buildings.
+
+    Attributes:
+        frame: in the grid's reference system.
+        outlines: the same in pixels.
+        painter: paints them.
+    """
+
+    frame: geopandas.GeoDataFrame
+    outlines: list[BaseGeometry]
+    painter: Painter
+
+    @classmethod
+    def read(cls, path: Path, grid: Grid) -> "Known":
+        """Read a vector file.
+
+        Raises:
+            InputError: it cannot be used.
+        """
+        frame = read_footprints(path, grid=grid)
+        outlines = [to_pixels(shape, grid) for shape in frame.geometry]
+        return cls(frame, outlines, Painter(outlines, grid.width))
+
+
+class Task(ABC):
+    """What is mapped.
+
+    Attributes:
+        mode: which dates were compared, for the report.
+        scheme: class scheme of the map.
+        predictor: the model as it is shown the windows.
+        rasters: files of the map.
+        known: the user's buildings, set once the inputs are open; None where they are traced.
+    """
+
+    mode: str
+    scheme: str
+    predictor: AnyPredictor
+    rasters: tuple[Raster, ...]
+    known: Known | None = None
+
+    @abstractmethod
+    def open(self, reading: Reading) -> Inputs:
+        """Open the imagery and check that the model can use it."""
+
+    @abstractmethod
+    def deciding(self) -> dict[str, Any]:
+        """What, beside the settings, decides the map."""
+
+    @abstractmethod
+    def keep(self, band: Band) -> dict[str, np.ndarray]:
+        """The arrays (..., h, W) that are kept of a finished band, and what it says of the user's buildings."""
+
+    def finish(self, name: str, bands: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The rows of a raster as they are written, from those that were kept; they may be cut elsewhere."""
+        return iter(bands)
+
+    @abstractmethod
+    def table(self, rows: Sequence[Rows], inputs: Inputs) -> geopandas.GeoDataFrame:
+        """The user's buildings, or those that the model found, or regions of classes; may warn."""
+
+    @abstractmethod
+    def write_table(self, frame: geopandas.GeoDataFrame, inputs: Inputs, folder: Path) -> dict[str, Any]:
+        """Write the vector layers; returns the summary."""
+
+    @abstractmethod
+    def view(
+        self, frame: geopandas.GeoDataFrame, rows: Sequence[Rows], inputs: Inputs, summary: dict[str, Any]
+    ) -> View:
+        """What the page and the picture show."""
+
+    def notes(self) -> list[str]:
+        """What was decided without a warning."""
+        return []
+
+
+def thinned_rows(rows: Sequence[Rows], name: str, grid: Grid, pixels: int) -> np.ndarray:
+    """A stored array uint8 (H, W) of every so many pixels, on the grid that `thinned` makes of the map's.
+
+    Args:
+        rows: finished rows; those that are not there give IGNORE.
+        name: of the array, (h, W) or (1, h, W).
+        grid: of the map.
+        pixels: about how many there may be.
+    """
+    small = thinned(grid, pixels)
+    wanted = ((np.arange(small.height) + 0.5) * grid.height / small.height).astype(np.int64)
+    cols = ((np.arange(small.width) + 0.5) * grid.width / small.width).astype(np.int64)
+    values = np.full((small.height, small.width), IGNORE, np.uint8)
+    for each in rows:
+        here = np.flatnonzero((wanted >= each.start) & (wanted < each.stop))
+        stored = each.load(name)[0].reshape(-1, grid.width)
+        values[here] = stored[np.ix_(wanted[here] - each.start, cols)]
+    return values
