@@ -63,6 +63,10 @@ class RecordsError(InputError):
     """The experiment database cannot be reached or used."""
 
 
+class MissingExtraError(AftermapError):
+    """An extra of the package that something needs is not installed."""
+
+
 class OutputError(AftermapError):
     """The result cannot be written."""
 

@@ -86,7 +86,7 @@ def test_without_the_package_one_line_says_how_to_get_it(monkeypatch):
     torchange._torchange.cache_clear()
     try:
         with pytest.raises(
-            ModelError, match=r"needs the package torchange .*: pip install 'aftermap\[torchange\]'"
+            ModelError, match=r"needs the package torchange .*: pip install 'aftermap\[changeos\]'"
         ):
             build_model(TorchangeConfig())
     finally:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from aftermap.errors import OutputError, RecordsError
+from aftermap.errors import MissingExtraError, OutputError, RecordsError
 from aftermap.learning.experiments.records import Records
 from aftermap.learning.experiments.tracking import RecordsConfig, Store, connect, file_store, open_store
 from aftermap.learning.run import Run
@@ -305,5 +305,5 @@ def test_pages_that_are_not_installed_or_a_taken_port_are_said(monkeypatch, unus
         with pytest.raises(RecordsError, match="pass another --port"):
             ui_command("127.0.0.1", taken.getsockname()[1])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(RecordsError, match=r"pip install 'aftermap\[track\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'aftermap\[track\]'"):
         ui_command("127.0.0.1", unused_port)

@@ -60,6 +60,9 @@ def adapt(
         out: the run folder; by default runs/<date>-adapt-<event>.
         json_output: print JSON.
     """
+    from aftermap.extras import needs
+
+    needs("aftermap adapt", "train")
     from aftermap.config import build_config
     from aftermap.workflows.adaptation.with_labels import adapt as run_adaptation
     from aftermap.workflows.adaptation.with_labels_config import AdaptConfig
@@ -113,6 +116,9 @@ def meta_train(
         out: the run folder; by default runs/<date>-<name>.
         resume: folder of an interrupted run to go on with, instead of a recipe.
     """
+    from aftermap.extras import needs
+
+    needs("aftermap meta-train", "train")
     from aftermap.config import load_config
     from aftermap.errors import RecipeError
     from aftermap.workflows.adaptation.meta_config import MetaRecipe

@@ -59,6 +59,13 @@ def export(
         overwrite: replace an exported model.
         json_output: print the report as JSON.
     """
+    from aftermap.extras import Extra, needs
+
+    wanted: tuple[Extra, ...] = ("train",) if to == "openvino" else ("train", "onnx", "export")
+    needs(f"aftermap export --to {to}", *wanted)
+    if precision == "int8":
+        needs("aftermap export --precision int8", "export")
+
     from rich.console import Console
 
     from aftermap.artefacts.graphs.quantise import Quantisation

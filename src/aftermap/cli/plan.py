@@ -43,6 +43,9 @@ def run(
         json_output: print the jobs as JSON at the end.
     """
     from aftermap.errors import RecipeError
+    from aftermap.extras import needs
+
+    needs("aftermap run", "train")
     from aftermap.learning.experiments.tracking import safe_command
     from aftermap.workflows.plans.plan import load_plan, plan_jobs
     from aftermap.workflows.plans.stages import discard, job_state, run_jobs

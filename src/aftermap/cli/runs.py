@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from aftermap.extras import needs
+
 if TYPE_CHECKING:
     from aftermap.workflows.training.runs import Comparison, RecordedRun
 
@@ -45,6 +47,7 @@ def list_command(
         experiment: name of the MLflow experiment.
         json_output: print JSON.
     """
+    needs("aftermap runs", "track")
     from aftermap.workflows.training.runs import list_runs, open_records
 
     connection = open_records(store, experiment=experiment)
@@ -74,6 +77,7 @@ def compare_command(
         experiment: name of the MLflow experiment.
         json_output: print JSON.
     """
+    needs("aftermap runs compare", "track")
     from aftermap.errors import RecordsError
     from aftermap.workflows.training.runs import compare_runs, find_runs, open_records
 
@@ -103,6 +107,7 @@ def plot_command(
         store: database file, folder or URL; by default AFTERMAP_TRACKING, else runs/mlflow.db.
         experiment: name of the MLflow experiment.
     """
+    needs("aftermap runs plot", "track")
     from aftermap.errors import RecordsError
     from aftermap.workflows.training.runs import find_runs, open_records, plot_runs
 
@@ -134,6 +139,7 @@ def export_command(
         store: database file, folder or URL; by default AFTERMAP_TRACKING, else runs/mlflow.db.
         experiment: name of the MLflow experiment.
     """
+    needs("aftermap runs export", "track")
     from aftermap.workflows.training.runs import export_csv, list_runs, open_records
 
     runs = list_runs(open_records(store, experiment=experiment), where=where, name=name, status=status)
@@ -151,6 +157,7 @@ def import_command(*folders: Path, store: StoreOption = None, experiment: str = 
         store: database file or URL; by default what a run in that folder would use.
         experiment: name of the MLflow experiment.
     """
+    needs("aftermap runs import", "track")
     from aftermap.errors import RecordsError
     from aftermap.learning.experiments.tracking import find_store, open_store
     from aftermap.workflows.training.runs import import_run
@@ -178,6 +185,7 @@ def ui_command(*, host: str = "127.0.0.1", port: int = 5000, store: StoreOption 
         port: port to serve at.
         store: database file, folder or URL; by default AFTERMAP_TRACKING, else runs/mlflow.db.
     """
+    needs("aftermap runs ui", "track")
     import subprocess
     import tempfile
 

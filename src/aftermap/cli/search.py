@@ -69,7 +69,9 @@ def search(
         json_output: print the results as JSON.
     """
     from aftermap.errors import RecipeError
+    from aftermap.extras import needs
 
+    needs("aftermap search", "train", *(() if range_test else ("search",)))
     if resume is not None:
         if (
             recipe is not None

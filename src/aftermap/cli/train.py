@@ -63,6 +63,9 @@ def train(
             step that this model has learned. A model folder or a run folder.
     """
     from aftermap.errors import RecipeError, TrainingError
+    from aftermap.extras import needs
+
+    needs("aftermap train", "train")
     from aftermap.learning.experiments.tracking import safe_command
     from aftermap.workflows.training.kinds import recipe_kind
 

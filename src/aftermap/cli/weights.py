@@ -43,7 +43,7 @@ def import_(
 
         aftermap weights import --all xview2_1st_weights -o models/winner
 
-    ChangeOS models (Apache-2.0, with pip install 'aftermap[torchange]') come from the hub or from a file:
+    ChangeOS models (Apache-2.0, with pip install 'aftermap[changeos]') come from the hub or from a file:
 
         aftermap weights import hf://EVER-Z/torchange_example_changeos_swint_on_xview2_best42k --as changeos -o eye
 
@@ -60,7 +60,9 @@ def import_(
         json_output: print the report as JSON.
     """
     from aftermap.errors import InputError
+    from aftermap.extras import needs
 
+    needs("aftermap weights import", "train", *(("changeos",) if name == CHANGEOS else ()))
     command = "aftermap " + shlex.join(_plain(word) for word in sys.argv[1:])
     if all_of is not None:
         if file is not None or name is not None or seed is not None:
@@ -112,6 +114,9 @@ def pull(name: str, *, out: Out, refresh: Annotated[bool, Switch] = False) -> No
         out: the model folder; an older one there is replaced.
         refresh: ask the hub for a newer version first.
     """
+    from aftermap.extras import needs
+
+    needs("aftermap weights pull", "hub")
     from aftermap.artefacts.ensemble import read_card
     from aftermap.artefacts.hub import pull_model
 
@@ -132,6 +137,9 @@ def push(model: Path, name: str, *, private: Annotated[bool, Switch] = False) ->
         name: hf://owner/name; made if it does not exist.
         private: make it for yourself only.
     """
+    from aftermap.extras import needs
+
+    needs("aftermap weights push", "hub")
     from aftermap.artefacts.hub import push_model
 
     _print(f"published: {push_model(model, name, private=private)}")

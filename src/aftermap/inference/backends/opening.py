@@ -6,6 +6,7 @@ from typing import assert_never
 from aftermap.artefacts.exported import is_exported, load_exported
 from aftermap.artefacts.store import LoadedModel, load_model
 from aftermap.errors import ModelError
+from aftermap.extras import needs
 from aftermap.inference.backends.base import Execution, GraphFile, Network, Runtime, wanted_backend
 from aftermap.inference.backends.converted import convert
 from aftermap.inference.backends.pytorch import TorchNetwork
@@ -76,6 +77,7 @@ def run_graph(graph: GraphFile, runtime: Runtime, execution: Execution) -> Netwo
     """A graph file on the runtime that reads it."""
     match runtime:
         case "onnxruntime":
+            needs(f"{graph.path.name} for ONNX Runtime", "onnx")
             from aftermap.inference.backends.onnxruntime import OnnxNetwork
 
             return OnnxNetwork(graph, execution)

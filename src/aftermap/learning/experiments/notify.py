@@ -17,6 +17,7 @@ from pydantic import SecretStr, field_serializer, field_validator
 
 from aftermap.config import Config
 from aftermap.errors import NotificationWarning
+from aftermap.extras import needs
 from aftermap.learning.experiments.background import Worker
 from aftermap.learning.experiments.records import failure
 from aftermap.learning.experiments.tracking import environment_name, from_environment
@@ -70,6 +71,9 @@ class Notifier:
         folder: the run folder, named in the messages.
         enabled: False on all but the main process of a run.
 
+    Raises:
+        MissingExtraError: there are addresses, and apprise is not installed.
+
     Warns:
         NotificationWarning: apprise does not understand an address.
     """
@@ -80,7 +84,10 @@ class Notifier:
         self._folder = folder
         self._best = ""
         self._channels: list[_Channel] = []
-        for url in _addresses(config) if enabled else []:
+        addresses = _addresses(config) if enabled else []
+        if addresses:
+            needs("a message about a run", "notify")
+        for url in addresses:
             channel = _channel(url)
             if channel is None:
                 warnings.warn(

@@ -1,7 +1,6 @@
 """The experiment database: where it is, how it is reached through MLflow, and what may stand in it."""
 
 import hashlib
-import importlib.util
 import json
 import logging
 import math
@@ -18,6 +17,7 @@ from pydantic import SecretStr, field_serializer, field_validator
 
 from aftermap.config import Config
 from aftermap.errors import RecordsError
+from aftermap.extras import lacking, needs
 from aftermap.learning.experiments.background import Worker
 
 VARIABLE = "AFTERMAP_TRACKING"
@@ -164,11 +164,15 @@ def connect(
         seconds: to wait for an answer; creating the tables of a new database may take longer.
 
     Returns:
-        None where records are switched off or not enabled.
+        None where records are switched off or not enabled, or where nobody asked for them and what writes them is not
+        installed.
 
     Raises:
         RecordsError: it cannot be reached or used.
+        MissingExtraError: what writes it is not installed.
     """
+    if not (config.uri or os.environ.get(VARIABLE)) and lacking("track"):
+        return None
     store = find_store(config.uri.get_secret_value() if config.uri else None, folder) if enabled else None
     return None if store is None else open_store(store, experiment=config.experiment, seconds=seconds)
 
@@ -178,7 +182,10 @@ def open_store(store: Store, *, experiment: str = EXPERIMENT, seconds: float = C
 
     Raises:
         RecordsError: it cannot be reached or used.
+        MissingExtraError: what reaches it is not installed.
     """
+    is_postgres = "+pg8000:" in store.uri
+    needs(f"the experiment database {store.shown}", "track", *(("postgres",) if is_postgres else ()))
     worker = Worker("aftermap-records")
     reached: list[bool] = []
     opened: list[Connection] = []
@@ -351,8 +358,6 @@ def _knock(store: Store, seconds: float) -> None:
         except OSError as error:
             raise RecordsError(f"cannot make its folder {parent} ({error.strerror or error})") from None
     is_pg8000 = "+pg8000:" in store.uri
-    if is_pg8000 and importlib.util.find_spec("pg8000") is None:
-        raise RecordsError("the driver pg8000 is missing (pip install 'aftermap[postgres]')")
     engine = sqlalchemy.create_engine(
         address, poolclass=sqlalchemy.pool.NullPool, connect_args={"timeout": seconds} if is_pg8000 else {}
     )

@@ -162,7 +162,7 @@ def _torchange() -> _Package:
             changeos = import_module("torchange.models.changeos")
     except ImportError as error:
         raise ModelError(
-            f"kind torchange needs the package torchange ({error}): pip install 'aftermap[torchange]'"
+            f"kind torchange needs the package torchange ({error}): pip install 'aftermap[changeos]'"
         ) from None
     root.setLevel(level)
     root.handlers[:] = handlers

@@ -2,7 +2,6 @@
 
 import csv
 import fnmatch
-import importlib.util
 import io
 import json
 import os
@@ -17,6 +16,7 @@ from typing import Any
 import yaml
 
 from aftermap.errors import RecordsError
+from aftermap.extras import needs
 from aftermap.files import write_text
 from aftermap.learning.experiments.records import STATUS_NAMES, Records, Status, run_identity
 from aftermap.learning.experiments.tracking import (
@@ -284,10 +284,10 @@ def ui_command(host: str, port: int) -> list[str]:
     """The command that serves MLflow's pages; the database's address goes to it by `ui_environment`.
 
     Raises:
-        RecordsError: MLflow's pages are not installed, or the port is taken.
+        RecordsError: the port is taken.
+        MissingExtraError: MLflow's pages are not installed.
     """
-    if importlib.util.find_spec("flask") is None or importlib.util.find_spec("mlflow.server") is None:
-        raise RecordsError("MLflow's pages are not installed: pip install 'aftermap[track]'")
+    needs("MLflow's pages", "track")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,0 +1,60 @@
+"""What is installed beside the core: the extras of the package, and how a missing one is told."""
+
+import importlib.util
+from typing import Literal
+
+from aftermap.errors import MissingExtraError
+
+Extra = Literal["train", "search", "track", "notify", "hub", "onnx", "export", "postgres", "changeos"]
+
+MODULES: dict[Extra, tuple[str, ...]] = {
+    "train": (
+        "accelerate",
+        "kornia",
+        "pytorch_optimizer",
+        "safetensors",
+        "segmentation_models_pytorch",
+        "timm",
+        "torch",
+    ),
+    "search": ("filelock", "optuna"),
+    "track": ("mlflow", "requests", "sqlalchemy"),
+    "notify": ("apprise",),
+    "hub": ("huggingface_hub",),
+    "onnx": ("onnxruntime",),
+    "export": ("nncf", "onnx", "onnxscript"),
+    "postgres": ("pg8000",),
+    "changeos": ("ever", "torchange", "torchvision"),
+}
+"""The modules that each extra brings and that are imported here."""
+
+
+def lacking(*extras: Extra) -> tuple[Extra, ...]:
+    """Those of some extras of which a module is not installed. Nothing is imported."""
+    return tuple(extra for extra in extras if not all(_is_installed(name) for name in MODULES[extra]))
+
+
+def needs(what: str, *extras: Extra) -> None:
+    """Refuse something whose extras are not all installed, before any work.
+
+    Args:
+        what: it, as a subject: "aftermap train".
+        extras: those that it cannot do without.
+
+    Raises:
+        MissingExtraError: with the command that installs those that are missing.
+    """
+    if missing := lacking(*extras):
+        raise MissingExtraError(f"{what} needs more than the core of aftermap: {install_command(*missing)}")
+
+
+def install_command(*extras: Extra) -> str:
+    """What installs some extras."""
+    return f"pip install 'aftermap[{','.join(extras)}]'"
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False

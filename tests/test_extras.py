@@ -1,0 +1,101 @@
+"""A command whose extra is not installed says so in one line before any work, in a process that cannot import it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aftermap.errors import MissingExtraError
+from aftermap.extras import MODULES, install_command, lacking, needs
+
+FRONT = Path(__file__).with_name("missing_extras.py")
+
+COMMANDS = {
+    "train": ["train", "localization.yaml", "-o", "run"],
+    "train, resumed": ["train", "--resume", "run"],
+    "run": ["run", "xview2/plan.yaml", "-o", "run"],
+    "search": ["search", "localization.yaml", "--space", "search/small.yaml", "-o", "run"],
+    "search, range test": ["search", "localization.yaml", "--range-test", "-o", "run"],
+    "adapt": ["adapt", "box", "prepared", "--event", "here", "-o", "run"],
+    "meta-train": ["meta-train", "metadamagenet/maml.yaml", "-o", "run"],
+    "export --to openvino": ["export", "box", "--to", "openvino", "-o", "run"],
+    "export --to onnx": ["export", "box", "--to", "onnx", "-o", "run"],
+    "export --precision int8": ["export", "box", "--to", "openvino", "--precision", "int8", "-o", "run"],
+    "runs": ["runs"],
+    "runs compare": ["runs", "compare", "a", "b"],
+    "runs plot": ["runs", "plot", "a", "-o", "run"],
+    "runs export": ["runs", "export", "-o", "run"],
+    "runs import": ["runs", "import", "a"],
+    "runs ui": ["runs", "ui"],
+    "weights import": ["weights", "import", "file", "--as", "xview2-resnet34-damage", "-o", "run"],
+    "weights import, changeos": ["weights", "import", "file", "--as", "changeos", "-o", "run"],
+    "weights pull": ["weights", "pull", "hf://owner/name", "-o", "run"],
+    "weights push": ["weights", "push", "model", "hf://owner/name"],
+}
+
+MISSING = [
+    ("train", "train", "train"),
+    ("train, resumed", "train", "train"),
+    ("run", "train", "train"),
+    ("search", "train,search", "train,search"),
+    ("search", "search", "search"),
+    ("search, range test", "train,search", "train"),
+    ("adapt", "train", "train"),
+    ("meta-train", "train", "train"),
+    ("export --to openvino", "train,onnx,export", "train"),
+    ("export --to onnx", "train,onnx,export", "train,onnx,export"),
+    ("export --to onnx", "export", "export"),
+    ("export --precision int8", "export", "export"),
+    ("runs", "track", "track"),
+    ("runs compare", "track", "track"),
+    ("runs plot", "track", "track"),
+    ("runs export", "track", "track"),
+    ("runs import", "track", "track"),
+    ("runs ui", "track", "track"),
+    ("weights import", "train", "train"),
+    ("weights import, changeos", "changeos", "changeos"),
+    ("weights pull", "hub", "hub"),
+    ("weights push", "hub", "hub"),
+]
+
+
+def without(extras, *words, cwd):
+    """The command's end where the modules of some extras, separated by commas, cannot be found."""
+    modules = ",".join(module for extra in extras.split(",") for module in MODULES[extra])
+    return subprocess.run(
+        [sys.executable, FRONT, modules, *words], capture_output=True, text=True, cwd=cwd, timeout=120
+    )
+
+
+@pytest.mark.parametrize(("command", "absent", "asked"), MISSING)
+def test_a_missing_extra_is_told_in_one_line_before_any_work(command, absent, asked, tmp_path):
+    done = without(absent, *COMMANDS[command], cwd=tmp_path)
+    subject = command.partition(",")[0]
+    line = f"aftermap {subject} needs more than the core of aftermap: pip install 'aftermap[{asked}]'"
+    assert (done.returncode, done.stderr, done.stdout) == (2, f"aftermap: {line}\n", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_installed_is_not_asked_for(monkeypatch):
+    known = {"torch": True, "apprise": False}
+    monkeypatch.setitem(MODULES, "train", ("torch",))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if known[name] else None)
+    assert lacking("train", "notify") == ("notify",)
+    needs("anything", "train")
+    with pytest.raises(
+        MissingExtraError, match=r"^a message needs more .*: pip install 'aftermap\[notify\]'$"
+    ):
+        needs("a message", "train", "notify")
+
+
+def test_an_extra_is_missing_where_its_modules_cannot_be_looked_for(monkeypatch):
+    def broken(name):
+        raise ValueError(f"{name}.__spec__ is None")
+
+    monkeypatch.setattr("importlib.util.find_spec", broken)
+    assert lacking("hub") == ("hub",)
+
+
+def test_several_extras_are_installed_by_one_command():
+    assert install_command("train", "search") == "pip install 'aftermap[train,search]'"
