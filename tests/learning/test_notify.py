@@ -279,7 +279,7 @@ def test_a_process_does_not_wait_for_a_server_that_hangs(tmp_path):
         code = (
             "import warnings; warnings.simplefilter('ignore')\n"
             "from pathlib import Path\n"
-            "from aftermap.learning import notify\n"
+            "from aftermap.learning.experiments import notify\n"
             "notify.CLOSE_SECONDS = 0.1\n"
             "with notify.Notifier(notify.NotifyConfig(), 'a', Path('.')): pass\n"
         )
