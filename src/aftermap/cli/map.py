@@ -34,6 +34,7 @@ def map_command(
     crs: str | None = None,
     resolution: float | None = None,
     cloud_mask: Path | None = None,
+    nodata: str | None = None,
     min_area: float | None = None,
     part_touching: bool | None = None,
     overwrite: Annotated[bool, Flag] = False,
@@ -87,6 +88,10 @@ def map_command(
         Pixel size of the map in metres (degrees where the reference system is geographic).
     cloud_mask
         Raster that is not 0 where the ground is hidden; buildings there are not assessed.
+    nodata
+        Value of pixels that show no ground, such as 0, in place of what the images say. "declared": believe the images
+        and guess nothing. "none": every pixel is ground. By default the images are believed, and a large black or white
+        rest up to an image's edge is guessed to be no ground, which is warned about.
     min_area
         Smallest building, or region of a class, that becomes a polygon, in square metres; 10 by default.
     part_touching
@@ -110,6 +115,7 @@ def map_command(
     chosen = None if bands is None else tuple(int(band) for band in _numbers("--bands", bands, "3,2,1", int))
     percentiles = None if stretch is None else _percentiles(stretch)
 
+    from aftermap.geo.ground import parse_nodata
     from aftermap.workflows.mapping.classes import has_legend, map_classes
 
     if task is None:
@@ -130,6 +136,7 @@ def map_command(
         "crs": crs,
         "resolution": resolution,
         "cloud_mask": cloud_mask,
+        "nodata": None if nodata is None else parse_nodata(nodata),
         "overwrite": overwrite,
         "resume": resume,
         **asdict(running.options()),  # type: ignore[typeddict-item]  # its fields are some of the keywords

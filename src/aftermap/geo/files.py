@@ -2,21 +2,31 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import rasterio
-from affine import Affine
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
 
 from aftermap.errors import GeoreferenceError, RasterError
+from aftermap.geo.georeference import native_grid
 from aftermap.geo.grid import Grid, Window
-from aftermap.geo.limits import GDAL_OPTIONS, one_line, open_checked
+from aftermap.geo.ground import (
+    Nodata,
+    Rest,
+    band_nodata,
+    find_rest,
+    holds_nodata,
+    is_opaque,
+    opaque_value,
+    strips,
+)
+from aftermap.geo.limits import GDAL_ERRORS, GDAL_OPTIONS, one_line, open_checked
 
 MAX_OPEN = 16
-_GCP_TOLERANCE_PX = 0.5
+_ALPHA_PROBES = 4
 _ALPHA_PROBE_PX = 256
 
 
@@ -30,7 +40,11 @@ class RasterFile:
         count: bands that hold data (an alpha band is not counted).
         dtype: numpy name of the bands' common type.
         alpha: 1-based index of the alpha band, or None.
-        nodata: value that means "nothing here", or None.
+        opaque: the alpha band's full value, or None where it hides nothing.
+        nodata: value per data band that means "nothing here" (see `ground.band_nodata`), or None.
+        has_mask: a mask lies beside the bands.
+        is_sparse: it may leave out blocks.
+        guesses: whether black and white rests are looked for.
         has_palette: the single band holds indices into a colour table.
     """
 
@@ -39,16 +53,22 @@ class RasterFile:
     count: int
     dtype: str
     alpha: int | None
-    nodata: float | None
+    opaque: float | None
+    nodata: tuple[float | None, ...] | None
+    has_mask: bool
+    is_sparse: bool
+    guesses: bool
     has_palette: bool
 
     @classmethod
-    def inspect(cls, path: Path, *, grid: Grid | None = None) -> "RasterFile":
+    def inspect(cls, path: Path, *, grid: Grid | None = None, nodata: Nodata | None = None) -> "RasterFile":
         """Read and check a header.
 
         Args:
             path: a GeoTIFF, PNG, JPEG or WebP.
             grid: georeference that replaces the file's own.
+            nodata: value of pixels without ground, in place of what the file declares and without guesses;
+                `declared` only keeps from guessing, `none` says that every pixel is ground.
 
         Raises:
             RasterError: the file cannot be used as an image.
@@ -65,16 +85,29 @@ class RasterFile:
                     f"{path} has {dataset.width} x {dataset.height} pixels, its georeference is for "
                     f"{grid.width} x {grid.height}"
                 )
-            alpha = _alpha_band(dataset, path)
+            opaque = _opacity(dataset, path)
+            count = dataset.count - (opaque is not None)
+            given = nodata if isinstance(nodata, (int, float)) else None
+            declared = dataset.nodatavals[:count] if given is None else (given,) * count
+            everything = nodata == "none"
             return cls(
                 path=path,
-                grid=grid or _native_grid(dataset, path),
-                count=dataset.count - (alpha is not None),
+                grid=grid or native_grid(dataset, path),
+                count=count,
                 dtype=dataset.dtypes[0],
-                alpha=alpha,
-                nodata=dataset.nodata,
+                alpha=None if opaque is None else dataset.count,
+                opaque=None if everything else opaque,
+                nodata=None if everything else band_nodata(declared, dataset.dtypes[0]),
+                has_mask=not everything and _has_mask(dataset),
+                is_sparse=not everything and dataset.driver == "GTiff",
+                guesses=nodata is None,
                 has_palette=dataset.colorinterp[0] == ColorInterp.palette,
             )
+
+    @property
+    def bands(self) -> tuple[int, ...]:
+        """1-based indices of all data bands."""
+        return tuple(range(1, self.count + 1))
 
 
 class OpenFiles:
@@ -82,46 +115,90 @@ class OpenFiles:
 
     def __init__(self) -> None:
         self._datasets: OrderedDict[Path, rasterio.DatasetReader] = OrderedDict()
-        self._lock = threading.Lock()
+        self._rests: dict[Path, tuple[Rest, ...]] = {}
+        self._lock = threading.RLock()
 
     def read(self, file: RasterFile, window: Window, bands: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Exact pixels of a window inside the file.
 
         Returns:
-            Array (C, H, W) in the file's type and validity (H, W): not nodata, not transparent, not masked, finite.
+            Array (C, H, W) in the file's type and validity (H, W): where ground was seen, see `ground`.
 
         Raises:
             RasterError: the pixels cannot be decoded.
         """
-        region = ((window.row, window.row + window.height), (window.col, window.col + window.width))
-        with self._lock, rasterio.Env(**GDAL_OPTIONS):
-            try:
-                dataset = self._dataset(file.path)
-                array = dataset.read(list(bands), window=region)
-                if file.alpha in bands:
-                    valid = np.ones(
-                        array.shape[1:], bool
-                    )  # the caller wants that band as data, not as a mask
-                elif file.nodata is not None or file.alpha is not None or _has_mask(dataset):
-                    valid = dataset.dataset_mask(window=region) > 0
-                else:
-                    valid = np.ones(array.shape[1:], bool)
-            except RasterioError as error:
-                raise RasterError(
-                    f"cannot read {file.path}: its image data is truncated or damaged ({one_line(error)})"
-                ) from None
-        if array.dtype.kind == "f":
-            finite = np.isfinite(array).all(axis=0)
-            if not finite.all():
-                valid &= finite
-                array[:, ~finite] = 0
+        with self._lock:
+            rests = self.rests(file)
+            array, everything, valid = self._declared(file, window, bands, whole=bool(rests))
+            for rest in rests:
+                valid &= ~rest.covers(everything, window)
         return array, valid
+
+    def rests(self, file: RasterFile) -> tuple[Rest, ...]:
+        """The black and white rests of a file, looked for once.
+
+        Raises:
+            RasterError: the pixels cannot be decoded.
+        """
+        if not file.guesses or file.has_palette:
+            return ()
+        with self._lock:
+            if file.path not in self._rests:
+                height, width = file.grid.shape
+
+                def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
+                    return self._declared(file, window, file.bands, whole=True)[1:]
+
+                self._rests[file.path] = find_rest(read, height, width, file.dtype)
+            return self._rests[file.path]
+
+    def has_ground(self, file: RasterFile) -> bool:
+        """Whether any pixel is ground; the reading ends with the first one.
+
+        Raises:
+            RasterError: the pixels cannot be decoded.
+        """
+        return any(self.read(file, window, (1,))[1].any() for window in strips(*file.grid.shape, 1))
 
     def close(self) -> None:
         """Close every file; reading opens them again."""
         with self._lock:
             while self._datasets:
                 self._datasets.popitem()[1].close()
+
+    def _declared(
+        self, file: RasterFile, window: Window, bands: tuple[int, ...], *, whole: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The bands asked for, all data bands where they are needed, and what the file itself says is ground."""
+        region = ((window.row, window.row + window.height), (window.col, window.col + window.width))
+        whole = whole or file.nodata is not None
+        wanted = (*bands, *(band for band in file.bands if whole and band not in bands))
+        with rasterio.Env(**GDAL_OPTIONS):
+            try:
+                dataset = self._dataset(file.path)
+                stack = dataset.read(list(wanted), window=region)
+                valid = np.ones(stack.shape[1:], bool)
+                if file.has_mask:
+                    valid &= dataset.read_masks(1, window=region) > 0
+                if file.opaque is not None and file.alpha not in bands:  # asked for, it is data
+                    valid &= is_opaque(dataset.read(file.alpha, window=region), file.opaque)
+                if file.is_sparse:
+                    for hole in _left_out(dataset, window, file.bands):
+                        valid[hole.slices] = False
+            except GDAL_ERRORS as error:
+                raise RasterError(
+                    f"cannot read {file.path}: its image data is truncated or damaged ({one_line(error)})"
+                ) from None
+        array = stack[: len(bands)]
+        everything = stack[[wanted.index(band) for band in file.bands]] if whole else array
+        if file.nodata is not None:
+            valid &= ~holds_nodata(everything, file.nodata)
+        if array.dtype.kind == "f":
+            finite = np.isfinite(array).all(axis=0)
+            if not finite.all():
+                valid &= finite
+                array[:, ~finite] = 0
+        return array, everything, valid
 
     def _dataset(self, path: Path) -> rasterio.DatasetReader:
         if path in self._datasets:
@@ -134,103 +211,51 @@ class OpenFiles:
 
 
 def _has_mask(dataset: rasterio.DatasetReader) -> bool:
-    """Whether a mask lies beside the bands; a last band called alpha that is data (see `_alpha_band`) is none."""
+    """Whether a mask lies beside the bands; a band called alpha is none."""
     flags = {flag.name for flag in dataset.mask_flag_enums[0]}
     return "per_dataset" in flags and "alpha" not in flags
 
 
-def _alpha_band(dataset: rasterio.DatasetReader, path: Path) -> int | None:
-    """Index of the last band where it is opacity.
-
-    GDAL's writers call the fourth band of any 8-bit image alpha unless told otherwise, so near-infrared often
-    carries that name. Opacity is 0 or full nearly everywhere; a band that is not is data.
-    """
-    if dataset.count not in (2, 4) and ColorInterp.alpha not in dataset.colorinterp:
+def _opacity(dataset: rasterio.DatasetReader, path: Path) -> float | None:
+    """Full value of the last band where it is opacity, from samples all over it; None where it is data."""
+    if dataset.count == 1 or dataset.colorinterp[-1] != ColorInterp.alpha:
         return None
-    if dataset.colorinterp[-1] != ColorInterp.alpha or dataset.count == 1:
-        return None
+    height, width = dataset.shape
     side = _ALPHA_PROBE_PX
-    row, col = max(0, (dataset.height - side) // 2), max(0, (dataset.width - side) // 2)
-    region = ((row, min(dataset.height, row + side)), (col, min(dataset.width, col + side)))
+    rows, cols = (
+        np.unique(np.linspace(0, max(0, length - side), _ALPHA_PROBES).astype(int)).tolist()
+        for length in (height, width)
+    )
     try:
-        values = dataset.read(dataset.count, window=region)
-    except RasterioError as error:
+        samples = [
+            dataset.read(
+                dataset.count, window=((row, min(height, row + side)), (col, min(width, col + side)))
+            )
+            for row in rows
+            for col in cols
+        ]
+    except GDAL_ERRORS as error:
         raise RasterError(
             f"cannot read {path}: its image data is truncated or damaged ({one_line(error)})"
         ) from None
-    full = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1.0
-    partial = np.mean((values > 0) & (values < full) & (values != 255))
-    return dataset.count if partial < 0.1 else None
+    return opaque_value(np.concatenate([sample.ravel() for sample in samples]))
 
 
-def _native_grid(dataset: rasterio.DatasetReader, path: Path) -> Grid:
-    crs, transform = dataset.crs, dataset.transform
-    gcps, gcp_crs = dataset.gcps
-    if transform == Affine.identity() and gcps and gcp_crs:
-        crs, transform = gcp_crs, _fit_gcps(gcps, path)
-    elif transform == Affine.identity() and dataset.rpcs is not None:
-        raise GeoreferenceError(
-            f"{path} is located by a sensor model (RPC) only: orthorectify it with 'gdalwarp -rpc'"
-        )
-    if crs is None and transform == Affine.identity():
-        return Grid.pixels(dataset.width, dataset.height)
-    if crs is None:
-        raise GeoreferenceError(
-            f"{path} has a geotransform but no reference system: assign it with 'gdal_edit.py -a_srs EPSG:...'"
-        )
-    if transform == Affine.identity():
-        raise GeoreferenceError(
-            f"{path} names the reference system {crs.to_string()[:40]} but no place in it: assign its geotransform"
-        )
-    if transform.is_degenerate:
-        raise GeoreferenceError(f"{path} has a geotransform without area: {tuple(transform)[:6]}")
-    grid = Grid(crs, transform, dataset.width, dataset.height)
-    return _normalise_longitudes(grid, path) if crs.is_geographic else grid
-
-
-def _fit_gcps(gcps: list[rasterio.control.GroundControlPoint], path: Path) -> Affine:
-    """Least-squares affine through ground control points."""
-    if len(gcps) < 3:
-        raise GeoreferenceError(f"{path} has {len(gcps)} ground control points, expected at least 3")
-    pixels = np.array([[p.col, p.row, 1.0] for p in gcps])
-    places = np.array([[p.x, p.y] for p in gcps])
-    origin = places.mean(axis=0)
-    solution, _, rank, _ = np.linalg.lstsq(pixels, places - origin, rcond=None)
-    if rank < 3:
-        raise GeoreferenceError(
-            f"{path}: its ground control points lie on one line, expected them spread out"
-        )
-    (a, d), (b, e), (c, f) = solution
-    transform = Affine(a, b, c + origin[0], d, e, f + origin[1])
-    if transform.is_degenerate:
-        raise GeoreferenceError(f"{path}: its ground control points span no area")
-    back = ~transform
-    residual = max(np.hypot(*np.subtract(back * (p.x, p.y), (p.col, p.row))) for p in gcps)
-    if residual > _GCP_TOLERANCE_PX:
-        raise GeoreferenceError(
-            f"{path}: its ground control points do not fit one affine transform (residual {residual:.1f} px): "
-            "rectify it with gdalwarp"
-        )
-    return transform
-
-
-def _normalise_longitudes(grid: Grid, path: Path) -> Grid:
-    """Bring a geographic grid into -180..180 degrees, or refuse what cannot be brought there."""
-    left, bottom, right, top = grid.bounds
-    turns = 360.0 * np.floor((left + 180.0) / 360.0)
-    # Up to half a pixel of tolerance: global grids often end at 180 plus rounding.
-    slack = abs(grid.transform.a) / 2
-    if right - turns > 180.0 + slack:
-        raise GeoreferenceError(
-            f"{path} crosses the antimeridian ({left:.4f} to {right:.4f} degrees): reproject it to a projected "
-            "reference system such as its UTM zone"
-        )
-    if bottom < -90.0 - slack or top > 90.0 + slack:
-        raise GeoreferenceError(
-            f"{path} reaches latitudes {bottom:.4f} to {top:.4f}, which {grid.crs} does not have: "
-            "its reference system is probably wrong"
-        )
-    if not turns:
-        return grid
-    moved = Affine.translation(-turns, 0) * grid.transform
-    return Grid(grid.crs, moved, grid.width, grid.height)
+def _left_out(dataset: rasterio.DatasetReader, window: Window, bands: tuple[int, ...]) -> Iterator[Window]:
+    """Parts of a window whose blocks a sparse TIFF leaves out in all data bands."""
+    high, wide = dataset.block_shapes[0]
+    apart = dataset.interleaving is not None and dataset.interleaving.value == "BAND"
+    stored = bands if apart else bands[:1]
+    bottom, right = window.row + window.height, window.col + window.width
+    for y in range(window.row // high, -(-bottom // high)):
+        for x in range(window.col // wide, -(-right // wide)):
+            if all(
+                dataset.get_tag_item(f"BLOCK_OFFSET_{x}_{y}", "TIFF", bidx=band) is None for band in stored
+            ):
+                top, left = max(0, y * high - window.row), max(0, x * wide - window.col)
+                yield Window(
+                    top,
+                    left,
+                    min(window.height, (y + 1) * high - window.row) - top,
+                    min(window.width, (x + 1) * wide - window.col) - left,
+                )

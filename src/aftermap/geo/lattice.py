@@ -5,13 +5,12 @@ import math
 import numpy as np
 import rasterio
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 from rasterio.warp import transform as warp_points
 from shapely import Polygon
 
 from aftermap.errors import GeoreferenceError
 from aftermap.geo.grid import Grid, Window
-from aftermap.geo.limits import GDAL_OPTIONS, one_line
+from aftermap.geo.limits import GDAL_ERRORS, GDAL_OPTIONS, one_line
 
 ALIGNED_PX = 0.01
 """Pixels may lie this far from a common lattice and still be copied instead of resampled."""
@@ -59,7 +58,7 @@ def points_to_pixels(
         try:
             with rasterio.Env(**GDAL_OPTIONS):
                 moved = warp_points(crs, base.crs, xs.tolist(), ys.tolist())
-        except RasterioError as error:
+        except GDAL_ERRORS as error:
             raise GeoreferenceError(
                 f"no transformation from {short_name(crs)} to {short_name(base.crs)}: {one_line(error)}"
             ) from None

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 from aftermap.errors import RasterError
 
@@ -28,6 +29,9 @@ SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp")
 _DRIVERS = {"TIFF": "GTiff", "PNG": "PNG", "JPEG": "JPEG", "WebP": "WEBP"}
 _TAIL = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 _PROBED_BLOCKS = 64
+
+GDAL_ERRORS = (RasterioError, CPLE_BaseError, CRSError)
+"""What rasterio raises where GDAL cannot go on."""
 
 GDAL_OPTIONS: dict[str, Any] = {
     "GDAL_CACHEMAX": 128,  # MB; the default of 5 % of the memory would let windows pile up
@@ -65,7 +69,7 @@ def open_checked(path: Path) -> rasterio.DatasetReader:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             dataset = rasterio.open(path, driver=_DRIVERS[kind])
-    except RasterioError as error:
+    except GDAL_ERRORS as error:
         raise RasterError(f"{path} starts like a {kind} but cannot be opened: {one_line(error)}") from None
     try:
         _check_budget(dataset, path)

@@ -11,6 +11,7 @@ from affine import Affine
 from aftermap.errors import GeoreferenceError, RasterError
 from aftermap.geo.files import OpenFiles, RasterFile
 from aftermap.geo.grid import Grid, Window
+from aftermap.geo.ground import Nodata
 from aftermap.geo.lattice import (
     ALIGNED_PX,
     lattice_offset,
@@ -79,6 +80,7 @@ class RasterSource:
         bands: Sequence[int] | None = None,
         *,
         grid: Grid | None = None,
+        nodata: Nodata | None = None,
     ) -> "RasterSource":
         """Check the headers of all tiles; no pixels are read.
 
@@ -86,6 +88,8 @@ class RasterSource:
             path_or_paths: a file, a folder of tiles, or several of either.
             bands: 1-based bands to read, in this order; all data bands by default.
             grid: georeference of a single image that carries none (xBD's PNGs).
+            nodata: value of pixels without ground, in place of what the files declare and of guesses; see
+                `ground.Nodata`.
 
         Raises:
             RasterError: a file is no usable image, or the tiles differ in bands or type.
@@ -96,7 +100,7 @@ class RasterSource:
             raise GeoreferenceError(
                 f"{name} holds {len(paths)} images, a georeference can be given for one only"
             )
-        files = _agree_on_alpha([RasterFile.inspect(path, grid=grid) for path in paths])
+        files = _agree_on_alpha([RasterFile.inspect(path, grid=grid, nodata=nodata) for path in paths])
         first = files[0]
         for other in files[1:]:
             _check_alike(first, other)
@@ -156,6 +160,32 @@ class RasterSource:
                 break
             self._paint(layer, grid, resampling, array, valid)
         return Patch(array, valid, grid)
+
+    def guessed_share(self) -> tuple[float, tuple[str, ...]]:
+        """Share of the pixels that are black or white rests which nothing declares, and the colours they have.
+
+        Raises:
+            RasterError: the pixels cannot be decoded, or no pixel of any tile is ground.
+        """
+        found = [(file, self._open.rests(file)) for file in self._tiles]
+        pixels = sum(rest.pixels for _, rests in found for rest in rests)
+        if not any(self._open.has_ground(file) for file, _ in found):
+            what = "is black or white everywhere" if pixels else "is transparent, masked or nodata everywhere"
+            raise RasterError(
+                f"{self.name} shows no ground: it {what}; pass --nodata none if that is what was seen"
+            )
+        colours = {"black" if rest.value == 0 else "white" for _, rests in found for rest in rests}
+        total = sum(file.grid.width * file.grid.height for file, _ in found)
+        return pixels / total, tuple(sorted(colours))
+
+    @property
+    def declares_nodata(self) -> bool:
+        """Whether a tile says which value means that nothing was seen."""
+        return any(file.nodata is not None for file in self._tiles)
+
+    @property
+    def _tiles(self) -> list[RasterFile]:
+        return [file for layer in self._layers for file in layer.files]
 
     def close(self) -> None:
         """Close the files that are held open; reading opens them again."""
@@ -301,11 +331,24 @@ def _check_alike(first: RasterFile, other: RasterFile) -> None:
 
 
 def _agree_on_alpha(files: list[RasterFile]) -> list[RasterFile]:
-    """Where the last band is opacity in some tiles and data in others of the same layout, it is data in all."""
+    """Where the last band is opacity in some tiles and data in others of the same layout, it is data in all.
+
+    Opacity has one full value in all tiles.
+    """
     totals = {file.count + (file.alpha is not None) for file in files}
-    if len({file.count for file in files}) == 1 or len(totals) > 1:
+    if len(totals) > 1:
         return files
-    return [replace(file, count=totals.copy().pop(), alpha=None) for file in files]
+    if len({file.count for file in files}) > 1:
+        return [_with_alpha_as_data(file) for file in files]
+    full = [file.opaque for file in files if file.opaque is not None]
+    return [replace(file, opaque=max(full)) for file in files] if len(full) == len(files) else files
+
+
+def _with_alpha_as_data(file: RasterFile) -> RasterFile:
+    if file.alpha is None:
+        return file
+    nodata = file.nodata and (*file.nodata, file.nodata[0] if len({*file.nodata}) == 1 else None)
+    return replace(file, count=file.count + 1, alpha=None, opaque=None, nodata=nodata)
 
 
 def _layers(files: Sequence[RasterFile]) -> tuple[_Layer, ...]:

@@ -6,13 +6,12 @@ import numpy as np
 import rasterio
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
 from rasterio.warp import reproject
 
 from aftermap.errors import RasterError
 from aftermap.geo.grid import Grid
 from aftermap.geo.lattice import short_name
-from aftermap.geo.limits import GDAL_OPTIONS, one_line
+from aftermap.geo.limits import GDAL_ERRORS, GDAL_OPTIONS, one_line
 
 Interpolation = Literal["bilinear", "nearest"]
 
@@ -87,7 +86,7 @@ def warp(
                 XSCALE=min(1.0, 1 / scale[0]),
                 YSCALE=min(1.0, 1 / scale[1]),
             )
-    except RasterioError as error:
+    except GDAL_ERRORS as error:
         raise RasterError(
             f"resampling to {short_name(target.crs or _PLANE)} failed: {one_line(error)}"
         ) from None

@@ -15,6 +15,7 @@ from aftermap.data.readers.xbd import read_label_file
 from aftermap.errors import DataWarning, RasterError
 from aftermap.geo.align import Shift
 from aftermap.geo.grid import Grid, Window
+from aftermap.geo.ground import Nodata
 from aftermap.geo.pair import Alignment, DatePair
 from aftermap.geo.raster import RasterSource, require_bands
 from aftermap.geo.single import SingleDate
@@ -23,6 +24,7 @@ from aftermap.inference.tiling import Sample
 from aftermap.workflows.mapping.aoi import Area, read_area
 
 _SAMPLE_PX = 1_000_000
+_CLOUDY = 0.5
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,7 @@ class Inputs:
         patches = self.scene.read(self.area.in_scene(window))
         missing = np.zeros((window.height, window.width), np.uint8)
         if self.cloud_mask is not None:
-            clouds = self.cloud_mask.read(self.grid.crop(window), "nearest")
-            missing[clouds.valid & (clouds.array != 0).any(axis=0)] = Missing.CLOUD
+            missing[_hidden(self.cloud_mask, self.grid.crop(window))] = Missing.CLOUD
         for patch, reason in reversed(list(zip(patches, (Missing.PRE, Missing.POST), strict=False))):
             missing[~patch.valid] = reason
         missing[self.area.outside(window)] = Missing.OUTSIDE
@@ -154,6 +155,8 @@ class Reading:
         crs: reference system of the map; that of the (first) date by default.
         resolution: its pixel size, in metres, or degrees where the reference system is geographic.
         cloud_mask: raster, not 0 where the ground is hidden.
+        nodata: value of pixels without ground, in place of what the images declare and of guesses; `none` where every
+            pixel is ground.
     """
 
     aoi: Path | None = None
@@ -162,6 +165,7 @@ class Reading:
     crs: str | None = None
     resolution: float | None = None
     cloud_mask: Path | None = None
+    nodata: Nodata | None = None
 
 
 def open_pair(
@@ -195,7 +199,7 @@ def open_image(image: Path, card: BaseCard, reading: Reading) -> Inputs:
 
 def _open(path: Path, card: BaseCard, reading: Reading, place: Grid | None) -> RasterSource:
     """An image whose bands and pixels the model can use."""
-    source = RasterSource.open(path, reading.bands, grid=place)
+    source = RasterSource.open(path, reading.bands, grid=place, nodata=reading.nodata)
     require_bands(source, card.given_bands, len(card.bands))
     if reading.stretch is None and source.dtype != card.dtype:
         raise RasterError(
@@ -208,18 +212,74 @@ def _open(path: Path, card: BaseCard, reading: Reading, place: Grid | None) -> R
 def _fitted(
     scene: DatePair | SingleDate, card: BaseCard, reading: Reading, place: Grid | None, *, name: str
 ) -> Inputs:
-    """The rest that all maps need: their area, the check of their resolution, stretches and clouds."""
+    """The rest that all maps need: their area, the checks of ground and resolution, stretches and clouds."""
     area = read_area(reading.aoi, scene.grid)
     _check_resolution(area.grid, card)
+    for source in scene.sources.values():
+        _check_ground(source)
     stretches: tuple[Stretch, ...] = ()
     if reading.stretch is not None:
         stretches = tuple(Stretch.measure(s, area.grid, reading.stretch) for s in scene.sources.values())
     mask = None
     if reading.cloud_mask is not None:
-        # a mask of plain images counts their pixels, so it takes the place of the images it belongs to
-        mask = RasterSource.open(reading.cloud_mask, grid=place)
+        mask = _open_clouds(reading.cloud_mask, place, area.grid)
     notes = () if place is None else (f"georeference recovered from the xBD labels of {name}",)
     return Inputs(scene, area, stretches, mask, notes)
+
+
+def _check_ground(source: RasterSource) -> None:
+    """Refuse a date that shows no ground, and tell where its missing ground was guessed."""
+    share, colours = source.guessed_share()
+    if not share:
+        return
+    remedy = f"--nodata {255 if colours == ('white',) and source.dtype == 'uint8' else 0}"
+    warnings.warn(
+        f"{share:.1%} of {source.name} is {' or '.join(colours)} up to its edge and taken for missing ground, though the "
+        f"file does not say so: pass {remedy} if that is right, --nodata none if it is ground",
+        DataWarning,
+        stacklevel=4,
+    )
+
+
+def _open_clouds(path: Path, place: Grid | None, grid: Grid) -> RasterSource:
+    """A mask of clouds that hides some of the map and not all of it.
+
+    Raises:
+        RasterError: it hides all of the map.
+        GeoreferenceError: it lies on another kind of grid.
+    """
+    # a mask of plain images counts their pixels, so it takes the place of the images it belongs to
+    mask, every = (RasterSource.open(path, grid=place, nodata=rule) for rule in ("declared", "none"))
+    if mask.declares_nodata:
+        own = thinned(mask.grid, _SAMPLE_PX)
+        if not _hidden(mask, own).any() and _hidden(every, own).any():
+            warnings.warn(
+                f"{mask.name} declares the only value of its clouds as nodata: they are taken for clouds",
+                DataWarning,
+                stacklevel=5,
+            )
+            mask = every
+    hidden = _hidden(mask, thinned(grid, _SAMPLE_PX)).mean()
+    if hidden == 1:
+        raise RasterError(
+            f"{mask.name} hides all of the map (it is not 0 anywhere), so nothing can be assessed: pass a mask that is 0 "
+            "where the ground is seen, or leave --cloud-mask out"
+        )
+    if hidden > _CLOUDY:
+        warnings.warn(
+            f"{mask.name} hides {hidden:.0%} of the map; buildings there are not assessed: if that is too much, see that "
+            "it is 0 where the ground is seen",
+            DataWarning,
+            stacklevel=5,
+        )
+    return mask
+
+
+def _hidden(mask: RasterSource, grid: Grid) -> np.ndarray:
+    """Where clouds hide the ground of a grid."""
+    clouds = mask.read(grid, "nearest")
+    hidden: np.ndarray = clouds.valid & (clouds.array != 0).any(axis=0)
+    return hidden
 
 
 def _check_resolution(grid: Grid, card: BaseCard) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from aftermap.artefacts.ensemble import Averaging
 from aftermap.errors import InputError
+from aftermap.geo.ground import Nodata
 from aftermap.inference.backends.base import Backend, Precision
 from aftermap.inference.ensemble import Options
 from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX
@@ -32,6 +33,7 @@ class MapKeywords(TypedDict, total=False):
     crs: str | None
     resolution: float | None
     cloud_mask: Path | None
+    nodata: Nodata | None
     min_area_m2: float
     part_touching: bool
     overwrite: bool
@@ -64,6 +66,7 @@ class Settings:
         crs: reference system of the map; the (first) date's by default.
         resolution: pixel size of the map, in metres, or degrees where its reference system is geographic.
         cloud_mask: raster, not 0 where the ground is hidden.
+        nodata: what is missing ground in the images; see `geo.ground.Nodata`.
         min_area_m2: smaller traced shapes are no buildings.
         part_touching: tell touching houses apart when they are traced; see `inference.parting`.
         overwrite: replace an earlier result.
@@ -92,6 +95,7 @@ class Settings:
     crs: str | None = None
     resolution: float | None = None
     cloud_mask: Path | None = None
+    nodata: Nodata | None = None
     min_area_m2: float = MIN_BUILDING_M2
     part_touching: bool = False
     overwrite: bool = False
@@ -138,6 +142,7 @@ class Settings:
             "footprints": identity(self.footprints),
             "aoi": identity(self.aoi),
             "cloud_mask": identity(self.cloud_mask),
+            "nodata": self.nodata,
             "bands": list(self.bands) if self.bands is not None else None,
             "stretch": list(self.stretch) if self.stretch is not None else None,
             "crs": self.crs,

@@ -1,0 +1,147 @@
+"""Maps of images whose ground ends somewhere: what is not ground is not judged, and guesses are told."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.enums import ColorInterp
+
+import colour_town as colours
+from aftermap.errors import DataWarning, RasterError
+from aftermap.workflows.mapping.damage import map_damage
+
+RGB = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
+HIDDEN = {"00", "01", "10", "11"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return colours.save_colour_model(tmp_path_factory.mktemp("models") / "colours")
+
+
+@pytest.fixture
+def footprints(tmp_path: Path) -> Path:
+    shapes = {f"{row}{col}": shape for (row, col), shape in colours.houses().items()}
+    return colours.write_footprints(tmp_path / "f.gpkg", shapes)
+
+
+def ends(image: np.ndarray, value: int = 0) -> np.ndarray:
+    """The image with its upper left quarter gone."""
+    image = image.clip(1, 254)
+    image[:, : colours.SIZE_PX // 2, : colours.SIZE_PX // 2] = value
+    return image
+
+
+def write(path: Path, array: np.ndarray, names: list[ColorInterp]) -> Path:
+    colours.write_image(path, array, colours.town_grid())
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = names
+    return path
+
+
+def test_a_float_image_of_five_bands_its_opacity_twin_and_its_nodata_twin_give_the_same_rows(
+    tmp_path: Path, model: Path, footprints: Path
+) -> None:
+    tables = []
+    opaque = np.full((1, colours.SIZE_PX, colours.SIZE_PX), 255, np.uint8)
+    opaque[:, : colours.SIZE_PX // 2, : colours.SIZE_PX // 2] = 0
+    for kind in ("float", "opacity", "nodata"):
+        folder, dates = tmp_path / kind, []
+        folder.mkdir()
+        for name, image in zip(("pre", "post"), colours.town()[:2], strict=True):
+            path, rgb = folder / f"{name}.tif", ends(image)
+            if kind == "float":
+                stack = np.concatenate([rgb, rgb[:1] + 3, opaque]).astype(np.float32)
+                dates.append(write(path, stack, [*RGB, ColorInterp.undefined, ColorInterp.alpha]))
+            elif kind == "opacity":
+                dates.append(write(path, np.concatenate([rgb, opaque]), [*RGB, ColorInterp.alpha]))
+            else:
+                dates.append(colours.write_image(path, rgb, colours.town_grid(), nodata=0))
+        result = map_damage(
+            *dates, folder / "map", model=model, footprints=footprints, bands=(1, 2, 3), stretch=(0, 100)
+        )
+        tables.append(result.buildings.drop(columns="geometry"))
+    for other in tables[1:]:
+        assert other.equals(tables[0])
+    reasons = tables[0].set_index("building_id")["reason"]
+    assert set(reasons[reasons != ""].index) == HIDDEN and set(reasons[sorted(HIDDEN)]) == {"no data before"}
+
+
+@pytest.mark.parametrize(("value", "colour"), [(0, "black"), (255, "white")])
+def test_a_rest_that_nothing_declares_is_not_judged_and_its_share_is_told(
+    tmp_path: Path, model: Path, footprints: Path, value: int, colour: str
+) -> None:
+    pre, post, _ = colours.town()
+    dates = (
+        colours.write_image(tmp_path / "pre.tif", pre, colours.town_grid()),
+        colours.write_image(tmp_path / "post.tif", ends(post, value), colours.town_grid()),
+    )
+    told = rf"25\.0% of post\.tif is {colour} up to its edge .* pass --nodata {value} if that is right"
+    with pytest.warns(DataWarning, match=told):
+        result = map_damage(*dates, tmp_path / "map", model=model, footprints=footprints)
+    reasons = result.buildings.set_index("building_id")["reason"]
+    assert set(reasons[reasons == "no data after"].index) == HIDDEN
+    assert (reasons[~reasons.index.isin(HIDDEN)] == "").all()
+    report = json.loads((result.folder / "provenance.json").read_text())
+    assert any("25.0% of post.tif" in message for message in report["warnings"])
+    assert "25.0% of post.tif" in (result.folder / "map.html").read_text()
+
+    said = map_damage(*dates, tmp_path / "said", model=model, footprints=footprints, nodata=float(value))
+    assert said.warnings == () and said.buildings["reason"].tolist() == result.buildings["reason"].tolist()
+    ground = map_damage(*dates, tmp_path / "ground", model=model, footprints=footprints, nodata="none")
+    assert ground.warnings == () and set(ground.buildings["reason"]) == {""}
+
+
+def test_a_black_date_is_refused(tmp_path: Path, model: Path) -> None:
+    pre, post, _ = colours.town()
+    first = colours.write_image(tmp_path / "pre.tif", pre, colours.town_grid())
+    second = colours.write_image(tmp_path / "post.tif", post * 0, colours.town_grid())
+    with pytest.raises(RasterError, match=r"post\.tif shows no ground: it is black or white everywhere"):
+        map_damage(first, second, tmp_path / "map", model=model)
+
+
+def clouds(path: Path, value: int, *, rows: int, **profile: int) -> Path:
+    mask = np.zeros((1, colours.SIZE_PX, colours.SIZE_PX), np.uint8)
+    mask[:, :rows] = value
+    return colours.write_image(path, mask, colours.town_grid(), **profile)
+
+
+@pytest.fixture
+def dates(tmp_path: Path) -> tuple[Path, Path]:
+    return colours.write_town(tmp_path / "town")
+
+
+def test_a_cloud_mask_whose_nodata_is_its_cloud_value_hides_its_clouds(
+    tmp_path: Path, model: Path, footprints: Path, dates: tuple[Path, Path]
+) -> None:
+    mask = clouds(tmp_path / "cloud.tif", 1, rows=48, nodata=1)
+    with pytest.warns(DataWarning, match=r"cloud\.tif declares the only value of its clouds as nodata"):
+        result = map_damage(*dates, tmp_path / "map", model=model, footprints=footprints, cloud_mask=mask)
+    reasons = result.buildings.set_index("building_id")["reason"]
+    assert set(reasons[reasons == "cloud"].index) == {"00", "01", "02", "03"}
+
+
+def test_nodata_of_a_cloud_mask_beside_its_clouds_hides_nothing(
+    tmp_path: Path, model: Path, footprints: Path, dates: tuple[Path, Path]
+) -> None:
+    mask = clouds(tmp_path / "cloud.tif", 1, rows=48, nodata=255)
+    with rasterio.open(mask, "r+") as file:
+        band = file.read(1)
+        band[96:] = 255
+        file.write(band, 1)
+    result = map_damage(*dates, tmp_path / "map", model=model, footprints=footprints, cloud_mask=mask)
+    reasons = result.buildings.set_index("building_id")["reason"]
+    assert set(reasons[reasons == "cloud"].index) == {"00", "01", "02", "03"}
+
+
+def test_clouds_over_most_of_the_map_are_told_and_over_all_of_it_refused(
+    tmp_path: Path, model: Path, dates: tuple[Path, Path]
+) -> None:
+    most = clouds(tmp_path / "most.tif", 9, rows=144)
+    with pytest.warns(DataWarning, match=r"most\.tif hides 75% of the map"):
+        map_damage(*dates, tmp_path / "map", model=model, cloud_mask=most)
+    all_ = clouds(tmp_path / "all.tif", 9, rows=192)
+    with pytest.raises(RasterError, match=r"all\.tif hides all of the map"):
+        map_damage(*dates, tmp_path / "other", model=model, cloud_mask=all_)
