@@ -1,6 +1,7 @@
 """Scores of building maps: overlap of pixels, of outlines and of boundaries, by scene, event and ground resolution."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,8 +10,8 @@ import numpy as np
 
 from aftermap.classes import IGNORE
 from aftermap.errors import DataError
-from aftermap.scoring.counts import Metrics, SceneTables, f1, plain, ratio, resample
-from aftermap.scoring.objects import MIN_AREA_PX, count_found, label_components
+from aftermap.scoring.counts import Intervals, Metrics, SceneTables, f1, plain, pooled, ratio
+from aftermap.scoring.instances import MIN_AREA_PX, count_found, label_components
 
 BOUNDARY_SHARE = 0.02
 """Width of the boundary band as a share of the image's diagonal, as boundary IoU was published."""
@@ -74,7 +75,7 @@ class BuildingMapScores:
     iou: float
     boundary: str
     resolution_m: tuple[float, float] | None = None
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    intervals: Intervals = field(default_factory=dict)
     events: dict[str, "BuildingMapScores"] = field(default_factory=dict)
     resolutions: dict[str, "BuildingMapScores"] = field(default_factory=dict)
     by_scene: tuple[SceneFigures, ...] = ()
@@ -195,57 +196,39 @@ class BuildingMapScore:
         return max(1, round(self._metres / resolution_m))
 
     def result(self, *, bootstrap: int = 1000, seed: int = 0) -> BuildingMapScores:
-        """Scores over everything that was added, by event, by ground resolution and by scene.
-
-        Args:
-            bootstrap: resamples of the scenes for the 95 % intervals; 0 leaves them out.
-            seed: the same seed gives the same intervals.
-
-        Raises:
-            ValueError: no scene was added.
-        """
-        if not len(self._tables):
-            raise ValueError("no scene was added, so there is nothing to score")
-
-        groups = sorted(self._by_resolution.by_event().items(), key=lambda item: _finest_first(item[0]))
-        resolutions = list(self._scenes.values())
+        """Scores over everything that was added, by event, ground resolution and scene; see `counts.pooled`."""
+        whole = pooled(self._tables, map_metrics, self._scores, bootstrap=bootstrap, seed=seed)
+        groups = pooled(self._by_resolution, map_metrics, self._scores, bootstrap=bootstrap, seed=seed).events
         by_event: dict[str, list[float | None]] = {}
+        by_group: dict[str, list[float | None]] = {}
         for (event, _), resolution_m in self._scenes.items():
             by_event.setdefault(event, []).append(resolution_m)
-
-        def scores(counts: np.ndarray, of: list[float | None]) -> BuildingMapScores:
-            intervals = resample(counts, map_metrics, resamples=bootstrap, seed=seed)
-            return self._scores(counts, of, intervals)
-
+            by_group.setdefault(resolution_group(resolution_m), []).append(resolution_m)
         return replace(
-            scores(self._tables.counts, resolutions),
-            events={e: scores(counts, by_event[e]) for e, counts in self._tables.by_event().items()},
+            whole,
+            resolution_m=_range(self._scenes.values()),
+            events={e: replace(s, resolution_m=_range(by_event[e])) for e, s in whole.events.items()},
             resolutions={
-                name: scores(counts, [r for r in resolutions if resolution_group(r) == name])
-                for name, counts in groups
+                name: replace(groups[name], resolution_m=_range(by_group[name]))
+                for name in sorted(groups, key=_finest_first)
             },
             by_scene=tuple(self._figures()),
         )
 
     def _scores(
-        self,
-        counts: np.ndarray,
-        resolutions: list[float | None],
-        intervals: dict[str, tuple[float, float]],
+        self, counts: np.ndarray, intervals: Intervals, events: dict[str, BuildingMapScores]
     ) -> BuildingMapScores:
-        metres = [r for r in resolutions if r is not None]
         share, width = 100 * self._share, self._metres
-        values = {name: float(value) for name, value in map_metrics(counts.sum(axis=0)).items()}
         return BuildingMapScores(
             scenes=len(counts),
             iou=self._iou,
             boundary=f"{share:g} % of the diagonal" if width is None else f"{width:g} m",
-            resolution_m=(min(metres), max(metres)) if metres else None,
             intervals=intervals,
-            events={},
+            events=events,
+            resolution_m=None,
             resolutions={},
             by_scene=(),
-            **{name: values[name] for name in METRICS},
+            **{name: float(value) for name, value in map_metrics(counts.sum(axis=0)).items()},
         )
 
     def _figures(self) -> list[SceneFigures]:
@@ -308,6 +291,12 @@ def resolution_group(resolution_m: float | None) -> str:
         return UNKNOWN_RESOLUTION
     octave = round(math.log2(resolution_m / _REFERENCE_M))
     return f"{_REFERENCE_M * 2.0**octave:.4g}"
+
+
+def _range(resolutions: Iterable[float | None]) -> tuple[float, float] | None:
+    """Finest and coarsest of the ground resolutions that are known."""
+    metres = [r for r in resolutions if r is not None]
+    return (min(metres), max(metres)) if metres else None
 
 
 def _finest_first(group: str) -> float:

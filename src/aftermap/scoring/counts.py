@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 INTERVAL_PERCENT = 95.0
 
 Metrics = dict[str, np.ndarray]
+Intervals = dict[str, tuple[float, float]]
+Scores = TypeVar("Scores", covariant=True)
 
 _HARMONIC_EPSILON = 1e-6
 _RESAMPLES_AT_ONCE = 100
@@ -67,7 +69,7 @@ def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 def resample(
     counts: np.ndarray, metrics: Callable[[np.ndarray], Metrics], *, resamples: int, seed: int
-) -> dict[str, tuple[float, float]]:
+) -> Intervals:
     """Percentile bootstrap over scenes: 95 % intervals of pooled metrics.
 
     Args:
@@ -97,6 +99,43 @@ def resample(
             low, high = np.nanpercentile(drawn, edges)
             intervals[name] = (float(low), float(high))
     return intervals
+
+
+class FiguresOf(Protocol[Scores]):
+    """Makes scores of the counts of some scenes, (scenes, length), and of the intervals of their metrics."""
+
+    def __call__(self, counts: np.ndarray, intervals: Intervals, events: dict[str, Any], /) -> Scores:
+        """The scores; `events` holds those of single events, and is empty for these."""
+        ...
+
+
+def pooled(
+    tables: SceneTables,
+    metrics: Callable[[np.ndarray], Metrics],
+    figures: FiguresOf[Scores],
+    *,
+    bootstrap: int,
+    seed: int,
+) -> Scores:
+    """Scores over all scenes, with those of every event: the frame that all scores from counts share.
+
+    Args:
+        tables: what was counted.
+        metrics: of pooled count vectors; see `resample`.
+        figures: from counts and intervals to scores.
+        bootstrap: resamples of the scenes for the 95 % intervals; 0 leaves them out.
+        seed: the same seed gives the same intervals.
+
+    Raises:
+        ValueError: no scene was added.
+    """
+    if not len(tables):
+        raise ValueError("no scene was added, so there is nothing to score")
+
+    def of(counts: np.ndarray, events: dict[str, Any]) -> Scores:
+        return figures(counts, resample(counts, metrics, resamples=bootstrap, seed=seed), events)
+
+    return of(tables.counts, {event: of(counts, {}) for event, counts in tables.by_event().items()})
 
 
 def plain(value: Any) -> Any:

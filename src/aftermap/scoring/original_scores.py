@@ -1,12 +1,14 @@
 """The measures by which the published systems chose their checkpoints, as accumulators over whole scenes.
 
-They differ from the official score (`inference.scoring`) and are here to repeat runs and to compare; what a model is
+They differ from the official score (`scoring.pixels`) and are here to repeat runs and to compare; what a model is
 worth is said by the official score. Each takes one scene at a time in `update` and answers `score` and its parts in
 `result`. Pixels that are IGNORE in a target take no part in what that target decides.
 """
 
 import math
-from typing import Literal, Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -21,8 +23,14 @@ LOCALIZATION_THRESHOLD = 0.3
 """Above it the winner's validation took an out-of-fold probability for a building."""
 
 
-class OriginalScore(Protocol):
-    """What all measures of this module look like."""
+class OriginalScore(ABC):
+    """What all measures of this module have in common: scenes are checked, then counted.
+
+    Attributes:
+        needs_damage: whose damage measure this is; None where damage is not looked at.
+    """
+
+    needs_damage: str | None = None
 
     def update(
         self,
@@ -39,16 +47,47 @@ class OriginalScore(Protocol):
             truth_building: (H, W), > 0 is building.
             truth_damage: (H, W), 0 to 4; only for damage.
             localization: (H, W) where another model sees buildings: a mask (bool) or probabilities (float). Only
-                the xView2 winner's damage measure looks at it.
+                the xView2 winner's damage measure looks at it; without it the prediction's own buildings are taken.
 
         Raises:
             ValueError: shapes or values that do not fit.
         """
-        ...
+        if self.needs_damage is None:
+            truth_damage = localization = None
+        elif truth_damage is None:
+            raise ValueError(f"{self.needs_damage}'s damage measure needs truth_damage")
+        _check_shapes(prediction, truth_building, truth_damage, localization)
+        self._count(Observed(prediction, truth_building, truth_damage, localization))
 
+    @abstractmethod
+    def _count(self, scene: "Observed") -> None: ...
+
+    @abstractmethod
     def result(self) -> dict[str, float]:
         """`score` and its parts; NaN where nothing could be measured."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A scene's prediction and truth, with shapes that fit; see `OriginalScore.update`."""
+
+    prediction: np.ndarray
+    building: np.ndarray
+    damage: np.ndarray | None
+    localization: np.ndarray | None
+
+    @property
+    def known(self) -> np.ndarray:
+        """Where the building target says anything, bool (H, W)."""
+        mask: np.ndarray = self.building != IGNORE
+        return mask
+
+    def damage_truth(self, scored: np.ndarray) -> np.ndarray:
+        """Damage 0 to 3 (no damage first) of the pixels of a mask; those without a class are no-damage."""
+        assert self.damage is not None  # `update` has seen to it
+        truth: np.ndarray = np.maximum(self.damage[scored].astype(np.int64) - 1, 0)
+        return truth
 
 
 def original_score(
@@ -66,7 +105,7 @@ def original_score(
     return Xview2LocalizationScore() if task == "building" else Xview2DamageScore(building=building)
 
 
-class Xview2LocalizationScore:
+class Xview2LocalizationScore(OriginalScore):
     """Mean over the images of the Dice coefficient of p(building) > 0.5; an empty image left empty counts 1.
 
     Source: xView2 first place, validation of the localization runs.
@@ -75,24 +114,16 @@ class Xview2LocalizationScore:
     def __init__(self) -> None:
         self._values: list[float] = []
 
-    def update(
-        self,
-        prediction: np.ndarray,
-        truth_building: np.ndarray,
-        truth_damage: np.ndarray | None = None,
-        localization: np.ndarray | None = None,
-    ) -> None:
-        """See `OriginalScore`; damage and localization are not looked at."""
-        _check_shapes(prediction, truth_building)
-        known = truth_building != IGNORE
-        self._values.append(dice(_is_building(prediction, above=0.5)[known], truth_building[known] > 0))
+    def _count(self, scene: Observed) -> None:
+        known = scene.known
+        self._values.append(dice(_is_building(scene.prediction, above=0.5)[known], scene.building[known] > 0))
 
     def result(self) -> dict[str, float]:
         """`score`: the mean Dice coefficient."""
         return {"score": float(np.mean(self._values)) if self._values else math.nan}
 
 
-class Xview2DamageScore:
+class Xview2DamageScore(OriginalScore):
     """0.3 localization + 0.7 damage F1, as the winner's classification runs were validated.
 
     Damage is the likeliest of the four classes, put to no-damage outside of the localization; pixels on target
@@ -101,6 +132,8 @@ class Xview2DamageScore:
 
     Source: xView2 first place, `validate` of the classification training scripts.
     """
+
+    needs_damage = "the winner"
 
     def __init__(
         self,
@@ -125,18 +158,9 @@ class Xview2DamageScore:
         self._per_image: list[float] = []
         self._confusion = np.zeros((4, 4), np.int64)
 
-    def update(
-        self,
-        prediction: np.ndarray,
-        truth_building: np.ndarray,
-        truth_damage: np.ndarray | None = None,
-        localization: np.ndarray | None = None,
-    ) -> None:
-        """See `OriginalScore`; without `localization` the prediction's own buildings are taken."""
-        if truth_damage is None:
-            raise ValueError("the winner's damage measure needs truth_damage")
-        _check_shapes(prediction, truth_building, truth_damage, localization)
-        building = self._buildings(prediction, localization)
+    def _count(self, scene: Observed) -> None:
+        prediction = scene.prediction
+        building = self._buildings(prediction, scene.localization)
         if prediction.ndim == 3:
             if len(prediction) != len(DAMAGE):
                 raise ValueError(f"prediction has {len(prediction)} channels, expected {len(DAMAGE)}")
@@ -145,13 +169,13 @@ class Xview2DamageScore:
             chosen = np.maximum(_classes(prediction).astype(np.int64) - 1, 0)
         chosen = np.where(building, chosen, 0)
 
-        known = truth_building != IGNORE
-        counts = _counts(building[known], truth_building[known] > 0)
+        known = scene.known
+        counts = _counts(building[known], scene.building[known] > 0)
         self._localization += counts
         self._per_image.append(_f1(counts, empty=1.0))
 
-        scored = known & (truth_building > 0) & (truth_damage != IGNORE)
-        truth = np.maximum(truth_damage[scored].astype(np.int64) - 1, 0)
+        scored = known & (scene.building > 0) & (scene.damage != IGNORE)
+        truth = scene.damage_truth(scored)
         self._confusion += np.bincount(truth * 4 + chosen[scored], minlength=16).reshape(4, 4)
 
     def result(self) -> dict[str, float]:
@@ -194,7 +218,7 @@ class Xview2DamageScore:
         return mask
 
 
-class MetaDamageNetLocalizationScore:
+class MetaDamageNetLocalizationScore(OriginalScore):
     """F1 of p(building) >= 0.5 over the pixels of all scenes, 0 where there is no building and none is predicted.
 
     Source: MetaDamageNet, localization score (micro Dice of torchmetrics 0.9).
@@ -203,24 +227,18 @@ class MetaDamageNetLocalizationScore:
     def __init__(self) -> None:
         self._counts = np.zeros(3, np.int64)
 
-    def update(
-        self,
-        prediction: np.ndarray,
-        truth_building: np.ndarray,
-        truth_damage: np.ndarray | None = None,
-        localization: np.ndarray | None = None,
-    ) -> None:
-        """See `OriginalScore`; damage and localization are not looked at."""
-        _check_shapes(prediction, truth_building)
-        known = truth_building != IGNORE
-        self._counts += _counts(_is_building(prediction, at_least=0.5)[known], truth_building[known] > 0)
+    def _count(self, scene: Observed) -> None:
+        known = scene.known
+        self._counts += _counts(
+            _is_building(scene.prediction, at_least=0.5)[known], scene.building[known] > 0
+        )
 
     def result(self) -> dict[str, float]:
         """`score`: the F1."""
         return {"score": _f1(self._counts, empty=0.0)}
 
 
-class OpenCitiesScore:
+class OpenCitiesScore(OriginalScore):
     """Mean over the scenes of the Jaccard index of p(building) >= 0.5, counted over both classes at once.
 
     With a accurate pixels of n it is a / (2n - a), so that background counts like buildings: a scene without any is 1
@@ -232,17 +250,9 @@ class OpenCitiesScore:
     def __init__(self) -> None:
         self._values: list[float] = []
 
-    def update(
-        self,
-        prediction: np.ndarray,
-        truth_building: np.ndarray,
-        truth_damage: np.ndarray | None = None,
-        localization: np.ndarray | None = None,
-    ) -> None:
-        """See `OriginalScore`; damage and localization are not looked at."""
-        _check_shapes(prediction, truth_building)
-        known = truth_building != IGNORE
-        right = _is_building(prediction, at_least=0.5)[known] == (truth_building[known] > 0)
+    def _count(self, scene: Observed) -> None:
+        known = scene.known
+        right = _is_building(scene.prediction, at_least=0.5)[known] == (scene.building[known] > 0)
         if right.size:
             accuracy = float(right.mean())
             self._values.append(accuracy / (2 - accuracy))
@@ -252,7 +262,7 @@ class OpenCitiesScore:
         return {"score": float(np.mean(self._values)) if self._values else math.nan}
 
 
-class MetaDamageNetDamageScore:
+class MetaDamageNetDamageScore(OriginalScore):
     """0.3 localization + 0.7 damage, both from the likeliest of five classes against the damage target alone.
 
     A predicted background on a building counts as no-damage, and the harmonic mean is over the classes that the
@@ -261,28 +271,22 @@ class MetaDamageNetDamageScore:
     Source: MetaDamageNet, `DamageLocalizationMetric`, `DamageClassificationMetric` and their composite.
     """
 
+    needs_damage = "MetaDamageNet"
+
     def __init__(self) -> None:
         self._localization = np.zeros(3, np.int64)
         self._confusion = np.zeros((4, 4), np.int64)
 
-    def update(
-        self,
-        prediction: np.ndarray,
-        truth_building: np.ndarray,
-        truth_damage: np.ndarray | None = None,
-        localization: np.ndarray | None = None,
-    ) -> None:
-        """See `OriginalScore`; building target and localization are not looked at."""
-        if truth_damage is None:
-            raise ValueError("MetaDamageNet's damage measure needs truth_damage")
-        _check_shapes(prediction, truth_building, truth_damage)
+    def _count(self, scene: Observed) -> None:
+        prediction, target = scene.prediction, scene.damage
+        assert target is not None  # `update` has seen to it
         if prediction.ndim == 3 and len(prediction) != len(DAMAGE):
             raise ValueError(f"prediction has {len(prediction)} channels, expected {len(DAMAGE)}")
         chosen = prediction.argmax(axis=0) if prediction.ndim == 3 else _classes(prediction)
-        known = truth_damage != IGNORE
-        self._localization += _counts(chosen[known] > 0, truth_damage[known] > 0)
-        scored = known & (truth_damage > 0)
-        truth = truth_damage[scored].astype(np.int64) - 1
+        known = target != IGNORE
+        self._localization += _counts(chosen[known] > 0, target[known] > 0)
+        scored = known & (target > 0)
+        truth = scene.damage_truth(scored)
         damage = np.maximum(chosen[scored].astype(np.int64), 1) - 1
         self._confusion += np.bincount(truth * 4 + damage, minlength=16).reshape(4, 4)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from aftermap.classes import DAMAGE, IGNORE
-from aftermap.scoring.counts import Metrics, SceneTables, f1, harmonic_mean, plain, ratio, resample
+from aftermap.scoring.counts import Intervals, Metrics, SceneTables, f1, harmonic_mean, plain, pooled, ratio
 
 DAMAGE_CLASSES = DAMAGE.names[1:]
 """The four classes whose F1 enter the damage score, in mask order 1 to 4."""
@@ -76,7 +76,7 @@ class PixelScores:
     localization_recall: float
     localization_iou: float
     confusion: tuple[tuple[int, ...], ...]
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    intervals: Intervals = field(default_factory=dict)
     events: dict[str, "PixelScores"] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -161,24 +161,8 @@ class Score:
         self._tables.add(counts, event=event, scene=scene)
 
     def result(self, *, bootstrap: int = 1000, seed: int = 0) -> PixelScores:
-        """Scores over everything that was added, and by event.
-
-        Args:
-            bootstrap: resamples of the scenes for the 95 % intervals; 0 leaves them out.
-            seed: the same seed gives the same intervals.
-
-        Raises:
-            ValueError: no scene was added.
-        """
-        tables = self._tables
-        if not len(tables):
-            raise ValueError("no scene was added, so there is nothing to score")
-        events = {
-            event: _pixel_scores(counts, resample(counts, pixel_metrics, resamples=bootstrap, seed=seed))
-            for event, counts in tables.by_event().items()
-        }
-        intervals = resample(tables.counts, pixel_metrics, resamples=bootstrap, seed=seed)
-        return _pixel_scores(tables.counts, intervals, events)
+        """Scores over everything that was added, and by event; see `counts.pooled`."""
+        return pooled(self._tables, pixel_metrics, _pixel_scores, bootstrap=bootstrap, seed=seed)
 
 
 def pixel_metrics(counts: np.ndarray) -> Metrics:
@@ -261,14 +245,10 @@ def _damage_confusion(table: np.ndarray) -> np.ndarray:
     return confusion
 
 
-def _pixel_scores(
-    counts: np.ndarray,
-    intervals: dict[str, tuple[float, float]],
-    events: dict[str, PixelScores] | None = None,
-) -> PixelScores:
-    pooled = counts.sum(axis=0)
-    values = {name: float(value) for name, value in pixel_metrics(pooled).items()}
-    confusion = _damage_confusion(pooled.reshape(_TABLE))
+def _pixel_scores(counts: np.ndarray, intervals: Intervals, events: dict[str, PixelScores]) -> PixelScores:
+    total = counts.sum(axis=0)
+    values = {name: float(value) for name, value in pixel_metrics(total).items()}
+    confusion = _damage_confusion(total.reshape(_TABLE))
     occurs = confusion[1:, 1:].sum(axis=0) + confusion[1:, :].sum(axis=1) > 0
     return PixelScores(
         scenes=len(counts),
@@ -276,7 +256,7 @@ def _pixel_scores(
         absent_classes=tuple(name for name, there in zip(DAMAGE_CLASSES, occurs, strict=True) if not there),
         confusion=tuple(tuple(int(n) for n in row) for row in confusion),
         intervals=intervals,
-        events=events or {},
+        events=events,
         **values,
     )
 

@@ -6,13 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from aftermap.scoring.objects import (
-    BuildingScore,
-    building_classes,
-    label_classes,
-    label_components,
-    match_buildings,
-)
+from aftermap.scoring.instances import building_classes, label_classes, label_components, match_buildings
+from aftermap.scoring.objects import BuildingScore
 
 
 def canvas(*blocks: tuple[int, int, int, int, int], size: int = 40) -> np.ndarray:
