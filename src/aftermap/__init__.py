@@ -1,4 +1,4 @@
-"""Maps of damaged buildings from images taken before and after a disaster.
+"""Maps of damaged buildings from images taken before and after a disaster; `aftermap.api` lists what it does.
 
 The public names are loaded on first use, so that `import aftermap` needs neither torch nor GDAL.
 """
@@ -24,6 +24,24 @@ _PUBLIC = {
     "push_model": "aftermap.artefacts.hub",
     "Predictor": "aftermap.inference.predictor",
     "open_predictor": "aftermap.inference.ensemble",
+    "MapResult": "aftermap.workflows.mapping.result",
+    **dict.fromkeys(
+        (
+            *(
+                "map",
+                "map_buildings",
+                "map_classes",
+                "open_model",
+                "predict",
+                "evaluate",
+                "score",
+                "train",
+                "adapt",
+            ),
+            *("check", "split", "synth"),
+        ),
+        "aftermap.api",
+    ),
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

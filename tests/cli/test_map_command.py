@@ -301,18 +301,18 @@ def test_ctrl_c_leaves_a_run_that_resumes(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from aftermap.workflows.mapping import damage as recipe
+    from aftermap.workflows.mapping.objects import ObjectTask
 
-    whole, calls = recipe.store, []
+    whole, calls = ObjectTask.keep, []
 
-    def store(*arguments: object, **named: object) -> None:
+    def keep(*arguments: object) -> object:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        whole(*arguments, **named)
+        return whole(*arguments)
 
     command = ["map", *map(str, pair), "-o", str(tmp_path / "map"), "--model", str(model), "--window", "128"]
-    monkeypatch.setattr(recipe, "store", store)
+    monkeypatch.setattr(ObjectTask, "keep", keep)
     with pytest.raises(SystemExit) as stopped:
         main(command)
     assert stopped.value.code == 130
@@ -328,7 +328,7 @@ def test_a_killed_process_leaves_a_run_that_resumes(
 ) -> None:
     code = (
         "import os, signal, sys\n"
-        "from aftermap.workflows import work\n"
+        "from aftermap.workflows.mapping import work\n"
         "whole = work.WorkFolder.add\n"
         "def add(self, start, stop, arrays):\n"
         "    whole(self, start, stop, arrays)\n"
@@ -338,9 +338,10 @@ def test_a_killed_process_leaves_a_run_that_resumes(
         "main(sys.argv[1:])\n"
     )
     command = ["map", *map(str, pair), "-o", str(tmp_path / "map"), "--model", str(model), "--window", "128"]
-    tests = str(Path(__file__).resolve().parents[1])
+    tests = Path(__file__).resolve().parents[1]
+    found = os.pathsep.join(map(str, (tests, tests.parent / "src")))
     done = subprocess.run(
-        [sys.executable, "-c", code, *command], env={**os.environ, "PYTHONPATH": tests}, check=False
+        [sys.executable, "-c", code, *command], env={**os.environ, "PYTHONPATH": found}, check=False
     )
     assert done.returncode == -9 and not (tmp_path / "map").exists()
     with pytest.raises(SystemExit) as stopped:

@@ -15,7 +15,8 @@ from aftermap.artefacts.ensemble import GateIngredient, Ingredient, compose, sav
 from aftermap.classes import DAMAGE
 from aftermap.errors import AlignmentWarning, DataWarning, OutputError, PixelCoordinatesWarning
 from aftermap.geo.grid import Grid
-from aftermap.workflows.mapping.damage import MapResult, map_damage
+from aftermap.workflows.mapping.damage import map_damage
+from aftermap.workflows.mapping.result import MapResult
 
 FILES = {
     "damage.tif",

@@ -17,7 +17,7 @@ from aftermap.errors import DataWarning, ModelError, PixelCoordinatesWarning
 from aftermap.geo.grid import Grid
 from aftermap.workflows.mapping.buildings import map_buildings
 from aftermap.workflows.mapping.damage import map_damage
-from aftermap.workflows.mapping.run import MapResult
+from aftermap.workflows.mapping.result import MapResult
 
 FILES = {
     "classes.tif",

@@ -56,11 +56,10 @@ def check(
     json
         Print the findings as JSON.
     """
-    from aftermap.data.checking.doctor import check as examine
-    from aftermap.data.scene import Manifest
+    from aftermap import api
 
     with progress_bar("checking", quiet=json) as progress:
-        report = examine(Manifest.load(data), deep=not quick, workers=workers, progress=progress)
+        report = api.check(data, deep=not quick, workers=workers, progress=progress)
     if json:
         print(report.to_json())
     else:
@@ -208,15 +207,9 @@ def synth(
     json
         Print the counts as JSON.
     """
-    from aftermap.errors import DataError
-    from aftermap.synthetic.write import synthesise
+    from aftermap import api
 
-    if (backdrop is None) != (footprints is None):
-        given, absent = ("--backdrop", "--footprints") if backdrop else ("--footprints", "--backdrop")
-        raise DataError(
-            f"{given} is given without {absent}: damage is painted on images with known buildings"
-        )
-    manifest = synthesise(
+    manifest = api.synth(
         out,
         scenes=scenes,
         size_px=size,

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from cyclopts.validators import Number
 from aftermap.cli.running import AS_IT_IS, Running
 
 if TYPE_CHECKING:
+    from aftermap.inference.ensemble import RunningKeywords
     from aftermap.workflows.training.steps import Progress as TrainingProgress
 
 SplitName = Literal["train", "validation", "test", "unassigned", "all"]
@@ -44,13 +46,19 @@ def predict(
         overwrite: predict again what is there.
         running: how the model is run.
     """
-    from aftermap.workflows.scoring.predict import predict_dataset
+    from aftermap import api
 
     scenes = scenes_of(data, split)
-    predictor = _predictor(model, running)
     with bar("predicting", len(scenes)) as advance:
-        count = predict_dataset(
-            predictor, scenes, out, targets=targets, overwrite=overwrite, on_scene=lambda _: advance()
+        count = api.predict(
+            model,
+            data,
+            out,
+            split=split,
+            targets=targets,
+            overwrite=overwrite,
+            on_scene=lambda _: advance(),
+            **_keywords(running),
         )
     say(f"{count} scenes predicted, {len(scenes) - count} were there: {out}")
 
@@ -87,44 +95,33 @@ def evaluate(
         running: how the model is run.
         json_output: print JSON.
     """
-    from aftermap.data.scene import Manifest
-    from aftermap.errors import DataError, InputError
-    from aftermap.workflows.scoring.evaluate import evaluate as run_evaluation
+    from aftermap import api
+    from aftermap.scoring.class_scores import ClassScores
 
-    scenes = [s for s in scenes_of(data, split) if s.is_labelled and (not event or s.event in event)]
-    if not scenes:
-        raise DataError(
-            f"{data} has no labelled scenes in split {split}" + (f" of {', '.join(event)}" if event else "")
-        )
-    predictor = _predictor(model, running)
-    if predictor.card.legend is not None:
-        if threshold is not None or boundary_m is not None:
-            raise InputError(
-                f"{predictor.name} tells classes by the likeliest: leave --threshold and --boundary-m out"
-            )
-        _evaluate_legend(predictor, data, scenes, as_json=json_output)
-        return
-    if (legend := Manifest.load(data).legend) is not None:
-        raise DataError(
-            f"{data} is labelled with the classes of {legend.name}, {predictor.name} tells {predictor.card.scheme}: "
-            "give a model with a legend, or a dataset of buildings or damage"
-        )
-    with bar("evaluating", len(scenes)) as advance:
-        result = run_evaluation(
-            predictor,
-            scenes,
+    events = tuple(event or ())
+    total = sum(s.is_labelled and (not events or s.event in events) for s in scenes_of(data, split))
+    with bar("evaluating", total) as advance:
+        result = api.evaluate(
+            model,
+            data,
+            split=split,
+            events=events,
             threshold=threshold,
             bootstrap=bootstrap,
             boundary_m=boundary_m,
             on_scene=lambda *_: advance(),
+            **_keywords(running),
         )
-    report = result.report.as_dict()
     if json_output:
-        print(json.dumps(report, indent=1))
-        return
-    from aftermap.products.figures.scorecard import score_tables
+        print(json.dumps(result.as_dict(), indent=1))
+    elif isinstance(result, ClassScores):
+        from aftermap.products.class_table import class_table
 
-    say(score_tables(report))
+        say(class_table(result))
+    else:
+        from aftermap.products.figures.scorecard import score_tables
+
+        say(score_tables(result.as_dict()))
 
 
 def models(*, json_output: Annotated[bool, Parameter(name="--json", negative=())] = False) -> None:
@@ -173,30 +170,13 @@ def models(*, json_output: Annotated[bool, Parameter(name="--json", negative=())
 
 def scenes_of(data: Path, split: SplitName) -> list[Any]:
     """Scenes of a prepared dataset."""
-    from aftermap.data.scene import Manifest
+    from aftermap import api
 
-    manifest = Manifest.load(data)
-    return list(manifest.scenes) if split == "all" else manifest.select(split)
-
-
-def _evaluate_legend(predictor: Any, data: Path, scenes: list[Any], *, as_json: bool) -> None:
-    """Scores of a model with a legend."""
-    from aftermap.data.scene import Manifest
-    from aftermap.products.class_table import class_table
-    from aftermap.workflows.scoring.evaluate_classes import evaluate_legend
-
-    with bar("evaluating", len(scenes)) as advance:
-        scores = evaluate_legend(predictor, Manifest.load(data), scenes, on_scene=lambda *_: advance())
-    if as_json:
-        print(json.dumps(scores.as_dict(), indent=1))
-        return
-    say(class_table(scores))
+    return api.scenes_of(data, split)
 
 
-def _predictor(model: str, running: Running) -> Any:
-    from aftermap.inference.ensemble import open_predictor
-
-    return open_predictor(model, running.options())
+def _keywords(running: Running) -> "RunningKeywords":
+    return asdict(running.options())  # type: ignore[return-value]  # the keywords are its fields
 
 
 def say(what: Any) -> None:

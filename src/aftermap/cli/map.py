@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from aftermap.workflows.mapping.run import Progress
-    from aftermap.workflows.mapping.settings import MapKeywords
+    from aftermap.workflows.mapping.settings import MapOptions
 
 Flag = Parameter(negative="")
 
@@ -115,22 +115,12 @@ def map_command(
     chosen = None if bands is None else tuple(int(band) for band in _numbers("--bands", bands, "3,2,1", int))
     percentiles = None if stretch is None else _percentiles(stretch)
 
-    from aftermap.geo.ground import parse_nodata
-    from aftermap.workflows.mapping.classes import has_legend, map_classes
-
-    if task is None:
-        task = "classes" if post is None and has_legend(model) else "damage"
-    _check_dates(task, post, align)
-
+    from aftermap import api
     from aftermap.files import to_plain
-    from aftermap.workflows.mapping.buildings import map_buildings
-    from aftermap.workflows.mapping.damage import map_damage
+    from aftermap.geo.ground import parse_nodata
 
     optional = {"window_px": window, "min_area_m2": min_area, "part_touching": part_touching}
-    settings: MapKeywords = {
-        "model": model,
-        "footprints": footprints,
-        "aoi": aoi,
+    options: MapOptions = {
         "bands": chosen,
         "stretch": percentiles,
         "crs": crs,
@@ -143,11 +133,18 @@ def map_command(
         **{name: value for name, value in optional.items() if value is not None},
     }
     with _hint(out), _progress(quiet=json) as report:
-        if post is not None:
-            result = map_damage(pre, post, out, align=align, progress=report, **settings)
-        else:
-            map_one = map_classes if task == "classes" else map_buildings
-            result = map_one(pre, out, progress=report, **settings)
+        result = api.map(
+            pre,
+            post,
+            out,
+            task=task,
+            model=model,
+            footprints=footprints,
+            aoi=aoi,
+            align=align,
+            progress=report,
+            **options,
+        )
     if json:
         tree = {
             "output": result.folder,
@@ -163,7 +160,7 @@ def map_command(
         sys.stdout.write(dumps(to_plain(tree), indent=1) + "\n")
         return
     console = Console(highlight=False)
-    table = {"damage": _counts, "buildings": _grades, "classes": _areas}[task]
+    table = {"damage": _counts, "buildings": _grades, "classes": _areas}[result.task]
     console.print(table(result.summary))
     rate = result.seconds / max(result.megapixels, 1e-9)
     console.print(
@@ -226,22 +223,6 @@ def demo(
     console.print(_counts(result.map.summary))
     console.print(score_tables(result.scores.as_dict()))
     console.print(f"open {result.map.folder / 'map.html'}", markup=False, soft_wrap=True)
-
-
-def _check_dates(task: str, post: Path | None, align: str) -> None:
-    """Refuse what does not go with the task."""
-    from aftermap.errors import InputError
-
-    if task == "damage" and post is None:
-        raise InputError(
-            "mapping damage needs two dates: pass the image from after too, or --task buildings for a map of one date"
-        )
-    if task != "damage" and post is not None:
-        raise InputError(
-            f"--task {task} maps one date, found a second image {post}: leave it out, or leave out --task for damage"
-        )
-    if task != "damage" and align != "auto":
-        raise InputError(f"--align {align} is about two dates, --task {task} maps one: leave it out")
 
 
 @contextmanager

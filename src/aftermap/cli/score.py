@@ -52,13 +52,14 @@ def score(
     from rich.console import Console
     from rich.progress import Progress
 
+    from aftermap import api
     from aftermap.products.figures.scorecard import score_tables
-    from aftermap.workflows.scoring.score import score_folders, write_report
+    from aftermap.workflows.scoring.score import write_report
 
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=json or not errors.is_terminal) as bar:
         task = bar.add_task("scoring", total=None)
-        report = score_folders(
+        report = api.score(
             prediction,
             target,
             events=events,

@@ -1,9 +1,10 @@
 """Several models as one: their outputs averaged in memory, window by window."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -28,6 +29,21 @@ from aftermap.inference.gate import WindowGate
 from aftermap.inference.postprocess import Decision
 from aftermap.inference.predictor import AnyPredictor, Predictor, weighted
 from aftermap.inference.tta import Tta
+
+
+class RunningKeywords(TypedDict, total=False):
+    """The fields of `Options`, as keywords of a call."""
+
+    device: str
+    tta: Tta
+    scales: Sequence[float]
+    averaging: Averaging | None
+    compat_uint8: bool | None
+    low_memory: bool
+    backend: Backend | None
+    threads: int
+    precision: Precision
+    compiled: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from aftermap.products.vectors import BUILDING_LAYER
 from aftermap.products.view import Picture, View, building_view
 from aftermap.workflows.mapping.inputs import Inputs, Reading, open_image
 from aftermap.workflows.mapping.objects import ObjectTask
-from aftermap.workflows.mapping.run import OVERVIEW_PX, MapResult, Progress, run_map, to_rgb
+from aftermap.workflows.mapping.result import MapResult
+from aftermap.workflows.mapping.run import OVERVIEW_PX, Progress, run_map, to_rgb
 from aftermap.workflows.mapping.settings import MapKeywords, Settings
 from aftermap.workflows.mapping.task import Raster, thinned_rows
 from aftermap.workflows.mapping.work import Rows
@@ -53,6 +54,7 @@ def map_buildings(
 class _BuildingTask(ObjectTask):
     """Buildings of a single date."""
 
+    name = "buildings"
     scheme = BUILDING.name
     evidence = PresenceEvidence
     layer = BUILDING_LAYER

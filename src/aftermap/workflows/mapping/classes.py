@@ -28,7 +28,8 @@ from aftermap.products.cog import class_colormap, probability_colormap
 from aftermap.products.view import Picture, View, cover_view
 from aftermap.workflows.mapping.inputs import Inputs, Reading, open_image
 from aftermap.workflows.mapping.objects import MIN_BUILDING_PX
-from aftermap.workflows.mapping.run import OVERVIEW_PX, MapResult, Progress, run_map, to_rgb
+from aftermap.workflows.mapping.result import MapResult
+from aftermap.workflows.mapping.run import OVERVIEW_PX, Progress, run_map, to_rgb
 from aftermap.workflows.mapping.settings import MapKeywords, Settings
 from aftermap.workflows.mapping.task import Raster, Task, thinned_rows
 from aftermap.workflows.mapping.work import Rows
@@ -81,6 +82,7 @@ def has_legend(model: str | Path) -> bool:
 class _ClassTask(Task):
     """The classes of a single date."""
 
+    name = "classes"
     mode = "one image"
 
     def __init__(self, model: AnyPredictor, image: Path, settings: Settings) -> None:

@@ -25,12 +25,11 @@ from aftermap.products.vectors import DAMAGE_LAYER
 from aftermap.products.view import Picture, View, damage_view
 from aftermap.workflows.mapping.inputs import Inputs, Reading, open_pair
 from aftermap.workflows.mapping.objects import ObjectTask
-from aftermap.workflows.mapping.run import OVERVIEW_PX, MapResult, Progress, run_map, to_rgb
+from aftermap.workflows.mapping.result import MapResult
+from aftermap.workflows.mapping.run import OVERVIEW_PX, Progress, run_map, to_rgb
 from aftermap.workflows.mapping.settings import MapKeywords, Settings
 from aftermap.workflows.mapping.task import Raster
 from aftermap.workflows.mapping.work import Rows
-
-__all__ = ["MapResult", "Progress", "map_damage"]
 
 _ROWS_AT_ONCE = 64  # of a band, so that copies of it stay small
 
@@ -65,6 +64,7 @@ def map_damage(
 class _DamageTask(ObjectTask):
     """Damage between two dates."""
 
+    name = "damage"
     mode = "pre+post"
     evidence = Evidence
     layer = DAMAGE_LAYER

@@ -16,7 +16,9 @@ from aftermap.scoring.objects import BuildingScore
 from aftermap.scoring.pixels import Score
 from aftermap.synthetic import KINDS
 from aftermap.synthetic.write import synthesise
-from aftermap.workflows.mapping.damage import MapResult, Progress, map_damage
+from aftermap.workflows.mapping.damage import map_damage
+from aftermap.workflows.mapping.result import MapResult
+from aftermap.workflows.mapping.run import Progress
 from aftermap.workflows.mapping.work import writing
 from aftermap.workflows.scoring.score import ScoreReport
 

@@ -8,11 +8,8 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import geopandas
 import numpy as np
 
 from aftermap import __version__
@@ -24,6 +21,7 @@ from aftermap.inference.tiling import predict_rows
 from aftermap.products.figures.overview import draw_overview
 from aftermap.products.page.page import write_page
 from aftermap.workflows.mapping.provenance import describe_run, gate_counts
+from aftermap.workflows.mapping.result import MapResult
 from aftermap.workflows.mapping.settings import Settings, identity
 from aftermap.workflows.mapping.stopwatch import Stopwatch
 from aftermap.workflows.mapping.task import Known, Task
@@ -34,33 +32,6 @@ OVERVIEW_PX = 6_000_000
 
 Progress = Callable[[str, int, int], None]
 """Told the stage, the pixels done and the pixels in all."""
-
-
-@dataclass(frozen=True)
-class MapResult:
-    """A finished map.
-
-    Attributes:
-        folder: the output folder.
-        buildings: the table of buildings, in the grid's reference system.
-        summary: what `summary.json` holds.
-        warnings: what the user was warned about.
-        seconds: wall time.
-        megapixels: size of the mapped grid.
-        resumed_rows: rows that an interrupted run had already finished.
-        stages: wall seconds by stage; windows are read beside what else is done.
-        gate: how many windows an ensemble's gate took as empty (see `inference.gate`); None without one.
-    """
-
-    folder: Path
-    buildings: geopandas.GeoDataFrame
-    summary: dict[str, Any]
-    warnings: tuple[str, ...]
-    seconds: float
-    megapixels: float
-    resumed_rows: int
-    stages: dict[str, float]
-    gate: dict[str, Any] | None = None
 
 
 def run_map(
@@ -161,6 +132,7 @@ def run_map(
     report("writing", total, total)
     return MapResult(
         folder=out,
+        task=task.name,
         buildings=frame,
         summary=summary,
         warnings=tuple(messages),
@@ -168,6 +140,8 @@ def run_map(
         megapixels=total / 1e6,
         resumed_rows=start_row,
         stages=watch.seconds,
+        legend=view.kinds,
+        kinds=task.kinds(frame, view),
         gate=gate_counts(model),
     )
 

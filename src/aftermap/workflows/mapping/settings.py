@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from aftermap.artefacts.ensemble import Averaging
 from aftermap.errors import InputError
 from aftermap.geo.ground import Nodata
 from aftermap.inference.backends.base import Backend, Precision
-from aftermap.inference.ensemble import Options
+from aftermap.inference.ensemble import Options, RunningKeywords
 from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX
 from aftermap.inference.tta import Tta
 from aftermap.workflows.mapping.inputs import Reading
@@ -22,12 +22,9 @@ MIN_BUILDING_M2 = 10.0
 """Traced shapes below this are dropped; few buildings that people live in are smaller."""
 
 
-class MapKeywords(TypedDict, total=False):
-    """The fields of `Settings`, as keywords of a call."""
+class MapOptions(RunningKeywords, total=False):
+    """Fields of `Settings` beside the model and the user's polygons, as keywords of a call."""
 
-    model: str | Path
-    footprints: Path | None
-    aoi: Path | None
     bands: Sequence[int] | None
     stretch: tuple[float, float] | None
     crs: str | None
@@ -38,19 +35,17 @@ class MapKeywords(TypedDict, total=False):
     part_touching: bool
     overwrite: bool
     resume: bool
-    device: str
-    tta: Tta
-    scales: Sequence[float]
-    averaging: Averaging | None
-    compat_uint8: bool | None
-    low_memory: bool
-    backend: Backend | None
-    threads: int
-    precision: Precision
-    compiled: bool
     window_px: int
     halo_px: int | None
     batch: int | None
+
+
+class MapKeywords(MapOptions, total=False):
+    """The fields of `Settings`, as keywords of a call."""
+
+    model: str | Path
+    footprints: Path | None
+    aoi: Path | None
 
 
 @dataclass(frozen=True, kw_only=True)

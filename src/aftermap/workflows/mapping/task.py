@@ -20,6 +20,7 @@ from aftermap.products.class_layers import write_category_names
 from aftermap.products.cog import Colour, RasterWriter
 from aftermap.products.view import View
 from aftermap.workflows.mapping.inputs import Inputs, Reading, thinned
+from aftermap.workflows.mapping.result import TaskName
 from aftermap.workflows.mapping.work import Rows
 
 
@@ -97,6 +98,7 @@ class Task(ABC):
     """What is mapped.
 
     Attributes:
+        name: as `aftermap map --task` has it.
         mode: which dates were compared, for the report.
         scheme: class scheme of the map.
         predictor: the model as it is shown the windows.
@@ -104,6 +106,7 @@ class Task(ABC):
         known: the user's buildings, set once the inputs are open; None where they are traced.
     """
 
+    name: TaskName
     mode: str
     scheme: str
     predictor: AnyPredictor
@@ -139,6 +142,10 @@ class Task(ABC):
         self, frame: geopandas.GeoDataFrame, rows: Sequence[Rows], inputs: Inputs, summary: dict[str, Any]
     ) -> View:
         """What the page and the picture show."""
+
+    def kinds(self, frame: geopandas.GeoDataFrame, view: View) -> np.ndarray:
+        """Index into the view's kinds of each row of the table, int (n,)."""
+        return view.objects.kinds if view.objects is not None else frame["class_index"].to_numpy(np.int64)
 
     def notes(self) -> list[str]:
         """What was decided without a warning."""

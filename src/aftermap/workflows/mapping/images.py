@@ -1,0 +1,72 @@
+"""Any map: which task the images and the model ask for, whatever they are given as."""
+
+import dataclasses
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Unpack
+
+from aftermap.errors import InputError
+from aftermap.geo.pair import Alignment
+from aftermap.workflows.mapping.buildings import map_buildings
+from aftermap.workflows.mapping.classes import has_legend, map_classes
+from aftermap.workflows.mapping.damage import map_damage
+from aftermap.workflows.mapping.memory import Imagery, Place, Vectors, on_disk
+from aftermap.workflows.mapping.result import MapResult, TaskName
+from aftermap.workflows.mapping.run import Progress
+from aftermap.workflows.mapping.settings import MapKeywords, MapOptions
+
+
+def map_images(
+    pre: Imagery,
+    post: Imagery | None,
+    out: str | Path | None,
+    *,
+    task: TaskName | None,
+    model: str | Path,
+    footprints: Vectors | None,
+    aoi: Vectors | None,
+    grid: Place | None,
+    align: Alignment,
+    progress: Progress | None,
+    **options: Unpack[MapOptions],
+) -> MapResult:
+    """Map two dates or one; see `aftermap.api.map`.
+
+    Raises:
+        InputError: images, vector files, task and model cannot be used, or do not go together.
+        OutputError: the output exists or cannot be written.
+    """
+    chosen = task or ("classes" if post is None and has_legend(model) else "damage")
+    _check_dates(chosen, post, align)
+    kept = TemporaryDirectory(prefix="aftermap-") if out is None else None
+    folder = Path(kept.name) / "map" if kept is not None else Path(out or "")
+    with on_disk() as files:
+        settings: MapKeywords = {
+            "model": model,
+            "footprints": files.vectors(footprints, "footprints"),
+            "aoi": files.vectors(aoi, "aoi"),
+            **options,
+        }
+        first = files.image(pre, "pre" if post is not None else "image", grid)
+        if post is not None:
+            second = files.image(post, "post", grid)
+            result = map_damage(first, second, folder, align=align, progress=progress, **settings)
+        else:
+            map_one = map_classes if chosen == "classes" else map_buildings
+            result = map_one(first, folder, progress=progress, **settings)
+    return dataclasses.replace(result, kept=kept)
+
+
+def _check_dates(task: TaskName, post: Imagery | None, align: Alignment) -> None:
+    """Refuse what does not go with the task."""
+    if task == "damage" and post is None:
+        raise InputError(
+            "mapping damage needs two dates: pass the image from after too, or --task buildings for a map of one date"
+        )
+    if task != "damage" and post is not None:
+        found = f" {post}" if isinstance(post, (str, Path)) else ""
+        raise InputError(
+            f"--task {task} maps one date, found a second image{found}: leave it out, or leave out --task for damage"
+        )
+    if task != "damage" and align != "auto":
+        raise InputError(f"--align {align} is about two dates, --task {task} maps one: leave it out")

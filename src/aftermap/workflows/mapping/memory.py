@@ -1,0 +1,136 @@
+"""What comes from memory instead of files: arrays with a grid, tables of polygons."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeAlias
+
+import geopandas
+import numpy as np
+import rasterio
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.dtypes import check_dtype
+from rasterio.errors import NotGeoreferencedWarning
+
+from aftermap.errors import GeoreferenceError, RasterError
+from aftermap.geo.grid import Grid
+
+Place: TypeAlias = Grid | tuple[Affine, CRS | str | None]
+"""Where an array lies: a grid, or its transform and its reference system."""
+
+Imagery: TypeAlias = str | Path | np.ndarray | tuple[np.ndarray, Place]
+"""An image or a folder of tiles; or an array (bands, H, W), alone or with its place."""
+
+Vectors: TypeAlias = str | Path | geopandas.GeoDataFrame
+"""A file of polygons, or a table of them."""
+
+_MOST_BANDS = 16
+
+
+class OnDisk:
+    """Turns what is in memory into files of a temporary folder, which is gone when it is closed."""
+
+    def __init__(self) -> None:
+        self._folder: TemporaryDirectory[str] | None = None
+
+    def image(self, given: Imagery, name: str, place: Place | None) -> Path:
+        """An image as a file.
+
+        Args:
+            given: a path comes back as it is. Arrays are (bands, H, W) or (H, W), masked where there is no data.
+            name: of the file, without its ending.
+            place: where arrays lie that come without one; None counts pixels.
+
+        Raises:
+            RasterError: the array is none of an image.
+            GeoreferenceError: it is of another size than its grid.
+        """
+        if isinstance(given, (str, Path)):
+            return Path(given)
+        array, at = given if isinstance(given, tuple) else (given, place)
+        if array.ndim == 2:
+            array = array[None]
+        if array.ndim != 3:
+            raise RasterError(
+                f"{name} is an array of shape {array.shape}: pass one of (bands, height, width)"
+            )
+        bands, height, width = array.shape
+        if width <= 4 and bands > _MOST_BANDS:
+            raise RasterError(
+                f"{name} is an array of shape {array.shape}, which looks like bands last: pass (bands, height, width), "
+                "such as array.transpose(2, 0, 1)"
+            )
+        if array.dtype == np.bool_ or not check_dtype(array.dtype):
+            raise RasterError(f"{name} is an array of {array.dtype}: pass integers or float32 or float64")
+        grid = _grid(at, height, width)
+        if (grid.height, grid.width) != (height, width):
+            raise GeoreferenceError(
+                f"{name} is an array of {width} x {height} pixels, its grid has {grid.width} x {grid.height}"
+            )
+        path = self._place(f"{name}.tif")
+        with (
+            _quiet(),
+            rasterio.open(
+                path,
+                "w",
+                driver="GTiff",
+                count=bands,
+                height=height,
+                width=width,
+                dtype=array.dtype,
+                crs=grid.crs,
+                transform=grid.transform if grid.is_georeferenced else None,
+                tiled=True,
+            ) as raster,
+        ):
+            raster.write(np.ma.filled(array, 0))
+            if np.ma.is_masked(array):
+                raster.write_mask(~np.ma.getmaskarray(array).any(axis=0))
+        return path
+
+    def vectors(self, given: Vectors | None, name: str) -> Path | None:
+        """Polygons as a file; a path comes back as it is."""
+        if given is None or isinstance(given, (str, Path)):
+            return None if given is None else Path(given)
+        path = self._place(f"{name}.gpkg")
+        given.to_file(path, driver="GPKG")
+        return path
+
+    def close(self) -> None:
+        """Remove the files."""
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def _place(self, name: str) -> Path:
+        self._folder = self._folder or TemporaryDirectory(prefix="aftermap-")
+        return Path(self._folder.name) / name
+
+
+@contextmanager
+def on_disk() -> Iterator[OnDisk]:
+    """Files for what is in memory, as long as they are needed."""
+    files = OnDisk()
+    try:
+        yield files
+    finally:
+        files.close()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warning of GDAL's where there is no georeference; reading the image warns in our words."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def _grid(place: Place | None, height: int, width: int) -> Grid:
+    if place is None:
+        return Grid.pixels(width, height)
+    if isinstance(place, Grid):
+        return place
+    transform, crs = place
+    return Grid(CRS.from_user_input(crs) if crs is not None else None, transform, width, height)
