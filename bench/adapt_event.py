@@ -17,11 +17,10 @@ import torch
 from aftermap.artefacts.store import load_model
 from aftermap.data.loading.loader import has_labels
 from aftermap.inference.predictor import Predictor
+from aftermap.workflows.adaptation.config import AdaptEventRecipe
 from aftermap.workflows.adaptation.event_scenes import event_scenes
 from aftermap.workflows.adaptation.guard import gather_evidence, judge
-from aftermap.workflows.adaptation.report import truth_of
-from aftermap.workflows.adaptation.without_labels import adapted_model
-from aftermap.workflows.adaptation.without_labels_config import AdaptEventRecipe
+from aftermap.workflows.adaptation.without_labels import adapted_model, truth_of
 from aftermap.workflows.scoring.evaluate import spread
 
 WAYS = {

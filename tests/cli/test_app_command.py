@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+import yaml
 
 import aftermap
 from aftermap.cli.app import main
+from aftermap.workflows.kinds import KINDS
 
 
 def ended(capsys, *words):
@@ -18,11 +21,13 @@ def ended(capsys, *words):
 
 def interrupted_training(recipe, folder, **_):
     (folder / "resume").mkdir(parents=True)
+    (folder / "run.json").write_text("{}")
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     raise KeyboardInterrupt
 
 
 def test_an_interrupted_training_says_how_it_goes_on(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("aftermap.workflows.training.run.train", interrupted_training)
+    monkeypatch.setitem(KINDS, "train", replace(KINDS["train"], run=interrupted_training))
     run = tmp_path / "run"
     code, err = ended(capsys, "train", "localization.yaml", "-o", str(run))
     assert (code, err) == (130, f"aftermap: interrupted: aftermap train --resume {run} goes on")

@@ -9,11 +9,10 @@ from torch import nn
 from aftermap.config import build_config
 from aftermap.data.batch import Batch
 from aftermap.errors import RecipeError
-from aftermap.learning.loop import fit
+from aftermap.learning.loop import Training, fit
 from aftermap.learning.meta import (
     Maml,
     MetaConfig,
-    MetaTraining,
     adapt_to_support,
     bound_loss,
     learned_parameters,
@@ -77,15 +76,14 @@ def descend(steps=1, *, meta=None, **optimizer):
 
     config = MetaConfig(**EXAMPLE | {"reduction": "sum", "optimizer": "sgd"} | (meta or {}))
     sgd = {"lr": 0.1, "weight_decay": 0.0, "clip_norm": 0.0, "accumulate": 2, "schedule": CONSTANT}
-    training = MetaTraining(
+    training = Training(
         Line(),
         Maml(SquaredError(), config),
-        OptimizerConfig(**sgd | optimizer),
+        config.meta_step(OptimizerConfig(**sgd | optimizer)),
         steps=steps,
         seed=0,
         precision="no",
         steps_per_epoch=1,
-        algorithm=config.optimizer,
     )
     for _ in fit(training, Same()):
         pass

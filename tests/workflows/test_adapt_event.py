@@ -20,9 +20,10 @@ from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
 from aftermap.workflows.adaptation import without_labels as module
+from aftermap.workflows.adaptation.config import AdaptEventRecipe
 from aftermap.workflows.adaptation.event_scenes import event_scenes
-from aftermap.workflows.adaptation.without_labels import adapt_event, adapted_model, resumed_event_recipe
-from aftermap.workflows.adaptation.without_labels_config import AdaptEventRecipe
+from aftermap.workflows.adaptation.without_labels import adapt_event, adapted_model
+from aftermap.workflows.kinds import interrupted_recipe
 from aftermap.workflows.training.recipe_files import recipe_path
 
 HAZE = {"clear": (1.0, 0), "haze": (0.4, 120)}
@@ -193,7 +194,7 @@ def test_an_interrupted_adaptation_goes_on_to_the_same_weights(data, parent, tmp
     with pytest.raises(KeyboardInterrupt):
         adapt_event(wanted, tmp_path / "run", on_progress=stop)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
-    again = adapt_event(resumed_event_recipe(tmp_path / "run"), tmp_path / "run", resume=True)
+    again = adapt_event(interrupted_recipe(tmp_path / "run")[1], tmp_path / "run", resume=True)
     first, second = (load_model(d.model).model.state_dict() for d in (whole, again))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     assert again.before.as_dict() == whole.before.as_dict() and again.truth_before == whole.truth_before
@@ -205,7 +206,7 @@ def test_an_interrupted_adaptation_goes_on_to_the_same_weights(data, parent, tmp
 def test_a_finished_run_is_not_resumed(data, parent, tmp_path):
     adapt_event(recipe(data, parent, method="batch-norm", steps=1), tmp_path / "run")
     with pytest.raises(TrainingError, match="no interrupted run to resume"):
-        resumed_event_recipe(tmp_path / "run")
+        interrupted_recipe(tmp_path / "run")[1]
     with pytest.raises(OutputError, match="already holds a run"):
         adapt_event(recipe(data, parent), tmp_path / "run")
 

@@ -17,7 +17,7 @@ from aftermap.models.networks.dense import count_parameters
 from aftermap.models.weights.published import published
 from aftermap.models.weights.transfer import transfer_trunk
 from aftermap.workflows.training.config import TrainRecipe
-from aftermap.workflows.training.selection import Pace
+from aftermap.workflows.training.length import RunLength
 from published_runs import Run
 from worked_distillation import NEAR, worked_damage, worked_localization
 
@@ -83,12 +83,14 @@ def test_students_clip_decay_and_train_in_32_bits(name):
 @every_run
 def test_learning_rate_of_the_students_in_every_epoch(name):
     recipe, run = student_of(name), KD[name]
-    pace = Pace.of(recipe, BATCHES)
-    assert pace.steps == run.epochs * BATCHES
+    length = RunLength.of(recipe, BATCHES)
+    assert length.steps == run.epochs * BATCHES
     used = [
         recipe.optimizer.lr
-        * lr_factor(recipe.optimizer.schedule, step, steps=pace.steps, steps_per_epoch=pace.steps_per_epoch)
-        for step in range(pace.steps)
+        * lr_factor(
+            recipe.optimizer.schedule, step, steps=length.steps, steps_per_epoch=length.steps_per_epoch
+        )
+        for step in range(length.steps)
     ]
     wanted = [
         run.lr * 0.5 ** sum(at <= step // BATCHES for at in run.halved)
@@ -119,8 +121,8 @@ def test_milestones_of_the_students_as_they_were_given(name):
 
 @every_run
 def test_students_are_looked_at_after_every_other_epoch_the_first_among_them(name):
-    pace = Pace.of(student_of(name), BATCHES)
-    found = [step // BATCHES - 1 for step in range(1, pace.steps + 1) if pace.is_evaluated(step)]
+    length = RunLength.of(student_of(name), BATCHES)
+    found = [step // BATCHES - 1 for step in range(1, length.steps + 1) if length.is_evaluated(step)]
     assert found == [*range(0, 30, 2), 29]
 
 

@@ -17,9 +17,11 @@ from aftermap.data.scene import Manifest, read_images
 from aftermap.errors import RecipeError
 from aftermap.inference.ensemble import open_predictor
 from aftermap.synthetic.write import synthesise
+from aftermap.workflows.kinds import interrupted_recipe
 from aftermap.workflows.training import start
 from aftermap.workflows.training.config import TrainRecipe
-from aftermap.workflows.training.run import load_recipe, resumed_recipe, train
+from aftermap.workflows.training.recipe_files import load_recipe
+from aftermap.workflows.training.run import train
 from saved_models import save_building, save_damage
 from squares import make_dataset
 from squares_teacher import alter, save_knowing, stripped, student
@@ -196,7 +198,7 @@ def test_an_interrupted_student_goes_on_to_the_same_bits_adapters_too(
         train(recipe, tmp_path / "run", on_progress=kill)
     assert json.loads((tmp_path / "run" / "resume" / "step.json").read_text())["step"] == 4
     watch = Watch(monkeypatch)
-    stored = resumed_recipe(tmp_path / "run", [])
+    stored = interrupted_recipe(tmp_path / "run", [])[1]
     assert stored == recipe
     train(stored, tmp_path / "run", resume=True)
     expected, found = uninterrupted.weights, watch.weights
@@ -322,7 +324,7 @@ def test_the_command_trains_the_mini_recipe_on_synthetic_disasters(towns, teache
     code, said, _ = run_cli(capsys, "train", ROOT / "kd" / "dual-teacher-mini.yaml", *words, "-o", out)
     assert code == 0
     assert bytes_of(*teachers) == before
-    recipe = load_recipe(out / "recipe.yaml", [])
+    recipe = load_recipe(TrainRecipe, out / "recipe.yaml", [])
     assert recipe.name == "dual-teacher-mini" and recipe.objective.mixing == 0.2
     assert load_model(out / "model").card.training.steps == 2
     assert "best step 2: localization_f1 " in said and "loss" not in said

@@ -74,7 +74,7 @@ def test_a_run_broken_off_in_step_two_ends_with_the_same_weights(run, data, tmp_
     folder, _ = run
 
     def break_off(progress):
-        if (progress.stage, progress.step, progress.done) == ("learning", 2, 3):
+        if (progress.stage, progress.task_step, progress.done) == ("learning the classes", 2, 3):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -84,7 +84,7 @@ def test_a_run_broken_off_in_step_two_ends_with_the_same_weights(run, data, tmp_
     learned = learn_incrementally(
         tiny_recipe(data), tmp_path / "run", resume=True, on_progress=lambda p: seen.append(p)
     )
-    assert next((p.step, p.done) for p in seen if p.stage == "learning") == (2, 4)
+    assert next((p.task_step, p.done) for p in seen if p.stage == "learning the classes") == (2, 4)
     assert (tmp_path / "run/steps/1/model/model.safetensors").stat().st_mtime_ns == before
     assert_equal_weights(folder, tmp_path / "run", range(6))
     assert learned.scores == json.loads((folder / "incremental.json").read_text())
@@ -98,7 +98,7 @@ from aftermap.workflows.incremental.run import learn_incrementally
 from incremental_runs import tiny_recipe
 
 def kill(progress):
-    if (progress.stage, progress.step, progress.done) == ("learning", 1, 3):
+    if (progress.stage, progress.task_step, progress.done) == ("learning the classes", 1, 3):
         os.kill(os.getpid(), signal.SIGKILL)
 
 learn_incrementally(tiny_recipe({data!r}, task="222a"), Path({out!r}), on_progress=kill)
@@ -179,7 +179,7 @@ def test_the_first_step_and_later_ones_may_differ_in_length(data, tmp_path):
     learn_incrementally(
         recipe,
         tmp_path / "run",
-        on_progress=lambda p: done.append((p.step, p.done, p.training.step.lr)) if p.training else None,
+        on_progress=lambda p: done.append((p.task_step, p.done, p.step.lr)) if p.step else None,
     )
     assert [(step, number) for step, number, _ in done] == [
         (0, 1),
@@ -195,9 +195,9 @@ def test_the_first_step_and_later_ones_may_differ_in_length(data, tmp_path):
 
 def test_replayed_tiles_come_with_the_labels_of_their_own_step(data):
     material = gather(tiny_recipe(data, protocol={"filter": "image-split"}), dates=1)
-    lesson = material.lesson(1, memory_mb=0.02)  # a tile takes 64 * 64 * 4 bytes
-    replayed = lesson.lookups[lesson.fresh :]
-    assert (lesson.fresh, len(replayed)) == (2, 1)
+    learned = material.learned_from(1, memory_mb=0.02)  # a tile takes 64 * 64 * 4 bytes
+    replayed = learned.lookups[learned.fresh :]
+    assert (learned.fresh, len(replayed)) == (2, 1)
     for lookup in replayed:
         assert lookup[1] == 1  # buildings, learned in step 0
         assert set(np.delete(lookup, 1)) == {255}
@@ -217,7 +217,9 @@ def test_the_published_way_overwrites_the_first_evaluation_until_one_beats_it(
     compat, scores, kept, data, tmp_path, monkeypatch
 ):
     told = iter(scores)
-    monkeypatch.setattr("aftermap.workflows.incremental.step._validate", lambda *_: {"score": next(told)})
+    monkeypatch.setattr(
+        "aftermap.workflows.incremental.step.IncrementalStep._validate", lambda *_: {"score": next(told)}
+    )
     recipe = tiny_recipe(
         data,
         last_step=0,

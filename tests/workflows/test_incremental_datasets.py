@@ -70,7 +70,7 @@ def test_classes_of_all_datasets_are_those_of_one_legend(roofs, grounds):
 def test_each_step_learns_from_the_dataset_that_labels_its_classes(roofs, grounds):
     material = gather(recipe_on(roofs, grounds), dates=1)
     assert [material.tiles_of(step) for step in range(2)] == [[4, 0], [0, 4]]
-    first, second = material.lesson(0), material.lesson(1)
+    first, second = material.learned_from(0), material.learned_from(1)
     assert values(first.lookups, 3) == [[0, 1, 255]] * 4
     assert values(second.lookups, 3) == [[0, 2, 3]] * 4
 
@@ -102,8 +102,8 @@ def test_a_dataset_without_background_keeps_all_its_pixels(roofs, tmp_path):
 
 
 def test_a_remembered_tile_keeps_only_the_labels_of_its_dataset(roofs, grounds):
-    lesson = gather(recipe_on(roofs, grounds), dates=1).lesson(1, memory_mb=1)
-    assert values(lesson.lookups[lesson.fresh :], 3) == [[255, 1, 255]] * 4
+    learned = gather(recipe_on(roofs, grounds), dates=1).learned_from(1, memory_mb=1)
+    assert values(learned.lookups[learned.fresh :], 3) == [[255, 1, 255]] * 4
 
 
 def test_validation_leaves_out_tiles_that_tell_nothing(roofs, grounds):

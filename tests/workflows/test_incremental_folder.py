@@ -5,7 +5,8 @@ import yaml
 
 from aftermap.artefacts.store import load_card
 from aftermap.errors import RecipeError
-from aftermap.workflows.incremental.run import learn_incrementally, resumed_incremental_recipe
+from aftermap.workflows.incremental.run import learn_incrementally
+from aftermap.workflows.kinds import interrupted_recipe
 from coloured_cities import make_cities
 from incremental_runs import tiny_recipe
 
@@ -23,7 +24,7 @@ def begun(data, tmp_path):
     folder = tmp_path / "run"
 
     def break_off(progress):
-        if (progress.stage, progress.step, progress.done) == ("learning", 1, 3):
+        if (progress.stage, progress.task_step, progress.done) == ("learning the classes", 1, 3):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -40,7 +41,7 @@ def content(folder):
 
 
 def resumed(folder, *overrides):
-    return learn_incrementally(resumed_incremental_recipe(folder, list(overrides)), folder, resume=True)
+    return learn_incrementally(interrupted_recipe(folder, list(overrides))[1], folder, resume=True)
 
 
 def test_another_method_in_the_folder_of_earlier_steps_is_refused(data, tmp_path):

@@ -19,7 +19,7 @@ from aftermap.errors import ModelError, RecipeError
 from aftermap.inference.predictor import Predictor
 from aftermap.learning.objectives.incremental_config import Method
 from aftermap.workflows.incremental.run import learn_incrementally
-from aftermap.workflows.incremental.step_start import sampling_of
+from aftermap.workflows.incremental.step_model import sampling_of
 from coloured_cities import make_cities
 from incremental_runs import TINY, tiny_recipe
 from squares import make_dataset

@@ -9,11 +9,12 @@ import pytest
 from aftermap.cli.app import main
 from aftermap.errors import InputError
 from aftermap.models.growth import blank
+from aftermap.workflows.incremental.config import IncrementalRecipe
 from aftermap.workflows.incremental.report import compare_runs, read_run
-from aftermap.workflows.incremental.run import learn_incrementally, load_incremental_recipe
+from aftermap.workflows.incremental.run import learn_incrementally
 from aftermap.workflows.incremental.scores import drawn_tiles
 from aftermap.workflows.incremental.tiles import gather
-from aftermap.workflows.training.recipe_files import shipped_recipes
+from aftermap.workflows.training.recipe_files import load_recipe, shipped_recipes
 from coloured_cities import make_cities
 from incremental_runs import tiny_recipe
 
@@ -124,7 +125,7 @@ def test_tiles_that_are_drawn_show_most_classes(data):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_recipe_is_whole(name):
-    recipe = load_incremental_recipe(shipped_recipes()[name], ["model.encoder_weights=null"])
+    recipe = load_recipe(IncrementalRecipe, shipped_recipes()[name], ["model.encoder_weights=null"])
     model = blank(recipe.model, 2)
     assert recipe.sampling.crop_px % model.stride == 0
     assert recipe.name == name.removeprefix("incremental/").removesuffix(".yaml")
@@ -138,14 +139,16 @@ def test_the_published_recipes_say_what_the_published_scripts_said():
         "ftcd": ("unbiased-fine-tuning", "random", (0.1, 10.0), 25),
     }
     for name, (method, start, factors, patience) in wanted.items():
-        recipe = load_incremental_recipe(shipped_recipes()[f"incremental/potsdam-6s-{name}.yaml"], [])
+        recipe = load_recipe(IncrementalRecipe, shipped_recipes()[f"incremental/potsdam-6s-{name}.yaml"], [])
         contrastive = recipe.objective.contrastive
         found = None if contrastive is None else (contrastive.factor, contrastive.factor_old)
         assert (recipe.objective.method, recipe.objective.initialisation, found) == (method, start, factors)
         assert (recipe.last_step, recipe.selection.patience) == (4, patience)
         assert (recipe.sampling.batch_size, recipe.sampling.crop_px, recipe.optimizer.lr) == (8, 512, 1e-3)
     assert (
-        load_incremental_recipe(shipped_recipes()["incremental/potsdam-offline.yaml"], []).selection.patience
+        load_recipe(
+            IncrementalRecipe, shipped_recipes()["incremental/potsdam-offline.yaml"], []
+        ).selection.patience
         == 30
     )
 

@@ -16,7 +16,8 @@ from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import DataError, RecipeError, TrainingError
 from aftermap.models.networks.dense import DenseModel
 from aftermap.workflows.adaptation.meta_config import MetaRecipe
-from aftermap.workflows.adaptation.meta_training import meta_train, resumed_meta_recipe
+from aftermap.workflows.adaptation.meta_training import meta_train
+from aftermap.workflows.kinds import interrupted_recipe
 from aftermap.workflows.training.recipe_files import recipe_path
 
 EVENTS = {"red-1": 0, "red-2": 0, "blue-1": 1, "blue-2": 1, "red-held-out": 0, "blue-held-out": 1}
@@ -135,7 +136,7 @@ def test_a_killed_run_resumes_to_the_same_weights(data, tmp_path):
     whole = meta_train(short, tmp_path / "whole")
     with pytest.raises(KilledError):
         meta_train(short, tmp_path / "run", on_progress=kill)
-    again = resumed_meta_recipe(tmp_path / "run", [])
+    again = interrupted_recipe(tmp_path / "run", [])[1]
     assert again == short
     resumed = meta_train(again, tmp_path / "run", resume=True)
     expected, found = load_model(whole.model).model.state_dict(), load_model(resumed.model).model.state_dict()
@@ -193,7 +194,7 @@ def test_a_model_of_another_task_is_refused(data, tmp_path):
 
 def test_there_must_be_something_to_resume(tmp_path):
     with pytest.raises(TrainingError, match="no interrupted run"):
-        resumed_meta_recipe(tmp_path, [])
+        interrupted_recipe(tmp_path, [])[1]
 
 
 def test_the_published_meta_learning_is_a_recipe():

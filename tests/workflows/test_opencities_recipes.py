@@ -7,14 +7,16 @@ from aftermap.data.augment.operations import geometric, photometric
 from aftermap.learning.optimizer import OneCycleConfig
 from aftermap.models.build import build_model
 from aftermap.models.networks.dense import count_parameters
-from aftermap.workflows.training.recipe_files import shipped_recipes
-from aftermap.workflows.training.run import load_recipe
+from aftermap.workflows.training.config import TrainRecipe
+from aftermap.workflows.training.recipe_files import load_recipe, shipped_recipes
 
 ROLES = {"building-b1": 8_129_061, "student-b2": 9_329_952}
 
 
 def _recipe(name, *words):
-    return load_recipe(shipped_recipes()[f"opencities/{name}.yaml"], ["model.encoder_weights=null", *words])
+    return load_recipe(
+        TrainRecipe, shipped_recipes()[f"opencities/{name}.yaml"], ["model.encoder_weights=null", *words]
+    )
 
 
 @pytest.mark.parametrize("name", ROLES)

@@ -14,7 +14,7 @@ from aftermap.learning.optimizer import lr_factor
 from aftermap.models.weights.published import published
 from aftermap.workflows.plans.plan import load_plan
 from aftermap.workflows.training.config import TrainRecipe
-from aftermap.workflows.training.selection import Pace
+from aftermap.workflows.training.length import RunLength
 from published_runs import (
     CLASS_WEIGHTS,
     ELASTIC_MASK,
@@ -62,12 +62,14 @@ def test_crop_batch_and_seed(system, name):
 @every_run
 def test_learning_rate_in_every_epoch(system, name):
     recipe, run = recipe_of(system, name), RUNS[system, name]
-    pace = Pace.of(recipe, BATCHES)
-    assert pace.steps == run.epochs * BATCHES
+    length = RunLength.of(recipe, BATCHES)
+    assert length.steps == run.epochs * BATCHES
     used = [
         recipe.optimizer.lr
-        * lr_factor(recipe.optimizer.schedule, step, steps=pace.steps, steps_per_epoch=pace.steps_per_epoch)
-        for step in range(pace.steps)
+        * lr_factor(
+            recipe.optimizer.schedule, step, steps=length.steps, steps_per_epoch=length.steps_per_epoch
+        )
+        for step in range(length.steps)
     ]
     wanted = [
         run.lr * 0.5 ** sum(at <= step // BATCHES for at in run.halved)
@@ -105,11 +107,11 @@ def test_milestones_and_the_last_learning_rate(name):
 @every_run
 def test_evaluated_epochs(system, name):
     run = RUNS[system, name]
-    pace = Pace.of(recipe_of(system, name), BATCHES)
+    length = RunLength.of(recipe_of(system, name), BATCHES)
     # the winner counts from 0 and looks at epoch 0 first; here the end is always evaluated as well
     first = 0 if system == "xview2" else run.every - 1
     wanted = {*range(first, run.epochs, run.every), run.epochs - 1}
-    evaluated = [step for step in range(1, pace.steps + 1) if pace.is_evaluated(step)]
+    evaluated = [step for step in range(1, length.steps + 1) if length.is_evaluated(step)]
     assert evaluated == [(epoch + 1) * BATCHES for epoch in sorted(wanted)]
 
 

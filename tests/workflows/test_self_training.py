@@ -20,7 +20,7 @@ from aftermap.errors import AftermapError, DataError, DataWarning, ModelError, R
 from aftermap.models.configs import CustomConfig
 from aftermap.models.networks.dense import DenseModel
 from aftermap.workflows.adaptation.guard import ClassVerdict, Verdict
-from aftermap.workflows.self_training import run as self_training
+from aftermap.workflows.self_training import rounds
 from aftermap.workflows.self_training.config import (
     SelfTrainingRecipe,
     round_recipe,
@@ -28,7 +28,8 @@ from aftermap.workflows.self_training.config import (
     teacher_recipe,
 )
 from aftermap.workflows.self_training.data import class_shares, gather_material, write_manifest
-from aftermap.workflows.self_training.run import class_indices, self_train
+from aftermap.workflows.self_training.rounds import class_indices
+from aftermap.workflows.self_training.run import self_train
 from aftermap.workflows.training.recipe_files import recipe_path
 from saved_models import save, save_damage
 from squares import make_dataset
@@ -160,7 +161,12 @@ def test_students_learn_from_the_pool_alone_in_softness(two_rounds):
 
 @pytest.mark.parametrize(
     ("stage", "number", "done"),
-    [("teacher", 0, 7), ("predicting", 1, 2), ("student", 1, 10), ("student", 2, 2)],
+    [
+        ("training the teacher", 0, 7),
+        ("labelling the pool", 1, 2),
+        ("training the student", 1, 10),
+        ("training the student", 2, 2),
+    ],
 )
 def test_a_killed_run_resumes_to_the_same_weights(two_rounds, data, pool, tmp_path, stage, number, done):
     class KilledError(Exception):
@@ -179,7 +185,7 @@ def test_a_killed_run_resumes_to_the_same_weights(two_rounds, data, pool, tmp_pa
 
 
 def test_a_finished_run_is_not_resumed(two_rounds, data, pool):
-    with pytest.raises(TrainingError, match="holds no interrupted self-training"):
+    with pytest.raises(TrainingError, match="holds no interrupted run"):
         self_train(recipe(data, pool), two_rounds[1], resume=True)
     with pytest.raises(AftermapError, match="already holds a run"):
         self_train(recipe(data, pool), two_rounds[1])
@@ -207,7 +213,7 @@ def test_a_class_that_got_worse_is_not_labelled_in_the_next_round(data, pool, te
     def worse_at_buildings(before, after, config):
         return Verdict("student", "", {"building": ClassVerdict(0.9, 0.5, False, "building fell")})
 
-    monkeypatch.setattr(self_training, "judge", worse_at_buildings)
+    monkeypatch.setattr(rounds, "judge", worse_at_buildings)
     wanted = recipe(data, pool, teacher={"model": str(teacher)}, rounds=2)
     first, second = self_train(wanted, tmp_path / "run").rounds
     assert first["refused_classes"] == [] and first["learned_pixels"][1] > 0

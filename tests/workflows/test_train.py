@@ -18,7 +18,8 @@ from aftermap.workflows.scoring.evaluate import best_threshold, decide, evaluate
 from aftermap.workflows.scoring.predict import predict_dataset
 from aftermap.workflows.scoring.score import score_folders
 from aftermap.workflows.training.config import TrainRecipe
-from aftermap.workflows.training.run import load_recipe, train
+from aftermap.workflows.training.recipe_files import load_recipe
+from aftermap.workflows.training.run import finish_training, train
 from squares import make_dataset
 
 MODEL = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": [16, 16, 16]}
@@ -63,7 +64,7 @@ def test_the_run_folder_tells_what_happened(trained):
     assert facts["status"] == "complete" and facts["training_scenes"] == 4 and facts["events"] == ["squares"]
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert steps == [40, 80]
-    assert load_recipe(folder / "recipe.yaml", []) == recipe(facts["data"][0])
+    assert load_recipe(TrainRecipe, folder / "recipe.yaml", []) == recipe(facts["data"][0])
     assert len(list((folder / "samples").glob("*.png"))) == 4
     assert not (folder / "resume").exists()
 
@@ -94,6 +95,24 @@ def test_a_killed_run_resumes_to_the_same_weights(data, tmp_path, trained):
         load_model(resumed.model).model.state_dict(),
     )
     assert all(torch.equal(found[k], expected[k]) for k in expected)
+
+
+def test_a_training_is_finished_whatever_state_its_run_is_in(data, tmp_path):
+    short = recipe(data, steps=4, evaluate_every=4)
+
+    def finish():
+        seen = []
+        model = finish_training(
+            short, tmp_path / "run", command="", on_progress=lambda progress: seen.append(progress.done)
+        )
+        return load_model(model).sha256, seen
+
+    first, steps = finish()
+    assert steps == [1, 2, 3, 4] and finish() == (first, [])
+    facts = tmp_path / "run" / "run.json"
+    facts.write_text(facts.read_text().replace('"complete"', '"running"'))  # killed before anything was saved
+    assert finish() == (first, [1, 2, 3, 4])
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
 
 
 def test_damage_grows_from_localization(data, tmp_path):

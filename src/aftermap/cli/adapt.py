@@ -1,17 +1,15 @@
 """`aftermap adapt` and `aftermap meta-train`."""
 
-import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from aftermap.cli.outcomes import print_adapted, say_outcome
+from aftermap.cli.train import run_recipe, wanted_recipe
+
 if TYPE_CHECKING:
-    from aftermap.workflows.adaptation.with_labels import AdaptProgress
+    from aftermap.config import Config
 
 Out = Annotated[Path | None, Parameter(name=["-o", "--out"])]
 
@@ -21,12 +19,13 @@ def adapt(
     data: Path,
     *,
     event: str,
-    scenes: int = 3,
+    labels: Annotated[bool, Parameter(negative="--no-labels")] = True,
+    scenes: int | None = None,
     scene: list[str] | None = None,
-    steps: int = 80,
-    lr: float = 1e-3,
+    steps: int | None = None,
+    lr: float | None = None,
     tune: Literal["all", "decoder", "head"] = "all",
-    norm: Literal["frozen", "updated"] = "frozen",
+    norm: Literal["frozen", "updated"] | None = None,
     evaluated: int = 0,
     seed: int = 0,
     device: str = "cpu",
@@ -35,63 +34,79 @@ def adapt(
     out: Out = None,
     json_output: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> int:
-    """Adapt a trained model to an event with a few of its labelled scenes, and say whether that helped.
+    """Adapt a trained model to an event, and say whether that helped.
+
+    With a few of its labelled scenes; the others are scored before and after:
 
         aftermap adapt box xbd-prepared --event hurricane-harvey --scenes 3 -o runs/harvey
 
-    The event's other labelled scenes are scored before and after. Where the adapted model scores lower, the folder gets
-    the parent's weights and the command exits with 1.
+    From its images alone, as the recipe adapt-event says; guard rails judge:
+
+        aftermap adapt box xbd-prepared --event hurricane-harvey --no-labels -o runs/harvey
+
+    Where the adapted model is no better, the folder gets the parent's weights and the command exits with 1.
 
     Args:
         model: a model folder, or box.
         data: a prepared dataset.
         event: whose scenes; their splits do not matter.
-        scenes: how many of them are learned from, drawn with the seed so that they show many classes.
+        labels: learn from labels; --no-labels learns from images alone.
+        scenes: how many labelled scenes are learned from, drawn with the seed so that they show many classes; by
+            default 3.
         scene: learn from the scene of this name instead; can be given several times.
-        steps: optimizer steps.
-        lr: their learning rate.
+        steps: optimizer steps; by default 80, without labels 60.
+        lr: their learning rate; by default 1e-3, without labels 5e-4.
         tune: which weights change: all, all but the encoder's (decoder), or those of the head.
-        norm: whether the running statistics of batch normalisation stay frozen or are updated.
+        norm: whether the running statistics of batch normalisation stay frozen or are updated; by default frozen.
+            Only with labels.
         evaluated: score at most so many of the other scenes; 0 scores all.
         seed: of the scenes, the crops and their turns.
         device: where scenes are scored: cpu, cuda or cuda:n; steps are taken on the GPU where there is one.
         precision: of the steps; auto takes bf16 where the machine multiplies it.
-        force: keep the adapted weights even where they score lower.
+        force: keep the adapted weights even where they are no better.
         out: the run folder; by default runs/<date>-adapt-<event>.
         json_output: print JSON.
     """
+    from aftermap.errors import InputError
     from aftermap.extras import needs
 
     needs("aftermap adapt", "train")
-    from aftermap.config import build_config
-    from aftermap.workflows.adaptation.with_labels import adapt as run_adaptation
-    from aftermap.workflows.adaptation.with_labels_config import AdaptConfig
-
-    said = {
-        "model": model,
-        "data": data,
-        "event": event,
-        "scenes": len(scene) if scene else scenes,
-        "names": tuple(scene or ()),
+    said: dict[str, Any] = {
         "steps": steps,
         "lr": lr,
         "tune": tune,
-        "norm": norm,
         "evaluated": evaluated,
         "seed": seed,
         "device": device,
         "precision": precision,
         "force": force,
     }
-    config = build_config(AdaptConfig, said, source="adapt")
-    folder = out or Path("runs") / f"{date.today().isoformat()}-adapt-{event}"
-    with _adapting_display() as show:
-        adapted = run_adaptation(config, folder, command=_command(), on_progress=show)
-    if json_output:
-        print(json.dumps({"event": event, **adapted.as_dict()}, indent=1))
-    else:
-        _print_adapted(adapted.as_dict(), event)
-    return 1 if adapted.kept == "parent" else 0
+    if labels:
+        wanted = 3 if scenes is None else scenes
+        said |= {"scenes": len(scene) if scene else wanted, "norm": norm}
+    elif scenes is not None or norm is not None:
+        raise InputError(
+            "--scenes and --norm are of an adaptation with labels: leave them out, or --no-labels"
+        )
+    said |= {"event": event, "names": tuple(scene or ())}
+    config = _config(model, data, {key: v for key, v in said.items() if v is not None}, labels=labels)
+    outcome, folder = run_recipe(config, out=out, name=f"adapt-{event}")
+    if not json_output:
+        return say_outcome(outcome, folder)
+    print_adapted(outcome)
+    return 1 if outcome.kept == "parent" else 0
+
+
+def _config(model: str, data: Path, said: dict[str, Any], *, labels: bool) -> "Config":
+    """What was asked for, laid over the defaults with labels, or over the shipped recipe without."""
+    from aftermap.config import build_config, read_tree
+    from aftermap.workflows.adaptation.config import AdaptConfig, AdaptEventRecipe
+    from aftermap.workflows.training.recipe_files import recipe_path
+
+    if labels:
+        return build_config(AdaptConfig, {"model": model, "data": data, **said}, source="adapt")
+    tree = read_tree(recipe_path("adapt-event.yaml")) | {"model": model, "data": [data], **said}
+    return build_config(AdaptEventRecipe, tree, source="adapt")
 
 
 def meta_train(
@@ -99,7 +114,7 @@ def meta_train(
     *overrides: str,
     out: Out = None,
     resume: Path | None = None,
-) -> None:
+) -> int:
     """Learn a start from which a model adapts to a new event in a few steps (second-order MAML).
 
     Keys of the recipe are overridden by key=value words:
@@ -119,81 +134,6 @@ def meta_train(
     from aftermap.extras import needs
 
     needs("aftermap meta-train", "train")
-    from aftermap.config import load_config
-    from aftermap.errors import RecipeError
-    from aftermap.workflows.adaptation.meta_config import MetaRecipe
-    from aftermap.workflows.adaptation.meta_training import meta_train as run_training
-    from aftermap.workflows.adaptation.meta_training import resumed_meta_recipe
-    from aftermap.workflows.training.recipe_files import recipe_path
-
-    if resume is not None:
-        words = list(overrides) + ([str(recipe)] if recipe is not None else [])
-        settings, folder = resumed_meta_recipe(resume, words), resume
-    elif recipe is None:
-        raise RecipeError(
-            "no recipe given: aftermap meta-train recipes/metadamagenet/maml.yaml data.manifests='[FOLDER]'"
-        )
-    else:
-        settings = load_config(MetaRecipe, recipe_path(recipe), list(overrides))
-        folder = out or Path("runs") / f"{date.today().isoformat()}-{settings.name}"
-    from aftermap.cli.learn import say, training_display
-
-    with training_display() as show:
-        trained = run_training(
-            settings, folder, resume=resume is not None, command=_command(), on_progress=show
-        )
-    before, after = trained.metrics["score_before"], trained.metrics["score"]
-    say(
-        f"best task set {trained.metrics['step']}: held-out events score {before:.3f} before and {after:.3f} after "
-        f"adapting\nmodel: {trained.model}"
-    )
-
-
-def _print_adapted(report: dict[str, Any], event: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    before, after = report["before"], report["after"]
-    table = Table("metric", "before", "after", "change")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name, first in before.items():
-        second = after[name]
-        known = first is not None and second is not None
-        values = ["-" if v is None else f"{v:.3f}" for v in (first, second)]
-        table.add_row(name.replace("_", " "), *values, f"{second - first:+.3f}" if known else "")
-    console = Console(highlight=False)
-    console.print(table)
-    scenes = ", ".join(report["scenes"])
-    console.print(f"learned from {scenes}; scored on {report['evaluated']} others of {event}", markup=False)
-    if report["kept"] == "parent":
-        console.print(
-            "adapting made it worse: the model folder holds the parent's weights (--force keeps the adapted ones)"
-        )
-    elif (after["score"] or 0) < (before["score"] or 0):
-        console.print("adapting made it worse, and the adapted weights were kept as asked (--force)")
-    console.print(f"model: {report['model']}", markup=False, soft_wrap=True)
-
-
-def _command() -> str:
-    from aftermap.learning.experiments.tracking import safe_command
-
-    return "aftermap " + safe_command(sys.argv[1:])
-
-
-@contextmanager
-def _adapting_display() -> Iterator[Callable[["AdaptProgress"], None]]:
-    """A bar per stage on standard error."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    words = {"before": "scoring the model", "adapting": "adapting", "after": "scoring the adapted model"}
-    with Progress(console=Console(stderr=True), transient=True) as display:
-        tasks: dict[str, Any] = {}
-
-        def show(progress: "AdaptProgress") -> None:
-            if progress.stage not in tasks:
-                tasks[progress.stage] = display.add_task(words[progress.stage], total=progress.total)
-            display.update(tasks[progress.stage], completed=progress.done)
-
-        yield show
+    example = "aftermap meta-train recipes/metadamagenet/maml.yaml data.manifests='[FOLDER]'"
+    _, settings = wanted_recipe(recipe, overrides, resume, example=example, kind="meta-train")
+    return say_outcome(*run_recipe(settings, out=out, resume=resume))

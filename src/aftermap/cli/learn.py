@@ -15,7 +15,6 @@ from aftermap.cli.running import AS_IT_IS, Running
 
 if TYPE_CHECKING:
     from aftermap.inference.ensemble import RunningKeywords
-    from aftermap.workflows.training.steps import Progress as TrainingProgress
 
 SplitName = Literal["train", "validation", "test", "unassigned", "all"]
 
@@ -196,36 +195,3 @@ def bar(text: str, total: int) -> Iterator[Callable[[], None]]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(text, total=total)
         yield lambda: progress.advance(task)
-
-
-@contextmanager
-def training_display() -> Iterator[Callable[["TrainingProgress"], None]]:
-    """Step, loss, learning rate, score and time left on standard error; plain lines where it is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    console = Console(stderr=True, highlight=False)
-    fields = "loss {task.fields[loss]}  lr {task.fields[lr]}  score {task.fields[score]}  {task.fields[left]}"
-    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn(fields))
-    with Progress(*columns, console=console, disable=not console.is_terminal) as display:
-        task = display.add_task("", total=None, loss="-", lr="-", score="-", left="")
-        smooth: float | None = None
-
-        def show(progress: "TrainingProgress") -> None:
-            nonlocal smooth
-            step = progress.step
-            smooth = step.loss if smooth is None else 0.95 * smooth + 0.05 * step.loss
-            minutes, seconds = divmod(int(progress.seconds_left), 60)
-            shown: dict[str, Any] = {
-                "loss": f"{smooth:.3f}",
-                "lr": f"{step.lr:.1e}",
-                "score": "-" if progress.score is None else f"{progress.score:.3f}",
-                "left": f"{minutes}:{seconds:02d} left",
-            }
-            display.update(task, completed=step.number, total=progress.steps, **shown)
-            if not console.is_terminal and (step.number % 50 == 0 or step.number == progress.steps):
-                console.print(
-                    f"step {step.number}/{progress.steps}  " + "  ".join(f"{k} {v}" for k, v in shown.items())
-                )
-
-        yield show

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from aftermap.workflows.plans.plan import Job
     from aftermap.workflows.plans.stages import Face, State
-    from aftermap.workflows.training.steps import Progress as Progressing
+    from aftermap.workflows.training.training_kind import TrainingProgress
 
 
 def run(
@@ -142,10 +142,11 @@ def _display(jobs: int) -> Iterator["Face"]:
             console.print(f"[{count}/{jobs}] {job.name}: {words[state]}", markup=False)
             bars.reset(task, description=job.name, total=None, note="")
 
-        def on_step(progress: "Progressing") -> None:
+        def on_step(progress: "TrainingProgress") -> None:
             score = "" if progress.score is None else f"  score {progress.score:.3f}"
-            note = f"loss {progress.step.loss:.3f}{score}  {int(progress.seconds_left // 60)} min left"
-            bars.update(task, completed=progress.step.number, total=progress.steps, note=note)
+            loss = "" if progress.step is None else f"loss {progress.step.loss:.3f}"
+            note = f"{loss}{score}  {int((progress.seconds_left or 0) // 60)} min left"
+            bars.update(task, completed=progress.done, total=progress.total, note=note)
 
         def on_scene(done: int, total: int) -> None:
             bars.update(task, completed=done, total=total, note="scenes")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aftermap.workflows.search.run import Face, Search
-    from aftermap.workflows.training.steps import Progress
+    from aftermap.workflows.training.training_kind import TrainingProgress
 
 
 def search(
@@ -160,10 +160,11 @@ def _range_test(
     from rich.console import Console
 
     from aftermap.cli.learn import bar
+    from aftermap.workflows.training.config import TrainRecipe
     from aftermap.workflows.training.range_test import RangeSettings, range_test
-    from aftermap.workflows.training.run import load_recipe
+    from aftermap.workflows.training.recipe_files import load_recipe
 
-    wanted = load_recipe(recipe, overrides)
+    wanted = load_recipe(TrainRecipe, recipe, overrides)
     folder = out or Path("runs") / f"{date.today().isoformat()}-{wanted.name}-range"
     chosen = RangeSettings(*settings)
     with bar("range test", chosen.steps) as advance:
@@ -207,11 +208,11 @@ class _Display:
         words = "  ".join(f"{key}={_shown(value)}" for key, value in values.items())
         self._console.print(f"trial {number} {'goes on' if resumed else 'begins'}: {words}", markup=False)
 
-    def on_step(self, number: int, progress: "Progress") -> None:
+    def on_step(self, number: int, progress: "TrainingProgress") -> None:
         """A step of a trial that runs here."""
         score = "-" if progress.score is None else f"{progress.score:.3f}"
-        text = f"trial {number}: step {progress.step.number}/{progress.steps}  score {score}"
-        self._task(len(self._search.ended()) if progress.step.number == 1 else None, text)
+        text = f"trial {number}: step {progress.done}/{progress.total}  score {score}"
+        self._task(len(self._search.ended()) if progress.done == 1 else None, text)
 
     def on_end(self, trial: "FrozenTrial") -> None:
         """A trial ended."""

@@ -8,7 +8,6 @@ Source: Finn et al. 2017, algorithm 2; MetaDamageNet, which did the same with th
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
@@ -19,8 +18,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from aftermap.config import Config
 from aftermap.data.batch import Batch
-from aftermap.learning.loop import Training
 from aftermap.learning.objectives.base import Objective
+from aftermap.learning.optimizer import OptimizerConfig
 from aftermap.models.networks.dense import DenseModel
 
 Norm = Literal["frozen", "batch"]
@@ -68,6 +67,13 @@ class MetaConfig(Config):
                 "weights it ends with are those it starts from"
             )
         return values
+
+    def meta_step(self, optimizer: OptimizerConfig) -> OptimizerConfig:
+        """The optimizer of the meta step, which looks at a set of tasks."""
+        changes: dict[str, Any] = {"accumulate": self.task_set_size}
+        if self.optimizer == "sgd":
+            changes |= {"algorithm": "sgd", "betas": (self.momentum, 0.0), "decay_all": True}
+        return optimizer.model_copy(update=changes)
 
 
 class Maml(Objective):
@@ -208,20 +214,3 @@ def refresh_statistics(model: DenseModel, batches: Iterable[Batch]) -> None:
         model(batch.image)
     for layer, (training, momentum) in zip(layers, before, strict=True):
         layer.training, layer.momentum = training, momentum
-
-
-@dataclass
-class MetaTraining(Training):
-    """A training whose optimizer may be SGD; the schedule, clipping and saved states are those of `Training`."""
-
-    algorithm: Literal["adamw", "sgd"] = "adamw"
-    momentum: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.algorithm == "sgd":
-            c = self.config
-            learned = [p for p in self.model.parameters() if p.requires_grad]
-            sgd = torch.optim.SGD(learned, lr=c.lr, momentum=self.momentum, weight_decay=c.weight_decay)
-            self._optimizer = self.accelerator.prepare(sgd)
-            self._schedule = torch.optim.lr_scheduler.LambdaLR(sgd, self._lr_factor)

@@ -8,7 +8,7 @@ from aftermap.artefacts.card import Card
 from aftermap.classes import BUILDING, DAMAGE
 from aftermap.data.scene import Manifest, Scene, Target, has_labels
 from aftermap.errors import DataError
-from aftermap.workflows.adaptation.without_labels_config import AdaptEventRecipe
+from aftermap.workflows.adaptation.config import AdaptEventRecipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from aftermap.data.checking.splits import buildings
 from aftermap.data.loading.few_shot_tasks import by_place
 from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import DataError, DataWarning
-from aftermap.workflows.adaptation.with_labels_config import AdaptConfig
+from aftermap.workflows.adaptation.config import AdaptConfig
 
 
 def choose_scenes(manifest: Manifest, config: AdaptConfig, card: Card) -> tuple[list[Scene], list[Scene]]:

@@ -1,51 +1,53 @@
 """Meta-training from a recipe: a start from which a few steps on a new event's first labels lead far."""
 
 import math
-import shutil
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from pydantic import ValidationError
 from torch import Tensor
 from torch.func import functional_call
 
 from aftermap.artefacts.activation import to_channels, to_probabilities
-from aftermap.artefacts.card import Card, TrainingRecord
+from aftermap.artefacts.card import Card
 from aftermap.artefacts.store import load_model, save_model
 from aftermap.classes import BUILDING, DAMAGE
-from aftermap.config import build_config
 from aftermap.data.batch import Batch
 from aftermap.data.checking.doctor import check
 from aftermap.data.loading.few_shot_tasks import Shots, TaskSource
 from aftermap.data.scene import Manifest, Scene
-from aftermap.errors import DataError, RecipeError, TrainingError
+from aftermap.errors import DataError, RecipeError
 from aftermap.inference.postprocess import Decision
-from aftermap.learning.experiments.notify import Notifier
-from aftermap.learning.experiments.records import Records
-from aftermap.learning.experiments.tracking import connect
-from aftermap.learning.loop import fit
+from aftermap.learning.loop import Training
 from aftermap.learning.meta import (
     Maml,
     MetaConfig,
-    MetaTraining,
     adapt_to_support,
     norm_policy,
     refresh_statistics,
     support_and_query,
 )
 from aftermap.learning.objectives.supervised import Supervised
-from aftermap.learning.run import Run, data_checksum, machine
+from aftermap.learning.run import Run, data_checksum
 from aftermap.models.build import build_model
 from aftermap.models.networks.dense import DenseModel
 from aftermap.scoring.pixels import Score
 from aftermap.workflows.adaptation.meta_config import MetaRecipe
 from aftermap.workflows.scoring.evaluate import decide
-from aftermap.workflows.training.steps import Progress, Trained
+from aftermap.workflows.training.length import RunLength
+from aftermap.workflows.training.run_folder import check_folder
+from aftermap.workflows.training.training_kind import (
+    OnProgress,
+    Trained,
+    TrainingKind,
+    run_training,
+    training_record,
+    unseen,
+)
 
 
 def meta_train(
@@ -54,7 +56,7 @@ def meta_train(
     *,
     resume: bool = False,
     command: str = "",
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: OnProgress = unseen,
 ) -> Trained:
     """Learn a start for adapting, and keep the one from which the held-out events come furthest.
 
@@ -74,97 +76,96 @@ def meta_train(
     started = time.monotonic()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    torch.manual_seed(recipe.seed)
-    model, card = _start(recipe, command)
-    try:
-        recipe.objective.check_classes(model.classes)
-    except ValueError as error:
-        raise RecipeError(f"{recipe.name}: {error}") from None
-    learned, held_out = _scenes(recipe)
-    source = _tasks(recipe, card, learned, recipe.meta.task_set_size)
-    validation = _tasks(recipe, card, held_out, 1)
-    per_epoch = source.sets_per_epoch
-    unit = per_epoch if recipe.epochs else 1
-    steps, every = (recipe.epochs or recipe.steps) * unit, recipe.evaluate_every * unit
-    objective = Supervised(recipe.objective)
-    training = MetaTraining(
-        model,
-        Maml(objective, recipe.meta),
-        recipe.optimizer.model_copy(update={"accumulate": recipe.meta.task_set_size}),
-        steps=steps,
-        seed=recipe.seed,
-        precision=recipe.precision,
-        steps_per_epoch=per_epoch,
-        algorithm=recipe.meta.optimizer,
-        momentum=recipe.meta.momentum,
-    )
-    if training.accelerator.num_processes > 1:
-        raise RecipeError("meta-training runs in one process: start it without a launcher")
-    connection = connect(recipe.records, folder)
-    run = _open_run(recipe, folder, source.events, learned, resume=resume)
-    best = -math.inf
-    if resume:
-        training.load(run.resume)
-        best = max((m["score"] for m in run.metrics(up_to_step=training.step)), default=-math.inf)
-        run.log(f"resumed at task set {training.step}")
-    first_step, score = training.step, None
-    with (
-        Records(connection, run, recipe.model_dump(mode="json")) as records,
-        Notifier(recipe.notify, recipe.name, folder) as notifier,
-    ):
+    check_folder(folder, resume=resume)
+    kind = LearningToAdapt(recipe, command)
+    return run_training(kind, folder, resume=resume, started=started, on_progress=on_progress)
+
+
+class LearningToAdapt(TrainingKind):
+    """Meta-training: a step is a set of tasks, and a model is judged by how far the held-out events come from it."""
+
+    unit = "task set"
+    terms_told = False
+
+    def __init__(self, recipe: MetaRecipe, command: str) -> None:
+        self.recipe = recipe
+        self.name, self.tree = recipe.name, recipe.model_dump(mode="json")
+        self.records, self.notify, self.save_every = recipe.records, recipe.notify, recipe.save_every
+        torch.manual_seed(recipe.seed)
+        model, self._card = _start(recipe, command)
         try:
-            for step in fit(training, source):
-                left = (time.monotonic() - started) / (step.number - first_step) * (steps - step.number)
-                if step.number % every == 0 or step.number == steps:
-                    metrics = meta_validate(
-                        model,
-                        objective,
-                        validation,
-                        config=recipe.meta,
-                        card=card,
-                        draws=recipe.validation_draws,
-                    )
-                    score = metrics["score"]
-                    line = {"step": step.number, "loss": step.loss, "lr": step.lr, **metrics}
-                    run.append_metrics(line)
-                    run.log(
-                        f"task set {step.number}: loss {step.loss:.4f}, score {metrics['score_before']:.4f} before and "
-                        f"{score:.4f} after adapting"
-                    )
-                    kept = score > best or not run.model.exists()
-                    if kept:
-                        best = max(best, score)
-                        minutes = (time.monotonic() - started) / 60
-                        finished = _finished(card, recipe, metrics, step.number, minutes)
-                        _save(run, model, finished, source, recipe)
-                        notifier.best(step.number, score)
-                    records.log(step.number, line, kept=kept)
-                    training.save(run.resume)
-                elif recipe.save_every and step.number % recipe.save_every == 0:
-                    training.save(run.resume)
-                if on_progress is not None:
-                    on_progress(Progress(step, steps, left, score))
-        except KeyboardInterrupt:
-            training.save(run.resume)
-            run.record(step=training.step)
-            raise
-        shutil.rmtree(run.resume, ignore_errors=True)
-        chosen = max(run.metrics(), key=lambda m: float(m["score"]), default={})
-        minutes = (time.monotonic() - started) / 60
-        run.record(minutes=round(minutes, 2), best=chosen)
-    return Trained(run.model, chosen, minutes)
+            recipe.objective.check_classes(model.classes)
+        except ValueError as error:
+            raise RecipeError(f"{recipe.name}: {error}") from None
+        self._learned, held_out = _scenes(recipe)
+        self.source = self._tasks = _tasks(recipe, self._card, self._learned, recipe.meta.task_set_size)
+        self._validation = _tasks(recipe, self._card, held_out, 1)
+        per_epoch = self._tasks.sets_per_epoch
+        unit = per_epoch if recipe.epochs else 1
+        every = recipe.evaluate_every * unit
+        self.length = RunLength((recipe.epochs or recipe.steps) * unit, per_epoch, every, every)
+        self._objective = Supervised(recipe.objective)
+        self.training = Training(
+            model,
+            Maml(self._objective, recipe.meta),
+            recipe.meta.meta_step(recipe.optimizer),
+            steps=self.length.steps,
+            seed=recipe.seed,
+            precision=recipe.precision,
+            steps_per_epoch=per_epoch,
+        )
+        if self.training.accelerator.num_processes > 1:
+            raise RecipeError("meta-training runs in one process: start it without a launcher")
 
+    def facts(self) -> dict[str, Any]:
+        """Seed and events."""
+        recipe = self.recipe
+        return {
+            "seed": recipe.seed,
+            "task": recipe.task,
+            "events": list(self._tasks.events),
+            "validation_events": sorted(recipe.data.validation_events),
+            "data": [str(path) for path in recipe.data.manifests],
+            "data_checksum": data_checksum(self._learned),
+        }
 
-def resumed_meta_recipe(folder: Path, overrides: list[str]) -> MetaRecipe:
-    """The recipe of an interrupted run, from its folder.
+    def assess(self, model: DenseModel, run: Run, step: int, minutes: float) -> tuple[dict[str, float], Card]:
+        """Scores of the held-out events after adapting, and the card of a start."""
+        recipe, m = self.recipe, self.recipe.meta
+        metrics = meta_validate(
+            model, self._objective, self._validation, config=m, card=self._card, draws=recipe.validation_draws
+        )
+        figures = {name: round(value, 4) for name, value in metrics.items() if math.isfinite(value)}
+        limits = (
+            f"A start for adapting, not a finished model: it was chosen for its score after {m.inner_steps} SGD steps "
+            f"at {m.inner_lr:g} on {m.support_shots} labelled crops of an event. Adapt it with `aftermap adapt`."
+        )
+        training = self._card.training.model_copy(update={"steps": step, "minutes": round(minutes, 1)})
+        card = self._card.model_copy(
+            update={
+                "training": training,
+                "metrics": {"held-out events, after adapting": figures},
+                "limits": f"{recipe.limits} {limits}".strip(),
+            }
+        )
+        return metrics, card
 
-    Raises:
-        TrainingError: there is no run to resume.
-    """
-    file = folder / "recipe.yaml"
-    if not file.exists() or not (folder / "resume").exists():
-        raise TrainingError(f"{folder} holds no interrupted run to resume")
-    return build_config(MetaRecipe, yaml.safe_load(file.read_text()), overrides, source=str(file))
+    def save(self, folder: Path, model: DenseModel, card: Card) -> None:
+        """Write the model; with batch statistics in the inner loop, running ones are measured for it first."""
+        if self.recipe.meta.norm == "frozen":
+            save_model(folder, model, card)
+            return
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        device = next(model.parameters()).device
+        count = max(4, 2 * self.recipe.meta.task_set_size)
+        refresh_statistics(model, [self.source.batch(index).to(device) for index in range(count)])
+        save_model(folder, model, card)
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
+
+    def told(self, metrics: Mapping[str, float]) -> str:
+        """Scores before and after adapting."""
+        return f"score {metrics['score_before']:.4f} before and {metrics['score']:.4f} after adapting"
 
 
 def meta_validate(
@@ -291,12 +292,7 @@ def _tasks(recipe: MetaRecipe, card: Card, scenes: Sequence[Scene], task_set_siz
 def _start(recipe: MetaRecipe, command: str) -> tuple[DenseModel, Card]:
     """The model that a run starts from, and the card without what the run will find out."""
     scheme = BUILDING if recipe.task == "building" else DAMAGE
-    record = TrainingRecord(
-        data=recipe.data.description or ", ".join(path.name for path in recipe.data.manifests),
-        data_licence=recipe.data.licence,
-        command=command,
-        hardware=machine(),
-    )
+    record = training_record(recipe.data, command=command, parent_sha256=None)
     said: dict[str, Any] = {"name": recipe.name, "licence": recipe.licence, "metrics": {}}
     if recipe.init_from is not None:
         parent = load_model(recipe.init_from)
@@ -328,52 +324,3 @@ def _start(recipe: MetaRecipe, command: str) -> tuple[DenseModel, Card]:
             f"task {recipe.task} has {card.dates} date(s), model {recipe.model.kind} {model.dates}"
         )
     return model, card
-
-
-def _finished(card: Card, recipe: MetaRecipe, metrics: dict[str, float], step: int, minutes: float) -> Card:
-    m = recipe.meta
-    figures = {name: round(value, 4) for name, value in metrics.items() if math.isfinite(value)}
-    limits = (
-        f"A start for adapting, not a finished model: it was chosen for its score after {m.inner_steps} SGD steps at "
-        f"{m.inner_lr:g} on {m.support_shots} labelled crops of an event. Adapt it with `aftermap adapt`."
-    )
-    training = card.training.model_copy(update={"steps": step, "minutes": round(minutes, 1)})
-    return card.model_copy(
-        update={
-            "training": training,
-            "metrics": {"held-out events, after adapting": figures},
-            "limits": f"{recipe.limits} {limits}".strip(),
-        }
-    )
-
-
-def _save(run: Run, model: DenseModel, card: Card, source: TaskSource, recipe: MetaRecipe) -> None:
-    """Write the model folder; with batch statistics in the inner loop, running ones are measured for it first."""
-    if recipe.meta.norm == "frozen":
-        save_model(run.model, model, card)
-        return
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    device = next(model.parameters()).device
-    count = max(4, 2 * recipe.meta.task_set_size)
-    refresh_statistics(model, [source.batch(index).to(device) for index in range(count)])
-    save_model(run.model, model, card)
-    for name, buffer in model.named_buffers():
-        buffer.copy_(buffers[name])
-
-
-def _open_run(
-    recipe: MetaRecipe, folder: Path, events: Sequence[str], scenes: Sequence[Scene], *, resume: bool
-) -> Run:
-    if resume:
-        run = Run(folder)
-        run.record(status="running")
-        return run
-    facts = {
-        "seed": recipe.seed,
-        "task": recipe.task,
-        "events": list(events),
-        "validation_events": sorted(recipe.data.validation_events),
-        "data": [str(path) for path in recipe.data.manifests],
-        "data_checksum": data_checksum(scenes),
-    }
-    return Run.start(folder, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), facts)

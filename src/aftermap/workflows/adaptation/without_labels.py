@@ -1,43 +1,92 @@
 """A trained model adapted to an event without labels, with a verdict on whether that helped."""
 
-import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-import yaml
 
 from aftermap.artefacts.card import Card
-from aftermap.artefacts.ensemble import is_ensemble
-from aftermap.artefacts.store import LoadedModel, load_model, save_model
-from aftermap.config import build_config, read_tree
+from aftermap.artefacts.store import LoadedModel, load_model
+from aftermap.classes import DAMAGE
 from aftermap.data.loading.loader import CropSource
 from aftermap.data.loading.sampling import ClassSampling
-from aftermap.data.scene import has_labels
-from aftermap.errors import ModelError, RecipeError, TrainingError
-from aftermap.inference.predictor import Predictor
-from aftermap.learning.experiments.records import Records
-from aftermap.learning.experiments.tracking import connect
-from aftermap.learning.loop import Training, fit
+from aftermap.data.scene import Scene, has_labels
+from aftermap.errors import ModelError, RecipeError
+from aftermap.inference.predictor import AnyPredictor
+from aftermap.learning.loop import Training
 from aftermap.learning.meta import refresh_statistics
 from aftermap.learning.objectives.mean_teacher import MeanTeacher
 from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
 from aftermap.learning.run import Run, data_checksum
 from aftermap.learning.trainable import tune_only
 from aftermap.models.networks.dense import DenseModel
+from aftermap.workflows.adaptation.config import AdaptEventRecipe
 from aftermap.workflows.adaptation.event_scenes import EventScenes, event_scenes
-from aftermap.workflows.adaptation.guard import Evidence, gather_evidence, judge
-from aftermap.workflows.adaptation.report import EventAdapted, card_of, measures, truth_of, write_report
-from aftermap.workflows.adaptation.with_labels import AdaptProgress
-from aftermap.workflows.adaptation.without_labels_config import AdaptEventRecipe
-from aftermap.workflows.scoring.evaluate import spread
+from aftermap.workflows.adaptation.guard import Evidence, Verdict, gather_evidence, judge
+from aftermap.workflows.adaptation.run import (
+    PICTURED,
+    Adaptation,
+    Adapted,
+    Told,
+    Wording,
+    finite,
+    fit_saved,
+    load_parent,
+    nullable,
+    run_adaptation,
+)
+from aftermap.workflows.scoring.evaluate import decisive_score, evaluate, spread
+from aftermap.workflows.training.selection import summary_metrics
+from aftermap.workflows.training.training_kind import OnProgress, unseen
 
-Tell = Callable[[Literal["before", "adapting", "after"], int, int], None]
+Truth = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What is known of a model on an event: the evidence, and the truth of its labelled scenes where it has any."""
+
+    evidence: Evidence
+    truth: Truth | None
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptedWithoutLabels(Adapted):
+    """The outcome.
+
+    Attributes:
+        verdict: of the guard rails.
+        before, after: the evidence that it rests on.
+        truth_before, truth_after: scores on labelled scenes of the event, which the verdict does not know; None where
+            there are none.
+        scenes: how many of the event were learned from.
+    """
+
+    verdict: Verdict
+    before: Evidence
+    after: Evidence
+    truth_before: Truth | None
+    truth_after: Truth | None
+    scenes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; what could not be measured is null."""
+        return {
+            "model": str(self.model),
+            "kept": self.kept,
+            "verdict": self.verdict.as_dict(),
+            "before": self.before.as_dict(),
+            "after": self.after.as_dict(),
+            "truth_before": nullable(self.truth_before),
+            "truth_after": nullable(self.truth_after),
+            "scenes": self.scenes,
+            "minutes": round(self.minutes, 2),
+        }
 
 
 def adapt_event(
@@ -46,12 +95,11 @@ def adapt_event(
     *,
     resume: bool = False,
     command: str = "",
-    on_progress: Callable[[AdaptProgress], None] | None = None,
-) -> EventAdapted:
+    on_progress: OnProgress = unseen,
+) -> AdaptedWithoutLabels:
     """Adapt a model to the unlabelled scenes of an event and write it, with the verdict of the guard rails.
 
-    Where they refuse, the folder gets the parent's weights (see `AdaptEventRecipe.force`). Written are `model/`,
-    `adaptation.json`, `before-after.png`, `recipe.yaml`, `run.json` and `metrics.jsonl`.
+    Where they refuse, the folder gets the parent's weights (see `AdaptEventRecipe.force`); see `run_adaptation`.
 
     Args:
         recipe: what to do.
@@ -70,51 +118,123 @@ def adapt_event(
     started = time.monotonic()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    if is_ensemble(recipe.model):
-        raise ModelError(
-            f"{recipe.model} is an ensemble: adapt its members one by one, they are its sub-folders"
-        )
-    parent = load_model(recipe.model)
-    given = event_scenes(recipe, parent.card)
-    check_recipe(recipe, parent)
-    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
-    if resume:
-        run = Run(folder)
-        run.record(status="running")
-    else:
-        Run.check_new(folder)
-    connection = connect(recipe.records, folder)
-    if not resume:
-        facts = {
-            "seed": recipe.seed,
+    kind = WithoutLabels(recipe, load_parent(recipe.model))
+    return run_adaptation(
+        kind, folder, resume=resume, started=started, command=command, on_progress=on_progress
+    )
+
+
+class WithoutLabels(Adaptation[Judged, AdaptedWithoutLabels]):
+    """Learning from an event's images alone; guard rails say whether it helped."""
+
+    recipe: AdaptEventRecipe
+
+    def __init__(self, recipe: AdaptEventRecipe, parent: LoadedModel) -> None:
+        self.recipe, self.parent = recipe, parent
+        self.given = given = event_scenes(recipe, parent.card)
+        self.event = recipe.event or ", ".join(sorted({scene.event for scene in given.scenes}))
+        self.looked_at = given.scenes if recipe.guard.labels else given.bare
+        told = [s for s in given.scenes if has_labels(s, given.target)] if recipe.evaluate else []
+        self.told = spread(told, recipe.evaluated)
+        self.pictured = spread(given.scenes, PICTURED)
+        check_recipe(recipe, parent)
+
+    def facts(self) -> dict[str, Any]:
+        """Events and scenes."""
+        given = self.given
+        return {
+            "seed": self.recipe.seed,
             "task": given.target,
             "events": sorted({scene.event for scene in given.scenes}),
             "training_scenes": len(given.scenes),
             "source_scenes": len(given.source),
-            "parent_sha256": parent.sha256,
+            "parent_sha256": self.parent.sha256,
             "data_checksum": data_checksum([*given.bare, *given.source]),
         }
-        run = Run.start(folder, text, facts)
-        shutil.rmtree(folder / "samples", ignore_errors=True)  # empty: there is one picture, of another kind
 
-    def tell(stage: Literal["before", "adapting", "after"], done: int, total: int) -> None:
-        if on_progress is not None:
-            on_progress(AdaptProgress(stage, done, total))
+    def measure(self, model: AnyPredictor, parent: AnyPredictor | None, told: Told) -> Judged:
+        """The evidence, and the truth beside it."""
+        told(0, 1)
+        evidence = gather_evidence(model, self.looked_at, self.recipe.guard, teacher=parent)
+        judged = Judged(evidence, truth_of(model, self.told))
+        told(1, 1)
+        return judged
 
-    with Records(connection, run, recipe.model_dump(mode="json")) as records:
-        return _adapt(recipe, run, records, parent, given, command, tell, started)
+    def line(self, measured: Judged) -> dict[str, float]:
+        """`score` is the evidence's, what begins with `true_` the labels'."""
+        found = measured.evidence
+        line = {"score": found.score} | {f"{found.source}_{k}": v for k, v in found.per_class.items()}
+        line |= {f"share_{k}": v for k, v in found.shares.items()} | found.details
+        line |= {f"true_{name}": value for name, value in (measured.truth or {}).items()}
+        return {name: value for name, value in line.items() if math.isfinite(value)}
+
+    def stored(self, measured: Judged) -> dict[str, Any] | None:
+        """Evidence and truth."""
+        return {"evidence": measured.evidence.as_dict(), "truth": measured.truth}
+
+    def restored(self, stored: dict[str, Any]) -> Judged:
+        """Evidence and truth."""
+        return Judged(Evidence.of(stored["evidence"]), stored["truth"])
+
+    def learn(self, run: Run, on_step: Callable[[int], None]) -> tuple[LoadedModel, dict[str, float]]:
+        """The model with the weights, or statistics, that the event gave it."""
+        return adapted_model(self.recipe, self.given, run=run, on_step=on_step), {}
+
+    def verdict(self, before: Judged, after: Judged) -> Verdict:
+        """What the guard rails say."""
+        return judge(before.evidence, after.evidence, self.recipe.guard)
+
+    def wording(self, before: Judged, after: Judged, verdict: Verdict) -> Wording:
+        """Event and verdict."""
+        count = len(self.given.scenes)
+        metrics = {}
+        for when, judged in (("before", before), ("after", after)):
+            found: dict[str, float] = {judged.evidence.source: judged.evidence.score}
+            found |= {f"true_{name}": value for name, value in (judged.truth or {}).items()}
+            metrics[f"{self.event}, {count} scenes, {when} adapting without labels"] = finite(found)
+        accepted = verdict.kept == "student"
+        forced = "" if accepted else f" Kept against the verdict: {verdict.reason}."
+        said = "kept" if accepted or self.recipe.force else "refused"
+        return Wording(
+            event=self.event,
+            metrics=metrics,
+            refusal=f"An adaptation to {self.event} without labels was refused ({verdict.reason}).",
+            limits=f"Adapted to {self.event} without labels; elsewhere it may be worse than its parent.{forced}",
+            data=f"{count} scenes of {self.event} without labels",
+            licence="images",
+            data_licence=self.given.licence,
+            name=self.recipe.event or "adapted",
+            title=f"{self.event}: {self.parent.card.name} adapted without labels, {said}",
+            note=verdict.reason,
+        )
+
+    def outcome(
+        self, done: Adapted, before: Judged, after: Judged, verdict: Verdict
+    ) -> tuple[AdaptedWithoutLabels, dict[str, Any]]:
+        """With verdict, evidence and truth."""
+        outcome = AdaptedWithoutLabels(
+            done.model,
+            done.kept,
+            done.minutes,
+            verdict,
+            before.evidence,
+            after.evidence,
+            before.truth,
+            after.truth,
+            len(self.given.scenes),
+        )
+        return outcome, {"method": self.recipe.method}
 
 
-def resumed_event_recipe(folder: Path, overrides: Sequence[str] = ()) -> AdaptEventRecipe:
-    """The recipe of an interrupted adaptation, from its folder.
-
-    Raises:
-        TrainingError: there is none to go on with.
-    """
-    file, facts = folder / "recipe.yaml", folder / "run.json"
-    if not file.is_file() or not facts.is_file() or json.loads(facts.read_text())["status"] == "complete":
-        raise TrainingError(f"{folder} holds no interrupted run to resume")
-    return build_config(AdaptEventRecipe, read_tree(file), list(overrides), source=str(file))
+def truth_of(predictor: AnyPredictor, scenes: Sequence[Scene]) -> Truth | None:
+    """Scores on labelled scenes, `score` (see `decisive_score`) among them; None where there are none."""
+    if not scenes:
+        return None
+    evaluation = evaluate(predictor, scenes)
+    metrics = summary_metrics(evaluation, damage=predictor.card.scheme == DAMAGE.name)
+    metrics["buildings_found_f1"] = evaluation.report.buildings.localization_f1
+    metrics["score"] = decisive_score(evaluation.report.pixels)
+    return metrics
 
 
 def check_recipe(recipe: AdaptEventRecipe, parent: LoadedModel) -> None:
@@ -153,7 +273,7 @@ def adapted_model(
     given: EventScenes,
     *,
     run: Run | None = None,
-    on_step: Callable[[int, float], None] | None = None,
+    on_step: Callable[[int], None] = lambda number: None,
 ) -> LoadedModel:
     """The parent with the weights, or statistics, that the event gave it.
 
@@ -161,7 +281,7 @@ def adapted_model(
         recipe: what to do.
         given: the scenes.
         run: where the state is kept, and gone on with where there is one.
-        on_step: called after every step with its number and loss.
+        on_step: called after every step with its number.
 
     Raises:
         TrainingError: a loss is not finite.
@@ -180,7 +300,7 @@ def _learned(
     child: LoadedModel,
     source: CropSource,
     run: Run | None,
-    on_step: Callable[[int, float], None] | None,
+    on_step: Callable[[int], None],
 ) -> DenseModel:
     """The mean teacher's teacher after all steps."""
     torch.manual_seed(recipe.seed)
@@ -197,19 +317,7 @@ def _learned(
         precision=recipe.precision,
     )
     source.device = training.accelerator.device
-    if run is not None and run.resume.is_dir():
-        training.load(run.resume)
-    try:
-        for step in fit(training, source):
-            if run is not None and step.number % recipe.save_every == 0:
-                training.save(run.resume)
-                run.append_metrics({"step": step.number, "loss": step.loss, "lr": step.lr, **step.terms})
-            if on_step is not None:
-                on_step(step.number, step.loss)
-    except KeyboardInterrupt:
-        if run is not None:
-            training.save(run.resume)
-        raise
+    fit_saved(training, source, run, on_step, save_every=recipe.save_every)
     return objective.evaluated(child.model).to("cpu")
 
 
@@ -217,7 +325,7 @@ def _restated(
     recipe: AdaptEventRecipe,
     child: LoadedModel,
     source: CropSource,
-    on_step: Callable[[int, float], None] | None,
+    on_step: Callable[[int], None],
 ) -> DenseModel:
     """The model with its statistics moved towards those of the crops."""
     before = {name: value.clone() for name, value in child.model.state_dict().items()}
@@ -225,8 +333,7 @@ def _restated(
     def batches() -> Any:
         for number in range(recipe.steps):
             yield source.batch(number)
-            if on_step is not None:
-                on_step(number + 1, math.nan)
+            on_step(number + 1)
 
     refresh_statistics(child.model, batches())
     for name, value in child.model.state_dict().items():
@@ -253,67 +360,3 @@ def _crops(recipe: AdaptEventRecipe, given: EventScenes, card: Card) -> CropSour
         std=card.normalisation.std,
         seed=recipe.seed,
     )
-
-
-def _adapt(
-    recipe: AdaptEventRecipe,
-    run: Run,
-    records: Records,
-    parent: LoadedModel,
-    given: EventScenes,
-    command: str,
-    tell: Tell,
-    started: float,
-) -> EventAdapted:
-    """Gather evidence, learn, gather it again, judge, and write what came of it."""
-    looked_at = given.scenes if recipe.guard.labels else given.bare
-    predictor = Predictor(parent, device=recipe.device)
-    judged = [s for s in given.scenes if has_labels(s, given.target)] if recipe.evaluate else []
-    judged = spread(judged, recipe.evaluated)
-    known = run.facts().get("before")
-    tell("before", 0, 1)
-    if known is None:
-        before = gather_evidence(predictor, looked_at, recipe.guard)
-        truth_before = truth_of(predictor, judged)
-        run.record(before={"evidence": before.as_dict(), "truth": truth_before})
-        run.append_metrics({"step": 0, **measures(before, truth_before)})
-        records.log(0, measures(before, truth_before), kept=False)
-    else:
-        before, truth_before = Evidence.of(known["evidence"]), known["truth"]
-        run.metrics(up_to_step=_saved_step(run))
-    tell("before", 1, 1)
-    child = adapted_model(
-        recipe, given, run=run, on_step=lambda number, loss: tell("adapting", number, recipe.steps)
-    )
-    tell("after", 0, 1)
-    changed = Predictor(child, device=recipe.device)
-    after = gather_evidence(changed, looked_at, recipe.guard, teacher=predictor)
-    truth_after = truth_of(changed, judged)
-    tell("after", 1, 1)
-    verdict = judge(before, after, recipe.guard)
-    kept: Literal["adapted", "parent"] = "adapted" if verdict.kept == "student" or recipe.force else "parent"
-    line = {"step": recipe.steps, **measures(after, truth_after)}
-    run.append_metrics(line)
-    records.log(recipe.steps, measures(after, truth_after), kept=kept == "adapted")
-    minutes = (time.monotonic() - started) / 60
-    adapted = EventAdapted(
-        run.model, kept, verdict, before, after, truth_before, truth_after, len(given.scenes), minutes
-    )
-    card = card_of(parent, recipe, given, adapted, command)
-    stored = parent.card.weights.dtype if parent.card.weights is not None else "float32"
-    save_model(
-        run.model,
-        (parent if kept == "parent" else child).model,
-        card,
-        dtype="float16" if stored == "float16" else "float32",
-    )
-    write_report(run.folder, recipe, given, predictor, changed, adapted)
-    shutil.rmtree(run.resume, ignore_errors=True)
-    run.record(minutes=round(minutes, 2), kept=kept, best=line)
-    return adapted
-
-
-def _saved_step(run: Run) -> int:
-    """The step that an interrupted run goes on from."""
-    file = run.resume / "step.json"
-    return int(json.loads(file.read_text())["step"]) if file.is_file() else 0

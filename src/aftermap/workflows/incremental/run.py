@@ -3,8 +3,6 @@
 import json
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,36 +12,27 @@ import yaml
 
 from aftermap.artefacts.store import load_model, save_model
 from aftermap.classes import SCHEMES
-from aftermap.config import build_config, load_config, read_tree
 from aftermap.data.incremental.protocol import describe
-from aftermap.errors import TrainingError
 from aftermap.files import write_json, write_text
-from aftermap.learning.experiments.records import Records
 from aftermap.learning.processes import is_main_process, wait_for_all
 from aftermap.learning.run import Run, data_checksum
 from aftermap.models.growth import blank, reorder
-from aftermap.workflows.incremental.beginning import (
-    Given,
-    beginning,
-    check_folder,
+from aftermap.workflows.incremental.config import IncrementalRecipe
+from aftermap.workflows.incremental.earlier_model import (
+    EarlierModel,
     check_same,
+    check_step_folder,
     check_unfinished,
     earlier_classes,
+    first_step,
 )
-from aftermap.workflows.incremental.config import IncrementalRecipe
 from aftermap.workflows.incremental.report import report_run
 from aftermap.workflows.incremental.scores import STRIPS, score_step
-from aftermap.workflows.incremental.step import (
-    CARRIED,
-    MARK,
-    IncrementalProgress,
-    Lineage,
-    learn_step,
-    step_folder,
-)
-from aftermap.workflows.incremental.step_start import check_model
-from aftermap.workflows.incremental.tiles import Material, gather, steps_of
-from aftermap.workflows.training.recipe_files import recipe_path
+from aftermap.workflows.incremental.step import CARRIED, MARK, IncrementalRun, learn_step, step_folder
+from aftermap.workflows.incremental.step_model import check_model
+from aftermap.workflows.incremental.tiles import gather, steps_of
+from aftermap.workflows.training.run_folder import open_run
+from aftermap.workflows.training.training_kind import OnProgress, TrainingProgress, unseen
 
 PROTOCOL_NAME = "protocol.json"
 
@@ -82,7 +71,7 @@ def learn_incrementally(
     step: int | None = None,
     start: Path | None = None,
     command: str = "",
-    on_progress: Callable[[IncrementalProgress], None] | None = None,
+    on_progress: OnProgress = unseen,
 ) -> LearnedIncrementally:
     """Learn the classes of a task step after step.
 
@@ -93,7 +82,7 @@ def learn_incrementally(
         recipe: what to do.
         folder: the run folder; new, that of an interrupted run with `resume`, or with `step` that of the steps before.
         resume: go on where the run was interrupted, to the same weights as without the interruption; finished steps
-            stay as they are, and the recipe must say how they were learned, but for their pace.
+            stay as they are, and the recipe must say how they were learned, but for their length.
         step: run this step alone.
         start: the model to begin from: of the step before `step`; without `step` the run goes on from the step that
             this model has learned. A model folder, a step's folder, or a run folder.
@@ -110,33 +99,41 @@ def learn_incrementally(
     started = time.monotonic()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    check_folder(folder, resume=resume, step=step)
+    check_step_folder(folder, resume=resume, step=step)
     model = blank(recipe.model, 2)
     earlier = earlier_classes(folder, resume=resume, step=step, start=start)
     material = gather(recipe, dates=model.dates, deep=not resume and start is None, earlier=earlier)
     count = steps_of(recipe, material.protocol)
     check_model(recipe, model, material.protocol, last=count - 1)
-    first, given = beginning(recipe, material.protocol, folder, count, resume=resume, step=step, start=start)
+    first, given = first_step(recipe, material.protocol, folder, count, resume=resume, step=step, start=start)
     check_same(recipe, folder, len(material.protocol.steps))
     last = first if step is not None else count - 1
     if resume:
         check_unfinished(folder, first, last)
     material.check(range(first, last + 1), filtered=recipe.selection.compat_filtered)
-    run = _open(recipe, folder, material, count, given, resume=resume)
+    whole = IncrementalRun(recipe, material, folder, command, on_progress)
+    going_on = resume or (folder / "run.json").is_file()
     wait_for_all()
-    lineage = Lineage(recipe, material, folder, command, on_progress or (lambda _: None))
-    with Records(None, run, {}) if is_main_process() else nullcontext():
-        if given is not None and is_main_process():
-            _adopt(lineage, given)
+    with open_run(
+        folder,
+        recipe.model_dump(mode="json"),
+        lambda: _facts(whole, count, given),
+        resume=going_on,
+        main=is_main_process(),
+    ) as (run, _):
+        if is_main_process():
+            _describe(whole, run, going_on=going_on)
+            if given is not None:
+                _adopt(whole, given)
         wait_for_all()
         for number in range(first if given is None else given.step, last + 1):
-            learn_step(lineage, number)
+            learn_step(whole, number)
             if is_main_process() and (number >= first or material.can_score(number)):
-                _score(lineage, number)
+                _score(whole, number)
                 report_run(folder, pictures=number == last)
             wait_for_all()
         if is_main_process():
-            _deliver(lineage, last)
+            _deliver(whole, last)
             run.record(minutes=round((time.monotonic() - started) / 60, 2))
     wait_for_all()
     steps = {n: p for n in range(count) if (p := step_folder(folder, n) / "model").is_dir()}
@@ -144,58 +141,34 @@ def learn_incrementally(
     return LearnedIncrementally(folder / "model", steps, scores, (time.monotonic() - started) / 60)
 
 
-def load_incremental_recipe(path: Path, overrides: list[str]) -> IncrementalRecipe:
-    """Read an incremental recipe; see `load_config`."""
-    return load_config(IncrementalRecipe, recipe_path(path), overrides)
-
-
-def resumed_incremental_recipe(folder: Path, overrides: list[str]) -> IncrementalRecipe:
-    """The recipe of an interrupted run, from its folder.
-
-    Raises:
-        TrainingError: there is no run to resume.
-    """
-    file = folder / "recipe.yaml"
-    if not file.is_file() or not (folder / "run.json").is_file():
-        raise TrainingError(f"{folder} holds no interrupted run to resume")
-    return build_config(IncrementalRecipe, read_tree(file), overrides, source=str(file))
-
-
-def _open(
-    recipe: IncrementalRecipe,
-    folder: Path,
-    material: Material,
-    count: int,
-    given: Given | None,
-    *,
-    resume: bool,
-) -> Run:
-    """The run folder; only the main process writes."""
-    protocol = material.protocol
-    run = Run(folder)
-    if not is_main_process():
-        return run
-    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+def _describe(whole: IncrementalRun, run: Run, *, going_on: bool) -> None:
+    """Write `protocol.json`, and what another recipe says now of a run that goes on."""
+    recipe, protocol = whole.recipe, whole.material.protocol
+    if going_on:
+        run.record(seed=recipe.seed, method=recipe.objective.method)
+        text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+        write_text(whole.folder / "recipe.yaml", text)
     tree = protocol.model_dump(mode="json") | {
         "sha256": protocol.sha256,
         "description": describe(protocol),
-        "legend": material.legend.model_dump(mode="json"),
+        "legend": whole.material.legend.model_dump(mode="json"),
     }
-    if resume or (folder / "run.json").is_file():
-        run.record(status="running", seed=recipe.seed, method=recipe.objective.method)
-        write_text(folder / "recipe.yaml", text)
-        write_json(folder / PROTOCOL_NAME, tree)
-        return run
+    write_json(whole.folder / PROTOCOL_NAME, tree)
+
+
+def _facts(whole: IncrementalRun, count: int, given: EarlierModel | None) -> dict[str, Any]:
+    """What `run.json` says: the task, and which tiles there are."""
+    recipe, material = whole.recipe, whole.material
     steps = [material.tiles_of(number) for number in range(count)]
-    facts: dict[str, Any] = {
+    return {
         "kind": recipe.kind,
         "seed": recipe.seed,
-        "task": protocol.task,
+        "task": material.protocol.task,
         "method": recipe.objective.method,
         "joint": recipe.joint,
         "target": material.target,
-        "protocol": protocol.model_dump(mode="json"),
-        "protocol_sha256": protocol.sha256,
+        "protocol": material.protocol.model_dump(mode="json"),
+        "protocol_sha256": material.protocol.sha256,
         "tiles": {
             "steps": [sum(own) for own in steps],
             "training": len(material.training),
@@ -209,32 +182,28 @@ def _open(
             [*material.training.scenes, *material.validation.scenes, *material.test.scenes]
         ),
     }
-    run = Run.start(folder, text, facts)
-    shutil.rmtree(folder / "samples", ignore_errors=True)  # empty: those of the steps are in their folders
-    write_json(folder / PROTOCOL_NAME, tree)
-    return run
 
 
-def _score(lineage: Lineage, step: int) -> None:
+def _score(whole: IncrementalRun, step: int) -> None:
     """Score a step on the test tiles."""
-    count, total = len(lineage.material.protocol.steps), len(lineage.material.test)
+    total = len(whole.material.test)
 
     def told(done: int) -> None:
-        lineage.on_progress(IncrementalProgress("scoring", step, count, done, total))
+        whole.on_progress(TrainingProgress("scoring the test tiles", done, total, task_step=step))
 
     score_step(
-        step_folder(lineage.folder, step),
-        lineage.folder / STRIPS,
-        lineage.material,
+        step_folder(whole.folder, step),
+        whole.folder / STRIPS,
+        whole.material,
         step,
-        report=lineage.recipe.report,
+        report=whole.recipe.report,
         on_tile=told,
     )
 
 
-def _adopt(lineage: Lineage, given: Given) -> None:
+def _adopt(whole: IncrementalRun, given: EarlierModel) -> None:
     """Take over the model of a step from elsewhere, with what its objective passes on."""
-    folder = step_folder(lineage.folder, given.step)
+    folder = step_folder(whole.folder, given.step)
     if (folder / MARK).is_file():
         return
     shutil.rmtree(folder, ignore_errors=True)
@@ -245,7 +214,7 @@ def _adopt(lineage: Lineage, given: Given) -> None:
     if beside.is_file():
         shutil.copy(beside, temporary / CARRIED)
     parent = load_model(temporary / "model")
-    protocol = lineage.material.protocol
+    protocol = whole.material.protocol
     mark = {
         "step": given.step,
         "sha256": parent.sha256,
@@ -258,14 +227,14 @@ def _adopt(lineage: Lineage, given: Given) -> None:
     temporary.rename(folder)
 
 
-def _deliver(lineage: Lineage, step: int) -> None:
+def _deliver(whole: IncrementalRun, step: int) -> None:
     """The model of a step as the run's own; one that knows a whole scheme of ours in the order of that scheme."""
-    source = step_folder(lineage.folder, step) / "model"
+    source = step_folder(whole.folder, step) / "model"
     loaded = load_model(source)
-    scheme = SCHEMES.get(lineage.material.legend.name)
+    scheme = SCHEMES.get(whole.material.legend.name)
     names = loaded.card.classes.names
     model, card = loaded.model, loaded.card
     if scheme is not None and set(scheme.names) == set(names):
         model = reorder(model, card.model, [names.index(name) for name in scheme.names])
         card = card.model_copy(update={"scheme": scheme.name, "legend": None, "incremental": None})
-    save_model(lineage.folder / "model", model, card, dtype=lineage.recipe.weights_dtype)
+    save_model(whole.folder / "model", model, card, dtype=whole.recipe.weights_dtype)

@@ -1,38 +1,37 @@
 """One step of a task: the model of the step before, grown, learns its new classes on the tiles of the step."""
 
-import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-from aftermap.artefacts.card import Card, IncrementalRecord, TrainingRecord
+from aftermap.artefacts.card import Card, IncrementalRecord
 from aftermap.artefacts.store import LoadedModel, load_model
-from aftermap.data.batch import Batch
 from aftermap.data.loading.loader import CropSource
 from aftermap.files import write_json
 from aftermap.inference.predictor import Predictor
 from aftermap.inference.stitching import evaluate_classes
-from aftermap.learning.experiments.tracking import connect
 from aftermap.learning.loop import Training
 from aftermap.learning.objectives.incremental import Incremental
 from aftermap.learning.processes import is_main_process, wait_for_all
-from aftermap.learning.run import Run, data_checksum, machine
-from aftermap.models.configs import AnyModelConfig
+from aftermap.learning.run import Run, data_checksum
 from aftermap.models.networks.dense import DenseModel
 from aftermap.scoring.class_scores import ClassScores
 from aftermap.workflows.incremental.config import IncrementalRecipe
-from aftermap.workflows.incremental.step_start import begin_model, pace_of, sampling_of
-from aftermap.workflows.incremental.tiles import Lesson, Material, Tiles
-from aftermap.workflows.training.steps import Keeping, Progress, run_training
+from aftermap.workflows.incremental.step_model import begin_model, sampling_of, step_length
+from aftermap.workflows.incremental.tiles import Material
+from aftermap.workflows.training.training_kind import (
+    OnProgress,
+    TrainingKind,
+    TrainingProgress,
+    run_training,
+    training_record,
+)
 
 MARK = "step.json"
 """In the folder of a finished step."""
@@ -41,34 +40,14 @@ CARRIED = "carried.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
-class IncrementalProgress:
-    """What a face may show.
-
-    Attributes:
-        stage: what is going on.
-        step: of the task, from 0.
-        steps: of the task.
-        done, total: optimizer steps, or test tiles.
-        training: the optimizer step, while a model learns.
-    """
-
-    stage: Literal["learning", "scoring"]
-    step: int
-    steps: int
-    done: int
-    total: int
-    training: Progress | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Lineage:
+class IncrementalRun:
     """A run under way: its recipe, its tiles, and the folder that holds its models one after the other."""
 
     recipe: IncrementalRecipe
     material: Material
     folder: Path
     command: str
-    on_progress: Callable[[IncrementalProgress], None]
+    on_progress: OnProgress
 
 
 def step_folder(folder: Path, step: int) -> Path:
@@ -76,7 +55,7 @@ def step_folder(folder: Path, step: int) -> Path:
     return folder / "steps" / str(step)
 
 
-def learn_step(lineage: Lineage, step: int) -> None:
+def learn_step(whole: IncrementalRun, step: int) -> None:
     """Train the model of a step; a finished one is left as it is, an interrupted one goes on.
 
     Raises:
@@ -85,261 +64,185 @@ def learn_step(lineage: Lineage, step: int) -> None:
         TrainingError: a loss is not finite.
     """
     started = time.monotonic()
-    folder, material = step_folder(lineage.folder, step), lineage.material
+    folder = step_folder(whole.folder, step)
     if (folder / MARK).is_file():
         return
     resume = (folder / "resume").is_dir()
-    recipe = lineage.recipe.changed(step)
-    seed = recipe.step_seed(step)
-    replay = recipe.replay
-    lesson = material.lesson(
-        step,
-        memory_mb=replay.memory_mb,
-        seed=replay.seed,
-        channels=len(recipe.bands) * _dates(recipe, material),
-    )
-    judged = material.judged(step, filtered=recipe.selection.compat_filtered, most=recipe.validation_tiles)
-    torch.manual_seed(seed)
-    model, config, parent = begin_model(
-        recipe, material.protocol, step, step_folder(lineage.folder, step - 1) / "model"
-    )
-    classes = material.protocol.channels(step)
-    source = CropSource(
-        lesson.scenes,
-        target=material.target,
-        classes=classes,
-        lookups=lesson.lookups,
-        dates=model.dates,
-        sampling=sampling_of(recipe.sampling, classes),
-        augment=recipe.augment,
-        bands=recipe.bands,
-        mean=recipe.normalisation.mean,
-        std=recipe.normalisation.std,
-        seed=seed,
-    )
-    pace = pace_of(recipe, source.steps_per_epoch)
-    objective = Incremental(
-        recipe.objective,
-        step=step,
-        heads=material.protocol.heads(step),
-        teacher=None if parent is None else parent.model,
-        carried=_carried(lineage, step - 1),
-    )
-    training = Training(
-        model,
-        objective,
-        recipe.optimizer,
-        steps=pace.steps,
-        seed=seed,
-        precision=recipe.precision,
-        steps_per_epoch=pace.steps_per_epoch,
-    )
-    source.device = training.accelerator.device
-    main = is_main_process()
-    if main and not resume:
+    kind = IncrementalStep(whole, step)
+    if is_main_process() and not resume:
         shutil.rmtree(folder, ignore_errors=True)
     wait_for_all()
-    connection = connect(recipe.records, folder, enabled=main)
-    name = f"{recipe.name}-step-{step}"
-    tree = recipe.model_dump(mode="json") | {"name": name}
-    run = _open(lineage, tree, step, lesson, judged, parent, resume=resume) if main else _Follower(folder)
-    if not resume:
-        objective.prepare(model, _one_pass(source, training.accelerator.device))
 
-    def card(number: int, minutes: float) -> Card:
-        return _card(lineage, config, parent, step, number, minutes)
+    def told(progress: TrainingProgress) -> None:
+        whole.on_progress(replace(progress, stage="learning the classes", task_step=step))
 
-    def assess(network: DenseModel, number: int, minutes: float) -> tuple[dict[str, float], Card]:
-        blank = card(number, minutes)
-        metrics = _validate(network, blank, recipe, material, judged, step, run.model)
-        shown = {key: round(value, 4) for key, value in metrics.items() if math.isfinite(value)}
-        return metrics, blank.model_copy(update={"metrics": {"validation": shown}})
-
-    def told(progress: Progress) -> None:
-        count = len(material.protocol.steps)
-        lineage.on_progress(
-            IncrementalProgress("learning", step, count, progress.step.number, progress.steps, progress)
-        )
-
-    run_training(
-        run,
-        training,
-        source,
-        pace,
-        assess,
-        Keeping(
-            name=name,
-            tree=tree,
-            connection=connection,
-            notify=recipe.notify,
-            keep=recipe.selection.keep,
-            save_every=recipe.save_every,
-            weights_dtype=recipe.weights_dtype,
-            patience=recipe.selection.patience or None,
-            compat_overwrite_first=recipe.selection.compat_overwrite_first,
-        ),
-        resume=resume,
-        started=started,
-        on_progress=told,
-    )
-    if main:
-        _finish(lineage, objective, step, lesson, parent)
+    run_training(kind, folder, resume=resume, started=started, on_progress=told)
+    if is_main_process():
+        kind.finish(folder)
     wait_for_all()
 
 
-class _Follower(Run):
-    """The run folder as the processes see it that do not write."""
+class IncrementalStep(TrainingKind):
+    """A step of a task: the model of the step before, grown, learns new classes."""
 
-    def record(self, **facts: Any) -> None:
-        """Nothing."""
+    samples = True
 
-    def append_metrics(self, values: dict[str, Any]) -> None:
-        """Nothing."""
-
-    def metrics(self, *, up_to_step: int | None = None) -> list[dict[str, Any]]:
-        """All evaluations, or those up to a step."""
-        file = self.folder / "metrics.jsonl"
-        lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-        return [line for line in lines if up_to_step is None or line["step"] <= up_to_step]
-
-    def log(self, text: str) -> None:
-        """Nothing."""
-
-
-def _one_pass(source: CropSource, device: torch.device) -> Iterator[Batch]:
-    for number in range(source.steps_per_epoch):
-        yield source.batch(number).to(device)
-
-
-def _dates(recipe: IncrementalRecipe, material: Material) -> int:
-    return 2 if material.target == "damage" else 1
-
-
-def _validate(
-    network: DenseModel,
-    card: Card,
-    recipe: IncrementalRecipe,
-    material: Material,
-    judged: Tiles,
-    step: int,
-    path: Path,
-) -> dict[str, float]:
-    """Metrics on the validation tiles, `score` among them."""
-    network.eval()
-    device = str(next(network.parameters()).device)
-    predictor = Predictor(LoadedModel(network, card, path, ""), device=device)
-    protocol = material.protocol
-    confusion = evaluate_classes(
-        predictor,
-        judged.scenes,
-        lookups=material.lookups(judged, step, "validation"),
-        classes=protocol.channels(step),
-        target=material.target,
-    )
-    scores = ClassScores.of(confusion, names=protocol.channel_names(step))
-    metrics = {"miou": scores.macro_without_background.iou, "micro_f1": scores.micro.f1}
-    metrics["score"] = metrics["miou" if recipe.selection.metric == "miou" else "micro_f1"]
-    known = zip(scores.names, scores.iou, scores.support, strict=True)
-    return metrics | {f"iou_{name}": iou for name, iou, support in known if support}
-
-
-def _carried(lineage: Lineage, step: int) -> dict[str, Tensor] | None:
-    """What the objective of a step left."""
-    file = step_folder(lineage.folder, step) / CARRIED
-    return load_file(file) if step >= 0 and file.is_file() else None
-
-
-def _finish(
-    lineage: Lineage, objective: Incremental, step: int, lesson: Lesson, parent: LoadedModel | None
-) -> None:
-    """Write what the next step needs, the mark of a finished step last."""
-    folder, protocol = step_folder(lineage.folder, step), lineage.material.protocol
-    carried = {name: value.detach().cpu().contiguous() for name, value in objective.carried().items()}
-    if carried:
-        temporary = folder / (CARRIED + ".part")
-        save_file(carried, temporary)
-        temporary.rename(folder / CARRIED)
-    tree = {
-        "step": step,
-        "sha256": load_model(folder / "model").sha256,
-        "parent_sha256": None if parent is None else parent.sha256,
-        "protocol_sha256": protocol.sha256,
-        "names": protocol.channel_names(step),
-        "heads": protocol.heads(step),
-        "tiles": {"step": lesson.fresh, "replayed": len(lesson.scenes) - lesson.fresh},
-    }
-    write_json(folder / MARK, tree)
-
-
-def _open(
-    lineage: Lineage,
-    tree: dict[str, Any],
-    step: int,
-    lesson: Lesson,
-    judged: Tiles,
-    parent: LoadedModel | None,
-    *,
-    resume: bool,
-) -> Run:
-    """The run folder of the step."""
-    folder, material = step_folder(lineage.folder, step), lineage.material
-    if resume:
-        run = Run(folder)
-        run.record(status="running")
-        return run
-    facts: dict[str, Any] = {
-        "seed": lineage.recipe.step_seed(step),
-        "task": material.protocol.task,
-        "step_of_task": step,
-        "classes": list(material.protocol.names(material.protocol.new(step))),
-        "training_scenes": lesson.fresh,
-        "replayed_scenes": len(lesson.scenes) - lesson.fresh,
-        "validation_scenes": len(judged),
-        "protocol_sha256": material.protocol.sha256,
-        "parent_sha256": None if parent is None else parent.sha256,
-        "data_checksum": data_checksum([*lesson.scenes, *judged.scenes]),
-    }
-    return Run.start(folder, yaml.safe_dump(tree, sort_keys=False), facts)
-
-
-def _card(
-    lineage: Lineage,
-    config: AnyModelConfig,
-    parent: LoadedModel | None,
-    step: int,
-    number: int,
-    minutes: float,
-) -> Card:
-    recipe, material = lineage.recipe, lineage.material
-    protocol = material.protocol
-    legend = protocol.legend(step, material.legend)
-    return Card(
-        name=f"{recipe.name}-step-{step}",
-        model=config,
-        dates=2 if material.target == "damage" else 1,
-        scheme=legend.name,
-        legend=legend,
-        bands=recipe.bands,
-        normalisation=recipe.normalisation,
-        resolution_m=recipe.resolution_m,
-        incremental=IncrementalRecord(
-            task=protocol.task,
+    def __init__(self, whole: IncrementalRun, step: int) -> None:
+        self.whole, self.step = whole, step
+        self.recipe = recipe = whole.recipe.changed(step)
+        material, seed = whole.material, recipe.step_seed(step)
+        self.name = f"{recipe.name}-step-{step}"
+        self.tree = recipe.model_dump(mode="json") | {"name": self.name}
+        self.records, self.notify = recipe.records, recipe.notify
+        self.save_every, self.weights_dtype = recipe.save_every, recipe.weights_dtype
+        self.keep, self.patience = recipe.selection.keep, recipe.selection.patience or None
+        self.compat_overwrite_first = recipe.selection.compat_overwrite_first
+        self._dates: Literal[1, 2] = 2 if material.target == "damage" else 1
+        self._learned = material.learned_from(
+            step,
+            memory_mb=recipe.replay.memory_mb,
+            seed=recipe.replay.seed,
+            channels=len(recipe.bands) * self._dates,
+        )
+        self._judged = material.judged(
+            step, filtered=recipe.selection.compat_filtered, most=recipe.validation_tiles
+        )
+        torch.manual_seed(seed)
+        before = step_folder(whole.folder, step - 1)
+        model, self._config, self._parent = begin_model(recipe, material.protocol, step, before / "model")
+        classes = material.protocol.channels(step)
+        self.source = self._crops = CropSource(
+            self._learned.scenes,
+            target=material.target,
+            classes=classes,
+            lookups=self._learned.lookups,
+            dates=model.dates,
+            sampling=sampling_of(recipe.sampling, classes),
+            augment=recipe.augment,
+            bands=recipe.bands,
+            mean=recipe.normalisation.mean,
+            std=recipe.normalisation.std,
+            seed=seed,
+        )
+        self.length, steps_per_epoch = step_length(recipe, self._crops.steps_per_epoch)
+        carried = before / CARRIED
+        self._objective = Incremental(
+            recipe.objective,
             step=step,
-            protocol_sha256=protocol.sha256,
-            method=recipe.objective.method,
-            heads=tuple(protocol.heads(step)),
-            steps=tuple(protocol.names(labels) for labels in protocol.steps[: step + 1]),
-            parent_sha256=None if parent is None else parent.sha256,
-        ),
-        training=TrainingRecord(
-            data=recipe.data.description or ", ".join(path.name for path in recipe.data.manifests),
-            data_licence=recipe.data.licence,
-            command=lineage.command,
-            steps=number,
-            minutes=round(minutes, 1),
-            hardware=machine(),
-            parent_sha256=None if parent is None else parent.sha256,
-        ),
-        licence=recipe.licence,
-        limits=recipe.limits,
-    )
+            heads=material.protocol.heads(step),
+            teacher=None if self._parent is None else self._parent.model,
+            carried=load_file(carried) if step and carried.is_file() else None,
+        )
+        self.training = Training(
+            model,
+            self._objective,
+            recipe.optimizer,
+            steps=self.length.steps,
+            seed=seed,
+            precision=recipe.precision,
+            steps_per_epoch=steps_per_epoch,
+        )
+        self._crops.device = self.training.accelerator.device
+
+    def facts(self) -> dict[str, Any]:
+        """Classes and tiles of the step."""
+        protocol, learned, judged = self.whole.material.protocol, self._learned, self._judged
+        return {
+            "seed": self.recipe.step_seed(self.step),
+            "task": protocol.task,
+            "step_of_task": self.step,
+            "classes": list(protocol.names(protocol.new(self.step))),
+            "training_scenes": learned.fresh,
+            "replayed_scenes": len(learned.scenes) - learned.fresh,
+            "validation_scenes": len(judged),
+            "protocol_sha256": protocol.sha256,
+            "parent_sha256": self._parent_sha256,
+            "data_checksum": data_checksum([*learned.scenes, *judged.scenes]),
+        }
+
+    def begin(self, run: Run) -> None:
+        """Let the objective look at all crops once."""
+        device = self.training.accelerator.device
+        batches = (self._crops.batch(number).to(device) for number in range(self._crops.steps_per_epoch))
+        self._objective.prepare(self.training.model, batches)
+
+    def assess(self, model: DenseModel, run: Run, step: int, minutes: float) -> tuple[dict[str, float], Card]:
+        """Metrics on the validation tiles."""
+        card = self._card(step, minutes)
+        metrics = self._validate(model, card, run)
+        shown = {key: round(value, 4) for key, value in metrics.items() if math.isfinite(value)}
+        return metrics, card.model_copy(update={"metrics": {"validation": shown}})
+
+    def _validate(self, model: DenseModel, card: Card, run: Run) -> dict[str, float]:
+        protocol = self.whole.material.protocol
+        model.eval()
+        device = str(next(model.parameters()).device)
+        confusion = evaluate_classes(
+            Predictor(LoadedModel(model, card, run.model, ""), device=device),
+            self._judged.scenes,
+            lookups=self.whole.material.lookups(self._judged, self.step, "validation"),
+            classes=protocol.channels(self.step),
+            target=self.whole.material.target,
+        )
+        scores = ClassScores.of(confusion, names=protocol.channel_names(self.step))
+        metrics = {"miou": scores.macro_without_background.iou, "micro_f1": scores.micro.f1}
+        metrics["score"] = metrics["miou" if self.recipe.selection.metric == "miou" else "micro_f1"]
+        known = zip(scores.names, scores.iou, scores.support, strict=True)
+        return metrics | {f"iou_{name}": iou for name, iou, support in known if support}
+
+    def finish(self, folder: Path) -> None:
+        """Write what the next step needs, the mark of a finished step last."""
+        protocol, learned = self.whole.material.protocol, self._learned
+        carried = {
+            name: value.detach().cpu().contiguous() for name, value in self._objective.carried().items()
+        }
+        if carried:
+            temporary = folder / (CARRIED + ".part")
+            save_file(carried, temporary)
+            temporary.rename(folder / CARRIED)
+        tree = {
+            "step": self.step,
+            "sha256": load_model(folder / "model").sha256,
+            "parent_sha256": self._parent_sha256,
+            "protocol_sha256": protocol.sha256,
+            "names": protocol.channel_names(self.step),
+            "heads": protocol.heads(self.step),
+            "tiles": {"step": learned.fresh, "replayed": len(learned.scenes) - learned.fresh},
+        }
+        write_json(folder / MARK, tree)
+
+    @property
+    def _parent_sha256(self) -> str | None:
+        return None if self._parent is None else self._parent.sha256
+
+    def _card(self, number: int, minutes: float) -> Card:
+        recipe, protocol = self.recipe, self.whole.material.protocol
+        legend = protocol.legend(self.step, self.whole.material.legend)
+        return Card(
+            name=self.name,
+            model=self._config,
+            dates=self._dates,
+            scheme=legend.name,
+            legend=legend,
+            bands=recipe.bands,
+            normalisation=recipe.normalisation,
+            resolution_m=recipe.resolution_m,
+            incremental=IncrementalRecord(
+                task=protocol.task,
+                step=self.step,
+                protocol_sha256=protocol.sha256,
+                method=recipe.objective.method,
+                heads=tuple(protocol.heads(self.step)),
+                steps=tuple(protocol.names(labels) for labels in protocol.steps[: self.step + 1]),
+                parent_sha256=self._parent_sha256,
+            ),
+            training=training_record(
+                recipe.data,
+                command=self.whole.command,
+                parent_sha256=self._parent_sha256,
+                steps=number,
+                minutes=minutes,
+            ),
+            licence=recipe.licence,
+            limits=recipe.limits,
+        )

@@ -54,7 +54,7 @@ class Tiles:
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class LearnedTiles:
     """What a step learns from.
 
     Attributes:
@@ -104,7 +104,7 @@ class Material:
             DataWarning: a step learns classes together that a dataset which it learns from does not label.
         """
         for step in steps:
-            self.lesson(step)
+            self.learned_from(step)
             self.judged(step, filtered=filtered)
             for number, tiles in enumerate(self.tiles_of(step)):
                 new = set(self.protocol.new(step))
@@ -150,7 +150,9 @@ class Material:
             for number, (path, member) in enumerate(zip(self.manifests, self.members, strict=True))
         ]
 
-    def lesson(self, step: int, *, memory_mb: float = 0.0, seed: int = 0, channels: int = 3) -> Lesson:
+    def learned_from(
+        self, step: int, *, memory_mb: float = 0.0, seed: int = 0, channels: int = 3
+    ) -> LearnedTiles:
         """The tiles of a step and, within a memory, of those before, with the labels that they had then.
 
         Args:
@@ -170,7 +172,7 @@ class Material:
                 kept = self.training.pick([number])
                 scenes += kept.scenes
                 lookups += self.lookups(kept, learned, "replay")
-        return Lesson(tuple(scenes), tuple(lookups), len(chosen))
+        return LearnedTiles(tuple(scenes), tuple(lookups), len(chosen))
 
     def judged(self, step: int, *, filtered: bool = False, most: int = 0) -> Tiles:
         """Validation tiles that tell something about a step.

@@ -18,6 +18,7 @@ from aftermap.data.scene import Manifest, Scene, read_images
 from aftermap.errors import AftermapError, OutputError, RecipeError
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.tiling import predict_scene
+from aftermap.learning.run import Run
 from aftermap.workflows.plans.plan import (
     EnsembleStage,
     Job,
@@ -31,9 +32,9 @@ from aftermap.workflows.scoring.evaluate import evaluate
 from aftermap.workflows.scoring.predict import predict_dataset
 from aftermap.workflows.scoring.tune import tune_model
 from aftermap.workflows.training.config import DataConfig, TrainRecipe
-from aftermap.workflows.training.run import train
+from aftermap.workflows.training.run import finish_training
 from aftermap.workflows.training.scenes import choose_scenes
-from aftermap.workflows.training.steps import Progress
+from aftermap.workflows.training.training_kind import OnProgress, unseen
 
 MARK = "stage.json"
 
@@ -45,7 +46,7 @@ class Face:
     """What a plan tells whoever shows it: the start of each job, training steps, and counts of scenes."""
 
     on_job: Callable[[Job, State], None] = lambda job, state: None
-    on_step: Callable[[Progress], None] = lambda progress: None
+    on_step: OnProgress = unseen
     on_scene: Callable[[int, int], None] = lambda done, total: None
 
 
@@ -122,7 +123,9 @@ def _work(plan: Plan, job: Job, folder: Path, *, command: str, face: Face, resum
     match stage:
         case TrainStage():
             assert job.recipe is not None
-            _train(job.recipe, out, command=command, face=face, resume=resume)
+            if not resume:
+                Run.check_new(out)
+            finish_training(job.recipe, out, command=command, on_progress=face.on_step)
         case OutOfFoldStage():
             _out_of_fold(stage, [folder / name for name in job.needs], out, face)
         case EnsembleStage():
@@ -134,16 +137,6 @@ def _work(plan: Plan, job: Job, folder: Path, *, command: str, face: Face, resum
             _submission(plan, stage, _model(folder, job), out, face)
         case _:
             assert_never(stage)
-
-
-def _train(recipe: TrainRecipe, out: Path, *, command: str, face: Face, resume: bool) -> None:
-    """Train, from the saved state of an interrupted run where there is one."""
-    if resume and not (out / "resume").exists() and (out / "run.json").exists():
-        # broken off before the first state was saved
-        (out / "run.json").unlink()
-        (out / "metrics.jsonl").unlink(missing_ok=True)
-    going_on = resume and (out / "resume").exists()
-    train(recipe, out, resume=going_on, command=command, on_progress=face.on_step)
 
 
 def _out_of_fold(stage: OutOfFoldStage, runs: Sequence[Path], out: Path, face: Face) -> None:

@@ -29,7 +29,7 @@ from aftermap.workflows.search.space import SearchSpace, check_space, with_lists
 from aftermap.workflows.search.trial import Outcome, record_trial, run_trial
 from aftermap.workflows.training.config import TrainRecipe
 from aftermap.workflows.training.recipe_files import recipe_path
-from aftermap.workflows.training.steps import Progress
+from aftermap.workflows.training.training_kind import TrainingProgress
 
 DIED = "its process died"
 _HOPELESS = 5
@@ -57,7 +57,7 @@ class Face:
     """What a search tells whoever shows it: a trial that begins, its steps, a trial that ended."""
 
     on_trial: Callable[[int, Mapping[str, Any], bool], None] = lambda number, values, resumed: None
-    on_step: Callable[[int, Progress], None] = lambda number, progress: None
+    on_step: Callable[[int, TrainingProgress], None] = lambda number, progress: None
     on_end: Callable[[FrozenTrial], None] = lambda trial: None
 
 
@@ -215,7 +215,7 @@ class Search:
         """Train a trial and store how it ended."""
         trial, number = claim.trial, claim.trial.number
 
-        def on_progress(progress: Progress) -> None:
+        def on_progress(progress: TrainingProgress) -> None:
             face.on_step(number, progress)
 
         face.on_trial(number, self.settings.search.values(trial.params), claim.resume)

@@ -5,7 +5,7 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from aftermap.workflows.training.config import TrainRecipe
 from aftermap.workflows.training.run import train
 from aftermap.workflows.training.scenes import choose_scenes
 from aftermap.workflows.training.start import start_objective
-from aftermap.workflows.training.steps import Progress
+from aftermap.workflows.training.training_kind import OnProgress, TrainingProgress, unseen
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def run_trial(
     *,
     resume: bool,
     command: str,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: OnProgress = unseen,
 ) -> Outcome:
     """Train what a trial asks for.
 
@@ -94,8 +94,8 @@ def run_trial(
     state, value, step, reason = TrialState.FAIL, None, None, ""
     measured: dict[str, Any] = {"value": None, "step": None, "steps": 0}
 
-    def after_step(progress: Progress) -> None:
-        measured["steps"] = progress.steps
+    def after_step(progress: TrainingProgress) -> None:
+        measured["steps"] = progress.total
         on_progress(progress)
 
     try:

@@ -1,12 +1,15 @@
 """Where recipe files are: the path as given, else among the recipes that come with the package."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import aftermap
+from aftermap.config import Config, load_config
 from aftermap.errors import RecipeError
 
+C = TypeVar("C", bound=Config)
 _PACKAGE = Path(aftermap.__file__).resolve().parent
 
 
@@ -33,6 +36,11 @@ def recipe_path(name: Path | str) -> Path:
         f"did you mean {stems[near[0]]}?" if near else f"shipped are {', '.join(_folded(shipped)) or 'none'}"
     )
     raise RecipeError(f"there is no recipe {name}: {hint}")
+
+
+def load_recipe(kind: type[C], name: Path | str, overrides: Sequence[str] = ()) -> C:
+    """Read a recipe by its name, see `recipe_path`, and override keys of it, see `load_config`."""
+    return load_config(kind, recipe_path(name), overrides)
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -1,30 +1,35 @@
 """Training from a recipe: the rooms below put together."""
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
-from aftermap.artefacts.card import Card, TrainingRecord
-from aftermap.config import build_config, load_config, read_tree
+from aftermap.artefacts.card import Card
 from aftermap.data.scene import Scene
-from aftermap.errors import TrainingError
-from aftermap.learning.experiments.tracking import connect
 from aftermap.learning.loop import Training
 from aftermap.learning.objectives.distillation import DistillationConfig
-from aftermap.learning.run import Run, data_checksum, machine
+from aftermap.learning.run import Run, data_checksum
 from aftermap.models.networks.dense import DenseModel
 from aftermap.workflows.scoring.evaluate import spread
 from aftermap.workflows.training.config import TrainRecipe
-from aftermap.workflows.training.recipe_files import recipe_path
+from aftermap.workflows.training.length import RunLength
+from aftermap.workflows.training.run_folder import check_folder
 from aftermap.workflows.training.scenes import Chosen, choose_scenes
-from aftermap.workflows.training.selection import Pace, Selection
+from aftermap.workflows.training.selection import Selection
 from aftermap.workflows.training.start import start_crops, start_model, start_objective
-from aftermap.workflows.training.steps import Keeping, Progress, Trained, run_training
 from aftermap.workflows.training.teachers import TeacherScores, check_teachers
+from aftermap.workflows.training.training_kind import (
+    OnProgress,
+    Trained,
+    TrainingKind,
+    run_training,
+    training_record,
+    unseen,
+)
 
 
 def train(
@@ -33,10 +38,13 @@ def train(
     *,
     resume: bool = False,
     command: str = "",
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: OnProgress = unseen,
     on_score: Callable[[int, float], None] | None = None,
 ) -> Trained:
     """Train a model and keep the best step in `folder/model`.
+
+    The entry of ordinary and distilled runs; those of other kinds are `adapt`, `self_train`, `learn_incrementally` and
+    `meta_train`, and `workflows.train_recipe` chooses among them by the recipe's kind.
 
     Args:
         recipe: what to do.
@@ -55,8 +63,7 @@ def train(
     started = time.monotonic()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    if not resume:
-        Run.check_new(folder)
+    check_folder(folder, resume=resume)
     chosen = choose_scenes(
         recipe.data,
         recipe.task,
@@ -64,134 +71,106 @@ def train(
         unlabelled=recipe.data.unlabelled,
         label_free=recipe.selection.metric == "information",
     )
-    validation = spread(chosen.validation, recipe.validation_scenes)
-    selection = Selection(recipe, validation)
-    torch.manual_seed(recipe.seed)
-    model, parent = start_model(recipe)
-    source = start_crops(recipe, chosen.training, model)
-    pace = Pace.of(recipe, source.steps_per_epoch)
-    objective = start_objective(recipe, model)
-    training = Training(
-        model,
-        objective,
-        recipe.optimizer,
-        steps=pace.steps,
-        seed=recipe.seed,
-        precision=recipe.precision,
-        steps_per_epoch=pace.steps_per_epoch,
-    )
-    source.device = training.accelerator.device
-    main = training.accelerator.is_main_process
-    connection = connect(recipe.records, folder, enabled=main)
-    asked = recipe.objective.teachers if isinstance(recipe.objective, DistillationConfig) else {}
-    checked = main and recipe.teacher_check and not resume
-    teachers = check_teachers(asked, validation, device=str(training.accelerator.device)) if checked else {}
-    run = _open_run(
-        recipe,
-        folder,
-        resume=resume,
-        chosen=chosen,
-        validation=validation,
-        parent=parent,
-        teachers=teachers,
-    )
-
-    def assess(network: DenseModel, step: int, minutes: float) -> tuple[dict[str, float], Card]:
-        return selection.assess(network, _card(recipe, parent, step, minutes, command), run, step)
-
-    keeping = Keeping(
-        recipe.name,
-        recipe.model_dump(mode="json"),
-        connection,
-        recipe.notify,
-        keep=recipe.selection.keep,
-        save_every=recipe.save_every,
-        weights_dtype=recipe.weights_dtype,
-    )
+    kind = OrdinaryTraining(recipe, chosen, command)
     return run_training(
-        run,
-        training,
-        source,
-        pace,
-        assess,
-        keeping,
-        resume=resume,
-        started=started,
-        on_progress=on_progress,
-        on_score=on_score,
+        kind, folder, resume=resume, started=started, on_progress=on_progress, on_score=on_score
     )
 
 
-def load_recipe(path: Path, overrides: list[str]) -> TrainRecipe:
-    """Read a training recipe; see `load_config`."""
-    return load_config(TrainRecipe, recipe_path(path), overrides)
+def finish_training(recipe: TrainRecipe, folder: Path, *, command: str, on_progress: OnProgress) -> Path:
+    """Train, go on with a run that was interrupted, or do nothing where it is complete; gives the model folder.
 
-
-def resumed_recipe(folder: Path, overrides: list[str]) -> TrainRecipe:
-    """The recipe of an interrupted run, from its folder.
-
-    Raises:
-        TrainingError: there is no run to resume.
+    A run that broke off before its first saved state begins anew.
     """
-    file = folder / "recipe.yaml"
-    if not file.exists() or not (folder / "resume").exists():
-        raise TrainingError(f"{folder} holds no interrupted run to resume")
-    return build_config(TrainRecipe, read_tree(file), overrides, source=str(file))
+    run, facts = Run(folder), folder / "run.json"
+    goes_on = facts.is_file() and run.resume.is_dir()
+    if facts.is_file() and not goes_on:
+        if run.facts().get("status") == "complete" and run.model.is_dir():
+            return run.model
+        facts.unlink()
+        (folder / "metrics.jsonl").unlink(missing_ok=True)
+        shutil.rmtree(run.model, ignore_errors=True)
+    return train(recipe, folder, resume=goes_on, command=command, on_progress=on_progress).model
 
 
-def _open_run(
-    recipe: TrainRecipe,
-    folder: Path,
-    *,
-    resume: bool,
-    chosen: Chosen,
-    validation: list[Scene],
-    parent: str | None,
-    teachers: dict[str, TeacherScores],
-) -> Run:
-    if resume:
-        run = Run(folder)
-        run.record(status="running")
-        return run
-    facts: dict[str, Any] = {
-        "seed": recipe.seed,
-        "task": recipe.task,
-        "training_scenes": len(chosen.training),
-        "validation_scenes": len(validation),
-        "events": sorted({s.event for s in chosen.training}),
-        "data": [str(path) for path in recipe.data.manifests],
-        "data_checksum": data_checksum([*chosen.training, *validation]),
-        "parent_sha256": parent,
-    }
-    if teachers:
-        facts["teachers"] = {name: scores.facts() for name, scores in teachers.items()}
-    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
-    run = Run.start(folder, text, facts)
-    for name, scores in teachers.items():
-        run.log(f"teacher {name}: {scores}")
-    return run
+class OrdinaryTraining(TrainingKind):
+    """Learning from a dataset's labels, from teachers, or from both."""
 
+    samples = True
 
-def _card(recipe: TrainRecipe, parent: str | None, step: int, minutes: float, command: str) -> Card:
-    return Card(
-        name=recipe.name,
-        model=recipe.model,
-        dates=2 if recipe.task == "damage" else 1,
-        scheme=recipe.scheme.name,
-        bands=recipe.bands,
-        normalisation=recipe.normalisation,
-        activation=recipe.activation,
-        channel_0=recipe.channel_0,
-        resolution_m=recipe.resolution_m,
-        training=TrainingRecord(
-            data=recipe.data.description or ", ".join(path.name for path in recipe.data.manifests),
-            data_licence=recipe.data.licence,
-            command=command,
-            steps=step,
-            minutes=round(minutes, 1),
-            hardware=machine(),
-            parent_sha256=parent,
-        ),
-        licence=recipe.licence,
-        limits=recipe.limits,
-    )
+    def __init__(self, recipe: TrainRecipe, chosen: Chosen, command: str) -> None:
+        self.recipe, self.command = recipe, command
+        self.name, self.tree = recipe.name, recipe.model_dump(mode="json")
+        self.records, self.notify = recipe.records, recipe.notify
+        self.save_every, self.weights_dtype = recipe.save_every, recipe.weights_dtype
+        self.keep = recipe.selection.keep
+        self._chosen = chosen
+        self._validation: list[Scene] = spread(chosen.validation, recipe.validation_scenes)
+        self._selection = Selection(recipe, self._validation)
+        self._teachers: dict[str, TeacherScores] = {}
+        torch.manual_seed(recipe.seed)
+        model, self._parent = start_model(recipe)
+        self.source = crops = start_crops(recipe, chosen.training, model)
+        self.length = RunLength.of(recipe, crops.steps_per_epoch)
+        self.training = Training(
+            model,
+            start_objective(recipe, model),
+            recipe.optimizer,
+            steps=self.length.steps,
+            seed=recipe.seed,
+            precision=recipe.precision,
+            steps_per_epoch=self.length.steps_per_epoch,
+        )
+        crops.device = self.training.accelerator.device
+
+    def facts(self) -> dict[str, Any]:
+        """Seed, scenes and events; scores of the teachers."""
+        recipe, training = self.recipe, self._chosen.training
+        facts: dict[str, Any] = {
+            "seed": recipe.seed,
+            "task": recipe.task,
+            "training_scenes": len(training),
+            "validation_scenes": len(self._validation),
+            "events": sorted({scene.event for scene in training}),
+            "data": [str(path) for path in recipe.data.manifests],
+            "data_checksum": data_checksum([*training, *self._validation]),
+            "parent_sha256": self._parent,
+        }
+        if recipe.teacher_check and isinstance(recipe.objective, DistillationConfig):
+            device = str(self.training.accelerator.device)
+            self._teachers = check_teachers(recipe.objective.teachers, self._validation, device=device)
+        if self._teachers:
+            facts["teachers"] = {name: scores.facts() for name, scores in self._teachers.items()}
+        return facts
+
+    def begin(self, run: Run) -> None:
+        """Say in the log what the teachers are worth."""
+        for name, scores in self._teachers.items():
+            run.log(f"teacher {name}: {scores}")
+
+    def assess(self, model: DenseModel, run: Run, step: int, minutes: float) -> tuple[dict[str, float], Card]:
+        """Scores on the validation scenes, and what was tuned on them."""
+        return self._selection.assess(model, self._card(step, minutes), run, step)
+
+    def _card(self, step: int, minutes: float) -> Card:
+        recipe = self.recipe
+        return Card(
+            name=recipe.name,
+            model=recipe.model,
+            dates=2 if recipe.task == "damage" else 1,
+            scheme=recipe.scheme.name,
+            bands=recipe.bands,
+            normalisation=recipe.normalisation,
+            activation=recipe.activation,
+            channel_0=recipe.channel_0,
+            resolution_m=recipe.resolution_m,
+            training=training_record(
+                recipe.data,
+                command=self.command,
+                parent_sha256=self._parent,
+                steps=step,
+                minutes=minutes,
+            ),
+            licence=recipe.licence,
+            limits=recipe.limits,
+        )

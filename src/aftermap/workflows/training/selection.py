@@ -1,9 +1,8 @@
-"""When a run is evaluated, and by which measure its best step is chosen."""
+"""The measures by which the best step of a run is chosen."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from aftermap.artefacts.card import Card
 from aftermap.artefacts.store import LoadedModel
 from aftermap.data.scene import Scene, read_mask
-from aftermap.errors import DataError, RecipeError
+from aftermap.errors import DataError
 from aftermap.inference.predictor import Predictor
 from aftermap.learning.run import Run
 from aftermap.models.networks.dense import DenseModel
@@ -27,45 +26,6 @@ from aftermap.workflows.scoring.samples import write_sample
 from aftermap.workflows.training.config import TrainRecipe
 
 SAMPLES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Length of a run and its evaluations, all in optimizer steps.
-
-    Attributes:
-        steps_per_epoch: 0 where the recipe does not count epochs.
-        every, first: distance of evaluations, and the first.
-    """
-
-    steps: int
-    steps_per_epoch: int
-    every: int
-    first: int
-
-    @classmethod
-    def of(cls, recipe: TrainRecipe, batches_per_epoch: int | None) -> Self:
-        """The pace of a recipe whose pass over the scenes has so many batches (None: passes have no end).
-
-        Raises:
-            RecipeError: it counts epochs, and its sampling has none or they are shorter than a batch.
-        """
-        if recipe.epochs is None:
-            first = recipe.evaluate_first or recipe.evaluate_every
-            return cls(recipe.steps, 0, recipe.evaluate_every, first)
-        if batches_per_epoch is None:
-            raise RecipeError("the recipe counts epochs: give it a sampling of kind epochs, or steps instead")
-        per_epoch = batches_per_epoch // recipe.optimizer.accumulate
-        if per_epoch == 0:
-            raise RecipeError(
-                f"an epoch has {batches_per_epoch} batches, fewer than one step takes: lower sampling.batch_size"
-            )
-        first = recipe.evaluate_first or recipe.evaluate_every
-        return cls(recipe.epochs * per_epoch, per_epoch, recipe.evaluate_every * per_epoch, first * per_epoch)
-
-    def is_evaluated(self, step: int) -> bool:
-        """Whether the model is evaluated after this step, counted from 1."""
-        return step == self.steps or (step >= self.first and (step - self.first) % self.every == 0)
 
 
 class Selection:

@@ -1,4 +1,4 @@
-"""What a step of a task begins with: its model, its crops and its pace; and what is refused before any is run."""
+"""What a step of a task begins with: its model, its crops and its length; and what is refused before any is run."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from aftermap.models.networks.dense import DenseModel
 from aftermap.models.taps import encoder_of
 from aftermap.models.weights.transfer import transfer_trunk
 from aftermap.workflows.incremental.config import IncrementalRecipe
-from aftermap.workflows.training.selection import Pace
+from aftermap.workflows.training.length import RunLength
 
 
 def check_model(recipe: IncrementalRecipe, model: DenseModel, protocol: Protocol, *, last: int) -> None:
@@ -137,14 +137,8 @@ def sampling_of(sampling: SamplingConfig, classes: int) -> SamplingConfig:
     return sampling.model_copy(update={"crop": crop})
 
 
-def pace_of(recipe: IncrementalRecipe, batches: int) -> Pace:
-    """Length of the step and its evaluations; an epoch is as long as all processes together need for it."""
-    every = recipe.evaluate_every
-    per_epoch = batches // (recipe.optimizer.accumulate * process_count())
-    if recipe.epochs is None:
-        return Pace(recipe.steps, max(1, per_epoch), every, every)
-    if per_epoch == 0:
-        raise RecipeError(
-            f"an epoch has {batches} batches, fewer than one optimizer step takes: lower sampling.batch_size"
-        )
-    return Pace(recipe.epochs * per_epoch, per_epoch, every * per_epoch, every * per_epoch)
+def step_length(recipe: IncrementalRecipe, batches: int) -> tuple[RunLength, int]:
+    """Length of the step, and of an epoch, which is as long as all processes together need for it."""
+    shared = recipe.optimizer.accumulate * process_count()
+    length = RunLength.of(recipe, batches, processes=process_count())
+    return length, length.steps_per_epoch or max(1, batches // shared)

@@ -12,12 +12,12 @@ from aftermap.config import build_config, read_tree
 from aftermap.data.incremental.protocol import Protocol
 from aftermap.errors import ModelError, OutputError, RecipeError, TrainingError
 from aftermap.learning.experiments.tracking import flatten
-from aftermap.learning.run import Run
 from aftermap.workflows.incremental.config import IncrementalRecipe
 from aftermap.workflows.incremental.step import MARK, step_folder
-from aftermap.workflows.incremental.step_start import check_parent
+from aftermap.workflows.incremental.step_model import check_parent
+from aftermap.workflows.training.run_folder import check_folder
 
-_PACE = {"steps", "epochs", "evaluate_every", "validation_tiles", "optimizer.lr", "selection.patience"}
+_LENGTH = {"steps", "epochs", "evaluate_every", "validation_tiles", "optimizer.lr", "selection.patience"}
 """Keys in which steps of a run may differ: those that `first` and `later` change."""
 _ELSEWHERE = {
     *("name", "licence", "limits", "weights_dtype"),
@@ -29,21 +29,17 @@ _ELSEWHERE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class EarlierModel:
     """A model to begin from: its folder, and the step that it has learned."""
 
     model: Path
     step: int
 
 
-def check_folder(folder: Path, *, resume: bool, step: int | None) -> None:
-    """Refuse a folder that holds another run, or none to resume."""
-    facts = folder / "run.json"
-    if resume:
-        if not facts.is_file():
-            raise TrainingError(f"{folder} holds no interrupted run to resume")
-    elif step is None:
-        Run.check_new(folder)
+def check_step_folder(folder: Path, *, resume: bool, step: int | None) -> None:
+    """Refuse a folder that holds another run, or none to resume; a `step` may be added to a run."""
+    if resume or step is None:
+        check_folder(folder, resume=resume, saved=False, ended=True)
     elif (step_folder(folder, step) / MARK).is_file():
         raise OutputError(f"{folder} already holds step {step}: pass another -o, or a later --step")
     elif (step_folder(folder, step) / "run.json").is_file():
@@ -60,7 +56,7 @@ def check_unfinished(folder: Path, first: int, last: int) -> None:
 def check_same(recipe: IncrementalRecipe, folder: Path, count: int) -> None:
     """Refuse a recipe that says otherwise than the steps of a run folder were learned.
 
-    Finished steps may have had another pace, which their own `recipe.yaml` tells; an interrupted one goes on at its own.
+    Finished steps may have had another length, which their own `recipe.yaml` tells; an interrupted one keeps its own.
 
     Args:
         recipe: what is to be done.
@@ -76,7 +72,7 @@ def check_same(recipe: IncrementalRecipe, folder: Path, count: int) -> None:
         if not file.is_file() or not (is_finished or (inside / "resume").is_dir()):
             continue
         earlier = build_config(IncrementalRecipe, read_tree(file), source=str(file))
-        left_out = _ELSEWHERE | _PACE if is_finished else _ELSEWHERE
+        left_out = _ELSEWHERE | _LENGTH if is_finished else _ELSEWHERE
         was, says = _keys(earlier, left_out), _keys(recipe.changed(step), left_out)
         key = next((key for key in {**was, **says} if was.get(key) != says.get(key)), None)
         if key is None:
@@ -125,7 +121,7 @@ def earlier_classes(
     return load_card(step_folder(folder, before) / "model").classes
 
 
-def beginning(
+def first_step(
     recipe: IncrementalRecipe,
     protocol: Protocol,
     folder: Path,
@@ -134,7 +130,7 @@ def beginning(
     resume: bool,
     step: int | None,
     start: Path | None,
-) -> tuple[int, Given | None]:
+) -> tuple[int, EarlierModel | None]:
     """The first step to run, and the model given for the one before.
 
     Raises:
@@ -154,13 +150,13 @@ def beginning(
     if resume and start is None and facts.get("start") is not None:
         start = Path(facts["start"]["model"])
         if step is None:
-            return int(facts["start"]["step"]) + 1, Given(start, int(facts["start"]["step"]))
+            return int(facts["start"]["step"]) + 1, EarlierModel(start, int(facts["start"]["step"]))
     if step == 0 and start is not None:
         raise RecipeError(
             "--step 0 begins without a model of an earlier step: leave --from out, or use init_from"
         )
     if start is not None:
-        given = Given(model_of(start, None if step is None else step - 1), 0)
+        given = EarlierModel(model_of(start, None if step is None else step - 1), 0)
         card = load_card(given.model)
         found = learned_step(card, protocol, name=str(start))
         if step is not None and found != step - 1:
@@ -171,7 +167,7 @@ def beginning(
         if found >= count - 1:
             raise RecipeError(f"{start} has learned step {found}, the last one: nothing is left to learn")
         check_parent(card, recipe, protocol, found + 1, name=str(given.model))
-        return found + 1, Given(given.model, found)
+        return found + 1, EarlierModel(given.model, found)
     if step:
         before = step_folder(folder, step - 1)
         if not (before / MARK).is_file():

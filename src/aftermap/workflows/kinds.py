@@ -1,0 +1,123 @@
+"""The kinds of recipes that are trained, and which one a file is of."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aftermap.config import Config, build_config, read_tree
+from aftermap.errors import RecipeError
+from aftermap.workflows.adaptation.config import AdaptConfig, AdaptEventRecipe
+from aftermap.workflows.adaptation.meta_config import MetaRecipe
+from aftermap.workflows.adaptation.meta_training import meta_train
+from aftermap.workflows.adaptation.with_labels import adapt
+from aftermap.workflows.adaptation.without_labels import adapt_event
+from aftermap.workflows.incremental.config import IncrementalRecipe
+from aftermap.workflows.incremental.run import learn_incrementally
+from aftermap.workflows.self_training.config import SelfTrainingRecipe
+from aftermap.workflows.self_training.run import self_train
+from aftermap.workflows.training.config import TrainRecipe
+from aftermap.workflows.training.recipe_files import recipe_path
+from aftermap.workflows.training.run import train
+from aftermap.workflows.training.run_folder import check_folder
+from aftermap.workflows.training.training_kind import OnProgress, unseen
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeKind:
+    """A kind of recipe.
+
+    Attributes:
+        recipe: what it can say.
+        run: trains what it says: `run(recipe, folder, resume=, command=, on_progress=)`; the outcome has a `model`.
+        saved: an interrupted run needs a saved state to go on from.
+        ended: a run that has come to its end may go on, with further steps.
+    """
+
+    recipe: type[Config]
+    run: Callable[..., Any]
+    saved: bool = False
+    ended: bool = False
+
+
+KINDS = {
+    "train": RecipeKind(TrainRecipe, train, saved=True),
+    "self-training": RecipeKind(SelfTrainingRecipe, self_train),
+    "adapt-event": RecipeKind(AdaptEventRecipe, adapt_event),
+    "adapt": RecipeKind(AdaptConfig, adapt),
+    "incremental": RecipeKind(IncrementalRecipe, learn_incrementally, ended=True),
+    "meta-train": RecipeKind(MetaRecipe, meta_train, saved=True),
+}
+
+
+def read_recipe(
+    name: Path | str, overrides: Sequence[str] = (), *, kind: str | None = None
+) -> tuple[str, Config]:
+    """The kind of a recipe, and what it says.
+
+    Args:
+        name: as `recipe_path` takes it.
+        overrides: `dotted.key=value` strings.
+        kind: of recipes that do not say theirs.
+
+    Raises:
+        RecipeError: there is no such file or no such kind, or a key or value is wrong.
+    """
+    file = recipe_path(name)
+    tree = read_tree(file)
+    kind = kind if kind and "kind" not in tree else kind_of(tree, name)
+    return kind, build_config(KINDS[kind].recipe, tree, overrides, source=str(name))
+
+
+def interrupted_recipe(folder: Path, overrides: Sequence[str] = ()) -> tuple[str, Config]:
+    """The kind of an interrupted run, and its recipe, from its folder.
+
+    Raises:
+        TrainingError: there is no run that could go on.
+        RecipeError: an override is wrong.
+    """
+    check_folder(folder, resume=True, saved=False, ended=True)
+    file = folder / "recipe.yaml"
+    tree = read_tree(file)
+    kind = kind_of(tree, file)
+    check_folder(folder, resume=True, saved=KINDS[kind].saved, ended=KINDS[kind].ended)
+    return kind, build_config(KINDS[kind].recipe, tree, overrides, source=str(file))
+
+
+def train_recipe(
+    recipe: Config,
+    folder: Path,
+    *,
+    resume: bool = False,
+    command: str = "",
+    on_progress: OnProgress = unseen,
+    **options: Any,
+) -> Any:
+    """Train what a recipe of any kind says, in a run folder.
+
+    Args:
+        recipe: of one of `KINDS`.
+        folder: the run folder; new, or that of an interrupted run with `resume`.
+        resume: go on where the run was interrupted, to the same weights as without the interruption.
+        command: how the user asked for it; goes to the card.
+        on_progress: called after every step, scene and tile.
+        options: of the kind, such as `step` and `start` of an incremental one.
+
+    Returns:
+        The outcome of the kind's own entry (`train`, `self_train`, `adapt`, `adapt_event`, `learn_incrementally`,
+        `meta_train`): its `model` is the model folder.
+
+    Raises:
+        AftermapError: what the kind's own entry raises.
+    """
+    run = next(kind.run for kind in KINDS.values() if kind.recipe is type(recipe))
+    return run(recipe, folder, resume=resume, command=command, on_progress=on_progress, **options)
+
+
+def kind_of(tree: dict[str, Any], name: Path | str) -> str:
+    """`kind` at the top of a recipe; those of meta-training, and older ones of adaptations, say none."""
+    unsaid = "meta-train" if "meta" in tree else "adapt" if "shots" in tree else "train"
+    kind = str(tree.get("kind") or unsaid)
+    if kind not in KINDS:
+        raise RecipeError(f"{name} is a recipe of kind {kind!r}, 'aftermap train' knows {', '.join(KINDS)}")
+    return kind

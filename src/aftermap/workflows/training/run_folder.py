@@ -1,0 +1,100 @@
+"""A run's folder with its entry in the experiment database: new or gone on with, alike for every kind of run."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aftermap.errors import TrainingError
+from aftermap.learning.experiments.records import Records
+from aftermap.learning.experiments.tracking import RecordsConfig, connect
+from aftermap.learning.run import Run
+
+
+def check_folder(folder: Path, *, resume: bool, saved: bool = True, ended: bool = False) -> None:
+    """Refuse a folder that holds another run, or none to go on with.
+
+    Args:
+        folder: the run folder.
+        resume: a run in it is to go on.
+        saved: it goes on from a saved state, without which there is nothing to go on from.
+        ended: it may go on although it has come to its end.
+
+    Raises:
+        OutputError: there is a run, and a new one is wanted.
+        TrainingError: there is none that could go on.
+    """
+    if not resume:
+        Run.check_new(folder)
+        return
+    run = Run(folder)
+    begun = (folder / "run.json").is_file() and (folder / "recipe.yaml").is_file()
+    if (
+        not begun
+        or (saved and not run.resume.is_dir())
+        or (not ended and run.facts().get("status") == "complete")
+    ):
+        raise TrainingError(f"{folder} holds no interrupted run to resume")
+
+
+@contextmanager
+def open_run(
+    folder: Path,
+    tree: Mapping[str, Any],
+    facts: Callable[[], dict[str, Any]],
+    *,
+    resume: bool,
+    records: RecordsConfig | None = None,
+    samples: bool = False,
+    main: bool = True,
+) -> Iterator[tuple[Run, Records]]:
+    """Begin a run, or go on with one; leaving the block records how it ended.
+
+    Args:
+        folder: the run folder; new, or that of the run to go on with.
+        tree: the recipe as plain values.
+        facts: what `run.json` says of a new run; asked for once the database has answered.
+        resume: go on with the run in the folder.
+        records: the experiment database; None keeps the status in `run.json` only.
+        samples: the run draws samples.
+        main: False in processes of a training that do not write.
+
+    Raises:
+        RecordsError: the database cannot be reached; the folder is not made then.
+        OutputError: the folder holds a run already, or cannot be written.
+    """
+    connection = None if records is None else connect(records, folder, enabled=main)
+    if not main:
+        run: Run = _ReadOnly(folder)
+    elif resume:
+        run = Run(folder)
+        run.record(status="running")
+    else:
+        run = Run.start(folder, yaml.safe_dump(dict(tree), sort_keys=False), facts())
+        if not samples:
+            shutil.rmtree(folder / "samples", ignore_errors=True)
+    with Records(connection, run, tree) as kept:
+        yield run, kept
+
+
+class _ReadOnly(Run):
+    """A run folder as the processes of a training see it that do not write."""
+
+    def record(self, **facts: Any) -> None:
+        """Nothing."""
+
+    def append_metrics(self, values: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def metrics(self, *, up_to_step: int | None = None) -> list[dict[str, Any]]:
+        """All evaluations, or those up to a step."""
+        file = self.folder / "metrics.jsonl"
+        lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        return [line for line in lines if up_to_step is None or line["step"] <= up_to_step]
+
+    def log(self, text: str) -> None:
+        """Nothing."""

@@ -1,0 +1,300 @@
+"""A training run from its first step to its last, whatever is learned: steps, evaluations, the model that is kept.
+
+Kinds of runs (ordinary and distilled ones, the steps of an incremental task, meta-training) say what they learn from,
+what they minimise and how a model is judged; all else is here, once.
+"""
+
+import math
+import shutil
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from aftermap.artefacts.card import Card, TrainingRecord
+from aftermap.artefacts.store import save_model
+from aftermap.learning.experiments.notify import Notifier, NotifyConfig
+from aftermap.learning.experiments.tracking import RecordsConfig
+from aftermap.learning.loop import BatchSource, Step, Training, fit
+from aftermap.learning.processes import agree
+from aftermap.learning.run import Run, machine
+from aftermap.models.networks.dense import DenseModel
+from aftermap.workflows.training.length import RunLength
+from aftermap.workflows.training.run_folder import open_run
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingProgress:
+    """What may be shown of a run, whatever its kind.
+
+    Attributes:
+        stage: what is going on, such as `training`, `scoring the model`.
+        done, total: optimizer steps, scenes, or tiles of the stage.
+        round: of a self-training, from 1; 0 where there are none.
+        task_step: of an incremental task, from 0; None where there are none.
+        step: the optimizer step, while a model learns.
+        seconds_left: of the stage, where it is known.
+        score: of the last evaluation.
+    """
+
+    stage: str
+    done: int
+    total: int
+    round: int = 0
+    task_step: int | None = None
+    step: Step | None = None
+    seconds_left: float | None = None
+    score: float | None = None
+
+
+OnProgress = Callable[[TrainingProgress], None]
+
+
+def unseen(progress: TrainingProgress) -> None:
+    """Show nothing of a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The outcome of a run.
+
+    Attributes:
+        model: the model folder of the best step.
+        metrics: its evaluation.
+        minutes: training time of this process, evaluations included.
+    """
+
+    model: Path
+    metrics: dict[str, float]
+    minutes: float
+
+
+class TrainingKind(ABC):
+    """What a kind of training run does in its own way.
+
+    Attributes:
+        name: of the run.
+        tree: its recipe as plain values.
+        training: model, objective and optimizer.
+        source: batches.
+        length: when the model is evaluated.
+        records: the experiment database.
+        notify: who is told.
+        save_every: steps between two saved states; 0 means at evaluations only.
+        keep: the best evaluation, or the last.
+        patience: the run ends after so many evaluations in a row that are no better than the best; None never.
+        weights_dtype: of the saved model.
+        samples: evaluations draw samples.
+        terms_told: the means of the loss's terms are written with each evaluation.
+        unit: what a step is called.
+        compat_overwrite_first: until an evaluation beats the first, each is kept in its place, better or not (MiB-CD).
+    """
+
+    name: str
+    tree: Mapping[str, Any]
+    training: Training
+    source: BatchSource
+    length: RunLength
+    records: RecordsConfig
+    notify: NotifyConfig
+    save_every: int = 0
+    keep: Literal["best", "last"] = "best"
+    patience: int | None = None
+    weights_dtype: Literal["float32", "float16"] = "float32"
+    samples: bool = False
+    terms_told: bool = True
+    unit: str = "step"
+    compat_overwrite_first: bool = False
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """What `run.json` says of its data; asked for when a new run begins."""
+
+    @abstractmethod
+    def assess(self, model: DenseModel, run: Run, step: int, minutes: float) -> tuple[dict[str, float], Card]:
+        """Metrics of a model, `score` among them, and the card to save it with.
+
+        Args:
+            model: as the objective gives it to be scored.
+            run: the run folder.
+            step: after which it is scored.
+            minutes: that the run has taken.
+        """
+
+    def begin(self, run: Run) -> None:  # noqa: B027
+        """Called before the first step of a new run; nothing by default."""
+
+    def close(self) -> None:
+        """Stop reading batches ahead, where the source does so."""
+        close = getattr(self.source, "close", None)
+        if close is not None:
+            close()
+
+    def save(self, folder: Path, model: DenseModel, card: Card) -> None:
+        """Write a model folder."""
+        save_model(folder, model, card, dtype=self.weights_dtype)
+
+    def told(self, metrics: Mapping[str, float]) -> str:
+        """An evaluation in words, for the log."""
+        return f"score {metrics['score']:.4f}"
+
+
+def run_training(
+    kind: TrainingKind,
+    folder: Path,
+    *,
+    resume: bool,
+    started: float,
+    on_progress: OnProgress = unseen,
+    on_score: Callable[[int, float], None] | None = None,
+) -> Trained:
+    """Run a training to its end and keep one evaluation's model in `folder/model`.
+
+    Args:
+        kind: what is learned and how it is judged.
+        folder: the run folder; new, or that of an interrupted run with `resume`.
+        resume: go on from the saved state, to the same weights as without the interruption.
+        started: when the run began, by `time.monotonic`.
+        on_progress: called after every step.
+        on_score: called after every evaluation with the step and its score; what it raises ends the run.
+
+    Raises:
+        TrainingError: a loss is not finite, or there is nothing to resume.
+        OutputError: the run folder exists or cannot be written.
+        RecordsError: the experiment database cannot be reached.
+    """
+    training, length = kind.training, kind.length
+    model, objective, main = training.model, training.objective, training.accelerator.is_main_process
+    best, behind = -math.inf, 0
+    with (
+        closing(kind),
+        open_run(
+            folder,
+            kind.tree,
+            kind.facts,
+            resume=resume,
+            records=kind.records,
+            samples=kind.samples,
+            main=main,
+        ) as (run, records),
+        Notifier(kind.notify, kind.name, folder, enabled=main) as notifier,
+    ):
+        if resume:
+            training.load(run.resume)
+            for line in run.metrics(up_to_step=training.step):
+                best, behind = _ranked(line["score"], best, behind)
+            run.log(f"resumed at {kind.unit} {training.step}")
+        else:
+            kind.begin(run)
+        first_step, score, terms = training.step, None, _TermMeans()
+        try:
+            for step in fit(training, kind.source):
+                evaluated = length.is_evaluated(step.number)
+                if main:
+                    terms.add(step.terms)
+                    seconds = time.monotonic() - started
+                    if evaluated:
+                        network = objective.evaluated(model)
+                        metrics, card = kind.assess(network, run, step.number, seconds / 60)
+                        score = metrics["score"]
+                        means = terms.take() if kind.terms_told else {}
+                        line = {"step": step.number, "loss": step.loss, "lr": step.lr, **means, **metrics}
+                        run.append_metrics(line)
+                        run.log(f"{kind.unit} {step.number}: loss {step.loss:.4f}, {kind.told(metrics)}")
+                        # a score that cannot be measured (no building among the scenes) is kept for want of another
+                        kept = score > best or kind.keep == "last" or not run.model.exists()
+                        if kind.compat_overwrite_first:
+                            kept |= behind == len(run.metrics()) - 2  # the best so far is the first
+                        best, behind = _ranked(score, best, behind)
+                        if kept:
+                            kind.save(run.model, network, card)
+                            notifier.best(step.number, score)
+                        records.log(step.number, line, kept=kept)
+                        training.save(run.resume)
+                        if on_score is not None:
+                            on_score(step.number, score)
+                    elif kind.save_every and step.number % kind.save_every == 0:
+                        training.save(run.resume)
+                    left = seconds / (step.number - first_step) * (length.steps - step.number)
+                    on_progress(
+                        TrainingProgress(
+                            "training", step.number, length.steps, step=step, seconds_left=left, score=score
+                        )
+                    )
+                if evaluated and kind.patience is not None and agree(behind >= kind.patience):
+                    run.log(f"ended at {kind.unit} {step.number}: no better for {behind} evaluations")
+                    break
+        except KeyboardInterrupt:
+            training.save(run.resume)
+            run.record(step=training.step)
+            raise
+        minutes = (time.monotonic() - started) / 60
+        if not main:
+            return Trained(run.model, {}, minutes)
+        shutil.rmtree(run.resume, ignore_errors=True)
+        chosen = run.metrics()[-1] if kind.keep == "last" else _best(run.metrics())
+        run.record(minutes=round(minutes, 2), best=chosen)
+    return Trained(run.model, chosen, minutes)
+
+
+class DescribedData(Protocol):
+    """What a recipe says about its data."""
+
+    @property
+    def manifests(self) -> list[Path]: ...  # noqa: D102
+    @property
+    def description(self) -> str: ...  # noqa: D102
+    @property
+    def licence(self) -> str: ...  # noqa: D102
+
+
+def training_record(
+    data: DescribedData, *, command: str, parent_sha256: str | None, steps: int = 0, minutes: float = 0.0
+) -> TrainingRecord:
+    """What a card says of the training that a model comes from."""
+    return TrainingRecord(
+        data=data.description or ", ".join(path.name for path in data.manifests),
+        data_licence=data.licence,
+        command=command,
+        steps=steps,
+        minutes=round(minutes, 1),
+        hardware=machine(),
+        parent_sha256=parent_sha256,
+    )
+
+
+def _ranked(score: float, best: float, behind: int) -> tuple[float, int]:
+    """The best score so far, and how many evaluations in a row were no better."""
+    return (score, 0) if score > best else (best, behind + 1)
+
+
+class _TermMeans:
+    """Mean of every term of the loss over the steps since the last evaluation, or since the run was resumed.
+
+    Values are as they enter the loss, weights included; a term that is left out of a step counts 0 there, so that
+    the means add up to the mean loss.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._steps = 0
+
+    def add(self, terms: dict[str, float]) -> None:
+        """Count a step."""
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._steps += 1
+
+    def take(self) -> dict[str, float]:
+        """The means as `loss_<name>`; counting starts again."""
+        means = {f"loss_{name}": total / self._steps for name, total in self._sums.items()}
+        self._sums, self._steps = {}, 0
+        return means
+
+
+def _best(metrics: list[dict[str, Any]]) -> dict[str, Any]:
+    """The evaluation with the highest score, the first of equal ones; those without a score come last."""
+    return max(metrics, key=lambda m: m["score"] if math.isfinite(m["score"]) else -math.inf, default={})
