@@ -93,10 +93,10 @@ def test_mistakes_are_one_line_and_exit_2(tmp_path, capsys, monkeypatch, argumen
 
 
 def test_finished_tiles_of_an_interrupted_run_are_kept(tmp_path, capsys, monkeypatch):
-    from aftermap.data.preparing import class_tiles
+    from aftermap.data.preparing import cutter
 
     source, out = land(tmp_path / "s"), tmp_path / "o"
-    write, calls = class_tiles.write_bands, []
+    write, calls = cutter.write_tile, []
 
     def interrupted(path, *arguments, **options):
         calls.append(path.name)
@@ -105,12 +105,10 @@ def test_finished_tiles_of_an_interrupted_run_are_kept(tmp_path, capsys, monkeyp
         write(path, *arguments, **options)
 
     command = ("data", "prepare", "folder", source, "-o", out, "--legend", "dubai-landcover", "--tile-px", 16)
-    monkeypatch.setattr(class_tiles, "write_bands", interrupted)
+    monkeypatch.setattr(cutter, "write_tile", interrupted)
     code, _, _ = run(capsys, *command)
     assert (code, len(calls)) == (130, 5)
-    monkeypatch.setattr(
-        class_tiles, "write_bands", lambda p, *a, **o: calls.append(p.name) or write(p, *a, **o)
-    )
+    monkeypatch.setattr(cutter, "write_tile", lambda p, *a, **o: calls.append(p.name) or write(p, *a, **o))
     code, _, _ = run(capsys, *command)
     assert (code, sum(name.startswith("east") for name in calls)) == (0, 4)
     assert np.unique([s.tile.source for s in Manifest.load(out).scenes]).tolist() == ["east_1", "west_1"]

@@ -3,10 +3,10 @@ import pytest
 
 from aftermap.classes import IGNORE
 from aftermap.data.legends import AGRIVISION
-from aftermap.data.readers.agrivision import prepare_agrivision
 from aftermap.data.scene import read_bands, read_mask
 from aftermap.errors import DataError
 from made_classes import noise, write_png
+from prepared_datasets import prepare_agrivision
 
 SIDE = 16
 
@@ -112,7 +112,7 @@ class TestWrongInput:
         source = release(tmp_path / "s")
         write_png(source / "train" / "labels" / "drydown" / "F2_0-0.png", np.zeros((8, 8), np.uint8))
         with pytest.raises(DataError, match="has 8 x 8 pixels, its image 16 x 16"):
-            prepare_agrivision(source, tmp_path / "out")
+            prepare_agrivision(source, tmp_path / "out", strict=True)
 
     def test_a_number_of_no_class(self, tmp_path):
         write_images(tmp_path / "s", "train", ("F1_a", "F2_a"))

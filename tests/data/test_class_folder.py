@@ -10,11 +10,12 @@ from aftermap.data.checking.doctor import check
 from aftermap.data.checking.overlap import same_ground
 from aftermap.data.checking.splits import assign_splits
 from aftermap.data.legends import Legend, read_legend
-from aftermap.data.preparing.class_tiles import Tiling
-from aftermap.data.readers.class_folder import FolderLayout, prepare_class_folder
+from aftermap.data.preparing.tile_grid import Tiling
+from aftermap.data.readers.class_folder import FolderLayout
 from aftermap.data.scene import read_bands, read_mask
 from aftermap.errors import DataError, DataWarning, OutputError
 from made_classes import coloured, noise, stripes, write_png, write_raster
+from prepared_datasets import prepare_class_folder
 
 LEGEND = Legend(
     name="town",
@@ -206,8 +207,8 @@ def test_finished_tiles_are_taken_over(tmp_path):
     broken = source / "masks" / "b1.png"
     whole = broken.read_bytes()
     broken.write_bytes(whole[:-30])
-    with pytest.raises(DataError, match=r"b1.png is truncated or damaged.*finished images are kept"):
-        prepare(source, tmp_path / "out", tiling=TILES)
+    with pytest.raises(DataError, match=r"b1.png is truncated or damaged.*finished scenes are kept"):
+        prepare(source, tmp_path / "out", tiling=TILES, strict=True)
     first = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out" / "images").iterdir()}
     broken.write_bytes(whole)
     assert len(prepare(source, tmp_path / "out", tiling=TILES).scenes) == 8
@@ -314,7 +315,7 @@ class TestWrongInput:
         source = town(tmp_path / "s")
         write_png(source / "masks" / "a1.png", expected((20, 24)))
         with pytest.raises(DataError, match=r"a1.png has 24 x 20 pixels, its image a1.png 28 x 20"):
-            prepare(source, tmp_path / "out")
+            prepare(source, tmp_path / "out", strict=True)
 
     def test_a_number_of_no_class(self, tmp_path):
         source = town(tmp_path / "s")
@@ -325,7 +326,7 @@ class TestWrongInput:
             DataError, match=r"holds the value 9 at row 3, column 5, legend town expects 0, 1, 2, 255"
         ) as refused:
             prepare(source, tmp_path / "out")
-        assert str(refused.value).endswith("the number of its first class, finished images are kept")
+        assert str(refused.value).endswith("the number of its first class, finished scenes are kept")
 
     def test_bands_that_are_not_named(self, tmp_path):
         write_raster(tmp_path / "s" / "images" / "a.tif", noise(0, 20, 28, 4))

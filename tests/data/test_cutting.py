@@ -8,15 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
-from aftermap.data.preparing.cutting import (
-    CutConfig,
-    building_window,
-    building_windows,
-    empty_windows,
-    grid_at,
-    grid_windows,
-    plan_cuts,
-)
+from aftermap.data.preparing.cut_config import CutConfig
+from aftermap.data.preparing.cut_plan import grid_at, plan_cuts
+from aftermap.data.preparing.cut_windows import building_window, building_windows, empty_windows, grid_windows
 from aftermap.errors import GeoreferenceError
 from aftermap.geo.grid import Grid, Window
 

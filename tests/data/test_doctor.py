@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from aftermap.data.checking.doctor import check
-from aftermap.data.readers.xbd import prepare_xbd
 from aftermap.data.scene import Manifest
 from made_xbd import box, image, manifest, scene, write_image, write_pair, write_tiff
+from prepared_datasets import prepare_xbd
 
 CLASSES = ("no-damage", "minor-damage", "major-damage", "destroyed")
 BOXES = [box(1, 1), box(12, 1), box(1, 12), box(20, 20)]

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from aftermap.classes import IGNORE
-from aftermap.data.readers.folder import prepare_folder
 from aftermap.data.scene import read_mask
 from aftermap.errors import DataError
 from made_xbd import image, write_image, write_tiff
+from prepared_datasets import prepare_folder
 
 
 def squares(*values, size=32):

@@ -10,13 +10,14 @@ from pyproj import Transformer
 from shapely.geometry import mapping
 
 from aftermap.classes import IGNORE
-from aftermap.data.readers.folder import harden_grey, prepare_folder
+from aftermap.data.readers.folder import harden_grey
 from aftermap.data.readers.webtiles import WebTile
 from aftermap.data.scene import read_mask
 from aftermap.data.soft_labels import read_soft
 from aftermap.errors import AftermapError, DataError, FootprintError
 from aftermap.geo.polygons import from_pixels
 from made_xbd import image, write_image, write_tiff
+from prepared_datasets import prepare_folder, prepare_xbd
 
 PARENT = WebTile(309606, 261636, 19)
 
@@ -339,7 +340,6 @@ class TestRealTiles:
         assert sum(scene.class_pixels[1] == 0 for scene in manifest.scenes) == 9
 
     def test_mexico_pairs_come_with_their_buildings(self, shared_data, tmp_path):
-        from aftermap.data.readers.xbd import prepare_xbd
 
         manifest = prepare_xbd(shared_data / "xbd-mexico", tmp_path / "out")
         assert len(manifest.scenes) == 61

@@ -3,8 +3,8 @@
 import pytest
 
 from aftermap.data.checking.footprint_shift import by_resolution, measure_shift, measure_shifts
-from aftermap.data.preparing.cutting import CutConfig
-from aftermap.data.preparing.footprint_tiles import cut_tiles
+from aftermap.data.preparing.cut_config import CutConfig
+from prepared_datasets import cut_tiles
 from towns_in_rasters import footprints, write_raster
 
 HOUSES = [(x, y, x + 11 + (x + y) % 7, y + 9 + x % 5) for x in range(14, 230, 31) for y in range(14, 230, 27)]

@@ -14,14 +14,15 @@ from rasterio.windows import Window as RasterWindow
 from aftermap.classes import IGNORE
 from aftermap.data.checking.doctor import check
 from aftermap.data.checking.splits import assign_splits
+from aftermap.data.preparing.cut_config import CutConfig
 from aftermap.data.preparing.cutter import draw_mask
-from aftermap.data.preparing.cutting import CutConfig
-from aftermap.data.preparing.footprint_tiles import cut_tiles, from_footprints
+from aftermap.data.preparing.footprint_tiles import from_footprints
 from aftermap.data.scene import Manifest, read_image, read_mask
 from aftermap.data.soft_labels import read_soft
 from aftermap.errors import DataError, FootprintError, OutputError, RasterError
 from aftermap.geo.grid import Window
 from aftermap.geo.raster import RasterSource
+from prepared_datasets import cut_tiles
 from towns_in_rasters import CRS, HOUSES, RESOLUTION, footprints, write_footprints, write_raster
 
 TILES = CutConfig(size_px=64)
@@ -354,14 +355,14 @@ def test_an_empty_vector_file_is_refused(raster, tmp_path):
 
 def test_no_tile_at_all_is_an_error_with_the_reasons(raster, labels, tmp_path):
     config = CutConfig(size_px=64, min_building=0.9)
-    with pytest.raises(DataError, match=r"none of 4 windows .*4 with too little building"):
+    with pytest.raises(DataError, match=r"gives a tile \(4 with too little building\)"):
         from_footprints(raster, labels, tmp_path / "out", config)
 
 
 def test_a_folder_that_holds_the_source_is_refused(tmp_path, labels):
     (tmp_path / "data" / "images").mkdir(parents=True)
     image = write_raster(tmp_path / "data" / "images" / "town.tif")
-    with pytest.raises(OutputError, match="holds the images themselves"):
+    with pytest.raises(OutputError, match="is the source itself"):
         from_footprints(image, labels, tmp_path / "data", TILES, overwrite=True)
 
 

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from aftermap.data.legends import ISAID, rgb
-from aftermap.data.preparing.class_tiles import Tiling
-from aftermap.data.readers.isaid import prepare_isaid
+from aftermap.data.preparing.tile_grid import Tiling
 from aftermap.data.scene import read_image, read_mask
 from aftermap.errors import DataError
 from made_classes import coloured, noise, stripes, write_png
+from prepared_datasets import prepare_isaid
 
 COLOURS = np.array([rgb(colour) for colour in ISAID.colours], np.uint8)
 TILES = Tiling(tile_px=16, overlap_px=4)

@@ -4,11 +4,12 @@ import rasterio
 
 from aftermap.classes import IGNORE
 from aftermap.data.checking.doctor import check
-from aftermap.data.preparing.class_tiles import Tiling
-from aftermap.data.readers.isprs import CITIES, IsprsOptions, find_isprs, prepare_isprs
+from aftermap.data.preparing.tile_grid import Tiling
+from aftermap.data.readers.isprs import CITIES, IsprsOptions, find_isprs
 from aftermap.data.scene import read_bands, read_mask
 from aftermap.errors import DataError, DataWarning
 from made_classes import ISPRS_COLOURS, coloured, noise, stripes, write_potsdam, write_raster, write_vaihingen
+from prepared_datasets import prepare_isprs
 
 TILES = Tiling(tile_px=16, overlap_px=4, mostly_unknown=0.75)
 POTSDAM, VAIHINGEN = IsprsOptions("potsdam"), IsprsOptions("vaihingen")

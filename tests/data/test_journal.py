@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
-from aftermap.data.preparing.cutting import CutConfig
+from aftermap.data.preparing.cut_config import CutConfig
 from aftermap.data.preparing.footprint_tiles import from_footprints
-from aftermap.data.readers.folder import prepare_folder
-from aftermap.data.readers.image_sets import SourceImage, cut_images
 from aftermap.data.scene import Manifest
 from aftermap.errors import DataError, DataWarning, FootprintError, OutputError
 from made_xbd import image, write_image
+from prepared_datasets import prepare_folder, prepare_opencities
 from towns_in_rasters import write_footprints, write_raster
 
 
@@ -65,29 +64,23 @@ def test_scenes_finished_before_a_failure_are_kept(tmp_path):
     town(tmp_path / "one", ["a"])
     town(tmp_path / "one", ["b"], mask_px=16)
     with pytest.raises(DataError, match="finished scenes are kept"):
-        prepare_folder(tmp_path / "one", tmp_path / "out")
+        prepare_folder(tmp_path / "one", tmp_path / "out", strict=True)
     assert (tmp_path / "out" / "prepare.journal").is_file()
 
 
 def test_windows_that_make_no_tile_leave_nothing(tmp_path):
     raster, labels = write_raster(tmp_path / "town.tif"), write_footprints(tmp_path / "houses.geojson")
-    with pytest.raises(DataError, match="makes a tile"):
+    with pytest.raises(DataError, match="gives a tile"):
         from_footprints(raster, labels, tmp_path / "out", CutConfig(size_px=64, min_building=1.0))
     assert not (tmp_path / "out").exists()
 
 
 def test_images_that_give_no_tile_leave_nothing(tmp_path):
-    source = SourceImage("town", "town", write_raster(tmp_path / "town.tif"), tmp_path / "text.geojson")
+    write_raster(tmp_path / "town.tif")
     (tmp_path / "text.geojson").write_text("hello")
+    (tmp_path / "train_metadata.csv").write_text("img_uri,label_uri\ntown.tif,text.geojson\n")
     with pytest.raises(DataError, match=r"mend or remove the files and run again$"):
-        cut_images(
-            [source],
-            tmp_path / "out",
-            CutConfig(size_px=64),
-            kind="opencities",
-            measure=lambda _: None,
-            options={},
-        )
+        prepare_opencities(tmp_path, tmp_path / "out", CutConfig(size_px=64))
     assert not (tmp_path / "out").exists()
 
 

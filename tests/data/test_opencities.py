@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from aftermap.data.checking.folds import assign_folds
-from aftermap.data.preparing.cutting import CutConfig
-from aftermap.data.readers.image_sets import cut_images
-from aftermap.data.readers.opencities import find_images, prepare_opencities
+from aftermap.data.preparing.cut_config import CutConfig
+from aftermap.data.readers.opencities import find_images
 from aftermap.data.scene import read_image, read_mask
 from aftermap.errors import DataError, OutputError
 from made_image_sets import IMAGES, write_labels, write_opencities, write_raster
+from prepared_datasets import prepare_opencities
 
 WHOLE = CutConfig(by="grid", size_px=200)
 LISTINGS = ["csv", "stac", "stac-label-items"]
@@ -26,7 +26,7 @@ def drawn(boxes, size=200):
 def test_every_listing_gives_the_same_images(tmp_path, listing):
     root = write_opencities(tmp_path / "s", listing=listing)
     _, images = find_images(root)
-    found = [(i.name, i.image, i.footprints, i.source_split) for i in images]
+    found = [(i.name, i.pre, i.label, i.source_split) for i in images]
     expected = []
     for tier, area, name in sorted((f.split("/") for f in IMAGES), key=lambda parts: parts[2]):
         folder = root / tier / area
@@ -113,9 +113,9 @@ def test_an_interrupted_preparation_goes_on(tmp_path, monkeypatch):
     good = label.read_text()
     label.write_text("no json")
     state = (label.stat().st_size, label.stat().st_mtime_ns)
-    monkeypatch.setattr("aftermap.data.readers.image_sets._state", lambda images: "as it was")
-    with pytest.raises(DataError, match=r"cannot read footprints .*f883a0.geojson.*finished tiles are kept"):
-        prepare_opencities(root, tmp_path / "out", WHOLE)
+    monkeypatch.setattr("aftermap.data.preparing.footprint_tiles._state", lambda images: "as it was")
+    with pytest.raises(DataError, match=r"cannot read footprints .*f883a0.geojson.*finished scenes are kept"):
+        prepare_opencities(root, tmp_path / "out", WHOLE, strict=True)
     first = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out" / "images").iterdir()}
     label.write_text(good)
     assert state != (label.stat().st_size, label.stat().st_mtime_ns)
@@ -195,7 +195,7 @@ class TestWrongInput:
     def test_16_bits_without_stretch(self, tmp_path):
         root = write_opencities(tmp_path / "s", dtype="uint16")
         with pytest.raises(
-            DataError, match=r"665946.tif has pixels of uint16.*pass --stretch 2,98.*2 more images"
+            DataError, match=r"665946.tif has pixels of uint16.*pass --stretch 2,98.*2 more like it"
         ):
             prepare_opencities(root, tmp_path / "out", WHOLE)
         manifest = prepare_opencities(root, tmp_path / "two", WHOLE, stretch=(2, 98))
@@ -209,7 +209,6 @@ class TestWrongInput:
 
     def test_no_tile_at_all(self, tmp_path):
         root = write_opencities(tmp_path / "s")
-        _, images = find_images(root)
         config = CutConfig(by="empty", size_px=200)
         with pytest.raises(DataError, match="none of the 3 images gives a tile"):
-            cut_images(images, tmp_path / "out", config, kind="x", measure=lambda source: None, options={})
+            prepare_opencities(root, tmp_path / "out", config)

@@ -6,11 +6,12 @@ import zlib
 import pytest
 
 from aftermap.data.checking.splits import assign_splits
-from aftermap.data.preparing import prepare as engine
-from aftermap.data.readers.xbd import prepare_xbd
+from aftermap.data.image_content import image_size
+from aftermap.data.preparing import scene_files
 from aftermap.data.scene import Manifest
 from aftermap.errors import DataError, DataWarning, OutputError
 from made_xbd import box, write_pair
+from prepared_datasets import prepare_xbd
 
 CLASSES = ("no-damage", "destroyed")
 BOXES = [box(1, 1), box(12, 1)]
@@ -28,13 +29,14 @@ def source(tmp_path):
 def drawn(monkeypatch):
     """Names of the masks that are written, in order."""
     written = []
-    original = engine._Task._write
+    original = scene_files._write_mask
 
-    def spy(self, mask, scene, target):
-        written.append(f"{scene.name[-1]}-{target}")
-        return original(self, mask, scene, target)
+    def spy(path, mask):
+        scene, kind = path.stem.rsplit("_", 1)
+        written.append(f"{scene[-1]}-{kind}")
+        return original(path, mask)
 
-    monkeypatch.setattr(engine._Task, "_write", spy)
+    monkeypatch.setattr(scene_files, "_write_mask", spy)
     return written
 
 
@@ -100,8 +102,45 @@ def test_unreadable_scenes_are_reported_after_the_others_are_done(source, tmp_pa
     with pytest.raises(
         DataError, match=r"storm_00000000_pre_disaster.png .*and 1 more .* finished scenes are kept"
     ):
-        prepare_xbd(source, tmp_path / "out")
+        prepare_xbd(source, tmp_path / "out", strict=True)
     assert drawn == ["2-building", "2-damage"]
+
+
+def test_scenes_that_cannot_be_used_are_left_out_with_a_line_each(source, tmp_path):
+    for number in (0, 2):
+        (source / "images" / f"storm_{number:08d}_pre_disaster.png").write_bytes(b"")
+    with pytest.warns(DataWarning) as caught:
+        manifest = prepare_xbd(source, tmp_path / "out")
+    lines = [str(warning.message) for warning in caught]
+    assert [line[:10] for line in lines] == ["left out: "] * 2
+    assert [f"storm_{number:08d}_pre" in line for number, line in zip((0, 2), lines, strict=True)] == [
+        True,
+        True,
+    ]
+    assert [scene.name for scene in manifest.scenes] == ["storm_00000001"]
+    assert manifest.options["left_out"] == "storm_00000000,storm_00000002"
+
+
+def test_what_was_left_out_comes_in_once_it_is_mended(source, tmp_path, drawn):
+    file = source / "images" / "storm_00000001_pre_disaster.png"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100])
+    with pytest.warns(DataWarning, match="left out"):
+        prepare_xbd(source, tmp_path / "out")
+    file.write_bytes(whole)
+    drawn.clear()
+    manifest = prepare_xbd(source, tmp_path / "out")
+    assert drawn == ["1-building", "1-damage"]
+    assert len(manifest.scenes) == 3
+    assert "left_out" not in manifest.options
+
+
+def test_a_dataset_of_which_nothing_can_be_used_is_refused(source, tmp_path):
+    for file in (source / "labels").iterdir():
+        file.write_text("{")
+    with pytest.raises(DataError, match=r"storm_00000000_pre_disaster.json .*2 more like it.* run again$"):
+        prepare_xbd(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_processes_give_the_same_manifest(source, tmp_path):
@@ -161,4 +200,4 @@ def test_an_image_that_claims_a_huge_size_is_refused(tmp_path):
     parts = ((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
     chunks = (struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in parts)
     with pytest.raises(DataError, match="claims to be larger than"):
-        engine.image_size(b"\x89PNG\r\n\x1a\n" + b"".join(chunks), tmp_path / "bomb.png")
+        image_size(b"\x89PNG\r\n\x1a\n" + b"".join(chunks), tmp_path / "bomb.png")

@@ -9,10 +9,11 @@ import pytest
 from aftermap.classes import IGNORE
 from aftermap.cli.app import main
 from aftermap.data.legends import ISPRS
-from aftermap.data.preparing.class_tiles import Tiling
-from aftermap.data.readers.class_folder import FolderLayout, prepare_class_folder
+from aftermap.data.preparing.tile_grid import Tiling
+from aftermap.data.readers.class_folder import FolderLayout
 from aftermap.data.scene import Manifest, read_bands, read_mask
 from aftermap.errors import DataWarning
+from prepared_datasets import prepare_class_folder
 
 pytestmark = pytest.mark.real
 

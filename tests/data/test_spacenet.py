@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import rasterio
 
-from aftermap.data.preparing.cutting import CutConfig
-from aftermap.data.readers.spacenet import prepare_spacenet
+from aftermap.data.preparing.cut_config import CutConfig
 from aftermap.data.scene import read_image, read_mask
 from aftermap.errors import DataError
 from made_image_sets import write_labels, write_raster
+from prepared_datasets import prepare_spacenet
 
 WHOLE = CutConfig(by="grid", size_px=1024)
 CATALOGUE = "Atlanta_nadir16_catid_1030010002649200"
@@ -156,4 +156,4 @@ class TestWrongInput:
         with rasterio.open(image, "r+") as file:
             file.write(np.full((4, 200, 200), 7, np.uint16))
         with pytest.raises(DataError, match="is 7 at both percentiles, 2 and 98"):
-            prepare_spacenet(tmp_path / "s", tmp_path / "out", WHOLE)
+            prepare_spacenet(tmp_path / "s", tmp_path / "out", WHOLE, strict=True)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from aftermap.classes import IGNORE
-from aftermap.data.readers.xbd import find_scenes, prepare_xbd
+from aftermap.data.readers.xbd import find_scenes
 from aftermap.data.scene import read_mask
 from aftermap.errors import DataError, DataWarning
 from made_xbd import STEP, box, image, label, write_image, write_pair
+from prepared_datasets import prepare_xbd
 
 CLASSES = ("no-damage", "minor-damage", "major-damage", "destroyed")
 BOXES = [box(1, 1), box(12, 1), box(1, 12), box(20, 20)]
@@ -161,43 +162,45 @@ class TestWrongInput:
     def test_an_unknown_subtype_names_file_and_value(self, source, tmp_path):
         write_pair(source, 0, BOXES[:1], ["slightly-damaged"])
         with pytest.raises(DataError, match=r"storm_00000000_post_disaster.json.*'slightly-damaged'"):
-            prepare_xbd(source, tmp_path / "out")
+            prepare_xbd(source, tmp_path / "out", strict=True)
 
     def test_a_truncated_image_is_named(self, source, tmp_path):
         file = source / "images" / "storm_00000001_post_disaster.png"
         file.write_bytes(file.read_bytes()[:1500])
         with pytest.raises(DataError, match=r"storm_00000001_post_disaster.png is truncated"):
-            prepare_xbd(source, tmp_path / "out")
+            prepare_xbd(source, tmp_path / "out", strict=True)
 
     def test_a_text_file_named_png(self, source, tmp_path):
         (source / "images" / "storm_00000001_pre_disaster.png").write_text("hello")
         with pytest.raises(DataError, match=r"storm_00000001_pre_disaster.png is not an image"):
-            prepare_xbd(source, tmp_path / "out")
+            prepare_xbd(source, tmp_path / "out", strict=True)
 
     def test_dates_of_different_size(self, source, tmp_path):
         write_image(source / "images" / "storm_00000001_post_disaster.png", image(0, 64))
         with pytest.raises(DataError, match=r"64 x 64 pixels, its partner .* 32 x 32"):
-            prepare_xbd(source, tmp_path / "out")
+            prepare_xbd(source, tmp_path / "out", strict=True)
 
     def test_labels_for_another_size(self, source, tmp_path):
         file = source / "labels" / "storm_00000000_pre_disaster.json"
         file.write_text(json.dumps(label(BOXES, size=64)))
         with pytest.raises(DataError, match=r"is for 64 x 64 pixels, its image has 32 x 32"):
-            prepare_xbd(source, tmp_path / "out")
+            prepare_xbd(source, tmp_path / "out", strict=True)
 
     @pytest.mark.parametrize(
         "text", ["{", "[]", '{"features": {}}', '{"features": {"xy": [{"wkt": "POINT (1 1)"}]}}']
     )
     def test_a_label_file_of_another_form(self, source, tmp_path, text):
         (source / "labels" / "storm_00000000_pre_disaster.json").write_text(text)
-        with pytest.raises(DataError, match=r"storm_00000000_pre_disaster.json is not an xBD label file"):
-            prepare_xbd(source, tmp_path / "out")
+        with pytest.raises(
+            DataError, match=r"storm_00000000_pre_disaster.json is not (an xBD label file|JSON)"
+        ):
+            prepare_xbd(source, tmp_path / "out", strict=True)
 
     def test_a_geometry_that_is_no_polygon(self, source, tmp_path):
         file = source / "labels" / "storm_00000000_pre_disaster.json"
         file.write_text(file.read_text().replace("POLYGON ((1 1,", "POLYGON (1 1,"))
         with pytest.raises(DataError, match="not WKT"):
-            prepare_xbd(source, tmp_path / "out")
+            prepare_xbd(source, tmp_path / "out", strict=True)
 
     def test_a_target_with_other_values(self, tmp_path):
         for date in ("pre", "post"):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from aftermap.data.checking.footprint_shift import FootprintShift
-from aftermap.data.preparing.cutting import CutConfig
-from aftermap.data.preparing.footprint_tiles import cut_tiles
+from aftermap.data.preparing.cut_config import CutConfig
 from aftermap.products.figures.alignment_figure import describe_shift, draw_alignment
+from prepared_datasets import cut_tiles
 from towns_in_rasters import footprints, write_raster
 
 FITS = FootprintShift(0.5, 0, 0, fit=0.6, gain=0.0, error=0.0, tiles=4)

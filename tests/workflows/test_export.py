@@ -10,7 +10,6 @@ import torch
 from aftermap.artefacts.ensemble import GateIngredient, Ingredient, compose, save_ensemble
 from aftermap.artefacts.exported import load_exported
 from aftermap.artefacts.store import BOX
-from aftermap.data.readers.xbd import prepare_xbd
 from aftermap.data.scene import Manifest
 from aftermap.errors import BackendWarning, DataError, InputError, ModelError, OutputError
 from aftermap.inference.ensemble import open_predictor
@@ -27,6 +26,7 @@ from aftermap.workflows.export.run import (
 )
 from aftermap.workflows.weights.catalogue import measure
 from backend_models import BGR, KINDS, save
+from prepared_datasets import prepare_xbd
 from squares import make_dataset
 
 ANYTHING = Budget(

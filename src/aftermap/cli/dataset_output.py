@@ -1,17 +1,22 @@
-"""What commands on datasets share: options, the progress bar, and the table of what was prepared."""
+"""What commands on datasets share: options, how they end, the progress bar, and the table of what was prepared."""
 
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from aftermap.cli.running import numbers
+
 if TYPE_CHECKING:
-    from aftermap.data.preparing.prepare import Progress
+    from aftermap.data.preparing.cut_config import CutConfig
+    from aftermap.data.preparing.dataset import Dataset, Progress
+    from aftermap.data.preparing.tile_grid import Tiling
     from aftermap.data.scene import Manifest
 
 CLASSES = ("no-damage", "minor-damage", "major-damage", "destroyed", "un-classified")
@@ -19,6 +24,70 @@ JsonFlag = Annotated[bool, Parameter(name="--json", negative="")]
 Out = Annotated[Path | None, Parameter(name=["-o", "--out"])]
 Switch = Parameter(negative="")
 Workers = Annotated[int, Parameter(validator=Number(gte=1))]
+
+OUT_HELP = "Folder for images, masks and the manifest; by default the source's name with -prepared, here."
+OVERWRITE_HELP = "Write into a folder that holds other things, and replace tiles that were made otherwise."
+STRICT_HELP = "Refuse a dataset of which a single file cannot be used, instead of leaving its scene out."
+OFF_PALETTE_HELP = (
+    "Label colours of no class: refuse them and say where they are, take the nearest class's, or class 0 (compat, as "
+    "the original of MiB-CD)."
+)
+TOLERANCE_HELP = (
+    "Distance in red, green and blue up to which nearest takes a colour for another, 32 by default; unknown beyond "
+    "it."
+)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Preparing:
+    """Where and how a dataset is prepared, whatever it is."""
+
+    out: Annotated[Path | None, Parameter(name=["-o", "--out"], help=OUT_HELP)] = None
+    workers: Annotated[int, Parameter(help="Processes.", validator=Number(gte=1))] = 1
+    overwrite: Annotated[bool, Parameter(help=OVERWRITE_HELP, negative="")] = False
+    strict: Annotated[bool, Parameter(help=STRICT_HELP, negative="")] = False
+    json: Annotated[bool, Parameter(name="--json", help="Print the counts as JSON.", negative="")] = False
+
+    def save(self, dataset: "Dataset", source: Path) -> None:
+        """Prepare a dataset that was found, and show what came of it."""
+        from aftermap.data.preparing.prepare import prepare
+
+        out = self.out if self.out is not None else Path(f"{source.resolve().name}-prepared")
+        with progress_bar("preparing", quiet=self.json) as progress:
+            manifest = prepare(
+                dataset,
+                out,
+                workers=self.workers,
+                overwrite=self.overwrite,
+                strict=self.strict,
+                progress=progress,
+            )
+        show_prepared(manifest, out, json=self.json)
+
+
+BY_DEFAULT = Preparing()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Colours:
+    """What becomes of label colours."""
+
+    off_palette: Annotated[Literal["refuse", "nearest", "compat"], Parameter(help=OFF_PALETTE_HELP)] = (
+        "refuse"
+    )
+    colour_tolerance: Annotated[float | None, Parameter(help=TOLERANCE_HELP)] = None
+
+    @property
+    def tolerance(self) -> float:
+        """That given, or the usual one."""
+        from aftermap.data.readers.colours import TOLERANCE
+
+        return TOLERANCE if self.colour_tolerance is None else self.colour_tolerance
+
+
+AS_LISTED = Colours()
 
 
 @contextmanager
@@ -36,6 +105,69 @@ def progress_bar(title: str, *, quiet: bool) -> "Iterator[Progress | None]":
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def cut_config(**tree: object) -> "CutConfig":
+    """How large images are cut, from options.
+
+    Raises:
+        RecipeError: values that do not go together.
+    """
+    from aftermap.config import build_config
+    from aftermap.data.preparing.cut_config import CutConfig
+
+    return build_config(CutConfig, tree, source="options")
+
+
+def tiling_of(**tree: object) -> "Tiling":
+    """How images of classes are cut, from options.
+
+    Raises:
+        RecipeError: values that do not go together.
+    """
+    from aftermap.config import build_config
+    from aftermap.data.preparing.tile_grid import Tiling
+
+    return build_config(Tiling, tree, source="options")
+
+
+def resolutions_of(text: str | None) -> tuple[float, ...]:
+    """Metres per pixel of `--resolutions`."""
+    return () if text is None else numbers("--resolutions", text, "0.1,0.2")
+
+
+def band_numbers(text: str | None) -> list[int] | None:
+    """Numbers of `--bands`."""
+    return None if text is None else [int(number) for number in numbers("--bands", text, "1,2,3")]
+
+
+def percentiles(text: str | None) -> tuple[float, float] | None:
+    """Two percentiles of `--stretch`.
+
+    Raises:
+        InputError: other than two rising numbers from 0 to 100.
+    """
+    from aftermap.errors import InputError
+
+    if text is None:
+        return None
+    pair = numbers("--stretch", text, "2,98")
+    if len(pair) != 2 or not 0 <= pair[0] < pair[1] <= 100:
+        raise InputError(f"--stretch {text} is not two rising percentiles: pass some such as 2,98")
+    return pair[0], pair[1]
+
+
+def jpeg_quality_of(number: int | None) -> int | None:
+    """The quality of `--jpeg-quality`.
+
+    Raises:
+        InputError: it is not one from 1 to 100.
+    """
+    from aftermap.errors import InputError
+
+    if number is not None and not 1 <= number <= 100:
+        raise InputError(f"--jpeg-quality {number} is out of range: pass a number from 1 to 100")
+    return number
+
+
 def show_prepared(manifest: "Manifest", out: Path, *, json: bool) -> None:
     """Print the counts of a prepared dataset as a table or as JSON."""
     counts: Counter[str] = Counter()
@@ -47,6 +179,7 @@ def show_prepared(manifest: "Manifest", out: Path, *, json: bool) -> None:
     empty = [scene.name for scene in labelled if not any(scene.class_pixels[1:])]
     located = sum(scene.grid is not None for scene in manifest.scenes)
     unpaired = [name for name in manifest.options.get("unpaired", "").split(",") if name]
+    left_out = [name for name in manifest.options.get("left_out", "").split(",") if name]
     if json:
         print_json(
             {
@@ -57,6 +190,7 @@ def show_prepared(manifest: "Manifest", out: Path, *, json: bool) -> None:
                 "unlabelled": unlabelled,
                 "without_buildings": empty,
                 "unpaired": unpaired,
+                "left_out": left_out,
                 "georeferenced": located,
                 "polygons": sum(counts.values()),
                 "polygons_by_class": dict(counts),
@@ -77,6 +211,8 @@ def show_prepared(manifest: "Manifest", out: Path, *, json: bool) -> None:
         table.add_row("left out, mostly unknown", dropped)
     if unpaired:
         table.add_row("left out, no partner", _names(unpaired))
+    if left_out:
+        table.add_row("left out, cannot be used", _names(left_out))
     table.add_row("georeferenced", str(located))
     if metres := [scene.resolution_m for scene in manifest.scenes if scene.resolution_m is not None]:
         ends = dict.fromkeys(f"{m:.3g}" for m in (min(metres), max(metres)))

@@ -2,11 +2,21 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from aftermap.cli.dataset_output import JsonFlag, Switch, print_json, progress_bar
+from aftermap.cli.dataset_output import (
+    JsonFlag,
+    Switch,
+    band_numbers,
+    cut_config,
+    jpeg_quality_of,
+    percentiles,
+    print_json,
+    progress_bar,
+    resolutions_of,
+)
 from aftermap.cli.running import numbers
 
 if TYPE_CHECKING:
@@ -102,39 +112,27 @@ def from_footprints(
     json
         Print the counts as JSON.
     """
-    from aftermap.config import build_config
     from aftermap.data.checking.footprint_shift import measure_shifts
-    from aftermap.data.preparing.cutting import CutConfig
     from aftermap.data.preparing.footprint_tiles import from_footprints as cut
-    from aftermap.errors import InputError
 
-    tree: dict[str, Any] = {
-        "by": by,
-        "size_px": size,
-        "resolutions": () if resolutions is None else numbers("--resolutions", resolutions, "0.1,0.2"),
-        "overlap_px": overlap,
-        "padding_px": padding,
-        "jitter_px": jitter,
-        "margin_px": margin,
-        "max_tiles": max_tiles,
-        "max_empty_ratio": max_empty_ratio,
-        "min_valid": min_valid,
-        "min_building": min_building,
-        "mask": mask,
-        "seed": seed,
-        "compat_every_building": compat_every_building,
-        "compat_scales": numbers("--compat-scales", compat_scales, "1,2,0.5"),
-        "compat_top_left": compat_top_left,
-    }
-    config = build_config(CutConfig, tree, source="options")
-    percentiles = None if stretch is None else numbers("--stretch", stretch, "2,98")
-    if percentiles is not None and not (
-        len(percentiles) == 2 and 0 <= percentiles[0] < percentiles[1] <= 100
-    ):
-        raise InputError(f"--stretch {stretch} is not two rising percentiles: pass some such as 2,98")
-    if jpeg_quality is not None and not 1 <= jpeg_quality <= 100:
-        raise InputError(f"--jpeg-quality {jpeg_quality} is out of range: pass a number from 1 to 100")
-    chosen = None if bands is None else [int(band) for band in numbers("--bands", bands, "1,2,3")]
+    config = cut_config(
+        by=by,
+        size_px=size,
+        resolutions=resolutions_of(resolutions),
+        overlap_px=overlap,
+        padding_px=padding,
+        jitter_px=jitter,
+        margin_px=margin,
+        max_tiles=max_tiles,
+        max_empty_ratio=max_empty_ratio,
+        min_valid=min_valid,
+        min_building=min_building,
+        mask=mask,
+        seed=seed,
+        compat_every_building=compat_every_building,
+        compat_scales=numbers("--compat-scales", compat_scales, "1,2,0.5"),
+        compat_top_left=compat_top_left,
+    )
     with progress_bar("cutting", quiet=json) as progress:
         result = cut(
             image,
@@ -142,9 +140,9 @@ def from_footprints(
             out,
             config,
             event=event,
-            bands=chosen,
-            stretch=None if percentiles is None else (percentiles[0], percentiles[1]),
-            jpeg_quality=jpeg_quality,
+            bands=band_numbers(bands),
+            stretch=percentiles(stretch),
+            jpeg_quality=jpeg_quality_of(jpeg_quality),
             overwrite=overwrite,
             progress=progress,
         )

@@ -1,17 +1,22 @@
 """`aftermap data prepare`: one command per kind of dataset."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from aftermap.cli import prepare_classes, prepare_folder
-from aftermap.cli.dataset_output import JsonFlag, Out, Switch, Workers, progress_bar, show_prepared
-from aftermap.cli.prepare_folder import percentiles
+from aftermap.cli.dataset_output import (
+    BY_DEFAULT,
+    Preparing,
+    Switch,
+    band_numbers,
+    cut_config,
+    jpeg_quality_of,
+    percentiles,
+    resolutions_of,
+)
 from aftermap.cli.running import numbers
-
-if TYPE_CHECKING:
-    from aftermap.data.preparing.cutting import CutConfig
 
 app = App(
     help="Turn a dataset into masks and a manifest that 'train', 'check' and 'split' read.\n\n"
@@ -20,7 +25,6 @@ app = App(
 app.command(prepare_folder.folder, name="folder")
 for command in (prepare_classes.isprs, prepare_classes.isaid, prepare_classes.agrivision):
     app.command(command)
-Overwrite = Annotated[bool, Switch]
 Crop = Literal["building", "grid", "empty"]
 
 
@@ -28,12 +32,9 @@ Crop = Literal["building", "grid", "empty"]
 def xbd(
     source: Path,
     *,
-    out: Out = None,
     unclassified: Literal["no-damage", "ignore", "drop"] = "no-damage",
     geotransforms: Path | None = None,
-    workers: Workers = 1,
-    overwrite: Overwrite = False,
-    json: JsonFlag = False,
+    preparing: Preparing = BY_DEFAULT,
 ) -> None:
     """Prepare xBD and xView2 data: pairs of images with JSON labels or target masks.
 
@@ -45,40 +46,22 @@ def xbd(
     ----------
     source
         images and labels (or targets), in this folder, in train, tier3, test and hold, or one folder per event.
-    out
-        Folder for the manifest and the masks; by default the source's name with -prepared, here.
     unclassified
         What un-classified buildings become: class 1 as in the published systems, unknown, or background.
     geotransforms
         JSON of image name -> [six GDAL numbers, WKT or EPSG code]; without it the labels give the georeference.
-    workers
-        Processes.
-    overwrite
-        Write into a folder that holds other things.
-    json
-        Print the counts as JSON.
+    preparing
+        Where and how the dataset is prepared.
     """
-    from aftermap.data.readers.xbd import prepare_xbd
+    from aftermap.data.readers.xbd import xbd_dataset
 
-    target = _target(source, out)
-    with progress_bar("preparing", quiet=json) as progress:
-        manifest = prepare_xbd(
-            source,
-            target,
-            unclassified=unclassified,
-            geotransforms=geotransforms,
-            workers=workers,
-            overwrite=overwrite,
-            progress=progress,
-        )
-    show_prepared(manifest, target, json=json)
+    preparing.save(xbd_dataset(source, unclassified=unclassified, geotransforms=geotransforms), source)
 
 
 @app.command
 def opencities(
     source: Path,
     *,
-    out: Annotated[Path, Parameter(name=["-o", "--out"])],
     crop: Crop = "building",
     resolutions: str | None = None,
     size: int = 1024,
@@ -92,8 +75,7 @@ def opencities(
     jpeg_quality: int | None = None,
     seed: int = 0,
     compat_every_building: Annotated[bool, Switch] = False,
-    overwrite: Overwrite = False,
-    json: JsonFlag = False,
+    preparing: Preparing = BY_DEFAULT,
 ) -> None:
     """Prepare the Open Cities AI Challenge: large drone images with GeoJSON footprints, cut into tiles.
 
@@ -106,8 +88,6 @@ def opencities(
     ----------
     source
         The folder with train_metadata.csv or catalog.json (in it or in its folders), or one of these files.
-    out
-        Folder for images, masks and the manifest.
     crop
         building: tiles in which every building lies whole. grid: tiles side by side. empty: ground without buildings.
     resolutions
@@ -134,45 +114,37 @@ def opencities(
         Of everything that is drawn.
     compat_every_building
         One window of 1536 px around every building, as the third place of the challenge cut them.
-    overwrite
-        Cut again into a folder whose tiles were cut otherwise; those are removed.
-    json
-        Print the counts as JSON.
+    preparing
+        Where and how the dataset is prepared.
     """
-    from aftermap.data.readers.opencities import prepare_opencities
+    from aftermap.data.readers.opencities import opencities_dataset
 
-    config = _cut_config(
+    config = cut_config(
         by=crop,
         size_px=size,
-        resolutions=() if resolutions is None else numbers("--resolutions", resolutions, "0.1,0.2"),
+        resolutions=resolutions_of(resolutions),
         max_tiles=max_tiles,
         max_empty_ratio=max_empty_ratio,
         mask=mask,
         seed=seed,
         compat_every_building=compat_every_building,
     )
-    tiers = () if tier is None else numbers("--tier", tier, "1,2")
-    with progress_bar("cutting", quiet=json) as progress:
-        manifest = prepare_opencities(
-            source,
-            out,
-            config,
-            tiers=[int(number) for number in tiers],
-            areas=area or (),
-            bands=_bands(bands),
-            stretch=percentiles(stretch),
-            jpeg_quality=_quality(jpeg_quality),
-            overwrite=overwrite,
-            progress=progress,
-        )
-    show_prepared(manifest, out, json=json)
+    dataset = opencities_dataset(
+        source,
+        config,
+        tiers=() if tier is None else [int(number) for number in numbers("--tier", tier, "1,2")],
+        areas=area or (),
+        bands=band_numbers(bands),
+        stretch=percentiles(stretch),
+        jpeg_quality=jpeg_quality_of(jpeg_quality),
+    )
+    preparing.save(dataset, source)
 
 
 @app.command
 def spacenet(
     source: Path,
     *,
-    out: Annotated[Path, Parameter(name=["-o", "--out"])],
     images: str | None = None,
     labels: str | None = None,
     image_prefix: str = "",
@@ -187,8 +159,7 @@ def spacenet(
     stretch: str | None = None,
     compat_stretch: Annotated[bool, Switch] = False,
     jpeg_quality: int | None = None,
-    overwrite: Overwrite = False,
-    json: JsonFlag = False,
+    preparing: Preparing = BY_DEFAULT,
 ) -> None:
     """Prepare SpaceNet's buildings: 16-bit satellite tiles, each with its GeoJSON, as 8-bit tiles with masks.
 
@@ -201,8 +172,6 @@ def spacenet(
     ----------
     source
         The folder of the dataset, with images and GeoJSON labels somewhere below it.
-    out
-        Folder for images, masks and the manifest.
     images
         Folder of the images, below the source.
     labels
@@ -231,58 +200,23 @@ def spacenet(
         As the third place of Open Cities: empty pixels count, fractions are dropped, 8-bit images are stretched too.
     jpeg_quality
         Store tiles as JPEG of this quality (1 to 100) instead of without loss.
-    overwrite
-        Cut again into a folder whose tiles were cut otherwise; those are removed.
-    json
-        Print the counts as JSON.
+    preparing
+        Where and how the dataset is prepared.
     """
-    from aftermap.data.readers.spacenet import prepare_spacenet
+    from aftermap.data.readers.spacenet import spacenet_dataset
 
-    config = _cut_config(
-        by=crop,
-        size_px=size,
-        resolutions=() if resolutions is None else numbers("--resolutions", resolutions, "0.5,1"),
-        mask=mask,
+    dataset = spacenet_dataset(
+        source,
+        cut_config(by=crop, size_px=size, resolutions=resolutions_of(resolutions), mask=mask),
+        images=images,
+        labels=labels,
+        image_prefix=image_prefix,
+        label_prefix=label_prefix,
+        missing_labels=missing_labels,
+        event=event,
+        bands=band_numbers(bands) or (),
+        stretch=percentiles(stretch),
+        compat_stretch=compat_stretch,
+        jpeg_quality=jpeg_quality_of(jpeg_quality),
     )
-    with progress_bar("cutting", quiet=json) as progress:
-        manifest = prepare_spacenet(
-            source,
-            out,
-            config,
-            images=images,
-            labels=labels,
-            image_prefix=image_prefix,
-            label_prefix=label_prefix,
-            missing_labels=missing_labels,
-            event=event,
-            bands=_bands(bands) or (),
-            stretch=percentiles(stretch),
-            compat_stretch=compat_stretch,
-            jpeg_quality=_quality(jpeg_quality),
-            overwrite=overwrite,
-            progress=progress,
-        )
-    show_prepared(manifest, out, json=json)
-
-
-def _cut_config(**tree: Any) -> "CutConfig":
-    from aftermap.config import build_config
-    from aftermap.data.preparing.cutting import CutConfig
-
-    return build_config(CutConfig, tree, source="options")
-
-
-def _bands(text: str | None) -> list[int] | None:
-    return None if text is None else [int(number) for number in numbers("--bands", text, "1,2,3")]
-
-
-def _quality(number: int | None) -> int | None:
-    from aftermap.errors import InputError
-
-    if number is not None and not 1 <= number <= 100:
-        raise InputError(f"--jpeg-quality {number} is out of range: pass a number from 1 to 100")
-    return number
-
-
-def _target(source: Path, out: Path | None) -> Path:
-    return out if out is not None else Path(f"{source.resolve().name}-prepared")
+    preparing.save(dataset, source)

@@ -1,19 +1,14 @@
 """`aftermap data prepare folder`: plain folders of images with masks."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Literal
 
-from aftermap.cli.dataset_output import JsonFlag, Out, Switch, Workers, progress_bar, show_prepared
-from aftermap.cli.running import numbers
-
-if TYPE_CHECKING:
-    from aftermap.data.preparing.class_tiles import Tiling
+from aftermap.cli.dataset_output import AS_LISTED, BY_DEFAULT, Colours, Preparing, percentiles, tiling_of
 
 
 def folder(
     source: Path,
     *,
-    out: Out = None,
     labels: Literal["auto", "building", "damage", "soft"] = "auto",
     footprints: Path | None = None,
     missing_mask: Literal["unlabelled", "background"] | None = None,
@@ -26,13 +21,10 @@ def folder(
     tile_px: int | None = None,
     overlap_px: int = 0,
     stretch: str | None = None,
-    off_palette: Literal["refuse", "nearest", "compat"] = "refuse",
-    colour_tolerance: float | None = None,
     first_value: int | None = None,
     event_pattern: str | None = None,
-    workers: Workers = 1,
-    overwrite: Annotated[bool, Switch] = False,
-    json: JsonFlag = False,
+    colours: Colours = AS_LISTED,
+    preparing: Preparing = BY_DEFAULT,
 ) -> None:
     """Prepare images with masks, or with one vector file for all of them.
 
@@ -50,8 +42,6 @@ def folder(
     source
         images/ and masks/ (one date), pre/, post/ and masks/ (pairs with the same file names), or a folder or tree of
         images with their masks beside them as NAME_mask.png or NAME_target.png.
-    out
-        Folder for the manifest and the masks; by default the source's name with -prepared, here.
     labels
         Whether masks hold buildings (0/1 or 0/255), damage classes (0 to 4), or a probability of buildings in grey (soft:
         kept as soft labels, and as a mask where it is below 0.4 or above 0.6); auto looks at all of them, never for soft.
@@ -79,23 +69,15 @@ def folder(
         Pixels that neighbouring tiles have in common.
     stretch
         With --legend: percentiles that become 0 and 255; by default 2,98 for images that are not 8-bit.
-    off_palette
-        Colours that the legend does not list: refuse them and say where they are, take the nearest colour of the
-        legend, or class 0 (compat, as the original of MiB-CD).
-    colour_tolerance
-        Distance in red, green and blue up to which nearest takes a colour for another, 32 by default; unknown beyond it.
     first_value
         Number of the legend's first class in masks of class numbers; lower numbers are unknown.
     event_pattern
         With --legend: a regular expression; what it (or its first group) matches in an image's name is its event.
-    workers
-        Processes.
-    overwrite
-        Write into a folder that holds other things.
-    json
-        Print the counts as JSON.
+    colours
+        What becomes of label colours.
+    preparing
+        Where and how the dataset is prepared.
     """
-    target = out if out is not None else Path(f"{source.resolve().name}-prepared")
     given: dict[str, object] = {
         "--images": images,
         "--masks": masks,
@@ -103,8 +85,8 @@ def folder(
         "--tile-px": tile_px,
         "--overlap-px": overlap_px or None,
         "--stretch": stretch,
-        "--off-palette": None if off_palette == "refuse" else off_palette,
-        "--colour-tolerance": colour_tolerance,
+        "--off-palette": None if colours.off_palette == "refuse" else colours.off_palette,
+        "--colour-tolerance": colours.colour_tolerance,
         "--first-value": first_value,
         "--event-pattern": event_pattern,
     }
@@ -115,26 +97,20 @@ def folder(
     }
     _refuse(given if legend is None else others, legend)
     if legend is None:
-        from aftermap.data.readers.folder import prepare_folder
+        from aftermap.data.readers.folder import folder_dataset
 
-        with progress_bar("preparing", quiet=json) as progress:
-            manifest = prepare_folder(
-                source,
-                target,
-                labels=labels,
-                footprints=footprints,
-                missing_mask=missing_mask or "unlabelled",
-                event=event,
-                group_zoom=group_zoom,
-                workers=workers,
-                overwrite=overwrite,
-                progress=progress,
-            )
-        show_prepared(manifest, target, json=json)
+        dataset = folder_dataset(
+            source,
+            labels=labels,
+            footprints=footprints,
+            missing_mask=missing_mask or "unlabelled",
+            event=event,
+            group_zoom=group_zoom,
+        )
+        preparing.save(dataset, source)
         return
     from aftermap.data.legends import read_legend
-    from aftermap.data.readers.class_folder import FolderLayout, prepare_class_folder
-    from aftermap.data.readers.colours import TOLERANCE
+    from aftermap.data.readers.class_folder import FolderLayout, class_folder_dataset
 
     layout = FolderLayout(
         images=images,
@@ -144,50 +120,17 @@ def folder(
         event_pattern=event_pattern,
         missing_mask=missing_mask,
     )
-    with progress_bar("preparing", quiet=json) as progress:
-        manifest = prepare_class_folder(
-            source,
-            target,
-            read_legend(legend),
-            layout=layout,
-            tiling=tiling_of(tile_px=tile_px, overlap_px=overlap_px),
-            off_palette=off_palette,
-            tolerance=TOLERANCE if colour_tolerance is None else colour_tolerance,
-            first_value=first_value,
-            stretch=percentiles(stretch),
-            workers=workers,
-            overwrite=overwrite,
-            progress=progress,
-        )
-    show_prepared(manifest, target, json=json)
-
-
-def tiling_of(**tree: object) -> "Tiling":
-    """How images are cut, from options.
-
-    Raises:
-        RecipeError: values that do not go together.
-    """
-    from aftermap.config import build_config
-    from aftermap.data.preparing.class_tiles import Tiling
-
-    return build_config(Tiling, dict(tree), source="options")
-
-
-def percentiles(text: str | None) -> tuple[float, float] | None:
-    """Two percentiles of `--stretch`.
-
-    Raises:
-        InputError: other than two rising numbers from 0 to 100.
-    """
-    from aftermap.errors import InputError
-
-    if text is None:
-        return None
-    pair = numbers("--stretch", text, "2,98")
-    if len(pair) != 2 or not 0 <= pair[0] < pair[1] <= 100:
-        raise InputError(f"--stretch {text} is not two rising percentiles: pass some such as 2,98")
-    return pair[0], pair[1]
+    dataset = class_folder_dataset(
+        source,
+        read_legend(legend),
+        layout=layout,
+        tiling=tiling_of(tile_px=tile_px, overlap_px=overlap_px),
+        off_palette=colours.off_palette,
+        tolerance=colours.tolerance,
+        first_value=first_value,
+        stretch=percentiles(stretch),
+    )
+    preparing.save(dataset, source)
 
 
 def _refuse(options: dict[str, object], legend: str | None) -> None:

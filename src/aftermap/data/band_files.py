@@ -1,4 +1,4 @@
-"""Image files of any number of bands: read whole, stretched to 8 bits, written as tiles with names for their bands."""
+"""Image files of any number of bands, read whole, with the stretch that makes 8 bits of them."""
 
 import io
 import warnings
@@ -11,13 +11,12 @@ import rasterio
 from affine import Affine
 from PIL import Image, UnidentifiedImageError
 from rasterio.crs import CRS
-from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
-from aftermap.data.preparing.prepare import read_bytes
+from aftermap.data.image_content import read_bytes
 from aftermap.data.scene import RGB
 from aftermap.data.stretch import Stretch
-from aftermap.errors import DataError, OutputError
-from aftermap.geo.grid import Grid
+from aftermap.errors import DataError
 
 IDENTITY = Affine.identity()
 """Transform of files that do not state where they lie."""
@@ -100,55 +99,6 @@ def measure_stretch(
         limits = Stretch.measure(thin[group], percentiles, valid=sees, name=name)
         low[group], high[group] = limits.low[0], limits.high[0]
     return Stretch(tuple(low.tolist()), tuple(high.tolist()))
-
-
-def write_bands(
-    path: Path, pixels: np.ndarray, grid: Grid, bands: tuple[str, ...], *, description: str
-) -> None:
-    """Write uint8 (C, H, W) as a deflated GeoTIFF with named bands; whole or not at all.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    profile: dict[str, object] = {
-        "driver": "GTiff",
-        "dtype": "uint8",
-        "count": len(pixels),
-        "height": grid.height,
-        "width": grid.width,
-        "compress": "deflate",
-        "predictor": 2,
-        "interleave": "pixel",
-        "photometric": "RGB" if bands == RGB else "MINISBLACK",
-    }
-    if grid.crs is not None or grid.transform != IDENTITY:
-        profile |= {"crs": grid.crs, "transform": grid.transform}
-    part = path.with_name(path.name + ".part")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(part, "w", **profile) as file:
-                file.write(pixels)
-                file.descriptions = bands
-                file.update_tags(TIFFTAG_IMAGEDESCRIPTION=description)
-        part.rename(path)
-    except (OSError, RasterioError) as error:
-        raise OutputError(f"cannot write {path}: {' '.join(str(error).split())}") from None
-
-
-def write_mask(path: Path, mask: np.ndarray) -> Path:
-    """Write uint8 (H, W) as PNG; whole or not at all.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    encoded = cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 2])[1]
-    part = path.with_suffix(".part")
-    try:
-        part.write_bytes(encoded.tobytes())
-        return part.rename(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def _read_tiff(path: Path) -> Pixels:

@@ -11,8 +11,8 @@ from PIL import Image, UnidentifiedImageError
 
 from aftermap.classes import DAMAGE, IGNORE
 from aftermap.data.band_files import read_file, size_of
+from aftermap.data.image_content import checksum, image_size, read_bytes
 from aftermap.data.legends import Legend
-from aftermap.data.preparing.prepare import checksum, image_size, read_bytes
 from aftermap.data.readers.folder import grid_mismatch, read_grid
 from aftermap.data.scene import RGB, Scene
 from aftermap.errors import DataError

@@ -1,23 +1,40 @@
-"""Training tiles from any raster and any vector file: images, masks and a manifest, resumable."""
+"""Training tiles from rasters and vector files: one image with its footprints, or datasets of many."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import geopandas
 
 from aftermap.classes import BUILDING
-from aftermap.data.preparing.cutter import Cutter
-from aftermap.data.preparing.cutting import CutConfig
-from aftermap.data.preparing.journal import IMAGES, JOURNAL_NAME, MASKS, SOFT, Journal, claim, keep_splits
-from aftermap.data.preparing.prepare import Progress, checksum, read_bytes
-from aftermap.data.readers.footprint_source import footprints_in_pixels
-from aftermap.data.scene import MANIFEST_NAME, Manifest, Scene
+from aftermap.data.image_content import checksum, read_bytes
+from aftermap.data.preparing.cut_config import CutConfig
+from aftermap.data.preparing.cutter import cut
+from aftermap.data.preparing.dataset import Dataset, Made, PreparedFolder, Progress, SourceScene
+from aftermap.data.preparing.footprint_shapes import footprints_in_pixels
+from aftermap.data.preparing.outlined_image import OutlinedImage
+from aftermap.data.preparing.prepare import prepare
+from aftermap.data.scene import Manifest
 from aftermap.data.stretch import Stretch
-from aftermap.errors import DataError, OutputError
+from aftermap.errors import DataError, InputError, RasterError
+from aftermap.geo.files import RasterFile
 from aftermap.geo.raster import RasterSource
 
-KIND = "tiles"
+FOOTPRINTS = "footprints"
+"""Role of the file of an image's buildings; an image without one has no labels."""
+
+MissingLabels = Literal["unlabelled", "background"]
+Measure = Callable[[RasterSource], Stretch | None]
+"""The stretch of one image, or None for pixels as they are; raises `EmptyImageError` for those to leave out."""
+
+_EMPTY = "empty"
+
+
+class EmptyImageError(RasterError):
+    """An image that holds nothing but fill; it is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,95 +87,178 @@ def from_footprints(
         InputError: image, footprints and options do not go together, or no window makes a tile.
         OutputError: `out` cannot be used.
     """
-    source = RasterSource.open(image, bands)
-    if any(path.parent.resolve() == (out / IMAGES).resolve() for path in source.files):
-        raise OutputError(f"{out} holds the images themselves, which tiles could replace: choose another -o")
-    shapes = footprints_in_pixels(footprints, source.grid)
-    name = Path(source.files[0] if len(source.files) == 1 else source.name).stem
-    options = _options(source, footprints, config, event or name, stretch, jpeg_quality)
-    cutter = Cutter(source, shapes, out, config, name, event or name, _measure(source, stretch), jpeg_quality)
-    cutter.check()  # before anything is written
-    earlier = claim(out, [], kind=KIND, overwrite=overwrite)
-    journal = Journal(out / JOURNAL_NAME, options)
-    journal.load(earlier)
-    if not journal.scenes:
-        _clear(out, earlier, overwrite=overwrite)
-    with journal:
-        scenes = list(cutter.run(journal.scenes, journal.add, progress))
-    source.close()
-    if not scenes:
-        journal.abandon()
-        reasons = ", ".join(f"{number} {reason}" for reason, number in cutter.dropped.items())
-        raise DataError(
-            f"none of {cutter.windows} windows of {source.name} makes a tile ({reasons or 'no place is left'}): "
-            "cut smaller tiles, or another way"
+    with closing(RasterSource.open(image, bands)) as raster:
+        name = Path(raster.files[0] if len(raster.files) == 1 else raster.name).stem
+        shapes = footprints_in_pixels(footprints, raster.grid)
+        opened = OutlinedImage(
+            raster, shapes, config, name, measure_percentiles(raster, stretch), jpeg_quality
         )
-    manifest = Manifest(
-        kind=KIND, scheme=BUILDING.name, options=options, scenes=sorted(scenes, key=lambda scene: scene.name)
-    )
-    manifest = keep_splits(manifest, earlier)
-    try:
-        manifest.save(out)
-        journal.path.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {out / MANIFEST_NAME}: {error.strerror or error}") from None
-    return CutResult(Manifest.load(out), len(shapes), cutter.windows, dict(cutter.dropped))
+
+        def make(source: SourceScene, folder: PreparedFolder, /) -> Made:
+            return Made(tuple(cut(opened, source, folder)), opened.dropped)
+
+        dataset = Dataset(
+            kind="tiles",
+            scheme=BUILDING.name,
+            scenes=[SourceScene(name, event or name, raster.files[0], labels={FOOTPRINTS: footprints})],
+            make=make,
+            options=_options(raster, footprints, config, event or name, stretch, jpeg_quality),
+            is_cut=True,
+        )
+        manifest = prepare(dataset, out, overwrite=overwrite, progress=progress)
+    return CutResult(manifest, len(shapes), opened.windows, dict(opened.dropped))
 
 
-def cut_tiles(
-    image: Path | Sequence[Path] | RasterSource,
-    footprints: Path | geopandas.GeoDataFrame | None,
-    out: Path,
-    config: CutConfig,
+@dataclass(frozen=True, slots=True)
+class FootprintScenes:
+    """Cuts an image with its footprints into tiles.
+
+    Attributes:
+        config: what is cut, and how.
+        measure: stretch of an image; must be picklable where several processes are wanted.
+        bands: red, green and blue among the bands, from 1; None for images of just these.
+        jpeg_quality: store tiles as JPEG of this quality instead of without loss.
+        without_label: what images without footprints are.
+    """
+
+    config: CutConfig
+    measure: Measure
+    bands: Sequence[int] | None = None
+    jpeg_quality: int | None = None
+    without_label: MissingLabels = "unlabelled"
+
+    def __call__(self, source: SourceScene, folder: PreparedFolder, /) -> Made:
+        """The tiles of one image.
+
+        Raises:
+            InputError: image, footprints and options do not go together.
+            OutputError: a tile cannot be written.
+        """
+        with closing(RasterSource.open(source.pre, self.bands)) as raster:
+            try:
+                stretch = self.measure(raster)
+            except EmptyImageError:
+                return Made((), {_EMPTY: 1})
+            footprints = self._footprints(source.labels.get(FOOTPRINTS))
+            shapes = None if footprints is None else footprints_in_pixels(footprints, raster.grid)
+            image = OutlinedImage(raster, shapes, self.config, source.name, stretch, self.jpeg_quality)
+            return Made(tuple(cut(image, source, folder)), image.dropped)
+
+    def _footprints(self, path: Path | None) -> Path | geopandas.GeoDataFrame | None:
+        """The file, or an empty frame where it is a GeoJSON that states that there is no building."""
+        nothing = geopandas.GeoDataFrame(geometry=[], crs="EPSG:4326")
+        if path is None:
+            return nothing if self.without_label == "background" else None
+        if path.suffix.lower() not in (".geojson", ".json"):
+            return path
+        try:
+            tree = json.loads(read_bytes(path))
+        except (ValueError, RecursionError):
+            return path  # its reader says what is wrong
+        return nothing if isinstance(tree, dict) and tree.get("features") == [] else path
+
+
+def footprint_dataset(
+    scenes: Sequence[SourceScene],
+    make: FootprintScenes,
     *,
-    name: str | None = None,
-    event: str | None = None,
-    source_split: str | None = None,
-    bands: Sequence[int] | None = None,
-    stretch: Stretch | tuple[float, float] | None = None,
-    jpeg_quality: int | None = None,
-    known: Mapping[str, Scene] | None = None,
-    finished: Callable[[Scene], None] | None = None,
-    progress: Progress | None = None,
-) -> list[Scene]:
-    """Cut one image into tiles below `out`, for readers of datasets of many images; writes no manifest.
+    kind: str,
+    options: Mapping[str, str],
+    notes: Mapping[str, str],
+) -> Dataset:
+    """A dataset of large images, each with its footprints.
 
     Args:
-        image: as for `from_footprints`, or an opened source.
-        footprints: building outlines; None for tiles without labels.
-        out: folder for `images/` and `masks/`.
-        config: what is cut, and how.
-        name: begins the names of all tiles, so it has to be unique; by default the image's name.
-        event: of the tiles; by default `name`.
-        source_split: of the tiles, as the publisher split the images.
-        bands: as for `from_footprints`.
-        stretch: as for `from_footprints`, or one that has been measured.
-        jpeg_quality: as for `from_footprints`.
-        known: finished scenes of an interrupted run of the same options, by name.
-        finished: called with every new tile.
-        progress: called with the number of finished windows and of all.
+        scenes: its images, with their footprints where there are any.
+        make: how they are cut.
+        kind: name of the reader.
+        options: choices of the reader that change tiles.
+        notes: further entries for the manifest's options.
 
     Raises:
-        InputError: image, footprints and options do not go together.
-        OutputError: a tile cannot be written.
+        DataError: images that differ in their bands, where it is not said which to take.
     """
-    source = image if isinstance(image, RasterSource) else RasterSource.open(image, bands)
-    shapes = None if footprints is None else footprints_in_pixels(footprints, source.grid)
-    prefix = name or Path(source.name).stem
-    made = stretch if isinstance(stretch, Stretch) else _measure(source, stretch)
-    cutter = Cutter(source, shapes, out, config, prefix, event or prefix, made, jpeg_quality, source_split)
-    scenes = list(cutter.run(known or {}, finished, progress))
-    if not isinstance(image, RasterSource):
-        source.close()
-    return scenes
+    if make.bands is None:
+        _check_bands(scenes)
+    return Dataset(
+        kind=kind,
+        scheme=BUILDING.name,
+        scenes=scenes,
+        make=make,
+        options={
+            **options,
+            "images": _state(scenes),
+            "cut": make.config.model_dump_json(exclude_defaults=True),
+            "bands": "" if make.bands is None else ",".join(map(str, make.bands)),
+            "jpeg_quality": "" if make.jpeg_quality is None else str(make.jpeg_quality),
+            "without_label": make.without_label,
+        },
+        notes=notes,
+        is_cut=True,
+        conclude=_empty_images,
+    )
 
 
-def _measure(source: RasterSource, percentiles: tuple[float, float] | None) -> Stretch | None:
-    return None if percentiles is None else Stretch.measure_source(source, percentiles)
+def measure_percentiles(raster: RasterSource, percentiles: tuple[float, float] | None) -> Stretch | None:
+    """The stretch between two percentiles of an image's data; None for pixels as they are."""
+    return None if percentiles is None else Stretch.measure_source(raster, percentiles)
+
+
+def require_files(scenes: Sequence[SourceScene], listed_in: Path) -> None:
+    """Refuse a dataset whose files are not all there.
+
+    Raises:
+        DataError: with the first one and their number.
+    """
+    files = [path for scene in scenes for path in scene.files.values()]
+    missing = [path for path in files if not path.is_file()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(files)} files named in {listed_in} are missing, the first is {missing[0]}: "
+            "fetch them, or choose those that are there by area or tier"
+        )
+
+
+def _empty_images(made: Mapping[str, Made]) -> dict[str, str]:
+    empty = [name for name, one in made.items() if _EMPTY in one.counts]
+    return {"empty_images": ",".join(empty)} if empty else {}
+
+
+def _check_bands(scenes: Sequence[SourceScene]) -> None:
+    """Refuse sets in which the images differ in their bands."""
+    first: RasterFile | None = None
+    for scene in scenes:
+        try:
+            file = RasterFile.inspect(scene.pre)
+        except InputError:
+            continue  # it is left out when its turn comes
+        first = first or file
+        if file.count != first.count:
+            raise DataError(
+                f"{first.path} has {first.count} bands, {file.path} has {file.count}: pass --bands 1,2,3 to take red, "
+                "green and blue from the same bands of all"
+            )
+
+
+def _state(scenes: Sequence[SourceScene]) -> str:
+    """Changes when an image or label does; large files are known by size and time, not by content."""
+    lines = []
+    for scene in scenes:
+        stats = [_stat(path) for path in scene.files.values()]
+        lines.append((scene.name, scene.event, scene.source_split, stats))
+    return checksum(repr(lines).encode())[:16]
+
+
+def _stat(path: Path) -> tuple[str, int, int]:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+    return str(path.resolve()), stat.st_size, stat.st_mtime_ns
 
 
 def _options(
-    source: RasterSource,
+    raster: RasterSource,
     footprints: Path,
     config: CutConfig,
     event: str,
@@ -166,38 +266,15 @@ def _options(
     jpeg_quality: int | None,
 ) -> dict[str, str]:
     """Everything that the tiles depend on; a large image is known by its size and time, not by its content."""
-    files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in source.files]
+    files = raster.files
     return {
-        "image": str(source.files[0].resolve() if len(files) == 1 else source.files[0].parent.resolve()),
-        "image_state": checksum(repr(files).encode())[:16],
+        "image": str(files[0].resolve() if len(files) == 1 else files[0].parent.resolve()),
+        "image_state": checksum(repr([_stat(path) for path in files]).encode())[:16],
         "footprints": str(footprints.resolve()),
         "footprints_state": checksum(read_bytes(footprints))[:16],
         "cut": config.model_dump_json(exclude_defaults=True),
-        "bands": ",".join(map(str, source.bands)),
+        "bands": ",".join(map(str, raster.bands)),
         "stretch": "" if stretch is None else f"{stretch[0]:g},{stretch[1]:g}",
         "jpeg_quality": "" if jpeg_quality is None else str(jpeg_quality),
         "event": event,
     }
-
-
-def _clear(out: Path, earlier: Manifest | None, *, overwrite: bool) -> None:
-    """Remove tiles that were cut otherwise; nothing but files of the names that tiles have."""
-    old = [
-        path
-        for folder, pattern in ((IMAGES, "*.tif"), (MASKS, "*_building.png"), (SOFT, "*.tif"))
-        for path in (out / folder).glob(pattern)
-    ]
-    ours = earlier is not None or (out / JOURNAL_NAME).is_file()
-    if not ours or not old:
-        return
-    if earlier is not None and earlier.kind != KIND:
-        raise OutputError(
-            f"{out} holds a dataset of another kind ({earlier.kind}), whose files are not ours to remove: "
-            "choose another -o"
-        )
-    if not overwrite:
-        raise OutputError(
-            f"{out} holds tiles or data that were prepared otherwise: choose another -o, or pass --overwrite"
-        )
-    for path in (*old, out / MANIFEST_NAME):
-        path.unlink(missing_ok=True)

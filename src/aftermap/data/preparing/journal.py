@@ -2,16 +2,12 @@
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from aftermap.data.scene import MANIFEST_NAME, Manifest, Scene
 from aftermap.errors import DataError, DataWarning, OutputError
-
-if TYPE_CHECKING:
-    from aftermap.data.preparing.prepare import SourceScene
 
 JOURNAL_NAME = "prepare.journal"
 IMAGES = "images"
@@ -80,21 +76,18 @@ class Journal:
         self._file.close()
 
 
-def claim(out: Path, scenes: Sequence["SourceScene"], *, kind: str, overwrite: bool) -> Manifest | None:
+def claim(out: Path, names: Collection[str], *, kind: str, overwrite: bool) -> Manifest | None:
     """Make `out` and return the manifest of an earlier preparation in it.
 
     Args:
         out: the folder.
-        scenes: what a reader found; empty where that is not known yet.
+        names: of the scenes that are to come; empty where they are not known yet.
         kind: name of the reader.
         overwrite: take a folder that holds other things, or another dataset.
 
     Raises:
-        OutputError: `out` holds other things or another dataset, is the source itself, or cannot be made.
+        OutputError: `out` holds other things or another dataset, or cannot be made.
     """
-    sources = {path.parent.parent.resolve() for scene in scenes for path in scene.files.values()}
-    if out.resolve() in sources:
-        raise OutputError(f"{out} is the source itself, whose masks could be replaced: choose another -o")
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file, expected a folder for the prepared data: choose another -o")
     ours = (out / MANIFEST_NAME).is_file() or (out / JOURNAL_NAME).is_file()
@@ -103,7 +96,7 @@ def claim(out: Path, scenes: Sequence["SourceScene"], *, kind: str, overwrite: b
             f"{out} exists and holds other files: choose another -o, or pass --overwrite to add to it"
         )
     earlier = _earlier(out)
-    if earlier is not None and not overwrite and _is_other(earlier, scenes, kind):
+    if earlier is not None and not overwrite and _is_other(earlier, names, kind):
         raise OutputError(
             f"{out} holds another dataset ({len(earlier.scenes)} scenes of kind {earlier.kind}): choose another -o, "
             "or pass --overwrite to replace its manifest"
@@ -122,12 +115,12 @@ def _earlier(out: Path) -> Manifest | None:
         return None
 
 
-def _is_other(earlier: Manifest, scenes: Sequence["SourceScene"], kind: str) -> bool:
+def _is_other(earlier: Manifest, names: Collection[str], kind: str) -> bool:
     """Whether a manifest is of another reader, or has no scene in common with those that are to come."""
     if earlier.kind != kind:
         return True
     known = {scene.name for scene in earlier.scenes}
-    return bool(known and scenes) and known.isdisjoint(scene.name for scene in scenes)
+    return bool(known and names) and known.isdisjoint(names)
 
 
 def keep_splits(manifest: Manifest, earlier: Manifest | None) -> Manifest:

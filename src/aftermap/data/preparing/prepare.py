@@ -1,315 +1,220 @@
-"""Preparation of datasets: every reader's scenes become masks on disk and a manifest beside them.
+"""Preparation of datasets: what a reader found becomes masks on disk with a manifest beside them.
 
 A journal beside the masks keeps what is finished, so that an interrupted preparation goes on where it stopped;
 the manifest is written last.
 """
 
-import hashlib
-import io
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Protocol
 
-import cv2
-import numpy as np
-from PIL import Image, UnidentifiedImageError
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
-from rasterio.io import MemoryFile
-from shapely.geometry.base import BaseGeometry
+from aftermap.data.preparing.dataset import Dataset, Made, MakeScenes, PreparedFolder, Progress, SourceScene
+from aftermap.data.preparing.journal import IMAGES, JOURNAL_NAME, MASKS, SOFT, Journal, claim, keep_splits
+from aftermap.data.scene import MANIFEST_NAME, Manifest, Scene
+from aftermap.errors import DataError, DataWarning, InputError, OutputError, ReadingError
 
-from aftermap.classes import IGNORE, SCHEMES
-from aftermap.data.geotransform import to_grid
-from aftermap.data.preparing.journal import JOURNAL_NAME, MASKS, SOFT, Journal, claim, keep_splits
-from aftermap.data.scene import MANIFEST_NAME, Manifest, Scene, SceneGrid
-from aftermap.data.soft_labels import write_soft
-from aftermap.errors import DataError, OutputError
-
-IMAGE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff")
-_PNG = b"\x89PNG\r\n\x1a\n"
-_MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class SourceScene:
-    """One scene as a reader found it, before anything is read.
-
-    `pre_label` and `post_label` are label files (JSON or mask image) of the two dates, `grid` a georeference that the
-    image file does not state, and `outlines` the buildings where they are known before: in pixels, x = column, y = row.
-    """
-
-    name: str
-    event: str
-    pre: Path
-    post: Path | None = None
-    pre_label: Path | None = None
-    post_label: Path | None = None
-    source_split: str | None = None
-    grid: SceneGrid | None = None
-    outlines: tuple[BaseGeometry, ...] | None = None
-
-    @property
-    def files(self) -> dict[str, Path]:
-        """The files whose content the prepared scene depends on, by role."""
-        roles = ("pre", "post", "pre_label", "post_label")
-        return {role: path for role in roles if (path := getattr(self, role)) is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """What a reader makes of a scene's labels.
-
-    Attributes:
-        building: uint8 (H, W) of 0, 1 and IGNORE, or None.
-        damage: uint8 (H, W) of 0 to 4 and IGNORE, or None.
-        polygons: buildings by class name, where the labels are polygons.
-        grid: georeference, where known.
-        event: name of the event, where the labels know it better than the file name.
-        soft: float32 (K - 1, H, W) probabilities of the classes from 1 on, NaN where unknown, or None.
-    """
-
-    building: np.ndarray | None = None
-    damage: np.ndarray | None = None
-    polygons: Mapping[str, int] = field(default_factory=dict)
-    grid: SceneGrid | None = None
-    event: str | None = None
-    soft: np.ndarray | None = None
-
-
-class ReadLabels(Protocol):
-    """Reads the labels of a scene whose image has the given size; must be picklable."""
-
-    def __call__(self, scene: SourceScene, /, *, height: int, width: int) -> Labels:
-        """The labels of one scene."""
+_BY_FRACTION = ("split_fractions", "split_fold")
 
 
 def prepare(
-    scenes: Sequence[SourceScene],
-    read: ReadLabels,
+    dataset: Dataset,
     out: Path,
     *,
-    kind: str,
-    scheme: str,
-    options: Mapping[str, str],
-    notes: Mapping[str, str] | None = None,
     workers: int = 1,
     overwrite: bool = False,
+    strict: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Write masks and a manifest for `scenes` into the folder `out`.
+    """Write masks, tiles and a manifest for a dataset into the folder `out`.
 
-    Scenes whose files and options have not changed since an earlier (or interrupted) run are taken over.
+    Scenes whose files and options have not changed since an earlier (or interrupted) run are taken over. Scenes whose
+    files cannot be used are left out with a warning each, and noted in the manifest.
 
     Args:
-        scenes: what a reader found.
-        read: turns a scene into masks.
-        out: folder, made where missing. A folder that holds other things is refused unless `overwrite`;
-            nothing but files of the same name is ever replaced.
-        kind: name of the reader.
-        scheme: class scheme of the finest masks.
-        options: choices that change the masks.
-        notes: further entries for the manifest's options that do not change the masks.
+        dataset: what a reader found.
+        out: folder, made where missing.
         workers: processes.
-        overwrite: write into a folder that holds other things.
-        progress: called with the number of finished scenes and of all.
+        overwrite: write into a folder that holds other things, and replace what was prepared otherwise: nothing but
+            files that an earlier preparation names, or that have the name of a new one.
+        strict: refuse a dataset of which a single scene cannot be used; the others stay finished.
+        progress: called with the number of finished source scenes and of all, or with steps where there is one alone.
 
     Raises:
-        DataError: scenes that cannot be read; the others stay finished.
+        DataError: no scene can be used, or one where `strict`, or files that the options given do not fit.
         OutputError: `out` cannot be written, or holds something else.
+
+    Warns:
+        DataWarning: scenes that are left out.
     """
-    earlier = claim(out, scenes, kind=kind, overwrite=overwrite)
-    task = _Task(read, out / MASKS, scheme)
-    known = Journal(out / JOURNAL_NAME, {"kind": kind, "scheme": scheme, **options})
-    known.load(earlier)
-    done: dict[str, Scene] = {}
-    problems: list[str] = []
-    with known:
-        pending = [(scene, known.scenes.get(scene.name)) for scene in scenes]
-        for number, outcome in enumerate(_map(task, pending, workers), 1):
-            if isinstance(outcome, Scene):
-                done[outcome.name] = outcome
-                known.add(outcome)
-            else:
-                problems.append(outcome)
-            if progress is not None:
-                progress(number, len(scenes))
-    if problems:
-        kept = "" if known.abandon() else ", finished scenes are kept"
-        rest = f" (and {len(problems) - 1} more scenes like it)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{rest}: mend or remove the files and run again{kept}")
-    ready = _with_resolution([done[name] for name in sorted(done)])
-    manifest = Manifest(kind=kind, scheme=scheme, options={**options, **(notes or {})}, scenes=ready)
-    manifest = keep_splits(manifest, earlier)
+    _check_places(dataset, out)
+    names = () if dataset.is_cut else [scene.name for scene in dataset.scenes]
+    earlier = claim(out, names, kind=dataset.kind, overwrite=overwrite)
+    journal = Journal(out / JOURNAL_NAME, {"kind": dataset.kind, "scheme": dataset.scheme, **dataset.options})
+    journal.load(earlier)
+    if dataset.is_cut and not journal.scenes:
+        _clear(out, earlier, dataset.kind, overwrite=overwrite)
+    made, problems = _make_all(dataset, journal, workers, progress)
+    left_out = _refuse(dataset, made, problems, journal, strict=strict)
+    scenes = sorted((scene for one in made.values() for scene in one.scenes), key=lambda scene: scene.name)
+    notes = {**dataset.notes, **dataset.conclude(made), **left_out}
+    manifest = Manifest(
+        kind=dataset.kind,
+        scheme=dataset.scheme,
+        legend=dataset.legend,
+        options={**dataset.options, **notes},
+        scenes=scenes if dataset.is_cut else _with_resolution(scenes),
+    )
+    if all(scene.split == "unassigned" for scene in dataset.scenes) or _was_dealt_out(earlier):
+        manifest = keep_splits(manifest, earlier)
     try:
         manifest.save(out)
-        known.path.unlink(missing_ok=True)
+        journal.path.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"cannot write {out / MANIFEST_NAME}: {error.strerror or error}") from None
     return Manifest.load(out)
 
 
-def image_size(data: bytes, path: Path) -> tuple[int, int]:
-    """(height, width) of an image file's content, after decoding all of it.
+def _make_all(
+    dataset: Dataset, journal: Journal, workers: int, progress: Progress | None
+) -> tuple[dict[str, Made], dict[str, InputError]]:
+    """What became of each source scene, by its name."""
+    made: dict[str, Made] = {}
+    problems: dict[str, InputError] = {}
+    noted: set[str] = set()
 
-    Raises:
-        DataError: truncated, or not an image.
-    """
-    if path.suffix.lower() in (".tif", ".tiff"):
-        return _tiff_size(data, path)
-    if data[:8] == _PNG and data[24:25] == b"\x10":
-        raise DataError(
-            f"{path} has 16 bits per band, expected 8: convert it with 'gdal_translate -ot Byte -scale'"
+    def note(scene: Scene) -> None:
+        if scene.name not in noted:
+            noted.add(scene.name)
+            journal.add(scene)
+
+    with journal:
+        folder = PreparedFolder(
+            journal.path.parent.resolve(),
+            journal.scenes,
+            note,
+            progress if len(dataset.scenes) == 1 else None,
         )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                image.load()
-                return image.height, image.width
-    except UnidentifiedImageError:
-        raise DataError(f"{path} is not an image that can be read") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise DataError(f"{path} claims to be larger than {_MOST_PIXELS} pixels: cut it into tiles") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is truncated or damaged ({error})") from None
+        outcomes = _outcomes(dataset, folder, workers)
+        for number, (source, outcome) in enumerate(zip(dataset.scenes, outcomes, strict=True), 1):
+            if isinstance(outcome, InputError):
+                problems[source.name] = outcome
+            else:
+                made[source.name] = outcome
+                for scene in outcome.scenes:
+                    note(scene)
+            if progress is not None and len(dataset.scenes) > 1:
+                progress(number, len(dataset.scenes))
+    return made, problems
 
 
-def _tiff_size(data: bytes, path: Path) -> tuple[int, int]:
-    """The same for TIFFs, of which Pillow reads few kinds."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with MemoryFile(data) as memory, memory.open() as image:
-                if image.width * image.height > _MOST_PIXELS:
-                    raise DataError(
-                        f"{path} claims to be larger than {_MOST_PIXELS} pixels: cut it into tiles"
-                    )
-                image.read()
-                return image.height, image.width
-    except RasterioIOError:
-        raise DataError(f"{path} is truncated, damaged, or no TIFF") from None
+class _Maker:
+    """Makes scenes with its errors as results; sent to each process once."""
 
+    here: "_Maker"
 
-def read_bytes(path: Path) -> bytes:
-    """Content of a file.
+    def __init__(self, make: MakeScenes, folder: PreparedFolder) -> None:
+        self.make, self.folder = make, folder
 
-    Raises:
-        DataError: it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
-
-
-def checksum(data: bytes) -> str:
-    """SHA-256 in hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """Prepares one scene; sent to worker processes."""
-
-    read: ReadLabels
-    masks: Path
-    scheme: str
-
-    def __call__(self, item: tuple[SourceScene, Scene | None]) -> Scene | str:
-        source, earlier = item
+    def __call__(self, source: SourceScene) -> Made | InputError:
         try:
-            return self._scene(source, earlier)
-        except DataError as error:
-            return str(error)
-
-    def _scene(self, source: SourceScene, earlier: Scene | None) -> Scene:
-        content = {role: read_bytes(path) for role, path in source.files.items()}
-        sums = {role: checksum(data) for role, data in content.items()}
-        if earlier is not None and _still_valid(earlier, source, sums):
-            return earlier.model_copy(
-                update={
-                    "pre": source.pre,
-                    "post": source.post,
-                    "source_split": source.source_split,
-                    "split": "unassigned",
-                }
-            )
-        sizes = {
-            role: image_size(content[role], path)
-            for role, path in source.files.items()
-            if role in ("pre", "post")
-        }
-        height, width = sizes["pre"]
-        if sizes.get("post", (height, width)) != (height, width):
-            raise DataError(
-                f"{source.post} has {sizes['post'][1]} x {sizes['post'][0]} pixels, its partner {source.pre.name} "
-                f"{width} x {height}: both dates must be on one grid"
-            )
-        labels = self.read(source, height=height, width=width)
-        paths = {
-            name: self._write(mask, source, name) if mask is not None else None
-            for name, mask in (("building", labels.building), ("damage", labels.damage))
-        }
-        finest = labels.damage if labels.damage is not None else labels.building
-        resolution = to_grid(labels.grid, height=height, width=width).resolution_m if labels.grid else None
-        return Scene(
-            name=source.name,
-            event=labels.event or source.event,
-            source_split=source.source_split,
-            pre=source.pre,
-            post=source.post,
-            building_mask=paths["building"],
-            damage_mask=paths["damage"],
-            soft=self._write_soft(labels, source),
-            width=width,
-            height=height,
-            grid=labels.grid,
-            resolution_m=resolution,
-            class_pixels=[] if finest is None else class_pixels(finest, len(SCHEMES[self.scheme])),
-            polygons=dict(labels.polygons),
-            checksums=sums,
-        )
-
-    def _write_soft(self, labels: Labels, source: SourceScene) -> Path | None:
-        if labels.soft is None:
-            return None
-        return write_soft(self.masks.parent / SOFT / f"{source.name}.tif", labels.soft, labels.grid)
-
-    def _write(self, mask: np.ndarray, source: SourceScene, target: str) -> Path:
-        path = self.masks / f"{source.name}_{target}.png"
-        encoded = cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 2])[1]
-        part = path.with_suffix(".part")
-        try:
-            part.write_bytes(encoded.tobytes())
-            return part.rename(path)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+            return self.make(source, self.folder)
+        except InputError as error:
+            return error
 
 
-def _map(
-    task: _Task, items: Iterable[tuple[SourceScene, Scene | None]], workers: int
-) -> Iterator[Scene | str]:
-    if workers <= 1:
-        yield from map(task, items)
+def _start(make: MakeScenes, path: Path, known: Mapping[str, Scene]) -> None:
+    _Maker.here = _Maker(make, PreparedFolder(path, known))
+
+
+def _make_here(source: SourceScene) -> Made | InputError:
+    return _Maker.here(source)
+
+
+def _outcomes(dataset: Dataset, folder: PreparedFolder, workers: int) -> Iterator[Made | InputError]:
+    if min(workers, len(dataset.scenes)) <= 1:
+        yield from map(_Maker(dataset.make, folder), dataset.scenes)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(task, items, chunksize=4)
+    start = (dataset.make, folder.path, dict(folder.known))
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start, initargs=start) as pool:
+        yield from pool.map(_make_here, dataset.scenes, chunksize=1 if dataset.is_cut else 4)
 
 
-def _still_valid(earlier: Scene, source: SourceScene, sums: Mapping[str, str]) -> bool:
-    masks = [path for path in (earlier.building_mask, earlier.damage_mask, earlier.soft) if path is not None]
-    return earlier.checksums == dict(sums) and all(path.is_file() for path in masks)
+def _refuse(
+    dataset: Dataset,
+    made: Mapping[str, Made],
+    problems: Mapping[str, InputError],
+    journal: Journal,
+    *,
+    strict: bool,
+) -> dict[str, str]:
+    """Refuse what makes no dataset, warn of what is left out, and note that."""
+    misread = [error for error in problems.values() if isinstance(error, ReadingError)]
+    if misread or (problems and (strict or not made)):
+        kept = "" if journal.abandon() else ", finished scenes are kept"
+        first = next(iter(misread), None) or next(iter(problems.values()))
+        rest = f" (and {len(problems) - 1} more like it)" if len(problems) > 1 else ""
+        remedy = "" if misread else ": mend or remove the files and run again"
+        raise DataError(f"{first}{rest}{remedy}{kept}")
+    for error in problems.values():
+        warnings.warn(f"left out: {error}", DataWarning, stacklevel=3)
+    if not any(one.scenes for one in made.values()):
+        journal.abandon()
+        met: Counter[str] = sum((Counter(one.counts) for one in made.values()), Counter())
+        reasons = ", ".join(f"{number} {reason}" for reason, number in met.items()) or "no place is left"
+        raise DataError(
+            f"none of the {len(dataset.scenes)} images gives a tile ({reasons}): cut smaller tiles, or another way"
+        )
+    return {"left_out": ",".join(problems)} if problems else {}
 
 
-def class_pixels(mask: np.ndarray, classes: int) -> list[int]:
-    """Pixels of each class in a mask, those without a known class left out."""
-    counts = np.bincount(mask[mask != IGNORE].ravel(), minlength=classes)
-    return [int(count) for count in counts]
+def _check_places(dataset: Dataset, out: Path) -> None:
+    """Refuse two scenes of one name, and to write among the files that are read."""
+    seen: dict[str, SourceScene] = {}
+    for scene in dataset.scenes:
+        if scene.name in seen:
+            raise DataError(
+                f"{seen[scene.name].pre} and {scene.pre} would both be called {scene.name}: rename one of them"
+            )
+        seen[scene.name] = scene
+    parents = {path.parent for scene in dataset.scenes for path in scene.files.values()}
+    folders = {folder.resolve() for folder in parents}
+    own = {(out / name).resolve() for name in (IMAGES, MASKS, SOFT)}
+    if folders & own or (not dataset.is_cut and out.resolve() in {folder.parent for folder in folders}):
+        raise OutputError(f"{out} is the source itself, whose files could be replaced: choose another -o")
+
+
+def _clear(out: Path, earlier: Manifest | None, kind: str, *, overwrite: bool) -> None:
+    """Remove tiles that were made otherwise; nothing but files of the names that tiles have."""
+    ours = earlier is not None or (out / JOURNAL_NAME).is_file()
+    kinds = (
+        (IMAGES, "*.tif"),
+        (MASKS, "*_building.png"),
+        (MASKS, "*_classes.png"),
+        (SOFT, "*.tif"),
+    )
+    old = [path for folder, pattern in kinds for path in (out / folder).glob(pattern)] if ours else []
+    if not old:
+        return
+    if earlier is not None and earlier.kind != kind:
+        raise OutputError(
+            f"{out} holds a dataset of another kind ({earlier.kind}), whose files are not ours to remove: "
+            "choose another -o"
+        )
+    if not overwrite:
+        raise OutputError(
+            f"{out} holds tiles or data that were prepared otherwise: choose another -o, or pass --overwrite"
+        )
+    for path in (*old, out / MANIFEST_NAME):
+        path.unlink(missing_ok=True)
+
+
+def _was_dealt_out(earlier: Manifest | None) -> bool:
+    """Whether `aftermap data split` has dealt out the scenes of an earlier preparation in its own way."""
+    return earlier is not None and any(key in earlier.options for key in _BY_FRACTION)
 
 
 def _with_resolution(scenes: list[Scene]) -> list[Scene]:

@@ -4,8 +4,53 @@ Pure arithmetic along one axis; lengths, tiles and overlaps are in pixels.
 """
 
 import math
+from typing import Literal, Self
 
+from pydantic import Field, model_validator
+
+from aftermap.config import Config
 from aftermap.geo.grid import Window
+
+
+class Tiling(Config):
+    """How images are cut.
+
+    Attributes:
+        tile_px: width and height of a tile; None keeps images whole.
+        overlap_px: pixels that neighbours have in common.
+        mostly_unknown: tiles of the training split with at least this share of unknown pixels are left out.
+        compat_grid: tiles where the original of MiB-CD has them. `isprs`: rows are counted by the width, which may
+            leave pixels in no tile, and mostly unknown tiles of every split are left out. `isaid`: the last two
+            tiles of an axis may nearly agree.
+        compat_squash: an image that is no larger than a tile in one direction is resized to one, whatever its shape.
+    """
+
+    tile_px: int | None = Field(default=None, ge=1)
+    overlap_px: int = Field(default=0, ge=0)
+    mostly_unknown: float | None = Field(default=None, gt=0, le=1)
+    compat_grid: Literal["none", "isprs", "isaid"] = "none"
+    compat_squash: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.tile_px is None and (self.overlap_px or self.compat_grid != "none" or self.compat_squash):
+            raise ValueError("images that stay whole have no overlap: pass --tile-px as well")
+        if self.tile_px is not None and self.overlap_px >= self.tile_px:
+            raise ValueError(
+                f"the overlap of {self.overlap_px} px is not less than the tile of {self.tile_px}"
+            )
+        return self
+
+    def windows(self, height: int, width: int) -> list[Window]:
+        """The tiles of an image.
+
+        Raises:
+            ValueError: an image that the original cannot cut.
+        """
+        if self.tile_px is None:
+            return [Window(0, 0, height, width)]
+        way = {"none": windows, "isprs": compat_windows, "isaid": isaid_windows}[self.compat_grid]
+        return way(height, width, self.tile_px, self.overlap_px)
 
 
 def starts(length: int, tile: int, overlap: int = 0) -> list[int]:

@@ -1,6 +1,7 @@
 """Reader of Agriculture-Vision: farmland in four bands, with masks of what went wrong on it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,11 +10,12 @@ import numpy as np
 from aftermap.classes import IGNORE
 from aftermap.data.band_files import read_file, size_of
 from aftermap.data.legends import AGRIVISION
-from aftermap.data.preparing.class_images import deal_validation, prepare_classes
-from aftermap.data.preparing.class_tiles import ClassImage, Tiling
-from aftermap.data.preparing.prepare import Progress
-from aftermap.data.readers.colours import Decoded
-from aftermap.data.scene import Manifest, Split
+from aftermap.data.preparing.class_dataset import class_dataset
+from aftermap.data.preparing.class_image import ClassMask
+from aftermap.data.preparing.dataset import Dataset, SourceScene
+from aftermap.data.preparing.tile_grid import Tiling
+from aftermap.data.readers.held_out import deal_validation
+from aftermap.data.scene import Split
 from aftermap.errors import DataError
 
 Official = Literal["test", "validation"]
@@ -24,46 +26,38 @@ _SUBSETS = {"train": ("train",), "hold": ("val", "valid", "validation"), "test":
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".tif")
 _OTHER_NAMES = {"standing_water": "water"}
 _LEFT_OUT = ("storm_damage",)
+_NUMBERS = "gt"
+_KNOWN_PIXELS = ("boundaries", "masks")
 _EXPECTED = (
     "expected train/ and val/ with images/rgb, images/nir, and either gt/ (class numbers) or labels/CLASS with "
     "boundaries/ and masks/"
 )
 
 
-def prepare_agrivision(
+def agrivision_dataset(
     source: Path,
-    out: Path,
     *,
     val_is: Official = "validation",
     validation: float = 0.1,
     seed: int = 0,
-    workers: int = 1,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> Manifest:
-    """Turn the labels of Agriculture-Vision into masks of its classes; images stay where they are, infrared as a layer.
+) -> Dataset:
+    """Agriculture-Vision with masks of its classes; images stay where they are, infrared as a layer.
 
     Pixels outside of a field (`boundaries`) or without data (`masks`) are unknown. Where several classes mark a
     pixel, the last of the legend counts. A field, the part of a name before `_`, is an event.
 
     Args:
         source: folder with train, val and, without labels, test.
-        out: folder for masks and the manifest.
         val_is: what the official validation set is used as.
         validation: with `test`, the share of the training fields that are for validation.
         seed: of the choice of these.
-        workers: processes.
-        overwrite: replace what was prepared otherwise.
-        progress: called with the number of finished images and of all.
 
     Raises:
         DataError: files are missing or do not fit.
-        OutputError: `out` cannot be used.
     """
     share = validation if val_is == "test" else 0.0
-    return prepare_classes(
+    return class_dataset(
         find_agrivision(source, val_is=val_is, validation=share, seed=seed),
-        out,
         AGRIVISION,
         read_agrivision,
         kind="agrivision",
@@ -76,13 +70,10 @@ def prepare_agrivision(
             "split_validation": f"{share:g}",
             "split_seed": str(seed),
         },
-        workers=workers,
-        overwrite=overwrite,
-        progress=progress,
     )
 
 
-def find_agrivision(source: Path, *, val_is: Official, validation: float, seed: int) -> list[ClassImage]:
+def find_agrivision(source: Path, *, val_is: Official, validation: float, seed: int) -> list[SourceScene]:
     """The images of all sets with their label files.
 
     Raises:
@@ -90,7 +81,7 @@ def find_agrivision(source: Path, *, val_is: Official, validation: float, seed: 
     """
     if not source.is_dir():
         raise DataError(f"{source} is not a folder: {_EXPECTED}")
-    images: list[ClassImage] = []
+    images: list[SourceScene] = []
     for official, names in _SUBSETS.items():
         folder = next((source / name for name in names if (source / name / "images").is_dir()), None)
         if folder is not None:
@@ -102,47 +93,41 @@ def find_agrivision(source: Path, *, val_is: Official, validation: float, seed: 
     judged = deal_validation(fields, validation, seed) if fields else frozenset[str]()
     splits: dict[str | None, Split] = {"hold": val_is, "test": "test", "train": "train"}
     return [
-        ClassImage(
-            name=image.name,
-            event=image.event,
-            image=image.image,
-            label=image.label,
-            layers=image.layers,
+        replace(
+            image,
             split="validation"
             if image.source_split == "train" and image.event in judged
             else splits[image.source_split],
-            source_split=image.source_split,
         )
         for image in images
     ]
 
 
-def read_agrivision(image: ClassImage) -> Decoded | None:
+def read_agrivision(source: SourceScene) -> ClassMask | None:
     """The mask of one image.
 
     Raises:
         DataError: files of other sizes, or of classes that there are not.
     """
-    if not image.label:
+    if not source.labels:
         return None
-    if image.label[0].parent.name == "gt":
-        return Decoded(_numbers(image.label[0]))
-    _, height, width, _ = size_of(image.image)
+    if _NUMBERS in source.labels:
+        return ClassMask(_numbers(source.labels[_NUMBERS]))
+    _, height, width, _ = size_of(source.pre)
     mask = np.zeros((height, width), np.uint8)
     unknown = np.zeros((height, width), bool)
-    by_folder = {path.parent.name: path for path in image.label}
     for index, name in enumerate(AGRIVISION.names):
         for folder in (name, *(other for other, own in _OTHER_NAMES.items() if own == name)):
-            if folder in by_folder:
-                mask[_marked(by_folder[folder], height, width)] = index
-    for folder in ("boundaries", "masks"):
-        if folder in by_folder:
-            unknown |= ~_marked(by_folder[folder], height, width)
+            if folder in source.labels:
+                mask[_marked(source.labels[folder], height, width)] = index
+    for folder in _KNOWN_PIXELS:
+        if folder in source.labels:
+            unknown |= ~_marked(source.labels[folder], height, width)
     mask[unknown] = IGNORE
-    return Decoded(mask)
+    return ClassMask(mask)
 
 
-def _subset(folder: Path, official: str) -> list[ClassImage]:
+def _subset(folder: Path, official: str) -> list[SourceScene]:
     rgb, nir = (_by_stem(folder / "images" / kind) for kind in ("rgb", "nir"))
     if not rgb:
         raise DataError(f"{folder / 'images' / 'rgb'} holds no images: {_EXPECTED}")
@@ -155,11 +140,11 @@ def _subset(folder: Path, official: str) -> list[ClassImage]:
     if lone and (official != "test" or len(lone) < len(rgb)):
         raise DataError(f"{rgb[lone[0]]} has no labels in {folder} ({len(lone)} such images): {_EXPECTED}")
     return [
-        ClassImage(
+        SourceScene(
             name=name,
             event=name.split("_")[0],
-            image=path,
-            label=labels.get(name, ()),
+            pre=path,
+            labels=labels.get(name, {}),
             layers={"nir": nir[name]},
             source_split=official,
         )
@@ -167,10 +152,10 @@ def _subset(folder: Path, official: str) -> list[ClassImage]:
     ]
 
 
-def _labels(folder: Path) -> dict[str, tuple[Path, ...]]:
+def _labels(folder: Path) -> dict[str, dict[str, Path]]:
     """Label files by image: one of class numbers, or one per class with those of what is known."""
-    if numbers := _by_stem(folder / "gt"):
-        return {name: (path,) for name, path in numbers.items()}
+    if numbers := _by_stem(folder / _NUMBERS):
+        return {name: {_NUMBERS: path} for name, path in numbers.items()}
     classes = sorted(path for path in (folder / "labels").glob("*") if path.is_dir())
     known = {*AGRIVISION.names[1:], *_OTHER_NAMES, *_LEFT_OUT}
     if strange := [path for path in classes if path.name not in known]:
@@ -180,11 +165,11 @@ def _labels(folder: Path) -> dict[str, tuple[Path, ...]]:
     wanted = [path for path in classes if path.name not in _LEFT_OUT]
     if not wanted:
         return {}
-    found: dict[str, list[Path]] = {}
-    for kind in (*wanted, folder / "boundaries", folder / "masks"):
+    found: dict[str, dict[str, Path]] = {}
+    for kind in (*wanted, *(folder / name for name in _KNOWN_PIXELS)):
         for name, path in _by_stem(kind).items():
-            found.setdefault(name, []).append(path)
-    return {name: tuple(paths) for name, paths in found.items() if any(p.parent in wanted for p in paths)}
+            found.setdefault(name, {})[kind.name] = path
+    return {name: files for name, files in found.items() if files.keys() - {*_KNOWN_PIXELS}}
 
 
 def _by_stem(folder: Path) -> Mapping[str, Path]:

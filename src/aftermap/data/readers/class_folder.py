@@ -10,13 +10,15 @@ from typing import Literal
 import numpy as np
 
 from aftermap.data.band_files import size_of
+from aftermap.data.image_content import IMAGE_SUFFIXES
 from aftermap.data.legends import Legend
-from aftermap.data.preparing.class_images import prepare_classes
-from aftermap.data.preparing.class_tiles import SKIPPED_BAND, ClassImage, Tiling
-from aftermap.data.preparing.prepare import IMAGE_SUFFIXES, Progress
+from aftermap.data.preparing.class_dataset import class_dataset
+from aftermap.data.preparing.class_image import SKIPPED_BAND, ClassMask
+from aftermap.data.preparing.dataset import Dataset, SourceScene
+from aftermap.data.preparing.tile_grid import Tiling
 from aftermap.data.readers.class_labels import LabelReader
-from aftermap.data.readers.colours import TOLERANCE, Decoded, OffPalette
-from aftermap.data.scene import RGB, Manifest
+from aftermap.data.readers.colours import TOLERANCE, OffPalette
+from aftermap.data.scene import RGB
 from aftermap.errors import DataError, DataWarning
 
 LAYOUTS = (
@@ -63,9 +65,8 @@ class FolderLayout:
     missing_mask: Literal["unlabelled", "background"] | None = None
 
 
-def prepare_class_folder(
+def class_folder_dataset(
     source: Path,
-    out: Path,
     legend: Legend,
     *,
     layout: FolderLayout,
@@ -74,18 +75,14 @@ def prepare_class_folder(
     tolerance: float = TOLERANCE,
     first_value: int | None = None,
     stretch: tuple[float, float] | None = None,
-    workers: int = 1,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> Manifest:
-    """Prepare a folder of images with masks of a legend's classes.
+) -> Dataset:
+    """A folder of images with masks of a legend's classes.
 
     Masks have the names of their images, with one of `MASK_ENDINGS`; folders below those of the images are matched,
     and where they are called train, val or test they are the publisher's split.
 
     Args:
         source: the folder.
-        out: folder for masks, tiles and the manifest.
         legend: of the masks.
         layout: where what lies.
         tiling: how images are cut.
@@ -93,13 +90,9 @@ def prepare_class_folder(
         tolerance: see `data.colours.decode_colours`.
         first_value: number of the first class in masks of numbers, where it is not the legend's.
         stretch: percentiles that become 0 and 255; by default only of images that are not 8-bit, 2 and 98.
-        workers: processes.
-        overwrite: replace what was prepared otherwise.
-        progress: called with the number of finished images and of all.
 
     Raises:
         DataError: another layout, masks that are missing or do not fit.
-        OutputError: `out` cannot be used.
     """
     images = find_class_images(source, layout)
     if layout.missing_mask == "background" and legend.background is None:
@@ -109,9 +102,8 @@ def prepare_class_folder(
         reader=LabelReader(legend, off_palette, tolerance, first_value),
         background=legend.background if layout.missing_mask == "background" else None,
     )
-    return prepare_classes(
+    return class_dataset(
         images,
-        out,
         legend,
         read,
         kind="class-folder",
@@ -125,13 +117,10 @@ def prepare_class_folder(
         },
         notes={"source": str(source.resolve())},
         stretch=stretch,
-        workers=workers,
-        overwrite=overwrite,
-        progress=progress,
     )
 
 
-def find_class_images(source: Path, layout: FolderLayout) -> list[ClassImage]:
+def find_class_images(source: Path, layout: FolderLayout) -> list[SourceScene]:
     """The images of a folder with their masks, in the order of their names.
 
     Raises:
@@ -145,7 +134,7 @@ def find_class_images(source: Path, layout: FolderLayout) -> list[ClassImage]:
     images, masks = _files(images_in), _files(masks_in)
     if not images:
         raise DataError(f"no images in {images_in}: {_expected()}")
-    found: list[ClassImage] = []
+    found: list[SourceScene] = []
     used: set[str] = set()
     lacking: list[Path] = []
     for key, path in sorted(images.items()):
@@ -158,11 +147,11 @@ def find_class_images(source: Path, layout: FolderLayout) -> list[ClassImage]:
         split = next((_SPLITS[part.lower()] for part in parts[:-1] if part.lower() in _SPLITS), None)
         event = layout.event or source.resolve().name
         found.append(
-            ClassImage(
+            SourceScene(
                 name="-".join(parts),
                 event=event if pattern is None else _event(pattern, parts[-1], path),
-                image=path,
-                label=() if mask is None else (masks[mask],),
+                pre=path,
+                labels={} if mask is None else {"label": masks[mask]},
                 bands=bands,
                 source_split=split,
             )
@@ -205,13 +194,13 @@ def check_bands(bands: tuple[str, ...]) -> tuple[str, ...]:
     return bands
 
 
-def _read(image: ClassImage, reader: LabelReader, background: int | None) -> Decoded | None:
-    if image.label:
-        return reader(image.label[0])
+def _read(source: SourceScene, reader: LabelReader, background: int | None) -> ClassMask | None:
+    if source.label is not None:
+        return reader(source.label)
     if background is None:
         return None
-    _, height, width, _ = size_of(image.image)
-    return Decoded(np.full((height, width), background, np.uint8))
+    _, height, width, _ = size_of(source.pre)
+    return ClassMask(np.full((height, width), background, np.uint8))
 
 
 def _folders(source: Path, layout: FolderLayout) -> tuple[Path, Path]:

@@ -9,11 +9,9 @@ import numpy as np
 from aftermap.classes import IGNORE
 from aftermap.data.band_files import read_file
 from aftermap.data.legends import Legend
-from aftermap.data.readers.colours import TOLERANCE, Decoded, OffPalette, decode_colours
+from aftermap.data.preparing.class_image import BOUNDARY_PX, ClassMask
+from aftermap.data.readers.colours import TOLERANCE, OffPalette, decode_colours
 from aftermap.errors import DataError, ReadingError
-
-BOUNDARY_PX = 15
-"""A class of which no square so wide is anywhere may be the boundary between others: those of ISPRS are 6 pixels wide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ class LabelReader:
         if self.first_value is not None and not 0 <= self.first_value < IGNORE:
             raise DataError(f"the first value is {self.first_value}, expected 0 to {IGNORE - 1}")
 
-    def __call__(self, path: Path) -> Decoded:
+    def __call__(self, path: Path) -> ClassMask:
         """The mask of one label file.
 
         Raises:
@@ -84,14 +82,14 @@ class LabelReader:
         table[IGNORE] = IGNORE
         return table
 
-    def _decoded(self, numbers: np.ndarray, path: Path) -> Decoded:
+    def _decoded(self, numbers: np.ndarray, path: Path) -> ClassMask:
         mask = self._numbers(numbers, path)
         legend = self.legend
         if self.first_value is not None or legend.label_values is not None or legend.background is not None:
-            return Decoded(mask)
+            return ClassMask(mask)
         square = np.ones((BOUNDARY_PX, BOUNDARY_PX), np.uint8)
         is_wide = bool(cv2.erode((mask == 0).astype(np.uint8), square).any())
-        return Decoded(mask, first_is_wide=is_wide)
+        return ClassMask(mask, first_is_wide=is_wide)
 
     def _numbers(self, numbers: np.ndarray, path: Path) -> np.ndarray:
         found = self.lookup()[numbers]

@@ -1,12 +1,12 @@
 """Coloured label images: from the colours of a legend to class indices."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from aftermap.classes import IGNORE
+from aftermap.data.preparing.class_image import ClassMask
 from aftermap.errors import ReadingError
 
 OffPalette = Literal["refuse", "nearest", "compat"]
@@ -16,21 +16,6 @@ TOLERANCE = 32.0
 _SHOWN = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """Class indices of a label file.
-
-    Attributes:
-        mask: uint8 (H, W), IGNORE where the class is unknown.
-        off_palette: pixels whose colour is none of the legend's.
-        first_is_wide: whether the first class fills a square wider than boundaries are; None where nothing hangs on it.
-    """
-
-    mask: np.ndarray
-    off_palette: int = 0
-    first_is_wide: bool | None = None
-
-
 def decode_colours(
     image: np.ndarray,
     palette: Mapping[tuple[int, int, int], int],
@@ -38,7 +23,7 @@ def decode_colours(
     off_palette: OffPalette = "refuse",
     tolerance: float = TOLERANCE,
     name: str = "the label image",
-) -> Decoded:
+) -> ClassMask:
     """Class indices of a coloured label image.
 
     Args:
@@ -68,7 +53,7 @@ def decode_colours(
         found = table[codes]
     elif count:
         found[off] = 0
-    return Decoded(found.astype(np.uint8), count)
+    return ClassMask(found.astype(np.uint8), count)
 
 
 def _codes(image: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,43 +16,42 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from aftermap.classes import BUILDING, DAMAGE, IGNORE
 from aftermap.data.geotransform import scene_grid, to_grid
+from aftermap.data.image_content import checksum, read_bytes
 from aftermap.data.preparing.cutter import draw_mask
-from aftermap.data.preparing.prepare import Labels, Progress, SourceScene, checksum, prepare, read_bytes
+from aftermap.data.preparing.dataset import Dataset, Labels, SourceScene
+from aftermap.data.preparing.whole_scenes import WholeScenes
 from aftermap.data.readers.folder_layout import find_scenes
 from aftermap.data.readers.vector_masks import count_inside, place_footprints
 from aftermap.data.readers.webtiles import WebTile
-from aftermap.data.scene import Manifest, SceneGrid
+from aftermap.data.scene import SceneGrid
 from aftermap.errors import DataError, DataWarning
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import VECTOR_FORMATS
 
-Target = Literal["building", "damage", "soft"]
+Kind = Literal["building", "damage", "soft"]
+"""What masks of a plain folder hold."""
+
 MissingMask = Literal["unlabelled", "background"]
 UNSURE = (0.4, 0.6)
 """Probabilities between these are neither building nor background. Source: Open Cities, third place (soft labels)."""
 
 
-def prepare_folder(
+def folder_dataset(
     source: Path,
-    out: Path,
     *,
     labels: Literal["auto", "building", "damage", "soft"] = "auto",
     footprints: Path | None = None,
     missing_mask: MissingMask = "unlabelled",
     event: str | None = None,
     group_zoom: int | None = None,
-    workers: int = 1,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> Manifest:
-    """Prepare images with masks, in the layouts of `folder_layout.find_scenes`, or with one vector file for all.
+) -> Dataset:
+    """Images with masks, in the layouts of `folder_layout.find_scenes`, or with one vector file for all.
 
     Masks are single-band 8-bit images: buildings as 0 and 1 or 0 and 255, damage classes 0 to 4 with 255 where the
     class is unknown, or grey. GeoTIFF images bring their georeference.
 
     Args:
         source: folder of one of those layouts.
-        out: folder for the manifest and the masks; images stay where they are.
         labels: what masks hold. `auto` looks at all of them: a value from 2 to 4 anywhere makes them damage
             classes. `soft`: grey from 0 to 255 is the probability of a building; it is kept as a soft label, and in the
             mask is building or background outside of `UNSURE`.
@@ -61,14 +61,10 @@ def prepare_folder(
         event: name of the event; by default the folder's name, or in a tree that of the image's folder.
         group_zoom: images are named by their web-mercator tile, and those of one parent tile of this zoom become
             one event, called after it (and after `event` where that is given).
-        workers: processes.
-        overwrite: write into a folder that holds other things.
-        progress: called with the number of finished scenes and of all.
 
     Raises:
         DataError: another layout, unreadable files, or values that fit no scheme.
         FootprintError: a vector file that cannot be used.
-        OutputError: `out` cannot be used.
     """
     scenes = find_scenes(source, event=event)
     options = {
@@ -87,7 +83,7 @@ def prepare_folder(
         scenes = _with_outlines(scenes, file if file.exists() else footprints)
         options["footprints"] = checksum(read_bytes(file))[:16]
         notes["footprints_file"] = str(file.resolve())
-    masks = [scene.pre_label for scene in scenes if scene.pre_label is not None]
+    masks = [scene.label for scene in scenes if scene.label is not None]
     if footprints is None and not masks:
         _warn_of_footprints(source)
     values = set[int]() if labels == "soft" else mask_values(masks)
@@ -97,25 +93,23 @@ def prepare_folder(
     scheme = DAMAGE if target == "damage" else BUILDING
     # 255 beside 1 can only mean "unknown"; alone it is how many tools write "building".
     foreground = 255 if target == "building" and values <= {0, 255} else 1
-    return prepare(
-        scenes,
-        partial(read_labels, target=target, foreground=foreground, missing_mask=missing_mask),
-        out,
+    read = partial(read_labels, target=target, foreground=foreground, missing_mask=missing_mask)
+    return Dataset(
         kind="folder",
         scheme=scheme.name,
+        scenes=scenes,
+        make=WholeScenes(read, len(scheme)),
         options={"labels": target, "foreground": str(foreground), **options},
         notes=notes,
-        workers=workers,
-        overwrite=overwrite,
-        progress=progress,
     )
 
 
 def mask_values(masks: Sequence[Path]) -> set[int]:
-    """All values that occur in the masks."""
+    """All values that occur in the masks that can be read."""
     present = np.zeros(256, bool)
     for path in masks:
-        present[np.unique(read_mask_file(path))] = True
+        with suppress(DataError):  # its scene is left out when its turn comes
+            present[np.unique(read_mask_file(path))] = True
     return {int(value) for value in np.flatnonzero(present)}
 
 
@@ -145,7 +139,7 @@ def read_labels(
     *,
     height: int,
     width: int,
-    target: Target,
+    target: Kind,
     foreground: int,
     missing_mask: MissingMask = "unlabelled",
 ) -> Labels:
@@ -161,32 +155,29 @@ def read_labels(
     if scene.outlines is not None:
         building = draw_mask(scene.outlines, height=height, width=width, all_touched=False)
         count = count_inside(scene.outlines, height=height, width=width)
-        return Labels(building=building, polygons={"building": count}, grid=grid)
-    if scene.pre_label is None:
+        return Labels({"building": building}, {"building": count}, grid)
+    if scene.label is None:
         if missing_mask == "unlabelled":
             return Labels(grid=grid)
         mask = np.zeros((height, width), np.uint8)
     else:
-        mask = read_mask_file(scene.pre_label)
+        mask = read_mask_file(scene.label)
     if mask.shape != (height, width):
         raise DataError(
-            f"{scene.pre_label} has {mask.shape[1]} x {mask.shape[0]} pixels, its image {width} x {height}"
+            f"{scene.label} has {mask.shape[1]} x {mask.shape[0]} pixels, its image {width} x {height}"
         )
     if target == "soft":
-        return Labels(building=harden_grey(mask), soft=mask[None].astype(np.float32) / 255, grid=grid)
+        soft = mask[None].astype(np.float32) / 255
+        return Labels({"building": harden_grey(mask)}, grid=grid, soft=soft)
     scheme = DAMAGE if target == "damage" else BUILDING
     if foreground != 1:
         mask = (mask == foreground).astype(np.uint8)
     wrong = np.setdiff1d(mask, [*range(len(scheme)), IGNORE])
     if wrong.size:
         raise DataError(
-            f"{scene.pre_label} holds the value {wrong[0]}, expected 0 to {len(scheme) - 1}, or {IGNORE} for unknown"
+            f"{scene.label} holds the value {wrong[0]}, expected 0 to {len(scheme) - 1}, or {IGNORE} for unknown"
         )
-    return Labels(
-        building=mask if target == "building" else None,
-        damage=mask if target == "damage" else None,
-        grid=grid,
-    )
+    return Labels({target: mask}, grid=grid)
 
 
 def harden_grey(grey: np.ndarray) -> np.ndarray:
@@ -213,7 +204,7 @@ def grid_mismatch(pre: SceneGrid | None, post: SceneGrid | None) -> str | None:
     return None
 
 
-def _guess(values: set[int], source: Path) -> Target:
+def _guess(values: set[int], source: Path) -> Kind:
     classes = values - {0, IGNORE}
     if classes <= {1}:
         return "building"
@@ -248,7 +239,7 @@ def _grouped(scene: SourceScene, zoom: int, event: str | None) -> SourceScene:
 
 def _with_outlines(scenes: Sequence[SourceScene], footprints: Path) -> list[SourceScene]:
     """The scenes with the footprints that lie on them."""
-    if masked := [scene.pre_label for scene in scenes if scene.pre_label is not None]:
+    if masked := [scene.label for scene in scenes if scene.label is not None]:
         raise DataError(
             f"{masked[0]} is a mask and --footprints {footprints} is given: leave one of them out"
         )

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from aftermap.data.preparing.prepare import IMAGE_SUFFIXES, SourceScene
+from aftermap.data.image_content import IMAGE_SUFFIXES
+from aftermap.data.preparing.dataset import SourceScene
 from aftermap.errors import DataError
 
 MASK_ENDINGS = ("_mask", "_target")
@@ -55,7 +56,7 @@ def find_scenes(source: Path, *, event: str | None = None) -> list[SourceScene]:
             event=event or source.resolve().name,
             pre=images[0][stem],
             post=images[1][stem] if len(images) > 1 else None,
-            pre_label=masks.get(stem),
+            labels=_label(masks.get(stem)),
         )
         for stem in sorted(images[0])
     ]
@@ -80,7 +81,7 @@ def _tree(source: Path, event: str | None) -> list[SourceScene]:
                 name=f"{prefix}-{stem}" if prefix else stem,
                 event=event or folder.resolve().name,
                 pre=images[stem],
-                pre_label=masks.get(stem),
+                labels=_label(masks.get(stem)),
             )
             for stem in sorted(images)
         ]
@@ -114,6 +115,10 @@ def _image_of(stem: str) -> str:
     for ending in MASK_ENDINGS:
         stem = stem.removesuffix(ending)
     return stem
+
+
+def _label(mask: Path | None) -> dict[str, Path]:
+    return {} if mask is None else {"pre_label": mask}
 
 
 def _inside(source: Path) -> str:

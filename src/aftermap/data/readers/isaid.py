@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 from aftermap.data.legends import ISAID
-from aftermap.data.preparing.class_images import deal_validation, prepare_classes
-from aftermap.data.preparing.class_tiles import ClassImage, Tiling
-from aftermap.data.preparing.prepare import Progress
+from aftermap.data.preparing.class_dataset import class_dataset
+from aftermap.data.preparing.class_image import ClassMask
+from aftermap.data.preparing.dataset import Dataset, SourceScene
+from aftermap.data.preparing.tile_grid import Tiling
 from aftermap.data.readers.class_labels import LabelReader
-from aftermap.data.readers.colours import TOLERANCE, Decoded, OffPalette
-from aftermap.data.scene import Manifest, Split
+from aftermap.data.readers.colours import TOLERANCE, OffPalette
+from aftermap.data.readers.held_out import deal_validation
+from aftermap.data.scene import Split
 from aftermap.errors import DataError
 
 Official = Literal["test", "validation"]
@@ -25,9 +27,8 @@ _SUBSETS = {"train": ("train", "training"), "valid": ("valid", "val", "validatio
 _IMAGE = re.compile(r"[^_.][^_]*")
 
 
-def prepare_isaid(
+def isaid_dataset(
     source: Path,
-    out: Path,
     *,
     tiling: Tiling = TILING,
     valid_is: Official = "test",
@@ -36,18 +37,14 @@ def prepare_isaid(
     skip: Sequence[str] = SKIPPED,
     off_palette: OffPalette = "refuse",
     tolerance: float = TOLERANCE,
-    workers: int = 1,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> Manifest:
-    """Cut the images of iSAID into tiles with masks of its classes.
+) -> Dataset:
+    """The images of iSAID to cut into tiles with masks of its classes.
 
     Smaller images are one tile of their own size; a training pads its crops with unknown pixels. Every image is an event.
 
     Args:
         source: folder with `train` and `valid` (or `val`), each with images and their `_instance_color_RGB` masks in
             one or several folders below it.
-        out: folder for tiles, masks and the manifest.
         tiling: how images are cut.
         valid_is: what the official validation set, the last with published labels, is used as.
         validation: with `test`, the share of the training images whose tiles are for validation.
@@ -55,19 +52,14 @@ def prepare_isaid(
         skip: names of images to leave out.
         off_palette: what becomes of label colours that no class has.
         tolerance: see `data.colours.decode_colours`.
-        workers: processes.
-        overwrite: replace what was prepared otherwise.
-        progress: called with the number of finished images and of all.
 
     Raises:
         DataError: files are missing or do not fit.
-        OutputError: `out` cannot be used.
     """
     share = validation if valid_is == "test" else 0.0
     images = find_isaid(source, valid_is=valid_is, validation=share, seed=seed, skip=skip)
-    return prepare_classes(
+    return class_dataset(
         images,
-        out,
         ISAID,
         partial(_read, reader=LabelReader(ISAID, off_palette, tolerance)),
         kind="isaid",
@@ -84,15 +76,12 @@ def prepare_isaid(
             "split_validation": f"{share:g}",
             "split_seed": str(seed),
         },
-        workers=workers,
-        overwrite=overwrite,
-        progress=progress,
     )
 
 
 def find_isaid(
     source: Path, *, valid_is: Official, validation: float, seed: int, skip: Sequence[str]
-) -> list[ClassImage]:
+) -> list[SourceScene]:
     """The images of both sets with their masks.
 
     Raises:
@@ -118,8 +107,13 @@ def find_isaid(
             split: Split = valid_is if subset == "valid" else "validation" if name in judged else "train"
             official = "hold" if subset == "valid" else "train"
             images.append(
-                ClassImage(
-                    name=name, event=name, image=image, label=(label,), split=split, source_split=official
+                SourceScene(
+                    name=name,
+                    event=name,
+                    pre=image,
+                    labels={"label": label},
+                    split=split,
+                    source_split=official,
                 )
             )
     return images
@@ -145,5 +139,5 @@ def _natural(name: str) -> tuple[tuple[bool, int, str], ...]:
     return tuple((not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts)
 
 
-def _read(image: ClassImage, reader: LabelReader) -> Decoded:
-    return reader(image.label[0])
+def _read(source: SourceScene, reader: LabelReader) -> ClassMask:
+    return reader(source.labels["label"])

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from aftermap.data.legends import ISPRS
-from aftermap.data.preparing.class_images import deal_validation, prepare_classes
-from aftermap.data.preparing.class_tiles import ClassImage, ExtraBand, Tiling
-from aftermap.data.preparing.prepare import Progress
+from aftermap.data.preparing.class_dataset import class_dataset
+from aftermap.data.preparing.class_image import ClassMask
+from aftermap.data.preparing.dataset import Dataset, ExtraBand, SourceScene
+from aftermap.data.preparing.tile_grid import Tiling
 from aftermap.data.readers.class_labels import LabelReader
-from aftermap.data.readers.colours import TOLERANCE, Decoded, OffPalette
-from aftermap.data.scene import Manifest, Split
+from aftermap.data.readers.colours import TOLERANCE, OffPalette
+from aftermap.data.readers.held_out import deal_validation
+from aftermap.data.scene import Split
 from aftermap.errors import DataError, DataWarning
 
 City = Literal["potsdam", "vaihingen"]
@@ -116,44 +118,34 @@ class IsprsOptions:
     crs: str | None = None
 
 
-def prepare_isprs(
+def isprs_dataset(
     source: Path,
-    out: Path,
     options: IsprsOptions,
     *,
     tiling: Tiling = TILING,
     off_palette: OffPalette = "refuse",
     tolerance: float = TOLERANCE,
-    workers: int = 1,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> Manifest:
-    """Cut the images of a city into tiles with masks of the six classes, in the official split.
+) -> Dataset:
+    """The images of a city to cut into tiles with masks of the six classes, in the official split.
 
     Files are known by their names, anywhere below the source: the folders of the release and those of other systems are
     read alike. Every image is an event, validation takes whole images.
 
     Args:
         source: folder of the city.
-        out: folder for tiles, masks and the manifest.
         options: what is taken.
         tiling: how images are cut.
         off_palette: what becomes of label colours that are not of the six classes.
         tolerance: see `data.colours.decode_colours`.
-        workers: processes.
-        overwrite: replace what was prepared otherwise.
-        progress: called with the number of finished images and of all.
 
     Raises:
         DataError: files are missing or do not fit.
-        OutputError: `out` cannot be used.
     """
     images = find_isprs(source, options)
     low, high = options.dsm_range or CITIES[options.city].dsm_range
     channels = _channels(options)
-    return prepare_classes(
+    return class_dataset(
         images,
-        out,
         ISPRS,
         partial(_read, reader=LabelReader(ISPRS, off_palette, tolerance)),
         kind="isprs",
@@ -172,13 +164,10 @@ def prepare_isprs(
             "split_validation": f"{options.validation:g}",
             "split_seed": str(options.seed),
         },
-        workers=workers,
-        overwrite=overwrite,
-        progress=progress,
     )
 
 
-def find_isprs(source: Path, options: IsprsOptions) -> list[ClassImage]:
+def find_isprs(source: Path, options: IsprsOptions) -> list[SourceScene]:
     """The images of a city with their labels, in the official split.
 
     Raises:
@@ -209,11 +198,11 @@ def find_isprs(source: Path, options: IsprsOptions) -> list[ClassImage]:
         )
     judged = deal_validation([name for name in known if name in city.train], options.validation, options.seed)
     return [
-        ClassImage(
+        SourceScene(
             name=f"{options.city}_{name}",
             event=f"{options.city}_{name}",
-            image=images[name],
-            label=(labels[name],),
+            pre=images[name],
+            labels={"label": labels[name]},
             bands=BANDS[channels],
             extra=(ExtraBand("dsm", surfaces[name], low, high),) if options.dsm else (),
             crs=options.crs or city.crs,
@@ -293,5 +282,5 @@ def _example(city: CityFiles, channels: str) -> str:
     return f"{name}.tif"
 
 
-def _read(image: ClassImage, reader: LabelReader) -> Decoded:
-    return reader(image.label[0])
+def _read(source: SourceScene, reader: LabelReader) -> ClassMask:
+    return reader(source.labels["label"])

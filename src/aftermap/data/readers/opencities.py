@@ -1,19 +1,26 @@
 """Reader of the Open Cities AI Challenge: large drone images with footprints, listed in a CSV or a STAC catalogue."""
 
 import csv
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aftermap.data.preparing.cutting import CutConfig
-from aftermap.data.preparing.prepare import Progress, read_bytes
-from aftermap.data.readers.image_sets import SourceImage, cut_images, percentile_measure, require_files
-from aftermap.data.scene import Manifest
+from aftermap.data.image_content import read_bytes
+from aftermap.data.preparing.cut_config import CutConfig
+from aftermap.data.preparing.dataset import Dataset, SourceScene
+from aftermap.data.preparing.footprint_tiles import (
+    FOOTPRINTS,
+    FootprintScenes,
+    footprint_dataset,
+    measure_percentiles,
+    require_files,
+)
 from aftermap.errors import DataError
+from aftermap.files import read_json
 
 CSV_NAME, CATALOGUE_NAME = "train_metadata.csv", "catalog.json"
 _TIER = re.compile(r"train_tier_(\d)")
@@ -21,9 +28,8 @@ _SUFFIXES = (".tif", ".tiff")
 _EXPECTED = f"expected {CSV_NAME}, or {CATALOGUE_NAME} in it or in one of its folders"
 
 
-def prepare_opencities(
+def opencities_dataset(
     source: Path,
-    out: Path,
     config: CutConfig,
     *,
     tiers: Sequence[int] = (),
@@ -31,57 +37,46 @@ def prepare_opencities(
     bands: Sequence[int] | None = None,
     stretch: tuple[float, float] | None = None,
     jpeg_quality: int | None = None,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> Manifest:
-    """Cut the images of the challenge into tiles with masks; every image is an event, so that folds keep it whole.
+) -> Dataset:
+    """Images of the challenge to cut into tiles with masks; every image is an event, so that folds keep it whole.
 
     Args:
         source: the folder with `train_metadata.csv`, or a STAC catalogue; or one of these files.
-        out: folder for tiles and manifest.
         config: what is cut of each image, and how.
         tiers: 1 and 2 for the training tiers; all of them, and the test images, by default.
         areas: three-letter names such as `acc`; all by default.
         bands: red, green and blue among the images' bands; by default images need to have these three alone.
         stretch: percentiles that become 0 and 255; needed for other than 8-bit images.
         jpeg_quality: store tiles as JPEG of this quality instead of without loss.
-        overwrite: cut again into a folder whose tiles were cut otherwise.
-        progress: called with the number of finished images and of all.
 
     Raises:
         DataError: no listing, missing files, or nothing that is asked for in it.
-        OutputError: `out` cannot be used.
     """
     listing, found = find_images(source)
     chosen = [
         image
         for image in found
-        if (not tiers or _tier(image.image) in tiers) and (not areas or _area(image) in areas)
+        if (not tiers or _tier(image.pre) in tiers) and (not areas or _area(image) in areas)
     ]
     if not chosen:
-        kinds = Counter(f"{_area(image)} of tier {_tier(image.image) or '?'}" for image in found)
+        kinds = Counter(f"{_area(image)} of tier {_tier(image.pre) or '?'}" for image in found)
         shown = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())[:6])
         raise DataError(
             f"no image of those asked for in {listing}, it lists {shown or 'none'}: change --tier or --area"
         )
     require_files(chosen, listing)
     percentiles = "" if stretch is None else f"{stretch[0]:g},{stretch[1]:g}"
-    return cut_images(
+    make = FootprintScenes(config, partial(measure_percentiles, percentiles=stretch), bands, jpeg_quality)
+    return footprint_dataset(
         chosen,
-        out,
-        config,
+        make,
         kind="opencities",
-        measure=percentile_measure(stretch),
         options={"stretch": percentiles},
         notes={"source": str(source.resolve())},
-        bands=bands,
-        jpeg_quality=jpeg_quality,
-        overwrite=overwrite,
-        progress=progress,
     )
 
 
-def find_images(source: Path) -> tuple[Path, list[SourceImage]]:
+def find_images(source: Path) -> tuple[Path, list[SourceScene]]:
     """The listing that was found, and its images in the order of their names; files are not looked at.
 
     Names are those of the image files, with their area in front where two would be the same.
@@ -114,7 +109,7 @@ def find_images(source: Path) -> tuple[Path, list[SourceImage]]:
     return listing, sorted(named, key=lambda image: image.name)
 
 
-def read_csv(path: Path) -> list[SourceImage]:
+def read_csv(path: Path) -> list[SourceScene]:
     """Images of the competition's CSV: columns `img_uri` and `label_uri`, relative to its folder.
 
     Raises:
@@ -139,7 +134,7 @@ def read_csv(path: Path) -> list[SourceImage]:
     return images
 
 
-def read_stac(path: Path) -> list[SourceImage]:
+def read_stac(path: Path) -> list[SourceScene]:
     """Images of a static STAC catalogue: items with assets `image` and `labels`, or label items that name their source.
 
     Links are followed relative to the file that holds them.
@@ -155,18 +150,23 @@ def read_stac(path: Path) -> list[SourceImage]:
         if file in seen:
             continue
         seen.add(file)
-        tree = _read_json(file)
-        links = [link for link in tree.get("links", []) if isinstance(link, dict) and "href" in link]
+        tree = _read_stac_file(file)
+        listed = tree.get("links")
+        links = [
+            link
+            for link in (listed if isinstance(listed, list) else [])
+            if isinstance(link, dict) and isinstance(link.get("href"), str)
+        ]
         if tree.get("type") != "Feature":
             pending += [
-                _local(file.parent, str(k["href"]), file) for k in links if k.get("rel") in ("child", "item")
+                _local(file.parent, k["href"], file) for k in links if k.get("rel") in ("child", "item")
             ]
             continue
         image, label = _assets(tree, file)
         if image is not None:
             items[file] = image
         if label is not None:
-            sources = [_local(file.parent, str(k["href"]), file) for k in links if k.get("rel") == "source"]
+            sources = [_local(file.parent, k["href"], file) for k in links if k.get("rel") == "source"]
             labels.update(dict.fromkeys([file] if image is not None else sources, label))
     if not items:
         raise DataError(
@@ -188,10 +188,11 @@ def _assets(item: dict[str, Any], file: Path) -> tuple[Path | None, Path | None]
     return image, label
 
 
-def _image(image: Path, label: Path | None) -> SourceImage:
+def _image(image: Path, label: Path | None) -> SourceScene:
     tier = _tier(image)
     split = "train" if tier else "test" if "test" in image.parts else None
-    return SourceImage(image.stem, image.stem, image, label, split)
+    labels = {} if label is None else {FOOTPRINTS: label}
+    return SourceScene(image.stem, image.stem, image, labels=labels, source_split=split)
 
 
 def _tier(image: Path) -> int | None:
@@ -199,23 +200,23 @@ def _tier(image: Path) -> int | None:
     return int(match[1]) if match else None
 
 
-def _area(image: SourceImage) -> str:
+def _area(image: SourceScene) -> str:
     """Name of the city: images lie in area/image/image.tif."""
-    folder = image.image.parent
-    return folder.parent.name if folder.name == image.image.stem else folder.name
+    folder = image.pre.parent
+    return folder.parent.name if folder.name == image.pre.stem else folder.name
 
 
 def _local(folder: Path, href: str, listing: Path) -> Path:
     if "://" in href:
         raise DataError(f"{listing} names the remote file {href}: fetch the dataset with relative links")
-    return (folder / href).resolve()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
     try:
-        tree = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise DataError(f"{path} is not valid JSON: {error}") from None
+        return (folder / href).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(f"{listing} names {href[:60]!r}, which is no path: {error}") from None
+
+
+def _read_stac_file(path: Path) -> dict[str, Any]:
+    tree = read_json(path, error=DataError)
     if not isinstance(tree, dict):
         raise DataError(
             f"{path} holds a {type(tree).__name__}, expected a STAC catalogue, collection or item"

@@ -3,13 +3,18 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
-from aftermap.data.preparing.cutting import CutConfig
-from aftermap.data.preparing.prepare import Progress
-from aftermap.data.readers.image_sets import EmptyImageError, Measure, SourceImage, cut_images
-from aftermap.data.scene import Manifest
+from aftermap.data.preparing.cut_config import CutConfig
+from aftermap.data.preparing.dataset import Dataset, SourceScene
+from aftermap.data.preparing.footprint_tiles import (
+    FOOTPRINTS,
+    EmptyImageError,
+    FootprintScenes,
+    MissingLabels,
+    footprint_dataset,
+)
 from aftermap.data.stretch import PERCENTILES, Stretch
 from aftermap.errors import DataError
 from aftermap.geo.raster import RasterSource
@@ -52,29 +57,25 @@ LAYOUTS = {
 """SpaceNet 4 (off-nadir Atlanta), 1 (Rio de Janeiro) and 2 (Las Vegas, Paris, Shanghai, Khartoum)."""
 
 
-def prepare_spacenet(
+def spacenet_dataset(
     source: Path,
-    out: Path,
     config: CutConfig,
     *,
     images: str | None = None,
     labels: str | None = None,
     image_prefix: str = "",
     label_prefix: str = "",
-    missing_labels: Literal["unlabelled", "background"] = "unlabelled",
+    missing_labels: MissingLabels = "unlabelled",
     event: str | None = None,
     bands: Sequence[int] = BANDS,
     stretch: tuple[float, float] | None = None,
     compat_stretch: bool = False,
     jpeg_quality: int | None = None,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> Manifest:
-    """Make 8-bit tiles with masks of SpaceNet's tiles; tiles that hold nothing but zeros are left out.
+) -> Dataset:
+    """SpaceNet's tiles, to become 8-bit tiles with masks; those that hold nothing but zeros are left out.
 
     Args:
         source: folder of the dataset.
-        out: folder for tiles and manifest.
         config: what is cut of each tile, and how; tiles smaller than its size stay whole.
         images: folder of the images below the source, where it is none of `LAYOUTS`.
         labels: folder of the GeoJSON files below the source; needed with `images`.
@@ -88,12 +89,9 @@ def prepare_spacenet(
         compat_stretch: stretch as the original: zeros around the image count, fractions are dropped, 8-bit images
             are stretched too.
         jpeg_quality: store tiles as JPEG of this quality instead of without loss.
-        overwrite: cut again into a folder whose tiles were cut otherwise.
-        progress: called with the number of finished images and of all.
 
     Raises:
         DataError: another layout, or tiles that cannot be used.
-        OutputError: `out` cannot be used.
 
     Source: Open Cities AI Challenge, third place, for the stretch.
     """
@@ -105,26 +103,20 @@ def prepare_spacenet(
         label_prefix=label_prefix,
         event=event or source.resolve().name,
     )
-    unlabelled = [image.name for image in found if image.footprints is None]
+    unlabelled = [image.name for image in found if not image.labels]
     if len(unlabelled) == len(found):
         raise DataError(
-            f"none of the {len(found)} images in {found[0].image.parent} has a label, the first is {unlabelled[0]}: "
+            f"none of the {len(found)} images in {found[0].pre.parent} has a label, the first is {unlabelled[0]}: "
             "name the folder with --labels, and how names differ with --image-prefix and --label-prefix"
         )
     percentiles = "" if stretch is None else f"{stretch[0]:g},{stretch[1]:g}"
-    return cut_images(
+    measure = partial(_measure, percentiles=stretch, compat_stretch=compat_stretch)
+    return footprint_dataset(
         found,
-        out,
-        config,
+        FootprintScenes(config, measure, bands, jpeg_quality, missing_labels),
         kind="spacenet",
-        measure=_measure(stretch, compat_stretch=compat_stretch),
         options={"stretch": percentiles, "compat_stretch": str(compat_stretch).lower()},
         notes={"source": str(source.resolve())},
-        bands=bands,
-        jpeg_quality=jpeg_quality,
-        without_label=missing_labels,
-        overwrite=overwrite,
-        progress=progress,
     )
 
 
@@ -136,8 +128,8 @@ def find_tiles(
     image_prefix: str = "",
     label_prefix: str = "",
     event: str,
-) -> list[SourceImage]:
-    """The images of a dataset with their labels, in the order of their names; see `prepare_spacenet`.
+) -> list[SourceScene]:
+    """The images of a dataset with their labels, in the order of their names; see `spacenet_dataset`.
 
     Raises:
         DataError: no such folders, or no images in them.
@@ -157,7 +149,7 @@ def find_tiles(
         if labels is not None:
             layout = Layout(layout.images, labels, layout.name, layout.label_names)
     label_files = _labels(source, layout)
-    found: dict[str, SourceImage] = {}
+    found: dict[str, SourceScene] = {}
     for folder in folders:
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             if path.suffix.lower() not in (".tif", ".tiff"):
@@ -167,9 +159,10 @@ def find_tiles(
             label = next((label_files[key] for key in keys if key in label_files), None)
             if path.stem in found:
                 raise DataError(
-                    f"{found[path.stem].image} and {path} have one name: prepare their folders one by one"
+                    f"{found[path.stem].pre} and {path} have one name: prepare their folders one by one"
                 )
-            found[path.stem] = SourceImage(path.stem, event, path, label)
+            labelled = {} if label is None else {FOOTPRINTS: label}
+            found[path.stem] = SourceScene(path.stem, event, path, labels=labelled)
     if not found:
         raise DataError(f"no TIFF images in {folders[0]}: name their folder with --images")
     return [found[name] for name in sorted(found)]
@@ -202,20 +195,19 @@ def _escaped(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def _measure(percentiles: tuple[float, float] | None, *, compat_stretch: bool) -> Measure:
-    def measure(source: RasterSource) -> Stretch | None:
-        patch = source.read(source.grid)
-        holds_data = patch.valid & (patch.array != 0).any(axis=0)
-        if not holds_data.any():
-            raise EmptyImageError(f"{source.name} holds nothing but zeros")
-        if source.dtype == "uint8" and percentiles is None and not compat_stretch:
-            return None
-        return Stretch.measure(
-            patch.array,
-            percentiles or PERCENTILES,
-            valid=None if compat_stretch else holds_data,
-            name=source.name,
-            compat_truncate=compat_stretch,
-        )
-
-    return measure
+def _measure(
+    raster: RasterSource, percentiles: tuple[float, float] | None, *, compat_stretch: bool
+) -> Stretch | None:
+    patch = raster.read(raster.grid)
+    holds_data = patch.valid & (patch.array != 0).any(axis=0)
+    if not holds_data.any():
+        raise EmptyImageError(f"{raster.name} holds nothing but zeros")
+    if raster.dtype == "uint8" and percentiles is None and not compat_stretch:
+        return None
+    return Stretch.measure(
+        patch.array,
+        percentiles or PERCENTILES,
+        valid=None if compat_stretch else holds_data,
+        name=raster.name,
+        compat_truncate=compat_stretch,
+    )

@@ -1,7 +1,7 @@
 """Reader of xBD and xView2 data: image pairs with JSON polygons, or with target masks."""
 
-import json
 import re
+import reprlib
 import warnings
 from collections import Counter
 from collections.abc import Mapping
@@ -17,21 +17,21 @@ from shapely.geometry import MultiPolygon, Polygon
 
 from aftermap.classes import DAMAGE, IGNORE
 from aftermap.data.geotransform import fit_polygons, read_geotransforms
+from aftermap.data.image_content import IMAGE_SUFFIXES, checksum, read_bytes
 from aftermap.data.masks import Unclassified, draw_building_mask, draw_damage_mask, subtype_index
-from aftermap.data.preparing.prepare import (
-    IMAGE_SUFFIXES,
-    Labels,
-    Progress,
-    SourceScene,
-    checksum,
-    prepare,
-    read_bytes,
-)
-from aftermap.data.scene import Manifest, SceneGrid
+from aftermap.data.preparing.dataset import Dataset, Labels, SourceScene
+from aftermap.data.preparing.whole_scenes import WholeScenes
+from aftermap.data.scene import SceneGrid
 from aftermap.errors import DataError, DataWarning
+from aftermap.files import read_json
 
 SPLIT_FOLDERS = ("train", "tier3", "test", "hold")
 DATES = ("pre", "post")
+PRE_LABEL, POST_LABEL = "pre_label", "post_label"
+FARTHEST = 1e6
+"""Coordinates beyond this, in pixels or degrees, are a mistake."""
+
+_SHOWN = 60
 _NAMES = (
     re.compile(r"(?P<event>.+)_(?P<id>\d+)_(?P<date>pre|post)_disaster"),
     re.compile(r"(?P<event>.+)_(?P<date>pre|post)_(?P<id>\d+)"),
@@ -65,32 +65,20 @@ class Found:
     unpaired: tuple[Path, ...]
 
 
-def prepare_xbd(
-    source: Path,
-    out: Path,
-    *,
-    unclassified: Unclassified = "no-damage",
-    geotransforms: Path | None = None,
-    workers: int = 1,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> Manifest:
-    """Prepare xBD data: masks from polygons, georeference, manifest.
+def xbd_dataset(
+    source: Path, *, unclassified: Unclassified = "no-damage", geotransforms: Path | None = None
+) -> Dataset:
+    """Image pairs of xBD with masks from polygons and georeference.
 
     Args:
         source: a folder with `images` and `labels` (or `targets`), or a folder of such folders.
-        out: folder for the manifest and the masks; images stay where they are.
         unclassified: what `un-classified` buildings become. The default is what the published systems and the
             official scoring targets do; `ignore` keeps them out of training and scores.
         geotransforms: JSON of image name -> [six GDAL numbers, WKT or EPSG code]; without it, georeference is
             fitted to the labels.
-        workers: processes.
-        overwrite: write into a folder that holds other things.
-        progress: called with the number of finished scenes and of all.
 
     Raises:
-        DataError: no pairs, unreadable images, or labels that are not xBD's.
-        OutputError: `out` cannot be used.
+        DataError: no pairs, or a geotransforms file that cannot be used.
     """
     found = find_scenes(source)
     options: dict[str, str] = {"unclassified": unclassified}
@@ -107,17 +95,13 @@ def prepare_xbd(
             DataWarning,
             2,
         )
-    return prepare(
-        found.scenes,
-        partial(read_labels, unclassified=unclassified, grids=grids),
-        out,
+    return Dataset(
         kind="xbd",
         scheme=DAMAGE.name,
+        scenes=found.scenes,
+        make=WholeScenes(partial(read_labels, unclassified=unclassified, grids=grids), len(DAMAGE)),
         options=options,
         notes=notes,
-        workers=workers,
-        overwrite=overwrite,
-        progress=progress,
     )
 
 
@@ -164,26 +148,26 @@ def read_label_file(path: Path) -> LabelFile:
     """Read an xBD label JSON.
 
     Raises:
-        DataError: unreadable, or without the parts that are needed.
+        DataError: unreadable, without the parts that are needed, or with coordinates that no image has.
     """
-    try:
-        tree = json.loads(read_bytes(path))
-        features = tree["features"]
-        entries = [(entry["properties"], _geometry(entry["wkt"], path)) for entry in features["xy"]]
-        geographic = [
-            (entry["properties"], _geometry(entry["wkt"], path)) for entry in features.get("lng_lat", [])
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} is not an xBD label file ({type(error).__name__}: {error}): "
-            "expected features.xy with wkt and properties"
-        ) from None
+    tree = read_json(path, error=DataError)
+    features = tree.get("features") if isinstance(tree, dict) else None
+    if not isinstance(features, dict) or "xy" not in features:
+        raise _other_form(path, "no features.xy")
+    entries = _entries(features["xy"], "xy", path)
+    geographic = _entries(features.get("lng_lat") or [], "lng_lat", path)
+    metadata = tree.get("metadata") or {}
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("disaster") or "", str):
+        raise _other_form(path, f"metadata {_shown(metadata)}")
+    subtypes = [properties.get("subtype") for properties, _ in entries]
+    if wrong := [subtype for subtype in subtypes if not isinstance(subtype, str | None)]:
+        raise _other_form(path, f"subtype {_shown(wrong[0])}")
     return LabelFile(
         polygons=tuple(geometry for _, geometry in entries),
-        subtypes=tuple(properties.get("subtype") for properties, _ in entries),
+        subtypes=tuple(subtypes),
         uids=tuple(str(properties.get("uid", index)) for index, (properties, _) in enumerate(entries)),
         degrees={str(properties.get("uid", index)): g for index, (properties, g) in enumerate(geographic)},
-        metadata=tree.get("metadata") or {},
+        metadata=metadata,
     )
 
 
@@ -201,26 +185,26 @@ def read_labels(
     Raises:
         DataError: a label file that is not xBD's, or does not fit the image.
     """
-    files = [_read(path, height, width) for path in (scene.pre_label, scene.post_label)]
+    files = [_read(scene.labels.get(role), height, width) for role in (PRE_LABEL, POST_LABEL)]
     pre, post = files
-    building, damage = None, None
+    masks: dict[str, np.ndarray] = {}
     polygons: dict[str, int] = {}
     if isinstance(pre, LabelFile):
-        building = draw_building_mask(pre.polygons, height=height, width=width)
+        masks["building"] = draw_building_mask(pre.polygons, height=height, width=width)
     elif pre is not None:
-        building = np.where(pre == IGNORE, IGNORE, pre > 0).astype(np.uint8)
+        masks["building"] = np.where(pre == IGNORE, IGNORE, pre > 0).astype(np.uint8)
     if isinstance(post, LabelFile):
-        values = [_value(subtype, unclassified, scene.post_label) for subtype in post.subtypes]
-        damage = draw_damage_mask(post.polygons, values, height=height, width=width)
+        values = [_value(subtype, unclassified, scene.labels[POST_LABEL]) for subtype in post.subtypes]
+        masks["damage"] = draw_damage_mask(post.polygons, values, height=height, width=width)
         polygons = dict(Counter(str(subtype) for subtype in post.subtypes))
     elif post is not None:
-        damage = post
+        masks["damage"] = post
     elif isinstance(pre, LabelFile):
         polygons = {"building": len(pre.polygons)}
     labels = [file for file in files if isinstance(file, LabelFile)]
     grid = (grids or {}).get(scene.pre.stem) or _fit(labels, height=height, width=width)
-    event = next((str(name) for file in labels if (name := file.metadata.get("disaster"))), None)
-    return Labels(building, damage, polygons, grid, event)
+    event = next((name for file in labels if (name := file.metadata.get("disaster"))), None)
+    return Labels(masks, polygons, grid, event)
 
 
 def _images(folder: Path) -> dict[tuple[str, str], dict[str, Path]]:
@@ -237,16 +221,15 @@ def _images(folder: Path) -> dict[tuple[str, str], dict[str, Path]]:
 
 def _source_scene(root: Path, event: str, number: str, dates: Mapping[str, Path]) -> SourceScene:
     labels = {
-        "pre": _first(root, dates["pre"].stem, f"{event}_localization_{number}"),
-        "post": _first(root, dates["post"].stem, f"{event}_damage_{number}"),
+        PRE_LABEL: _first(root, dates["pre"].stem, f"{event}_localization_{number}"),
+        POST_LABEL: _first(root, dates["post"].stem, f"{event}_damage_{number}"),
     }
     return SourceScene(
         name=f"{event}_{number}",
         event="unknown" if event in SPLIT_FOLDERS else event,
         pre=dates["pre"],
         post=dates["post"],
-        pre_label=labels["pre"],
-        post_label=labels["post"],
+        labels={role: path for role, path in labels.items() if path is not None},
         source_split=root.name if root.name in SPLIT_FOLDERS else None,
     )
 
@@ -265,10 +248,13 @@ def _read(path: Path | None, height: int, width: int) -> LabelFile | np.ndarray 
         return None
     if path.suffix == ".json":
         file = read_label_file(path)
-        stated = file.metadata.get("width", width), file.metadata.get("height", height)
+        told = file.metadata.get("width"), file.metadata.get("height")
+        stated = tuple(
+            own if value is None else value for value, own in zip(told, (width, height), strict=True)
+        )
         if stated != (width, height):
             raise DataError(
-                f"{path} is for {stated[0]} x {stated[1]} pixels, its image has {width} x {height}: "
+                f"{path} is for {_shown(stated[0])} x {_shown(stated[1])} pixels, its image has {width} x {height}: "
                 "scale the polygons in features.xy with the image"
             )
         return file
@@ -291,17 +277,45 @@ def _read_target(path: Path, height: int, width: int) -> np.ndarray:
     return np.asarray(target)
 
 
+def _entries(entries: Any, key: str, path: Path) -> list[tuple[dict[str, Any], Polygon | MultiPolygon]]:
+    """Properties and geometry of the features of one system."""
+    if not isinstance(entries, list):
+        raise _other_form(path, f"features.{key} is {_shown(entries)}")
+    found = []
+    for entry in entries:
+        properties = entry.get("properties") if isinstance(entry, dict) else None
+        if not isinstance(properties, dict) or not isinstance(entry.get("wkt"), str):
+            raise _other_form(path, f"features.{key} holds {_shown(entry)}")
+        found.append((properties, _geometry(entry["wkt"], path)))
+    return found
+
+
 def _geometry(wkt: str, path: Path) -> Polygon | MultiPolygon:
+    kind = wkt.split("(", 1)[0].split()
+    if not kind or kind[0].upper() not in ("POLYGON", "MULTIPOLYGON"):  # others may be nested without end
+        raise DataError(f"{path} holds a geometry that is not WKT of a polygon: {_shown(wkt)}")
     try:
         geometry = shapely.from_wkt(wkt)
-    except shapely.errors.GEOSException:
-        raise DataError(f"{path} holds a geometry that is not WKT: {str(wkt)[:60]!r}") from None
-    if not isinstance(geometry, Polygon | MultiPolygon):
-        raise DataError(f"{path} holds a {geometry.geom_type}, expected polygons")
+    except (shapely.errors.ShapelyError, ValueError):
+        raise DataError(f"{path} holds a geometry that is not WKT: {_shown(wkt)}") from None
+    if not (np.abs(shapely.get_coordinates(geometry)) <= FARTHEST).all():
+        raise DataError(f"{path} holds a polygon with coordinates that no image has: {_shown(wkt)}")
+    assert isinstance(geometry, Polygon | MultiPolygon)
     return geometry
 
 
-def _value(subtype: str | None, unclassified: Unclassified, path: Path | None) -> int | None:
+def _other_form(path: Path, what: str) -> DataError:
+    return DataError(
+        f"{path} is not an xBD label file ({what}): expected features.xy with wkt and properties"
+    )
+
+
+def _shown(value: object) -> str:
+    """The beginning of a value, whatever it is."""
+    return reprlib.repr(value)[:_SHOWN]
+
+
+def _value(subtype: str | None, unclassified: Unclassified, path: Path) -> int | None:
     try:
         return subtype_index(subtype or "", unclassified=unclassified)
     except ValueError as error:
