@@ -10,8 +10,8 @@ from aftermap.errors import ModelError
 from aftermap.models.build import build_model
 from aftermap.models.configs import SegformerConfig
 from aftermap.models.networks.dense import count_parameters
-from aftermap.models.networks.segformer import original_keys
 from aftermap.models.weights.published import published, to_original, to_ours
+from aftermap.models.weights.segformer_keys import segformer_keys
 
 LOCALIZER = SegformerConfig(classes=1, internal_px=512)
 CLASSIFIER = SegformerConfig(dates=2, classes=5, internal_px=512)
@@ -20,7 +20,7 @@ CLASSIFIER = SegformerConfig(dates=2, classes=5, internal_px=512)
 def golden_fill(model):
     """Every weight from a random stream seeded by its name in the published checkpoints."""
     state = model.state_dict()
-    for theirs, ours in original_keys().items():
+    for theirs, ours in segformer_keys().items():
         value = state[ours]
         if not value.is_floating_point():
             continue
@@ -58,7 +58,7 @@ def test_parameters_are_the_published_ones():
 
 
 def test_every_weight_has_its_name_in_the_published_checkpoints():
-    names = original_keys()
+    names = segformer_keys()
     assert len(names) == 208 and len(set(names.values())) == 208
     for config in (LOCALIZER, CLASSIFIER):
         assert set(names.values()) == set(build_model(config).state_dict())
@@ -133,7 +133,7 @@ def test_a_larger_encoder_has_the_published_number_of_weights():
 @pytest.mark.parametrize("prefix", ["segformer.encoder.", "encoder."])
 def test_an_encoder_starts_from_a_file_in_the_published_layout(tmp_path, prefix):
     source = build_model(SegformerConfig()).state_dict()
-    names = {ours: theirs for theirs, ours in original_keys().items()}
+    names = {ours: theirs for theirs, ours in segformer_keys().items()}
     state = {names[k].replace("segformer.encoder.", prefix): v for k, v in source.items() if "encoder" in k}
     torch.save({**state, "classifier.weight": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
     model = build_model(SegformerConfig(encoder_weights=tmp_path, dates=2, classes=5))

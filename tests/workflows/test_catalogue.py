@@ -13,7 +13,8 @@ from aftermap.models.configs import CustomConfig, SmpConfig, UnetConfig
 from aftermap.models.networks.dense import DenseModel, count_parameters
 from aftermap.workflows.training.config import TrainRecipe
 from aftermap.workflows.training.run import train
-from aftermap.workflows.weights.catalogue import listed_models, measure
+from aftermap.workflows.weights.catalogue import COUNTS, listed_models
+from aftermap.workflows.weights.counting import count_listed, measure
 from squares import make_dataset
 
 # features, localization, damage, GMACs of one image, GMACs of a pair, where the originals state them
@@ -42,6 +43,12 @@ def entries(tmp_path_factory):
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
         main(["models", "--json"])
     return {entry["name"]: entry for entry in json.loads(out.getvalue())}
+
+
+def test_the_file_of_counts_is_what_counting_finds():
+    kept, found = json.loads(COUNTS.read_text()), count_listed()
+    assert set(kept) - {"changeos-swin-t"} == set(found) - {"changeos-swin-t"}
+    assert {name: kept[name] for name in found} == found
 
 
 @pytest.mark.parametrize("name", PUBLISHED_NUMBERS)

@@ -24,7 +24,7 @@ from aftermap.workflows.export.run import (
     gmacs_of,
     synthetic_tiles,
 )
-from aftermap.workflows.weights.catalogue import measure
+from aftermap.workflows.weights.counting import measure
 from backend_models import BGR, KINDS, save
 from prepared_datasets import prepare_xbd
 from squares import make_dataset

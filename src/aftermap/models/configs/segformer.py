@@ -1,9 +1,30 @@
 """What a SegFormer can be."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from aftermap.config import Config
+
+REDUCTIONS = (8, 4, 2, 1)
+"""How much coarser the keys of the four stages are than their queries, along each side."""
+
+
+class MitSize(NamedTuple):
+    """Widths and depths of the four stages of an encoder, and the width of its published decoder."""
+
+    widths: tuple[int, int, int, int]
+    depths: tuple[int, int, int, int]
+    decoder_channels: int
+
+
+SIZES = {
+    "mit_b0": MitSize((32, 64, 160, 256), (2, 2, 2, 2), 256),
+    "mit_b1": MitSize((64, 128, 320, 512), (2, 2, 2, 2), 256),
+    "mit_b2": MitSize((64, 128, 320, 512), (3, 4, 6, 3), 768),
+    "mit_b3": MitSize((64, 128, 320, 512), (3, 4, 18, 3), 768),
+    "mit_b4": MitSize((64, 128, 320, 512), (3, 8, 27, 3), 768),
+    "mit_b5": MitSize((64, 128, 320, 512), (3, 6, 40, 3), 768),
+}
 
 
 class SegformerConfig(Config):

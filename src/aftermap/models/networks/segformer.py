@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,31 +10,14 @@ from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 
 from aftermap.errors import ModelError
-from aftermap.models.configs.segformer import SegformerConfig
+from aftermap.models.configs.segformer import REDUCTIONS, SIZES, MitSize, SegformerConfig
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.networks.unet import upsample
 from aftermap.models.weights.pretrained import hub_file, local_file, read_weights
+from aftermap.models.weights.segformer_keys import segformer_keys
 
-HEADS, REDUCTIONS = (1, 2, 5, 8), (8, 4, 2, 1)
+HEADS = (1, 2, 5, 8)
 PATCHES, STRIDES = (7, 3, 3, 3), (4, 2, 2, 2)
-
-
-class MitSize(NamedTuple):
-    """Widths and depths of the four stages of an encoder, and the width of its published decoder."""
-
-    widths: tuple[int, int, int, int]
-    depths: tuple[int, int, int, int]
-    decoder_channels: int
-
-
-SIZES = {
-    "mit_b0": MitSize((32, 64, 160, 256), (2, 2, 2, 2), 256),
-    "mit_b1": MitSize((64, 128, 320, 512), (2, 2, 2, 2), 256),
-    "mit_b2": MitSize((64, 128, 320, 512), (3, 4, 6, 3), 768),
-    "mit_b3": MitSize((64, 128, 320, 512), (3, 4, 18, 3), 768),
-    "mit_b4": MitSize((64, 128, 320, 512), (3, 8, 27, 3), 768),
-    "mit_b5": MitSize((64, 128, 320, 512), (3, 6, 40, 3), 768),
-}
 
 
 class Segformer(DenseModel):
@@ -208,7 +191,7 @@ def load_encoder(encoder: MixTransformer, name: str, weights: Literal["imagenet"
         path = hub_file(repository, what=f"the weights of encoder {name}")
     state = read_weights(path)
     own = encoder.state_dict()
-    theirs = {ours.removeprefix("encoder."): key for key, ours in original_keys(SIZES[name]).items()}
+    theirs = {ours.removeprefix("encoder."): key for key, ours in segformer_keys(SIZES[name]).items()}
     found = {
         key: _first(state, (f"encoder.{key}", key, theirs[key], theirs[key].removeprefix("segformer.")))
         for key in own
@@ -226,45 +209,6 @@ def load_encoder(encoder: MixTransformer, name: str, weights: Literal["imagenet"
             f"{path} does not fit encoder {name}: {theirs[wrong[0]]} is {shapes[0]}, expected {shapes[1]}"
         )
     encoder.load_state_dict(fitting)
-
-
-def original_keys(size: MitSize = SIZES["mit_b0"]) -> dict[str, str]:
-    """Names in the published checkpoints (`segformer.encoder.*`, `decode_head.*`), and what they are called here.
-
-    In the original order, and the same for one date and for two. Source: Hugging Face transformers 4.20.1.
-    """
-    theirs, levels = "segformer.encoder", range(len(size.depths))
-    modules: dict[str, str] = {}
-    for i in levels:
-        modules[f"{theirs}.patch_embeddings.{i}.proj"] = f"encoder.stages.{i}.patches"
-        modules[f"{theirs}.patch_embeddings.{i}.layer_norm"] = f"encoder.stages.{i}.patch_norm"
-    for i in levels:
-        for j in range(size.depths[i]):
-            for key, ours in _BLOCK.items():
-                if REDUCTIONS[i] > 1 or not ours.startswith("attention.reduce"):
-                    modules[f"{theirs}.block.{i}.{j}.{key}"] = f"encoder.stages.{i}.blocks.{j}.{ours}"
-    modules |= {f"{theirs}.layer_norm.{i}": f"encoder.stages.{i}.norm" for i in levels}
-    modules |= {f"decode_head.linear_c.{i}.proj": f"decoder.projections.{i}" for i in levels}
-    keys = {f"{a}.{leaf}": f"{b}.{leaf}" for a, b in modules.items() for leaf in ("weight", "bias")}
-    keys["decode_head.linear_fuse.weight"] = "decoder.fuse.weight"
-    for leaf in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
-        keys[f"decode_head.batch_norm.{leaf}"] = f"decoder.norm.{leaf}"
-    return keys | {f"decode_head.classifier.{leaf}": f"head.{leaf}" for leaf in ("weight", "bias")}
-
-
-_BLOCK = {
-    "layer_norm_1": "norm1",
-    "attention.self.query": "attention.query",
-    "attention.self.key": "attention.key",
-    "attention.self.value": "attention.value",
-    "attention.self.sr": "attention.reduce",
-    "attention.self.layer_norm": "attention.reduce_norm",
-    "attention.output.dense": "attention.output",
-    "layer_norm_2": "norm2",
-    "mlp.dense1": "expand",
-    "mlp.dwconv.dwconv": "depthwise",
-    "mlp.dense2": "contract",
-}
 
 
 def _first(state: Mapping[str, Tensor], names: Sequence[str]) -> Tensor | None:

@@ -5,19 +5,19 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import Any, Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal
 
 from aftermap.errors import ModelError
 from aftermap.models.build import build_model
 from aftermap.models.configs import AnyModelConfig, FpnEfficientnetConfig, SegformerConfig, Xview2UnetConfig
+from aftermap.models.configs.segformer import SIZES
 from aftermap.models.configs.xview2 import ScseMode
-from aftermap.models.networks.segformer import SIZES
-from aftermap.models.networks.segformer import original_keys as segformer_keys
 from aftermap.models.weights.opencities_keys import opencities_keys
 from aftermap.models.weights.published_keys import metadamagenet_unet_keys, stored_flat, xview2_keys
+from aftermap.models.weights.segformer_keys import segformer_keys
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Keys = Callable[[Any, Iterable[str]], dict[str, str]]
 """From a configuration and our weight names to the original's names, in the original's order, with ours for each."""
@@ -90,7 +90,7 @@ def original_shapes(name: str) -> dict[str, tuple[int, ...]]:
     return {key: shape[:2] if stored_flat(key) else shape for key, (_, shape) in _layout(name).items()}
 
 
-def to_ours(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_ours(name: str, state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
     """A checkpoint's weights under our names; names that the network does not have stay as they are.
 
     Args:
@@ -112,7 +112,7 @@ def to_ours(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return ours
 
 
-def to_original(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_original(name: str, state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
     """Our weights under the original's names, in its order and its shapes: what its checkpoint would hold.
 
     Args:
@@ -134,6 +134,8 @@ def to_original(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 @cache
 def _layout(name: str) -> Mapping[str, tuple[str, tuple[int, ...]]]:
     """By original name, in its order: our name and our shape."""
+    import torch
+
     entry = published(name)
     with torch.device("meta"):
         state = build_model(entry.config).state_dict()

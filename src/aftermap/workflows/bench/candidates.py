@@ -11,13 +11,8 @@ import torch
 from torch import nn
 
 from aftermap.artefacts.card import Card, Normalisation, TrainingRecord
-from aftermap.artefacts.ensemble import (
-    EnsembleCard,
-    Ingredient,
-    compose,
-    read_card,
-    save_ensemble,
-)
+from aftermap.artefacts.ensemble import Ingredient, compose, read_card, save_ensemble
+from aftermap.artefacts.ensemble_card import EnsembleCard
 from aftermap.artefacts.exported import ExportedCard, is_exported, load_exported_card
 from aftermap.artefacts.store import load_card, model_folder, save_model
 from aftermap.classes import BUILDING, DAMAGE
@@ -28,7 +23,8 @@ from aftermap.models.build import build_model
 from aftermap.models.configs import AnyModelConfig, CustomConfig
 from aftermap.models.networks.dense import count_parameters
 from aftermap.models.weights.published import PUBLISHED
-from aftermap.workflows.weights.catalogue import SIZE_PX, listed_models, measure
+from aftermap.workflows.weights.catalogue import listed_models
+from aftermap.workflows.weights.counting import SIZE_PX, measure
 
 REFERENCE = "reference:"
 _SEEDS = re.compile(r"([1-9]\d?)seeds?")

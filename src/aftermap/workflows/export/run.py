@@ -35,7 +35,7 @@ from aftermap.inference.parity import Budget, Parity, Tile, compare
 from aftermap.inference.predictor import Predictor
 from aftermap.models.configs import AnyModelConfig, CustomConfig
 from aftermap.synthetic import KINDS, make_pair
-from aftermap.workflows.weights.catalogue import measure
+from aftermap.workflows.weights.counting import measure
 
 SYNTHETIC_SEED = 3_000_000
 """No recipe trains on synthetic towns from here on."""

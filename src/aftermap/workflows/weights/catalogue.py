@@ -1,21 +1,16 @@
 """The models one can name: one entry per architecture, with its parameters and its arithmetic."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from aftermap.artefacts.store import BOX, load_card
 from aftermap.errors import ModelError
-from aftermap.models.build import build_model
 from aftermap.models.configs import (
     AnyModelConfig,
-    CustomConfig,
     ResidualUnetConfig,
     SegformerConfig,
     SiameseUnetConfig,
@@ -24,11 +19,10 @@ from aftermap.models.configs import (
     UnetConfig,
 )
 from aftermap.models.configs.smp import Architecture, Fusion
-from aftermap.models.networks.dense import count_parameters
 from aftermap.models.weights.published import PUBLISHED
 
-SIZE_PX = 1024
-"""Height and width of the images that the multiply-accumulates are counted for."""
+COUNTS = Path(__file__).with_name("counts.json")
+"""What `counting` has found, by name and use; `python -m aftermap.workflows.weights.counting` writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,30 +48,16 @@ class Listed:
         return config.kind
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """A network's size.
-
-    Attributes:
-        features: parameters without the head.
-        total: all parameters.
-        gmacs: multiply-accumulates in 1e9 of one image or pair of `SIZE_PX`.
-    """
-
-    features: int
-    total: int
-    gmacs: float
-
-
 def catalogue() -> list[dict[str, Any]]:
     """One entry per architecture: the model in the box first, then ours, the published ones, and general ones.
 
     `parameters` has `features` (the localization network without its head; the damage network's where there is no
     other), `localization` and `damage` (whole networks); `gmacs` the multiply-accumulates of convolutions and matrix
     products, in 1e9 per 1024 px image and per pair; both None where a use does not exist. Any timm encoder can stand
-    in for those listed: `model.encoder_name` in a recipe.
+    in for those listed: `model.encoder_name` in a recipe. The numbers are read from a file, as counting takes seconds.
     """
-    return [_entry(listed) for listed in listed_models()]
+    counts = json.loads(COUNTS.read_text())
+    return [_entry(listed, counts[listed.name]) for listed in listed_models()]
 
 
 def listed_models() -> Iterator[Listed]:
@@ -88,58 +68,20 @@ def listed_models() -> Iterator[Listed]:
     yield from _general()
 
 
-def measure(config: AnyModelConfig, *, size_px: int = SIZE_PX) -> Measured:
-    """Count parameters and multiply-accumulates without weights, memory or arithmetic, on torch's meta device."""
-    config = (
-        config if isinstance(config, CustomConfig) else config.model_copy(update={"encoder_weights": None})
-    )
-    with torch.device("meta"), _NoRandomness():
-        model: Any = build_model(config).eval()
-    total = count_parameters(model)
-    head = count_parameters(model.head) if hasattr(model, "head") else 0
-    _drop_normalisation(model)
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        bands = getattr(config, "in_channels", 3)
-        model(torch.empty(1, model.dates, bands, size_px, size_px, device="meta"))
-    # torch counts a multiplication and an addition as two
-    return Measured(total - head, total, counter.get_total_flops() / 2e9)
-
-
-class _NoRandomness(TorchFunctionMode):
-    """Weights that are not there need no start: filling them on the meta device takes most of the building."""
-
-    skipped = frozenset(
-        {Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_, Tensor.erfinv_, Tensor.clamp_}
-    )
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return args[0] if func in self.skipped else func(*args, **(kwargs or {}))
-
-
-def _drop_normalisation(model: nn.Module) -> None:
-    """Take batch normalisation out: nothing of it is counted, and on the meta device it takes half of the time."""
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.BatchNorm2d):
-                setattr(parent, name, nn.Identity())
-
-
-def _entry(listed: Listed) -> dict[str, Any]:
+def _entry(listed: Listed, counts: dict[str, Any]) -> dict[str, Any]:
     configs = {"localization": listed.localization, "damage": listed.damage}
-    sizes = {use: measure(config) if config else None for use, config in configs.items()}
-    trunk = sizes["localization"] or sizes["damage"]
-    assert trunk is not None
+    sizes = {use: counts[use] if config else None for use, config in configs.items()}
+    trunk = counts["localization" if listed.localization else "damage"]
     return {
         "name": listed.name,
         "kind": listed.kind,
         "dates": [dates for dates, config in ((1, listed.localization), (2, listed.damage)) if config],
         "classes": {use: config.classes if config else None for use, config in configs.items()},
         "parameters": {
-            "features": trunk.features,
-            **{use: size.total if size else None for use, size in sizes.items()},
+            "features": trunk["features"],
+            **{use: size["total"] if size else None for use, size in sizes.items()},
         },
-        "gmacs": {use: round(size.gmacs, 2) if size else None for use, size in sizes.items()},
+        "gmacs": {use: size["gmacs"] if size else None for use, size in sizes.items()},
         "description": listed.text,
     }
 

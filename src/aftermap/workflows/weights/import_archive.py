@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from aftermap.artefacts.ensemble import EnsembleCard, Ingredient, compose, save_ensemble
+from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
+from aftermap.artefacts.ensemble_card import EnsembleCard
 from aftermap.artefacts.hub import check_replaceable
 from aftermap.errors import ModelError
 from aftermap.workflows.weights.archives import (
