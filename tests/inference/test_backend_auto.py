@@ -1,4 +1,6 @@
 import logging
+import shutil
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -6,16 +8,18 @@ import pytest
 import torch
 
 from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
+from aftermap.artefacts.exported import load_exported
 from aftermap.artefacts.store import load_model
 from aftermap.errors import BackendWarning, ModelError
 from aftermap.inference.backends import auto
 from aftermap.inference.backends.auto import AutoNetwork, Choice, choose, measure
 from aftermap.inference.backends.base import Execution, wanted_backend
+from aftermap.inference.backends.opening import open_companion
 from aftermap.inference.backends.pytorch import TorchNetwork
 from aftermap.inference.ensemble import Options, open_predictor
 from backend_models import KINDS, export, pictures, save
 
-IMAGES = torch.zeros(1, 1, 3, 32, 32)
+IMAGES = np.zeros((1, 1, 3, 32, 32), np.float32)
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +67,7 @@ class Pretended:
         told = self.seconds[network.backend]
         if isinstance(told, list):
             told = told[self.calls.count(network.backend) - 1]
-        return told, network(images)
+        return told, network(network.take(images))
 
 
 @pytest.fixture
@@ -164,11 +168,11 @@ def test_the_choice_is_said_in_one_line():
 def test_the_next_program_remembers(loaded, pretend, caplog, monkeypatch):
     caplog.set_level(logging.INFO, "aftermap.backends")
     told = pretend(torch=0.3, onnxruntime=0.2, openvino=0.1)
-    AutoNetwork(loaded, Execution(backend="auto"))(IMAGES)
+    AutoNetwork(loaded, Execution(backend="auto")).prepare(IMAGES)
     calls = len(told.calls)
     monkeypatch.setattr(auto, "_settled", {})
     again = AutoNetwork(loaded, Execution(backend="auto"))
-    again(IMAGES)
+    again.prepare(IMAGES)
     assert len(told.calls) == calls and again.backend == "openvino"
     assert again.execution["auto"]["remembered"] and again.execution["backend"] == "openvino"
     assert [record.getMessage().split(", ")[-1] for record in caplog.records] == [
@@ -181,7 +185,7 @@ def test_the_next_program_remembers(loaded, pretend, caplog, monkeypatch):
     "other",
     [
         {"execution": Execution(backend="auto", threads=3)},
-        {"images": torch.zeros(1, 1, 3, 128, 128)},
+        {"images": np.zeros((1, 1, 3, 128, 128), np.float32)},
         {"processor": "another"},
         {"seed": 7},
     ],
@@ -190,30 +194,30 @@ def test_other_threads_windows_processors_and_weights_are_measured_anew(
     loaded, pretend, other, monkeypatch, tmp_path
 ):
     told = pretend(torch=0.3, onnxruntime=0.2, openvino=0.1)
-    AutoNetwork(loaded, Execution(backend="auto"))(IMAGES)
+    AutoNetwork(loaded, Execution(backend="auto")).prepare(IMAGES)
     calls = len(told.calls)
     monkeypatch.setattr(auto, "_settled", {})
     if "processor" in other:
         monkeypatch.setattr(auto, "_processor", lambda: other["processor"])
     model = load_model(save(tmp_path / "o", KINDS["one date"], other["seed"])) if "seed" in other else loaded
-    AutoNetwork(model, other.get("execution", Execution(backend="auto")))(other.get("images", IMAGES))
+    AutoNetwork(model, other.get("execution", Execution(backend="auto"))).prepare(other.get("images", IMAGES))
     assert len(told.calls) == 2 * calls
 
 
 def test_windows_of_about_one_size_share_a_choice(loaded, pretend):
     told = pretend(torch=0.3, onnxruntime=0.2, openvino=0.1)
     for side in (1024, 992):
-        AutoNetwork(loaded, Execution(backend="auto"))(torch.zeros(1, 1, 3, 8, 8 * side))
+        AutoNetwork(loaded, Execution(backend="auto")).prepare(np.zeros((1, 1, 3, 8, 8 * side), np.float32))
     assert told.opened.count("torch") == 1
 
 
 def test_what_was_remembered_and_no_longer_works_is_measured_anew(loaded, pretend, monkeypatch):
     pretend(torch=0.3, onnxruntime=0.2, openvino=0.1)
-    AutoNetwork(loaded, Execution(backend="auto"))(IMAGES)
+    AutoNetwork(loaded, Execution(backend="auto")).prepare(IMAGES)
     monkeypatch.setattr(auto, "_settled", {})
     pretend(torch=0.3, onnxruntime=0.2, fails=("openvino",))
     network = AutoNetwork(loaded, Execution(backend="auto"))
-    network(IMAGES)
+    network.prepare(IMAGES)
     assert network.backend == "onnxruntime"
 
 
@@ -251,34 +255,74 @@ def test_auto_gives_the_probabilities_of_torch(loaded):
 
 
 class TestAnExportedFormInTheModelsFolder:
+    """Stands in for the model with `auto`, and nothing is measured."""
+
     @pytest.fixture
     def model(self, tmp_path):
         folder = save(tmp_path / "model", KINDS["folded"])
         (folder / "exported").mkdir()
         return folder
 
-    def fastest(self, monkeypatch, model, **seconds):
-        names = iter(["torch", "openvino", *seconds])
-        told = {"torch": 0.3, "openvino": 0.1, **seconds}
-        monkeypatch.setattr(
-            auto, "_timed", lambda network, images: (told.get(next(names, None), 1.0), network(images))
-        )
-        images = torch.from_numpy(pictures()).float() / 128 - 1
-        return choose(load_model(model), images, Execution())
+    def put(self, model, name, kind="openvino", source=None, **graph):
+        export(source or model, model / "exported" / name, kind, **{"inside": False, "parity": {}} | graph)
 
-    def test_is_taken_where_it_is_faster(self, model, monkeypatch):
-        export(model, model / "exported" / "int8", "openvino", inside=False, parity={"passed": True})
-        assert auto._companions(load_model(model), Execution()) == ["exported/int8"]
-        _, choice = self.fastest(monkeypatch, model, **{"exported/int8": 0.01})
-        assert set(choice.seconds) == {"torch", "openvino", "exported/int8"}
+    @pytest.mark.parametrize("inside", [False, True])
+    def test_gives_the_models_probabilities_under_the_models_name(self, model, inside, pretend, caplog):
+        caplog.set_level(logging.INFO, "aftermap.backends")
+        told = pretend()
+        self.put(model, "mine", inside=inside)
+        predictor = open_predictor(model, Options(backend="auto"))
+        plain = open_predictor(model)
+        images = pictures()
+        assert np.abs(predictor.predict(images) - plain.predict(images)).max() < 1e-4
+        assert predictor.execution["backend"] == "openvino" and predictor.network.raw == inside
+        assert (predictor.sha256, predictor.card) == (plain.sha256, plain.card)
+        assert told.opened == [] and [r.getMessage() for r in caplog.records] == [
+            "backend exported/mine: it came with the model"
+        ]
 
-    def test_is_no_candidate_unless_it_passed_the_gate(self, model):
-        export(model, model / "exported" / "int8", "openvino", inside=False)
-        assert auto._companions(load_model(model), Execution()) == []
+    def test_is_the_smallest_of_several(self, model):
+        self.put(model, "a-fp32", execution="f32")
+        self.put(model, "b-onnx", "onnx")
+        sizes = {
+            name: load_exported(model / "exported" / name).card.graph.bytes for name in ("a-fp32", "b-onnx")
+        }
+        network = open_companion(model, Execution(backend="auto"))
+        assert network.graph.path.parent.name == min(sizes, key=sizes.get)
 
-    def test_is_no_candidate_for_other_weights(self, model, tmp_path):
-        other = save(tmp_path / "other", KINDS["folded"], seed=1)
-        export(other, model / "exported" / "int8", "openvino", inside=False, parity={"passed": True})
-        assert auto._companions(load_model(model), Execution()) == []
-        with pytest.raises(ModelError, match="was exported from another model"):
-            auto._open(load_model(model), "exported/int8", Execution())
+    def test_stands_in_for_a_member_of_an_ensemble(self, model, tmp_path, pretend):
+        told = pretend()
+        self.put(model, "mine")
+        card, members = compose("one", [Ingredient(model)])
+        save_ensemble(tmp_path / "one", card, members)
+        shutil.copytree(model / "exported", tmp_path / "one" / card.members[0].folder / "exported")
+        found = open_predictor(tmp_path / "one", Options(backend="auto")).predict(pictures())
+        assert np.abs(found - open_predictor(tmp_path / "one").predict(pictures())).max() < 1e-4
+        assert told.opened == []
+
+    def test_is_passed_over_unless_it_was_compared_with_the_model(self, model):
+        self.put(model, "mine", parity=None)
+        assert open_companion(model, Execution()) is None
+
+    def test_is_passed_over_where_it_is_of_other_weights(self, model, tmp_path):
+        self.put(model, "mine", source=save(tmp_path / "other", KINDS["folded"], seed=1))
+        assert open_companion(model, Execution()) is None
+
+    @pytest.mark.parametrize("asked", [{"precision": "f32"}, {"device": "cuda"}, {"compiled": True}])
+    def test_is_passed_over_where_something_else_is_asked_for(self, model, asked):
+        self.put(model, "mine")
+        assert open_companion(model, Execution(**asked)) is None
+
+    def test_that_was_altered_is_passed_over_with_a_warning(self, model):
+        self.put(model, "mine")
+        with (model / "exported" / "mine" / "model.bin").open("ab") as file:
+            file.write(b"x")
+        with pytest.warns(BackendWarning, match="mine is passed over: .*model.bin was altered or cut short"):
+            assert open_companion(model, Execution()) is None
+
+    def test_whose_runtime_is_not_there_is_passed_over_with_a_warning(self, model, monkeypatch):
+        self.put(model, "mine")
+        monkeypatch.delitem(sys.modules, "aftermap.inference.backends.openvino", raising=False)
+        monkeypatch.setitem(sys.modules, "openvino", None)
+        with pytest.warns(BackendWarning, match="mine is passed over: .*openvino"):
+            assert open_companion(model, Execution()) is None

@@ -6,7 +6,6 @@ import torch
 
 from aftermap.artefacts.card import Card, Normalisation, TrainingRecord
 from aftermap.artefacts.ensemble import (
-    EnsembleMember,
     Ingredient,
     compose,
     is_ensemble,
@@ -14,6 +13,7 @@ from aftermap.artefacts.ensemble import (
     read_card,
     save_ensemble,
 )
+from aftermap.artefacts.ensemble_card import EnsembleMember
 from aftermap.artefacts.store import load_model, save_model
 from aftermap.errors import ModelError
 from aftermap.inference import ensemble as module

@@ -7,14 +7,8 @@ import pytest
 import torch
 
 from aftermap.artefacts.card import Card, TrainingRecord
-from aftermap.artefacts.ensemble import (
-    EnsembleCard,
-    GateIngredient,
-    Ingredient,
-    compose,
-    load_ensemble,
-    save_ensemble,
-)
+from aftermap.artefacts.ensemble import GateIngredient, Ingredient, compose, load_ensemble, save_ensemble
+from aftermap.artefacts.ensemble_card import EnsembleCard
 from aftermap.artefacts.hub import check_folder, model_files
 from aftermap.artefacts.store import load_model, save_model
 from aftermap.data.scene import Scene

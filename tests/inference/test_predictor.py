@@ -99,11 +99,9 @@ IMAGES = np.array([200, 100, 20], np.uint8).reshape(1, 1, 3, 1, 1)
 
 
 def test_images_reach_the_model_in_the_order_of_its_bands():
-    assert echo().normalise(IMAGES).flatten().tolist() == pytest.approx(
-        [v / 127.5 - 1 for v in (200, 100, 20)]
-    )
+    assert echo().prepare(IMAGES).flatten().tolist() == pytest.approx([v / 127.5 - 1 for v in (200, 100, 20)])
     turned = echo(bands=("blue", "green", "red"), normalisation=Normalisation(mean=(1, 2, 3), std=(1, 1, 2)))
-    assert turned.normalise(IMAGES).flatten().tolist() == [19, 98, 98.5]
+    assert turned.prepare(IMAGES).flatten().tolist() == [19, 98, 98.5]
 
 
 def test_bands_that_are_no_colours_stay_in_the_order_given():
@@ -112,7 +110,7 @@ def test_bands_that_are_no_colours_stay_in_the_order_given():
 
 
 def test_pixels_without_data_are_in_the_middle_of_the_range():
-    assert echo().normalise(IMAGES, np.zeros((1, 1, 1, 1), bool)).abs().sum() == 0
+    assert echo().prepare(IMAGES, np.zeros((1, 1, 1, 1), bool)).abs().sum() == 0
 
 
 def test_damage_weights_of_the_card_shift_mass_between_the_classes():

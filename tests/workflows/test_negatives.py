@@ -87,7 +87,7 @@ def test_the_classifier_looks_at_large_images_in_parts(tmp_path, monkeypatch):
     loaded = load_model(model)
 
     def presence(part):
-        image = Predictor(loaded).normalise(part[None])
+        image = Predictor(loaded).prepare(part[None])
         with torch.inference_mode():
             return float(presence_probability(loaded.model, image)[0])
 

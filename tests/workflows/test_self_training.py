@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from aftermap.artefacts.ensemble import is_ensemble
-from aftermap.artefacts.store import WEIGHTS_NAME, load_card
+from aftermap.artefacts.folder import WEIGHTS_NAME
+from aftermap.artefacts.store import load_card
 from aftermap.classes import BUILDING, DAMAGE
 from aftermap.config import build_config, load_config
 from aftermap.data.scene import Manifest

@@ -1,19 +1,25 @@
-"""From logits to channels to probabilities, whatever a network's channel 0 means.
+"""From logits to channels to probabilities, whatever a network's channel 0 means; arrays of NumPy or of PyTorch.
 
 *Channels* (B, C, H, W) are what is averaged over mirrorings, scales and members: p(building) alone, or p(building) in
 channel 0 and a value per class after it. Only their ratios decide how p(building) is shared out, so that
 a network with a sigmoid per class and one with a softmax can be averaged.
 """
 
-import torch
-from torch import Tensor
-
+from aftermap.artefacts.arrays import (
+    A,
+    bytes_of,
+    float32,
+    joined,
+    shared_out,
+    sigmoid,
+    softmax,
+    total_of,
+    within_unit,
+)
 from aftermap.artefacts.card import Activation, Channel0
 
 
-def to_channels(
-    logits: Tensor, *, activation: Activation, channel_0: Channel0, temperature: float = 1.0
-) -> Tensor:
+def to_channels(logits: A, *, activation: Activation, channel_0: Channel0, temperature: float = 1.0) -> A:
     """Activate logits (B, K, H, W) and put p(building) into channel 0.
 
     Args:
@@ -25,44 +31,39 @@ def to_channels(
     Returns:
         float32, the same shape.
     """
-    logits = logits.float() / temperature
+    logits = float32(logits) / temperature
     if logits.shape[1] == 1:
-        return torch.sigmoid(logits)
+        return sigmoid(logits)
     if activation == "sigmoid":
-        channels = torch.sigmoid(logits)
-        return (
-            channels if channel_0 == "building" else torch.cat([1 - channels[:, :1], channels[:, 1:]], dim=1)
-        )
-    channels = torch.softmax(logits, dim=1)
+        channels = sigmoid(logits)
+        return channels if channel_0 == "building" else joined([1 - channels[:, :1], channels[:, 1:]])
+    channels = softmax(logits)
     if channel_0 == "building":
         return channels
     # The sum keeps the digits that 1 - p(background) loses where a building is very unlikely.
-    return torch.cat([channels[:, 1:].sum(dim=1, keepdim=True), channels[:, 1:]], dim=1)
+    return joined([total_of(channels[:, 1:]), channels[:, 1:]])
 
 
-def to_probabilities(channels: Tensor) -> Tensor:
+def to_probabilities(channels: A) -> A:
     """Class probabilities of channels: (1 - p, p), or the classes' shares of p(building) behind p(background).
 
     Returns:
         (B, 2, H, W) of one channel, else the same shape; sums to 1 over the classes.
     """
-    building = channels[:, :1].clamp(0, 1)
+    building = within_unit(channels[:, :1])
     if channels.shape[1] == 1:
-        return torch.cat([1 - building, building], dim=1)
-    classes = channels[:, 1:]
-    total = classes.sum(dim=1, keepdim=True)
-    shared = torch.where(total > 0, classes * (building / total), building / classes.shape[1])
-    return torch.cat([1 - building, shared], dim=1)
+        return joined([1 - building, building])
+    return joined([1 - building, shared_out(building, channels[:, 1:])])
 
 
-def truncated(channels: Tensor) -> Tensor:
+def truncated(channels: A) -> A:
     """Channels cut down to whole 255ths, as if they had been stored in 8-bit files.
 
     Source: xView2 first place, `predict*_loc.py` and `predict*cls.py`: `(mean * 255).astype('uint8')`.
     """
-    return to_uint8(channels).float() / 255
+    return float32(to_uint8(channels)) / 255
 
 
-def to_uint8(channels: Tensor) -> Tensor:
+def to_uint8(channels: A) -> A:
     """Channels as the bytes of such files: 255 p, cut and not rounded."""
-    return (channels * 255).to(torch.uint8)
+    return bytes_of(channels * 255)

@@ -5,8 +5,10 @@ import shutil
 from pathlib import Path
 
 from aftermap.artefacts.card import Card, describe
-from aftermap.artefacts.ensemble import ENSEMBLE_NAME, EnsembleCard, describe_ensemble, is_ensemble
-from aftermap.artefacts.store import BOX, CARD_NAME, model_folder
+from aftermap.artefacts.ensemble import is_ensemble
+from aftermap.artefacts.ensemble_card import EnsembleCard, describe_ensemble
+from aftermap.artefacts.folder import CARD_NAME, ENSEMBLE_NAME
+from aftermap.artefacts.store import BOX, model_folder
 from aftermap.errors import ModelError, OutputError
 
 

@@ -21,8 +21,14 @@ from huggingface_hub.errors import (
 from huggingface_hub.errors import HTTPError as _HTTPError  # type: ignore[attr-defined]  # of httpx or requests
 
 from aftermap.artefacts.card import Card
-from aftermap.artefacts.ensemble import ENSEMBLE_NAME, is_ensemble, load_ensemble, read_card
-from aftermap.artefacts.store import CARD_NAME, WEIGHTS_NAME, load_card
+from aftermap.artefacts.folder import (
+    CARD_NAME,
+    ENSEMBLE_NAME,
+    WEIGHTS_NAME,
+    card_in,
+    ensemble_in,
+    holds_ensemble,
+)
 from aftermap.errors import ModelError, OutputError
 from aftermap.models.configs import CustomConfig
 
@@ -140,7 +146,7 @@ def push_model(folder: Path, name: str, *, private: bool = False, api: Any = Non
     if hub.revision:
         raise ModelError(f"{hub} names a revision: push to hf://{hub.repository}")
     check_folder(folder)
-    card = read_card(folder)
+    card = ensemble_in(folder) if holds_ensemble(folder) else card_in(folder)
     operations = [
         CommitOperationAdd(
             path_in_repo=file,
@@ -159,8 +165,8 @@ def push_model(folder: Path, name: str, *, private: bool = False, api: Any = Non
 
 def model_files(folder: Path) -> list[str]:
     """Files of a model or ensemble folder, relative to it; the READMEs only where they are."""
-    if is_ensemble(folder):
-        parts = [f"{part}/" for part in load_ensemble(folder).parts]
+    if holds_ensemble(folder):
+        parts = [f"{part}/" for part in ensemble_in(folder).parts]
         names = [ENSEMBLE_NAME]
     else:
         parts, names = [""], []
@@ -176,10 +182,10 @@ def check_folder(folder: Path) -> None:
         ModelError: they are not.
     """
     expected: dict[str, str | None] = {"": None}
-    if is_ensemble(folder):
-        expected = {**load_ensemble(folder).parts}
+    if holds_ensemble(folder):
+        expected = {**ensemble_in(folder).parts}
     for part, sha256 in expected.items():
-        card = load_card(folder / part)
+        card = card_in(folder / part)
         file = folder / part / WEIGHTS_NAME
         if card.weights is None or not file.is_file():
             raise ModelError(f"{folder / part} is incomplete: {WEIGHTS_NAME} is missing")
@@ -231,8 +237,8 @@ def _download(hub: HubName, *, refresh: bool) -> Path:
                 hub.repository, revision=hub.revision
             )  # says so where the hub cannot be reached
         folder = Path(snapshot_download(hub.repository, revision=hub.revision, allow_patterns=cards))
-        if is_ensemble(folder):
-            parts = [f"{part}/" for part in load_ensemble(folder).parts]
+        if holds_ensemble(folder):
+            parts = [f"{part}/" for part in ensemble_in(folder).parts]
             files = [part + name for part in parts for name in (CARD_NAME, WEIGHTS_NAME, README_NAME)]
         else:
             files = [WEIGHTS_NAME]
@@ -251,9 +257,9 @@ def _absent(folder: Path) -> list[str]:
 
 
 def _cards(folder: Path) -> list[Card]:
-    if not is_ensemble(folder):
-        return [load_card(folder)]
-    return [load_card(folder / part) for part in load_ensemble(folder).parts]
+    if not holds_ensemble(folder):
+        return [card_in(folder)]
+    return [card_in(folder / part) for part in ensemble_in(folder).parts]
 
 
 def _readme(folder: Path, licence: str) -> bytes:

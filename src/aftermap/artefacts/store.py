@@ -5,20 +5,16 @@ import shutil
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from typing import TYPE_CHECKING, Literal
 
 from aftermap.artefacts.card import Card, Weights, describe
+from aftermap.artefacts.folder import CARD_NAME, WEIGHTS_NAME, card_in
 from aftermap.errors import ModelError, OutputError
-from aftermap.models.build import build_model
-from aftermap.models.configs import CustomConfig
-from aftermap.models.networks.dense import DenseModel, count_parameters
+from aftermap.models.build import build_model, without_weights
 
-CARD_NAME = "card.json"
-WEIGHTS_NAME = "model.safetensors"
+if TYPE_CHECKING:
+    from aftermap.models.networks.dense import DenseModel
+
 BOX = "box"
 """Name of the model that is shipped inside the package."""
 
@@ -27,14 +23,14 @@ BOX = "box"
 class LoadedModel:
     """A model ready to run, with its card."""
 
-    model: DenseModel
+    model: "DenseModel"
     card: Card
     path: Path
     sha256: str
 
 
 def save_model(
-    folder: Path, model: DenseModel, card: Card, *, dtype: Literal["float32", "float16"] = "float32"
+    folder: Path, model: "DenseModel", card: Card, *, dtype: Literal["float32", "float16"] = "float32"
 ) -> Card:
     """Write a model folder under a temporary name, then rename it into place (replacing an older one).
 
@@ -50,6 +46,11 @@ def save_model(
     Raises:
         OutputError: the folder cannot be made.
     """
+    import torch
+    from safetensors.torch import save_file
+
+    from aftermap.models.networks.dense import count_parameters
+
     temporary = begin_folder(folder)
     stored = getattr(torch, dtype)
     state = {
@@ -98,20 +99,7 @@ def load_card(name: str | Path) -> Card:
     Raises:
         ModelError: no such folder, no card, or a card of another format.
     """
-    folder = model_folder(name)
-    file = folder / CARD_NAME
-    if not folder.is_dir():
-        raise ModelError(
-            f"no model at {name}: give a model folder, hf://owner/name, or 'box' for the model in the box"
-        )
-    if not file.is_file():
-        inside = folder / "model"
-        hint = f": did you mean {inside}?" if (inside / CARD_NAME).is_file() else ""
-        raise ModelError(f"{folder} is not a model folder: it has no {CARD_NAME}{hint}")
-    try:
-        return Card.model_validate_json(file.read_bytes())
-    except ValueError as error:
-        raise ModelError(f"{file} cannot be understood: {' '.join(str(error).split())[:160]}") from None
+    return card_in(model_folder(name), name)
 
 
 def load_model(name: str | Path) -> LoadedModel:
@@ -120,6 +108,9 @@ def load_model(name: str | Path) -> LoadedModel:
     Raises:
         ModelError: a file is missing, altered or does not fit the card.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     folder, card = model_folder(name), load_card(name)
     if card.weights is None:
         raise ModelError(f"{folder / CARD_NAME} does not name its weights")
@@ -131,10 +122,7 @@ def load_model(name: str | Path) -> LoadedModel:
         raise ModelError(
             f"{file} was altered: its SHA-256 is {digest[:12]}..., the card expects {card.weights.sha256[:12]}..."
         )
-    config = card.model
-    if not isinstance(config, CustomConfig):
-        config = config.model_copy(update={"encoder_weights": None})
-    model = build_model(config)
+    model = build_model(without_weights(card.model))
     try:
         state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(file).items()}
         model.load_state_dict(state)
@@ -152,7 +140,7 @@ def model_folder(name: str | Path) -> Path:
     if str(name) == BOX:
         return Path(str(files("aftermap") / "box"))
     if str(name).startswith(("hf://", "hf:/")):  # pathlib turns the first into the second
-        from aftermap.artefacts.hub import fetch_model  # built on this module
+        from aftermap.artefacts.hub import fetch_model
 
         return fetch_model(name)
     return Path(name)

@@ -12,7 +12,8 @@ from aftermap.cli.learn import SplitName, bar, say, scenes_of
 from aftermap.cli.running import AS_IT_IS, Running, numbers
 
 if TYPE_CHECKING:
-    from aftermap.artefacts.ensemble import GateIngredient, Role
+    from aftermap.artefacts.ensemble import GateIngredient
+    from aftermap.artefacts.ensemble_card import Role
 
 
 def tune_thresholds(

@@ -7,23 +7,15 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from aftermap.artefacts.activation import to_channels, to_probabilities, truncated
+from aftermap.artefacts.arrays import A, alike, as_kind_of, as_numpy, joined
 from aftermap.artefacts.card import BaseCard, Card
-from aftermap.artefacts.ensemble import (
-    Averaging,
-    EnsembleCard,
-    EnsembleMember,
-    Gate,
-    Role,
-    is_ensemble,
-    load_ensemble,
-)
+from aftermap.artefacts.ensemble import is_ensemble, load_ensemble
+from aftermap.artefacts.ensemble_card import Averaging, EnsembleCard, EnsembleMember, Gate, Role
 from aftermap.artefacts.store import model_folder
 from aftermap.errors import ModelError
-from aftermap.inference.backends.base import Backend, Execution, Precision, torch_device
+from aftermap.inference.backends.base import Backend, Execution, Precision
 from aftermap.inference.backends.opening import open_network
 from aftermap.inference.gate import WindowGate
 from aftermap.inference.postprocess import Decision
@@ -122,7 +114,6 @@ class EnsemblePredictor(AnyPredictor):
         Raises:
             ModelError: a member is missing, altered or does not fit the others.
         """
-        torch_device(options.device)
         changes = {"averaging": options.averaging, "compat_uint8": options.compat_uint8}
         self.card = card.model_copy(update={k: v for k, v in changes.items() if v is not None})
         if self.card.averaging == "logits" and self.card.compat_uint8:
@@ -157,8 +148,8 @@ class EnsemblePredictor(AnyPredictor):
         assert located is not None
         channels = located[:, :1]
         if "damage" in means:
-            channels = torch.cat([channels, means["damage"][:, 1:]], dim=1)
-        return weighted(to_probabilities(channels).cpu().numpy(), self.card)
+            channels = joined(alike(channels, means["damage"][:, 1:]))
+        return weighted(as_numpy(to_probabilities(channels)), self.card)
 
     @property
     def execution(self) -> dict[str, Any]:
@@ -175,29 +166,27 @@ class EnsemblePredictor(AnyPredictor):
     def _roles(self) -> list[Role]:
         return list(dict.fromkeys(member.role for member in self.card.members))
 
-    def _mean(self, role: Role, images: np.ndarray, valid: np.ndarray | None) -> Tensor:
+    def _mean(self, role: Role, images: np.ndarray, valid: np.ndarray | None) -> Any:
         """Mean channels of the members of a role."""
-        total: Tensor | None = None
+        total: Any = None
         weight = 0.0
         for members in self._groups(role):
-            group: Tensor | None = None
+            group: Any = None
             group_weight = sum(member.weight for member in members)
             for member in members:
                 output = self._output(member, images, valid) * member.weight
-                group = output if group is None else group + output
-            assert group is not None
+                group = output if group is None else _sum(group, output)
             if self.card.compat_uint8:
                 group = truncated(group / group_weight) * group_weight
-            total = group if total is None else total + group
+            total = group if total is None else _sum(total, group)
             weight += group_weight
-        assert total is not None
         if self.card.averaging == "probabilities":
             return total / weight
         card = self._cards[role]
         channels = to_channels(total / weight, activation=card.activation, channel_0=card.channel_0)
         return _reweighted(channels, card)
 
-    def _output(self, member: EnsembleMember, images: np.ndarray, valid: np.ndarray | None) -> Tensor:
+    def _output(self, member: EnsembleMember, images: np.ndarray, valid: np.ndarray | None) -> Any:
         """What is averaged of one member: logits at temperature 1, or channels with its own damage weights."""
         predictor = self._held.get(member.folder) or self._open(member)
         dates = slice(0, predictor.dates)
@@ -268,8 +257,14 @@ def _kind(card: Card) -> tuple[object, ...]:
     return card.activation, card.channel_0, card.model.classes, card.damage_weights
 
 
-def _reweighted(channels: Tensor, card: BaseCard) -> Tensor:
+def _sum(one: Any, other: Any) -> Any:
+    """The sum of what two members gave, who may be run by different runtimes."""
+    one, other = alike(one, other)
+    return one + other
+
+
+def _reweighted(channels: A, card: BaseCard) -> A:
     """Channels with the damage weights of a card."""
     if card.damage_weights is None or channels.shape[1] == 1:
         return channels
-    return torch.from_numpy(weighted(channels.cpu().numpy(), card)).to(channels.device)
+    return as_kind_of(weighted(as_numpy(channels), card), channels)

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from aftermap.artefacts.ensemble import Gate
+from aftermap.artefacts.arrays import as_numpy, float32
+from aftermap.artefacts.ensemble_card import Gate
 from aftermap.data.scene import Scene, read_images, read_mask
 from aftermap.errors import DataError, ModelError
 from aftermap.geo.grid import Window
@@ -215,5 +216,4 @@ def _window(
 def _building(predictor: Predictor, images: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
     """p(building) float32 (B, H, W) from the first date."""
     channels = predictor.channels(images[:, :1], None if valid is None else valid[:, :1])
-    building: np.ndarray = channels[:, 0].float().cpu().numpy()
-    return building
+    return as_numpy(float32(channels[:, 0]))

@@ -5,20 +5,20 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from aftermap.artefacts.activation import to_channels, to_probabilities, truncated
+from aftermap.artefacts.arrays import A, as_numpy, copied, softmax, total_of
 from aftermap.artefacts.card import BaseCard, Card
-from aftermap.artefacts.ensemble import Averaging
+from aftermap.artefacts.ensemble_card import Averaging
 from aftermap.artefacts.exported import ExportedCard
 from aftermap.artefacts.store import LoadedModel
-from aftermap.inference.backends.base import Execution, Network, torch_device
-from aftermap.inference.backends.pytorch import TorchNetwork
+from aftermap.inference.backends.base import Execution, Network
 from aftermap.inference.tta import Tta, views
 from aftermap.scoring.decision_weights import reweight
 
-__all__ = ["AnyPredictor", "Predictor", "Tta", "torch_device"]
+__all__ = ["AnyPredictor", "Predictor", "Tta"]
+
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 class AnyPredictor(ABC):
@@ -79,7 +79,7 @@ class Predictor(AnyPredictor):
 
     def __init__(
         self,
-        model: LoadedModel | Network,
+        model: LoadedModel | Network[Any],
         *,
         device: str = "cpu",
         tta: Tta = "none",
@@ -101,71 +101,42 @@ class Predictor(AnyPredictor):
             ModelError: the device is not there, or the views make no sense.
         """
         if isinstance(model, LoadedModel):
+            from aftermap.inference.backends.pytorch import TorchNetwork
+
             model = TorchNetwork(model, Execution(device=device, precision="f32"))
-        self.network = model
+        self.network: Network[Any] = model
         self.card, self.sha256, self.multiple = model.card, model.sha256, model.multiple
-        self._device = model.device
         self._views = views(tta, scales)
         self._averaging, self._compat_uint8 = averaging, compat_uint8
-        shape = (1, 1, -1, 1, 1)
-        mean = torch.tensor(self.card.normalisation.mean)
-        self._mean = mean.reshape(shape).to(self._device)
-        self._std = torch.tensor(self.card.normalisation.std).reshape(shape).to(self._device)
-        self._order = list(self.card.band_order)
-        if model.raw:
-            middle = torch.empty_like(mean)
-            middle[self._order] = mean  # of the bands as they are given
-            self._middle = middle.round().reshape(shape).to(self._device)
 
     @property
     def execution(self) -> dict[str, Any]:
         """How the network is run, for reports."""
         return self.network.execution
 
-    def prepare(self, images: np.ndarray, valid: np.ndarray | None = None) -> Tensor:
-        """Raw values (B, T, C, H, W) to what the network takes.
-
-        Pixels without data come to the middle of the range: 0 after the normalisation, and the rounded mean before one
-        that is inside of the network.
-        """
-        if not self.network.raw:
-            return self.normalise(images, valid)
-        x = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
-        if valid is None or valid.all():
-            return x
-        seen = torch.from_numpy(np.ascontiguousarray(valid)).to(self._device)[:, :, None]
-        return torch.where(seen, x, self._middle.to(x.dtype))
-
-    def normalise(self, images: np.ndarray, valid: np.ndarray | None = None) -> Tensor:
-        """Raw values (B, T, C, H, W) to float32 in the model's order of bands; invalid pixels become 0."""
-        if images.shape[2] == len(self._order) and self._order != sorted(self._order):
-            images = images[:, :, self._order]
-        x = torch.from_numpy(np.ascontiguousarray(images)).to(self._device).to(torch.float32, copy=True)
-        x.sub_(self._mean).div_(self._std)  # in place, as memory traffic is what this costs
-        if valid is not None and not valid.all():
-            seen = torch.from_numpy(np.ascontiguousarray(valid)).to(self._device)[:, :, None]
-            x.masked_fill_(~seen, 0)
-        return x
+    def prepare(self, images: np.ndarray, valid: np.ndarray | None = None) -> Any:
+        """Raw values (B, T, C, H, W) to what the network takes; see `Network.prepare`."""
+        return self.network.prepare(images, valid)
 
     def predict(self, images: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
         """Class probabilities of a batch of windows; see `AnyPredictor.predict`."""
         if self._is_plain:
-            return self._mean_over_views(images, valid, self._softmax).cpu().numpy()
+            return as_numpy(self._mean_over_views(images, valid, self._softmax))
         channels = self.channels(images, valid)
         probabilities = to_probabilities(truncated(channels) if self._compat_uint8 else channels)
-        return weighted(probabilities.cpu().numpy(), self.card)
+        return weighted(as_numpy(probabilities), self.card)
 
-    def channels(self, images: np.ndarray, valid: np.ndarray | None = None) -> Tensor:
-        """Channels (B, C, H, W) on the device, averaged over the views: p(building), then a value per class."""
+    def channels(self, images: np.ndarray, valid: np.ndarray | None = None) -> Any:
+        """Channels (B, C, H, W) as the network's arrays, averaged over the views: p(building), then a value per class."""
         if self._averaging == "logits":
             return self.activate(self.logits(images, valid))
         return self._mean_over_views(images, valid, self.activate)
 
-    def logits(self, images: np.ndarray, valid: np.ndarray | None = None) -> Tensor:
-        """Logits (B, K, H, W) on the device, averaged over the views."""
-        return self._mean_over_views(images, valid, _copied)
+    def logits(self, images: np.ndarray, valid: np.ndarray | None = None) -> Any:
+        """Logits (B, K, H, W) as the network's arrays, averaged over the views."""
+        return self._mean_over_views(images, valid, copied)  # as it may write its next ones over them
 
-    def activate(self, logits: Tensor) -> Tensor:
+    def activate(self, logits: A) -> A:
         """Channels of logits, by the card."""
         return to_channels(
             logits,
@@ -181,29 +152,33 @@ class Predictor(AnyPredictor):
         alone = self._views == views("none") and not self._compat_uint8
         return alone and card.activation == "softmax" and card.channel_0 == "background"
 
-    def _softmax(self, logits: Tensor) -> Tensor:
+    def _softmax(self, logits: A) -> A:
         """Probabilities with the temperature and the damage weights of the card."""
         card = self.card
-        probabilities = torch.softmax(logits if card.temperature == 1 else logits / card.temperature, dim=1)
+        probabilities = softmax(logits if card.temperature == 1 else logits / card.temperature)
         if card.damage_weights is not None:
             damage = probabilities[:, 1:]
-            total = damage.sum(dim=1, keepdim=True)
-            damage *= torch.tensor(card.damage_weights, device=damage.device).reshape(1, -1, 1, 1)
-            damage *= total / damage.sum(dim=1, keepdim=True).clamp(min=torch.finfo(damage.dtype).tiny)
+            total = total_of(damage)
+            damage *= self.network.take(np.array(card.damage_weights, np.float32).reshape(1, -1, 1, 1))
+            damage *= total / total_of(damage).clip(_TINY)
         return probabilities
 
-    @torch.inference_mode()
     def _mean_over_views(
-        self, images: np.ndarray, valid: np.ndarray | None, of_logits: Callable[[Tensor], Tensor]
-    ) -> Tensor:
-        x = self.prepare(images, valid)
-        size = (x.shape[-2], x.shape[-1])
-        total: Tensor | None = None
-        for view in self._views:
-            output = view.undo(of_logits(self.network(view.show(x, multiple=self.multiple))), size)
-            total = output if total is None else total.add_(output)
-        assert total is not None
-        return total if len(self._views) == 1 else total.div_(len(self._views))
+        self, images: np.ndarray, valid: np.ndarray | None, of_logits: Callable[[Any], Any]
+    ) -> Any:
+        with self.network.working():
+            x = self.prepare(images, valid)
+            size = (x.shape[-2], x.shape[-1])
+            total: Any = None
+            for view in self._views:
+                output = view.undo(of_logits(self.network(view.show(x, multiple=self.multiple))), size)
+                if total is None:
+                    total = output
+                else:
+                    total += output
+            if len(self._views) > 1:
+                total /= len(self._views)
+            return total
 
 
 def weighted(probabilities: np.ndarray, card: BaseCard) -> np.ndarray:
@@ -211,8 +186,3 @@ def weighted(probabilities: np.ndarray, card: BaseCard) -> np.ndarray:
     if card.damage_weights is None:
         return probabilities
     return reweight(probabilities, np.array(card.damage_weights))
-
-
-def _copied(logits: Tensor) -> Tensor:
-    """Logits in memory of their own, as the network may write its next ones over them."""
-    return logits.to(torch.float32, copy=True)

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
-import torch
-from torch import Tensor
-from torch.nn.functional import interpolate
+import numpy as np
 
+from aftermap.artefacts.arrays import A, float32
 from aftermap.errors import ModelError
 
 Tta = Literal["none", "half-turn", "flips", "rotations", "full"]
@@ -61,26 +60,25 @@ class View:
             turns, mirrored = (1 - turns) % 4, not mirrored
         return cls(turns, mirrored, compat_transpose=compat_transpose and transpose and flip in (2, 3))
 
-    def show(self, images: Tensor, *, multiple: int) -> Tensor:
+    def show(self, images: A, *, multiple: int) -> A:
         """The view of images (B, T, C, H, W)."""
         if self.scale != 1.0:
-            size = [
+            size: list[int] = [
                 max(multiple, round(side * self.scale / multiple) * multiple) for side in images.shape[-2:]
             ]
-            dates = images.flatten(0, 1)  # (B * T, C, H, W)
-            images = _resized(dates, (size[0], size[1])).reshape(*images.shape[:3], *size)
+            dates = images.reshape((-1, *images.shape[2:]))  # (B * T, C, H, W)
+            images = _resized(dates, (size[0], size[1])).reshape((*images.shape[:3], *size))
         if self.mirrored:
-            images = images.flip(-1)
-        return torch.rot90(images, self.turns, (-2, -1)) if self.turns else images
+            images = _mirrored(images)
+        return _turned(images, self.turns)
 
-    def undo(self, outputs: Tensor, size: tuple[int, int]) -> Tensor:
+    def undo(self, outputs: A, size: tuple[int, int]) -> A:
         """Outputs (B, K, h, w) of the view, laid over the image of `size` (H, W) again."""
-        if self.turns:
-            outputs = torch.rot90(outputs, -self.turns, (-2, -1))
+        outputs = _turned(outputs, -self.turns)
         if self.mirrored:
-            outputs = outputs.flip(-1)
+            outputs = _mirrored(outputs)
         if self.compat_transpose:
-            outputs = torch.rot90(outputs, 2, (-2, -1))
+            outputs = _turned(outputs, 2)
         return _resized(outputs, size)
 
 
@@ -100,13 +98,45 @@ def views(tta: Tta, scales: tuple[float, ...] = (1.0,)) -> tuple[View, ...]:
     return tuple(View(turns, mirrored, scale) for scale in scales for turns, mirrored in _VIEWS[tta])
 
 
-def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, smoothing where it shrinks; pixel centres stay where they are on the ground.
+def _mirrored(images: A) -> A:
+    """Columns reversed."""
+    return images[..., ::-1] if isinstance(images, np.ndarray) else images.flip(-1)
+
+
+def _turned(images: A, turns: int) -> A:
+    """Turned counter-clockwise by quarters."""
+    if not turns:
+        return images
+    if isinstance(images, np.ndarray):
+        return np.rot90(images, turns, (-2, -1))
+    return images.rot90(turns, (-2, -1))
+
+
+def _resized(images: A, size: tuple[int, int]) -> A:
+    """Images (B, C, H, W): bilinear, smoothing where it shrinks; pixel centres stay where they are on the ground.
 
     Whole numbers, as a network takes them that normalises by itself, are rounded.
     """
     if tuple(images.shape[-2:]) == size:
         return images
+    if isinstance(images, np.ndarray):
+        if images.dtype.kind in "iu":
+            return _resized_floats(float32(images), size).round().astype(images.dtype)
+        return _resized_floats(float32(images), size)
+    from torch.nn.functional import interpolate
+
     if not images.is_floating_point():
         return _resized(images.float(), size).round_().to(images.dtype)
     return interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _resized_floats(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """float32 (B, C, H, W) by Pillow, whose filter is the one that PyTorch has taken over."""
+    from PIL import Image
+
+    height, width = size
+    result = np.empty((*images.shape[:2], height, width), np.float32)
+    for index in np.ndindex(*images.shape[:2]):
+        band = Image.fromarray(np.ascontiguousarray(images[index]))
+        result[index] = band.resize((width, height), Image.Resampling.BILINEAR)
+    return result

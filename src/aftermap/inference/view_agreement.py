@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import predict_scene
@@ -126,6 +125,8 @@ def predicted_view(predictor: AnyPredictor, images: np.ndarray, view: Shown) -> 
     geometry = _GEOMETRY.get(view)
     if geometry is None:
         return predict_scene(predictor, relit(images, view))
+    import torch  # whose way of resizing the published figures have
+
     shown = geometry.show(torch.from_numpy(np.ascontiguousarray(images))[None], multiple=predictor.multiple)
     answer = predict_scene(predictor, np.ascontiguousarray(shown[0].numpy()))
     size = (images.shape[-2], images.shape[-1])

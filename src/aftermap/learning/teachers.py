@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from aftermap.artefacts.activation import to_channels, to_probabilities
 from aftermap.artefacts.card import Card
-from aftermap.artefacts.ensemble import Averaging, Role, is_ensemble, load_ensemble
+from aftermap.artefacts.ensemble import is_ensemble, load_ensemble
+from aftermap.artefacts.ensemble_card import Averaging, Role
 from aftermap.artefacts.store import LoadedModel, load_model, model_folder
 from aftermap.config import Config
 from aftermap.errors import ModelError, RecipeError

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from aftermap.artefacts.activation import to_channels, to_probabilities, truncated
 from aftermap.artefacts.card import BaseCard, Card, Normalisation
-from aftermap.artefacts.ensemble import EnsembleCard, EnsembleMember, Role, is_ensemble, load_ensemble
+from aftermap.artefacts.ensemble import is_ensemble, load_ensemble
+from aftermap.artefacts.ensemble_card import EnsembleCard, EnsembleMember, Role
 from aftermap.artefacts.exported import GRAPH_NAMES, ExportedCard, Graph, GraphFormat, Precision, Source
 from aftermap.artefacts.store import LoadedModel, load_model, model_folder
 from aftermap.errors import ModelError
@@ -138,7 +139,7 @@ class EnsembleGraph(GraphModule):
     def _output(self, index: int, images: Tensor) -> Tensor:
         """What is averaged of a member: logits at temperature 1, or channels with its own damage weights."""
         card = self._cards[index]
-        logits = self.members[index](self.prepare[index](images[:, : card.dates])).float()
+        logits: Tensor = self.members[index](self.prepare[index](images[:, : card.dates])).float()
         if self._card.averaging == "logits":
             scaled: Tensor = logits / card.temperature
             return scaled

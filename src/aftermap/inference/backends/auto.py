@@ -7,6 +7,8 @@ import os
 import platform
 import time
 import warnings
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -14,28 +16,22 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from aftermap.artefacts.activation import to_channels, to_probabilities
-from aftermap.artefacts.exported import EXPORTED_NAME, load_exported
+from aftermap.artefacts.arrays import as_numpy
 from aftermap.artefacts.store import LoadedModel
-from aftermap.errors import AftermapError, BackendWarning, ModelError
-from aftermap.inference.backends.base import Execution, Network, Runtime, torch_device
+from aftermap.errors import AftermapError, BackendWarning
+from aftermap.inference.backends.base import Execution, Network, Runtime
 from aftermap.inference.backends.cache import digest, recall, remember
 from aftermap.inference.backends.converted import made_by
-from aftermap.inference.backends.opening import open_exported, open_loaded
+from aftermap.inference.backends.pytorch import torch_device
+from aftermap.inference.backends.runtimes import open_loaded
 
 LOGGER = logging.getLogger("aftermap.backends")
 """Told in one line what was chosen."""
 
 MEAN_DIFFERENCE, TAIL_DIFFERENCE, TAIL = 1e-3, 2e-2, 0.999
 """A runtime is left out whose probabilities differ from PyTorch's by more in the mean, or at that quantile."""
-
-COMPANION_MEAN = 2e-2
-"""The same for a graph that lies in the model's own folder: it has passed the gate when it was exported."""
-
-COMPANIONS = "exported"
-"""Sub-folder of a model folder for exported forms of it, such as `exported/openvino-int8`."""
 
 ROUNDS = 4
 SECONDS = 6.0
@@ -53,14 +49,14 @@ class Choice:
     """Which runtime was taken, and why.
 
     Attributes:
-        runtime: the fastest, or the sub-folder of an exported form of the model that is faster still.
+        runtime: the fastest.
         seconds: the least time per batch of windows, by runtime.
         left_out: runtimes that were no candidates, with the reason.
         window: shape (B, T, C, H, W) that was timed.
         remembered: whether it was measured by an earlier program.
     """
 
-    runtime: str
+    runtime: Runtime
     seconds: dict[str, float]
     left_out: dict[str, str]
     window: tuple[int, ...]
@@ -76,7 +72,7 @@ class Choice:
         return f"backend {self.runtime}: {why} ({self.window[-2]} x {self.window[-1]} px, {when})"
 
 
-class AutoNetwork(Network):
+class AutoNetwork(Network[Any]):
     """A model on the runtime that is fastest for its first window; until then it is none.
 
     Every candidate is shown that window and timed, in turn, a few times. One whose probabilities are not PyTorch's is
@@ -86,18 +82,32 @@ class AutoNetwork(Network):
 
     def __init__(self, loaded: LoadedModel, execution: Execution) -> None:
         """Take the model; nothing is converted or measured yet."""
-        self.device = torch_device(execution.device)
+        self._torch_device = torch_device(execution.device)
+        self.device = str(self._torch_device)
         self.card, self.sha256, self.multiple = loaded.card, loaded.sha256, loaded.model.stride
         self.backend, self.threads = "torch", execution.threads
         self._loaded: LoadedModel | None = loaded
         self._execution = execution
-        self._network: Network | None = None
+        self._network: Network[Any] | None = None
         self.choice: Choice | None = None
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Logits; the first call decides on the runtime."""
+    def prepare(self, images: np.ndarray, valid: np.ndarray | None = None) -> Any:
+        """See `Network.prepare`; the first call decides on the runtime."""
         if self._network is None:
-            self._settle(images)
+            self._settle(super().prepare(images, valid))
+        assert self._network is not None
+        return self._network.prepare(images, valid)
+
+    def take(self, array: np.ndarray) -> Any:
+        """The array as what the chosen runtime calculates with; until one is chosen, itself."""
+        return array if self._network is None else self._network.take(array)
+
+    def working(self) -> AbstractContextManager[Any]:
+        """Nothing is kept for learning, whatever the runtime."""
+        return torch.inference_mode()
+
+    def __call__(self, images: Any) -> Any:
+        """Logits of prepared images."""
         assert self._network is not None
         return self._network(images)
 
@@ -105,21 +115,21 @@ class AutoNetwork(Network):
     def execution(self) -> dict[str, Any]:
         """How it is run, for reports; before the first window that is not known."""
         if self._network is None or self.choice is None:
-            return {"backend": "auto", "device": str(self.device)}
+            return {"backend": "auto", "device": self.device}
         choice = {key: value for key, value in asdict(self.choice).items() if key != "runtime"}
         return self._network.execution | {"auto": choice}
 
-    def _settle(self, images: Tensor) -> None:
+    def _settle(self, images: np.ndarray) -> None:
         assert self._loaded is not None
-        loaded, execution, shape = self._loaded, self._execution, tuple(images.shape)
-        setting = digest(_machine(self.device), asdict(execution), made_by(), _size_class(shape))
+        loaded, execution, shape = self._loaded, self._execution, images.shape
+        setting = digest(_machine(self._torch_device), asdict(execution), made_by(), _size_class(shape))
         architecture = digest(loaded.card.model.model_dump(mode="json"), setting)
-        key = digest(loaded.sha256, architecture, _companions(loaded, execution))
+        key = digest(loaded.sha256, architecture)
         known = _settled.get(architecture)
         choice = known or _recalled(key)
         if choice is not None:
             try:
-                self._network = _open(loaded, choice.runtime, execution)
+                self._network = open_loaded(loaded, choice.runtime, execution)
             except AftermapError:  # no longer what it was
                 choice = known = None
         if choice is None:
@@ -134,26 +144,23 @@ class AutoNetwork(Network):
         self.precision = self._network.precision
 
 
-def choose(loaded: LoadedModel, images: Tensor, execution: Execution) -> tuple[Network, Choice]:
+def choose(loaded: LoadedModel, images: np.ndarray, execution: Execution) -> tuple[Network[Any], Choice]:
     """Measure the runtimes on images and take the fastest that gives PyTorch's probabilities.
 
     Args:
         loaded: the model.
-        images: normalised (B, T, C, H, W), as they will come.
+        images: normalised float32 (B, T, C, H, W), as they will come.
         execution: `backend` is not looked at.
     """
-    networks: dict[str, Network] = {}
-    first: dict[str, float] = {}
+    networks: dict[Runtime, Network[Any]] = {}
+    first: dict[Runtime, float] = {}
     left_out: dict[str, str] = {}
-    expected: Tensor | None = None
-    companions = _companions(loaded, execution)
-    for runtime in (*get_args(Runtime), *companions):
+    expected: np.ndarray | None = None
+    for runtime in get_args(Runtime):
         reason = missing(runtime, execution)
-        if companions and runtime == "onnxruntime":  # a third float runtime would only add to the memory
-            reason = "the model's folder holds an exported form"
         if reason is None:
             try:
-                network = _open(loaded, runtime, execution)
+                network = open_loaded(loaded, runtime, execution)
                 first[runtime], logits = _timed(network, images)
             except AftermapError as error:
                 if runtime == "torch":
@@ -164,12 +171,7 @@ def choose(loaded: LoadedModel, images: Tensor, execution: Execution) -> tuple[N
             if expected is None:
                 expected = found
             else:
-                limits = (
-                    (MEAN_DIFFERENCE, TAIL_DIFFERENCE)
-                    if runtime in get_args(Runtime)
-                    else (COMPANION_MEAN, 1.0)
-                )
-                reason = _disagreement(loaded.card.name, runtime, expected, found, limits)
+                reason = _disagreement(loaded.card.name, runtime, expected, found)
         if reason is None:
             networks[runtime] = network
         else:
@@ -177,10 +179,12 @@ def choose(loaded: LoadedModel, images: Tensor, execution: Execution) -> tuple[N
     seconds = measure(networks, images, {runtime: first[runtime] for runtime in networks})
     fastest = min(seconds, key=lambda runtime: seconds[runtime])
     told = {str(runtime): round(value, 5) for runtime, value in seconds.items()}
-    return networks[fastest], Choice(fastest, told, left_out, tuple(images.shape))
+    return networks[fastest], Choice(fastest, told, left_out, images.shape)
 
 
-def measure(networks: dict[str, Network], images: Tensor, first: dict[str, float]) -> dict[str, float]:
+def measure(
+    networks: Mapping[Runtime, Network[Any]], images: np.ndarray, first: Mapping[Runtime, float]
+) -> dict[Runtime, float]:
     """The least seconds per call of each network, in rounds over all of them so that each sees the same machine.
 
     After a round those go that are far behind. Where the first calls alone took longer than `SLOW_SECONDS`, they are
@@ -193,7 +197,7 @@ def measure(networks: dict[str, Network], images: Tensor, first: dict[str, float
     """
     if len(networks) == 1 or sum(first.values()) > SLOW_SECONDS:
         return dict(first)
-    least: dict[str, float] = {}
+    least: dict[Runtime, float] = {}
     running, begun = list(networks), time.perf_counter()
     for _ in range(ROUNDS):
         for runtime in running:
@@ -206,33 +210,7 @@ def measure(networks: dict[str, Network], images: Tensor, first: dict[str, float
     return least
 
 
-def _companions(loaded: LoadedModel, execution: Execution) -> list[str]:
-    """Exported forms of the model in its own folder that can stand in for it, as paths in that folder."""
-    if not execution.device.startswith("cpu") or execution.compiled or execution.precision != "auto":
-        return []
-    found = []
-    for file in sorted(loaded.path.glob(f"{COMPANIONS}/*/{EXPORTED_NAME}")):
-        try:
-            graph = load_exported(file.parent).card.graph
-        except AftermapError as error:
-            warnings.warn(f"{file.parent} is passed over: {error}", BackendWarning, stacklevel=2)
-            continue
-        if graph.source.sha256 == loaded.sha256 and graph.parity is not None and not graph.inside:
-            found.append(file.parent.relative_to(loaded.path).as_posix())
-    return found
-
-
-def _open(loaded: LoadedModel, runtime: str, execution: Execution) -> Network:
-    """The model on a runtime, or an exported form of it from its own folder."""
-    for known in get_args(Runtime):
-        if runtime == known:
-            return open_loaded(loaded, known, execution)
-    if load_exported(loaded.path / runtime).card.graph.source.sha256 != loaded.sha256:
-        raise ModelError(f"{loaded.path / runtime} was exported from another model")
-    return open_exported(loaded.path / runtime, replace(execution, backend=None))
-
-
-def missing(runtime: str, execution: Execution) -> str | None:
+def missing(runtime: Runtime, execution: Execution) -> str | None:
     """Why a runtime need not be tried, or None."""
     if runtime == "torch":
         return None
@@ -240,36 +218,35 @@ def missing(runtime: str, execution: Execution) -> str | None:
         return "torch.compile was asked for"
     if runtime == "openvino" and not execution.device.startswith("cpu"):
         return f"openvino does not run on {execution.device}"
-    needed = {"openvino": ("openvino",), "onnxruntime": ("onnxruntime", "onnx")}.get(runtime, ())
+    needed = ("openvino",) if runtime == "openvino" else ("onnxruntime", "onnx")
     absent = [name for name in needed if importlib.util.find_spec(name) is None]
     return f"{', '.join(absent)} not installed" if absent else None
 
 
-def _timed(network: Network, images: Tensor) -> tuple[float, Tensor]:
+def _timed(network: Network[Any], images: np.ndarray) -> tuple[float, Any]:
     """Seconds until the logits are there, and the logits."""
+    taken = network.take(images)
     begun = time.perf_counter()
-    logits = network(images)
-    if logits.is_cuda:
+    logits = network(taken)
+    if isinstance(logits, torch.Tensor) and logits.is_cuda:
         torch.cuda.synchronize(logits.device)
     return time.perf_counter() - begun, logits
 
 
-def _probabilities(network: Network, logits: Tensor) -> Tensor:
+def _probabilities(network: Network[Any], logits: Any) -> np.ndarray:
     card = network.card
     channels = to_channels(
         logits, activation=card.activation, channel_0=card.channel_0, temperature=card.temperature
     )
-    return to_probabilities(channels)
+    return as_numpy(to_probabilities(channels))
 
 
-def _disagreement(
-    name: str, runtime: str, expected: Tensor, found: Tensor, limits: tuple[float, float]
-) -> str | None:
+def _disagreement(name: str, runtime: Runtime, expected: np.ndarray, found: np.ndarray) -> str | None:
     """How far a runtime is from PyTorch, with a warning, if it is too far."""
-    difference = (found - expected).abs().flatten().cpu().numpy()
+    difference = np.abs(found - expected).ravel()
     mean = float(difference.mean())
     tail = float(np.quantile(difference[:: max(1, len(difference) // 1_000_000)], TAIL))
-    if mean <= limits[0] and tail <= limits[1]:  # false for NaN too
+    if mean <= MEAN_DIFFERENCE and tail <= TAIL_DIFFERENCE:  # false for NaN too
         return None
     reason = (
         f"its probabilities differ from torch's by {mean:.2g} in the mean, {tail:.2g} at quantile {TAIL:g}"

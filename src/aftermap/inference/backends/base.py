@@ -2,14 +2,15 @@
 
 import os
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Generic, Literal, get_args
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from aftermap.artefacts.arrays import A, blank, copied, filled
 from aftermap.artefacts.card import Card
 from aftermap.artefacts.exported import ExportedCard
 from aftermap.errors import ModelError
@@ -46,8 +47,10 @@ class Execution:
     compiled: bool = False
 
 
-class Network(ABC):
-    """A model's network on a runtime: images in, logits out.
+class Network(ABC, Generic[A]):
+    """A model's network on a runtime: raw values in, prepared for it, logits out.
+
+    PyTorch calculates with its tensors on a device; graphs are given NumPy's arrays, and give such.
 
     Attributes:
         card: bands, normalisation, activation and classes of the model.
@@ -56,7 +59,7 @@ class Network(ABC):
         raw: whether it takes raw values (normalisation is inside of the network) in the order of
             `card.given_bands`, instead of normalised float32 in the order of `card.bands`.
         backend: what runs it.
-        device: where it takes images and leaves logits.
+        device: where it calculates: `cpu`, `cuda` or `cuda:n`.
         threads: of the processor; 0 where the runtime chose.
         precision: of its arithmetic: f32, bf16, f16 or int8.
     """
@@ -66,27 +69,77 @@ class Network(ABC):
     multiple: int
     raw: bool = False
     backend: Runtime
-    device: torch.device
+    device: str = "cpu"
     threads: int = 0
     precision: str = "f32"
 
     @abstractmethod
-    def __call__(self, images: Tensor) -> Tensor:
+    def take(self, array: np.ndarray) -> A:
+        """An array as what it calculates with, without a copy where that can be."""
+
+    @abstractmethod
+    def __call__(self, images: A) -> A:
         """Logits (B, K, H, W) of images (B, T, C, H, W); the next call may overwrite them.
 
         Args:
-            images: on `device`: raw values in the card's dtype where `raw`, else normalised float32.
+            images: as `prepare` gives them: raw values in the card's dtype where `raw`, else normalised float32.
         """
+
+    def working(self) -> AbstractContextManager[Any]:
+        """What it and the arithmetic around it run in."""
+        return nullcontext()
+
+    def prepare(self, images: np.ndarray, valid: np.ndarray | None = None) -> A:
+        """Raw values (B, T, C, H, W) to what the network takes.
+
+        Pixels without data come to the middle of the range: 0 after the normalisation, and the rounded mean before one
+        that is inside of the network.
+
+        Args:
+            images: in the card's dtype, bands in the order of `card.given_bands`.
+            valid: bool (B, T, H, W), False where a date has no data.
+        """
+        hidden = None if valid is None or valid.all() else self.take(~valid[:, :, None])
+        if self.raw:
+            x = self.take(images)
+            return x if hidden is None else filled(x, hidden, self._middle)
+        order = list(self.card.band_order)
+        if images.shape[2] == len(order) and order != sorted(order):
+            images = images[:, :, order]
+        x = copied(self.take(images))
+        x -= self._mean  # in place, as memory traffic is what this costs
+        x /= self._std
+        if hidden is not None:
+            blank(x, hidden)
+        return x
 
     @property
     def execution(self) -> dict[str, Any]:
         """How it is run, for reports."""
         return {
             "backend": self.backend,
-            "device": str(self.device),
+            "device": self.device,
             "threads": self.threads or None,
             "precision": self.precision,
         }
+
+    @cached_property
+    def _mean(self) -> A:
+        return self._by_band(self.card.normalisation.mean)
+
+    @cached_property
+    def _std(self) -> A:
+        return self._by_band(self.card.normalisation.std)
+
+    @cached_property
+    def _middle(self) -> A:
+        """The rounded mean of the bands as they are given."""
+        given = np.empty(len(self.card.band_order), np.float32)
+        given[list(self.card.band_order)] = self.card.normalisation.mean
+        return self._by_band(given.round())
+
+    def _by_band(self, values: Any) -> A:
+        return self.take(np.array(values, np.float32).reshape(1, 1, -1, 1, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +167,7 @@ class GraphFile:
     execution: str = "f32"
 
 
-class GraphNetwork(Network):
+class GraphNetwork(Network[np.ndarray]):
     """What networks have in common that are read from a graph file."""
 
     def __init__(self, graph: GraphFile, execution: Execution) -> None:
@@ -122,7 +175,7 @@ class GraphNetwork(Network):
         self.graph = graph
         self.card, self.sha256 = graph.card, graph.sha256
         self.multiple, self.raw = graph.multiple, graph.raw
-        self.device = torch_device(execution.device)
+        self.device = known_device(execution.device)
         self.threads = thread_count(execution.threads)
         if execution.compiled:
             raise ModelError(
@@ -135,8 +188,12 @@ class GraphNetwork(Network):
         told = super().execution
         return told if self.graph.weights == "fp32" else told | {"weights": self.graph.weights}
 
-    def array(self, images: Tensor) -> np.ndarray:
-        """Images as an array in one piece, without a copy where they are on the processor and in one piece.
+    def take(self, array: np.ndarray) -> np.ndarray:
+        """The array itself."""
+        return array
+
+    def whole(self, images: np.ndarray) -> np.ndarray:
+        """Images in one piece of memory, without a copy where they are.
 
         Raises:
             ModelError: they are smaller than the graph takes.
@@ -146,8 +203,7 @@ class GraphNetwork(Network):
             raise ModelError(
                 f"{self.card.name} takes no images of {height} x {width} px: at least {self.graph.least_px} px"
             )
-        found: np.ndarray = np.ascontiguousarray(images.cpu().numpy())
-        return found
+        return np.ascontiguousarray(images)
 
 
 def thread_count(threads: int) -> int:
@@ -180,14 +236,12 @@ def wanted_backend(backend: Backend) -> Backend:
     return chosen
 
 
-def torch_device(name: str) -> torch.device:
-    """The device of that name.
+def known_device(name: str) -> str:
+    """The name of a device, if it is one.
 
     Raises:
-        ModelError: no such device, or no GPU here.
+        ModelError: there is no such kind of device.
     """
     if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
         raise ModelError(f"no device {name!r}: use cpu, cuda or cuda:n")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelError("device cuda was asked for, but torch sees no GPU here: use --device cpu")
-    return torch.device(name)
+    return name

@@ -2,9 +2,8 @@
 
 from typing import Any
 
+import numpy as np
 import onnxruntime
-import torch
-from torch import Tensor
 
 from aftermap.errors import ModelError
 from aftermap.inference.backends.base import Execution, GraphFile, GraphNetwork
@@ -38,6 +37,10 @@ class OnnxNetwork(GraphNetwork):
             self._session = onnxruntime.InferenceSession(str(graph.path), session, providers=chosen)
         except Exception as error:  # its errors have no common class
             raise ModelError(f"onnxruntime cannot use {graph.path}: {_first_line(error)}") from None
+        if self.device != "cpu" and self._session.get_providers()[0] == _ON_CPU:
+            raise ModelError(
+                f"device {self.device} was asked for, but onnxruntime finds no GPU here: use --device cpu"
+            )
         self._input = self._session.get_inputs()[0].name
 
     @property
@@ -45,17 +48,18 @@ class OnnxNetwork(GraphNetwork):
         """How it is run, for reports."""
         return super().execution | {"provider": self._session.get_providers()[0]}
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: np.ndarray) -> np.ndarray:
         """Logits of images; see `Network`."""
-        array = self.array(images)
+        array = self.whole(images)
         try:
-            (found,) = self._session.run(None, {self._input: array})
+            logits: np.ndarray
+            (logits,) = self._session.run(None, {self._input: array})
         except Exception as error:
             raise ModelError(f"onnxruntime failed on {tuple(images.shape)}: {_first_line(error)}") from None
-        return torch.from_numpy(found).to(self.device)
+        return logits
 
 
-def providers(device: torch.device, precision: str = "auto") -> list[tuple[str, dict[str, Any]]]:
+def providers(device: str, precision: str = "auto") -> list[tuple[str, dict[str, Any]]]:
     """Execution providers in order of preference: TensorRT, then CUDA, on a GPU; the processor otherwise.
 
     Args:
@@ -65,12 +69,13 @@ def providers(device: torch.device, precision: str = "auto") -> list[tuple[str, 
     Raises:
         ModelError: this ONNX Runtime cannot run there, or not in that precision.
     """
-    if device.type == "cpu":
+    kind, _, number = device.partition(":")
+    if kind == "cpu":
         if precision not in ("auto", "f32"):
             raise ModelError(f"onnxruntime does not run in {precision} on a processor: use --precision f32")
         return [(_ON_CPU, {})]
     there = [name for name in _ON_GPU if name in onnxruntime.get_available_providers()]
-    if device.type != "cuda" or not there:
+    if kind != "cuda" or not there:
         raise ModelError(
             f"this onnxruntime has no provider for {device}: install onnxruntime-gpu, or use --backend torch"
         )
@@ -79,7 +84,7 @@ def providers(device: torch.device, precision: str = "auto") -> list[tuple[str, 
         raise ModelError(
             f"onnxruntime does not run in {precision} here: use --precision f32, or --backend torch"
         )
-    options: dict[str, dict[str, Any]] = {name: {"device_id": device.index or 0} for name in there}
+    options: dict[str, dict[str, Any]] = {name: {"device_id": int(number or 0)} for name in there}
     if tensorrt and precision != "f32":
         options[_ON_GPU[0]]["trt_fp16_enable"] = True
     return [*options.items(), (_ON_CPU, {})]

@@ -2,9 +2,8 @@
 
 from typing import Any
 
+import numpy as np
 import openvino
-import torch
-from torch import Tensor
 
 from aftermap.errors import ModelError
 from aftermap.inference.backends.base import Execution, GraphFile, GraphNetwork
@@ -27,7 +26,7 @@ class OpenvinoNetwork(GraphNetwork):
         """
         execution = execution or Execution()
         super().__init__(graph, execution)
-        if self.device.type != "cpu":
+        if self.device != "cpu":
             raise ModelError(
                 f"openvino does not run on {execution.device} here: use --backend torch or --device cpu"
             )
@@ -55,15 +54,16 @@ class OpenvinoNetwork(GraphNetwork):
             self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         self._request = compiled.create_infer_request()
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: np.ndarray) -> np.ndarray:
         """Logits of images; see `Network`."""
-        array = self.array(images)
+        array = self.whole(images)
         try:
             # nothing is copied on the way in or out, so the next call writes over this result
             found = self._request.infer([array], share_inputs=True, share_outputs=True)
         except RuntimeError as error:
             raise ModelError(f"openvino failed on {tuple(images.shape)}: {_first_line(error)}") from None
-        return torch.from_numpy(found[0])
+        logits: np.ndarray = found[0]
+        return logits
 
 
 def _first_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aftermap.workflows.bench.worker import Job
+from aftermap.workflows.bench.job import Job
 
 LIBRARIES = ("aftermap", "torch", "onnxruntime", "openvino", "numpy")
 MATRIX_PX = {"cpu": 1024, "cuda": 8192}

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from aftermap.errors import AftermapError
-from aftermap.workflows.bench.worker import Job, request_line
+from aftermap.workflows.bench.job import Job, request_line
 
 _MODULE = "aftermap.workflows.bench.worker"
 _LAST_LINE = 160

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from aftermap.errors import InputError
-from aftermap.inference.backends.base import Backend, Precision, torch_device
+from aftermap.inference.backends.base import Backend, Precision
 from aftermap.inference.backends.cache import CACHE_VARIABLE
+from aftermap.inference.backends.pytorch import torch_device
 from aftermap.inference.tta import Tta
 from aftermap.scoring.counts import plain
 from aftermap.workflows.bench.candidates import (
@@ -23,12 +24,12 @@ from aftermap.workflows.bench.candidates import (
     materialise,
     parse_candidates,
 )
+from aftermap.workflows.bench.job import Job
 from aftermap.workflows.bench.machine import available_cores, describe_machine
 from aftermap.workflows.bench.process import CandidateError, WorkerProcess
 from aftermap.workflows.bench.rounds import Track, run_rounds
 from aftermap.workflows.bench.scores import labelled_scenes
 from aftermap.workflows.bench.statistics import Estimate, estimate, is_stable, paired_ratio, quantile
-from aftermap.workflows.bench.worker import Job
 
 WARM_UP_SECONDS = 2.0
 WARM_UP_CALLS = 3

@@ -3,18 +3,18 @@
 import math
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from aftermap.errors import ModelError
 from aftermap.inference.backends.base import Network
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.predictor import AnyPredictor, Predictor
-from aftermap.workflows.bench.worker import Job
+from aftermap.workflows.bench.job import Job
 
 IMPORTED = time.monotonic()
 
@@ -101,17 +101,29 @@ class Model:
         return {"scores": score_model(self._predictor, Path(data), split)}
 
 
-class TimedNetwork(Network):
+class TimedNetwork(Network[Any]):
     """A network with a stopwatch: `seconds` grows by what its calls take."""
 
-    def __init__(self, inner: Network) -> None:
+    def __init__(self, inner: Network[Any]) -> None:
         self.card, self.sha256, self.multiple, self.raw = inner.card, inner.sha256, inner.multiple, inner.raw
         self.backend, self.device = inner.backend, inner.device
         self.threads, self.precision = inner.threads, inner.precision
         self.seconds = 0.0
         self._inner = inner
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def take(self, array: np.ndarray) -> Any:
+        """See `Network`."""
+        return self._inner.take(array)
+
+    def prepare(self, images: np.ndarray, valid: np.ndarray | None = None) -> Any:
+        """See `Network`."""
+        return self._inner.prepare(images, valid)
+
+    def working(self) -> AbstractContextManager[Any]:
+        """See `Network`."""
+        return self._inner.working()
+
+    def __call__(self, images: Any) -> Any:
         """Logits of the network inside; see `Network`."""
         self._wait()
         begin = time.perf_counter()
@@ -126,7 +138,7 @@ class TimedNetwork(Network):
         return self._inner.execution
 
     def _wait(self) -> None:
-        if self.device.type == "cuda":
+        if self.device.startswith("cuda"):
             torch.cuda.synchronize(self.device)
 
 

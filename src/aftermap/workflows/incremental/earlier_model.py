@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from aftermap.artefacts.card import Card
-from aftermap.artefacts.store import CARD_NAME, load_card
+from aftermap.artefacts.folder import CARD_NAME
+from aftermap.artefacts.store import load_card
 from aftermap.classes import ClassScheme
 from aftermap.config import build_config, read_tree
 from aftermap.data.incremental.protocol import Protocol

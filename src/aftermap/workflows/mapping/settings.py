@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aftermap.artefacts.ensemble import Averaging
+from aftermap.artefacts.ensemble_card import Averaging
 from aftermap.errors import InputError
 from aftermap.geo.ground import Nodata
 from aftermap.inference.backends.base import Backend, Precision

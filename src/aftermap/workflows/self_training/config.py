@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from aftermap.artefacts.ensemble import Averaging
+from aftermap.artefacts.ensemble_card import Averaging
 from aftermap.classes import BUILDING, DAMAGE, ClassScheme
 from aftermap.config import Config, build_config, merge, read_tree
 from aftermap.data.scene import Split
