@@ -13,7 +13,7 @@ from rasterio.crs import CRS
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import from_pixels, trace
 from aftermap.inference.buildings import Evidence, Painter, assess, trace_rows
-from aftermap.inference.postprocess import from_bytes
+from aftermap.inference.postprocess import from_bytes, to_bytes, unweighted
 
 UTM = Grid(CRS.from_epsg(32615), Affine(0.5, 0, 300000, 0, -0.5, 4000000), 40, 40)
 
@@ -112,11 +112,12 @@ def judged(
     missing: np.ndarray,
     *,
     misaligned: bool = False,
+    weights: tuple[float, ...] | None = None,
 ) -> geopandas.GeoDataFrame:
     """Assess buildings given in pixels on a grid of half a metre."""
     height, width = missing.shape
     grid = Grid(UTM.crs, UTM.transform, width, height)
-    evidence, painter = Evidence(len(polygons)), Painter(polygons, width)
+    evidence, painter = Evidence(len(polygons), weights), Painter(polygons, width)
     for labels in painter.paint(0, height):
         evidence.add(labels, probabilities, missing)
     names = [f"b{i}" for i in range(len(polygons))]
@@ -210,3 +211,50 @@ def test_stored_bytes_are_the_same_evidence_as_the_probabilities_they_stand_for(
 
     np.testing.assert_array_equal(of_bytes.levels, of_floats.levels)
     np.testing.assert_array_equal(of_bytes.pixels, of_floats.pixels)
+
+
+WEIGHTS = (1.0, 4.0, 0.5, 2.0)
+
+
+def weighted(own: np.ndarray) -> np.ndarray:
+    """What decisions are made by: levels times their weights, with the mass that all levels hold."""
+    levels = own[1:] * np.array(WEIGHTS, own.dtype).reshape(4, 1, 1)
+    return np.concatenate([own[:1], levels * own[1:].sum(axis=0) / levels.sum(axis=0)])
+
+
+def test_the_class_is_decided_with_the_weights_and_the_probabilities_are_the_models() -> None:
+    own = np.zeros((5, 10, 10), np.float64)
+    own[:] = np.array([0.2, 0.48, 0.2, 0.08, 0.04])[
+        :, None, None
+    ]  # weighted: 0.48, 0.8, 0.04, 0.08 of levels
+    own[:, :, 5:] = np.array([0.6, 0.24, 0.1, 0.04, 0.02])[:, None, None]
+    seen = np.zeros((10, 10), np.uint8)
+    frame = judged([shapely.box(0, 0, 10, 10)], weighted(own), seen, weights=WEIGHTS)
+    row = frame.loc[0]
+    assert row["damage"] == "minor-damage"
+    values = [row[name] for name in ("p_no_damage", "p_minor", "p_major", "p_destroyed")]
+    assert values == pytest.approx([0.6, 0.25, 0.1, 0.05])
+    assert row["confidence"] == pytest.approx(0.25) and row["p_building"] == pytest.approx((0.8 + 0.4) / 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.booleans())
+def test_dividing_the_weights_out_gives_the_models_probabilities_back(seed: int, in_bytes: bool) -> None:
+    own = np.random.default_rng(seed).dirichlet(np.full(5, 0.5), (6, 7)).transpose(2, 0, 1)
+    decided = weighted(own)
+    if in_bytes:
+        decided = from_bytes(to_bytes(decided, np.zeros((6, 7), np.uint8)))
+    found = unweighted(decided, WEIGHTS)
+    np.testing.assert_array_equal(found[0], decided[0])
+    np.testing.assert_allclose(found[1:].sum(axis=0), decided[1:].sum(axis=0), atol=1e-6)
+    # half a step of 1 / 254 in one class, taken up by the factors from 0.5 to 4
+    np.testing.assert_allclose(found, own, atol=0.03 if in_bytes else 1e-9)
+
+
+def test_p_building_tells_an_empty_place_from_a_building() -> None:
+    probabilities = destroyed(10, 20)
+    probabilities[4, :, 10:], probabilities[0, :, 10:] = 0.02, 0.98
+    outlines = [shapely.box(0, 0, 8, 10), shapely.box(12, 0, 20, 10)]
+    frame = judged(outlines, probabilities, np.zeros((10, 20), np.uint8))
+    assert frame["p_building"].tolist() == pytest.approx([0.8, 0.02], abs=1e-6)
+    assert frame["p_destroyed"].tolist() == pytest.approx([1, 1])

@@ -37,6 +37,7 @@ def building(
         "building_id": building_id,
         "damage": damage,
         **dict(zip(("p_no_damage", "p_minor", "p_major", "p_destroyed"), values, strict=True)),
+        "p_building": 0.85 if assessed else None,
         "confidence": max(values) if assessed else None,
         "seen": 1.0 if assessed else 0.2,
         "area_m2": area,

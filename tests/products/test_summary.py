@@ -3,13 +3,11 @@ import json
 import pytest
 from affine import Affine
 from building_frames import GRID, PIXELS, empty, town
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from rasterio.crs import CRS
 
 from aftermap.files import to_plain
 from aftermap.geo.grid import Grid
-from aftermap.products.summary import bounds_lonlat, summarise, wilson_interval
+from aftermap.products.summary import bounds_lonlat, summarise
 
 
 def test_counts_and_shares_are_among_assessed_buildings() -> None:
@@ -52,7 +50,6 @@ def test_an_empty_frame_gives_counts_of_zero_and_no_shares() -> None:
     assert summary["classes"]["destroyed"] == {
         "buildings": 0,
         "share": None,
-        "share_interval_sampling_only": None,
         "area_m2": 0.0,
         "area_share": None,
         "mean_confidence": None,
@@ -65,20 +62,9 @@ def test_plain_images_have_no_areas_and_no_bounds() -> None:
     assert (summary["area_m2"], summary["bounds_lonlat"], summary["coordinates"]) == (None, None, "pixels")
 
 
-def test_wilson_interval_is_that_of_the_textbook() -> None:
-    low, high = wilson_interval(10, 20) or (0, 0)
-    assert (round(low, 4), round(high, 4)) == (0.2993, 0.7007)
-    low, high = wilson_interval(0, 10) or (0, 0)
-    assert (round(low, 4), round(high, 4)) == (0.0, 0.2775)
-
-
-@settings(deadline=None)
-@given(total=st.integers(1, 10**6), share=st.floats(0, 1))
-def test_wilson_interval_holds_the_share(total: int, share: float) -> None:
-    hits = round(total * share)
-    low, high = wilson_interval(hits, total) or (2, 2)
-    assert 0 <= low <= hits / total + 1e-12
-    assert hits / total - 1e-12 <= high <= 1
+def test_no_interval_covers_an_error_that_is_not_there() -> None:
+    told = json.dumps(to_plain(summarise(town(), GRID)))
+    assert "interval" not in told and "sampling" not in told
 
 
 def test_bounds_are_in_degrees_and_may_cross_the_antimeridian() -> None:

@@ -395,3 +395,24 @@ def test_a_gate_is_reported_and_changes_nothing_where_buildings_are(
 def test_a_map_without_a_gate_reports_none(mapped: MapResult) -> None:
     assert mapped.gate is None
     assert json.loads((mapped.folder / "provenance.json").read_text())["gate"] is None
+
+
+def test_decision_weights_choose_classes_and_leave_the_probabilities_to_the_model(
+    tmp_path: Path, pair: tuple[Path, Path]
+) -> None:
+    own = colours.save_colour_model(tmp_path / "own", temperature=8.0)
+    bent = colours.save_colour_model(tmp_path / "bent", temperature=8.0, damage_weights=(1.0, 6.0, 1.0, 1.0))
+    first, second = (
+        map_damage(*pair, tmp_path / f"map-{path.name}", model=path, window_px=96, halo_px=16)
+        for path in (own, bent)
+    )
+    decided = second.buildings["damage"].value_counts()
+    assert decided["minor-damage"] > (first.buildings["damage"] == "minor-damage").sum()
+    columns = ["p_no_damage", "p_minor", "p_major", "p_destroyed", "p_building"]
+    np.testing.assert_allclose(first.buildings[columns], second.buildings[columns], atol=0.03)
+    chosen = second.buildings["damage"].map(dict(zip(DAMAGE.names[1:], columns, strict=False)))
+    told = [row[name] for name, (_, row) in zip(chosen, second.buildings.iterrows(), strict=True)]
+    np.testing.assert_allclose(second.buildings["confidence"], told * second.buildings["seen"], atol=1e-9)
+    np.testing.assert_allclose(
+        first.probabilities.array.astype(int), second.probabilities.array.astype(int), atol=6
+    )

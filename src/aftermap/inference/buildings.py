@@ -16,7 +16,7 @@ from aftermap.classes import DAMAGE, NOT_ASSESSED
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import area_m2, trace, trace_labels
 from aftermap.inference.parting import part_shapes
-from aftermap.inference.postprocess import REASONS, Missing, from_bytes
+from aftermap.inference.postprocess import REASONS, Missing, from_bytes, unweighted
 
 MIN_SEEN = 0.5
 """A building is assessed where at least this share of its pixels was seen at both dates."""
@@ -203,17 +203,23 @@ def _layers(shapes: np.ndarray, tree: shapely.STRtree) -> np.ndarray:
 class Evidence:
     """What the pixels of each building say, summed over bands.
 
+    Probabilities come as a model gives them for its decisions, see `postprocess.unweighted`: the class is decided by
+    them, what is reported is the model's own.
+
     Attributes:
-        levels: float64 (n, 4), sum over assessed pixels of p(level) / p(building).
+        levels: float64 (n, 9), sums over assessed pixels: p(level) / p(building) of the decision, the same of the model,
+            and p(building).
         pixels: int64 (n, number of `Missing` codes), pixels by the reason why they are not assessed (0: they
             are).
     """
 
-    kinds = _LEVELS
+    kinds = 2 * _LEVELS + 1
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, weights: Sequence[float] | None = None) -> None:
+        """Nothing seen yet of `count` buildings; `weights` are the factors of the levels in the decision."""
         self.levels = np.zeros((count, self.kinds))
         self.pixels = np.zeros((count, len(Missing)), np.int64)
+        self.weights = None if weights is None else np.asarray(weights, np.float64)
 
     def add(self, labels: np.ndarray, probabilities: np.ndarray, missing: np.ndarray) -> None:
         """Add a band.
@@ -241,14 +247,13 @@ class Evidence:
     @staticmethod
     def chosen(probabilities: np.ndarray) -> np.ndarray:
         """The classes that count, of all."""
-        return probabilities[1:]
+        return probabilities
 
-    @staticmethod
-    def weigh(values: np.ndarray) -> np.ndarray:
-        """What each pixel adds, (kinds, n), of the probabilities (kinds, n) of the classes that count."""
-        total = values.sum(axis=0)
-        shares: np.ndarray = np.where(total > 0, values / np.where(total > 0, total, 1), 1 / _LEVELS)
-        return shares
+    def weigh(self, values: np.ndarray) -> np.ndarray:
+        """What each pixel adds, (kinds, n), of the probabilities (K, n) of the classes that count."""
+        levels = values[1:]
+        own = levels if self.weights is None else unweighted(values, self.weights)[1:]
+        return np.concatenate([_shares(levels), _shares(own), 1 - values[:1]])
 
     def merge(self, buildings: np.ndarray, levels: np.ndarray, pixels: np.ndarray) -> None:
         """Add what `sparse` gave for another band."""
@@ -261,6 +266,12 @@ class Evidence:
         return buildings, self.levels[buildings], self.pixels[buildings]
 
 
+def _shares(levels: np.ndarray) -> np.ndarray:
+    total = levels.sum(axis=0)
+    shares: np.ndarray = np.where(total > 0, levels / np.where(total > 0, total, 1), 1 / _LEVELS)
+    return shares
+
+
 def assess(
     buildings: geopandas.GeoDataFrame,
     polygons: Sequence[BaseGeometry],
@@ -271,11 +282,11 @@ def assess(
 ) -> geopandas.GeoDataFrame:
     """The table of buildings.
 
-    The class is the most probable level of the mean over the building's assessed pixels of p(level) /
-    p(building). `seen` is the share of its area that was assessed; `confidence` is the probability of the
-    chosen class times `seen`, so that what was not looked at lowers it. Where less than MIN_SEEN was seen, or
-    the dates are `misaligned`, the class is `not-assessed`, probabilities and confidence are missing, and
-    `reason` says why.
+    The probabilities are the model's: the mean over the building's assessed pixels of p(level) / p(building), and of
+    p(building). The class is decided by the same mean with the decision weights of the model, so it need not be the most
+    probable one. `seen` is the share of its area that was assessed; `confidence` is the model's probability of the
+    decided class times `seen`, so that what was not looked at lowers it. Where less than MIN_SEEN was seen, or the dates
+    are `misaligned`, the class is `not-assessed`, probabilities and confidence are missing, and `reason` says why.
 
     Args:
         buildings: `building_id` and geometry in the grid's reference system.
@@ -292,9 +303,10 @@ def assess(
     reason = [_reason(seen[i], evidence.pixels[i], polygons[i], grid, misaligned) for i in range(count)]
     assessed = np.array([r == "" for r in reason], bool)
     pixels = evidence.pixels[:, Missing.ASSESSED]
-    levels = np.full((count, _LEVELS), np.nan)
-    levels[assessed] = evidence.levels[assessed] / pixels[assessed, None]
-    best = np.where(assessed, np.nan_to_num(levels).argmax(axis=1), 0)
+    means = np.full((count, evidence.kinds), np.nan)
+    means[assessed] = evidence.levels[assessed] / pixels[assessed, None]
+    best = np.where(assessed, np.nan_to_num(means[:, :_LEVELS]).argmax(axis=1), 0)
+    levels = means[:, _LEVELS : 2 * _LEVELS]
     confidence = np.where(assessed, levels[np.arange(count), best] * seen, np.nan)
     centroids = shapely.centroid(np.array(polygons, dtype=object))
     lon, lat = np.full(count, np.nan), np.full(count, np.nan)
@@ -307,6 +319,7 @@ def assess(
         "p_minor": levels[:, 1],
         "p_major": levels[:, 2],
         "p_destroyed": levels[:, 3],
+        "p_building": np.clip(means[:, -1], 0, 1),
         "confidence": confidence,
         "seen": seen,
         "area_m2": [area_m2(g, grid.crs) if grid.is_georeferenced else np.nan for g in buildings.geometry],

@@ -123,6 +123,7 @@ class EnsemblePredictor(AnyPredictor):
         self._held: dict[str, Predictor] = {}
         self._executions: dict[str, dict[str, Any]] = {}
         self._cards: dict[Role, Card] = {}
+        self._weights: dict[str, tuple[float, ...] | None] = {}
         self.multiple = math.lcm(*(self._check(member) for member in card.members))
         if card.gate is not None:
             guard = self._open_gate(card.gate)
@@ -150,6 +151,23 @@ class EnsemblePredictor(AnyPredictor):
         if "damage" in means:
             channels = joined(alike(channels, means["damage"][:, 1:]))
         return weighted(as_numpy(to_probabilities(channels)), self.card)
+
+    @property
+    def damage_weights(self) -> tuple[float, ...] | None:
+        """The ensemble's own, times the mean (geometric, by weight) of its damage members'.
+
+        Exact where these have the same, or agree on a pixel; else what is divided out is near to what they moved.
+        """
+        kinds = len(self.card.classes) - 1
+        own, total = np.array(self.card.damage_weights or (1.0,) * kinds), 0.0
+        logs = np.zeros(kinds)
+        for member in self.card.members:
+            if member.role == "damage":
+                weights = self._weights[member.folder] or (1.0,) * kinds
+                logs += member.weight * np.log(np.maximum(weights, 1e-6))
+                total += member.weight
+        combined = own * np.exp(logs / total) if total else own
+        return None if (combined == 1).all() else tuple(combined.tolist())
 
     @property
     def execution(self) -> dict[str, Any]:
@@ -222,6 +240,7 @@ class EnsemblePredictor(AnyPredictor):
             raise ModelError(
                 f"member {member.folder} has scheme {card.scheme}, the ensemble {self.card.scheme}"
             )
+        self._weights[member.folder] = card.damage_weights
         first = self._cards.setdefault(member.role, card)
         if self.card.averaging == "logits" and _kind(first) != _kind(card):
             raise ModelError(

@@ -1,6 +1,6 @@
 """From probabilities to what is stored: damage classes, 8-bit probabilities, reasons for gaps."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -90,6 +90,28 @@ class Decision:
             return 1 - probabilities[0] > self.thresholds[0], likeliest
         limits = np.array((np.inf, *self.thresholds), probabilities.dtype)
         return 1 - probabilities[0] > limits[likeliest], likeliest
+
+
+def unweighted(probabilities: np.ndarray, weights: Sequence[float] | np.ndarray) -> np.ndarray:
+    """A model's own probabilities, from those that its decisions are made by.
+
+    Decision weights move mass between the classes after the background: q(k) = w(k) p(k) sum(p) / sum(w p), with sums
+    over these classes. They are tuned for F1 and make no probabilities; dividing by them gives p back.
+
+    Args:
+        probabilities: (K, ...) of all classes, with the weights in them.
+        weights: of the classes after the background; a class of weight 0 stays at 0.
+
+    Returns:
+        The same type and shape; the background is as it was.
+    """
+    factors = np.asarray(weights, probabilities.dtype)
+    factors = np.divide(1, factors, out=np.zeros_like(factors), where=factors > 0)
+    decided = probabilities[1:]
+    own = decided * factors.reshape(-1, *(1,) * (decided.ndim - 1))
+    total, after = decided.sum(axis=0), own.sum(axis=0)
+    own *= np.divide(total, after, out=np.zeros_like(total), where=after > 0)
+    return np.concatenate([probabilities[:1], own])
 
 
 def damage_classes(probabilities: np.ndarray, missing: np.ndarray, decision: Decision) -> np.ndarray:

@@ -63,6 +63,11 @@ class AnyPredictor(ABC):
         return self.card.dates
 
     @property
+    def damage_weights(self) -> tuple[float, ...] | None:
+        """Decision weights that are in what `predict` gives; see `postprocess.unweighted`."""
+        return self.card.damage_weights
+
+    @property
     def execution(self) -> dict[str, Any]:
         """How it is run: backend, device, threads and precision; empty where that is not known."""
         return {}

@@ -91,8 +91,7 @@ class PresenceEvidence(Evidence):
         """The building's class, which is the last one or the only one stored."""
         return probabilities[-1:]
 
-    @staticmethod
-    def weigh(values: np.ndarray) -> np.ndarray:
+    def weigh(self, values: np.ndarray) -> np.ndarray:
         """Probabilities as they are."""
         return values
 

@@ -11,14 +11,8 @@ from aftermap.classes import DAMAGE, NOT_ASSESSED
 from aftermap.geo.grid import Grid
 from aftermap.products.vectors import DAMAGE_VALUES
 
-INTERVAL_NOTE = (
-    "95 % Wilson score interval: sampling uncertainty only, as if the buildings were drawn at random "
-    "from a larger town; it says nothing about the errors of the model"
-)
 GRADES = (("sure", 0.9, "#2f7fe0"), ("likely", 0.7, "#24b5a8"), ("doubtful", 0.0, "#f0b13a"))
 """Grades of a building's confidence: name, from which confidence on, colour. They only sort what is looked at."""
-
-_Z_95 = 1.959963984540054
 
 
 def summarise(frame: gpd.GeoDataFrame, grid: Grid) -> dict[str, Any]:
@@ -56,7 +50,6 @@ def summarise(frame: gpd.GeoDataFrame, grid: Grid) -> dict[str, Any]:
         },
         "area_m2": _area(frame, grid),
         "mean_confidence": _mean(assessed["confidence"]),
-        "interval": INTERVAL_NOTE,
         **place(grid),
     }
 
@@ -105,19 +98,6 @@ def place(grid: Grid) -> dict[str, Any]:
     }
 
 
-def wilson_interval(hits: int, total: int) -> tuple[float, float] | None:
-    """95 % Wilson score interval of a share, or None without observations.
-
-    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
-    """
-    if total == 0:
-        return None
-    share, z2 = hits / total, _Z_95**2
-    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = _Z_95 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def bounds_lonlat(grid: Grid) -> list[float] | None:
     """[west, south, east, north] in degrees around the grid; west > east across the antimeridian."""
     if not grid.is_georeferenced:
@@ -143,12 +123,7 @@ def _class(rows: gpd.GeoDataFrame, assessed: int, total_area: float | None, grid
 
 
 def _share(count: int, total: int) -> dict[str, Any]:
-    interval = wilson_interval(count, total)
-    return {
-        "buildings": count,
-        "share": _ratio(count, total),
-        "share_interval_sampling_only": [round(end, 4) for end in interval] if interval else None,
-    }
+    return {"buildings": count, "share": _ratio(count, total)}
 
 
 def _ratio(count: int, total: int) -> float | None:

@@ -24,7 +24,7 @@ LAYER = "buildings"
 DAMAGE_VALUES = (*DAMAGE.names[1:], NOT_ASSESSED)
 PROBABILITIES = ("p_no_damage", "p_minor", "p_major", "p_destroyed")
 COLUMNS = (
-    *("building_id", "damage", *PROBABILITIES, "confidence", "seen"),
+    *("building_id", "damage", *PROBABILITIES, "p_building", "confidence", "seen"),
     *("area_m2", "lon", "lat", "reason", "mode"),
 )
 """Columns that every buildings layer has, in this order; further columns follow them."""
@@ -146,12 +146,12 @@ def normalise(frame: gpd.GeoDataFrame, layer: "Layer | None" = None) -> gpd.GeoD
 def _damage_problems(frame: gpd.GeoDataFrame) -> Problems:
     damage = frame["damage"]
     assessed = damage != NOT_ASSESSED
-    shares = frame[[*PROBABILITIES, "confidence", "seen"]]
+    shares = frame[[*PROBABILITIES, "p_building", "confidence", "seen"]]
     return {
         f"has a damage outside {', '.join(DAMAGE_VALUES)}": ~damage.isin(DAMAGE_VALUES),
         "is not assessed but gives no reason": ~assessed & (frame["reason"] == ""),
         "is assessed but lacks a probability or confidence": assessed
-        & frame[[*PROBABILITIES, "confidence"]].isna().any(axis=1),
+        & frame[[*PROBABILITIES, "p_building", "confidence"]].isna().any(axis=1),
         "has a probability, confidence or share seen outside 0 to 1": _outside(shares),
         "has probabilities that do not sum to 1": (
             frame[list(PROBABILITIES)].sum(axis=1, skipna=False) - 1
@@ -179,7 +179,7 @@ _PLACES = {"area_m2": 2, "lon": 7, "lat": 7}
 DAMAGE_LAYER = Layer(
     columns=COLUMNS,
     text=("building_id", "damage", "reason", "mode"),
-    decimals=dict.fromkeys((*PROBABILITIES, "confidence", "seen"), 4) | _PLACES,
+    decimals=dict.fromkeys((*PROBABILITIES, "p_building", "confidence", "seen"), 4) | _PLACES,
     problems=_damage_problems,
 )
 

@@ -127,7 +127,10 @@ def damage_view(
         summary["assessed"],
         summary["not_assessed"],
     )
-    about = [f"Damage classes: {DAMAGE.name.replace('-', ' ')}. Shares are of the assessed buildings."]
+    about = [
+        f"Damage classes: {DAMAGE.name.replace('-', ' ')}. Shares are of the assessed buildings. Probabilities and "
+        "confidence are the model's; its decision weights choose the class, which need not be the most probable one."
+    ]
     if skipped["buildings"]:
         reasons = ", ".join(f"{reason} ({number:,})" for reason, number in skipped["reasons"].items())
         about.append(f"Not assessed: {skipped['buildings']:,}. Reasons: {reasons}.")

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,7 +17,15 @@ from aftermap.errors import AlignmentWarning, ModelError
 from aftermap.geo.grid import Grid
 from aftermap.geo.pair import Alignment
 from aftermap.inference.buildings import Evidence, assess
-from aftermap.inference.postprocess import SCALE, Decision, damage_classes, spread_minor_rows, to_bytes
+from aftermap.inference.postprocess import (
+    SCALE,
+    Decision,
+    damage_classes,
+    from_bytes,
+    spread_minor_rows,
+    to_bytes,
+    unweighted,
+)
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import Band
 from aftermap.products.cog import damage_colormap
@@ -66,7 +75,6 @@ class _DamageTask(ObjectTask):
 
     name = "damage"
     mode = "pre+post"
-    evidence = Evidence
     layer = DAMAGE_LAYER
     rasters = (
         Raster("damage", ("damage",), colours=damage_colormap()),
@@ -85,7 +93,8 @@ class _DamageTask(ObjectTask):
             )
         self.predictor, self.scheme, self.settings = model, card.scheme, settings
         self._dates, self._align = (pre, post), align
-        self._decision = Decision.of(card)
+        self._decision, self._weights = Decision.of(card), model.damage_weights
+        self.evidence = partial(Evidence, weights=self._weights)
 
     def open(self, reading: Reading) -> Inputs:
         return open_pair(*self._dates, self.predictor.card, reading, align=self._align)
@@ -95,7 +104,8 @@ class _DamageTask(ObjectTask):
             "align": self._align,
             "thresholds": list(self._decision.thresholds),
             "minor_dilation": self._decision.minor_dilation,
-            "damage_weights": self.predictor.card.damage_weights,
+            "damage_weights": self._weights,
+            "reported": "probabilities of the model",
         }
 
     def pixels(self, band: Band) -> dict[str, np.ndarray]:
@@ -110,8 +120,21 @@ class _DamageTask(ObjectTask):
         return {"damage": damage, "probabilities": stored, "missing": band.missing}
 
     def finish(self, name: str, bands: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Minor damage spreads in the raster; the buildings' classes do not change by it."""
-        return spread_minor_rows(bands, self._decision.minor_dilation) if name == "damage" else iter(bands)
+        """Minor damage spreads, without the buildings' classes changing by it; probabilities become the model's."""
+        if name == "damage":
+            return spread_minor_rows(bands, self._decision.minor_dilation)
+        return iter(bands) if self._weights is None else (self._own(band) for band in bands)
+
+    def _own(self, stored: np.ndarray) -> np.ndarray:
+        """Probabilities in 8 bits without the decision weights."""
+        assert self._weights is not None
+        own = np.empty_like(stored)
+        for start in range(0, stored.shape[1], _ROWS_AT_ONCE):
+            part = stored[:, start : start + _ROWS_AT_ONCE]
+            own[:, start : start + _ROWS_AT_ONCE] = to_bytes(
+                unweighted(from_bytes(part), self._weights), part[0] == IGNORE
+            )
+        return own
 
     def strength(self, rows: Rows) -> np.ndarray:
         damage, probabilities = rows.load("damage", "probabilities")

@@ -1,7 +1,7 @@
 """Maps of buildings, the user's or traced: from finished rows to a table of what their pixels say."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,12 @@ class ObjectTask(Task):
     """A map whose classes belong to buildings.
 
     Attributes:
-        evidence: what is gathered of each building's pixels.
+        evidence: what is gathered of the pixels of a number of buildings, empty.
         layer: what the table must hold.
         settings: what was chosen.
     """
 
-    evidence: type[Evidence]
+    evidence: Callable[[int], Evidence]
     layer: Layer
     settings: Settings
 
