@@ -66,11 +66,11 @@ def test_a_file_that_is_gone_is_an_error(prepared, role, code, deep):
     assert codes(report) == [(code, "storm_00000001")]
 
 
-def test_a_truncated_image_is_an_error_that_only_a_deep_check_sees(prepared):
+def test_a_truncated_image_is_an_error(prepared):
     path = prepared.scenes[2].post
     path.write_bytes(path.read_bytes()[:2000])
     assert codes(check(prepared)) == [("unreadable", "storm_00000002")]
-    assert codes(check(prepared, deep=False)) == []
+    assert codes(check(prepared, deep=False)) == [("unreadable", "storm_00000002")]
 
 
 def test_a_text_file_named_png_is_an_error(prepared):

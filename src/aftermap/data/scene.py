@@ -1,23 +1,20 @@
 """Scenes and manifests: what a prepared dataset holds, and how its pixels are read."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import cv2
 import numpy as np
-import rasterio
 from pydantic import Field
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from aftermap.classes import IGNORE, SCHEMES, ClassScheme
 from aftermap.config import Config
 from aftermap.data.legends import Legend
-from aftermap.errors import DataError
+from aftermap.errors import DataError, RasterError
+from aftermap.geo.whole import WholeImage, find_unseen
 
 MANIFEST_NAME = "manifest.json"
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it warns of every georeference in a TIFF
 
 RGB = ("red", "green", "blue")
 Target = Literal["building", "damage", "classes"]
@@ -164,24 +161,22 @@ class Manifest(Config):
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read an 8-bit image file as RGB uint8 (3, H, W); see `read_pixels`."""
-    return np.ascontiguousarray(read_pixels(path).transpose(2, 0, 1))
+    """Read an 8-bit image file as RGB uint8 (3, H, W), in the order in which its pixels are stored.
+
+    Pixels are 0 where the file says that no ground was seen.
+
+    Raises:
+        DataError: the file is missing, truncated, no image, or not of 8 bits.
+    """
+    try:
+        return WholeImage.read(path).rgb()
+    except RasterError as error:
+        raise DataError(str(error)) from None
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    """Read an 8-bit image file as RGB uint8 (H, W, 3).
-
-    Raises:
-        DataError: the file is missing, truncated or no image.
-    """
-    try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise DataError(f"{path} is not a readable image (truncated, or another format)")
-    pixels: np.ndarray = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    """The same as (H, W, 3)."""
+    pixels: np.ndarray = cv2.merge(list(read_image(path)))
     return pixels
 
 
@@ -222,22 +217,39 @@ def read_bands(scene: Scene, bands: Sequence[str]) -> np.ndarray:
 def read_mask(scene: Scene, *, target: Target) -> np.ndarray:
     """Read class indices uint8 (H, W); all IGNORE where the scene has no such labels.
 
-    A building mask that is absent is derived from the damage mask.
+    A building mask that is absent is derived from the damage mask. What an image says that it does not show is IGNORE:
+    on the first date, for damage on either.
+
+    Raises:
+        DataError: the mask, or the image, cannot be read.
     """
     path = _mask_path(scene, target)
     if path is None:
         return np.full((scene.height, scene.width), IGNORE, np.uint8)
-    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if mask is None or mask.ndim != 2:
-        raise DataError(f"{path} is not a readable single-band mask")
+    try:
+        stored = WholeImage.read(path).array
+        if len(stored) != 1 or stored.dtype != np.uint8:
+            raise DataError(f"{path} is not a readable single-band mask")
+        mask: np.ndarray = stored[0]
+        unseen = [find_unseen(image) for image in _shown(scene, target) if image.is_file()]
+    except RasterError as error:
+        raise DataError(str(error)) from None
     if target == "building" and scene.building_mask is None:
         mask = np.where(mask == IGNORE, IGNORE, mask > 0).astype(np.uint8)
+    for hidden in unseen:
+        if hidden is not None and hidden.shape == mask.shape:
+            mask = np.where(hidden, np.uint8(IGNORE), mask)
     return mask
 
 
 def has_labels(scene: Scene, target: Target) -> bool:
     """Whether a scene has the mask that the target is learned from; see `read_mask`."""
     return _mask_path(scene, target) is not None
+
+
+def _shown(scene: Scene, target: Target) -> list[Path]:
+    """The images on which a target can be seen."""
+    return [scene.pre] if target != "damage" or scene.post is None else [scene.pre, scene.post]
 
 
 def _mask_path(scene: Scene, target: Target) -> Path | None:
@@ -261,14 +273,11 @@ def _with_paths(scene: Scene, change: object) -> Scene:
 
 
 def _read_raster(path: Path) -> np.ndarray:
-    """All bands of an 8-bit raster or image file, uint8 (C, H, W)."""
+    """All bands of an 8-bit raster or image file, uint8 (C, H, W); 0 where it says that no ground was seen."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as source:
-                array: np.ndarray = source.read()
-    except RasterioIOError as error:
-        raise DataError(f"cannot read {path}: {error}") from None
-    if array.dtype != np.uint8:
-        raise DataError(f"{path} holds {array.dtype} pixels, prepared images are 8-bit")
-    return array
+        image = WholeImage.read(path)
+    except RasterError as error:
+        raise DataError(str(error)) from None
+    if image.array.dtype != np.uint8:
+        raise DataError(f"{path} holds {image.array.dtype} pixels, prepared images are 8-bit")
+    return image.hide(image.array)

@@ -43,9 +43,10 @@ class RasterFile:
         opaque: the alpha band's full value, or None where it hides nothing.
         nodata: value per data band that means "nothing here" (see `ground.band_nodata`), or None.
         has_mask: a mask lies beside the bands.
-        is_sparse: it may leave out blocks.
+        is_sparse: a TIFF that leaves out blocks.
         guesses: whether black and white rests are looked for.
         has_palette: the single band holds indices into a colour table.
+        orientation: by EXIF, 1 where the pixels are stored as they are to be seen. They are read as stored.
     """
 
     path: Path
@@ -59,14 +60,18 @@ class RasterFile:
     is_sparse: bool
     guesses: bool
     has_palette: bool
+    orientation: int = 1
 
     @classmethod
-    def inspect(cls, path: Path, *, grid: Grid | None = None, nodata: Nodata | None = None) -> "RasterFile":
+    def inspect(
+        cls, path: Path, *, grid: Grid | None = None, nodata: Nodata | None = None, placed: bool = True
+    ) -> "RasterFile":
         """Read and check a header.
 
         Args:
             path: a GeoTIFF, PNG, JPEG or WebP.
             grid: georeference that replaces the file's own.
+            placed: whether it matters where it lies; otherwise its grid counts pixels.
             nodata: value of pixels without ground, in place of what the file declares and without guesses;
                 `declared` only keeps from guessing, `none` says that every pixel is ground.
 
@@ -75,39 +80,56 @@ class RasterFile:
             GeoreferenceError: its georeference is incomplete, or `grid` has another size.
         """
         with rasterio.Env(**GDAL_OPTIONS), open_checked(path) as dataset:
-            dtypes = set(dataset.dtypes)
-            if len(dtypes) > 1 or "complex" in dataset.dtypes[0]:
-                raise RasterError(
-                    f"{path} holds {', '.join(sorted(dtypes))} bands, expected one integer or float type for all"
-                )
             if grid is not None and grid.shape != dataset.shape:
                 raise GeoreferenceError(
                     f"{path} has {dataset.width} x {dataset.height} pixels, its georeference is for "
                     f"{grid.width} x {grid.height}"
                 )
-            opaque = _opacity(dataset, path)
-            count = dataset.count - (opaque is not None)
-            given = nodata if isinstance(nodata, (int, float)) else None
-            declared = dataset.nodatavals[:count] if given is None else (given,) * count
-            everything = nodata == "none"
-            return cls(
-                path=path,
-                grid=grid or native_grid(dataset, path),
-                count=count,
-                dtype=dataset.dtypes[0],
-                alpha=None if opaque is None else dataset.count,
-                opaque=None if everything else opaque,
-                nodata=None if everything else band_nodata(declared, dataset.dtypes[0]),
-                has_mask=not everything and _has_mask(dataset),
-                is_sparse=not everything and dataset.driver == "GTiff",
-                guesses=nodata is None,
-                has_palette=dataset.colorinterp[0] == ColorInterp.palette,
+            if grid is None:
+                plain = Grid.pixels(dataset.width, dataset.height)
+                grid = native_grid(dataset, path) if placed else plain
+            return cls.of(dataset, path, grid, nodata)
+
+    @classmethod
+    def of(
+        cls, dataset: rasterio.DatasetReader, path: Path, grid: Grid, nodata: Nodata | None
+    ) -> "RasterFile":
+        """The same of an open image that lies on `grid`."""
+        dtypes = set(dataset.dtypes)
+        if len(dtypes) > 1 or "complex" in dataset.dtypes[0]:
+            raise RasterError(
+                f"{path} holds {', '.join(sorted(dtypes))} bands, expected one integer or float type for all"
             )
+        opaque = _opacity(dataset, path)
+        count = dataset.count - (opaque is not None)
+        given = nodata if isinstance(nodata, (int, float)) else None
+        declared = dataset.nodatavals[:count] if given is None else (given,) * count
+        everything = nodata == "none"
+        return cls(
+            path=path,
+            grid=grid,
+            count=count,
+            dtype=dataset.dtypes[0],
+            alpha=None if opaque is None else dataset.count,
+            opaque=None if everything else opaque,
+            nodata=None if everything else band_nodata(declared, dataset.dtypes[0]),
+            has_mask=not everything and _has_mask(dataset),
+            is_sparse=not everything and _is_sparse(dataset, count),
+            guesses=nodata is None,
+            has_palette=dataset.colorinterp[0] == ColorInterp.palette,
+            orientation=_orientation(dataset),
+        )
 
     @property
     def bands(self) -> tuple[int, ...]:
         """1-based indices of all data bands."""
         return tuple(range(1, self.count + 1))
+
+    @property
+    def hides(self) -> bool:
+        """Whether the file may say of a pixel that no ground was seen there."""
+        floats = np.dtype(self.dtype).kind == "f"
+        return floats or self.is_sparse or self.has_mask or self.nodata is not None or self.opaque is not None
 
 
 class OpenFiles:
@@ -169,36 +191,8 @@ class OpenFiles:
     def _declared(
         self, file: RasterFile, window: Window, bands: tuple[int, ...], *, whole: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The bands asked for, all data bands where they are needed, and what the file itself says is ground."""
-        region = ((window.row, window.row + window.height), (window.col, window.col + window.width))
-        whole = whole or file.nodata is not None
-        wanted = (*bands, *(band for band in file.bands if whole and band not in bands))
         with rasterio.Env(**GDAL_OPTIONS):
-            try:
-                dataset = self._dataset(file.path)
-                stack = dataset.read(list(wanted), window=region)
-                valid = np.ones(stack.shape[1:], bool)
-                if file.has_mask:
-                    valid &= dataset.read_masks(1, window=region) > 0
-                if file.opaque is not None and file.alpha not in bands:  # asked for, it is data
-                    valid &= is_opaque(dataset.read(file.alpha, window=region), file.opaque)
-                if file.is_sparse:
-                    for hole in _left_out(dataset, window, file.bands):
-                        valid[hole.slices] = False
-            except GDAL_ERRORS as error:
-                raise RasterError(
-                    f"cannot read {file.path}: its image data is truncated or damaged ({one_line(error)})"
-                ) from None
-        array = stack[: len(bands)]
-        everything = stack[[wanted.index(band) for band in file.bands]] if whole else array
-        if file.nodata is not None:
-            valid &= ~holds_nodata(everything, file.nodata)
-        if array.dtype.kind == "f":
-            finite = np.isfinite(array).all(axis=0)
-            if not finite.all():
-                valid &= finite
-                array[:, ~finite] = 0
-        return array, everything, valid
+            return read_declared(self._dataset(file.path), file, window, bands, whole=whole)
 
     def _dataset(self, path: Path) -> rasterio.DatasetReader:
         if path in self._datasets:
@@ -208,6 +202,51 @@ class OpenFiles:
                 self._datasets.popitem(last=False)[1].close()
             self._datasets[path] = open_checked(path)
         return self._datasets[path]
+
+
+def read_declared(
+    dataset: rasterio.DatasetReader,
+    file: RasterFile,
+    window: Window,
+    bands: tuple[int, ...],
+    *,
+    whole: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels of a window, and where the file itself says that ground was seen; call inside an `rasterio.Env`.
+
+    Returns:
+        the bands asked for (C, H, W), all data bands where `whole` or nodata needs them, validity (H, W).
+
+    Raises:
+        RasterError: the pixels cannot be decoded.
+    """
+    region = ((window.row, window.row + window.height), (window.col, window.col + window.width))
+    whole = whole or file.nodata is not None
+    wanted = (*bands, *(band for band in file.bands if whole and band not in bands))
+    try:
+        stack = dataset.read(list(wanted), window=region)
+        valid = np.ones(stack.shape[1:], bool)
+        if file.has_mask:
+            valid &= dataset.read_masks(1, window=region) > 0
+        if file.opaque is not None and file.alpha not in bands:  # asked for, it is data
+            valid &= is_opaque(dataset.read(file.alpha, window=region), file.opaque)
+        if file.is_sparse:
+            for hole in _left_out(dataset, window, file.bands):
+                valid[hole.slices] = False
+    except GDAL_ERRORS as error:
+        raise RasterError(
+            f"cannot read {file.path}: its image data is truncated or damaged ({one_line(error)})"
+        ) from None
+    array = stack[: len(bands)]
+    everything = stack[[wanted.index(band) for band in file.bands]] if whole else array
+    if file.nodata is not None:
+        valid &= ~holds_nodata(everything, file.nodata)
+    if array.dtype.kind == "f":
+        finite = np.isfinite(array).all(axis=0)
+        if not finite.all():
+            valid &= finite
+            array[:, ~finite] = 0
+    return array, everything, valid
 
 
 def _has_mask(dataset: rasterio.DatasetReader) -> bool:
@@ -259,3 +298,14 @@ def _left_out(dataset: rasterio.DatasetReader, window: Window, bands: tuple[int,
                     min(window.height, (y + 1) * high - window.row) - top,
                     min(window.width, (x + 1) * wide - window.col) - left,
                 )
+
+
+def _is_sparse(dataset: rasterio.DatasetReader, count: int) -> bool:
+    bands = tuple(range(1, count + 1))
+    whole = Window(0, 0, dataset.height, dataset.width)
+    return dataset.driver == "GTiff" and any(True for _ in _left_out(dataset, whole, bands))
+
+
+def _orientation(dataset: rasterio.DatasetReader) -> int:
+    text = dataset.tags().get("EXIF_Orientation", "1").strip()
+    return int(text) if text in "12345678" and len(text) == 1 else 1

@@ -25,8 +25,8 @@ REST_PX = (1024, 1 << 16)
 """A rest covers a hundredth of its image, but at least and at most these many pixels are asked for."""
 
 _CELL_PX = 8
-_MOST_CELLS = 1 << 22
-_STRIP_PX = 1 << 22
+_MOST_CELLS = 1 << 21
+_STRIP_PX = 1 << 20
 _EDGE_PROBES = 48
 
 ReadPixels = Callable[[Window], tuple[np.ndarray, np.ndarray]]

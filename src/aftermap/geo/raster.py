@@ -184,6 +184,11 @@ class RasterSource:
         return any(file.nodata is not None for file in self._tiles)
 
     @property
+    def turned(self) -> tuple[Path, ...]:
+        """Tiles that EXIF wants to be shown in another orientation than the stored one, which is read."""
+        return tuple(file.path for file in self._tiles if file.orientation != 1)
+
+    @property
     def _tiles(self) -> list[RasterFile]:
         return [file for layer in self._layers for file in layer.files]
 

@@ -7,15 +7,15 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from aftermap.classes import DAMAGE, IGNORE
 from aftermap.data.band_files import read_file, size_of
-from aftermap.data.image_content import checksum, image_size, read_bytes
+from aftermap.data.image_content import checksum, read_bytes
 from aftermap.data.legends import Legend
 from aftermap.data.readers.folder import grid_mismatch, read_grid
 from aftermap.data.scene import RGB, Scene
-from aftermap.errors import DataError
+from aftermap.errors import DataError, RasterError
+from aftermap.geo.files import OpenFiles, RasterFile
 
 Severity = Literal["error", "warning", "info"]
 Note = Callable[[Severity, str, str], None]
@@ -77,7 +77,7 @@ def examine(
             note("error", f"missing-{kind}", f"{path} is not there: restore it, or prepare the data again")
             continue
         try:
-            height, width = _header_size(path)
+            _, height, width, _ = size_of(path)
         except DataError as error:
             note("error", "unreadable", str(error))
             continue
@@ -98,9 +98,10 @@ def examine(
     for role in [role for role in readable if not role.endswith("_mask")]:
         try:
             data = read_bytes(readable[role])
-            image_size(data, readable[role])
         except DataError as error:
             note("error", "unreadable", str(error))
+            continue
+        if not _note_pixels(note, readable[role]):
             continue
         content[role] = data
         if role in scene.checksums and checksum(data) != scene.checksums[role]:
@@ -111,8 +112,12 @@ def examine(
             )
     empties = []
     for role in [role for role in readable if role.endswith("_mask")]:
-        mask = cv2.imread(str(readable[role]), cv2.IMREAD_UNCHANGED)
-        if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
+        try:
+            mask = read_file(readable[role]).array
+        except DataError as error:
+            note("error", "unreadable", str(error))
+            continue
+        if len(mask) != 1 or mask.dtype != np.uint8:
             note("error", "unreadable", f"{readable[role]} is not a readable single-band 8-bit mask")
             continue
         values = {int(value) for value in np.unique(mask)}
@@ -161,16 +166,47 @@ def _note_bands(note: Note, scene: Scene) -> None:
                 note("error", "bands", f"{message}: prepare the data again")
 
 
-def _header_size(path: Path) -> tuple[int, int]:
-    if path.suffix.lower() in (".tif", ".tiff"):
-        return size_of(path)[1:3]
+def _note_pixels(note: Note, path: Path) -> bool:
+    """Note what of an image is no ground, and pixels that are stored turned; False where it cannot be read."""
+    files = OpenFiles()
     try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except UnidentifiedImageError:
-        raise DataError(f"{path} is not an image that can be read") from None
-    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error})") from None
+        file = RasterFile.inspect(path, placed=False)
+        rests = files.rests(file)
+        hidden = 1 - float(files.read(file, file.grid.window, file.bands)[1].mean())
+    except RasterError as error:
+        note("error", "unreadable", str(error))
+        return False
+    finally:
+        files.close()
+    guessed = sum(rest.pixels for rest in rests) / (file.grid.width * file.grid.height)
+    if hidden == 1:
+        note(
+            "error",
+            "no-ground",
+            f"{path} shows no ground anywhere: remove its scene, and prepare the data again",
+        )
+    elif guessed:
+        colour = "black" if rests[0].value == 0 else "white"
+        note(
+            "warning",
+            "undeclared-rest",
+            f"{guessed:.1%} of {path} is {colour} up to its edge and looks like missing ground, but is taught as it is "
+            f"labelled: declare it with 'gdal_edit.py -a_nodata {rests[0].value:g}', or label it {IGNORE}",
+        )
+    elif hidden:
+        note(
+            "info",
+            "no-ground",
+            f"{hidden:.1%} of {path} is no ground by its own word, and unknown to its labels",
+        )
+    if file.orientation != 1:
+        note(
+            "warning",
+            "turned",
+            f"{path} is to be shown turned (EXIF orientation {file.orientation}): it is used as stored, and its masks "
+            "have to lie on the stored pixels",
+        )
+    return True
 
 
 def _label_problem(
@@ -198,9 +234,10 @@ def _grey(scene: Scene, data: bytes | None) -> np.ndarray | None:
     """The first image in grey (H, W); None where it cannot be read."""
     if data is None:
         return None
-    if scene.bands == RGB:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-    grey: np.ndarray = read_file(scene.pre).array[:3].mean(axis=0)
+    try:
+        grey: np.ndarray = read_file(scene.pre).array[:3].mean(axis=0, dtype=np.float32)
+    except DataError:
+        return None
     return grey
 
 

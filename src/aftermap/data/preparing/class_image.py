@@ -128,10 +128,9 @@ class ClassScenes:
         if array.dtype == np.uint8 and self.stretch is None:
             return array
         kept = [name for name in source.bands if name != SKIPPED_BAND]
-        valid = None if pixels.nodata is None else (pixels.array != pixels.nodata).any(axis=0)
         try:
             stretch = measure_stretch(
-                array, kept, self.stretch or PERCENTILES, valid=valid, name=str(source.pre)
+                array, kept, self.stretch or PERCENTILES, valid=pixels.valid, name=str(source.pre)
             )
         except RasterError as error:
             raise DataError(str(error)) from None
@@ -251,9 +250,7 @@ def _known_mask(mask: np.ndarray, pixels: Pixels, source: SourceScene) -> np.nda
             f"{source.label} has {mask.shape[1]} x {mask.shape[0]} pixels, its image {source.pre.name} "
             f"{width} x {height}"
         )
-    if pixels.nodata is None:
-        return mask
-    return np.where((pixels.array == pixels.nodata).all(axis=0), np.uint8(IGNORE), mask)
+    return np.where(pixels.valid, mask, np.uint8(IGNORE))
 
 
 def _read_extra(extra: ExtraBand, height: int, width: int) -> np.ndarray:

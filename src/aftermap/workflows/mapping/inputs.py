@@ -217,6 +217,12 @@ def _fitted(
     _check_resolution(area.grid, card)
     for source in scene.sources.values():
         _check_ground(source)
+        if source.turned:
+            warnings.warn(
+                f"{source.turned[0].name} is to be shown turned (EXIF orientation); its pixels are used as stored",
+                DataWarning,
+                stacklevel=3,
+            )
     stretches: tuple[Stretch, ...] = ()
     if reading.stretch is not None:
         stretches = tuple(Stretch.measure(s, area.grid, reading.stretch) for s in scene.sources.values())
