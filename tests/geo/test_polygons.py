@@ -11,7 +11,8 @@ from shapely import LineString, MultiPolygon, Point, Polygon, box
 
 from aftermap.errors import DataWarning, FootprintError
 from aftermap.geo.grid import Grid
-from aftermap.geo.polygons import area_m2, from_pixels, read_footprints, to_pixels, trace
+from aftermap.geo.polygons import area_m2, from_pixels, to_pixels, trace
+from aftermap.geo.vectors import read_footprints
 
 UTM = CRS.from_epsg(32615)
 GRID = Grid(UTM, from_origin(367000, 4104000, 0.5, 0.5), 400, 400)
@@ -72,7 +73,6 @@ def test_a_building_of_several_parts_stays_one(write_vector):
         ({"building_id": ["a", "b"], "id": [1, 2]}, ["a", "b"]),
         ({"OBJECTID": [7, 9]}, ["7", "9"]),
         ({"osm_id": [12.0, 13.0]}, ["12", "13"]),
-        ({"id": ["same", "same"]}, ["1", "2"]),
         ({"height": [3, 4]}, ["1", "2"]),
     ],
 )
@@ -116,7 +116,8 @@ def test_a_shapefile_without_prj_is_refused(write_vector):
     [
         ("f.geojson", "{not json", "cannot read footprints"),
         ("f.gpkg", "text", "cannot read footprints"),
-        ("f.csv", "a,b", r"ends in \.csv, expected footprints as one of \.gpkg"),
+        ("f.csv", "a,b", r"none of its columns \(a, b\) holds outlines"),
+        ("f.xlsx", "a,b", r"ends in \.xlsx, expected footprints as one of \.gpkg"),
     ],
 )
 def test_unreadable_footprints_say_why(tmp_path, name, content, reason):

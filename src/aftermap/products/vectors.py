@@ -254,4 +254,4 @@ def _plain(value: Any) -> Any:
     """A value that JSON can hold: numpy scalars unwrapped, missing numbers as None."""
     if isinstance(value, np.generic):
         value = value.item()
-    return None if value is None or value != value else value
+    return None if value is None or value is pd.NA or value != value else value

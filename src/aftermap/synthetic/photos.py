@@ -14,8 +14,9 @@ from shapely.geometry import Polygon, box
 
 from aftermap.errors import DataError, DataWarning, FootprintError, RasterError
 from aftermap.geo.grid import Grid, Window
-from aftermap.geo.polygons import read_footprints, to_pixels, trace
+from aftermap.geo.polygons import to_pixels, trace
 from aftermap.geo.raster import RasterSource
+from aftermap.geo.vectors import read_footprints
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 MASK_FOLDERS = ("masks", "masks_index", "masks_derived")
@@ -92,7 +93,9 @@ def _with_footprints(files: list[Path], footprints: Path) -> list[Photo]:
                 "tiles named like OAM-x-y-z.png, or a masks folder instead of --footprints"
             )
         try:
-            _read_silently(footprints, grid) if photos else read_footprints(footprints, grid=grid)
+            _read_silently(footprints, grid) if photos else read_footprints(
+                footprints, grid=grid, named=False
+            )
         except FootprintError as error:
             reason = error
             continue
@@ -212,7 +215,7 @@ def _read_silently(footprints: Path, grid: Grid) -> geopandas.GeoDataFrame:
     """Read footprints without the warnings that the first reading has already given."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
-        return read_footprints(footprints, grid=grid)
+        return read_footprints(footprints, grid=grid, named=False)
 
 
 def _read_mask(photo: Photo) -> np.ndarray:

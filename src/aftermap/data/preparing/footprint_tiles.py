@@ -22,6 +22,7 @@ from aftermap.data.stretch import Stretch
 from aftermap.errors import DataError, InputError, RasterError
 from aftermap.geo.files import RasterFile
 from aftermap.geo.raster import RasterSource
+from aftermap.geo.vectors import part_layer
 
 FOOTPRINTS = "footprints"
 """Role of the file of an image's buildings; an image without one has no labels."""
@@ -271,7 +272,7 @@ def _options(
         "image": str(files[0].resolve() if len(files) == 1 else files[0].parent.resolve()),
         "image_state": checksum(repr([_stat(path) for path in files]).encode())[:16],
         "footprints": str(footprints.resolve()),
-        "footprints_state": checksum(read_bytes(footprints))[:16],
+        "footprints_state": checksum(read_bytes(part_layer(footprints)[0]))[:16],
         "cut": config.model_dump_json(exclude_defaults=True),
         "bands": ",".join(map(str, raster.bands)),
         "stretch": "" if stretch is None else f"{stretch[0]:g},{stretch[1]:g}",

@@ -26,7 +26,7 @@ from aftermap.data.readers.webtiles import WebTile
 from aftermap.data.scene import SceneGrid
 from aftermap.errors import DataError, DataWarning
 from aftermap.geo.grid import Grid
-from aftermap.geo.polygons import VECTOR_FORMATS
+from aftermap.geo.vectors import FORMATS
 
 Kind = Literal["building", "damage", "soft"]
 """What masks of a plain folder hold."""
@@ -262,7 +262,8 @@ def _with_outlines(scenes: Sequence[SourceScene], footprints: Path) -> list[Sour
 
 def _warn_of_footprints(source: Path) -> None:
     """Say so where no image has a mask, but a vector file lies beside them."""
-    found = sorted(path.name for path in source.iterdir() if path.suffix.lower() in VECTOR_FORMATS)
+    certain = set(FORMATS) - {".csv", ".tsv", ".zip"}  # those hold anything
+    found = sorted(path.name for path in source.iterdir() if path.suffix.lower() in certain)
     if found:
         warnings.warn(
             f"no image in {source} has a mask, so all are without labels; {found[0]} is not read: pass "

@@ -12,7 +12,8 @@ from shapely.geometry.base import BaseGeometry
 
 from aftermap.errors import FootprintError
 from aftermap.geo.grid import Grid
-from aftermap.geo.polygons import read_footprints, to_pixels
+from aftermap.geo.polygons import to_pixels
+from aftermap.geo.vectors import read_footprints
 
 _DEGREES = "EPSG:4326"
 
@@ -21,7 +22,7 @@ def place_footprints(path: Path, grids: Mapping[str, Grid]) -> dict[str, tuple[B
     """Read a vector file once and tell which footprints touch which image.
 
     Args:
-        path: a GeoPackage, GeoJSON, Shapefile or FlatGeobuf of polygons, in any reference system.
+        path: a vector file of polygons in any reference system, or `FILE:LAYER`.
         grids: georeferenced, by the image's name; their reference systems may differ.
 
     Returns:
@@ -32,7 +33,7 @@ def place_footprints(path: Path, grids: Mapping[str, Grid]) -> dict[str, tuple[B
         FootprintError: the file cannot be read, or holds no usable polygon, or none that lies on any image.
     """
     outlines = {name: shapely.Polygon(np.column_stack(_lonlat(grid))) for name, grid in grids.items()}
-    frame = read_footprints(path, grid=_around(list(outlines.values())))
+    frame = read_footprints(path, grid=_around(list(outlines.values())), named=False)
     tree = shapely.STRtree(np.array(list(outlines.values()), dtype=object))
     touching, image = tree.query(frame.geometry.to_numpy(), predicate="intersects")
     if not len(image):

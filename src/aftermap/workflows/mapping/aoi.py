@@ -5,17 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyogrio
-import shapely
 from affine import Affine
 from rasterio.features import rasterize
-from rasterio.warp import transform_geom
-from shapely.affinity import affine_transform, translate
-from shapely.geometry import mapping, shape
+from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
-from aftermap.errors import GeoreferenceError, InputError
 from aftermap.geo.grid import Grid, Window
+from aftermap.geo.vectors import read_area_of_interest
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ def read_area(path: Path | None, grid: Grid) -> Area:
     """Crop a scene to the polygons of a vector file in any reference system.
 
     Args:
-        path: the vector file; None keeps the whole scene.
+        path: the vector file, or `FILE:LAYER`; None keeps the whole scene.
         grid: the scene.
 
     Raises:
@@ -65,39 +61,8 @@ def read_area(path: Path | None, grid: Grid) -> Area:
     """
     if path is None:
         return Area(grid)
-    try:
-        frame = pyogrio.read_dataframe(path, columns=[])
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, OSError) as error:
-        raise InputError(f"cannot read the area of interest {path}: {str(error).splitlines()[0]}") from None
-    if not hasattr(frame, "geometry") or frame.geometry.isna().all():
-        raise InputError(f"the area of interest {path} holds no geometries: expected polygons")
-    polygons = [g for g in shapely.make_valid(frame.geometry.dropna().array).tolist() if g.area > 0]
-    if not polygons:
-        raise InputError(f"the area of interest {path} holds no polygons")
-    if not grid.is_georeferenced:
-        raise GeoreferenceError(
-            "the images have no georeference, so an area of interest cannot be placed on them"
-        )
-    if frame.crs is None:
-        raise GeoreferenceError(
-            f"the area of interest {path} has no reference system: write it into the file"
-        )
-    pixels = shapely.union_all([_to_pixels(polygon, frame.crs.to_wkt(), grid) for polygon in polygons])
-    inside = shapely.intersection(shapely.make_valid(pixels), shapely.box(0, 0, grid.width, grid.height))
-    if inside.area < 1:
-        raise GeoreferenceError(
-            f"the area of interest {path} does not touch the images: check its place and reference system"
-        )
+    inside = read_area_of_interest(path, grid=grid)
     left, top, right, bottom = inside.bounds
     col, row = math.floor(left), math.floor(top)
     window = Window(row, col, math.ceil(bottom) - row, math.ceil(right) - col)
     return Area(grid.crop(window), row, col, translate(inside, -col, -row))
-
-
-def _to_pixels(polygon: BaseGeometry, crs: str, grid: Grid) -> BaseGeometry:
-    """Pixel coordinates of a polygon, with more vertices: long edges bend between reference systems."""
-    left, bottom, right, top = polygon.bounds
-    dense = shapely.segmentize(polygon, max(right - left, top - bottom) / 64)
-    moved = shape(transform_geom(crs, grid.crs, mapping(dense)))
-    t = ~grid.transform
-    return affine_transform(moved, [t.a, t.b, t.d, t.e, t.c, t.f])

@@ -89,7 +89,7 @@ class ObjectTask(Task):
         model = self.predictor
         frame["model"], frame["model_version"] = model.name, model.version
         frame["model_sha256"] = model.sha256
-        return frame
+        return frame if self.known is None else self.known.join(frame)
 
     def write_table(self, frame: geopandas.GeoDataFrame, inputs: Inputs, folder: Path) -> dict[str, Any]:
         """Write the buildings; returns the summary."""

@@ -15,16 +15,18 @@ import numpy as np
 from aftermap import __version__
 from aftermap.errors import AftermapWarning
 from aftermap.files import write_json
+from aftermap.geo.vectors import part_layer
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import predict_rows
 from aftermap.products.figures.overview import draw_overview
 from aftermap.products.page.page import write_page
+from aftermap.workflows.mapping.known import Known
 from aftermap.workflows.mapping.provenance import describe_run, gate_counts
 from aftermap.workflows.mapping.result import MapResult
 from aftermap.workflows.mapping.settings import Settings, identity
 from aftermap.workflows.mapping.stopwatch import Stopwatch
-from aftermap.workflows.mapping.task import Known, Task
+from aftermap.workflows.mapping.task import Task
 from aftermap.workflows.mapping.work import MARKER, WorkFolder, check_output, writing
 
 OVERVIEW_PX = 6_000_000
@@ -66,7 +68,8 @@ def run_map(
     with noted(messages), watch("inputs"):
         inputs = task.open(settings.reading)
         if settings.footprints is not None:
-            task.known = Known.read(settings.footprints, inputs.grid)
+            task.known = Known.read(settings.footprints, inputs.grid, scene=inputs.scene.grid)
+    vectors = {"footprints": settings.footprints, "aoi": settings.aoi}
     options = {"model": model.sha256, **settings.deciding(), **task.deciding()}
     images = {name: [identity(path) for path in s.files] for name, s in inputs.sources.items()}
     with closing(inputs):
@@ -120,12 +123,12 @@ def run_map(
                 model,
                 options,
                 messages,
-                {"footprints": settings.footprints, "aoi": settings.aoi},
+                {name: path and part_layer(path)[0] for name, path in vectors.items()},
                 (time.monotonic() - begun, watch.seconds),
                 start_row,
                 mode=task.mode,
                 scheme=task.scheme,
-                notes=[*inputs.notes, *task.notes()],
+                notes=[*inputs.notes, *task.known_notes(), *task.notes()],
             )
             write_json(work.result / MARKER, provenance)
     work.publish()

@@ -10,6 +10,7 @@ import numpy as np
 from aftermap.artefacts.ensemble_card import Averaging
 from aftermap.errors import InputError
 from aftermap.geo.ground import Nodata
+from aftermap.geo.vectors import part_layer
 from aftermap.inference.backends.base import Backend, Precision
 from aftermap.inference.ensemble import Options, RunningKeywords
 from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX
@@ -157,7 +158,10 @@ class Settings:
 
 def identity(path: Path | None) -> list[str | int] | None:
     """Enough of a file to see that it is still the same one."""
-    if path is None or not path.exists():
+    if path is None:
         return None
-    stat = path.stat()
-    return [path.name, stat.st_size, stat.st_mtime_ns]
+    file, layer = part_layer(path)
+    if not file.exists():
+        return None
+    stat = file.stat()
+    return [path.name, stat.st_size, stat.st_mtime_ns, *([layer] if layer else [])]

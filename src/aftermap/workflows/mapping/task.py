@@ -8,18 +8,16 @@ from typing import Any
 
 import geopandas
 import numpy as np
-from shapely.geometry.base import BaseGeometry
 
 from aftermap.classes import IGNORE, ClassScheme
 from aftermap.geo.grid import Grid, Window
-from aftermap.geo.polygons import read_footprints, to_pixels
-from aftermap.inference.buildings import Painter
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import Band
 from aftermap.products.class_layers import write_category_names
 from aftermap.products.cog import Colour, RasterWriter
 from aftermap.products.view import View
 from aftermap.workflows.mapping.inputs import Inputs, Reading, thinned
+from aftermap.workflows.mapping.known import Known
 from aftermap.workflows.mapping.result import TaskName
 from aftermap.workflows.mapping.work import Rows
 
@@ -66,32 +64,6 @@ class Raster:
                 row += band.shape[-2]
         if self.categories is not None:
             write_category_names(path, self.categories)
-
-
-@dataclass(frozen=True)
-class Known:
-    """The user's buildings.
-
-    Attributes:
-        frame: in the grid's reference system.
-        outlines: the same in pixels.
-        painter: paints them.
-    """
-
-    frame: geopandas.GeoDataFrame
-    outlines: list[BaseGeometry]
-    painter: Painter
-
-    @classmethod
-    def read(cls, path: Path, grid: Grid) -> "Known":
-        """Read a vector file.
-
-        Raises:
-            InputError: it cannot be used.
-        """
-        frame = read_footprints(path, grid=grid)
-        outlines = [to_pixels(shape, grid) for shape in frame.geometry]
-        return cls(frame, outlines, Painter(outlines, grid.width))
 
 
 class Task(ABC):
@@ -146,6 +118,10 @@ class Task(ABC):
     def kinds(self, frame: geopandas.GeoDataFrame, view: View) -> np.ndarray:
         """Index into the view's kinds of each row of the table, int (n,)."""
         return view.objects.kinds if view.objects is not None else frame["class_index"].to_numpy(np.int64)
+
+    def known_notes(self) -> list[str]:
+        """Where the ids of the user's buildings come from."""
+        return [] if self.known is None else [f"building_id: {self.known.origin}"]
 
     def notes(self) -> list[str]:
         """What was decided without a warning."""

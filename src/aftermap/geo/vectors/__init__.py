@@ -1,0 +1,30 @@
+"""The one reader of vectors: footprints, areas of interest and training labels from a user's file.
+
+    read_buildings(path, grid=grid)         outlines with the user's ids and columns
+    read_footprints(path, grid=grid)        the outlines alone
+    read_area_of_interest(path, grid=grid)  an area as the part of an image that lies in it
+    part_layer(path)                        the file and the layer of FILE:LAYER
+
+`files` finds out what a file is and which layer is meant, `binary`, `geojson`, `kml` and `delimited` read it, `repair`
+makes polygons of its geometries, `ids` names the buildings and `placing` lays them on the image.
+"""
+
+from aftermap.geo.vectors.files import FORMATS, names_area, part_layer
+from aftermap.geo.vectors.footprints import (
+    Footprints,
+    read_area_of_interest,
+    read_buildings,
+    read_footprints,
+)
+from aftermap.geo.vectors.ids import ID_COLUMNS
+
+__all__ = [
+    "FORMATS",
+    "ID_COLUMNS",
+    "Footprints",
+    "names_area",
+    "part_layer",
+    "read_area_of_interest",
+    "read_buildings",
+    "read_footprints",
+]

@@ -1,0 +1,112 @@
+"""The user's buildings, ready to be judged: read, laid on the image, and told from areas of interest."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pandas as pd
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from aftermap.errors import DataWarning, FootprintError
+from aftermap.geo.grid import Grid
+from aftermap.geo.polygons import to_pixels
+from aftermap.geo.vectors import part_layer, read_buildings
+from aftermap.inference.buildings import Painter
+from aftermap.products.user_columns import join_columns
+
+LARGEST_SHARE = 0.5
+"""An outline that covers more of an image is an area, not a building."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The user's buildings.
+
+    Attributes:
+        frame: `building_id` and geometry in the grid's reference system.
+        outlines: the same in pixels.
+        painter: paints them.
+        columns: the user's, row by row.
+        origin: where the ids come from.
+    """
+
+    frame: geopandas.GeoDataFrame
+    outlines: list[BaseGeometry]
+    painter: Painter
+    columns: pd.DataFrame
+    origin: str
+
+    @classmethod
+    def read(cls, path: Path, grid: Grid, *, scene: Grid | None = None) -> "Known":
+        """Read a vector file, or `FILE:LAYER`.
+
+        An outline that covers more than half of the scene is no building: it is left out where it holds most of the
+        others, and refused where it is the only one, unless its layer was named.
+
+        Args:
+            path: see `geo.vectors.read_buildings`.
+            grid: what is mapped.
+            scene: the whole image, of which `grid` may be a part.
+
+        Raises:
+            InputError: it cannot be used.
+        """
+        found = read_buildings(path, grid=grid)
+        outlines = [to_pixels(shape, grid) for shape in found.frame.geometry]
+        areas = _areas(path, outlines, scene or grid, grid)
+        kept = [row for row in range(len(outlines)) if row not in areas]
+        outlines = [outlines[row] for row in kept]
+        return cls(
+            found.frame.iloc[kept].reset_index(drop=True),
+            outlines,
+            Painter(outlines, grid.width),
+            found.columns.iloc[kept].reset_index(drop=True),
+            found.origin,
+        )
+
+    def join(self, frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
+        """The user's columns behind ours."""
+        return join_columns(frame, self.columns)
+
+
+def _areas(path: Path, outlines: list[BaseGeometry], scene: Grid, grid: Grid) -> set[int]:
+    """Rows of outlines that are areas of interest, with a warning."""
+    shapes = np.array(outlines, dtype=object)
+    whole = scene.width * scene.height
+    large = shapely.area(shapes) > LARGEST_SHARE * whole
+    if not large.any():
+        return set()
+    on_image = shapely.intersects(shapes, shapely.box(0, 0, grid.width, grid.height))
+    if scene.crs == grid.crs:
+        left, top = ~grid.transform @ (scene.transform @ (0, 0))
+        image = shapely.box(left, top, left + scene.width, top + scene.height)
+        large &= shapely.area(shapely.intersection(shapes, image)) > LARGEST_SHARE * whole
+        on_image = shapely.intersects(shapes, image)
+    file, layer = part_layer(path)
+    areas: set[int] = set()
+    for row in np.flatnonzero(large).tolist():
+        others = np.flatnonzero(on_image & ~large)
+        share = min(1.0, shapes[row].area / whole)
+        if not len(others):
+            told = f"{path.name}: the only footprint on the image covers {share:.0%} of it"
+            if layer is None:
+                raise FootprintError(
+                    f"{told}, which looks like an area of interest: pass it as --aoi, or name its layer "
+                    f"({file}:LAYER, such as {file}:{file.stem}) if it is a building"
+                )
+            warnings.warn(
+                f"{told}: it is judged as a building, because its layer was named", DataWarning, stacklevel=3
+            )
+        elif shapely.contains_properly(shapes[row], shapely.centroid(shapes[others])).mean() > LARGEST_SHARE:
+            areas.add(row)
+    if areas:
+        warnings.warn(
+            f"footprints in {file.name}: {len(areas)} left out: larger than half of the image and around most of the "
+            "others, so an area of interest, not a building",
+            DataWarning,
+            stacklevel=3,
+        )
+    return areas
