@@ -232,7 +232,8 @@ def test_the_model_in_the_box_is_not_changed_in_place(tmp_path):
 
 def test_a_folder_that_is_no_model_is_not_replaced(tmp_path):
     (tmp_path / "mine").mkdir()
-    with pytest.raises(OutputError, match="is not a model folder"):
+    (tmp_path / "mine" / "notes.txt").write_text("")
+    with pytest.raises(OutputError, match="is no model folder"):
         tune_model(
             save_encoded(tmp_path / "m"),
             [write_scene(tmp_path / "data", FAINT_RUINS)],

@@ -1,6 +1,5 @@
 """Published ChangeOS weights as a model folder of ours."""
 
-import hashlib
 import re
 import zipfile
 from contextlib import suppress
@@ -10,6 +9,7 @@ from aftermap.artefacts.card import Card, Normalisation, TrainingRecord
 from aftermap.artefacts.hub import HubName, parse_hub_name
 from aftermap.artefacts.store import save_model
 from aftermap.errors import ModelError
+from aftermap.files import sha256_of
 from aftermap.models.build import build_model
 from aftermap.models.configs import TorchangeConfig
 from aftermap.models.networks.torchange import MEAN, STD, identify
@@ -75,7 +75,7 @@ def import_torchange(
             data=data or known[0],
             data_licence=data_licence or known[1],
             command=f"published weights, imported from {hub or file.name}",
-            parent_sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+            parent_sha256=sha256_of(file),
         ),
         limits=LIMITS,
     )

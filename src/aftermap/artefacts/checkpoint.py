@@ -1,6 +1,5 @@
 """Checkpoints of other programs, read without running anything that they may hold."""
 
-import hashlib
 import json
 import pickle
 import re
@@ -18,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from aftermap.errors import ModelError
+from aftermap.files import sha256_of
 
 Format = Literal["torch", "torch-legacy", "safetensors"]
 
@@ -85,7 +85,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     epoch, score = _number(facts.get("epoch", facts.get("trained_epochs"))), _number(facts.get("best_score"))
     return Checkpoint(
         path=path,
-        sha256=_sha256(path),
+        sha256=sha256_of(path),
         format=kind,
         state=_without_prefix(path, weights),
         prefixed=any(key.startswith(_PREFIX) for key in weights),
@@ -209,8 +209,3 @@ def _reason(error: Exception) -> str:
     ]  # before it stands how to load the file unsafely
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:160]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

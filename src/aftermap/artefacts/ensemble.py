@@ -1,6 +1,5 @@
 """Ensemble folders: member models in sub-folders, and an `ensemble.json` that says how they are averaged."""
 
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from aftermap.artefacts.ensemble_card import (
     describe_ensemble,
 )
 from aftermap.artefacts.folder import CARD_NAME, ENSEMBLE_NAME, ensemble_in, holds_ensemble
-from aftermap.artefacts.store import begin_folder, finish_folder, load_card, model_folder
+from aftermap.artefacts.replacing import link_or_copy, replacing_model
+from aftermap.artefacts.store import load_card, model_folder
 from aftermap.classes import BUILDING
 from aftermap.errors import ModelError
 
@@ -148,7 +148,7 @@ def compose(
 
 
 def save_ensemble(folder: Path, card: EnsembleCard, members: Mapping[str, Path]) -> EnsembleCard:
-    """Write an ensemble folder under a temporary name, then rename it into place (replacing an older one).
+    """Write an ensemble folder, whole or not at all; it replaces an older one.
 
     Args:
         folder: the ensemble folder.
@@ -165,14 +165,10 @@ def save_ensemble(folder: Path, card: EnsembleCard, members: Mapping[str, Path])
     named = set(card.parts)
     if named != set(members):
         raise ModelError(f"the card names the members {sorted(named)}, given were {sorted(members)}")
-    temporary = begin_folder(folder)
-    try:
-        card = _gathered(temporary, card, members)
-        (temporary / ENSEMBLE_NAME).write_text(card.model_dump_json(indent=1) + "\n")
-        (temporary / "README.md").write_text(describe_ensemble(card))
-        finish_folder(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with replacing_model(folder) as part:
+        card = _gathered(part, card, members)
+        (part / ENSEMBLE_NAME).write_text(card.model_dump_json(indent=1) + "\n")
+        (part / "README.md").write_text(describe_ensemble(card))
     return card
 
 
@@ -246,12 +242,9 @@ def _copy_model(source: Path, card: Card, target: Path) -> None:
             shutil.copyfile(source / name, target / name)
     weights = source / Path(card.weights.file).name
     try:
-        # the hub's cache holds links, which must not be linked themselves
-        os.link(weights.resolve(), target / weights.name)
+        link_or_copy(weights, target / weights.name)
     except FileNotFoundError:
         raise ModelError(f"{source} is incomplete: {weights.name} is missing") from None
-    except OSError:
-        shutil.copyfile(weights, target / weights.name)
 
 
 def _joined(texts: Iterable[str]) -> str:

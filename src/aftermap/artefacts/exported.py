@@ -8,7 +8,6 @@ inside, else float32 normalised by the card in the order of `card.bands`. It giv
 and W are free; H and W are multiples of `card.graph.multiple`.
 """
 
-import hashlib
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -23,6 +22,7 @@ from aftermap.artefacts.graphs.onnx_file import external_tensor, read_metadata, 
 from aftermap.artefacts.store import model_folder
 from aftermap.config import Config
 from aftermap.errors import ModelError
+from aftermap.files import replacing, sha256_of
 
 EXPORTED_NAME = "exported.json"
 KEY = "aftermap"
@@ -329,9 +329,8 @@ def _embed(path: Path, card: ExportedCard) -> None:
     element = info.find(KEY)
     element = ElementTree.SubElement(info, KEY) if element is None else element
     element.set("value", text)
-    part = path.with_name(path.name + ".part")
-    tree.write(part, encoding="utf-8", xml_declaration=True)
-    part.replace(path)
+    with replacing(path, sync=False) as part:
+        tree.write(part, encoding="utf-8", xml_declaration=True)
 
 
 def _read_xml(path: Path) -> "ElementTree.ElementTree[ElementTree.Element]":
@@ -375,7 +374,6 @@ def _size(path: Path) -> int:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError:
         raise ModelError(f"{path.parent} is incomplete: {path.name} is missing") from None

@@ -1,6 +1,5 @@
 """Model folders on the Hugging Face hub, named `hf://owner/name` or `hf://owner/name@revision`."""
 
-import hashlib
 import re
 import shutil
 from collections.abc import Iterator
@@ -29,7 +28,9 @@ from aftermap.artefacts.folder import (
     ensemble_in,
     holds_ensemble,
 )
-from aftermap.errors import ModelError, OutputError
+from aftermap.artefacts.replacing import check_replaceable, replacing_model
+from aftermap.errors import ModelError
+from aftermap.files import sha256_of
 from aftermap.models.configs import CustomConfig
 
 README_NAME = "README.md"
@@ -118,12 +119,10 @@ def pull_model(name: str, folder: Path, *, refresh: bool = False) -> Path:
     check_replaceable(folder)
     source = fetch_model(name, refresh=refresh)
     check_folder(source)
-    temporary = folder.with_name(folder.name + ".part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    for file in model_files(source):
-        (temporary / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / file, temporary / file)  # follows the cache's links
-    replace_folder(temporary, folder)
+    with replacing_model(folder) as part:
+        for file in model_files(source):
+            (part / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / file, part / file)  # follows the cache's links
     return folder
 
 
@@ -189,34 +188,12 @@ def check_folder(folder: Path) -> None:
         file = folder / part / WEIGHTS_NAME
         if card.weights is None or not file.is_file():
             raise ModelError(f"{folder / part} is incomplete: {WEIGHTS_NAME} is missing")
-        with file.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found = sha256_of(file)
         for wanted in {card.weights.sha256, sha256 or card.weights.sha256}:
             if found != wanted:
                 raise ModelError(
                     f"{file} was altered: its SHA-256 is {found[:12]}..., the card expects {wanted[:12]}..."
                 )
-
-
-def check_replaceable(folder: Path) -> None:
-    """Whether a model may be written there: nothing, an empty folder, or an older model.
-
-    Raises:
-        OutputError: something else is there.
-    """
-    ours = any((folder / name).is_file() for name in (CARD_NAME, ENSEMBLE_NAME))
-    if folder.exists() and not ours and not (folder.is_dir() and not any(folder.iterdir())):
-        raise OutputError(f"{folder} exists and is no model folder: give another output folder")
-
-
-def replace_folder(temporary: Path, folder: Path) -> None:
-    """Move a finished folder into place; what was there goes after that."""
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    temporary.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _cached(hub: HubName) -> Path | None:

@@ -1,7 +1,5 @@
 """Model folders: `model.safetensors`, `card.json`, `README.md`; written whole or not at all, checked on loading."""
 
-import hashlib
-import shutil
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -9,7 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from aftermap.artefacts.card import Card, Weights, describe
 from aftermap.artefacts.folder import CARD_NAME, WEIGHTS_NAME, card_in
-from aftermap.errors import ModelError, OutputError
+from aftermap.artefacts.replacing import replacing_model
+from aftermap.errors import ModelError
+from aftermap.files import sha256_of
 from aftermap.models.build import build_model, without_weights
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class LoadedModel:
 def save_model(
     folder: Path, model: "DenseModel", card: Card, *, dtype: Literal["float32", "float16"] = "float32"
 ) -> Card:
-    """Write a model folder under a temporary name, then rename it into place (replacing an older one).
+    """Write a model folder, whole or not at all; it replaces an older one.
 
     Args:
         folder: the model folder.
@@ -44,53 +44,27 @@ def save_model(
         The card as written.
 
     Raises:
-        OutputError: the folder cannot be made.
+        OutputError: the folder cannot be written.
     """
     import torch
     from safetensors.torch import save_file
 
     from aftermap.models.networks.dense import count_parameters
 
-    temporary = begin_folder(folder)
     stored = getattr(torch, dtype)
     state = {
         name: (value.to(stored) if value.is_floating_point() else value).detach().cpu().contiguous()
         for name, value in model.state_dict().items()
     }
-    save_file(state, temporary / WEIGHTS_NAME)
-    (temporary / WEIGHTS_NAME).chmod(0o644)  # safetensors writes files for the owner alone
-    digest = _sha256(temporary / WEIGHTS_NAME)
-    weights = Weights(file=WEIGHTS_NAME, sha256=digest, dtype=dtype, parameters=count_parameters(model))
-    card = card.model_copy(update={"weights": weights})
-    (temporary / CARD_NAME).write_text(card.model_dump_json(indent=1) + "\n")
-    (temporary / "README.md").write_text(describe(card))
-    finish_folder(temporary, folder)
+    with replacing_model(folder) as part:
+        save_file(state, part / WEIGHTS_NAME)
+        (part / WEIGHTS_NAME).chmod(0o644)  # safetensors writes files for the owner alone
+        digest = sha256_of(part / WEIGHTS_NAME)
+        weights = Weights(file=WEIGHTS_NAME, sha256=digest, dtype=dtype, parameters=count_parameters(model))
+        card = card.model_copy(update={"weights": weights})
+        (part / CARD_NAME).write_text(card.model_dump_json(indent=1) + "\n")
+        (part / "README.md").write_text(describe(card))
     return card
-
-
-def begin_folder(folder: Path) -> Path:
-    """An empty folder under a temporary name, for `finish_folder`.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
-    temporary = folder.with_name(folder.name + ".part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from None
-    return temporary
-
-
-def finish_folder(temporary: Path, folder: Path) -> None:
-    """Rename a folder into place; an older one there is replaced."""
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    temporary.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_card(name: str | Path) -> Card:
@@ -117,7 +91,7 @@ def load_model(name: str | Path) -> LoadedModel:
     file = folder / Path(card.weights.file).name
     if not file.is_file():
         raise ModelError(f"{folder} is incomplete: {file.name} is missing")
-    digest = _sha256(file)
+    digest = sha256_of(file)
     if digest != card.weights.sha256:
         raise ModelError(
             f"{file} was altered: its SHA-256 is {digest[:12]}..., the card expects {card.weights.sha256[:12]}..."
@@ -144,8 +118,3 @@ def model_folder(name: str | Path) -> Path:
 
         return fetch_model(name)
     return Path(name)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -279,13 +279,11 @@ def _show_report(report: "Report") -> None:
 
 
 def _save(manifest: "Manifest", file: Path) -> None:
-    from aftermap.errors import OutputError
+    from aftermap.files import writing
 
-    try:
+    with writing(file):
         (file.parent if file.suffix == ".json" else file).mkdir(parents=True, exist_ok=True)
         manifest.save(file)
-    except OSError as error:
-        raise OutputError(f"cannot write {file}: {error.strerror or error}") from None
 
 
 def _cell(counts: dict[str, int], has_legend: bool) -> str:

@@ -1,7 +1,6 @@
 """`aftermap tune-thresholds`, and `aftermap ensemble`, which makes one model of several."""
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -162,11 +161,7 @@ def ensemble(
         minor_dilation=minor_dilation,
         gate=_gate(gate, gate_threshold, gate_pixels, gate_data, gate_split, gate_loss),
     )
-    try:
-        save_ensemble(out, card, members)
-    except OSError as error:
-        shutil.rmtree(out.with_name(out.name + ".part"), ignore_errors=True)
-        raise OutputError(f"cannot write {out}: {error.strerror or error}") from None
+    save_ensemble(out, card, members)
     counts = [sum(member.role == role for member in card.members) for role in ("localization", "damage")]
     guard = f" behind a gate at {card.gate.threshold:g}" if card.gate else ""
     say(f"{out}: {counts[0]} localization and {counts[1]} damage members{guard}")

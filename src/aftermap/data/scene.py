@@ -12,6 +12,7 @@ from aftermap.classes import IGNORE, SCHEMES, ClassScheme
 from aftermap.config import Config
 from aftermap.data.legends import Legend
 from aftermap.errors import DataError, RasterError
+from aftermap.files import write_text
 from aftermap.geo.whole import WholeImage, find_unseen
 
 MANIFEST_NAME = "manifest.json"
@@ -151,9 +152,7 @@ class Manifest(Config):
 
         scenes = [_with_paths(s, shorten) for s in self.scenes]
         text = self.model_copy(update={"scenes": scenes}).model_dump_json(indent=1)
-        temporary = root / (file.name + ".part")
-        temporary.write_text(text + "\n")
-        return temporary.rename(root / file.name)
+        return write_text(root / file.name, text + "\n")
 
     def select(self, *splits: Split) -> list[Scene]:
         """The scenes of the given splits."""

@@ -11,7 +11,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from aftermap.data.geotransform import to_grid
 from aftermap.data.scene import Scene, SceneGrid
-from aftermap.errors import DataError, OutputError
+from aftermap.errors import DataError
+from aftermap.files import replacing
 
 SOFT_SCALE = 254
 """A stored value is the probability times this, rounded."""
@@ -48,14 +49,13 @@ def write_soft(path: Path, probabilities: np.ndarray, grid: SceneGrid | None) ->
     if grid is not None:
         place = to_grid(grid, height=height, width=width)
         profile |= {"crs": place.crs, "transform": place.transform}
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _quiet(), rasterio.open(part, "w", **profile) as file:
-            file.write(stored)
-        return part.rename(path)
-    except (OSError, RasterioIOError) as error:
-        raise OutputError(f"cannot write {path}: {str(error) or type(error).__name__}") from None
+    with (
+        replacing(path, also=(RasterioIOError,), parents=True, sync=False) as part,
+        _quiet(),
+        rasterio.open(part, "w", **profile) as file,
+    ):
+        file.write(stored)
+    return path
 
 
 def read_soft(scene: Scene) -> np.ndarray:

@@ -2,6 +2,7 @@
 
     replacing(path)              a file: write to what it yields, the rest is done for you
     replacing_folder(folder)     the same for a folder; what the user put into the old one stays
+    make_folder(folder)
     write_text / write_bytes / write_json / read_json
     writing(path)                turns what the system says about a failed write into an OutputError
     sha256_of(path)
@@ -10,13 +11,14 @@ Temporary files are called `.part-NAME`, folders in the making `NAME.part`: whoe
 """
 
 from aftermap.files.checksums import sha256_of
-from aftermap.files.folders import replacing_folder
+from aftermap.files.folders import make_folder, replacing_folder
 from aftermap.files.plain_json import read_json, to_plain, write_json
 from aftermap.files.whole import replacing, write_bytes, write_text
 from aftermap.files.writing import DiskFullError, one_line, writing
 
 __all__ = [
     "DiskFullError",
+    "make_folder",
     "one_line",
     "read_json",
     "replacing",

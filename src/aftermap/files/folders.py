@@ -51,6 +51,17 @@ def replacing_folder(
             shutil.rmtree(part, ignore_errors=True)
 
 
+def make_folder(folder: Path) -> Path:
+    """Make a folder, and those above it, where there is none; returns it.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def put_in_place(made: Path, folder: Path, *, ours: Sequence[str]) -> None:
     """Give a finished folder its name, in place of an older one, with what the user put into that.
 

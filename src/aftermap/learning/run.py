@@ -18,6 +18,7 @@ import torch
 from aftermap import __version__
 from aftermap.data.scene import Scene
 from aftermap.errors import OutputError
+from aftermap.files import make_folder, write_json, write_text
 
 _LIBRARIES = ("torch", "torchvision", "timm", "segmentation_models_pytorch", "accelerate", "kornia", "numpy")
 
@@ -42,11 +43,8 @@ class Run:
             OutputError: it holds a run already, or cannot be written.
         """
         cls.check_new(folder)
-        try:
-            (folder / "samples").mkdir(parents=True, exist_ok=True)
-            (folder / "recipe.yaml").write_text(recipe_yaml)
-        except OSError as error:
-            raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from None
+        make_folder(folder / "samples")
+        write_text(folder / "recipe.yaml", recipe_yaml)
         run = cls(folder)
         run.record(
             id=uuid.uuid4().hex,
@@ -74,9 +72,7 @@ class Run:
         """Merge facts into `run.json`."""
         file = self.folder / "run.json"
         known = json.loads(file.read_text()) if file.exists() else {}
-        temporary = file.with_suffix(".part")
-        temporary.write_text(json.dumps(known | facts, indent=1) + "\n")
-        temporary.rename(file)
+        write_json(file, known | facts)
 
     def facts(self) -> dict[str, Any]:
         """What `run.json` says."""
@@ -97,7 +93,7 @@ class Run:
         if up_to_step is None:
             return lines
         kept = [line for line in lines if line["step"] <= up_to_step]
-        file.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
         return kept
 
     def log(self, text: str) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import time
-import uuid
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from aftermap.errors import AftermapWarning, OutputError
+from aftermap.files import replacing
 from aftermap.learning.objectives.distillation_terms import TeacherOutput
 from aftermap.learning.teachers import Teacher
 
@@ -82,14 +82,11 @@ class TeacherCache:
             self._stop(f"{self._folder} is full ({self._limit / 1e9:g} GB): raise objective.cache_gb")
             return
         path = self._path(key)
-        part = path.with_name(f"{key}.{uuid.uuid4().hex}.part")
         try:
-            path.parent.mkdir(exist_ok=True)
-            part.write_bytes(data)
-            part.rename(path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            self._stop(f"cannot write to {self._folder}: {error.strerror or error}")
+            with replacing(path, parents=True, sync=False, shared=True) as part:
+                part.write_bytes(data)
+        except OutputError as error:
+            self._stop(str(error))
             return
         self._touched.add(key)
         self._written += 1
@@ -104,7 +101,7 @@ class TeacherCache:
 
     def _look(self) -> int:
         """Bytes of all entries; what a killed process left half-written is swept out."""
-        for part in self._folder.glob("??/*.part"):
+        for part in (*self._folder.glob("??/.part-*"), *self._folder.glob("??/*.part")):
             if _age(part) > _FORGOTTEN_S:
                 part.unlink(missing_ok=True)
         return sum(_size(path) for path in self._folder.glob(_PATTERN))

@@ -18,7 +18,7 @@ from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
 from aftermap.classes import DAMAGE, NOT_ASSESSED
-from aftermap.errors import OutputError
+from aftermap.files import replacing
 
 LAYER = "buildings"
 DAMAGE_VALUES = (*DAMAGE.names[1:], NOT_ASSESSED)
@@ -91,24 +91,17 @@ def write_layer(frame: gpd.GeoDataFrame, folder: Path, name: str, *, table: bool
     Raises:
         OutputError: the files cannot be written.
     """
-    names = [f"{name}.{ending}" for ending in ("gpkg", "geojson", *(("csv",) if table else ()))]
-    finished = [folder / name for name in names]
-    temporary = [folder / f".part-{name}" for name in names]
-    try:
-        for path in temporary:
-            path.unlink(missing_ok=True)
-        _write_geopackage(frame, temporary[0], name)
-        _write_geojson(frame, temporary[1], name)
-        if table:
-            frame.drop(columns=frame.geometry.name).to_csv(temporary[2], index=False, lineterminator="\n")
-        for source, target in zip(temporary, finished, strict=True):
-            source.replace(target)
-    except (OSError, DataSourceError, DataLayerError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise OutputError(f"cannot write the {name} to {folder}: {reason}") from None
-    finally:
-        for path in temporary:
-            path.unlink(missing_ok=True)
+    finished = []
+    for ending in ("gpkg", "geojson", *(("csv",) if table else ())):
+        path = folder / f"{name}.{ending}"
+        with replacing(path, also=(DataSourceError, DataLayerError)) as part:
+            if ending == "gpkg":
+                _write_geopackage(frame, part, name)
+            elif ending == "geojson":
+                _write_geojson(frame, part, name)
+            else:
+                frame.drop(columns=frame.geometry.name).to_csv(part, index=False, lineterminator="\n")
+        finished.append(path)
     return finished
 
 

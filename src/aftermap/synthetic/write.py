@@ -22,6 +22,7 @@ from shapely.geometry import Polygon
 from aftermap.classes import DAMAGE
 from aftermap.data.scene import Manifest, Scene, SceneGrid
 from aftermap.errors import OutputError
+from aftermap.files import writing
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import from_pixels
 from aftermap.synthetic.backdrop import paint_disaster
@@ -129,7 +130,7 @@ def _workspace(out: Path) -> Iterator[Path]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out} exists and is not empty: choose another folder, or remove it")
     work = out.with_name(out.name + ".part")
-    try:
+    with writing(out):
         if work.exists():
             if not (work / MARKER).is_file():
                 raise OutputError(
@@ -146,8 +147,6 @@ def _workspace(out: Path) -> Iterator[Path]:
         if out.is_dir():
             out.rmdir()
         work.rename(out)
-    except OSError as error:
-        raise OutputError(f"cannot write {out}: {error.strerror or error}") from None
 
 
 def _write_scene(job: _Job) -> _Made:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from aftermap.files import replacing
+
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _GRAPH, _METADATA, _FUNCTIONS = 7, 14, 25  # of a ModelProto
 _FUNCTION_NODE = 7
@@ -47,13 +49,11 @@ def write_metadata(path: Path, key: str, value: str) -> None:
         ValueError: the file is cut short or is no ONNX file.
     """
     entry = _packed(1, key.encode()) + _packed(2, value.encode())
-    part = path.with_name(path.name + ".part")
-    with _Mapped(path) as data, part.open("wb") as file:
+    with replacing(path, sync=False) as part, _Mapped(path) as data, part.open("wb") as file:
         for field in _fields(data):
             if field.number != _METADATA or _entry(data, field)[0] != key:
                 file.write(memoryview(data)[field.begin : field.end])
         file.write(_packed(_METADATA, entry))
-    part.replace(path)
 
 
 def external_tensor(path: Path) -> str | None:

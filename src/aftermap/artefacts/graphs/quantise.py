@@ -22,6 +22,7 @@ from aftermap.artefacts.card import Activation
 from aftermap.artefacts.graphs.layers import LAYERS, Inputs, Judge, Node, Nodes, Run
 from aftermap.config import Config
 from aftermap.errors import InputError, ModelError
+from aftermap.files import replacing
 
 if TYPE_CHECKING:
     import onnx
@@ -185,9 +186,8 @@ def quantise_onnx(
             trials = ((name, _run_onnx(quantised([*left, name]))) for name in others)
             costly = judge.costliest(_run_onnx(whole), trials, options.keep_costliest)
             whole = quantised([*left, *costly]) if costly else whole
-        part = target.with_name(target.name + ".part")
-        package.save_model(whole, str(part), save_as_external_data=False)
-        part.replace(target)
+        with replacing(target, sync=False) as part:
+            package.save_model(whole, str(part), save_as_external_data=False)
     return target
 
 

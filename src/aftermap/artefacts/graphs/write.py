@@ -19,6 +19,7 @@ from aftermap.artefacts.exported import MOST_BYTES
 from aftermap.artefacts.graphs.graph_modules import GraphModule
 from aftermap.artefacts.graphs.traceable import free_sizes
 from aftermap.errors import ModelError
+from aftermap.files import write_bytes
 
 if TYPE_CHECKING:
     import onnx
@@ -46,13 +47,13 @@ def to_onnx(module: GraphModule, path: Path, *, half: bool = False) -> Path:
     """
     onnx = _onnx()
     _check_weights(module)
-    part = path.with_name(path.name + ".part")
+    traced = path.with_name(f".part-{path.name}")
     with _quiet(module, "ONNX"), free_sizes(), torch.no_grad():
         # the exporter by trace: it takes every kind of model, which torch.export with free sizes does not
         torch.onnx.export(
             module,
             (module.example(),),
-            str(part),
+            str(traced),
             dynamo=False,
             input_names=[INPUT],
             output_names=[OUTPUT],
@@ -60,8 +61,8 @@ def to_onnx(module: GraphModule, path: Path, *, half: bool = False) -> Path:
             opset_version=OPSET,
             do_constant_folding=True,
         )
-        model = onnx.load(str(part), load_external_data=False)
-    part.unlink()
+        model = onnx.load(str(traced), load_external_data=False)
+    traced.unlink()
     if half:
         halve(model)
     _name_shapes(model, module)
@@ -69,8 +70,7 @@ def to_onnx(module: GraphModule, path: Path, *, half: bool = False) -> Path:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         raise ModelError(f"the ONNX graph is not valid: {_line(error)}") from None
-    path.write_bytes(model.SerializeToString())
-    return path
+    return write_bytes(path, model.SerializeToString(), sync=False)
 
 
 def to_openvino(module: GraphModule) -> "openvino.Model":

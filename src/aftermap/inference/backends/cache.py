@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from aftermap.errors import OutputError
+from aftermap.files import replacing, writing
 
 CACHE_VARIABLE = "AFTERMAP_CACHE"
 """Environment variable with the folder to use."""
@@ -64,25 +65,21 @@ def kept_graph(key: str, name: str, make: Callable[[Path], None], *, lasting: bo
         with contextlib.suppress(OSError):
             os.utime(entry)
         return entry / name
-    try:
+    with writing(entry):
         graphs.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(entry, ignore_errors=True)
         part = Path(tempfile.mkdtemp(prefix=".part-", dir=graphs))
-    except OSError as error:
-        raise OutputError(f"cannot write {graphs}: {error.strerror or error}") from None
-    try:
-        make(part)
-        sizes = {file.name: file.stat().st_size for file in part.iterdir()}
-        (part / _CONTENTS).write_text(json.dumps(sizes) + "\n")
         try:
-            part.rename(entry)
-        except OSError:  # another program was quicker
-            if not _is_whole(entry):
-                raise
-    except OSError as error:
-        raise OutputError(f"cannot write {entry}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+            make(part)
+            sizes = {file.name: file.stat().st_size for file in part.iterdir()}
+            (part / _CONTENTS).write_text(json.dumps(sizes) + "\n")
+            try:
+                part.rename(entry)
+            except OSError:  # another program was quicker
+                if not _is_whole(entry):
+                    raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     _prune(graphs)
     return entry / name
 
@@ -98,13 +95,9 @@ def recall(key: str) -> dict[str, Any] | None:
 
 def remember(key: str, facts: dict[str, Any]) -> None:
     """Keep facts for the next program; nothing happens where they cannot be written."""
-    folder = cache_folder() / "choices"
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=".part-", dir=folder)
-        with os.fdopen(handle, "w") as file:
-            file.write(json.dumps(facts, indent=1) + "\n")
-        Path(part).replace(folder / f"{key}.json")
+    path = cache_folder() / "choices" / f"{key}.json"
+    with contextlib.suppress(OutputError), replacing(path, parents=True, sync=False, shared=True) as part:
+        part.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def _users_folder() -> Path | None:

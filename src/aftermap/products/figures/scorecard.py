@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aftermap.classes import DAMAGE
-from aftermap.errors import OutputError
+from aftermap.files import replacing
 
 MAX_EVENT_ROWS = 20
 
@@ -107,12 +107,8 @@ def write_scorecard(report: dict[str, Any], path: Path) -> None:
     if rows:
         axes = figure.add_axes((0.03, 0.2 / height, 0.955, table_height / height))
         _draw_events(axes, report, rows)
-    temporary = path.with_name(path.name + ".part")
-    try:
-        figure.savefig(temporary, format="png")
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+    with replacing(path) as part:
+        figure.savefig(part, format="png")
 
 
 _MAP_ROWS = (

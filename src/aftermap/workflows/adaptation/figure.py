@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from aftermap.classes import DAMAGE, ClassScheme
 from aftermap.data.scene import Scene, read_images, read_mask
-from aftermap.errors import OutputError
+from aftermap.files import replacing
 from aftermap.workflows.scoring.samples import paint
 
 _PANEL_IN, _DPI = 2.4, 150
@@ -79,11 +79,6 @@ def write_comparison(
         for name, colour in zip(scheme.names[1:], scheme.colours[1:], strict=True)
     ]
     figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False, fontsize=9)
-    temporary = path.with_name(path.name + ".part")
-    try:
-        with temporary.open("wb") as file:
-            canvas.print_png(file)
-        temporary.rename(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+    with replacing(path) as part, part.open("wb") as file:
+        canvas.print_png(file)
     return path

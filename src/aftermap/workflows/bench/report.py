@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from aftermap.errors import OutputError
-from aftermap.files import write_json, write_text
+from aftermap.files import make_folder, write_json, write_text
 from aftermap.products.figures.timing_figure import MOST_POINTS, TimingPoint, draw_timing
 from aftermap.products.timing_table import SCORE_NAMES, label_entries, machine_line, timing_markdown
 
@@ -15,10 +14,7 @@ def begin_report(folder: Path) -> None:
     Raises:
         OutputError: it cannot be made.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from None
+    make_folder(folder)
 
 
 def write_report(report: dict[str, Any], folder: Path) -> list[Path]:

@@ -1,6 +1,5 @@
 """Export: a model or an ensemble as a graph that runs without PyTorch, let out only if it decides like its original."""
 
-import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +25,8 @@ from aftermap.artefacts.graphs.calibration import calibration_windows, normalise
 from aftermap.artefacts.graphs.graph_modules import Exportable, graph_module
 from aftermap.artefacts.graphs.quantise import Quantisation, quantise_onnx, quantise_openvino
 from aftermap.artefacts.graphs.write import save_openvino, to_onnx, to_openvino
-from aftermap.artefacts.store import begin_folder, finish_folder, load_card, model_folder
+from aftermap.artefacts.replacing import replacing_model
+from aftermap.artefacts.store import load_card, model_folder
 from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import BackendWarning, DataError, InputError, ModelError, OutputError
 from aftermap.inference.class_agreement import lookup_between
@@ -150,21 +150,20 @@ def export_model(
             f"{exportable.card.name} wants the bands {', '.join(exportable.card.bands)}, and 8-bit ranges are measured "
             "on red, green and blue only: export it in fp16"
         )
-    folder = begin_folder(out)
     try:
-        tell(f"writing {GRAPH_NAMES[options.to]}")
-        _write_graph(exportable, folder, options, calibration, tell)
-        changes = {"gmacs": round(gmacs_of(name), 3), "execution": options.execution}
-        card = seal(folder, _with_graph(exportable.card, **changes))
-        del exportable  # its weights are in the file now, and in the original that comes next
-        tell(f"comparing on {len(tiles)} scenes" if tiles else "comparing on synthetic scenes")
-        parity = _compare(name, folder, options, tiles)
-        if not parity.passed:
-            return ExportResult(None, card, parity)
-        card = seal(folder, _with_graph(card, parity=parity.report | {"on": _scenes_named(options)}))
-        finish_folder(folder, out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with replacing_model(out) as part:
+            tell(f"writing {GRAPH_NAMES[options.to]}")
+            _write_graph(exportable, part, options, calibration, tell)
+            changes = {"gmacs": round(gmacs_of(name), 3), "execution": options.execution}
+            card = seal(part, _with_graph(exportable.card, **changes))
+            del exportable  # its weights are in the file now, and in the original that comes next
+            tell(f"comparing on {len(tiles)} scenes" if tiles else "comparing on synthetic scenes")
+            parity = _compare(name, part, options, tiles)
+            if not parity.passed:
+                raise _NotAlikeError
+            card = seal(part, _with_graph(card, parity=parity.report | {"on": _scenes_named(options)}))
+    except _NotAlikeError:
+        return ExportResult(None, card, parity)
     return ExportResult(out, card, parity)
 
 
@@ -187,6 +186,10 @@ def synthetic_tiles(count: int = _SYNTHETIC_SCENES, *, size_px: int = _SYNTHETIC
         pair = make_pair(SYNTHETIC_SEED + index, size_px=size_px, kind=KINDS[index % len(KINDS)])
         images = np.stack([pair.pre, pair.post])
         yield Tile(f"synthetic-{pair.kind}-{index}", images, pair.building_mask, pair.damage_mask)
+
+
+class _NotAlikeError(Exception):
+    """The graph does not decide like its original."""
 
 
 def _check_request(name: str | Path, out: Path, options: ExportOptions, *, overwrite: bool) -> None:

@@ -14,7 +14,7 @@ from aftermap.classes import IGNORE, ClassScheme
 from aftermap.data.incremental.protocol import Protocol
 from aftermap.data.legends import Legend
 from aftermap.errors import InputError
-from aftermap.files import write_json, write_text
+from aftermap.files import make_folder, write_json, write_text
 from aftermap.products.figures.class_figure import Place, draw_confusion, draw_strips
 from aftermap.products.figures.incremental_figure import draw_classes, draw_curves
 from aftermap.scoring.class_scores import ClassScores, Confusion
@@ -200,7 +200,7 @@ def compare_runs(
         ],
         "rows": comparison.as_dict(),
     }
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_text(out / "comparison.md", f"# {heading.capitalize()}\n\n{comparison_table(comparison)}")
     if len(others[0].scores.heads) > 1:
         draw_curves(out / "curves.png", scores, title=heading, joint=bound)

@@ -11,7 +11,7 @@ import torch
 
 from aftermap.artefacts.store import load_model
 from aftermap.data.scene import Scene, read_mask
-from aftermap.files import write_json
+from aftermap.files import write_bytes, write_json
 from aftermap.inference.predictor import Predictor
 from aftermap.inference.stitching import evaluate_classes
 from aftermap.workflows.incremental.config import ReportConfig
@@ -116,7 +116,5 @@ def read_scores(folder: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_bytes(cv2.imencode(".png", np.ascontiguousarray(array, dtype=np.uint8))[1].tobytes())
-    temporary.rename(path)
+    encoded = cv2.imencode(".png", np.ascontiguousarray(array, dtype=np.uint8))[1]
+    write_bytes(path, encoded.tobytes(), parents=True, sync=False)

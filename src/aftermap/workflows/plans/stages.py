@@ -15,7 +15,8 @@ import yaml
 from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
 from aftermap.config import build_config
 from aftermap.data.scene import Manifest, Scene, read_images
-from aftermap.errors import AftermapError, OutputError, RecipeError
+from aftermap.errors import AftermapError, RecipeError
+from aftermap.files import write_bytes, write_json
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.tiling import predict_scene
 from aftermap.learning.run import Run
@@ -149,7 +150,6 @@ def _out_of_fold(stage: OutOfFoldStage, runs: Sequence[Path], out: Path, face: F
         for scene in choose_scenes(recipe.data, recipe.task).validation:
             wanted.setdefault(scene.name, (scene, []))[1].append(run)
     maps = out / "maps"
-    maps.mkdir(parents=True, exist_ok=True)
     options = Options(tta="half-turn" if stage.half_turn else "none")
     predictors = {run: open_predictor(run / "model", options) for run in runs}
     for done, (name, (scene, members)) in enumerate(sorted(wanted.items())):
@@ -161,9 +161,7 @@ def _out_of_fold(stage: OutOfFoldStage, runs: Sequence[Path], out: Path, face: F
                 total += 1 - predict_scene(predictors[run], images)[0]
             # cut, not rounded, as the winner's files
             stored = (total / len(members) * 255).astype(np.uint8)
-            temporary = file.with_suffix(".part")
-            temporary.write_bytes(cv2.imencode(".png", stored)[1].tobytes())
-            temporary.rename(file)
+            write_bytes(file, cv2.imencode(".png", stored)[1].tobytes(), parents=True, sync=False)
         face.on_scene(done + 1, len(wanted))
 
 
@@ -206,7 +204,7 @@ def _submission(plan: Plan, stage: SubmissionStage, model: Path, out: Path, face
     labelled = [scene for scene in scenes if scene.is_labelled]
     if labelled:
         report = evaluate(predictor, labelled).report
-        (out / "score.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n")
+        write_json(out / "score.json", report.as_dict())
 
 
 def _scenes(plan: Plan, split: str) -> list[Scene]:
@@ -230,10 +228,4 @@ def _is_done(folder: Path) -> bool:
 
 def _note(job: Job, folder: Path, status: str, **facts: float) -> None:
     mark = folder / job.name / MARK
-    try:
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        temporary = mark.with_suffix(".part")
-        temporary.write_text(json.dumps({"fingerprint": job.fingerprint, "status": status, **facts}) + "\n")
-        temporary.rename(mark)
-    except OSError as error:
-        raise OutputError(f"cannot write to {mark.parent}: {error.strerror or error}") from None
+    write_json(mark, {"fingerprint": job.fingerprint, "status": status, **facts}, parents=True)

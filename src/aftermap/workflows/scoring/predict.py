@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from aftermap.data.scene import Scene, read_images, read_mask
-from aftermap.errors import InputError, OutputError
-from aftermap.files import write_json
+from aftermap.errors import InputError
+from aftermap.files import write_bytes, write_json
 from aftermap.inference.parity import read_dates
 from aftermap.inference.postprocess import Decision
 from aftermap.inference.predictor import AnyPredictor
@@ -121,10 +121,4 @@ def _predict_classes(
 
 
 def _write(path: Path, mask: np.ndarray) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".part")
-        temporary.write_bytes(cv2.imencode(".png", mask)[1].tobytes())
-        temporary.rename(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+    write_bytes(path, cv2.imencode(".png", mask)[1].tobytes(), parents=True, sync=False)

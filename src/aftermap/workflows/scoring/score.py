@@ -1,13 +1,13 @@
 """Scores folders of predicted masks against folders of target masks, one pair at a time."""
 
-import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aftermap.errors import DataError, DataWarning, OutputError
+from aftermap.errors import DataError, DataWarning
+from aftermap.files import write_json
 from aftermap.products.figures.scorecard import write_scorecard
 from aftermap.scoring.building_maps import BuildingMapScore, BuildingMapScores
 from aftermap.scoring.objects import BuildingScore, BuildingScores
@@ -122,13 +122,7 @@ def write_report(report: dict[str, Any], folder: Path) -> list[Path]:
         OutputError: the folder or a file cannot be written.
     """
     text, picture = folder / "score.json", folder / "score.png"
-    temporary = folder / "score.json.part"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(report, indent=1) + "\n")
-        temporary.replace(text)
-    except OSError as error:
-        raise OutputError(f"cannot write {text}: {error.strerror or error}") from None
+    write_json(text, report, parents=True)
     write_scorecard(report, picture)
     return [text, picture]
 

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from aftermap.config import Config, build_config, read_tree
 from aftermap.errors import OutputError, RecipeError, TrainingError
-from aftermap.files import write_text
+from aftermap.files import make_folder, write_text
 from aftermap.learning.experiments.tracking import file_store
 from aftermap.workflows.search.space import SearchSpace, check_space, with_lists
 from aftermap.workflows.search.trial import Outcome, record_trial, run_trial
@@ -139,11 +139,8 @@ class Search:
         plain = with_lists(plain, recipe, [*space.space, *space.fixed])
         check_space(plain, space)
         settings = SearchFile(recipe=plain, search=space, keep_models=keep_models, command=command)
-        try:
-            (folder / "trials").mkdir(parents=True, exist_ok=True)
-            (folder / "locks").mkdir(exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from None
+        for name in ("trials", "locks"):
+            make_folder(folder / name)
         text = yaml.safe_dump(settings.model_dump(mode="json", by_alias=True), sort_keys=False)
         write_text(folder / "search.yaml", text)
         return cls(folder, settings)

@@ -11,7 +11,8 @@ import torch
 from aftermap.artefacts.ensemble import is_ensemble
 from aftermap.artefacts.store import load_model
 from aftermap.data.scene import Scene
-from aftermap.errors import OutputError, RecipeError
+from aftermap.errors import RecipeError
+from aftermap.files import write_bytes
 from aftermap.inference.ensemble import Options
 from aftermap.inference.predictor import Predictor
 from aftermap.models.networks.fpn import FpnEfficientnet, presence_probability
@@ -75,13 +76,7 @@ def write_negatives(scenes: Sequence[Scene], folder: Path, *, scheme_classes: in
     for scene in scenes:
         file = folder / f"{scene.name}.png"
         encoded = cv2.imencode(".png", np.zeros((scene.height, scene.width), np.uint8))[1].tobytes()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            part = file.with_suffix(".part")
-            part.write_bytes(encoded)
-            part.rename(file)
-        except OSError as error:
-            raise OutputError(f"cannot write {file}: {error.strerror or error}") from None
+        write_bytes(file, encoded, parents=True, sync=False)
         counts = [scene.width * scene.height] + [0] * (scheme_classes - 1)
         masks = {"building_mask": file, "damage_mask": file if scheme_classes > 2 else None}
         made.append(scene.model_copy(update={**masks, "soft": None, "class_pixels": counts}))

@@ -3,14 +3,14 @@
 Source: Xie et al. 2020 (noisy student); Open Cities, third place (soft labels, mined negatives).
 """
 
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from aftermap.artefacts.ensemble import is_ensemble, read_card
-from aftermap.artefacts.store import begin_folder, finish_folder, model_folder
+from aftermap.artefacts.replacing import copy_model, replacing_model
+from aftermap.artefacts.store import model_folder
 from aftermap.errors import ModelError
 from aftermap.files import write_json
 from aftermap.learning.run import data_checksum
@@ -160,6 +160,5 @@ def _best(reports: list[dict[str, Any]], kept: str) -> dict[str, Any]:
 
 def _copy_model(source: Path, target: Path) -> None:
     """Copy a model or ensemble folder, whole or not at all."""
-    temporary = begin_folder(target)
-    shutil.copytree(source, temporary, dirs_exist_ok=True)
-    finish_folder(temporary, target)
+    with replacing_model(target) as part:
+        copy_model(source, part)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from aftermap.errors import OutputError, RecipeError
-from aftermap.files import write_json
+from aftermap.errors import RecipeError
+from aftermap.files import make_folder, write_json
 from aftermap.learning.loop import Step
 from aftermap.learning.optimizer import CosineConfig
 from aftermap.learning.range_test import RangeTest, RangeTraining, run_range_test
@@ -73,10 +73,7 @@ def range_test(
     chosen = choose_scenes(recipe.data, recipe.task, unlabelled=recipe.data.unlabelled)
     torch.manual_seed(recipe.seed)
     model, _ = start_model(recipe)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write to {out}: {error.strerror or error}") from None
+    make_folder(out)
     training = RangeTraining(
         model,
         start_objective(recipe, model),
