@@ -48,6 +48,7 @@ def replacing(
         try:
             if parents:
                 path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.stat()  # said before any work: some libraries report it in words of their own
             part.unlink(missing_ok=True)
             yield part
             if sync:

@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,17 +92,15 @@ def write_layer(frame: gpd.GeoDataFrame, folder: Path, name: str, *, table: bool
     Raises:
         OutputError: the files cannot be written.
     """
-    finished = []
-    for ending in ("gpkg", "geojson", *(("csv",) if table else ())):
-        path = folder / f"{name}.{ending}"
-        with replacing(path, also=(DataSourceError, DataLayerError)) as part:
-            if ending == "gpkg":
-                _write_geopackage(frame, part, name)
-            elif ending == "geojson":
-                _write_geojson(frame, part, name)
-            else:
-                frame.drop(columns=frame.geometry.name).to_csv(part, index=False, lineterminator="\n")
-        finished.append(path)
+    endings = ("gpkg", "geojson", *(("csv",) if table else ()))
+    finished = [folder / f"{name}.{ending}" for ending in endings]
+    with ExitStack() as stack:  # all of them or none
+        errors = (DataSourceError, DataLayerError)
+        parts = [stack.enter_context(replacing(path, also=errors)) for path in finished]
+        _write_geopackage(frame, parts[0], name)
+        _write_geojson(frame, parts[1], name)
+        if table:
+            frame.drop(columns=frame.geometry.name).to_csv(parts[2], index=False, lineterminator="\n")
     return finished
 
 
