@@ -113,7 +113,7 @@ def test_geotransforms_may_name_their_system_as_wkt(tmp_path):
         ("[1, 2]", "holds a list"),
         ('{"a.png": [[1, 2, 3], 4326]}', "six GDAL numbers"),
         ('{"a.png": [[1, 2, 3, 4, 5, 6], "nowhere"]}', "unknown reference system"),
-        ("{", "not valid JSON"),
+        ("{", "is not JSON"),
     ],
 )
 def test_a_geotransforms_file_of_another_form_is_an_error(tmp_path, content, message):

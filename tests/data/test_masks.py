@@ -130,3 +130,37 @@ def test_an_unknown_subtype_is_an_error_that_names_it():
 def test_drawing_on_a_small_canvas_equals_drawing_on_the_whole(outer, inner):
     polygon = shapely.Polygon(outer, [inner])
     assert (draw_building_mask([polygon], height=40, width=36) == as_published(polygon, 40, 36)).all()
+
+
+@given(st.tuples(*[st.floats(-2e9, 2e9)] * 4), st.tuples(*[st.integers(-5, 20)] * 4))
+def test_boxes_that_end_far_away_are_painted_where_they_meet_the_image(far, near):
+    left, top, right, bottom = (f if n < 0 else n for f, n in zip(far, near, strict=True))
+    box = shapely.box(left, top, right, bottom)
+    expected = np.zeros((16, 18), np.uint8)
+    sides = [np.clip(np.round(sorted(pair)), -1, 19).astype(int) for pair in ((left, right), (top, bottom))]
+    (first, last), (upper, lower) = sides
+    expected[max(upper, 0) : lower + 1, max(first, 0) : last + 1] = 1
+    assert np.array_equal(draw_building_mask([box], height=16, width=18), expected)
+
+
+@pytest.mark.parametrize("reach", [4e4, 1e6, 2e9])
+def test_half_planes_are_painted_however_far_their_corners_are(reach):
+    # Below the diagonal of the image; the rest of the triangle lies beyond it.
+    triangle = shapely.Polygon([(-reach, -reach), (reach, reach), (-reach, reach)])
+    mask = draw_building_mask([triangle], height=16, width=16)
+    assert np.array_equal(mask, np.tri(16, dtype=np.uint8))
+
+
+def test_a_far_polygon_that_surrounds_a_hole_leaves_it_out():
+    outline = shapely.Polygon(
+        [(-1e9, -1e9), (1e9, -1e9), (1e9, 1e9), (-1e9, 1e9)], [[(4, 4), (9, 4), (9, 9), (4, 9)]]
+    )
+    mask = draw_building_mask([outline], height=16, width=16)
+    assert mask.sum() == 16 * 16 - 6 * 6
+    assert not mask[4:10, 4:10].any()
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_nothing_infinite_is_painted(value):
+    with pytest.raises(ValueError, match="not finite"):
+        draw_building_mask([shapely.Polygon([(value, 1), (5, 1), (5, 5)])], height=16, width=16)

@@ -1,12 +1,12 @@
 """Georeference of xBD scenes: fitted to polygons known in pixels and degrees, or read from a geotransforms file."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 import shapely
 from affine import Affine
 from rasterio.crs import CRS
@@ -15,8 +15,10 @@ from shapely.geometry.base import BaseGeometry
 
 from aftermap.data.scene import SceneGrid
 from aftermap.errors import DataError
+from aftermap.files import read_json
 from aftermap.geo.grid import Grid
 
+_MOST = 1e100
 CORNER_TOLERANCE_PX = 2.0
 """A fit whose expected error anywhere in the scene exceeds this is not used."""
 
@@ -71,6 +73,7 @@ def fit_polygons(
         for uid in sorted(pixels.keys() & degrees.keys())
         if len(source := shapely.get_coordinates(pixels[uid])[:-1])
         == len(target := shapely.get_coordinates(degrees[uid])[:-1])
+        and len(source)
     ]
     if not pairs:
         return None
@@ -134,12 +137,7 @@ def read_geotransforms(path: Path) -> dict[str, SceneGrid]:
     Raises:
         DataError: the file is missing or not of this form.
     """
-    try:
-        tree = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise DataError(f"{path} is not valid JSON: {error}") from None
+    tree = read_json(path, error=DataError)
     if not isinstance(tree, dict):
         raise DataError(
             f"{path} holds a {type(tree).__name__}, expected image names with their geotransforms"
@@ -162,8 +160,9 @@ def to_grid(grid: SceneGrid, *, height: int, width: int) -> Grid:
         DataError: the reference system is unknown.
     """
     try:
-        crs = CRS.from_user_input(grid.crs)
-    except CRSError:
+        with rasterio.Env():
+            crs = CRS.from_user_input(grid.crs)
+    except (CRSError, ValueError):
         raise DataError(f"unknown reference system {grid.crs[:60]!r}: expected EPSG:n or WKT") from None
     return Grid(crs, Affine(*grid.transform), width, height)
 
@@ -173,8 +172,10 @@ def _scene_grid(entry: Any, where: str) -> SceneGrid:
         raise DataError(f"{where} holds {str(entry)[:60]}, expected [six GDAL numbers, WKT or EPSG code]")
     numbers, reference = entry
     try:
-        crs = CRS.from_epsg(reference) if isinstance(reference, int) else CRS.from_user_input(str(reference))
-    except CRSError:
+        with rasterio.Env():  # else PROJ prints what it does not know
+            named = isinstance(reference, int)
+            crs = CRS.from_epsg(reference) if named else CRS.from_user_input(str(reference))
+    except (CRSError, ValueError, OverflowError):
         raise DataError(f"{where} has an unknown reference system {str(reference)[:60]!r}") from None
     t = Affine.from_gdal(*(float(number) for number in numbers))
     return SceneGrid(crs=_crs_name(crs), transform=(t.a, t.b, t.c, t.d, t.e, t.f))
@@ -184,7 +185,8 @@ def _is_geotransform(numbers: Any) -> bool:
     return (
         isinstance(numbers, Sequence)
         and len(numbers) == 6
-        and all(isinstance(n, int | float) and np.isfinite(n) for n in numbers)
+        and all(isinstance(n, int | float) and abs(n) < _MOST for n in numbers)
+        and abs(numbers[1] * numbers[5] - numbers[2] * numbers[4]) > 0
     )
 
 

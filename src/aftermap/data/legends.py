@@ -102,7 +102,7 @@ def read_legend(name: str | Path) -> Legend:
         )
     try:
         tree: Any = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).splitlines()[:4])
         raise DataError(f"{path} describes no legend (names, colours, background, ...): {reason}") from None
     if not isinstance(tree, dict):

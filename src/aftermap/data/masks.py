@@ -23,6 +23,9 @@ SUBTYPES = (*DAMAGE_NAMES, UNCLASSIFIED)
 """Values of `subtype` in xBD labels."""
 
 
+_FAR = 32_768.0
+
+
 def subtype_index(subtype: str, *, unclassified: Unclassified = "no-damage") -> int | None:
     """Mask value of an xBD `subtype`; None where the polygon is not to be drawn.
 
@@ -77,7 +80,11 @@ def draw_damage_mask(
 
 
 def paint(mask: np.ndarray, polygon: Polygon | MultiPolygon, value: int) -> None:
-    """Write `value` into `mask` (H, W) on the pixels of `polygon` (pixel coordinates)."""
+    """Write `value` into `mask` (H, W) on the pixels of `polygon` (pixel coordinates).
+
+    Raises:
+        ValueError: coordinates that are not finite.
+    """
     for part in polygon.geoms if isinstance(polygon, MultiPolygon) else (polygon,):
         if not part.is_empty:
             _paint_part(mask, part, value)
@@ -85,11 +92,16 @@ def paint(mask: np.ndarray, polygon: Polygon | MultiPolygon, value: int) -> None
 
 def _paint_part(mask: np.ndarray, polygon: Polygon, value: int) -> None:
     exterior, *holes = (_ring(ring) for ring in (polygon.exterior, *polygon.interiors))
+    height, width = mask.shape
+    if (exterior.max(0) < 0).any() or (exterior.min(0) >= (width, height)).any():
+        return
     points = np.concatenate([exterior, *holes])
     low, high = points.min(0), points.max(0)
-    height, width = mask.shape
     inside = bool((low >= 0).all()) and high[0] < width and high[1] < height
-    # The small canvas gives the same drawing; beyond the frame the whole canvas keeps OpenCV's own clipping.
+    if not holes and not inside:  # the whole mask keeps OpenCV's own clipping beyond the frame
+        cv2.fillPoly(mask, [exterior], value)
+        return
+    # A small canvas gives the same drawing.
     origin = low if inside else np.zeros(2, np.int32)
     size = (high - low + 1)[::-1] if inside else mask.shape
     canvas = np.zeros(tuple(size), np.uint8)
@@ -101,7 +113,26 @@ def _paint_part(mask: np.ndarray, polygon: Polygon, value: int) -> None:
 
 
 def _ring(ring: shapely.LinearRing) -> np.ndarray:
-    limits = np.iinfo(np.int32)
-    rounded = np.round(shapely.get_coordinates(ring))
-    clipped: np.ndarray = np.clip(rounded, limits.min // 2, limits.max // 2).astype(np.int32)
-    return clipped
+    points = np.round(shapely.get_coordinates(ring))
+    if not np.isfinite(points).all():
+        raise ValueError("a polygon has coordinates that are not finite")
+    if np.abs(points).max() > _FAR:
+        points = np.round(_near(points))
+    near: np.ndarray = points.astype(np.int32)
+    return near
+
+
+def _near(ring: np.ndarray) -> np.ndarray:
+    """What of a ring (N, 2) lies within `_FAR`, so that OpenCV, which walks every row, is soon done.
+
+    Source: Sutherland and Hodgman 1974.
+    """
+    for axis, sign in ((0, 1), (0, -1), (1, 1), (1, -1)):
+        depth = _FAR - sign * ring[:, axis]
+        following, deeper = np.roll(ring, -1, axis=0), np.roll(depth, -1)
+        crosses = (depth < 0) != (deeper < 0)
+        share = np.divide(depth, depth - deeper, out=np.zeros(len(ring)), where=crosses)
+        crossing = ring + share[:, None] * (following - ring)
+        both = np.stack([ring, crossing], axis=1).reshape(-1, 2)
+        ring = both[np.stack([depth >= 0, crosses], axis=1).ravel()]
+    return ring if len(ring) else np.full((1, 2), -_FAR)

@@ -130,6 +130,8 @@ class Manifest(Config):
             raise DataError(f"{path} holds no {MANIFEST_NAME}: make one with 'aftermap data prepare'")
         try:
             manifest = cls.model_validate_json(file.read_bytes())
+        except OSError as error:
+            raise DataError(f"cannot read {file}: {error.strerror or error}") from None
         except ValueError as error:
             reason = str(error).splitlines()
             raise DataError(f"{file} is not a manifest of this version: {' '.join(reason[:3])}") from None

@@ -12,10 +12,11 @@ import numpy as np
 
 from aftermap.classes import SCHEMES
 from aftermap.data.checking.examine import Examined, Finding, Severity, examine, hash_distances
-from aftermap.data.checking.overlap import same_ground, same_images
+from aftermap.data.checking.overlap import ground, same_ground, same_images
 from aftermap.data.checking.splits import SPLITS
 from aftermap.data.masks import DAMAGE_NAMES
 from aftermap.data.scene import Manifest, Scene, Split
+from aftermap.errors import DataError
 
 KNOWN_COUNTS = {"train": 2799, "tier3": 6369, "test": 933, "hold": 933}
 """Pairs in the splits of xBD (Gupta et al. 2019; xView2 competition)."""
@@ -152,7 +153,15 @@ def _look_alikes(scenes: Sequence[Scene], examined: Sequence[Examined]) -> list[
 
 def _shared_ground(scenes: Sequence[Scene]) -> list[Finding]:
     found = []
-    for pair in same_ground(scenes):
+    placed = []
+    for scene in scenes:
+        try:
+            ground(scene)
+        except DataError as error:
+            found.append(Finding("error", "georeference", scene.name, f"{error}: prepare the data again"))
+            scene = scene.model_copy(update={"grid": None})
+        placed.append(scene)
+    for pair in same_ground(placed):
         first, second = scenes[pair.first], scenes[pair.second]
         if _crosses(first, second):
             message = (

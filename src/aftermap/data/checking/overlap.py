@@ -9,6 +9,7 @@ from shapely.geometry import Polygon
 
 from aftermap.data.geotransform import to_grid
 from aftermap.data.scene import Scene
+from aftermap.errors import DataError
 
 SHARED_GROUND = 1e-3
 """Share of the smaller scene above which two scenes overlap; tiles that only touch stay below it."""
@@ -27,6 +28,9 @@ def ground(scene: Scene) -> Polygon | None:
     """Outline of a scene in longitude and latitude (EPSG:4326), or None without georeference.
 
     Outlines across the antimeridian go on beyond 180 degrees east.
+
+    Raises:
+        DataError: a georeference that leads to no place.
     """
     if scene.grid is None:
         return None
@@ -37,6 +41,8 @@ def ground(scene: Scene) -> Polygon | None:
         lons, lats = t.a * cols + t.b * rows + t.c, t.d * cols + t.e * rows + t.f
     else:
         lons, lats = grid.lonlat(cols, rows)
+    if not np.isfinite([lons, lats]).all():
+        raise DataError(f"the georeference of {scene.name} leads to no place on the ground")
     if np.ptp(lons) > 180:
         lons = np.where(lons < 0, lons + 360, lons)
     return Polygon(np.column_stack([lons, lats]))
