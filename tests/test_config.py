@@ -1,9 +1,12 @@
 from typing import Literal
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import Field
 
-from aftermap.config import Config, build_config, load_config, read_tree
+from aftermap.config import Config, build_config, load_config, load_yaml, read_tree
 from aftermap.errors import RecipeError
 
 
@@ -30,11 +33,11 @@ def test_overrides_win_over_yaml_and_yaml_over_defaults(tmp_path):
 
 
 def test_the_environment_fills_placeholders(tmp_path, monkeypatch):
-    path = write(tmp_path, "steps: ${STEPS}\ninner: {names: ['${NAME:-none}']}\n")
-    monkeypatch.setenv("STEPS", "12")
+    path = write(tmp_path, "steps: ${AFTERMAP_STEPS}\ninner: {names: ['${AFTERMAP_NAME:-none}']}\n")
+    monkeypatch.setenv("AFTERMAP_STEPS", "12")
     assert load_config(Outer, path) == Outer(steps=12, inner=Inner(names=("none",)))
-    monkeypatch.delenv("STEPS")
-    with pytest.raises(RecipeError, match=r"uses \$\{STEPS\}, which is not set"):
+    monkeypatch.delenv("AFTERMAP_STEPS")
+    with pytest.raises(RecipeError, match=r"uses \$\{AFTERMAP_STEPS\}, which is not set"):
         load_config(Outer, path)
 
 
@@ -100,10 +103,10 @@ def test_broken_overrides_are_refused(override):
 
 
 def test_a_file_extends_another_group_by_group(tmp_path):
-    (tmp_path / "base.yaml").write_text("name: base\ninner: {rate: 1.0, depth: 3}\n")
     (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "top.yaml").write_text("extends: ../base.yaml\ninner: {depth: 5}\n")
-    assert read_tree(tmp_path / "sub" / "top.yaml") == {"name": "base", "inner": {"rate": 1.0, "depth": 5}}
+    (tmp_path / "sub" / "base.yaml").write_text("name: base\ninner: {rate: 1.0, depth: 3}\n")
+    (tmp_path / "top.yaml").write_text("extends: sub/base.yaml\ninner: {depth: 5}\n")
+    assert read_tree(tmp_path / "top.yaml") == {"name": "base", "inner": {"rate": 1.0, "depth": 5}}
 
 
 def test_files_that_extend_each_other_are_refused(tmp_path):
@@ -111,3 +114,59 @@ def test_files_that_extend_each_other_are_refused(tmp_path):
     (tmp_path / "b.yaml").write_text("extends: a.yaml")
     with pytest.raises(RecipeError, match="extends itself"):
         read_tree(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("base", ["../base.yaml", "/etc/hostname", "sub/../../base.yaml"])
+def test_a_recipe_extends_nothing_outside_of_its_folder(tmp_path, base):
+    (tmp_path / "base.yaml").write_text("steps: 1\n")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "r.yaml").write_text(f"extends: {base}\n")
+    with pytest.raises(RecipeError, match="lies outside of the recipe's folder"):
+        read_tree(tmp_path / "own" / "r.yaml")
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path):
+    (tmp_path / "base.yaml").write_text("steps: 1\n")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "link.yaml").symlink_to(tmp_path / "base.yaml")
+    (tmp_path / "own" / "r.yaml").write_text("extends: link.yaml\n")
+    with pytest.raises(RecipeError, match="outside"):
+        read_tree(tmp_path / "own" / "r.yaml")
+
+
+def test_a_recipe_reads_only_variables_of_ours_and_those_that_the_user_lists(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME_TOKEN", "7")
+    path = write(tmp_path, "steps: ${HOME_TOKEN}\n")
+    with pytest.raises(
+        RecipeError, match="asks for the environment variable HOME_TOKEN: only names that start with"
+    ):
+        load_config(Outer, path)
+    monkeypatch.setenv("AFTERMAP_RECIPE_VARIABLES", "OTHER, HOME_TOKEN")
+    assert load_config(Outer, path).steps == 7
+
+
+def test_aliases_that_unfold_to_too_much_are_refused(tmp_path):
+    lines = ["a0: &a0 [0, 0, 0, 0, 0, 0, 0, 0, 0]"]
+    lines += [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 9)]
+    with pytest.raises(RecipeError, match="aliases unfold to too many values"):
+        load_config(Outer, write(tmp_path, "\n".join(lines)))
+    assert load_yaml("a: &a [1, 2]\nb: [*a, *a]\n") == {"a": [1, 2], "b": [[1, 2], [1, 2]]}
+
+
+def test_groups_nested_too_deeply_are_refused(tmp_path):
+    with pytest.raises(RecipeError, match="nested too deeply"):
+        load_config(Outer, write(tmp_path, "steps: " + "[" * 5000))
+    assert load_yaml("[" * 90 + "]" * 90) is not None
+
+
+leaves = st.integers() | st.text("ab:#-[]{}&*!", max_size=5) | st.none()
+keys = st.text("xyz", min_size=1, max_size=3)
+
+
+def groups(inner):
+    return st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4)
+
+
+@given(st.recursive(leaves, groups, max_leaves=30))
+def test_whatever_yaml_writes_is_read_as_it_was(tree):
+    assert load_yaml(yaml.safe_dump(tree)) == tree

@@ -20,13 +20,19 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
+_PACKAGE = Path(__file__).resolve().parent
+_VARIABLES = "AFTERMAP_RECIPE_VARIABLES"
+_MOST_VALUES = 100_000
+_DEEPEST = 100
 _ENV = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 def load_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
     """Read a YAML file into `kind`.
 
-    `${NAME}` and `${NAME:-default}` in the file are replaced from the environment; `extends: FILE` builds on another.
+    `${AFTERMAP_NAME}` and `${AFTERMAP_NAME:-default}` in the file are replaced from the environment (other variables
+    only where AFTERMAP_RECIPE_VARIABLES lists them); `extends: FILE` builds on another file beside or below it, or on one
+    that comes with the package.
 
     Args:
         kind: the configuration class.
@@ -54,7 +60,7 @@ def read_tree(path: Path, *, seen: Sequence[Path] = ()) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read recipe {path}: {getattr(error, 'strerror', None) or error}") from None
     try:
-        tree = yaml.safe_load(_ENV.sub(_from_environment, text)) or {}
+        tree = load_yaml(_ENV.sub(_from_environment, text)) or {}
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(tree, dict):
@@ -62,8 +68,59 @@ def read_tree(path: Path, *, seen: Sequence[Path] = ()) -> dict[str, Any]:
     base = tree.pop("extends", None)
     if base is None:
         return tree
-    below = read_tree(path.parent / str(base), seen=(*seen, path.resolve()))
+    below = read_tree(_extended(path, str(base)), seen=(*seen, path.resolve()))
     return merge(below, tree)
+
+
+def load_yaml(text: str) -> Any:
+    """Plain values of a YAML text, whose aliases and depth stay within bounds.
+
+    Raises:
+        yaml.YAMLError: not YAML, nested deeper than 100 groups, or with aliases that unfold to more than 100,000 values.
+    """
+    sizes: dict[str | None, int] = {}  # of what an anchor names, aliases unfolded
+    open_groups: list[tuple[str | None, int]] = [(None, 0)]
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        size = 0
+        if isinstance(event, yaml.AliasEvent):
+            size = sizes.get(event.anchor, 1)  # an alias inside of what it names is refused by the composer
+        elif isinstance(event, yaml.ScalarEvent):
+            size = 1
+            if event.anchor:
+                sizes[event.anchor] = size
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_groups.append((event.anchor, 1))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = open_groups.pop()
+            if anchor:
+                sizes[anchor] = size
+        outer, so_far = open_groups[-1]
+        open_groups[-1] = (outer, so_far + size)
+        if so_far + size > _MOST_VALUES or len(open_groups) > _DEEPEST:
+            raise yaml.YAMLError("it is nested too deeply, or its aliases unfold to too many values")
+    return yaml.safe_load(text)
+
+
+def shipped_recipes_folder() -> Path:
+    """Recipes that come with the package: inside an installed wheel, or beside `src` in a checkout."""
+    inside = _PACKAGE / "recipe_files"
+    return inside if inside.is_dir() else _PACKAGE.parents[1] / "recipes"
+
+
+def _extended(path: Path, base: str) -> Path:
+    """The file that a recipe builds on: beside or below it, or one that comes with the package.
+
+    Raises:
+        RecipeError: it lies elsewhere.
+    """
+    target = path.parent / base
+    allowed = (path.parent.resolve(), shipped_recipes_folder())
+    if not any(target.resolve().is_relative_to(folder) for folder in allowed):
+        raise RecipeError(
+            f"{path}: extends {base} lies outside of the recipe's folder: a recipe builds on files beside or below it, "
+            "or on one that comes with aftermap"
+        )
+    return target
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -89,8 +146,19 @@ def build_config(
         raise RecipeError(_explain(error, kind, source)) from None
 
 
+def may_be_read(name: str) -> bool:
+    """Whether recipes may read an environment variable: ours, and those that the user lists."""
+    listed = os.environ.get(_VARIABLES, "").split(",")
+    return name.startswith("AFTERMAP_") or name in {word.strip() for word in listed}
+
+
 def _from_environment(match: re.Match[str]) -> str:
     name, default = match.group(1), match.group(2)
+    if not may_be_read(name):
+        raise RecipeError(
+            f"the recipe asks for the environment variable {name}: only names that start with AFTERMAP_ are given to "
+            f"recipes; export {_VARIABLES}={name} if this recipe may read it"
+        )
     value = os.environ.get(name, default)
     if value is None:
         raise RecipeError(

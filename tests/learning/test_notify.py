@@ -207,6 +207,7 @@ def test_other_processes_of_a_run_are_silent(web, tmp_path):
 def test_secrets_reach_neither_run_folder_nor_database_nor_log(web, tmp_path, monkeypatch, caplog, capfd):
     web.answer = 500
     caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("AFTERMAP_RECIPE_VARIABLES", "MY_HOOK,PART,DATABASE_URL,PGPASS")
     monkeypatch.setenv("MY_HOOK", web.url)
     monkeypatch.setenv("PART", SECRET)
     (tmp_path / "recipe.yaml").write_text(
@@ -238,6 +239,7 @@ def test_secrets_reach_neither_run_folder_nor_database_nor_log(web, tmp_path, mo
 
 
 def test_a_recipes_copy_finds_its_address_again(web, tmp_path, monkeypatch):
+    monkeypatch.setenv("AFTERMAP_RECIPE_VARIABLES", "MY_HOOK,PART,DATABASE_URL,PGPASS")
     monkeypatch.setenv("MY_HOOK", web.url)
     (tmp_path / "first.yaml").write_text("notify: {urls: '${MY_HOOK}', events: [end]}\n")
     first = load_config(Recipe, tmp_path / "first.yaml")
@@ -249,6 +251,7 @@ def test_a_recipes_copy_finds_its_address_again(web, tmp_path, monkeypatch):
 
 
 def test_an_address_from_the_command_line_may_name_a_variable(web, tmp_path, monkeypatch):
+    monkeypatch.setenv("AFTERMAP_RECIPE_VARIABLES", "MY_HOOK,PART,DATABASE_URL,PGPASS")
     monkeypatch.setenv("MY_HOOK", web.url)
     config = NotifyConfig(urls="${MY_HOOK}", events=("end",))
     with Notifier(config, "damage", tmp_path):
@@ -259,6 +262,7 @@ def test_an_address_from_the_command_line_may_name_a_variable(web, tmp_path, mon
 
 def test_a_recipes_copy_runs_where_its_variable_is_not_set(tmp_path, monkeypatch):
     monkeypatch.delenv("MY_HOOK", raising=False)
+    monkeypatch.setenv("AFTERMAP_RECIPE_VARIABLES", "MY_HOOK")
     (tmp_path / "copy.yaml").write_text("notify: {urls: ['${MY_HOOK:-}']}\n")
     with pytest.warns(NotificationWarning, match="address of the recipe is empty"):
         notifier = Notifier(load_config(Recipe, tmp_path / "copy.yaml").notify, "damage", tmp_path)

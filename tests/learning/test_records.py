@@ -25,7 +25,6 @@ from aftermap.learning.experiments.tracking import (
     connect,
     file_store,
     find_store,
-    hide_password,
     metric_key,
     metrics_of,
     open_store,
@@ -34,6 +33,7 @@ from aftermap.learning.experiments.tracking import (
     safe_command,
 )
 from aftermap.learning.run import Run, data_checksum
+from aftermap.redaction import hide_secrets
 
 RECIPE = {
     "name": "damage",
@@ -404,6 +404,7 @@ class Recipe(RecordsConfig):
 
 
 def test_a_recipe_is_written_without_the_password(tmp_path, monkeypatch):
+    monkeypatch.setenv("AFTERMAP_RECIPE_VARIABLES", "MY_HOOK,PART,DATABASE_URL,PGPASS")
     monkeypatch.setenv("DATABASE_URL", "postgresql://bob:opensesame@db/runs")
     monkeypatch.setenv("PGPASS", "opensesame")
     (tmp_path / "whole.yaml").write_text("uri: ${DATABASE_URL}\n")
@@ -437,7 +438,7 @@ def test_a_recipe_without_its_password_asks_for_the_address(tmp_path, monkeypatc
     ],
 )
 def test_addresses_are_shown_without_passwords(address, shown):
-    assert hide_password(address) == shown
+    assert hide_secrets(address) == shown
 
 
 def test_the_checksum_follows_the_files_and_not_their_place_or_order(tmp_path):

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from aftermap.errors import RecipeError
-from aftermap.workflows.training import recipe_files as files
 from aftermap.workflows.training.recipe_files import recipe_path, shipped_recipes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +27,7 @@ def test_an_installed_package_carries_its_recipes_inside(tmp_path, monkeypatch):
     inside = tmp_path / "site-packages" / "aftermap" / "recipe_files" / "xview2"
     inside.mkdir(parents=True)
     (inside / "plan.yaml").write_text("name: plan\n")
-    monkeypatch.setattr(files, "_PACKAGE", inside.parents[1])
+    monkeypatch.setattr("aftermap.config._PACKAGE", inside.parents[1])
     monkeypatch.chdir(tmp_path)
     assert shipped_recipes() == {"xview2/plan.yaml": inside / "plan.yaml"}
     assert recipe_path("recipes/xview2/plan.yaml") == inside / "plan.yaml"

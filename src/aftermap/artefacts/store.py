@@ -11,6 +11,8 @@ from aftermap.artefacts.replacing import replacing_model
 from aftermap.errors import ModelError
 from aftermap.files import sha256_of
 from aftermap.models.build import build_model, without_weights
+from aftermap.models.configs import CustomConfig
+from aftermap.trust import check_trusted
 
 if TYPE_CHECKING:
     from aftermap.models.networks.dense import DenseModel
@@ -96,6 +98,8 @@ def load_model(name: str | Path) -> LoadedModel:
         raise ModelError(
             f"{file} was altered: its SHA-256 is {digest[:12]}..., the card expects {card.weights.sha256[:12]}..."
         )
+    if isinstance(card.model, CustomConfig):
+        check_trusted(card.model.target, folder / CARD_NAME)
     model = build_model(without_weights(card.model))
     try:
         state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(file).items()}

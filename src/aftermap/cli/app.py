@@ -27,10 +27,16 @@ from aftermap.cli import (
 )
 from aftermap.cli import map as mapping
 from aftermap.errors import AftermapError, AftermapWarning
+from aftermap.redaction import hide_secrets
+from aftermap.trust import trust
 
 app = App(
     name="aftermap",
-    help="Map damaged buildings from images taken before and after a disaster.",
+    help=(
+        "Map damaged buildings from images taken before and after a disaster.\n\n"
+        "Every command takes --trust: run the code that a model's card names (kind: custom). Without it such a model is "
+        "refused."
+    ),
     version=__version__,
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
@@ -59,13 +65,17 @@ app.command(weights.app, name="weights")
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits 0 when done, 1 when a check failed, 2 on a user's mistake, 130 on Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if "--trust" in arguments:
+        trust()
+        arguments = [word for word in arguments if word != "--trust"]
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     # else it writes a line on each tag of a GeoTIFF that it does not know
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
 
     def show(message: Any, category: Any, *rest: Any) -> None:
         if issubclass(category, AftermapWarning):
-            console.print(f"warning: {message}", markup=False, style="yellow")
+            console.print(f"warning: {hide_secrets(str(message))}", markup=False, style="yellow")
         else:
             standard(message, category, *rest)
 
@@ -81,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
             console.print(f"aftermap: not understood: {words}; see {command} --help", markup=False)
             sys.exit(2)
         except (AftermapError, CycloptsError) as error:
-            console.print(f"aftermap: {' '.join(str(error).split())}", markup=False)
+            console.print(f"aftermap: {hide_secrets(' '.join(str(error).split()))}", markup=False)
             sys.exit(2)
         except KeyboardInterrupt as interrupt:
             console.print(f"aftermap: {str(interrupt) or 'interrupted'}", markup=False)

@@ -7,7 +7,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from aftermap.classes import BUILDING, DAMAGE, IGNORE, ClassScheme
-from aftermap.config import Config, build_config
+from aftermap.config import Config, build_config, load_yaml
 from aftermap.errors import DataError, RecipeError
 
 Colour = Annotated[str, Field(pattern="^#[0-9a-f]{6}$")]
@@ -101,7 +101,7 @@ def read_legend(name: str | Path) -> Legend:
             "lists names and colours"
         )
     try:
-        tree: Any = yaml.safe_load(path.read_text())
+        tree: Any = load_yaml(path.read_text())
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).splitlines()[:4])
         raise DataError(f"{path} describes no legend (names, colours, background, ...): {reason}") from None

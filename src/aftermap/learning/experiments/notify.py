@@ -21,13 +21,13 @@ from aftermap.extras import needs
 from aftermap.learning.experiments.background import Worker
 from aftermap.learning.experiments.records import failure
 from aftermap.learning.experiments.tracking import environment_name, from_environment
+from aftermap.redaction import MASK
 
 VARIABLE = "AFTERMAP_NOTIFY"
 CLOSE_SECONDS = 10.0
 """At most so long does the end of a run wait for messages on their way."""
 
 Event = Literal["start", "best", "end", "failure"]
-_MASK = "***"
 _NAME = re.compile(r"^\$\{\w+\}$")
 """An address that is a variable, which is not set where it still stands after filling in."""
 
@@ -188,7 +188,7 @@ def _addresses(config: NotifyConfig) -> list[str]:
         )
     given.append(os.environ.get(VARIABLE, ""))
     single = list(dict.fromkeys(url for text in given for url in text.split()))
-    usable = [url for url in single if not url.endswith(f"://{_MASK}")]
+    usable = [url for url in single if not url.endswith(f"://{MASK}")]
     if len(usable) < len(single):
         warnings.warn(
             f"the recipe's copy keeps no secrets of {len(single) - len(usable)} notification addresses: set "
@@ -214,7 +214,7 @@ def _channel(url: str) -> _Channel | None:
 def _shown(value: str) -> str:
     """What may be written of an address."""
     name = environment_name(from_environment(value))
-    return f"${{{name}:-}}" if name else " ".join(f"{_kind(url)}://{_MASK}" for url in value.split())
+    return f"${{{name}:-}}" if name else " ".join(f"{_kind(url)}://{MASK}" for url in value.split())
 
 
 def _kind(url: str) -> str:

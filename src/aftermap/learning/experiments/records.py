@@ -19,12 +19,12 @@ from aftermap.errors import AftermapError, RecordsError, RecordsWarning
 from aftermap.learning.experiments.tracking import (
     Connection,
     flatten,
-    hide_password,
     metrics_of,
     one_line,
     parameters_of,
 )
 from aftermap.learning.run import Run
+from aftermap.redaction import hide_secrets
 
 Status = Literal["running", "complete", "interrupted", "failed"]
 
@@ -149,7 +149,7 @@ class Records:
             RecordsWarning: some of the run did not reach the database.
         """
         self._has_finished = True
-        tags = {"reason": hide_password(reason)} if reason else {}
+        tags = {"reason": hide_secrets(reason)} if reason else {}
         ended = ended or datetime.now(UTC).isoformat(timespec="seconds")
         self._note(status=status, ended=ended, **tags)
         connection = self._connection

@@ -15,10 +15,11 @@ from typing import Any
 
 from pydantic import SecretStr, field_serializer, field_validator
 
-from aftermap.config import Config
+from aftermap.config import Config, may_be_read
 from aftermap.errors import RecordsError
 from aftermap.extras import lacking, needs
 from aftermap.learning.experiments.background import Worker
+from aftermap.redaction import MASK, hide_secrets
 
 VARIABLE = "AFTERMAP_TRACKING"
 DATABASE = "mlflow.db"
@@ -29,7 +30,6 @@ CREATE_SECONDS = 120.0
 """How much longer a file, or one that is there, may take: making the tables of a new one is slow on a busy machine."""
 
 _OFF = ("off", "none")
-_MASK = "***"
 _NAME = re.compile(r"\$\{(\w+)\}")
 
 
@@ -59,7 +59,7 @@ class RecordsConfig(Config):
             return None
         address = uri.get_secret_value()
         name = environment_name(address)
-        return f"${{{name}}}" if name else hide_password(address)
+        return f"${{{name}}}" if name else hide_secrets(address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Store:
     @property
     def shown(self) -> str:
         """The address without its password."""
-        return hide_password(self.uri)
+        return hide_secrets(self.uri)
 
 
 @dataclass
@@ -107,7 +107,7 @@ def find_store(uri: str | None, folder: Path) -> Store | None:
         RecordsError: the address comes from a copied recipe, which keeps no password.
     """
     wanted = from_environment(uri) if uri else os.environ.get(VARIABLE)
-    if uri and f"{_MASK}@" in uri:
+    if uri and f"{MASK}@" in uri:
         wanted = os.environ.get(VARIABLE)
         if not wanted:
             raise RecordsError(
@@ -242,23 +242,16 @@ def one_line(error: BaseException, store: Store | None = None) -> str:
     if store is not None:
         password = re.search(r"://[^:/@]*:(.*)@", store.uri)
         if password and password.group(1):
-            line = line.replace(password.group(1), _MASK)
-    return hide_password(line).rstrip(".")[:500]
-
-
-def hide_password(uri: str) -> str:
-    """An address with `***` in place of its password."""
-    uri = re.sub(r"(https?://)[^/@\s]*@", rf"\1{_MASK}@", uri)
-    uri = re.sub(r"(://[^:/@\s]*):[^\s]*@", rf"\1:{_MASK}@", uri)
-    return re.sub(r"([?&](?:\w*pass\w*|pwd|token|secret)=)[^&\s]*", rf"\1{_MASK}", uri, flags=re.I)
+            line = line.replace(password.group(1), MASK)
+    return hide_secrets(line).rstrip(".")[:500]
 
 
 def safe_command(words: Sequence[str]) -> str:
     """A command line for the records: values of `records` and `notify`, which may hold secrets, are masked."""
     masked = (
-        re.sub(r"^((?:[\w-]+\.)*(?:records|notify)\b[\w.]*=).*", rf"\1{_MASK}", w, flags=re.S) for w in words
+        re.sub(r"^((?:[\w-]+\.)*(?:records|notify)\b[\w.]*=).*", rf"\1{MASK}", w, flags=re.S) for w in words
     )
-    return shlex.join(hide_password(word) for word in masked)
+    return shlex.join(hide_secrets(word) for word in masked)
 
 
 def from_environment(value: str) -> str:
@@ -267,8 +260,8 @@ def from_environment(value: str) -> str:
 
 
 def environment_name(value: str) -> str | None:
-    """The environment variable that holds exactly this value, ours first; None where there is none."""
-    names = sorted(name for name, held in os.environ.items() if held == value and value)
+    """A variable that holds exactly this value and that recipes may read, ours first; None where there is none."""
+    names = sorted(name for name, held in os.environ.items() if held == value and value and may_be_read(name))
     return min(names, key=lambda name: not name.startswith("AFTERMAP_"), default=None)
 
 

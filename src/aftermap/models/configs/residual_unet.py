@@ -1,11 +1,11 @@
 """What the residual U-Net of MiB-CD can be."""
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from aftermap.config import Config
-from aftermap.models.configs.encoder import EncoderWeights, ExtraBands
+from aftermap.models.configs.encoder import EncoderName, EncoderOptions, EncoderWeights, ExtraBands
 
 Norm = Literal["std", "iabn"]
 Activation = Literal["identity", "relu", "leaky-relu"]
@@ -32,9 +32,9 @@ class ResidualUnetConfig(Config):
     """
 
     kind: Literal["residual-unet"] = "residual-unet"
-    encoder_name: str = "tresnet_m"
+    encoder_name: EncoderName = "tresnet_m"
     encoder_weights: EncoderWeights = None
-    encoder_options: dict[str, Any] = Field(default_factory=dict)
+    encoder_options: EncoderOptions = Field(default_factory=dict)
     output_stride: Literal[8, 16, 32] | None = None
     in_channels: int = Field(default=3, ge=1)
     extra_bands: ExtraBands = "red"

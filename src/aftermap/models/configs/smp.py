@@ -1,11 +1,11 @@
 """What an architecture of segmentation_models_pytorch can be."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from aftermap.config import Config
-from aftermap.models.configs.encoder import EncoderWeights
+from aftermap.models.configs.encoder import EncoderName, EncoderOptions, EncoderWeights
 
 Architecture = Literal[
     "unet",
@@ -41,11 +41,11 @@ class SmpConfig(Config):
 
     kind: Literal["smp"] = "smp"
     architecture: Architecture = "unetplusplus"
-    encoder_name: str = "resnet34"
+    encoder_name: EncoderName = "resnet34"
     encoder_depth: int | None = None
     encoder_weights: EncoderWeights = None
     dates: Literal[1, 2] = 1
     fusion: Fusion = "concat"
     in_channels: int = 3
     classes: int = 2
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    arguments: EncoderOptions = Field(default_factory=dict)

@@ -1,11 +1,11 @@
 """What U-Nets on a timm encoder can be, for one date and for two."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from aftermap.config import Config
-from aftermap.models.configs.encoder import EncoderWeights, ExtraBands
+from aftermap.models.configs.encoder import EncoderName, EncoderOptions, EncoderWeights, ExtraBands
 
 Fuse = Literal["encoder", "decoder"]
 """Where the two dates become one: before the decoder or after it."""
@@ -27,10 +27,10 @@ class _TimmUnetConfig(Config):
         head_stride: the decoder ends at this stride in input pixels; the logits are resampled from there.
     """
 
-    encoder_name: str = "resnet18"
+    encoder_name: EncoderName = "resnet18"
     encoder_depth: int = 5
     encoder_weights: EncoderWeights = None
-    encoder_options: dict[str, Any] = Field(default_factory=dict)
+    encoder_options: EncoderOptions = Field(default_factory=dict)
     extra_bands: ExtraBands = "timm"
     fold: Literal[1, 2, 4] = 1
     pixel_skip: bool = False

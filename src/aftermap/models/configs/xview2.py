@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aftermap.config import Config
-from aftermap.models.configs.encoder import EncoderWeights
+from aftermap.models.configs.encoder import EncoderName, EncoderWeights
 
 ScseMode = Literal["none", "concat", "add"]
 
@@ -47,7 +47,7 @@ class Xview2UnetConfig(Config):
     """
 
     kind: Literal["xview2-unet"] = "xview2-unet"
-    encoder_name: str = "resnet34"
+    encoder_name: EncoderName = "resnet34"
     dates: Literal[1, 2] = 2
     classes: int = 5
     decoder_channels: tuple[int, int, int, int, int] | None = None

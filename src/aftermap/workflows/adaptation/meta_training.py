@@ -33,7 +33,7 @@ from aftermap.learning.meta import (
 )
 from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.run import Run, data_checksum
-from aftermap.models.build import build_model
+from aftermap.models.build import build_model, trust_own
 from aftermap.models.networks.dense import DenseModel
 from aftermap.scoring.pixels import Score
 from aftermap.workflows.adaptation.meta_config import MetaRecipe
@@ -318,6 +318,7 @@ def _start(recipe: MetaRecipe, command: str) -> tuple[DenseModel, Card]:
         )
     except ValidationError as error:
         raise RecipeError(f"{recipe.name}: {error.errors()[0]['msg']}") from None
+    trust_own(recipe.model)
     model = build_model(recipe.model)
     if model.dates != card.dates:
         raise RecipeError(

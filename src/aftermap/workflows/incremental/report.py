@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-import yaml
 
 from aftermap.classes import IGNORE, ClassScheme
+from aftermap.config import load_yaml
 from aftermap.data.incremental.protocol import Protocol
 from aftermap.data.legends import Legend
 from aftermap.errors import InputError
@@ -83,7 +83,7 @@ class ScoredRun:
     @property
     def name(self) -> str:
         """That of its recipe."""
-        return str(yaml.safe_load((self.folder / "recipe.yaml").read_text())["name"])
+        return str(load_yaml((self.folder / "recipe.yaml").read_text())["name"])
 
 
 def read_run(folder: Path) -> ScoredRun:

@@ -10,7 +10,7 @@ from aftermap.data.incremental.protocol import Protocol
 from aftermap.data.loading.sampling import BestCrop, ClassSampling, SamplingConfig
 from aftermap.errors import ModelError, RecipeError
 from aftermap.learning.processes import process_count
-from aftermap.models.build import build_model, without_weights
+from aftermap.models.build import build_model, trust_own, without_weights
 from aftermap.models.configs import AnyModelConfig
 from aftermap.models.growth import class_rows, grow, with_classes
 from aftermap.models.networks.dense import DenseModel
@@ -82,6 +82,7 @@ def begin_model(
         RecipeError: it was made for other images than the recipe says, or is of another kind.
     """
     if step == 0:
+        trust_own(recipe.model)
         config = with_classes(recipe.model, protocol.channels(0))
         model = build_model(config)
         if recipe.init_from is not None:

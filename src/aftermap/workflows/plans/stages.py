@@ -10,10 +10,9 @@ from typing import Literal, assert_never
 
 import cv2
 import numpy as np
-import yaml
 
 from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
-from aftermap.config import build_config
+from aftermap.config import build_config, load_yaml
 from aftermap.data.scene import Manifest, Scene, read_images
 from aftermap.errors import AftermapError, RecipeError
 from aftermap.files import write_bytes, write_json
@@ -144,7 +143,7 @@ def _out_of_fold(stage: OutOfFoldStage, runs: Sequence[Path], out: Path, face: F
     """Mean building probability of each scene over the runs that held it out, as 8-bit PNG files."""
     wanted: dict[str, tuple[Scene, list[Path]]] = {}
     for run in runs:
-        recipe = build_config(TrainRecipe, yaml.safe_load((run / "recipe.yaml").read_text()))
+        recipe = build_config(TrainRecipe, load_yaml((run / "recipe.yaml").read_text()))
         if recipe.data.holdout is not None and recipe.data.holdout.compat_train_on_all:
             raise RecipeError(f"{run.name} learned from its validation scenes: no out-of-fold maps from it")
         for scene in choose_scenes(recipe.data, recipe.task).validation:

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from aftermap.config import Config, build_config, read_tree
+from aftermap.config import Config, build_config, load_yaml, read_tree
 from aftermap.errors import OutputError, RecipeError, TrainingError
 from aftermap.files import make_folder, write_text
 from aftermap.learning.experiments.tracking import file_store
@@ -159,7 +159,7 @@ class Search:
         file = folder / "search.yaml"
         if not file.exists():
             raise TrainingError(f"{folder} holds no search to resume")
-        settings = build_config(SearchFile, yaml.safe_load(file.read_text()), source=str(file))
+        settings = build_config(SearchFile, load_yaml(file.read_text()), source=str(file))
         if trials is not None and trials != settings.search.study.trials:
             study = settings.search.study.model_copy(update={"trials": trials})
             search = settings.search.model_copy(update={"study": study})

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from optuna.trial import Trial, TrialState
 
 from aftermap.artefacts.store import load_card, load_model
 from aftermap.classes import IGNORE
-from aftermap.config import build_config
+from aftermap.config import build_config, load_yaml
 from aftermap.data.batch import Batch
 from aftermap.data.scene import Scene, read_images, read_mask
 from aftermap.errors import (
@@ -154,7 +153,7 @@ def record_trial(folder: Path, study: str, number: int, outcome: Outcome) -> Non
     status: Status = statuses.get(outcome.state, "failed")
     reason = {"reason": outcome.reason} if outcome.reason else {}
     run.record(study=study, trial=number, state=state, status=status, **reason)
-    recipe = build_config(TrainRecipe, yaml.safe_load((folder / "recipe.yaml").read_text()))
+    recipe = build_config(TrainRecipe, load_yaml((folder / "recipe.yaml").read_text()))
     try:
         connection = connect(recipe.records, folder)
         if connection is None:

@@ -5,12 +5,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import aftermap
-from aftermap.config import Config, load_config
+from aftermap.config import Config, load_config, shipped_recipes_folder
 from aftermap.errors import RecipeError
 
 C = TypeVar("C", bound=Config)
-_PACKAGE = Path(aftermap.__file__).resolve().parent
 
 
 def recipe_path(name: Path | str) -> Path:
@@ -45,16 +43,10 @@ def load_recipe(kind: type[C], name: Path | str, overrides: Sequence[str] = ()) 
 
 def shipped_recipes() -> dict[str, Path]:
     """Recipe files that come with the package, by their path below `recipes/`."""
-    root = _shipped_folder()
+    root = shipped_recipes_folder()
     return {file.relative_to(root).as_posix(): file for file in sorted(root.rglob("*.yaml"))}
 
 
 def _folded(names: Iterable[str]) -> list[str]:
     """Names of recipes, those of a folder as one: `box.yaml`, `xview2/...`."""
     return sorted({name if "/" not in name else f"{name.split('/')[0]}/..." for name in names})
-
-
-def _shipped_folder() -> Path:
-    """`recipe_files` inside an installed wheel, `recipes` beside `src` in a checkout."""
-    inside = _PACKAGE / "recipe_files"
-    return inside if inside.is_dir() else _PACKAGE.parents[1] / "recipes"

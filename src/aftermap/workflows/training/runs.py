@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from aftermap.config import load_yaml
 from aftermap.errors import RecordsError
 from aftermap.extras import needs
 from aftermap.files import write_text
@@ -268,7 +269,7 @@ def import_run(connection: Connection, folder: Path) -> str:
     run = Run(folder)
     try:
         facts = run.facts()
-        recipe = yaml.safe_load((folder / "recipe.yaml").read_text()) or {}
+        recipe = load_yaml((folder / "recipe.yaml").read_text()) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise RecordsError(f"{folder} is no run folder: {one_line(error)}") from None
     status = facts.get("status")

@@ -13,7 +13,7 @@ from aftermap.learning.objectives.heads import HeadsConfig, HeadsObjective, requ
 from aftermap.learning.objectives.mean_teacher import MeanTeacher, MeanTeacherConfig
 from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.objectives.terms import SupervisedConfig
-from aftermap.models.build import build_model
+from aftermap.models.build import build_model, trust_own
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.weights.transfer import transfer_trunk
 from aftermap.workflows.training.config import TrainRecipe
@@ -21,6 +21,7 @@ from aftermap.workflows.training.config import TrainRecipe
 
 def start_model(recipe: TrainRecipe) -> tuple[DenseModel, str | None]:
     """A fresh model, or one grown from `init_from`, with the parent's hash."""
+    trust_own(recipe.model)
     model = build_model(recipe.model)
     dates = 2 if recipe.task == "damage" else 1
     if model.dates != dates:
