@@ -3,11 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: demo test lint format bench wheel box clean help
+.PHONY: demo test docs lint format bench wheel box clean help
 
 help:
 	@echo "make demo   synthesise an unseen town, map it, score it (about 3 minutes after installation)"
 	@echo "make test   the whole test suite"
+	@echo "make docs   the documentation site in build/site; broken links are errors"
 	@echo "make lint   ruff, mypy --strict, import contracts"
 	@echo "make bench  speed and memory of the map command (see docs/benchmarks.md)"
 
@@ -25,6 +26,10 @@ demo: .venv/.run
 
 test: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+docs: .venv/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --clean
+	@echo "open build/site/index.html"
 
 lint: .venv/.dev
 	$(BIN)/ruff check src tests bench
