@@ -21,6 +21,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["AFTERMAP_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs leave out their pictures, which take longer than the learning, but in tests marked `pictures`."""
+    if "pictures" not in request.keywords:
+        monkeypatch.setattr("aftermap.workflows.incremental.report._draw", lambda run: None)
+        monkeypatch.setattr("aftermap.workflows.adaptation.run.write_comparison", lambda *_, **__: None)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real imagery beside the project."""

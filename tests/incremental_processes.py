@@ -1,8 +1,7 @@
-"""A few steps of MiB-CD in one process, or in several; run as a script by the tests, once per process."""
+"""A few steps of MiB-CD in one process, or in several; called by the tests, once per process."""
 
 import json
-import sys
-from pathlib import Path
+import os
 
 import torch
 
@@ -71,6 +70,8 @@ def learn_all(*, joined):
     }
 
 
-if __name__ == "__main__":
+def write_all(folder):
+    """`learn_all` of one of two processes, into a file by its rank."""
     torch.set_num_threads(1)
-    Path(sys.argv[1]).write_text(json.dumps(learn_all(joined=1)))
+    learned = learn_all(joined=1)
+    (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(learned))

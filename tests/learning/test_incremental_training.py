@@ -3,11 +3,6 @@ processes."""
 
 import copy
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +19,7 @@ from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
 from aftermap.models.build import build_model
 from aftermap.models.configs import ResidualUnetConfig, UnetConfig
 from aftermap.models.growth import grow
+from other_processes import exit_codes_of_two
 
 SMALL = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (8, 8, 8)}
 
@@ -137,27 +133,7 @@ def test_a_model_without_such_features_refuses_them():
 def two_processes(tmp_path_factory):
     """What each of two processes ended with."""
     folder = tmp_path_factory.mktemp("processes")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    started = []
-    for rank in range(2):
-        environment = os.environ | {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": "2",
-            "LOCAL_WORLD_SIZE": "2",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "ACCELERATE_USE_CPU": "true",
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(Path(incremental_processes.__file__).parent),
-        }
-        command = [sys.executable, incremental_processes.__file__, str(folder / f"{rank}.json")]
-        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    for process in started:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors[-2000:]
+    assert exit_codes_of_two(incremental_processes.write_all, folder) == [0, 0]
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 

@@ -26,6 +26,8 @@ from aftermap.workflows.adaptation.with_labels import adapt, fine_tune
 from aftermap.workflows.kinds import interrupted_recipe, train_recipe
 from aftermap.workflows.scoring.evaluate import decisive_score
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 COLOURS = [(60, 160, 60), (200, 200, 60), (220, 120, 40), (200, 40, 60)]
 MEANING = {"spring": (1, 2, 3, 4), "autumn": (4, 3, 2, 1)}
 """Damage class of each colour; what looks whole in spring is destroyed in autumn."""

@@ -26,6 +26,8 @@ from aftermap.workflows.adaptation.without_labels import adapt_event, adapted_mo
 from aftermap.workflows.kinds import interrupted_recipe
 from aftermap.workflows.training.recipe_files import recipe_path
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 HAZE = {"clear": (1.0, 0), "haze": (0.4, 120)}
 
 
@@ -135,6 +137,7 @@ def test_statistics_are_moved_by_the_share_that_is_asked_for(data, parent):
     assert torch.equal(moved[1.0]["head.weight"], old["head.weight"])
 
 
+@pytest.mark.pictures
 def test_the_mean_teacher_learns_from_images_alone(bare, parent, tmp_path):
     done = adapt_event(recipe(bare, parent), tmp_path / "run")
     old, new = load_model(parent).model.state_dict(), load_model(done.model).model.state_dict()

@@ -135,7 +135,7 @@ def test_the_whole_distillation_plan_in_miniature(tmp_path):
     folder = make_dataset(tmp_path / "squares", scenes=10, seed=3)
     words = [
         f"data.manifests=[{folder}]",
-        "each.model.encoder_name=resnet10t",
+        "each.model.encoder_name=test_resnet",
         "each.model.encoder_weights=null",
         "each.model.decoder_channels=[8, 8, 8, 8, 8]",
         "each.sampling.crop_px=32",

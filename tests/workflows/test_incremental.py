@@ -1,8 +1,8 @@
 """Classes learned step by step: a task end to end, broken off and gone on with, step by step and from elsewhere."""
 
 import json
-import subprocess
-import sys
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -14,6 +14,9 @@ from aftermap.workflows.incremental.run import learn_incrementally
 from aftermap.workflows.incremental.tiles import gather
 from coloured_cities import make_cities
 from incremental_runs import tiny_recipe
+from other_processes import exit_code
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture(scope="module")
@@ -90,26 +93,16 @@ def test_a_run_broken_off_in_step_two_ends_with_the_same_weights(run, data, tmp_
     assert learned.scores == json.loads((folder / "incremental.json").read_text())
 
 
-KILLED = """
-import os, signal, sys
-sys.path[:0] = [{tests!r}]
-from pathlib import Path
-from aftermap.workflows.incremental.run import learn_incrementally
-from incremental_runs import tiny_recipe
+def learn_until_killed(data, folder):
+    def kill(progress):
+        if (progress.stage, progress.task_step, progress.done) == ("learning the classes", 1, 3):
+            os.kill(os.getpid(), signal.SIGKILL)
 
-def kill(progress):
-    if (progress.stage, progress.task_step, progress.done) == ("learning the classes", 1, 3):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-learn_incrementally(tiny_recipe({data!r}, task="222a"), Path({out!r}), on_progress=kill)
-"""
+    learn_incrementally(tiny_recipe(data, task="222a"), folder, on_progress=kill)
 
 
-def test_a_killed_process_leaves_a_run_that_ends_with_the_same_weights(data, tmp_path, pytestconfig):
-    tests = str(pytestconfig.rootpath / "tests")
-    script = KILLED.format(tests=tests, data=str(data), out=str(tmp_path / "killed"))
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120, check=False)
-    assert done.returncode == -9, done.stderr.decode()[-500:]
+def test_a_killed_process_leaves_a_run_that_ends_with_the_same_weights(data, tmp_path):
+    assert exit_code(learn_until_killed, data, tmp_path / "killed") == -signal.SIGKILL
     learn_incrementally(tiny_recipe(data, task="222a"), tmp_path / "killed", resume=True)
     learn_incrementally(tiny_recipe(data, task="222a"), tmp_path / "whole")
     assert_equal_weights(tmp_path / "whole", tmp_path / "killed", range(3))

@@ -17,6 +17,8 @@ from incremental_runs import TINY
 from labelled_towns import GROUNDS, make_towns
 from squares import make_dataset
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 BOTH = [["building"], ["road", "water"]]
 
 

@@ -10,6 +10,8 @@ from aftermap.workflows.kinds import interrupted_recipe
 from coloured_cities import make_cities
 from incremental_runs import tiny_recipe
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TASK = [["building"], ["tree"], ["car"]]
 
 

@@ -1,10 +1,6 @@
 """Incremental learning of buildings and damage, with every method, with four bands, and in two processes."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from typing import get_args
 
 import cv2
@@ -22,7 +18,10 @@ from aftermap.workflows.incremental.run import learn_incrementally
 from aftermap.workflows.incremental.step_model import sampling_of
 from coloured_cities import make_cities
 from incremental_runs import TINY, tiny_recipe
+from other_processes import exit_codes_of_two
 from squares import make_dataset
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 SIAMESE = TINY["model"] | {"kind": "siamese-unet"}
 DAMAGE_TASK = {"task": "2-2", "model": SIAMESE, "data": {"test_split": "validation"}}
@@ -132,43 +131,13 @@ def test_class_weights_of_the_sampling_reach_all_classes_unless_given():
     assert sampling_of(given, 8).class_weights == (1, 5)
 
 
-PROCESS = """
-import sys
-sys.path[:0] = [{tests!r}]
-from pathlib import Path
-from aftermap.workflows.incremental.run import learn_incrementally
-from incremental_runs import tiny_recipe
-
-recipe = tiny_recipe({data!r}, task="222a", last_step=1, selection={{"patience": 1}}, evaluate_every=1)
-learn_incrementally(recipe, Path({out!r}))
-"""
+def learn_until_no_better(data, folder):
+    recipe = tiny_recipe(data, task="222a", last_step=1, selection={"patience": 1}, evaluate_every=1)
+    learn_incrementally(recipe, folder)
 
 
-def test_two_processes_write_one_run(cities, tmp_path, pytestconfig):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    code = PROCESS.format(
-        tests=str(pytestconfig.rootpath / "tests"), data=str(cities), out=str(tmp_path / "run")
-    )
-    started = []
-    for rank in range(2):
-        environment = os.environ | {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": "2",
-            "LOCAL_WORLD_SIZE": "2",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "ACCELERATE_USE_CPU": "true",
-            "OMP_NUM_THREADS": "1",
-        }
-        started.append(
-            subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True)
-        )
-    for process in started:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors[-2000:]
+def test_two_processes_write_one_run(cities, tmp_path):
+    assert exit_codes_of_two(learn_until_no_better, cities, tmp_path / "run") == [0, 0]
     facts = json.loads((tmp_path / "run/run.json").read_text())
     assert facts["status"] == "complete"
     for step in range(2):

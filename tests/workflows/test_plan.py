@@ -17,7 +17,7 @@ from aftermap.workflows.plans.stages import Face, discard, job_state, run_jobs
 from squares import make_dataset
 
 TINY = [
-    "each.model.encoder_name=resnet10t",
+    "each.model.encoder_name=test_resnet",
     "each.model.encoder_weights=null",
     "each.model.decoder_channels=[8, 8, 8, 8, 8]",
     "each.sampling.crop_px=32",

@@ -13,6 +13,8 @@ from aftermap.workflows.incremental.tiles import gather
 from coloured_cities import make_cities
 from incremental_runs import tiny_recipe
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
