@@ -9,7 +9,7 @@ from aftermap.artefacts.store import load_model
 from aftermap.config import build_config, load_config
 from aftermap.errors import RecipeError
 from aftermap.workflows.plans.plan import Plan, load_plan, plan_jobs
-from aftermap.workflows.plans.stages import Face, job_state, run_jobs
+from aftermap.workflows.plans.stages import PlanListener, job_state, run_jobs
 from aftermap.workflows.training.config import TrainRecipe
 from squares import make_dataset
 
@@ -147,7 +147,7 @@ def test_the_whole_distillation_plan_in_miniature(tmp_path):
     plan, recipes = load_plan(ROOT / "kd" / "plan.yaml", words)
     out = tmp_path / "kd"
     jobs = plan_jobs(plan, recipes, out)
-    for _ in run_jobs(plan, jobs, out, command="", face=Face(lambda *_: None, lambda _: None)):
+    for _ in run_jobs(plan, jobs, out, command="", listener=PlanListener(lambda *_: None, lambda _: None)):
         pass
     assert {job_state(job, out) for job in jobs} == {"done"}
     localizer, damage = (load_model(out / f"student-{task}-0" / "model") for task in ("loc", "cls"))

@@ -13,7 +13,7 @@ from aftermap.cli.app import main
 from aftermap.config import build_config
 from aftermap.errors import DataError, RecipeError
 from aftermap.workflows.plans.plan import Plan, load_plan, plan_jobs
-from aftermap.workflows.plans.stages import Face, discard, job_state, run_jobs
+from aftermap.workflows.plans.stages import PlanListener, discard, job_state, run_jobs
 from squares import make_dataset
 
 TINY = [
@@ -59,7 +59,7 @@ def run(data, folder, *, stop_at=None, seeds="[0, 1]", words=()):
         if seen[-1][0] == stop_at:
             raise StoppedError
 
-    for _ in run_jobs(plan, jobs, folder, command="", face=Face(on_job, on_step)):
+    for _ in run_jobs(plan, jobs, folder, command="", listener=PlanListener(on_job, on_step)):
         pass
     return jobs, seen
 

@@ -15,7 +15,7 @@ from aftermap.config import build_config, load_config
 from aftermap.data.scene import Manifest, read_images, read_mask
 from aftermap.errors import DataError, OutputError, RecipeError, TrainingError
 from aftermap.workflows.search.report import importance, write_results
-from aftermap.workflows.search.run import DIED, Face, Search, recipe_tree
+from aftermap.workflows.search.run import DIED, Search, SearchListener, recipe_tree
 from aftermap.workflows.search.space import Range, SearchSpace, check_space, load_space, with_lists
 from aftermap.workflows.search.trial import validation_loss
 from aftermap.workflows.training.config import TrainRecipe
@@ -114,11 +114,11 @@ def test_a_search_interrupted_within_a_trial_ends_as_one_that_was_not(searched, 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        search.run(Face(on_step=interrupt))
+        search.run(SearchListener(on_step=interrupt))
     assert [t.state for t in search.trials()] == [TrialState.COMPLETE] * 2 + [TrialState.RUNNING]
     resumed = []
     again = Search.open(search.folder)
-    again.run(Face(on_trial=lambda number, values, resume: resumed.append((number, resume))))
+    again.run(SearchListener(on_trial=lambda number, values, resume: resumed.append((number, resume))))
     assert resumed == [(2, True), (3, False)]
     assert outcomes(again) == outcomes(searched)
 
@@ -219,7 +219,7 @@ def test_trials_stand_in_the_experiment_database(tree, tmp_path):
     database = tmp_path / "records.db"
     search = Search.create(tree | {"records": {"uri": str(database)}}, space(trials=2), tmp_path / "found")
     begun = optuna.pruners.ThresholdPruner(lower=2.0)
-    search.run(Face(on_end=lambda trial: setattr(search.study, "pruner", begun)))
+    search.run(SearchListener(on_end=lambda trial: setattr(search.study, "pruner", begun)))
     client = quiet_client(f"sqlite:///{database}")
     runs = client.search_runs([client.get_experiment_by_name("aftermap").experiment_id])
     told = {r.data.tags["trial"]: (r.data.tags["study"], r.data.tags["state"], r.info.status) for r in runs}

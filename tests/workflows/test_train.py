@@ -287,15 +287,15 @@ def test_an_unreachable_database_stops_a_run_before_its_folder_is_made(data, tmp
 
 
 def test_a_score_that_cannot_be_measured_still_leaves_a_model(data, tmp_path, monkeypatch):
-    from aftermap.workflows.training.selection import Selection
+    from aftermap.workflows.training.selection import StepJudge
 
-    assess = Selection.assess
+    assess = StepJudge.assess
 
     def blind(self, *arguments):
         metrics, card = assess(self, *arguments)
         return {**metrics, "score": float("nan")}, card
 
-    monkeypatch.setattr(Selection, "assess", blind)
+    monkeypatch.setattr(StepJudge, "assess", blind)
     done = train(recipe(data, steps=2, evaluate_every=1), tmp_path / "run")
     assert load_card(done.model).training.steps == 1
 

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from aftermap.workflows.plans.plan import Job
-    from aftermap.workflows.plans.stages import Face, State
+    from aftermap.workflows.plans.stages import PlanListener, State
     from aftermap.workflows.training.training_kind import TrainingProgress
 
 
@@ -65,8 +65,8 @@ def run(
         chosen = [job for job in jobs if not only or job.stage.name in only]
         command = "aftermap " + safe_command(sys.argv[1:])
         try:
-            with _display(len(chosen)) as face:
-                for _ in run_jobs(settings, chosen, folder, command=command, face=face):
+            with _display(len(chosen)) as listener:
+                for _ in run_jobs(settings, chosen, folder, command=command, listener=listener):
                     pass
         except KeyboardInterrupt:
             raise KeyboardInterrupt("interrupted: the same command goes on (without --redo)") from None
@@ -116,12 +116,12 @@ def _say(text: str) -> None:
 
 
 @contextmanager
-def _display(jobs: int) -> Iterator["Face"]:
+def _display(jobs: int) -> Iterator["PlanListener"]:
     """One line per job on standard error, and a bar below it while one is at work."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from aftermap.workflows.plans.stages import Face
+    from aftermap.workflows.plans.stages import PlanListener
 
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -151,4 +151,4 @@ def _display(jobs: int) -> Iterator["Face"]:
         def on_scene(done: int, total: int) -> None:
             bars.update(task, completed=done, total=total, note="scenes")
 
-        yield Face(on_job, on_step, on_scene)
+        yield PlanListener(on_job, on_step, on_scene)

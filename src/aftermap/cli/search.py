@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from rich.console import Console
 
-    from aftermap.workflows.search.run import Face, Search
+    from aftermap.workflows.search.run import Search, SearchListener
     from aftermap.workflows.training.training_kind import TrainingProgress
 
 
@@ -131,7 +131,7 @@ def _study(search: "Search", workers: int, json_output: bool) -> int:
     try:
         with _display(search, errors, workers) as display:
             if workers == 1:
-                search.run(display.face())
+                search.run(display.listener())
             else:
                 run_workers(search, workers, on_change=display.on_change)
     except KeyboardInterrupt:
@@ -196,11 +196,11 @@ class _Display:
         self._states: dict[int, str] = {t.number: t.state.name for t in search.trials()}
         self._begun: dict[int, float] = {}
 
-    def face(self) -> "Face":
+    def listener(self) -> "SearchListener":
         """For a search in this process."""
-        from aftermap.workflows.search.run import Face
+        from aftermap.workflows.search.run import SearchListener
 
-        return Face(self.on_trial, self.on_step, self.on_end)
+        return SearchListener(self.on_trial, self.on_step, self.on_end)
 
     def on_trial(self, number: int, values: Mapping[str, Any], resumed: bool) -> None:
         """A trial begins, or goes on."""

@@ -26,9 +26,8 @@ from aftermap.learning.optimizer import (
     momentum_at,
     set_momentum,
 )
+from aftermap.learning.precision import Precision
 from aftermap.models.networks.dense import DenseModel
-
-Precision = Literal["auto", "no", "bf16", "fp16"]
 
 
 class BatchSource(Protocol):

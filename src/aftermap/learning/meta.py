@@ -22,7 +22,7 @@ from aftermap.learning.objectives.base import Objective
 from aftermap.learning.optimizer import OptimizerConfig
 from aftermap.models.networks.dense import DenseModel
 
-Norm = Literal["frozen", "batch"]
+NormPolicy = Literal["frozen", "batch"]
 Parameters = Mapping[str, Tensor]
 Loss = Callable[[Parameters, Batch], Tensor]
 
@@ -53,7 +53,7 @@ class MetaConfig(Config):
     task_set_size: Annotated[int, Field(ge=1)] = 4
     first_order: bool = False
     reduction: Literal["mean", "sum"] = "mean"
-    norm: Norm = "frozen"
+    norm: NormPolicy = "frozen"
     images_per_pass: Annotated[int, Field(ge=0)] = 0
     optimizer: Literal["adamw", "sgd"] = "adamw"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -188,7 +188,7 @@ class _Bound(nn.Module):
 
 
 @contextmanager
-def norm_policy(model: nn.Module, policy: Norm) -> Iterator[None]:
+def norm_policy(model: nn.Module, policy: NormPolicy) -> Iterator[None]:
     """Batch normalisation by running statistics (`frozen`) or by those of the batch; the former never change."""
     layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     before = [(layer.training, layer.track_running_stats) for layer in layers]

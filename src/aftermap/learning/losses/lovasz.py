@@ -48,19 +48,6 @@ def lovasz_sigmoid(
     return _surrogate(errors, truth, known, per_image=per_image, skip_absent=skip_absent)
 
 
-def lovasz_softmax(
-    logits: Tensor,
-    truth: Tensor,
-    known: Tensor | None = None,
-    *,
-    per_image: bool = False,
-    skip_absent: bool = False,
-) -> Tensor:
-    """Form for the softmax of all channels, whose errors are those of `lovasz_sigmoid`."""
-    probabilities = torch.softmax(widened(logits), dim=1)
-    return lovasz_sigmoid(probabilities, truth, known, per_image=per_image, skip_absent=skip_absent)
-
-
 def _surrogate(
     errors: Tensor, truth: Tensor, known: Tensor | None, *, per_image: bool, skip_absent: bool
 ) -> Tensor:

@@ -8,10 +8,10 @@ from torch import Tensor
 from aftermap.config import Config
 from aftermap.learning.losses.class_overlap import dual_tanimoto, focal_tversky, tanimoto
 from aftermap.learning.losses.incremental import icarl_cross_entropy, unbiased_cross_entropy, unbiased_focal
+from aftermap.learning.objectives.strong_views import Share
 from aftermap.learning.objectives.terms import NotNegative
 
 Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class SegmentationConfig(Config):

@@ -12,7 +12,6 @@ from aftermap.data.loading.few_shot_tasks import ShotConfig
 from aftermap.data.loading.targets import DamageTargets
 from aftermap.data.scene import Split
 from aftermap.learning.experiments.tracking import RecordsConfig
-from aftermap.learning.loop import Precision
 from aftermap.learning.objectives.mean_teacher import MeanTeacherConfig
 from aftermap.learning.objectives.strong_views import Share
 from aftermap.learning.objectives.terms import (
@@ -21,6 +20,7 @@ from aftermap.learning.objectives.terms import (
     RegionTerm,
     SupervisedConfig,
 )
+from aftermap.learning.precision import Precision
 from aftermap.learning.trainable import Part
 from aftermap.workflows.adaptation.guard import GuardConfig
 

@@ -13,8 +13,9 @@ from aftermap.learning.experiments.tracking import RecordsConfig
 from aftermap.learning.meta import MetaConfig
 from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
+from aftermap.learning.precision import MetaPrecision
 from aftermap.models.configs import ModelConfig
-from aftermap.workflows.training.config import Task
+from aftermap.workflows.training.config import LearnedTask
 
 
 class MetaDataConfig(Config):
@@ -53,7 +54,7 @@ class MetaRecipe(Config):
     """
 
     name: str
-    task: Task
+    task: LearnedTask
     data: MetaDataConfig
     init_from: Path | None = None
     model: ModelConfig | None = None
@@ -68,7 +69,7 @@ class MetaRecipe(Config):
     activation: Activation = "softmax"
     channel_0: Channel0 = "background"
     resolution_m: tuple[float, float] = (0.3, 1.2)
-    precision: Literal["no", "bf16"] = "no"
+    precision: MetaPrecision = "no"
     steps: int = Field(default=200, ge=1)
     epochs: int | None = Field(default=None, ge=1)
     evaluate_every: int = Field(default=20, ge=1)

@@ -14,9 +14,9 @@ from aftermap.data.loading.sampling import ClassSampling, EpochSampling, Samplin
 from aftermap.data.scene import Split
 from aftermap.learning.experiments.notify import NotifyConfig
 from aftermap.learning.experiments.tracking import RecordsConfig
-from aftermap.learning.loop import Precision
 from aftermap.learning.objectives.incremental_config import IncrementalConfig
 from aftermap.learning.optimizer import OptimizerConfig
+from aftermap.learning.precision import Precision
 from aftermap.models.configs import AnyModelConfig, ModelConfig
 
 
@@ -196,12 +196,6 @@ class IncrementalRecipe(Config):
     weights_dtype: Literal["float32", "float16"] = "float32"
     licence: str = "not stated"
     limits: str = ""
-
-    @field_validator("precision", mode="before")
-    @classmethod
-    def _no_is_a_word(cls, value: object) -> object:
-        """YAML reads an unquoted `no` as false."""
-        return "no" if value is False else value
 
     @field_validator("task", mode="before")
     @classmethod

@@ -15,7 +15,7 @@ from aftermap.files import write_bytes, write_json
 from aftermap.inference.predictor import Predictor
 from aftermap.inference.stitching import evaluate_classes
 from aftermap.workflows.incremental.config import ReportConfig
-from aftermap.workflows.incremental.tiles import Material
+from aftermap.workflows.incremental.tiles import TaskTiles
 
 SCORES_NAME = "scores.json"
 STRIPS = "strips"
@@ -24,7 +24,7 @@ STRIPS = "strips"
 def score_step(
     folder: Path,
     common: Path,
-    material: Material,
+    material: TaskTiles,
     step: int,
     *,
     report: ReportConfig,
@@ -93,7 +93,7 @@ def score_step(
     write_json(folder / SCORES_NAME, tree)
 
 
-def drawn_tiles(material: Material, most: int) -> list[Scene]:
+def drawn_tiles(material: TaskTiles, most: int) -> list[Scene]:
     """Test tiles that show most: each the one with most classes that those before lack, of another image, with most."""
     learned = set(material.protocol.seen(len(material.protocol.steps) - 1))
     left = {n: labels & learned for n, labels in enumerate(material.test.labels)}

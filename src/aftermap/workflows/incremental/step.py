@@ -24,7 +24,7 @@ from aftermap.models.networks.dense import DenseModel
 from aftermap.scoring.class_scores import ClassScores
 from aftermap.workflows.incremental.config import IncrementalRecipe
 from aftermap.workflows.incremental.step_model import begin_model, sampling_of, step_length
-from aftermap.workflows.incremental.tiles import Material
+from aftermap.workflows.incremental.tiles import TaskTiles
 from aftermap.workflows.training.training_kind import (
     OnProgress,
     TrainingKind,
@@ -44,7 +44,7 @@ class IncrementalRun:
     """A run under way: its recipe, its tiles, and the folder that holds its models one after the other."""
 
     recipe: IncrementalRecipe
-    material: Material
+    material: TaskTiles
     folder: Path
     command: str
     on_progress: OnProgress

@@ -69,7 +69,7 @@ class LearnedTiles:
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class TaskTiles:
     """Everything that a run learns from and is judged on.
 
     Attributes:
@@ -247,7 +247,7 @@ def spaced(numbers: Sequence[int], most: int) -> list[int]:
 
 def gather(
     recipe: IncrementalRecipe, *, dates: int, deep: bool = False, earlier: ClassScheme | None = None
-) -> Material:
+) -> TaskTiles:
     """The tiles of a recipe, and the protocol by which they are learned.
 
     Args:
@@ -299,7 +299,9 @@ def gather(
                 f"others in data (train_splits, validation_split, test_split, holdout)"
             )
     manifests_at = tuple(recipe.data.manifests)
-    return Material(protocol, pooled.legend, target, manifests_at, pooled.members, training, validation, test)
+    return TaskTiles(
+        protocol, pooled.legend, target, manifests_at, pooled.members, training, validation, test
+    )
 
 
 def steps_of(recipe: IncrementalRecipe, protocol: Protocol) -> int:

@@ -92,7 +92,7 @@ class SubmissionStage(Config):
     tta: Literal["none", "flips"] = "flips"
 
 
-Stage = Annotated[
+PlanStage = Annotated[
     TrainStage | OutOfFoldStage | EnsembleStage | TuneStage | SubmissionStage, Field(discriminator="kind")
 ]
 
@@ -111,7 +111,7 @@ class Plan(Config):
     data: dict[str, Any]
     seeds: tuple[int, ...] = (0,)
     each: dict[str, Any] = Field(default_factory=dict)
-    stages: list[Stage]
+    stages: list[PlanStage]
 
     @model_validator(mode="after")
     def _stages_refer_back(self) -> "Plan":

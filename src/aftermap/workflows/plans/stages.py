@@ -42,7 +42,7 @@ State = Literal["done", "started", "waiting"]
 
 
 @dataclass(frozen=True, slots=True)
-class Face:
+class PlanListener:
     """What a plan tells whoever shows it: the start of each job, training steps, and counts of scenes."""
 
     on_job: Callable[[Job, State], None] = lambda job, state: None
@@ -68,7 +68,9 @@ def job_state(job: Job, folder: Path) -> State:
     return "done" if facts["status"] == "done" else "started"
 
 
-def run_jobs(plan: Plan, jobs: Sequence[Job], folder: Path, *, command: str, face: Face) -> Iterator[Job]:
+def run_jobs(
+    plan: Plan, jobs: Sequence[Job], folder: Path, *, command: str, listener: PlanListener
+) -> Iterator[Job]:
     """Do the jobs in order and yield each once it is done; those that are done already are yielded at once.
 
     Raises:
@@ -78,7 +80,7 @@ def run_jobs(plan: Plan, jobs: Sequence[Job], folder: Path, *, command: str, fac
     states = {job.name: job_state(job, folder) for job in jobs}
     for job in jobs:
         state = states[job.name]
-        face.on_job(job, state)
+        listener.on_job(job, state)
         if state != "done":
             for name in job.needs:
                 if not _is_done(folder / name):
@@ -88,7 +90,7 @@ def run_jobs(plan: Plan, jobs: Sequence[Job], folder: Path, *, command: str, fac
             _note(job, folder, "started")
             started = time.monotonic()
             try:
-                _work(plan, job, folder, command=command, face=face, resume=state == "started")
+                _work(plan, job, folder, command=command, listener=listener, resume=state == "started")
             except AftermapError:
                 if [each.name for each in (folder / job.name).iterdir()] == [MARK]:
                     shutil.rmtree(folder / job.name)  # it could not begin: free to be asked for otherwise
@@ -118,28 +120,28 @@ def discard(jobs: Sequence[Job], folder: Path, stages: Sequence[str]) -> list[st
     return sorted(made)
 
 
-def _work(plan: Plan, job: Job, folder: Path, *, command: str, face: Face, resume: bool) -> None:
+def _work(plan: Plan, job: Job, folder: Path, *, command: str, listener: PlanListener, resume: bool) -> None:
     out, stage = folder / job.name, job.stage
     match stage:
         case TrainStage():
             assert job.recipe is not None
             if not resume:
                 Run.check_new(out)
-            finish_training(job.recipe, out, command=command, on_progress=face.on_step)
+            finish_training(job.recipe, out, command=command, on_progress=listener.on_step)
         case OutOfFoldStage():
-            _out_of_fold(stage, [folder / name for name in job.needs], out, face)
+            _out_of_fold(stage, [folder / name for name in job.needs], out, listener)
         case EnsembleStage():
             _ensemble(plan, stage, job, folder, out / "model")
         case TuneStage():
             options = Options(tta=stage.tta)
             tune_model(_model(folder, job), _scenes(plan, stage.split), out=out / "model", options=options)
         case SubmissionStage():
-            _submission(plan, stage, _model(folder, job), out, face)
+            _submission(plan, stage, _model(folder, job), out, listener)
         case _:
             assert_never(stage)
 
 
-def _out_of_fold(stage: OutOfFoldStage, runs: Sequence[Path], out: Path, face: Face) -> None:
+def _out_of_fold(stage: OutOfFoldStage, runs: Sequence[Path], out: Path, listener: PlanListener) -> None:
     """Mean building probability of each scene over the runs that held it out, as 8-bit PNG files."""
     wanted: dict[str, tuple[Scene, list[Path]]] = {}
     for run in runs:
@@ -161,7 +163,7 @@ def _out_of_fold(stage: OutOfFoldStage, runs: Sequence[Path], out: Path, face: F
             # cut, not rounded, as the winner's files
             stored = (total / len(members) * 255).astype(np.uint8)
             write_bytes(file, cv2.imencode(".png", stored)[1].tobytes(), parents=True, sync=False)
-        face.on_scene(done + 1, len(wanted))
+        listener.on_scene(done + 1, len(wanted))
 
 
 def _ensemble(plan: Plan, stage: EnsembleStage, job: Job, folder: Path, out: Path) -> None:
@@ -187,7 +189,7 @@ def _ensemble(plan: Plan, stage: EnsembleStage, job: Job, folder: Path, out: Pat
     save_ensemble(out, card, {renamed[member]: path for member, path in folders.items()})
 
 
-def _submission(plan: Plan, stage: SubmissionStage, model: Path, out: Path, face: Face) -> None:
+def _submission(plan: Plan, stage: SubmissionStage, model: Path, out: Path, listener: PlanListener) -> None:
     scenes = _scenes(plan, stage.split)
     if not scenes:
         raise RecipeError(f"stage {stage.name}: the data have no scenes in split {stage.split}")
@@ -197,7 +199,7 @@ def _submission(plan: Plan, stage: SubmissionStage, model: Path, out: Path, face
     def on_scene(_: Scene) -> None:
         nonlocal done
         done += 1
-        face.on_scene(done, len(scenes))
+        listener.on_scene(done, len(scenes))
 
     predict_dataset(predictor, scenes, out / "predictions", targets=out / "targets", on_scene=on_scene)
     labelled = [scene for scene in scenes if scene.is_labelled]

@@ -26,7 +26,7 @@ from aftermap.errors import OutputError, RecipeError, TrainingError
 from aftermap.files import make_folder, write_text
 from aftermap.learning.experiments.tracking import file_store
 from aftermap.workflows.search.space import SearchSpace, check_space, with_lists
-from aftermap.workflows.search.trial import Outcome, record_trial, run_trial
+from aftermap.workflows.search.trial import TrialOutcome, record_trial, run_trial
 from aftermap.workflows.training.config import TrainRecipe
 from aftermap.workflows.training.recipe_files import recipe_path
 from aftermap.workflows.training.training_kind import TrainingProgress
@@ -53,7 +53,7 @@ class SearchFile(Config):
 
 
 @dataclass(frozen=True, slots=True)
-class Face:
+class SearchListener:
     """What a search tells whoever shows it: a trial that begins, its steps, a trial that ended."""
 
     on_trial: Callable[[int, Mapping[str, Any], bool], None] = lambda number, values, resumed: None
@@ -192,7 +192,7 @@ class Search:
         """The run folder of a trial."""
         return self.folder / "trials" / f"{number:04d}"
 
-    def run(self, face: Face | None = None) -> None:
+    def run(self, listener: SearchListener | None = None) -> None:
         """Do what is left of the search in this process.
 
         Raises:
@@ -200,22 +200,22 @@ class Search:
             AftermapError: something is wrong that no trial can mend, such as data that fail their check.
             KeyboardInterrupt: interrupted; the trial goes on when the search is resumed.
         """
-        face = face or Face()
+        listener = listener or SearchListener()
         while (claim := self._claim()) is not None:
             try:
-                self._work(claim, face)
+                self._work(claim, listener)
             finally:
                 claim.lock.release()
-            face.on_end(self.trials()[claim.trial.number])
+            listener.on_end(self.trials()[claim.trial.number])
 
-    def _work(self, claim: _Claim, face: Face) -> None:
+    def _work(self, claim: _Claim, listener: SearchListener) -> None:
         """Train a trial and store how it ended."""
         trial, number = claim.trial, claim.trial.number
 
         def on_progress(progress: TrainingProgress) -> None:
-            face.on_step(number, progress)
+            listener.on_step(number, progress)
 
-        face.on_trial(number, self.settings.search.values(trial.params), claim.resume)
+        listener.on_trial(number, self.settings.search.values(trial.params), claim.resume)
         outcome = run_trial(
             trial,
             self.settings.search,
@@ -265,7 +265,7 @@ class Search:
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 self.study.enqueue_trial(known.params, user_attrs={"retry_of": known.number})
 
-    def _tell(self, trial: Trial, outcome: Outcome) -> None:
+    def _tell(self, trial: Trial, outcome: TrialOutcome) -> None:
         """Store how a trial ended, and keep the weights of the best one only."""
         minutes = float(trial.user_attrs.get("minutes", 0.0)) + outcome.minutes
         for name, value in {

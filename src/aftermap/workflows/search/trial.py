@@ -40,7 +40,7 @@ from aftermap.workflows.training.training_kind import OnProgress, TrainingProgre
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrialOutcome:
     """How a trial ended.
 
     Attributes:
@@ -71,7 +71,7 @@ def run_trial(
     resume: bool,
     command: str,
     on_progress: OnProgress = unseen,
-) -> Outcome:
+) -> TrialOutcome:
     """Train what a trial asks for.
 
     A loss that is not finite, values that do not go together and too little memory make it a failed trial.
@@ -136,10 +136,10 @@ def run_trial(
         reason = "there is not enough memory"
     if state != TrialState.COMPLETE:
         shutil.rmtree(folder / "resume", ignore_errors=True)
-    return Outcome(state, value, step, reason, (time.monotonic() - started) / 60)
+    return TrialOutcome(state, value, step, reason, (time.monotonic() - started) / 60)
 
 
-def record_trial(folder: Path, study: str, number: int, outcome: Outcome) -> None:
+def record_trial(folder: Path, study: str, number: int, outcome: TrialOutcome) -> None:
     """Say in the run folder and in the experiment database which trial of which study a run was, and how it ended.
 
     Warns:

@@ -13,7 +13,7 @@ from aftermap.errors import RecipeError
 from aftermap.inference.ensemble import Options
 from aftermap.inference.tta import Tta
 from aftermap.workflows.adaptation.guard import GuardConfig
-from aftermap.workflows.training.config import DataConfig, Task, TrainRecipe
+from aftermap.workflows.training.config import DataConfig, LearnedTask, TrainRecipe
 from aftermap.workflows.training.recipe_files import recipe_path
 
 Tree = dict[str, Any]
@@ -38,7 +38,7 @@ class PoolConfig(Config):
     hide_labels: bool = False
 
 
-class TeacherConfig(Config):
+class FirstTeacherConfig(Config):
     """The first teacher: a model that is there, or a training recipe to make it from the labelled scenes.
 
     Attributes:
@@ -55,7 +55,7 @@ class TeacherConfig(Config):
         return whole_tree(value)
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> "TeacherConfig":
+    def _one_of_both(self) -> "FirstTeacherConfig":
         if (self.model is None) == (self.recipe is None):
             raise ValueError(
                 "give the teacher a model (a folder) or a recipe (to train it), one of the two and null for the other"
@@ -188,10 +188,10 @@ class SelfTrainingRecipe(Config):
 
     kind: Literal["self-training"] = "self-training"
     name: str
-    task: Task
+    task: LearnedTask
     data: DataConfig
     pool: PoolConfig
-    teacher: TeacherConfig
+    teacher: FirstTeacherConfig
     student: Tree
     start: Literal["fresh", "teacher"] = "fresh"
     rounds: list[RoundConfig] = Field(default_factory=lambda: [RoundConfig()], min_length=1)

@@ -13,12 +13,12 @@ from aftermap.data.scene import Manifest, Scene, has_labels, read_mask
 from aftermap.errors import DataError, DataWarning
 from aftermap.workflows.scoring.evaluate import spread
 from aftermap.workflows.self_training.config import SelfTrainingRecipe
-from aftermap.workflows.training.config import Task
+from aftermap.workflows.training.config import LearnedTask
 from aftermap.workflows.training.scenes import Chosen, choose_scenes
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class SelfTrainingScenes:
     """What a self-training works with.
 
     Attributes:
@@ -34,7 +34,7 @@ class Material:
     options: dict[str, str]
 
 
-def gather_material(recipe: SelfTrainingRecipe) -> Material:
+def gather_material(recipe: SelfTrainingRecipe) -> SelfTrainingScenes:
     """The labelled scenes and the pool.
 
     Raises:
@@ -66,10 +66,12 @@ def gather_material(recipe: SelfTrainingRecipe) -> Material:
     _warn_of_ground(pool, held)
     options = [Manifest.load(path).options.get("unclassified") for path in recipe.data.manifests]
     unclassified = {"unclassified": "ignore"} if "ignore" in options else {}
-    return Material(chosen, _named_once(pool), class_shares(chosen.training, recipe.task), unclassified)
+    return SelfTrainingScenes(
+        chosen, _named_once(pool), class_shares(chosen.training, recipe.task), unclassified
+    )
 
 
-def class_shares(scenes: Sequence[Scene], task: Task) -> list[float]:
+def class_shares(scenes: Sequence[Scene], task: LearnedTask) -> list[float]:
     """Share of every class, background first, among the pixels whose class is known."""
     classes = len(BUILDING) if task == "building" else len(DAMAGE)
     counts = np.zeros(classes)
@@ -85,7 +87,12 @@ def class_shares(scenes: Sequence[Scene], task: Task) -> list[float]:
 
 
 def write_manifest(
-    folder: Path, material: Material, learned: Sequence[Scene], negatives: Sequence[Scene], *, task: Task
+    folder: Path,
+    material: SelfTrainingScenes,
+    learned: Sequence[Scene],
+    negatives: Sequence[Scene],
+    *,
+    task: LearnedTask,
 ) -> Path:
     """Write what a student is given: the labelled scenes, those with the teacher's labels, and the negatives.
 

@@ -47,7 +47,7 @@ class Predicted:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ChosenLabels:
     """Which predictions became labels.
 
     Attributes:
@@ -149,7 +149,7 @@ def select_labels(
     least_confidence: Sequence[float],
     shares: Sequence[float],
     refused: Collection[int] = (),
-) -> Selection:
+) -> ChosenLabels:
     """Choose scenes and pixels, and write their labels into `folder`, one GeoTIFF per scene.
 
     The pixels of the accepted scenes become unknown in this order: those without a prediction, of refused classes,
@@ -195,7 +195,7 @@ def select_labels(
         file = write_soft(folder / f"{scene.name}.tif", labels, scene.grid)
         accepted.append(scene.model_copy(update={"soft": file}))
     total = np.sum([p.pixels for p in predicted], axis=0) if predicted else np.zeros(len(shares), int)
-    return Selection(
+    return ChosenLabels(
         accepted,
         dict(sorted(rejected.items())),
         total.tolist(),

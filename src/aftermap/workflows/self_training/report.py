@@ -12,7 +12,7 @@ from aftermap.classes import IGNORE, ClassScheme
 from aftermap.data.scene import Scene, read_pixels
 from aftermap.data.soft_labels import read_soft
 from aftermap.products.figures.self_training_figure import LabelSample, RoundFacts, draw_self_training
-from aftermap.workflows.self_training.pseudo_labels import Predicted, Selection, levels
+from aftermap.workflows.self_training.pseudo_labels import ChosenLabels, Predicted, levels
 
 REPORT_NAME = "self-training.json"
 PICTURE_NAME = "self-training.png"
@@ -22,7 +22,7 @@ _LARGEST_PX = 512
 
 
 def sample_names(
-    predicted: Sequence[Predicted], selection: Selection, negatives: Sequence[Scene]
+    predicted: Sequence[Predicted], selection: ChosenLabels, negatives: Sequence[Scene]
 ) -> dict[str, list[str]]:
     """Names of scenes to be shown: sure and unsure ones of those accepted, rejected ones, and negatives.
 

@@ -14,9 +14,14 @@ from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.workflows.adaptation.guard import Evidence, Verdict, gather_evidence, judge
 from aftermap.workflows.self_training.config import SelfTrainingRecipe, student_recipe, teacher_recipe
-from aftermap.workflows.self_training.data import Material, write_manifest
+from aftermap.workflows.self_training.data import SelfTrainingScenes, write_manifest
 from aftermap.workflows.self_training.negatives import find_negatives, open_classifier, write_negatives
-from aftermap.workflows.self_training.pseudo_labels import Predicted, Selection, predict_pool, select_labels
+from aftermap.workflows.self_training.pseudo_labels import (
+    ChosenLabels,
+    Predicted,
+    predict_pool,
+    select_labels,
+)
 from aftermap.workflows.self_training.report import sample_names
 from aftermap.workflows.training.config import TrainRecipe
 from aftermap.workflows.training.run import finish_training
@@ -32,7 +37,7 @@ class Rounds:
     recipe: SelfTrainingRecipe
     folder: Path
     log: Callable[[str], None]
-    material: Material
+    material: SelfTrainingScenes
     command: str
     on_progress: OnProgress
     known: dict[str, Evidence] = field(default_factory=dict)  # by hash of the model
@@ -129,11 +134,11 @@ class Rounds:
 
     def select(
         self, recipe: SelfTrainingRecipe, predicted: list[Predicted], refused: list[str], folder: Path
-    ) -> tuple[Selection, list[Any], int]:
+    ) -> tuple[ChosenLabels, list[Any], int]:
         """Labels of the pool and negatives; a scene is one of both at most."""
         scheme, labelled = recipe.scheme, len(self.material.labelled.training)
 
-        def labels_of(candidates: list[Predicted]) -> Selection:
+        def labels_of(candidates: list[Predicted]) -> ChosenLabels:
             return select_labels(
                 candidates,
                 recipe.labels,
@@ -190,7 +195,7 @@ class Rounds:
         """Say how far a stage of a round is."""
         self.on_progress(TrainingProgress(stage, done, total, round=number))
 
-    def shares(self, selection: Selection) -> dict[str, dict[str, float]]:
+    def shares(self, selection: ChosenLabels) -> dict[str, dict[str, float]]:
         """Share of every class among the labelled pixels, the predicted ones and those learned from."""
         predicted, learned = (
             [count / max(sum(counts), 1) for count in counts]

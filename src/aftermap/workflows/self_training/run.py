@@ -20,7 +20,7 @@ from aftermap.workflows.self_training.config import (
     student_recipe,
     teacher_recipe,
 )
-from aftermap.workflows.self_training.data import Material, gather_material
+from aftermap.workflows.self_training.data import SelfTrainingScenes, gather_material
 from aftermap.workflows.self_training.negatives import check_classifiers
 from aftermap.workflows.self_training.report import PICTURE_NAME, REPORT_NAME, draw_report
 from aftermap.workflows.self_training.rounds import Rounds
@@ -132,7 +132,7 @@ def _check_trainings(recipe: SelfTrainingRecipe, rounds: list[SelfTrainingRecipe
         student_recipe(own, number, folder)
 
 
-def _facts(recipe: SelfTrainingRecipe, material: Material) -> dict[str, Any]:
+def _facts(recipe: SelfTrainingRecipe, material: SelfTrainingScenes) -> dict[str, Any]:
     """What `run.json` says: scenes and pool."""
     labelled = material.labelled
     return {

@@ -13,15 +13,15 @@ from aftermap.data.loading.sampling import BestCrop, ClassSampling, EpochSamplin
 from aftermap.data.scene import Split
 from aftermap.learning.experiments.notify import NotifyConfig
 from aftermap.learning.experiments.tracking import RecordsConfig
-from aftermap.learning.loop import Precision
 from aftermap.learning.objectives.distillation import DistillationConfig
 from aftermap.learning.objectives.heads import HeadsConfig
 from aftermap.learning.objectives.mean_teacher import MeanTeacherConfig
 from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import OptimizerConfig
+from aftermap.learning.precision import Precision
 from aftermap.models.configs import ModelConfig
 
-Task = Literal["building", "damage"]
+LearnedTask = Literal["building", "damage"]
 
 
 def _objective_kind(value: Any) -> str:
@@ -119,7 +119,7 @@ class TrainRecipe(Config):
     """
 
     name: str
-    task: Task
+    task: LearnedTask
     data: DataConfig
     model: ModelConfig = Field(discriminator="kind")
     init_from: Path | None = None
@@ -157,12 +157,6 @@ class TrainRecipe(Config):
     def channel_0(self) -> Channel0:
         """What the first of several channels is taught: the background, or that there is a building."""
         return "background" if self.objective.targets is None else self.objective.targets.channel_0
-
-    @field_validator("precision", mode="before")
-    @classmethod
-    def _no_is_a_word(cls, value: object) -> object:
-        """YAML reads an unquoted `no` as false."""
-        return "no" if value is False else value
 
     @field_validator("resolution_m")
     @classmethod

@@ -19,7 +19,7 @@ from aftermap.workflows.training.config import TrainRecipe
 from aftermap.workflows.training.length import RunLength
 from aftermap.workflows.training.run_folder import check_folder
 from aftermap.workflows.training.scenes import Chosen, choose_scenes
-from aftermap.workflows.training.selection import Selection
+from aftermap.workflows.training.selection import StepJudge
 from aftermap.workflows.training.start import start_crops, start_model, start_objective
 from aftermap.workflows.training.teachers import TeacherScores, check_teachers
 from aftermap.workflows.training.training_kind import (
@@ -106,7 +106,7 @@ class OrdinaryTraining(TrainingKind):
         self.keep = recipe.selection.keep
         self._chosen = chosen
         self._validation: list[Scene] = spread(chosen.validation, recipe.validation_scenes)
-        self._selection = Selection(recipe, self._validation)
+        self._selection = StepJudge(recipe, self._validation)
         self._teachers: dict[str, TeacherScores] = {}
         torch.manual_seed(recipe.seed)
         model, self._parent = start_model(recipe)

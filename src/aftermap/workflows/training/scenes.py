@@ -6,7 +6,7 @@ from aftermap.data.checking.doctor import check
 from aftermap.data.checking.splits import random_holdout
 from aftermap.data.scene import Manifest, Scene, has_labels
 from aftermap.errors import DataError
-from aftermap.workflows.training.config import DataConfig, Task
+from aftermap.workflows.training.config import DataConfig, LearnedTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Chosen:
 
 def choose_scenes(
     wanted: DataConfig,
-    task: Task,
+    task: LearnedTask,
     *,
     deep: bool = False,
     unlabelled: bool = False,

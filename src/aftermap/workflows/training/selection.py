@@ -28,7 +28,7 @@ from aftermap.workflows.training.config import TrainRecipe
 SAMPLES = 4
 
 
-class Selection:
+class StepJudge:
     """Evaluates a model in training and says how good a step is."""
 
     def __init__(self, recipe: TrainRecipe, validation: Sequence[Scene]) -> None:
@@ -102,7 +102,7 @@ def summary_metrics(evaluation: Evaluation, *, damage: bool) -> dict[str, float]
     return metrics
 
 
-class _Own:
+class _PublishedMeasure:
     """A published system's own measure, fed with scenes."""
 
     def __init__(self, recipe: TrainRecipe, system: System) -> None:
@@ -130,7 +130,7 @@ class _Own:
         return self._measure.result()
 
 
-def _measure(recipe: TrainRecipe) -> _Own | None:
+def _measure(recipe: TrainRecipe) -> _PublishedMeasure | None:
     """The measure of a published system that a recipe wants, None for one of ours."""
     system = recipe.selection.metric
-    return _Own(recipe, system) if system == "xview2" or system == "metadamagenet" else None
+    return _PublishedMeasure(recipe, system) if system == "xview2" or system == "metadamagenet" else None
