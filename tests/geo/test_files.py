@@ -228,3 +228,47 @@ def test_only_a_few_files_are_held_open(write_tif):
     values = [int(reader.read(file, Window(0, 0, 1, 1), (1,))[0][0, 0, 0]) for file in files + files[:2]]
     assert values == [*range(MAX_OPEN + 4), 0, 1]
     assert len(reader._datasets) == MAX_OPEN
+
+
+@pytest.mark.parametrize("vertical", ["4979", "5773", "3855"])
+def test_the_vertical_part_of_a_reference_system_is_dropped(write_tif, vertical):
+    grid = RasterFile.inspect(write_tif("high.tif", texture(8, 8), crs=f"EPSG:32615+{vertical}")).grid
+    assert grid.crs == rasterio.CRS.from_epsg(32615)
+    degrees = Affine(1e-5, 0, 10, 0, -1e-5, 40)
+    flat = RasterFile.inspect(write_tif("solid.tif", texture(8, 8), crs="EPSG:4979", transform=degrees)).grid
+    assert flat.crs == rasterio.CRS.from_epsg(4326) and flat.transform == degrees
+
+
+@pytest.mark.parametrize("crs", ['LOCAL_CS["site",UNIT["metre",1]]', "EPSG:5773"])
+def test_an_image_in_a_local_system_is_a_plain_image(write_tif, crs):
+    assert RasterFile.inspect(write_tif("site.tif", texture(20, 30), crs=crs)).grid == Grid.pixels(30, 20)
+
+
+ROTATED = """GEOGCRS["rotated",BASEGEOGCRS["WGS 84",DATUM["World Geodetic System 1984",
+ELLIPSOID["WGS 84",6378137,298.257223563]]],DERIVINGCONVERSION["Pole rotation (GRIB convention)",
+METHOD["Pole rotation (GRIB convention)"],
+PARAMETER["Latitude of the southern pole (GRIB convention)",-39.25,ANGLEUNIT["degree",0.0174532925199433]],
+PARAMETER["Longitude of the southern pole (GRIB convention)",18,ANGLEUNIT["degree",0.0174532925199433]],
+PARAMETER["Axis rotation (GRIB convention)",0,ANGLEUNIT["degree",0.0174532925199433]]],
+CS[ellipsoidal,2],AXIS["latitude",north],AXIS["longitude",east],ANGLEUNIT["degree",0.0174532925199433]]"""
+
+
+@pytest.mark.parametrize(
+    ("crs", "reason"),
+    [
+        (ROTATED, "rotated, a Derived Geographic 2D CRS, which GIS layers cannot be in"),
+        ("EPSG:4978", "a Geocentric CRS, which GIS layers cannot be in"),
+        ("IAU_2015:30100", "has no place on the globe"),
+    ],
+)
+def test_systems_without_a_place_in_a_gis_are_refused_in_one_line(write_tif, crs, reason):
+    path = write_tif("odd.tif", texture(8, 8), crs=crs, transform=Affine(1e-5, 0, 10, 0, -1e-5, 40))
+    with pytest.raises(GeoreferenceError, match=reason) as refused:
+        RasterFile.inspect(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_image_beyond_its_reference_system_is_refused(write_tif):
+    far = Affine(1, 0, 9e9, 0, -1, 9e9)
+    with pytest.raises(GeoreferenceError, match=r"lies at .* in EPSG:32615, which has no place on the globe"):
+        RasterFile.inspect(write_tif("far.tif", texture(8, 8), transform=far))

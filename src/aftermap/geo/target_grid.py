@@ -3,14 +3,17 @@
 import math
 
 import numpy as np
+import pyproj
+import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from aftermap.errors import GeoreferenceError
+from aftermap.geo.georeference import horizontal
 from aftermap.geo.grid import Grid
 from aftermap.geo.lattice import pixel_outline, points_to_pixels
-from aftermap.geo.limits import max_pixels
+from aftermap.geo.limits import GDAL_OPTIONS, max_pixels
 
 COARSEST_DEGREES = 0.01
 """A pixel of more degrees is a kilometre wide: somebody meant metres."""
@@ -37,11 +40,11 @@ def target_grid(base: Grid, crs: str | CRS | None, resolution: float | None, *, 
     assert base.crs is not None
     target = base.crs if crs is None else _parse_crs(crs)
     t = base.transform
-    if target == base.crs and resolution is None and t.b == 0 == t.d:
-        if t.a > 0 > t.e:
-            return base
-        left, bottom, right, top = base.bounds
-        return Grid(base.crs, Affine(abs(t.a), 0, left, 0, -abs(t.e), top), base.width, base.height)
+    compass = _compass(target, base)
+    if target == base.crs and resolution is None and (t.b == 0 == t.d or t.a == 0 == t.e):
+        steps = abs(t.a + t.b), abs(t.d + t.e)  # one of each is 0
+        numbers = base.shape[::-1] if t.a else base.shape
+        return _upright(target, base.bounds, steps, numbers, compass)
     if resolution is not None:
         _check_size(resolution, target)
     plane = Grid(target, Affine.identity(), 1, 1)  # its pixel coordinates are the coordinates of `target`
@@ -60,13 +63,53 @@ def target_grid(base: Grid, crs: str | CRS | None, resolution: float | None, *, 
         wide = high = resolution / (target.linear_units_factor[1] if target.is_projected else 1.0)
     left, bottom, right, top = outline.bounds
     left, top = math.floor(left / wide + 1e-6) * wide, math.ceil(top / high - 1e-6) * high
-    width, height = math.ceil((right - left) / wide - 1e-6), math.ceil((top - bottom) / high - 1e-6)
+    right, bottom = math.ceil(right / wide - 1e-6) * wide, math.floor(bottom / high + 1e-6) * high
+    width, height = round((right - left) / wide), round((top - bottom) / high)
     if width * height > max(max_pixels(), 4 * base.width * base.height):
         raise GeoreferenceError(
             f"--resolution {resolution} would make {width} x {height} pixels of {base.width} x {base.height}: pass a "
             "coarser one"
         )
-    return Grid(target, Affine(wide, 0, left, 0, -high, top), width, height)
+    return _upright(target, (left, bottom, right, top), (wide, high), (width, height), compass)
+
+
+def _upright(
+    crs: CRS,
+    bounds: tuple[float, float, float, float],
+    steps: tuple[float, float],
+    numbers: tuple[int, int],
+    compass: tuple[tuple[int, int], tuple[int, int]],
+) -> Grid:
+    """The grid whose columns run east and whose rows run south, of pixel sizes and numbers along x and y."""
+    (east_x, east_y), (north_x, north_y) = compass
+    left, bottom, right, top = bounds
+    x, y = left if east_x - north_x > 0 else right, bottom if east_y - north_y > 0 else top
+    turned = Affine(east_x * steps[0], -north_x * steps[0], x, east_y * steps[1], -north_y * steps[1], y)
+    return Grid(crs, turned, *(numbers if east_x else numbers[::-1]))
+
+
+def _compass(crs: CRS, base: Grid) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Where east and north lie along (x, y): (1, 0) and (0, 1) unless the system counts west or south."""
+    axes = {axis.direction.lower() for axis in pyproj.CRS.from_wkt(crs.to_wkt()).axis_info}
+    if not (axes & {"west", "south"} and axes & {"east", "west"} and axes & {"north", "south"}):
+        return (1, 0), (0, 1)
+    lons, lats = base.lonlat(np.array([base.width / 2]), np.array([base.height / 2]))
+    degrees = CRS.from_epsg(4326)
+    step = 1e-3
+    xs, ys = points_to_pixels(
+        np.array([0, step, 0]) + lons[0],
+        np.array([0, 0, step]) + lats[0],
+        degrees,
+        Grid(crs, Affine.identity(), 1, 1),
+    )
+    if xs.size < 3:
+        return (1, 0), (0, 1)
+    east, north = _main(xs[1] - xs[0], ys[1] - ys[0]), _main(xs[2] - xs[0], ys[2] - ys[0])
+    return (east, north) if bool(east[0]) != bool(north[0]) else ((1, 0), (0, 1))
+
+
+def _main(x: float, y: float) -> tuple[int, int]:
+    return (int(np.sign(x)), 0) if abs(x) >= abs(y) else (0, int(np.sign(y)))
 
 
 def _check_size(resolution: float, target: CRS) -> None:
@@ -90,8 +133,12 @@ def _check_size(resolution: float, target: CRS) -> None:
 
 def _parse_crs(crs: str | CRS) -> CRS:
     try:
-        return CRS.from_user_input(crs)
+        with rasterio.Env(**GDAL_OPTIONS):
+            found = horizontal(CRS.from_user_input(crs), f"--crs {crs}")
     except CRSError:
+        found = None
+    if found is None:
         raise GeoreferenceError(
-            f"--crs {crs!r} is not a known reference system: pass one such as EPSG:32615"
-        ) from None
+            f"--crs {crs!r} is not a known reference system with a place on the globe: pass one such as EPSG:32615"
+        )
+    return found
