@@ -34,13 +34,6 @@ def test_a_text_file_named_tif_is_refused_in_one_line(tmp_path):
         RasterFile.inspect(path)
 
 
-def test_a_vrt_is_refused_whatever_its_name(tmp_path):
-    path = tmp_path / "scene.tif"
-    path.write_text('<VRTDataset rasterXSize="4" rasterYSize="4"></VRTDataset>')
-    with pytest.raises(RasterError, match="is a VRT"):
-        RasterFile.inspect(path)
-
-
 @pytest.mark.parametrize(("content", "reason"), [(None, "no such file"), (b"", "is empty")])
 def test_missing_and_empty_files_say_so(tmp_path, content, reason):
     path = tmp_path / "pre.tif"

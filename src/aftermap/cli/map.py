@@ -59,7 +59,8 @@ def map_command(
     Parameters
     ----------
     pre
-        Image from before, or a folder of tiles; any reference system and resolution. With one date the image.
+        Image from before, a folder of tiles (and folders in it), a zip archive of them or a plain VRT; any reference
+        system and resolution. With one date the image.
     post
         Image from after, or a folder of tiles; it is brought onto the grid of the first date.
     out

@@ -14,6 +14,8 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 from aftermap.errors import RasterError
+from aftermap.geo.plain_vrt import check_vrt
+from aftermap.geo.sidecars import check_sidecars
 
 MAX_PIXELS_VARIABLE = "AFTERMAP_MAX_PIXELS"
 DEFAULT_MAX_PIXELS = 4_000_000_000
@@ -25,8 +27,10 @@ MAX_BLOCK_BYTES = 1 << 30
 MAX_COMPRESSION = 1032
 """Source: the largest ratio that DEFLATE can reach (zlib technical details)."""
 
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp")
-_DRIVERS = {"TIFF": "GTiff", "PNG": "PNG", "JPEG": "JPEG", "WebP": "WEBP"}
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".jp2", ".j2k")
+_DRIVERS = {
+    "TIFF": "GTiff", "PNG": "PNG", "JPEG": "JPEG", "WebP": "WEBP", "JPEG 2000": "JP2OpenJPEG", "VRT": "VRT",
+}  # fmt: skip
 _TAIL = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 _PROBED_BLOCKS = 64
 
@@ -36,6 +40,10 @@ GDAL_ERRORS = (RasterioError, CPLE_BaseError, CRSError)
 GDAL_OPTIONS: dict[str, Any] = {
     "GDAL_CACHEMAX": 128,  # MB; the default of 5 % of the memory would let windows pile up
     "GDAL_ERROR_ON_LIBJPEG_WARNING": True,  # a truncated JPEG is otherwise filled with grey
+    "GDAL_DISABLE_READDIR_ON_OPEN": True,  # a folder may hold a hundred thousand tiles
+    "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",  # nothing is read from the network
+    "GDAL_VRT_ENABLE_PYTHON": False,
+    "GDAL_VRT_ENABLE_RAWRASTERBAND": False,
 }
 """Options of the `rasterio.Env` in which every file is opened and read."""
 
@@ -64,7 +72,9 @@ def open_checked(path: Path) -> rasterio.DatasetReader:
     Raises:
         RasterError: missing or unreadable file, unknown format, header beyond the budget, truncated data.
     """
-    kind = _format(path)
+    kind = _check_source(path)
+    if kind == "VRT":
+        check_vrt(path, _check_source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -72,6 +82,10 @@ def open_checked(path: Path) -> rasterio.DatasetReader:
     except GDAL_ERRORS as error:
         raise RasterError(f"{path} starts like a {kind} but cannot be opened: {one_line(error)}") from None
     try:
+        if dataset.tags(ns="OVERVIEWS"):
+            raise RasterError(
+                f"{path} names another file as its overviews: rewrite it with 'gdal_translate -of COG'"
+            )
         _check_budget(dataset, path)
         _check_complete(dataset, path, kind)
     except RasterError:
@@ -104,17 +118,26 @@ def _format(path: Path) -> str:
         return "JPEG"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"
-    if path.suffix.lower() == ".vrt" or head.lstrip()[:4] == b"<VRT":
-        raise RasterError(
-            f"{path} is a VRT, which may point anywhere: pass its tiles, or a folder that holds them"
-        )
+    if head[:12] == b"\0\0\0\x0cjP  \r\n\x87\n" or head[:4] == b"\xff\x4f\xff\x51":
+        return "JPEG 2000"
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:4] == b"<VRT" and path.suffix.lower() == ".vrt":
+        return "VRT"
     raise RasterError(
         f"{path} is not an image: its content is none of {', '.join(_DRIVERS)}, whatever its name says"
     )
 
 
+def _check_source(path: Path) -> str:
+    """Name of the format of a file beside which nothing lies that GDAL must not open."""
+    kind = _format(path)
+    check_sidecars(path)
+    return kind
+
+
 def _check_budget(dataset: rasterio.DatasetReader, path: Path) -> None:
     pixels = dataset.width * dataset.height
+    if dataset.driver == "PNG" and pixels * dataset.count > path.stat().st_size * MAX_COMPRESSION * 8:
+        raise _truncated(path, path.stat().st_size)
     itemsize = max(_itemsize(name) for name in dataset.dtypes)
     limit = max_pixels()
     plausible = path.stat().st_size * MAX_COMPRESSION >= pixels * itemsize * dataset.count

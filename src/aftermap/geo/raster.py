@@ -9,6 +9,7 @@ import numpy as np
 from affine import Affine
 
 from aftermap.errors import GeoreferenceError, RasterError
+from aftermap.geo.archives import unpack
 from aftermap.geo.files import OpenFiles, RasterFile
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.ground import Nodata
@@ -85,7 +86,7 @@ class RasterSource:
         """Check the headers of all tiles; no pixels are read.
 
         Args:
-            path_or_paths: a file, a folder of tiles, or several of either.
+            path_or_paths: a file, a folder of tiles, a zip archive of them, or several of these.
             bands: 1-based bands to read, in this order; all data bands by default.
             grid: georeference of a single image that carries none (xBD's PNGs).
             nodata: value of pixels without ground, in place of what the files declare and of guesses; see
@@ -310,16 +311,20 @@ def _find(path_or_paths: str | Path | Sequence[str | Path]) -> tuple[list[Path],
         raise RasterError("no image was given, expected a file, several files or a folder of tiles")
     found: list[Path] = []
     for path in given:
-        if not path.is_dir():
+        folder = unpack(path, SUFFIXES) if path.suffix.lower() == ".zip" and path.is_file() else path
+        if not folder.is_dir():
             found.append(path)
             continue
-        tiles = sorted(
-            p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
-        )
+        tiles = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and _is_shown(p, folder))
         if not tiles:
             raise RasterError(f"{path} holds no images: expected tiles ending in {', '.join(SUFFIXES)}")
         found.extend(tiles)
     return found, given[0].name if single else f"{given[0].name} and {len(given) - 1} more"
+
+
+def _is_shown(path: Path, folder: Path) -> bool:
+    """False for hidden files, files of hidden folders, and folders."""
+    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _check_alike(first: RasterFile, other: RasterFile) -> None:
