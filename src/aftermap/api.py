@@ -165,7 +165,7 @@ def open_model(model: str | Path = "box", **running: "Unpack[RunningKeywords]") 
 
     Args:
         model: its folder or file, or `box`.
-        running: see `aftermap.inference.ensemble.Options`.
+        running: see `aftermap.inference.ensemble.Options`; the backend is `auto` where none is named.
 
     Raises:
         ModelError: nothing usable is there.
@@ -178,7 +178,8 @@ def open_model(model: str | Path = "box", **running: "Unpack[RunningKeywords]") 
 
     if "scales" in running:
         running["scales"] = tuple(running["scales"])
-    return open_predictor(model, Options(**running))  # type: ignore[arg-type]  # scales are a tuple now
+    options = Options(**{"backend": "auto", **running})  # type: ignore[arg-type]  # scales are a tuple now
+    return open_predictor(model, options)
 
 
 def predict(

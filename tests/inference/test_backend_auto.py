@@ -264,7 +264,12 @@ class TestAnExportedFormInTheModelsFolder:
         return folder
 
     def put(self, model, name, kind="openvino", source=None, **graph):
-        export(source or model, model / "exported" / name, kind, **{"inside": False, "parity": {}} | graph)
+        export(
+            source or model,
+            model / "exported" / name,
+            kind,
+            **{"inside": False, "parity": {"passed": True}} | graph,
+        )
 
     @pytest.mark.parametrize("inside", [False, True])
     def test_gives_the_models_probabilities_under_the_models_name(self, model, inside, pretend, caplog):
@@ -300,8 +305,9 @@ class TestAnExportedFormInTheModelsFolder:
         assert np.abs(found - open_predictor(tmp_path / "one").predict(pictures())).max() < 1e-4
         assert told.opened == []
 
-    def test_is_passed_over_unless_it_was_compared_with_the_model(self, model):
-        self.put(model, "mine", parity=None)
+    @pytest.mark.parametrize("parity", [None, {"passed": False}])
+    def test_is_passed_over_unless_it_passed_the_gate(self, model, parity):
+        self.put(model, "mine", parity=parity)
         assert open_companion(model, Execution()) is None
 
     def test_is_passed_over_where_it_is_of_other_weights(self, model, tmp_path):

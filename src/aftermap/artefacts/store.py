@@ -9,6 +9,7 @@ from aftermap.artefacts.card import Card, Weights, describe
 from aftermap.artefacts.folder import CARD_NAME, WEIGHTS_NAME, card_in
 from aftermap.artefacts.replacing import replacing_model
 from aftermap.errors import ModelError
+from aftermap.extras import needs
 from aftermap.files import sha256_of
 from aftermap.models.build import build_model, without_weights
 from aftermap.models.configs import CustomConfig
@@ -118,6 +119,7 @@ def model_folder(name: str | Path) -> Path:
     if str(name) == BOX:
         return Path(str(files("aftermap") / "box"))
     if str(name).startswith(("hf://", "hf:/")):  # pathlib turns the first into the second
+        needs(f"{name} of the Hugging Face hub", "hub")
         from aftermap.artefacts.hub import fetch_model
 
         return fetch_model(name)

@@ -198,7 +198,7 @@ def demo(
     model
         Model folder, or "box" for the model in the package.
     backend
-        What runs the network. auto: the fastest, measured on the first window and remembered.
+        What runs the network. auto: the exported form that lies in the model's folder, else the fastest.
     json
         Print the scores as JSON.
     """

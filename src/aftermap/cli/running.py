@@ -20,8 +20,8 @@ TTA_HELP = (
 )
 SCALES_HELP = "Average over sizes of each image too, such as 0.75,1,1.25."
 BACKEND_HELP = (
-    "What runs the network. auto: the fastest, measured on the first window and remembered; AFTERMAP_BACKEND names "
-    "one in its place."
+    "What runs the network. auto: the exported form that lies in the model's folder, else the fastest, measured on the "
+    "first window and remembered; AFTERMAP_BACKEND names one in its place."
 )
 THREADS_HELP = "Threads of the processor; 0: OMP_NUM_THREADS where it is set, else what the backend chooses."
 PRECISION_HELP = (

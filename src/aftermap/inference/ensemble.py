@@ -49,8 +49,8 @@ class Options:
         averaging: probabilities or logits; None takes what the ensemble's card says (probabilities for one model).
         compat_uint8: cut channels to whole 255ths before they are averaged; None takes what the card says.
         low_memory: hold one member at a time, loading it again for every batch of windows.
-        backend: the runtime: `torch`, `onnxruntime`, `openvino`, or `auto` for the fastest measured here; None is
-            torch for model folders and an exported file's own runtime.
+        backend: the runtime: `torch`, `onnxruntime`, `openvino`, or `auto` for the form exported beside the model, else
+            the fastest; None is torch for model folders and an exported file's own runtime.
         threads: of the processor; 0 takes OMP_NUM_THREADS where it is set, else leaves the runtime its choice.
         precision: of the network's arithmetic; see `aftermap.inference.backends.base`, also for the next one.
         compiled: let torch.compile build kernels for a GPU.

@@ -48,7 +48,7 @@ def open_network(name: str | Path, execution: Execution | None = None) -> Networ
 def open_companion(name: str | Path, execution: Execution) -> Network[Any] | None:
     """The smallest exported form of a model in its own folder, run in its place: on a processor, as it passed the gate.
 
-    One of other weights or without a comparison with the model is passed over, one that is damaged or does not run here
+    One of other weights, or that has not passed the gate, is passed over; one that is damaged or does not run here too,
     with a warning.
     """
     if not execution.device.startswith("cpu") or execution.compiled or execution.precision != "auto":
@@ -62,7 +62,9 @@ def open_companion(name: str | Path, execution: Execution) -> Network[Any] | Non
             _pass_over(file.parent, error)
             continue
         graph = exported.card.graph
-        if card.weights is None or graph.source.sha256 != card.weights.sha256 or graph.parity is None:
+        if card.weights is None or graph.source.sha256 != card.weights.sha256:
+            continue
+        if not (graph.parity or {}).get("passed"):
             continue
         described = GraphFile(
             path=exported.path,

@@ -1,12 +1,9 @@
 """What `aftermap score` found, as terminal tables and as one picture."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from rich.box import SIMPLE
 from rich.console import Group
 from rich.table import Table
@@ -14,6 +11,10 @@ from rich.text import Text
 
 from aftermap.classes import DAMAGE
 from aftermap.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MAX_EVENT_ROWS = 20
 
@@ -86,6 +87,9 @@ def write_scorecard(report: dict[str, Any], path: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     rows = min(len(report["events"]), MAX_EVENT_ROWS)
     table_height = 0.27 * (_HEADER_ROWS + rows + (len(report["events"]) > rows)) if rows else 0.0
     height = 4.9 + table_height
@@ -244,7 +248,7 @@ def _for_terminal(row: list[str]) -> list[str]:
     return [row[0], *row[2:6], *row[6 + len(_CLASSES) :]]
 
 
-def _headline(figure: Figure, report: dict[str, Any], height: float) -> None:
+def _headline(figure: "Figure", report: dict[str, Any], height: float) -> None:
     rule = report["absent_class_rule"]
     spread = _range(report["intervals"].get("score"))
     first = f"xView2 score {_number(report['score'])}" + (f"   95 % {spread}" if spread else "")
@@ -260,7 +264,7 @@ def _headline(figure: Figure, report: dict[str, Any], height: float) -> None:
     figure.text(0.03, 1 - 0.86 / height, third, fontsize=10, color=_FAINT)
 
 
-def _draw_confusion(axes: Axes, counts: list[list[int]], title: str, unit: str) -> None:
+def _draw_confusion(axes: "Axes", counts: list[list[int]], title: str, unit: str) -> None:
     """Target classes as rows; the colour is the share of the row."""
     judged = np.array(counts)[1:]
     shares = judged / np.maximum(judged.sum(axis=1, keepdims=True), 1)
@@ -282,7 +286,7 @@ def _draw_confusion(axes: Axes, counts: list[list[int]], title: str, unit: str) 
     axes.spines[:].set_visible(False)
 
 
-def _draw_f1(axes: Axes, report: dict[str, Any]) -> None:
+def _draw_f1(axes: "Axes", report: dict[str, Any]) -> None:
     """Pixel and building F1 by class, with intervals."""
     pixels, buildings = report["damage_f1_per_class"], report["buildings"]
     absent = report["absent_class_rule"]["absent_classes"]
@@ -326,7 +330,7 @@ def _draw_f1(axes: Axes, report: dict[str, Any]) -> None:
     axes.set_title("F1 by class: pixels (solid), buildings (hatched)", fontsize=11, loc="left", color=_INK)
 
 
-def _draw_events(axes: Axes, report: dict[str, Any], rows: int) -> None:
+def _draw_events(axes: "Axes", report: dict[str, Any], rows: int) -> None:
     axes.set_axis_off()
     cells = _event_rows(report)
     lines = cells[:rows]

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,7 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from aftermap.files import write_bytes
-from aftermap.learning.range_test import RangeTest
+
+if TYPE_CHECKING:
+    from aftermap.learning.range_test import RangeTest
 
 _INK, _FAINT, _GRID = "#222222", "#6b6b6b", "#dddddd"
 _BLUE, _ORANGE, _GREEN = "#0072b2", "#d55e00", "#009e73"
@@ -67,7 +69,7 @@ class SearchPicture:
     method: str = ""
 
 
-def draw_range(path: Path, result: RangeTest, *, title: str) -> Path:
+def draw_range(path: Path, result: "RangeTest", *, title: str) -> Path:
     """Write a PNG of loss against learning rate, with the suggestion.
 
     Raises:

@@ -19,7 +19,6 @@ from aftermap.geo.vectors import part_layer
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import predict_rows
-from aftermap.products.figures.overview import draw_overview
 from aftermap.products.page.page import write_page
 from aftermap.workflows.mapping.known import Known
 from aftermap.workflows.mapping.provenance import describe_run, gate_counts
@@ -117,6 +116,8 @@ def run_map(
                 used, title = f"{task.predictor.name} {task.predictor.version}", out.name
                 page, picture = work.result / "map.html", work.result / "overview.png"
                 write_page(page, view, inputs.grid, title=title, model=used, warnings=shown)
+                from aftermap.products.figures.overview import draw_overview  # where matplotlib is loaded
+
                 draw_overview(picture, view, inputs.grid, title=title, warnings=shown)
             provenance = describe_run(
                 inputs,

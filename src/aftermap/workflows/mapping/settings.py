@@ -73,7 +73,7 @@ class Settings:
         averaging: probabilities or logits; see `aftermap.inference.ensemble.Options`, also for the next two.
         compat_uint8: cut probabilities to 8 bits before they are averaged.
         low_memory: hold one member of an ensemble at a time.
-        backend: what runs the network, or `auto` for the fastest measured here; see
+        backend: what runs the network, or `auto` for what was exported beside the model, else the fastest; see
             `aftermap.inference.backends.base.Execution`, also for the next three.
         threads: of the processor; 0 leaves the runtime its choice.
         precision: of the network's arithmetic.
@@ -102,7 +102,7 @@ class Settings:
     averaging: Averaging | None = None
     compat_uint8: bool | None = None
     low_memory: bool = False
-    backend: Backend | None = None
+    backend: Backend | None = "auto"
     threads: int = 0
     precision: Precision = "auto"
     compiled: bool = False

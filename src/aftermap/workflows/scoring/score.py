@@ -8,7 +8,6 @@ from typing import Any
 
 from aftermap.errors import DataError, DataWarning
 from aftermap.files import write_json
-from aftermap.products.figures.scorecard import write_scorecard
 from aftermap.scoring.building_maps import BuildingMapScore, BuildingMapScores
 from aftermap.scoring.objects import BuildingScore, BuildingScores
 from aftermap.scoring.pixels import PixelScores, Score
@@ -122,6 +121,8 @@ def write_report(report: dict[str, Any], folder: Path) -> list[Path]:
         OutputError: the folder or a file cannot be written.
     """
     text, picture = folder / "score.json", folder / "score.png"
+    from aftermap.products.figures.scorecard import write_scorecard
+
     write_json(text, report, parents=True)
     write_scorecard(report, picture)
     return [text, picture]

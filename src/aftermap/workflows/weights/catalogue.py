@@ -3,12 +3,12 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from aftermap.artefacts.store import BOX, load_card
 from aftermap.errors import ModelError
+from aftermap.extras import lacking
 from aftermap.models.configs import (
     AnyModelConfig,
     ResidualUnetConfig,
@@ -146,7 +146,7 @@ def _general() -> Iterator[Listed]:
         double = SmpConfig(architecture=architecture, encoder_name=encoder, fusion=fusion, dates=2, classes=5)
         name = f"{architecture}-{encoder.split('_patch')[0].replace('_', '-')}"
         yield Listed(name, single, double, f"{architecture} on {encoder}, any other encoder likewise")
-    if find_spec("torchange") is not None:
+    if not lacking("changeos"):
         yield Listed("changeos-swin-t", None, TorchangeConfig(), "ChangeOS through the package torchange")
 
 

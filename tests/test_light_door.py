@@ -1,0 +1,149 @@
+"""What maps, scores, checks and synthesises runs where nothing is installed that trains, and loads little."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from aftermap.extras import MODULES
+
+FRONT = Path(__file__).with_name("missing_extras.py")
+EXTRAS = sorted({module for modules in MODULES.values() for module in modules} | {"torchvision"})
+
+TOLD = (
+    "import re, sys\n"
+    "from pathlib import Path\n"
+    "{work}\n"
+    "peak = re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())\n"
+    "print('LOADED', *sys.modules)\n"
+    "print('PEAK', int(peak[1]) // 1024)\n"
+)
+MAP_IMPORTS = (
+    "import aftermap.cli.app, aftermap.cli.map, aftermap.workflows.mapping.damage\n"
+    "from aftermap.inference.ensemble import Options, open_predictor\n"
+    "import aftermap.inference.backends.openvino"
+)
+HEAVY = {*EXTRAS, "optuna", "mlflow", "sklearn"}
+
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "AFTERMAP_BACKEND"}
+
+
+def run(*command, cwd):
+    return subprocess.run(
+        [sys.executable, *map(str, command)], capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT
+    )
+
+
+def bare(*words, cwd, code=0):
+    """What the command prints in a process that can import no extra: its errors where it is to end with a code."""
+    done = run(FRONT, ",".join(EXTRAS), *words, cwd=cwd)
+    assert done.returncode == code, done.stderr[-2000:]
+    return done.stderr if code else done.stdout
+
+
+def loaded(work, cwd):
+    """Top-level modules that a program has loaded, and its peak memory in MB."""
+    done = run("-c", TOLD.format(work=work), cwd=cwd)
+    assert done.returncode == 0, done.stderr[-2000:]
+    modules = re.search(r"^LOADED (.*)$", done.stdout, flags=re.MULTILINE)[1].split()
+    return {name.partition(".")[0] for name in modules}, int(
+        re.search(r"^PEAK (\d+)$", done.stdout, re.MULTILINE)[1]
+    )
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    """A dataset of two small scenes, made by the command where no extra can be imported."""
+    folder = tmp_path_factory.mktemp("bare")
+    told = bare("data", "synth", "-o", "town", "--scenes", "2", "--size", "96", "--json", cwd=folder)
+    assert json.loads(told)
+    return folder
+
+
+def pair(town):
+    return [next((town / "town" / "geotiff").glob(f"*_00000000_{date}.tif")) for date in ("pre", "post")]
+
+
+def test_a_map_without_extras_is_the_map_with_them(town):
+    bare("map", *pair(town), "-o", "bare-map", cwd=town)
+    assert run("-m", "aftermap.cli.app", "map", *pair(town), "-o", "whole-map", cwd=town).returncode == 0
+    for name in ("damage.tif", "probabilities.tif"):
+        with (
+            rasterio.open(town / "bare-map" / name) as mine,
+            rasterio.open(town / "whole-map" / name) as theirs,
+        ):
+            assert np.array_equal(mine.read(), theirs.read())
+    assert (town / "bare-map" / "overview.png").is_file() and (town / "bare-map" / "map.html").is_file()
+
+
+def test_buildings_of_one_image_are_mapped_without_extras(town):
+    bare("map", pair(town)[1], "--task", "buildings", "-o", "buildings", cwd=town)
+    assert (town / "buildings" / "buildings.gpkg").is_file()
+
+
+def test_a_model_that_only_pytorch_runs_is_refused_in_one_line(town):
+    told = bare("map", *pair(town), "--backend", "torch", "-o", "refused", cwd=town, code=2)
+    assert told.splitlines()[-1] == (
+        "aftermap: box with --backend torch needs more than the core of aftermap: pip install 'aftermap[train]'"
+    )
+    assert not (town / "refused").exists()
+
+
+def test_scores_are_counted_without_extras(town):
+    bare(
+        "predict",
+        "box",
+        "town",
+        "--split",
+        "all",
+        "--backend",
+        "auto",
+        "-o",
+        "found",
+        "--targets",
+        "truth",
+        cwd=town,
+    )
+    told = json.loads(bare("score", "found", "truth", "-o", "score", "--bootstrap", "0", "--json", cwd=town))
+    assert 0 <= told["score"] <= 1
+
+
+def test_data_is_checked_without_extras(town):
+    assert "scenes" in bare("data", "check", "town", cwd=town)
+
+
+def test_models_are_listed_without_extras(town):
+    assert "siamese-unet-resnet18" in bare("models", cwd=town)
+
+
+def test_a_map_loads_nothing_that_trains_and_little_memory(town):
+    words = ["map", *map(str, pair(town)), "-o", "light", "--json"]
+    work = f"import contextlib\nfrom aftermap.cli.app import main\nwith contextlib.suppress(SystemExit): main({words})"
+    modules, peak = loaded(work, town)
+    assert (town / "light" / "damage.tif").is_file()
+    assert modules & HEAVY == set() and {"openvino", "rasterio", "geopandas"} <= modules
+    assert peak < 650  # 455 when this was written; 1,100 with PyTorch
+
+
+def test_what_a_map_needs_is_imported_without_a_figure(town):
+    modules, peak = loaded(MAP_IMPORTS, town)
+    assert modules & {*HEAVY, "matplotlib"} == set() and "openvino" in modules
+    assert peak < 300  # 241 when this was written; 910 with PyTorch
+
+
+def test_a_card_is_read_by_almost_nothing(town):
+    modules, peak = loaded(
+        "from aftermap.artefacts.ensemble import read_card\nassert read_card('box').dates == 2", town
+    )
+    assert (
+        modules & {*HEAVY, "matplotlib", "rasterio", "geopandas", "cv2", "openvino", "scipy", "numpy"}
+        == set()
+    )
+    assert peak < 60
