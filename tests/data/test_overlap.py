@@ -1,6 +1,6 @@
 import pytest
 
-from aftermap.data.checking.overlap import Pair, ground, groups, same_ground, same_images
+from aftermap.data.checking.overlap import SharedPart, ground, groups, same_ground, same_images
 from aftermap.data.scene import SceneGrid
 from made_xbd import STEP, scene
 
@@ -44,7 +44,7 @@ def test_equal_images_are_found_whatever_their_date():
         scene("b", checksums={"pre": "3", "post": "4"}),
         scene("c", checksums={"pre": "2", "post": "5"}),
     ]
-    assert same_images(scenes) == [Pair(0, 2, 1.0)]
+    assert same_images(scenes) == [SharedPart(0, 2, 1.0)]
 
 
 def test_groups_are_connected_components():

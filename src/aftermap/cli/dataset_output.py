@@ -89,6 +89,73 @@ class Colours:
 
 AS_LISTED = Colours()
 
+RESOLUTIONS_HELP = (
+    "Metres per pixel, one or several as 0.1,0.2: a set of tiles for each; by default each image's own."
+)
+MASK_HELP = "Pixels whose centre lies in a building, or all that a building touches."
+BANDS_HELP = (
+    "Red, green and blue among the image's bands, such as 3,2,1; by default the three that there are."
+)
+STRETCH_HELP = "Percentiles that become 0 and 255, such as 2,98; needed for other than 8-bit images."
+JPEG_HELP = "Store tiles as JPEG of this quality (1 to 100) instead of without loss."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Tiles:
+    """How tiles are cut of large images, whatever the images are."""
+
+    resolutions: Annotated[str | None, Parameter(help=RESOLUTIONS_HELP)] = None
+    mask: Annotated[Literal["pixel-centre", "all-touched"], Parameter(help=MASK_HELP)] = "pixel-centre"
+    bands: Annotated[str | None, Parameter(help=BANDS_HELP)] = None
+    stretch: Annotated[str | None, Parameter(help=STRETCH_HELP)] = None
+    jpeg_quality: Annotated[int | None, Parameter(help=JPEG_HELP)] = None
+
+    def config(self, **tree: object) -> "CutConfig":
+        """What is cut.
+
+        Raises:
+            RecipeError: values that do not go together.
+        """
+        from aftermap.config import build_config
+        from aftermap.data.preparing.cut_config import CutConfig
+
+        given = self.resolutions
+        resolutions = () if given is None else numbers("--resolutions", given, "0.1,0.2")
+        return build_config(
+            CutConfig, {"resolutions": resolutions, "mask": self.mask, **tree}, source="options"
+        )
+
+    @property
+    def band_numbers(self) -> list[int] | None:
+        """Those given."""
+        if self.bands is None:
+            return None
+        return [int(number) for number in numbers("--bands", self.bands, "1,2,3")]
+
+    @property
+    def percentiles(self) -> tuple[float, float] | None:
+        """Those of the stretch."""
+        return percentiles(self.stretch)
+
+    @property
+    def quality(self) -> int | None:
+        """Of the JPEGs.
+
+        Raises:
+            InputError: it is not one from 1 to 100.
+        """
+        from aftermap.errors import InputError
+
+        if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 100:
+            raise InputError(
+                f"--jpeg-quality {self.jpeg_quality} is out of range: pass a number from 1 to 100"
+            )
+        return self.jpeg_quality
+
+
+AS_THEY_ARE = Tiles()
+
 
 @contextmanager
 def progress_bar(title: str, *, quiet: bool) -> "Iterator[Progress | None]":
@@ -105,18 +172,6 @@ def progress_bar(title: str, *, quiet: bool) -> "Iterator[Progress | None]":
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def cut_config(**tree: object) -> "CutConfig":
-    """How large images are cut, from options.
-
-    Raises:
-        RecipeError: values that do not go together.
-    """
-    from aftermap.config import build_config
-    from aftermap.data.preparing.cut_config import CutConfig
-
-    return build_config(CutConfig, tree, source="options")
-
-
 def tiling_of(**tree: object) -> "Tiling":
     """How images of classes are cut, from options.
 
@@ -127,16 +182,6 @@ def tiling_of(**tree: object) -> "Tiling":
     from aftermap.data.preparing.tile_grid import Tiling
 
     return build_config(Tiling, tree, source="options")
-
-
-def resolutions_of(text: str | None) -> tuple[float, ...]:
-    """Metres per pixel of `--resolutions`."""
-    return () if text is None else numbers("--resolutions", text, "0.1,0.2")
-
-
-def band_numbers(text: str | None) -> list[int] | None:
-    """Numbers of `--bands`."""
-    return None if text is None else [int(number) for number in numbers("--bands", text, "1,2,3")]
 
 
 def percentiles(text: str | None) -> tuple[float, float] | None:
@@ -153,19 +198,6 @@ def percentiles(text: str | None) -> tuple[float, float] | None:
     if len(pair) != 2 or not 0 <= pair[0] < pair[1] <= 100:
         raise InputError(f"--stretch {text} is not two rising percentiles: pass some such as 2,98")
     return pair[0], pair[1]
-
-
-def jpeg_quality_of(number: int | None) -> int | None:
-    """The quality of `--jpeg-quality`.
-
-    Raises:
-        InputError: it is not one from 1 to 100.
-    """
-    from aftermap.errors import InputError
-
-    if number is not None and not 1 <= number <= 100:
-        raise InputError(f"--jpeg-quality {number} is out of range: pass a number from 1 to 100")
-    return number
 
 
 def show_prepared(manifest: "Manifest", out: Path, *, json: bool) -> None:

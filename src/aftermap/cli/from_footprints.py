@@ -6,17 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from aftermap.cli.dataset_output import (
-    JsonFlag,
-    Switch,
-    band_numbers,
-    cut_config,
-    jpeg_quality_of,
-    percentiles,
-    print_json,
-    progress_bar,
-    resolutions_of,
-)
+from aftermap.cli.dataset_output import AS_THEY_ARE, JsonFlag, Switch, Tiles, print_json, progress_bar
 from aftermap.cli.running import numbers
 
 if TYPE_CHECKING:
@@ -31,7 +21,6 @@ def from_footprints(
     out: Annotated[Path, Parameter(name=["-o", "--out"])],
     by: Literal["building", "grid", "empty"] = "grid",
     size: int = 512,
-    resolutions: str | None = None,
     overlap: int = 0,
     padding: int | None = None,
     jitter: int = 0,
@@ -40,15 +29,12 @@ def from_footprints(
     max_empty_ratio: float | None = None,
     min_valid: float = 0.5,
     min_building: float = 0.0,
-    mask: Literal["pixel-centre", "all-touched"] = "pixel-centre",
-    bands: str | None = None,
-    stretch: str | None = None,
-    jpeg_quality: int | None = None,
     event: str | None = None,
     seed: int = 0,
     compat_every_building: Annotated[bool, Switch] = False,
     compat_scales: str = "1,2,0.5",
     compat_top_left: Annotated[bool, Switch] = False,
+    tiles: Tiles = AS_THEY_ARE,
     overwrite: Annotated[bool, Switch] = False,
     json: JsonFlag = False,
 ) -> None:
@@ -71,8 +57,6 @@ def from_footprints(
         grid: tiles side by side. building: tiles in which every building lies whole. empty: ground without buildings.
     size
         Width and height of a tile in pixels.
-    resolutions
-        Metres per pixel, one or several as 0.1,0.2: a set of tiles for each; by default the image's own pixels.
     overlap
         grid: pixels that neighbours share.
     padding
@@ -89,14 +73,6 @@ def from_footprints(
         Leave out tiles of which a smaller share holds data.
     min_building
         Leave out tiles with buildings on a smaller share of their pixels.
-    mask
-        Pixels whose centre lies in a building, or all that a building touches.
-    bands
-        Red, green and blue among the image's bands, such as 3,2,1.
-    stretch
-        Percentiles that become 0 and 255, such as 2,98; needed for other than 8-bit images.
-    jpeg_quality
-        Store tiles as JPEG of this quality (1 to 100) instead of without loss.
     event
         Name of the event; by default the image's.
     seed
@@ -107,6 +83,8 @@ def from_footprints(
         With it: pixels of the image per pixel of a tile, in place of --resolutions.
     compat_top_left
         With it: keep only the upper left part of the given size.
+    tiles
+        How they are cut.
     overwrite
         Cut again into a folder whose tiles were cut otherwise; those are removed.
     json
@@ -115,10 +93,9 @@ def from_footprints(
     from aftermap.data.checking.footprint_shift import measure_shifts
     from aftermap.data.preparing.footprint_tiles import from_footprints as cut
 
-    config = cut_config(
+    config = tiles.config(
         by=by,
         size_px=size,
-        resolutions=resolutions_of(resolutions),
         overlap_px=overlap,
         padding_px=padding,
         jitter_px=jitter,
@@ -127,7 +104,6 @@ def from_footprints(
         max_empty_ratio=max_empty_ratio,
         min_valid=min_valid,
         min_building=min_building,
-        mask=mask,
         seed=seed,
         compat_every_building=compat_every_building,
         compat_scales=numbers("--compat-scales", compat_scales, "1,2,0.5"),
@@ -140,9 +116,9 @@ def from_footprints(
             out,
             config,
             event=event,
-            bands=band_numbers(bands),
-            stretch=percentiles(stretch),
-            jpeg_quality=jpeg_quality_of(jpeg_quality),
+            bands=tiles.band_numbers,
+            stretch=tiles.percentiles,
+            jpeg_quality=tiles.quality,
             overwrite=overwrite,
             progress=progress,
         )

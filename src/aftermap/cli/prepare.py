@@ -6,16 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from aftermap.cli import prepare_classes, prepare_folder
-from aftermap.cli.dataset_output import (
-    BY_DEFAULT,
-    Preparing,
-    Switch,
-    band_numbers,
-    cut_config,
-    jpeg_quality_of,
-    percentiles,
-    resolutions_of,
-)
+from aftermap.cli.dataset_output import AS_THEY_ARE, BY_DEFAULT, Preparing, Switch, Tiles
 from aftermap.cli.running import numbers
 
 app = App(
@@ -63,18 +54,14 @@ def opencities(
     source: Path,
     *,
     crop: Crop = "building",
-    resolutions: str | None = None,
     size: int = 1024,
     tier: str | None = None,
     area: Annotated[list[str] | None, Parameter(negative="")] = None,
     max_tiles: int | None = None,
     max_empty_ratio: float | None = None,
-    mask: Literal["pixel-centre", "all-touched"] = "pixel-centre",
-    bands: str | None = None,
-    stretch: str | None = None,
-    jpeg_quality: int | None = None,
     seed: int = 0,
     compat_every_building: Annotated[bool, Switch] = False,
+    tiles: Tiles = AS_THEY_ARE,
     preparing: Preparing = BY_DEFAULT,
 ) -> None:
     """Prepare the Open Cities AI Challenge: large drone images with GeoJSON footprints, cut into tiles.
@@ -90,8 +77,6 @@ def opencities(
         The folder with train_metadata.csv or catalog.json (in it or in its folders), or one of these files.
     crop
         building: tiles in which every building lies whole. grid: tiles side by side. empty: ground without buildings.
-    resolutions
-        Metres per pixel, one or several as 0.1,0.2: a set of tiles for each; by default each image's own pixels.
     size
         Width and height of a tile in pixels.
     tier
@@ -102,30 +87,22 @@ def opencities(
         At most so many per image and resolution, drawn at random.
     max_empty_ratio
         At most so many tiles without building per tile with buildings.
-    mask
-        Pixels whose centre lies in a building, or all that a building touches.
-    bands
-        Red, green and blue among the images' bands, such as 1,2,3; by default images need to have these three alone.
-    stretch
-        Percentiles that become 0 and 255, such as 2,98; needed for other than 8-bit images.
-    jpeg_quality
-        Store tiles as JPEG of this quality (1 to 100) instead of without loss.
     seed
         Of everything that is drawn.
     compat_every_building
         One window of 1536 px around every building, as the third place of the challenge cut them.
+    tiles
+        How they are cut.
     preparing
         Where and how the dataset is prepared.
     """
     from aftermap.data.readers.opencities import opencities_dataset
 
-    config = cut_config(
+    config = tiles.config(
         by=crop,
         size_px=size,
-        resolutions=resolutions_of(resolutions),
         max_tiles=max_tiles,
         max_empty_ratio=max_empty_ratio,
-        mask=mask,
         seed=seed,
         compat_every_building=compat_every_building,
     )
@@ -134,9 +111,9 @@ def opencities(
         config,
         tiers=() if tier is None else [int(number) for number in numbers("--tier", tier, "1,2")],
         areas=area or (),
-        bands=band_numbers(bands),
-        stretch=percentiles(stretch),
-        jpeg_quality=jpeg_quality_of(jpeg_quality),
+        bands=tiles.band_numbers,
+        stretch=tiles.percentiles,
+        jpeg_quality=tiles.quality,
     )
     preparing.save(dataset, source)
 
@@ -153,12 +130,8 @@ def spacenet(
     event: str | None = None,
     size: int = 1024,
     crop: Crop = "grid",
-    resolutions: str | None = None,
-    mask: Literal["pixel-centre", "all-touched"] = "pixel-centre",
-    bands: str = "1,2,3",
-    stretch: str | None = None,
     compat_stretch: Annotated[bool, Switch] = False,
-    jpeg_quality: int | None = None,
+    tiles: Tiles = AS_THEY_ARE,
     preparing: Preparing = BY_DEFAULT,
 ) -> None:
     """Prepare SpaceNet's buildings: 16-bit satellite tiles, each with its GeoJSON, as 8-bit tiles with masks.
@@ -188,35 +161,27 @@ def spacenet(
         Tiles are cut to this size, smaller ones stay whole.
     crop
         grid: tiles side by side. building: tiles in which every building lies whole. empty: ground without buildings.
-    resolutions
-        Metres per pixel, one or several as 0.5,1: a set of tiles for each; by default the images' own pixels.
-    mask
-        Pixels whose centre lies in a building, or all that a building touches.
-    bands
-        Red, green and blue among the images' bands.
-    stretch
-        Percentiles that become 0 and 255; by default 2,98, and none for 8-bit images.
     compat_stretch
         As the third place of Open Cities: empty pixels count, fractions are dropped, 8-bit images are stretched too.
-    jpeg_quality
-        Store tiles as JPEG of this quality (1 to 100) instead of without loss.
+    tiles
+        How they are cut.
     preparing
         Where and how the dataset is prepared.
     """
-    from aftermap.data.readers.spacenet import spacenet_dataset
+    from aftermap.data.readers.spacenet import BANDS, spacenet_dataset
 
     dataset = spacenet_dataset(
         source,
-        cut_config(by=crop, size_px=size, resolutions=resolutions_of(resolutions), mask=mask),
+        tiles.config(by=crop, size_px=size),
         images=images,
         labels=labels,
         image_prefix=image_prefix,
         label_prefix=label_prefix,
         missing_labels=missing_labels,
         event=event,
-        bands=band_numbers(bands) or (),
-        stretch=percentiles(stretch),
+        bands=tiles.band_numbers or BANDS,
+        stretch=tiles.percentiles,
         compat_stretch=compat_stretch,
-        jpeg_quality=jpeg_quality_of(jpeg_quality),
+        jpeg_quality=tiles.quality,
     )
     preparing.save(dataset, source)

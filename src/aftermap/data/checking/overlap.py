@@ -16,7 +16,7 @@ SHARED_GROUND = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class SharedPart:
     """Two scenes by position in a list, `first < second`; `share` of the smaller one's ground, 1 for equal images."""
 
     first: int
@@ -48,7 +48,7 @@ def ground(scene: Scene) -> Polygon | None:
     return Polygon(np.column_stack([lons, lats]))
 
 
-def same_ground(scenes: Sequence[Scene]) -> list[Pair]:
+def same_ground(scenes: Sequence[Scene]) -> list[SharedPart]:
     """Pairs of scenes whose ground overlaps by more than `SHARED_GROUND`.
 
     Tiles without georeference overlap where they do in the image that they are cut from.
@@ -58,7 +58,7 @@ def same_ground(scenes: Sequence[Scene]) -> list[Pair]:
     return sorted([*_same_outlines(known), *pairs], key=lambda pair: (pair.first, pair.second))
 
 
-def _same_pixels(scenes: Sequence[Scene]) -> list[Pair]:
+def _same_pixels(scenes: Sequence[Scene]) -> list[SharedPart]:
     """Pairs of tiles without georeference that overlap in the image that they are cut from."""
     by_image: dict[str, list[int]] = {}
     for index, scene in enumerate(scenes):
@@ -75,11 +75,11 @@ def _same_pixels(scenes: Sequence[Scene]) -> list[Pair]:
         area = np.clip(common, 0, None).prod(axis=2)
         smaller = np.minimum.outer(sizes.prod(axis=1), sizes.prod(axis=1))
         for i, j in zip(*np.nonzero(np.triu(area > SHARED_GROUND * smaller, 1)), strict=True):
-            found.append(Pair(mine[i], mine[j], float(area[i, j] / smaller[i, j])))
+            found.append(SharedPart(mine[i], mine[j], float(area[i, j] / smaller[i, j])))
     return found
 
 
-def _same_outlines(known: Sequence[tuple[int, Polygon]]) -> list[Pair]:
+def _same_outlines(known: Sequence[tuple[int, Polygon]]) -> list[SharedPart]:
     """Pairs of scenes, by their numbers and outlines, that overlap on the ground."""
     if not known:
         return []
@@ -90,10 +90,10 @@ def _same_outlines(known: Sequence[tuple[int, Polygon]]) -> list[Pair]:
     smaller = np.minimum(shapely.area(outlines[left]), shapely.area(outlines[right]))
     share = shapely.area(shapely.intersection(outlines[left], outlines[right])) / np.maximum(smaller, 1e-30)
     pairs = zip(indices[left], indices[right], share, strict=True)
-    return [Pair(int(i), int(j), float(s)) for i, j, s in pairs if s > SHARED_GROUND]
+    return [SharedPart(int(i), int(j), float(s)) for i, j, s in pairs if s > SHARED_GROUND]
 
 
-def same_images(scenes: Sequence[Scene]) -> list[Pair]:
+def same_images(scenes: Sequence[Scene]) -> list[SharedPart]:
     """Pairs of scenes that share an image file's content, each with the first scene that has it."""
     first: dict[str, int] = {}
     pairs = set()
@@ -102,7 +102,7 @@ def same_images(scenes: Sequence[Scene]) -> list[Pair]:
             checksum = scene.checksums.get(role)
             if checksum is not None and first.setdefault(checksum, index) != index:
                 pairs.add((first[checksum], index))
-    return [Pair(i, j, 1.0) for i, j in sorted(pairs)]
+    return [SharedPart(i, j, 1.0) for i, j in sorted(pairs)]
 
 
 def groups(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:

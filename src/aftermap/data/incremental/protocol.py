@@ -16,7 +16,7 @@ from aftermap.data.legend_union import DatasetLabels, plain_name
 from aftermap.data.legends import Legend
 from aftermap.errors import RecipeError
 
-Stage = Literal["train", "validation", "test", "replay"]
+TileUse = Literal["train", "validation", "test", "replay"]
 Future = Literal["ignore", "background"]
 Filter = Literal["overlapped", "disjoint", "image-split"]
 
@@ -28,7 +28,7 @@ _BLACK = "#000000"
 class Protocol(Config):
     """Which classes are learned at which step, and on what.
 
-    A class of no step is background at every stage. Channel 0 of a model is the background: the dataset's own, or one
+    A class of no step is background in every use. Channel 0 of a model is the background: the dataset's own, or one
     that is added.
 
     Attributes:
@@ -197,7 +197,7 @@ class Protocol(Config):
             return ()
         return tuple(label for label in self.seen(step) if label not in self.datasets[dataset].values)
 
-    def lookup(self, step: int, stage: Stage, *, dataset: int | None = None) -> np.ndarray:
+    def lookup(self, step: int, use: TileUse, *, dataset: int | None = None) -> np.ndarray:
         """What each value of the dataset's masks is at a step, as uint8 (256,): `lookup[mask]` is the mask to use.
 
         | | new classes | old classes | later classes | background, classes of no step | unknown |
@@ -214,7 +214,7 @@ class Protocol(Config):
 
         Args:
             step: from 0.
-            stage: what the mask is for.
+            use: what the mask is for.
             dataset: number among `datasets` of the one whose masks these are; None for masks of `classes`.
 
         Raises:
@@ -224,20 +224,20 @@ class Protocol(Config):
         known = {label: channel for channel, label in enumerate(self.seen(step), 1)}
         new = {label: known[label] for label in self.new(step)}
         nothing = [*self.never(), *([] if self.background is None else [self.background])]
-        if stage == "replay":
+        if use == "replay":
             kept = new
-        elif stage == "train":
+        elif use == "train":
             kept = dict.fromkeys(range(len(self.classes)), 0) | new
-        elif stage == "validation" and self.compat_new_only:
+        elif use == "validation" and self.compat_new_only:
             kept = dict.fromkeys(nothing, 0) | new
         else:
             hidden = self.later(step) if self.future == "background" else ()
             kept = dict.fromkeys([*nothing, *hidden], 0) | known
         for label, channel in kept.items():
             table[label] = channel
-        if stage in ("validation", "test") and self.hidden_in(step, dataset):
+        if use in ("validation", "test") and self.hidden_in(step, dataset):
             table[self.background] = IGNORE
-        if self.compat_ignored_is_background and stage in ("train", "test"):
+        if self.compat_ignored_is_background and use in ("train", "test"):
             table[IGNORE] = 0
         return table if dataset is None else table[self.datasets[dataset].table]
 

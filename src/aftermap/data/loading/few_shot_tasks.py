@@ -15,7 +15,7 @@ from aftermap.data.checking.overlap import groups, same_ground, same_images
 from aftermap.data.scene import Scene, read_images, read_mask
 from aftermap.errors import DataError
 
-Target = Literal["building", "damage"]
+BuildingTarget = Literal["building", "damage"]
 
 
 class ShotConfig(Config):
@@ -42,7 +42,7 @@ class Shots:
         self,
         config: ShotConfig,
         *,
-        target: Target,
+        target: BuildingTarget,
         dates: int,
         mean: Sequence[float],
         std: Sequence[float],
@@ -59,7 +59,7 @@ class Shots:
             band_order: index, among red, green and blue, of each band that the model wants.
         """
         self.config = config
-        self._target: Target = target
+        self._target: BuildingTarget = target
         self._dates = dates
         self._mean = torch.tensor(mean).reshape(-1, 1, 1)
         self._std = torch.tensor(std).reshape(-1, 1, 1)

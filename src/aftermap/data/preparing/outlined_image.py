@@ -24,7 +24,7 @@ from aftermap.geo.raster import RasterSource, require_bands
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ResolutionPlan:
     """The windows of one resolution.
 
     Attributes:
@@ -95,7 +95,7 @@ class OutlinedImage:
                     yield _Window(self, plan, window)
 
     @cached_property
-    def plans(self) -> list[Plan]:
+    def plans(self) -> list[ResolutionPlan]:
         """The windows of each resolution.
 
         Raises:
@@ -110,7 +110,7 @@ class OutlinedImage:
             raise DataError(f"resolutions {shown} are equal to the millimetre: give each once")
         return plans
 
-    def _plan(self, resolution: float | None) -> Plan:
+    def _plan(self, resolution: float | None) -> ResolutionPlan:
         native = self.source.grid
         scale, grid = scale_to(native, resolution), grid_at(native, resolution)
         shapes = self._shapes_in(scale)
@@ -118,12 +118,12 @@ class OutlinedImage:
         side = coarsest * self.config.size_px * self.config.block_tiles / scale
         cuts = plan_cuts(shapes, grid, self.config, block_px=(float(side[0]), float(side[1])))
         metres = resolution if resolution is not None else native.resolution_m
-        return Plan("native" if metres is None else f"{round(metres * 1000)}mm", grid, shapes, cuts)
+        return ResolutionPlan("native" if metres is None else f"{round(metres * 1000)}mm", grid, shapes, cuts)
 
-    def _original_plan(self, scale: float) -> Plan:
+    def _original_plan(self, scale: float) -> ResolutionPlan:
         grid, shapes = self.source.grid, self._shapes_in((1.0, 1.0))
         label = f"{scale:g}".replace(".", "_")
-        return Plan(label, grid, shapes, plan_cuts(shapes, grid, self.config), scale)
+        return ResolutionPlan(label, grid, shapes, plan_cuts(shapes, grid, self.config), scale)
 
     def _shapes_in(self, scale: tuple[float, float]) -> np.ndarray:
         if self.shapes is None or scale == (1.0, 1.0):
@@ -152,7 +152,7 @@ class _Window:
     """A window that may become a tile."""
 
     image: OutlinedImage
-    plan: Plan
+    plan: ResolutionPlan
     window: Cut
     place: None = None
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -14,11 +13,10 @@ from aftermap.data.preparing.class_dataset import class_dataset
 from aftermap.data.preparing.class_image import ClassMask
 from aftermap.data.preparing.dataset import Dataset, SourceScene
 from aftermap.data.preparing.tile_grid import Tiling
-from aftermap.data.readers.held_out import deal_validation
+from aftermap.data.readers.held_out import Official, deal_validation
 from aftermap.data.scene import Split
 from aftermap.errors import DataError
 
-Official = Literal["test", "validation"]
 STORM_DAMAGE = 9
 """The tenth class, which hardly occurs and is background. Source: MiB-CD."""
 

@@ -16,7 +16,7 @@ from aftermap.data.preparing.class_dataset import class_dataset
 from aftermap.data.preparing.class_image import SKIPPED_BAND, ClassMask
 from aftermap.data.preparing.dataset import Dataset, SourceScene
 from aftermap.data.preparing.tile_grid import Tiling
-from aftermap.data.readers.class_labels import LabelReader
+from aftermap.data.readers.class_labels import LABEL, LabelReader
 from aftermap.data.readers.colours import TOLERANCE, OffPalette
 from aftermap.data.scene import RGB
 from aftermap.errors import DataError, DataWarning
@@ -151,7 +151,7 @@ def find_class_images(source: Path, layout: FolderLayout) -> list[SourceScene]:
                 name="-".join(parts),
                 event=event if pattern is None else _event(pattern, parts[-1], path),
                 pre=path,
-                labels={} if mask is None else {"label": masks[mask]},
+                labels={} if mask is None else {LABEL: masks[mask]},
                 bands=bands,
                 source_split=split,
             )
@@ -195,8 +195,8 @@ def check_bands(bands: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _read(source: SourceScene, reader: LabelReader, background: int | None) -> ClassMask | None:
-    if source.label is not None:
-        return reader(source.label)
+    if source.labels:
+        return reader.of(source)
     if background is None:
         return None
     _, height, width, _ = size_of(source.pre)

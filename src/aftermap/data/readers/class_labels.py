@@ -10,8 +10,12 @@ from aftermap.classes import IGNORE
 from aftermap.data.band_files import read_file
 from aftermap.data.legends import Legend
 from aftermap.data.preparing.class_image import BOUNDARY_PX, ClassMask
+from aftermap.data.preparing.dataset import SourceScene
 from aftermap.data.readers.colours import TOLERANCE, OffPalette, decode_colours
 from aftermap.errors import DataError, ReadingError
+
+LABEL = "label"
+"""Role of the label file of an image that has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,10 @@ class LabelReader:
             raise DataError(f"the colour tolerance is {self.tolerance:g}, expected 0 or more")
         if self.first_value is not None and not 0 <= self.first_value < IGNORE:
             raise DataError(f"the first value is {self.first_value}, expected 0 to {IGNORE - 1}")
+
+    def of(self, source: SourceScene) -> ClassMask:
+        """The mask of an image with one label file."""
+        return self(source.labels[LABEL])
 
     def __call__(self, path: Path) -> ClassMask:
         """The mask of one label file.

@@ -28,7 +28,7 @@ from aftermap.errors import DataError, DataWarning
 from aftermap.geo.grid import Grid
 from aftermap.geo.vectors import FORMATS
 
-Kind = Literal["building", "damage", "soft"]
+MaskKind = Literal["building", "damage", "soft"]
 """What masks of a plain folder hold."""
 
 MissingMask = Literal["unlabelled", "background"]
@@ -139,7 +139,7 @@ def read_labels(
     *,
     height: int,
     width: int,
-    target: Kind,
+    target: MaskKind,
     foreground: int,
     missing_mask: MissingMask = "unlabelled",
 ) -> Labels:
@@ -204,7 +204,7 @@ def grid_mismatch(pre: SceneGrid | None, post: SceneGrid | None) -> str | None:
     return None
 
 
-def _guess(values: set[int], source: Path) -> Kind:
+def _guess(values: set[int], source: Path) -> MaskKind:
     classes = values - {0, IGNORE}
     if classes <= {1}:
         return "building"

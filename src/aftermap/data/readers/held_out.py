@@ -1,10 +1,14 @@
 """Which training images of a dataset without a validation set of its own are held out for validation."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from aftermap.errors import DataError
+
+Official = Literal["test", "validation"]
+"""What an official validation set, the last with published labels, is used as."""
 
 
 def deal_validation(images: Sequence[str], share: float, seed: int) -> frozenset[str]:

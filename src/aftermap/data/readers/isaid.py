@@ -2,22 +2,18 @@
 
 import re
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from aftermap.data.legends import ISAID
 from aftermap.data.preparing.class_dataset import class_dataset
-from aftermap.data.preparing.class_image import ClassMask
 from aftermap.data.preparing.dataset import Dataset, SourceScene
 from aftermap.data.preparing.tile_grid import Tiling
-from aftermap.data.readers.class_labels import LabelReader
+from aftermap.data.readers.class_labels import LABEL, LabelReader
 from aftermap.data.readers.colours import TOLERANCE, OffPalette
-from aftermap.data.readers.held_out import deal_validation
+from aftermap.data.readers.held_out import Official, deal_validation
 from aftermap.data.scene import Split
 from aftermap.errors import DataError
 
-Official = Literal["test", "validation"]
 TILING = Tiling(tile_px=512, overlap_px=64)
 SKIPPED = ("P1527", "P1530")
 """Images that the development kit of iSAID leaves out."""
@@ -61,7 +57,7 @@ def isaid_dataset(
     return class_dataset(
         images,
         ISAID,
-        partial(_read, reader=LabelReader(ISAID, off_palette, tolerance)),
+        LabelReader(ISAID, off_palette, tolerance).of,
         kind="isaid",
         tiling=tiling,
         options={
@@ -111,7 +107,7 @@ def find_isaid(
                     name=name,
                     event=name,
                     pre=image,
-                    labels={"label": label},
+                    labels={LABEL: label},
                     split=split,
                     source_split=official,
                 )
@@ -137,7 +133,3 @@ def _pairs(folder: Path, skip: Sequence[str]) -> dict[str, tuple[Path, Path]]:
 def _natural(name: str) -> tuple[tuple[bool, int, str], ...]:
     parts = re.findall(r"\d+|\D+", name)
     return tuple((not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts)
-
-
-def _read(source: SourceScene, reader: LabelReader) -> ClassMask:
-    return reader(source.labels["label"])

@@ -4,16 +4,14 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
 from aftermap.data.legends import ISPRS
 from aftermap.data.preparing.class_dataset import class_dataset
-from aftermap.data.preparing.class_image import ClassMask
 from aftermap.data.preparing.dataset import Dataset, ExtraBand, SourceScene
 from aftermap.data.preparing.tile_grid import Tiling
-from aftermap.data.readers.class_labels import LabelReader
+from aftermap.data.readers.class_labels import LABEL, LabelReader
 from aftermap.data.readers.colours import TOLERANCE, OffPalette
 from aftermap.data.readers.held_out import deal_validation
 from aftermap.data.scene import Split
@@ -147,7 +145,7 @@ def isprs_dataset(
     return class_dataset(
         images,
         ISPRS,
-        partial(_read, reader=LabelReader(ISPRS, off_palette, tolerance)),
+        LabelReader(ISPRS, off_palette, tolerance).of,
         kind="isprs",
         tiling=tiling,
         options={
@@ -202,7 +200,7 @@ def find_isprs(source: Path, options: IsprsOptions) -> list[SourceScene]:
             name=f"{options.city}_{name}",
             event=f"{options.city}_{name}",
             pre=images[name],
-            labels={"label": labels[name]},
+            labels={LABEL: labels[name]},
             bands=BANDS[channels],
             extra=(ExtraBand("dsm", surfaces[name], low, high),) if options.dsm else (),
             crs=options.crs or city.crs,
@@ -280,7 +278,3 @@ def _channels(options: IsprsOptions) -> Channels:
 def _example(city: CityFiles, channels: str) -> str:
     name = re.sub(r"\(.*?\)", city.train[0], city.image.replace("{channels}", channels.upper()))
     return f"{name}.tif"
-
-
-def _read(source: SourceScene, reader: LabelReader) -> ClassMask:
-    return reader(source.labels["label"])

@@ -12,11 +12,11 @@ import numpy as np
 from aftermap.classes import IGNORE, ClassScheme
 from aftermap.data.checking.doctor import check
 from aftermap.data.incremental.pool import Pool, pool
-from aftermap.data.incremental.protocol import Protocol, Stage
+from aftermap.data.incremental.protocol import Protocol, TileUse
 from aftermap.data.incremental.replay import choose_replay
 from aftermap.data.incremental.tile_filters import select_tiles
+from aftermap.data.incremental.tile_splits import bernoulli_split, source_split
 from aftermap.data.legends import Legend
-from aftermap.data.preparing.tile_splits import bernoulli_split, source_split
 from aftermap.data.scene import Manifest, Scene, Split, Target
 from aftermap.errors import DataError, DataWarning, RecipeError
 from aftermap.workflows.incremental.config import (
@@ -119,9 +119,9 @@ class TaskTiles:
                         stacklevel=2,
                     )
 
-    def lookups(self, tiles: Tiles, step: int, stage: Stage) -> list[np.ndarray]:
+    def lookups(self, tiles: Tiles, step: int, use: TileUse) -> list[np.ndarray]:
         """What the values of each tile's mask are at a step, uint8 (256,); see `Protocol.lookup`."""
-        tables = [self.protocol.lookup(step, stage, dataset=member) for member in self.members]
+        tables = [self.protocol.lookup(step, use, dataset=member) for member in self.members]
         return [tables[origin] for origin in tiles.origins]
 
     def tiles_of(self, step: int) -> list[int]:
@@ -229,9 +229,9 @@ class TaskTiles:
         except DataError:
             return []
 
-    def _tells(self, tiles: Tiles, number: int, step: int, stage: Stage) -> bool:
+    def _tells(self, tiles: Tiles, number: int, step: int, use: TileUse) -> bool:
         """Whether a tile has a known pixel at a step."""
-        lookup = self.protocol.lookup(step, stage)
+        lookup = self.protocol.lookup(step, use)
         known = {label for label in tiles.labels[number] if lookup[label] != IGNORE}
         if self.protocol.hidden_in(step, self.members[tiles.origins[number]]):
             known -= {self.protocol.background}
