@@ -28,6 +28,7 @@ FILES = {
     "provenance.json",
     "map.html",
     "overview.png",
+    *("buildings.qml", "damage.qml", "damage.tif.aux.xml"),
 }
 
 

@@ -29,6 +29,7 @@ FILES = {
     "provenance.json",
     "map.html",
     "overview.png",
+    *("buildings.qml", "classes.qml", "classes.tif.aux.xml"),
 }
 COLUMNS = (
     *("building_id", "p_building", "confidence", "area_m2", "lon", "lat", "seen"),

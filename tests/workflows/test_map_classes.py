@@ -39,6 +39,7 @@ FILES = {
     *(
         "classes.tif",
         "classes.tif.aux.xml",
+        "classes.qml",
         "confidence.tif",
         "classes.gpkg",
         "classes.geojson",

@@ -6,6 +6,7 @@
     write_text / write_bytes / write_json / read_json
     writing(path)                turns what the system says about a failed write into an OutputError
     sha256_of(path)
+    csv_text / safe_cell         tables that a spreadsheet shows and never runs
 
 Temporary files are called `.part-NAME`, folders in the making `NAME.part`: whoever finds one may delete it.
 """
@@ -13,16 +14,19 @@ Temporary files are called `.part-NAME`, folders in the making `NAME.part`: whoe
 from aftermap.files.checksums import sha256_of
 from aftermap.files.folders import make_folder, replacing_folder
 from aftermap.files.plain_json import read_json, to_plain, write_json
+from aftermap.files.tables import csv_text, safe_cell
 from aftermap.files.whole import replacing, write_bytes, write_text
 from aftermap.files.writing import DiskFullError, one_line, writing
 
 __all__ = [
     "DiskFullError",
+    "csv_text",
     "make_folder",
     "one_line",
     "read_json",
     "replacing",
     "replacing_folder",
+    "safe_cell",
     "sha256_of",
     "to_plain",
     "write_bytes",

@@ -1,19 +1,16 @@
 """Layers of a map of classes: regions as polygons, the table of areas, and the names beside the raster."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
 import geopandas as gpd
 import numpy as np
 import shapely
 
 from aftermap.classes import NOT_ASSESSED, ClassScheme
-from aftermap.files import write_text
+from aftermap.files import csv_text, write_text
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import from_pixels
 from aftermap.inference.class_regions import Region
@@ -150,37 +147,21 @@ def write_classes(frame: gpd.GeoDataFrame, summary: dict[str, Any], folder: Path
         OutputError: they cannot be written.
     """
     write_layer(frame, folder, LAYER, table=False)
-    text = io.StringIO()
     columns = ("index", "colour", "pixels", "area_m2", "area_ha", "share", "mean_confidence", "regions")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("class", *columns))
-    for name, row in summary["classes"].items():
-        writer.writerow((name, *(row[column] for column in columns)))
+    lines: list[tuple[Any, ...]] = [("class", *columns)]
+    lines += [(name, *(row[column] for column in columns)) for name, row in summary["classes"].items()]
     missed = summary["not_assessed"]
     if missed["pixels"]:
         known = {"pixels": missed["pixels"], "area_m2": missed["area_m2"]}
         if missed["area_m2"] is not None:
             known["area_ha"] = round(missed["area_m2"] / _HECTARE_M2, 4)
-        writer.writerow((NOT_ASSESSED, *(known.get(column) for column in columns)))
-    write_text(folder / "classes.csv", text.getvalue())
+        lines.append((NOT_ASSESSED, *(known.get(column) for column in columns)))
+    write_text(folder / "classes.csv", csv_text(lines))
 
 
 def class_tags(scheme: ClassScheme) -> dict[str, str]:
     """Metadata of a raster of classes: the legend's name, and `class_0` and so on."""
     return {"legend": scheme.name} | {f"class_{index}": name for index, name in enumerate(scheme.names)}
-
-
-def write_category_names(raster: Path, scheme: ClassScheme) -> Path:
-    """Write `<raster>.aux.xml`, from which GDAL and QGIS take the names of the classes.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    path = raster.with_name(raster.name + ".aux.xml")
-    names = "".join(f"<Category>{escape(name)}</Category>" for name in scheme.names)
-    body = f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{names}</CategoryNames></PAMRasterBand></PAMDataset>'
-    write_text(path, body + "\n")
-    return path
 
 
 def _ratio(total: float, count: int) -> float | None:

@@ -19,7 +19,7 @@ from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
 from aftermap.classes import DAMAGE, NOT_ASSESSED
-from aftermap.files import replacing
+from aftermap.files import replacing, safe_cell
 
 LAYER = "buildings"
 DAMAGE_VALUES = (*DAMAGE.names[1:], NOT_ASSESSED)
@@ -100,7 +100,7 @@ def write_layer(frame: gpd.GeoDataFrame, folder: Path, name: str, *, table: bool
         _write_geopackage(frame, parts[0], name)
         _write_geojson(frame, parts[1], name)
         if table:
-            frame.drop(columns=frame.geometry.name).to_csv(parts[2], index=False, lineterminator="\n")
+            _cells(frame).to_csv(parts[2], index=False, lineterminator="\n")
     return finished
 
 
@@ -195,6 +195,14 @@ def _write_geopackage(frame: gpd.GeoDataFrame, path: Path, name: str) -> None:
             )
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": previous})
+
+
+def _cells(frame: gpd.GeoDataFrame) -> pd.DataFrame:
+    """The columns as a spreadsheet may open them."""
+    table = frame.drop(columns=frame.geometry.name).rename(columns=safe_cell)
+    texts = [name for name in table.columns if table[name].dtype.kind == "O"]
+    cells: pd.DataFrame = table.assign(**{name: table[name].map(safe_cell) for name in texts})
+    return cells
 
 
 def _write_geojson(frame: gpd.GeoDataFrame, path: Path, name: str) -> None:

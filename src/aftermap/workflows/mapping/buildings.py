@@ -17,6 +17,7 @@ from aftermap.inference.presence import OneDatePredictor, PresenceEvidence, loca
 from aftermap.inference.tiling import Band
 from aftermap.products.cog import building_colormap, probability_colormap
 from aftermap.products.pictures import heat
+from aftermap.products.styles import BUILDING_STYLE
 from aftermap.products.summary import summarise_buildings
 from aftermap.products.vectors import BUILDING_LAYER
 from aftermap.products.view import Picture, View, building_view
@@ -58,8 +59,9 @@ class _BuildingTask(ObjectTask):
     scheme = BUILDING.name
     evidence = PresenceEvidence
     layer = BUILDING_LAYER
+    style = BUILDING_STYLE
     rasters = (
-        Raster("classes", (BUILDING.name,), colours=building_colormap()),
+        Raster("classes", (BUILDING.name,), colours=building_colormap(), categories=BUILDING),
         Raster(
             "building",
             ("p(building)",),

@@ -25,6 +25,7 @@ from aftermap.products.class_layers import (
     write_classes,
 )
 from aftermap.products.cog import class_colormap, probability_colormap
+from aftermap.products.styles import class_style, style_layer
 from aftermap.products.view import Picture, View, cover_view
 from aftermap.workflows.mapping.inputs import Inputs, Reading, open_image
 from aftermap.workflows.mapping.objects import MIN_BUILDING_PX
@@ -145,6 +146,8 @@ class _ClassTask(Task):
     def write_table(self, frame: geopandas.GeoDataFrame, inputs: Inputs, folder: Path) -> dict[str, Any]:
         summary = summarise_classes(self._tally, frame, self._classes, inputs.grid)
         write_classes(frame, summary, folder)
+        columns = list(frame.columns)
+        style_layer(folder, "classes", class_style(self._classes), columns, raster=self._classes)
         return summary
 
     def view(

@@ -29,6 +29,7 @@ from aftermap.inference.postprocess import (
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import Band
 from aftermap.products.cog import damage_colormap
+from aftermap.products.styles import DAMAGE_STYLE
 from aftermap.products.summary import summarise
 from aftermap.products.vectors import DAMAGE_LAYER
 from aftermap.products.view import Picture, View, damage_view
@@ -76,8 +77,9 @@ class _DamageTask(ObjectTask):
     name = "damage"
     mode = "pre+post"
     layer = DAMAGE_LAYER
+    style = DAMAGE_STYLE
     rasters = (
-        Raster("damage", ("damage",), colours=damage_colormap()),
+        Raster("damage", ("damage",), colours=damage_colormap(), categories=DAMAGE),
         Raster("probabilities", DAMAGE.names, scale=1 / SCALE),
     )
 

@@ -13,6 +13,7 @@ from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import from_pixels
 from aftermap.inference.buildings import Evidence, Painter, trace_rows
 from aftermap.inference.tiling import Band
+from aftermap.products.styles import Style, style_layer
 from aftermap.products.vectors import Layer, write_buildings
 from aftermap.workflows.mapping.inputs import Inputs
 from aftermap.workflows.mapping.settings import Settings
@@ -37,11 +38,13 @@ class ObjectTask(Task):
     Attributes:
         evidence: what is gathered of the pixels of a number of buildings, empty.
         layer: what the table must hold.
+        style: how it looks in a GIS.
         settings: what was chosen.
     """
 
     evidence: Callable[[int], Evidence]
     layer: Layer
+    style: Style
     settings: Settings
 
     @abstractmethod
@@ -94,6 +97,7 @@ class ObjectTask(Task):
     def write_table(self, frame: geopandas.GeoDataFrame, inputs: Inputs, folder: Path) -> dict[str, Any]:
         """Write the buildings; returns the summary."""
         write_buildings(frame, folder, self.layer)
+        style_layer(folder, "buildings", self.style, list(frame.columns))
         return self.summarise(frame, inputs.grid)
 
     def _trace(

@@ -13,8 +13,8 @@ from aftermap.classes import IGNORE, ClassScheme
 from aftermap.geo.grid import Grid, Window
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import Band
-from aftermap.products.class_layers import write_category_names
 from aftermap.products.cog import Colour, RasterWriter
+from aftermap.products.styles import write_class_names, write_raster_style
 from aftermap.products.view import View
 from aftermap.workflows.mapping.inputs import Inputs, Reading, thinned
 from aftermap.workflows.mapping.known import Known
@@ -33,7 +33,7 @@ class Raster:
         colours: red, green, blue and alpha of its values.
         scale: what stored values are multiplied with.
         tags: metadata.
-        categories: classes whose names are written beside it.
+        categories: classes whose names and colours are written beside it.
     """
 
     name: str
@@ -63,7 +63,8 @@ class Raster:
                 raster.write(Window(row, 0, band.shape[-2], grid.width), band)
                 row += band.shape[-2]
         if self.categories is not None:
-            write_category_names(path, self.categories)
+            write_class_names(path, self.categories)
+            write_raster_style(path, self.categories)
 
 
 class Task(ABC):

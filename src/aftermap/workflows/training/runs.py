@@ -1,8 +1,6 @@
 """What the experiment database knows: lists, comparisons, pictures, tables, and runs recorded afterwards."""
 
-import csv
 import fnmatch
-import io
 import json
 import os
 import socket
@@ -18,7 +16,7 @@ import yaml
 from aftermap.config import load_yaml
 from aftermap.errors import RecordsError
 from aftermap.extras import needs
-from aftermap.files import write_text
+from aftermap.files import csv_text, write_text
 from aftermap.learning.experiments.records import STATUS_NAMES, Records, Status, run_identity
 from aftermap.learning.experiments.tracking import (
     DATABASE,
@@ -243,17 +241,17 @@ def export_csv(runs: Sequence[RecordedRun], path: Path) -> Path:
     parameters = sorted({key for run in runs for key in run.parameters})
     metrics = sorted({key for run in runs for key in run.metrics})
     facts = ("id", "name", "status", "reason", "started", "minutes", "task", "score", "folder", "model")
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow([*facts, *(f"params.{key}" for key in parameters), *(f"metrics.{key}" for key in metrics)])
+    rows: list[list[Any]] = [
+        [*facts, *(f"params.{key}" for key in parameters), *(f"metrics.{key}" for key in metrics)]
+    ]
     for run in runs:
         known = run.as_dict()
-        table.writerow(
+        rows.append(
             [known[key] for key in facts]
             + [run.parameters.get(key) for key in parameters]
             + [run.metrics.get(key) for key in metrics]
         )
-    write_text(path, text.getvalue())
+    write_text(path, csv_text(rows))
     return path
 
 
