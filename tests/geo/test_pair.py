@@ -5,6 +5,7 @@ from dataclasses import asdict
 import cv2
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from pyproj import Transformer
 from rasterio.crs import CRS
@@ -216,3 +217,31 @@ def test_joplin_in_utm_and_degrees_lies_within_two_pixels(shared_data):
     assert pair.shift.patches >= 10 and pair.shift.applied
     before, after = pair.read(Window(1024, 1024, 256, 256))
     assert before.valid.all() and after.valid.all()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "warned"),
+    [
+        ("2021:05:02 10:00:00", "2020:05:02 10:00:00", True),
+        ("2020:05:02 10:00:00", "2021:05:02 10:00:00", False),
+        ("2020:05:02 10:00:00", "2020:05:02 10:00:00", False),
+        (None, "2020:05:02 10:00:00", False),
+        ("yesterday", "2020:05:02 10:00:00", False),
+    ],
+)
+def test_dates_that_were_exchanged_are_told_from_their_metadata(write_tif, first, second, warned):
+    paths = []
+    for name, date in (("pre", first), ("post", second)):
+        paths.append(write_tif(f"{name}.tif", texture(64, 64)))
+        if date is not None:
+            with rasterio.open(paths[-1], "r+") as dataset:
+                dataset.update_tags(TIFFTAG_DATETIME=date)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pair = DatePair.open(*paths)
+    told = [str(w.message) for w in caught if "by their metadata" in str(w.message)]
+    assert bool(told) == warned and ([m for m in pair.warnings if "metadata" in m] == told)
+    if warned:
+        assert told[0].startswith(
+            "pre.tif was taken at 2021-05-02 10:00:00, after post.tif at 2020-05-02 10:00:00"
+        )

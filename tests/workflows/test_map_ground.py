@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 
 import colour_town as colours
 from aftermap.errors import DataWarning, RasterError
+from aftermap.geo.grid import Grid
 from aftermap.workflows.mapping.damage import map_damage
 
 RGB = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
@@ -145,3 +148,20 @@ def test_clouds_over_most_of_the_map_are_told_and_over_all_of_it_refused(
     all_ = clouds(tmp_path / "all.tif", 9, rows=192)
     with pytest.raises(RasterError, match=r"all\.tif hides all of the map"):
         map_damage(*dates, tmp_path / "other", model=model, cloud_mask=all_)
+
+
+def test_coarse_pixels_and_old_datums_are_told_with_numbers(tmp_path: Path, model: Path) -> None:
+    pre, post, _ = colours.town()
+    grid = Grid(
+        CRS.from_epsg(26715), Affine(10, 0, 380_000, 0, -10, 4_200_000), colours.SIZE_PX, colours.SIZE_PX
+    )
+    dates = [colours.write_image(tmp_path / f"{n}.tif", a, grid) for n, a in (("pre", pre), ("post", post))]
+    with pytest.warns(DataWarning):
+        result = map_damage(*dates, tmp_path / "map", model=model)
+    assert any("pixels are 10.00 m wide" in m and "buildings cannot be told" in m for m in result.warnings)
+    assert any(
+        m.startswith(
+            "buildings.geojson and the page: brought from NAD27 to WGS 84, coordinates may be off by up to "
+        )
+        for m in result.warnings
+    )

@@ -3,7 +3,9 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,8 @@ from aftermap.geo.limits import GDAL_ERRORS, GDAL_OPTIONS, one_line, open_checke
 MAX_OPEN = 16
 _ALPHA_PROBES = 4
 _ALPHA_PROBE_PX = 256
+_DATE_TAGS = ("EXIF_DateTimeOriginal", "TIFFTAG_DATETIME")
+_DATE_FORMS = ("%Y:%m:%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d", "%Y:%m:%d")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class RasterFile:
         is_sparse: a TIFF that leaves out blocks.
         guesses: whether black and white rests are looked for.
         has_palette: the single band holds indices into a colour table.
+        acquired: when it was taken, by its metadata, or None.
         orientation: by EXIF, 1 where the pixels are stored as they are to be seen. They are read as stored.
     """
 
@@ -60,6 +65,7 @@ class RasterFile:
     is_sparse: bool
     guesses: bool
     has_palette: bool
+    acquired: datetime | None = None
     orientation: int = 1
 
     @classmethod
@@ -117,6 +123,7 @@ class RasterFile:
             is_sparse=not everything and _is_sparse(dataset, count),
             guesses=nodata is None,
             has_palette=dataset.colorinterp[0] == ColorInterp.palette,
+            acquired=_acquired(dataset),
             orientation=_orientation(dataset),
         )
 
@@ -304,6 +311,17 @@ def _is_sparse(dataset: rasterio.DatasetReader, count: int) -> bool:
     bands = tuple(range(1, count + 1))
     whole = Window(0, 0, dataset.height, dataset.width)
     return dataset.driver == "GTiff" and any(True for _ in _left_out(dataset, whole, bands))
+
+
+def _acquired(dataset: rasterio.DatasetReader) -> datetime | None:
+    """When an image was taken: by its sensor, its camera, or the date in its TIFF header."""
+    tags = dataset.tags()
+    told = (dataset.tags(ns="IMAGERY").get("ACQUISITIONDATETIME"), *(tags.get(name) for name in _DATE_TAGS))
+    for text in told:
+        for form in _DATE_FORMS if text is not None else ():
+            with suppress(ValueError):
+                return datetime.strptime(str(text).strip()[:19], form)
+    return None
 
 
 def _orientation(dataset: rasterio.DatasetReader) -> int:

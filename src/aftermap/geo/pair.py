@@ -10,7 +10,13 @@ from typing import Literal
 from affine import Affine
 from rasterio.crs import CRS
 
-from aftermap.errors import AftermapWarning, AlignmentWarning, GeoreferenceError, PixelCoordinatesWarning
+from aftermap.errors import (
+    AftermapWarning,
+    AlignmentWarning,
+    DataWarning,
+    GeoreferenceError,
+    PixelCoordinatesWarning,
+)
 from aftermap.geo.align import Shift, measure_shift
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.lattice import pixel_outline
@@ -83,6 +89,13 @@ class DatePair:
             _warn(
                 "the images have no georeference: all outputs are in pixel coordinates",
                 PixelCoordinatesWarning,
+                messages,
+            )
+        if first.acquired is not None and second.acquired is not None and first.acquired > second.acquired:
+            _warn(
+                f"{first.name} was taken at {first.acquired}, after {second.name} at {second.acquired}, by their "
+                "metadata: if that is right, exchange them",
+                DataWarning,
                 messages,
             )
         overlap = _overlap(first, second, grid)

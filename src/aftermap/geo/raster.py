@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,12 @@ class RasterSource:
     def declares_nodata(self) -> bool:
         """Whether a tile says which value means that nothing was seen."""
         return any(file.nodata is not None for file in self._tiles)
+
+    @property
+    def acquired(self) -> datetime | None:
+        """When the first of its tiles was taken, by their metadata; None where not all of them tell."""
+        told = [file.acquired for file in self._tiles]
+        return min(date for date in told if date is not None) if all(told) else None
 
     @property
     def turned(self) -> tuple[Path, ...]:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 from affine import Affine
+from rasterio.crs import CRS
 
 from aftermap.artefacts.card import BaseCard
 from aftermap.data.geotransform import fit_polygons, to_grid
 from aftermap.data.readers.xbd import read_label_file
 from aftermap.errors import DataWarning, RasterError
 from aftermap.geo.align import Shift
+from aftermap.geo.datum import doubt_between
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.ground import Nodata
 from aftermap.geo.pair import Alignment, DatePair
@@ -25,6 +27,7 @@ from aftermap.workflows.mapping.aoi import Area, read_area
 
 _SAMPLE_PX = 1_000_000
 _CLOUDY = 0.5
+_TOO_COARSE = 4.0  # finer pixels by --resolution bring back no detail
 
 
 @dataclass(frozen=True)
@@ -229,6 +232,7 @@ def _fitted(
     mask = None
     if reading.cloud_mask is not None:
         mask = _open_clouds(reading.cloud_mask, place, area.grid)
+    _check_datums([*scene.sources.values(), *([mask] if mask is not None else [])], area.grid)
     notes = () if place is None else (f"georeference recovered from the xBD labels of {name}",)
     return Inputs(scene, area, stretches, mask, notes)
 
@@ -245,6 +249,17 @@ def _check_ground(source: RasterSource) -> None:
         DataWarning,
         stacklevel=4,
     )
+
+
+def _check_datums(sources: Sequence[RasterSource], grid: Grid) -> None:
+    """Warn where coordinates pass between datums whose shift is not known well."""
+    if grid.crs is None:
+        return
+    passages = {source.name: (source.grid.crs, grid.crs) for source in sources if source.grid.crs is not None}
+    passages["buildings.geojson and the page"] = (grid.crs, CRS.from_epsg(4326))
+    for name, (first, second) in passages.items():
+        if doubt := doubt_between(first, second, grid):
+            warnings.warn(f"{name}: {doubt}", DataWarning, stacklevel=4)
 
 
 def _open_clouds(path: Path, place: Grid | None, grid: Grid) -> RasterSource:
@@ -292,6 +307,14 @@ def _check_resolution(grid: Grid, card: BaseCard) -> None:
     """Warn where pixels are of another size than the model knows, with the options that bring them into its range."""
     found, (finest, coarsest) = grid.resolution_m, card.resolution_m
     if found is None or finest * 0.95 <= found <= coarsest * 1.05:
+        return
+    if found > coarsest * _TOO_COARSE:
+        warnings.warn(
+            f"pixels are {found:.2f} m wide, the model knows {finest:g} to {coarsest:g} m: single buildings cannot be "
+            f"told at that size; pass imagery of at most {coarsest:g} m",
+            DataWarning,
+            stacklevel=4,
+        )
         return
     wanted = finest if found < finest else coarsest
     assert grid.crs is not None
