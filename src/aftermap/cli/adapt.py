@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from aftermap.cli.checks import check_dataset, check_model, check_place
 from aftermap.cli.outcomes import print_adapted, say_outcome
 from aftermap.cli.train import run_recipe, wanted_recipe
 
@@ -71,6 +72,9 @@ def adapt(
     from aftermap.extras import needs
 
     needs("aftermap adapt", "train")
+    check_model(model)
+    check_dataset(data)
+    check_place(out)
     said: dict[str, Any] = {
         "steps": steps,
         "lr": lr,

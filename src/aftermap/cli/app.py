@@ -1,6 +1,7 @@
 """The `aftermap` command: sub-commands, and how errors reach the user."""
 
 import os
+import signal
 import sys
 import warnings
 from typing import Any
@@ -26,6 +27,7 @@ from aftermap.cli import (
     weights,
 )
 from aftermap.cli import map as mapping
+from aftermap.cli.ending import ended_by_signals
 from aftermap.errors import AftermapError, AftermapWarning
 from aftermap.redaction import hide_secrets
 from aftermap.trust import trust
@@ -64,7 +66,11 @@ app.command(weights.app, name="weights")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exits 0 when done, 1 when a check failed, 2 on a user's mistake, 130 on Ctrl-C."""
+    """Run the command line.
+
+    Exits 0 when done, 1 when a check failed, 2 on a user's mistake, and with 128 and the number of the signal that ended
+    it: 130 on Ctrl-C, 143 on SIGTERM, 129 on SIGHUP.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     if "--trust" in arguments:
         trust()
@@ -79,12 +85,14 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             standard(message, category, *rest)
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), ended_by_signals() as ending:
         warnings.simplefilter("always", AftermapWarning)
         standard, warnings.showwarning = warnings.showwarning, show  # type: ignore[assignment]
         try:
             result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
             sys.stdout.flush()
+            if ending.by is not signal.SIGINT:  # a command that ends well where it is interrupted
+                sys.exit(ending.status)
         except UnusedCliTokensError as error:
             words = " ".join(error.unused_tokens or [])
             command = " ".join(("aftermap", *(error.command_chain or ())))
@@ -94,8 +102,8 @@ def main(arguments: list[str] | None = None) -> None:
             console.print(f"aftermap: {hide_secrets(' '.join(str(error).split()))}", markup=False)
             sys.exit(2)
         except KeyboardInterrupt as interrupt:
-            console.print(f"aftermap: {str(interrupt) or 'interrupted'}", markup=False)
-            sys.exit(130)
+            console.print(f"aftermap: {str(interrupt) or ending.word}", markup=False)
+            sys.exit(ending.status)
         except BrokenPipeError:  # whoever read the output has enough, such as `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from aftermap.cli.checks import check_dataset, check_model, check_place
 from aftermap.cli.running import TTA_HELP, TtaName
 
 SplitName = Literal["train", "validation", "test", "unassigned", "all"]
@@ -58,6 +59,13 @@ def bench(
     """
     import json
     import sys
+
+    for model in models:
+        if not model.startswith("reference:"):
+            check_model(model.partition("+")[0])
+    if data is not None:
+        check_dataset(data)
+    check_place(out)
 
     from rich.console import Console
 

@@ -6,6 +6,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from aftermap.cli.checks import check_place
+from aftermap.cli.progress import progress
+
 
 def combine(
     *folders: Path,
@@ -33,17 +36,13 @@ def combine(
         overwrite: replace an earlier result at -o.
         json_output: print JSON.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from aftermap.errors import DataError
     from aftermap.workflows.mapping.combine import combine_folders
 
     if not folders:
         raise DataError("no folder of maps was given: aftermap combine runs/b1/maps runs/b2/maps -o combined")
-    errors = Console(stderr=True)
-    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task("combining", total=None)
+    check_place(out)
+    with progress() as show:
         result = combine_folders(
             folders,
             out,
@@ -51,7 +50,7 @@ def combine(
             threshold=threshold,
             compat=compat,
             overwrite=overwrite,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=lambda done, total: show("combining", done, total),
         )
     if json_output:
         print(json.dumps(result.as_dict(), indent=1))

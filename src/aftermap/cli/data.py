@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from aftermap.cli import from_footprints, prepare
+from aftermap.cli.checks import check_dataset, check_images, check_outlines, check_place
 from aftermap.cli.dataset_output import (
     JsonFlag,
     Out,
@@ -56,9 +57,11 @@ def check(
     json
         Print the findings as JSON.
     """
+    check_dataset(data)
+
     from aftermap import api
 
-    with progress_bar("checking", quiet=json) as progress:
+    with progress_bar("checking") as progress:
         report = api.check(data, deep=not quick, workers=workers, progress=progress)
     if json:
         print(report.to_json())
@@ -119,6 +122,8 @@ def split(
     json
         Print the counts as JSON.
     """
+    check_dataset(data)
+
     from aftermap.data.checking.folds import OPEN_CITIES_FOLDS, assign_folds
     from aftermap.data.checking.splits import assign_splits
     from aftermap.data.scene import MANIFEST_NAME, Manifest
@@ -207,6 +212,10 @@ def synth(
     json
         Print the counts as JSON.
     """
+    check_images(backdrop)
+    check_outlines(footprints)
+    check_place(out)
+
     from aftermap import api
 
     manifest = api.synth(

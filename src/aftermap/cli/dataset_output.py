@@ -1,6 +1,5 @@
 """What commands on datasets share: options, how they end, the progress bar, and the table of what was prepared."""
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from aftermap.cli.progress import progress
 from aftermap.cli.running import numbers
 
 if TYPE_CHECKING:
@@ -54,14 +54,14 @@ class Preparing:
         from aftermap.data.preparing.prepare import prepare
 
         out = self.out if self.out is not None else Path(f"{source.resolve().name}-prepared")
-        with progress_bar("preparing", quiet=self.json) as progress:
+        with progress_bar("preparing") as report:
             manifest = prepare(
                 dataset,
                 out,
                 workers=self.workers,
                 overwrite=self.overwrite,
                 strict=self.strict,
-                progress=progress,
+                progress=report,
             )
         show_prepared(manifest, out, json=self.json)
 
@@ -158,18 +158,10 @@ AS_THEY_ARE = Tiles()
 
 
 @contextmanager
-def progress_bar(title: str, *, quiet: bool) -> "Iterator[Progress | None]":
-    """A progress bar on stderr, as a function of finished and all."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+def progress_bar(title: str) -> "Iterator[Progress]":
+    """Progress on standard error, as a function of finished and all."""
+    with progress() as show:
+        yield lambda done, total: show(title, done, total)
 
 
 def tiling_of(**tree: object) -> "Tiling":

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from aftermap.cli.checks import check_dataset, check_model, check_place
+
 if TYPE_CHECKING:
     from aftermap.workflows.export.run import ExportResult
 
@@ -65,6 +67,11 @@ def export(
     needs(f"aftermap export --to {to}", *wanted)
     if precision == "int8":
         needs("aftermap export --precision int8", "export")
+    check_model(model)
+    for data in (calibrate, tiles):
+        if data is not None:
+            check_dataset(data)
+    check_place(out)
 
     from rich.console import Console
 

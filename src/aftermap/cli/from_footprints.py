@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from aftermap.cli.checks import check_images, check_outlines, check_place
 from aftermap.cli.dataset_output import AS_THEY_ARE, JsonFlag, Switch, Tiles, print_json, progress_bar
 from aftermap.cli.running import numbers
 
@@ -90,6 +91,10 @@ def from_footprints(
     json
         Print the counts as JSON.
     """
+    check_images(image)
+    check_outlines(footprints)
+    check_place(out)
+
     from aftermap.data.checking.footprint_shift import measure_shifts
     from aftermap.data.preparing.footprint_tiles import from_footprints as cut
 
@@ -109,7 +114,7 @@ def from_footprints(
         compat_scales=numbers("--compat-scales", compat_scales, "1,2,0.5"),
         compat_top_left=compat_top_left,
     )
-    with progress_bar("cutting", quiet=json) as progress:
+    with progress_bar("cutting") as progress:
         result = cut(
             image,
             footprints,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from aftermap.cli.checks import check_dataset, check_model, check_place
+from aftermap.cli.progress import progress
 from aftermap.cli.running import AS_IT_IS, Running
 
 if TYPE_CHECKING:
@@ -45,6 +47,11 @@ def predict(
         overwrite: predict again what is there.
         running: how the model is run.
     """
+    check_model(model)
+    check_dataset(data)
+    check_place(out)
+    check_place(targets)
+
     from aftermap import api
 
     scenes = scenes_of(data, split)
@@ -94,6 +101,9 @@ def evaluate(
         running: how the model is run.
         json_output: print JSON.
     """
+    check_model(model)
+    check_dataset(data)
+
     from aftermap import api
     from aftermap.scoring.class_scores import ClassScores
 
@@ -187,11 +197,14 @@ def say(what: Any) -> None:
 
 @contextmanager
 def bar(text: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on standard error; calling what it gives advances by one."""
-    from rich.console import Console
-    from rich.progress import Progress
+    """Progress on standard error; calling what it gives advances by one."""
+    done = 0
+    with progress() as show:
+        show(text, 0, total)
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(text, total=total)
-        yield lambda: progress.advance(task)
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            show(text, done, total)
+
+        yield advance

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from aftermap.cli.checks import check_crs, check_images, check_model, check_outlines, check_place
+from aftermap.cli.progress import progress
 from aftermap.cli.running import AS_IT_IS, BackendName, Running, say_choices
 
 if TYPE_CHECKING:
@@ -116,6 +118,12 @@ def map_command(
     chosen = None if bands is None else tuple(int(band) for band in _numbers("--bands", bands, "3,2,1", int))
     percentiles = None if stretch is None else _percentiles(stretch)
 
+    check_images(pre, post, cloud_mask)
+    check_outlines(footprints, aoi)
+    check_model(model)
+    check_crs(crs)
+    check_place(out)
+
     from aftermap import api
     from aftermap.files import to_plain
     from aftermap.geo.ground import parse_nodata
@@ -133,7 +141,7 @@ def map_command(
         **asdict(running.options()),  # type: ignore[typeddict-item]  # its fields are some of the keywords
         **{name: value for name, value in optional.items() if value is not None},
     }
-    with _hint(out), _progress(quiet=json) as report:
+    with _hint(out), _progress() as report:
         result = api.map(
             pre,
             post,
@@ -210,8 +218,10 @@ def demo(
     from aftermap.products.figures.scorecard import score_tables
     from aftermap.workflows.mapping.demo import run_demo
 
+    check_model(model)
+    check_place(out)
     say_choices()
-    with _progress(quiet=json) as report:
+    with _progress() as report:
         result = run_demo(out, seed=seed, model=model, backend=backend, progress=report)
     if json:
         sys.stdout.write(dumps(result.as_dict(), indent=1) + "\n")
@@ -243,29 +253,10 @@ def _hint(out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(*, quiet: bool) -> Iterator["Progress"]:
-    """A bar of megapixels on stderr, with the time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    errors = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description:<12}"),
-        BarColumn(),
-        TextColumn("{task.completed:.1f}/{task.total:.1f} Mpx"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=errors, transient=True, disable=quiet or not errors.is_terminal) as bar:
-        tasks: dict[str, Any] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total / 1e6)
-            bar.update(tasks[stage], completed=done / 1e6)
-
-        yield report
+def _progress() -> Iterator["Progress"]:
+    """Megapixels of each stage on standard error, with the time left."""
+    with progress("Mpx") as show:
+        yield lambda stage, done, total: show(stage, done / 1e6, total / 1e6)
 
 
 def _counts(summary: dict[str, Any]) -> "Table":

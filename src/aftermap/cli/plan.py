@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from aftermap.cli.progress import progress
+
 if TYPE_CHECKING:
     from aftermap.workflows.plans.plan import Job
     from aftermap.workflows.plans.stages import PlanListener, State
@@ -117,38 +119,23 @@ def _say(text: str) -> None:
 
 @contextmanager
 def _display(jobs: int) -> Iterator["PlanListener"]:
-    """One line per job on standard error, and a bar below it while one is at work."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
+    """One line per job on standard error, and how far the one is that is at work."""
     from aftermap.workflows.plans.stages import PlanListener
 
-    console = Console(stderr=True, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     words = {"done": "done already", "started": "goes on", "waiting": "begins"}
-    with Progress(
-        *columns,
-        TextColumn("{task.fields[note]}"),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bars:
-        task = bars.add_task("", total=None, note="")
-        count = 0
+    with progress() as show:
+        names: list[str] = []
 
         def on_job(job: "Job", state: "State") -> None:
-            nonlocal count
-            count += 1
-            console.print(f"[{count}/{jobs}] {job.name}: {words[state]}", markup=False)
-            bars.reset(task, description=job.name, total=None, note="")
+            names.append(job.name)
+            _say(f"[{len(names)}/{jobs}] {job.name}: {words[state]}")
 
-        def on_step(progress: "TrainingProgress") -> None:
-            score = "" if progress.score is None else f"  score {progress.score:.3f}"
-            loss = "" if progress.step is None else f"loss {progress.step.loss:.3f}"
-            note = f"{loss}{score}  {int((progress.seconds_left or 0) // 60)} min left"
-            bars.update(task, completed=progress.done, total=progress.total, note=note)
+        def on_step(now: "TrainingProgress") -> None:
+            score = "" if now.score is None else f"  score {now.score:.3f}"
+            loss = "" if now.step is None else f"loss {now.step.loss:.3f}"
+            show(names[-1], now.done, now.total, f"{loss}{score}")
 
         def on_scene(done: int, total: int) -> None:
-            bars.update(task, completed=done, total=total, note="scenes")
+            show(f"{names[-1]}, scenes", done, total)
 
         yield PlanListener(on_job, on_step, on_scene)

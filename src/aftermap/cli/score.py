@@ -6,6 +6,9 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from aftermap.cli.checks import check_masks, check_place
+from aftermap.cli.progress import progress
+
 
 def score(
     prediction: Path,
@@ -49,16 +52,17 @@ def score(
     import sys
     from json import dumps
 
+    check_masks(prediction, "predicted")
+    check_masks(target, "target")
+    check_place(out)
+
     from rich.console import Console
-    from rich.progress import Progress
 
     from aftermap import api
     from aftermap.products.figures.scorecard import score_tables
     from aftermap.workflows.scoring.score import write_report
 
-    errors = Console(stderr=True)
-    with Progress(console=errors, transient=True, disable=json or not errors.is_terminal) as bar:
-        task = bar.add_task("scoring", total=None)
+    with progress() as show:
         report = api.score(
             prediction,
             target,
@@ -66,7 +70,7 @@ def score(
             bootstrap=bootstrap,
             seed=seed,
             iou=iou,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=lambda done, total: show("scoring", done, total),
         ).as_dict()
     files = [] if out is None else write_report(report, out)
     if json:

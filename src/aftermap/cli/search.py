@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from aftermap.cli.progress import progress
+
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from rich.console import Console
@@ -255,15 +257,14 @@ class _Display:
 
 @contextmanager
 def _display(search: "Search", console: "Console", workers: int) -> Iterator[_Display]:
-    """A bar of trials where standard error is a terminal, lines everywhere."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[now]}"))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=search.wanted, completed=len(search.ended()), now="")
+    """A line per trial, and how many there were."""
+    ended = len(search.ended())
+    with progress() as show:
 
         def update(completed: int | None, now: str) -> None:
-            progress.update(task, completed=completed, now=now)
+            nonlocal ended
+            ended = ended if completed is None else completed
+            show("trials", ended, search.wanted, now)
 
         yield _Display(search, console, workers, update)
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from aftermap.cli.checks import check_dataset
 from aftermap.cli.dataset_output import JsonFlag, Out, print_json
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ def steps(
     json
         Print the steps as JSON.
     """
+    for path in data:
+        check_dataset(path)
+
     from aftermap.data.incremental.pool import pool
     from aftermap.data.incremental.step_summary import summarise_steps
     from aftermap.data.incremental.task_tables import tasks_of

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from aftermap.cli.checks import check_dataset, check_model, check_place
 from aftermap.cli.learn import SplitName, bar, say, scenes_of
 from aftermap.cli.running import AS_IT_IS, Running, numbers
 
@@ -48,6 +49,10 @@ def tune_thresholds(
         running: how the model is run; run it alike afterwards.
         json_output: print JSON.
     """
+    check_model(model)
+    check_dataset(data)
+    check_place(out)
+
     from aftermap.errors import DataError, OutputError
     from aftermap.workflows.scoring.tune import tune_model
 
