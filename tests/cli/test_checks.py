@@ -126,7 +126,9 @@ def test_what_is_not_there_is_named(tmp_path):
 def test_a_place_that_takes_no_files_is_named_as_such(tmp_path, monkeypatch):
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(OutputError, match=r"cannot write .*/file/out: .*/file is a file, not a folder$"):
+    with pytest.raises(
+        OutputError, match=r"cannot write .*/file/out: .*/file is a file, not a folder; choose another"
+    ):
         check_place(file / "out")
     monkeypatch.setattr("os.mkdir", read_only)
     with pytest.raises(

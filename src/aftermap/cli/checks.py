@@ -81,10 +81,12 @@ def check_place(out: Path | None) -> None:
             pass
     except OSError as error:
         if not parent.is_dir():
-            raise OutputError(f"cannot write {out}: {parent} is a file, not a folder") from None
+            raise OutputError(
+                f"cannot write {out}: {parent} is a file, not a folder; choose another output folder"
+            ) from None
         reason = (error.strerror or str(error)).lower()
         raise OutputError(
-            f"cannot write {out}: {parent} takes no new files ({reason}); choose another place for it"
+            f"cannot write {out}: {parent} takes no new files ({reason}); choose another output folder"
         ) from None
 
 
