@@ -74,6 +74,9 @@ def test_an_adaptation_without_labels_is_the_shipped_recipe_with_the_options_lai
         raise KeyboardInterrupt
 
     monkeypatch.setitem(KINDS, "adapt-event", replace(KINDS["adapt-event"], run=fake))
+    (tmp_path / "prepared").mkdir()
+    (tmp_path / "prepared" / "manifest.json").touch()
+    monkeypatch.chdir(tmp_path)
     words = ["adapt", "box", "prepared", "--event", "flood", "--no-labels", "--seed", "3", "--scene", "a"]
     code, _, _ = ended_with(capsys, *words, "-o", str(tmp_path / "run"))
     shipped = read_recipe("adapt-event.yaml", ["data=[prepared]", "event=flood", "seed=3", "names=[a]"])[1]

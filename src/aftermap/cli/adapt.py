@@ -72,9 +72,6 @@ def adapt(
     from aftermap.extras import needs
 
     needs("aftermap adapt", "train")
-    check_model(model)
-    check_dataset(data)
-    check_place(out)
     said: dict[str, Any] = {
         "steps": steps,
         "lr": lr,
@@ -92,6 +89,9 @@ def adapt(
         raise InputError(
             "--scenes and --norm are of an adaptation with labels: leave them out, or --no-labels"
         )
+    check_model(model)
+    check_dataset(data)
+    check_place(out)
     said |= {"event": event, "names": tuple(scene or ())}
     config = _config(model, data, {key: v for key, v in said.items() if v is not None}, labels=labels)
     outcome, folder = run_recipe(config, out=out, name=f"adapt-{event}")

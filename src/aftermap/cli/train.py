@@ -82,7 +82,14 @@ def wanted_recipe(
         RecipeError: neither is named, or the recipe is of another kind than the command is for.
         TrainingError: there is no run to go on with.
     """
-    from aftermap.errors import RecipeError
+    from aftermap.errors import RecipeError, TrainingError
+    from aftermap.workflows.training.recipe_files import recipe_path
+
+    if resume is None and recipe is not None:
+        recipe_path(recipe)
+    elif resume is not None and not (resume / "recipe.yaml").is_file():
+        raise TrainingError(f"{resume} holds no interrupted run to resume")
+
     from aftermap.workflows.kinds import interrupted_recipe, read_recipe
 
     if resume is not None:
