@@ -5,7 +5,9 @@ from typing import Literal
 
 from aftermap.errors import MissingExtraError
 
-Extra = Literal["train", "search", "track", "notify", "hub", "onnx", "export", "postgres", "changeos"]
+Extra = Literal[
+    "train", "search", "track", "notify", "hub", "parquet", "onnx", "export", "postgres", "changeos"
+]
 
 MODULES: dict[Extra, tuple[str, ...]] = {
     "train": (
@@ -21,6 +23,7 @@ MODULES: dict[Extra, tuple[str, ...]] = {
     "track": ("mlflow", "requests", "sqlalchemy"),
     "notify": ("apprise",),
     "hub": ("huggingface_hub",),
+    "parquet": ("pyarrow",),
     "onnx": ("onnxruntime",),
     "export": ("nncf", "onnx", "onnxscript"),
     "postgres": ("pg8000",),
