@@ -1,0 +1,141 @@
+"""The commands that README and docs show, and what it takes to run each on a tiny world."""
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+TINY = (
+    "model.encoder_name=resnet10t model.encoder_depth=3 model.decoder_channels=[16,16,16] sampling.crop_px=64 "
+    "sampling.batch_size=2 optimizer.schedule.warmup_steps=1 precision=no steps=2 evaluate_every=2"
+)
+SMALL = (
+    "model.encoder_depth=2 'model.encoder_options={channels: [8,16,16,16], stem_width: 8}' model.decoder_channels=[8,8] "
+    "sampling.crop_px=32 sampling.batch_size=2 optimizer.schedule.warmup_steps=1 precision=no steps=2 evaluate_every=2 "
+    "later.steps=2"
+)
+SHORT = "steps=2 evaluate_every=2 sampling.crop_px=64 sampling.batch_size=2 precision=no"
+
+RUN: list[tuple[str, str]] = [
+    (r"train recipes/(localization|damage)\.yaml", TINY),
+    (r"train recipes/finetune\.yaml data\.manifests='\[xbd-prepared\]'$", SHORT + " -o runs/tuned"),
+    (r"train recipes/opencities/small\.yaml", SHORT),
+    (r"train recipes/incremental/small\.yaml .*-o runs/cover", SMALL),
+    (r"train recipes/adapt-event\.yaml .*-o runs/event", "steps=2 crop_px=64 batch_size=2 force=true"),
+    (r"adapt box", "--steps 2 --precision no --force"),
+    (r"evaluate runs/damage/model xbd-prepared$", "--split all --bootstrap 10"),
+    (r"predict ", ""),
+    (r"score ", ""),
+    (r"tune-thresholds runs/damage", "--split all"),
+    (r"ensemble runs/a/model", ""),
+    (r"models$", ""),
+    (r"data prepare xbd", ""),
+    (r"data prepare folder (imagery|images)", ""),
+    (r"data (check|split|steps)", ""),
+    (r"data from-footprints", "--size 64 --min-building 0"),
+    (r"map ", ""),
+]
+"""A command that one of these fits is run, with further words that make it small."""
+
+NOT_RUN: list[tuple[str, str]] = [
+    (r"^aftermap data synth", "the world of these tests is made by it"),
+    (r"^aftermap demo", "a minute; tests/workflows/test_demo.py runs a small one"),
+    (r"hf://|weights (pull|push)", "asks a hub; tests/artefacts/test_hub.py has one of its own"),
+    (
+        r"weights import|winner",
+        "needs files that others published; tests/workflows/test_import_*.py make stand-ins",
+    ),
+    (r"aftermap runs( |$)", "needs recorded runs; tests/cli/test_runs_command.py has some"),
+    (
+        r"recipes/(xview2|metadamagenet|kd)/",
+        "trains a published network for hours; tests/workflows build and step each",
+    ),
+    (
+        r"recipes/(laptop|self-training|search)|search ",
+        "minutes of training; tests/workflows and tests/cli run small ones",
+    ),
+    (r"^aftermap (bench|export|meta-train|run|search) ", "minutes by design; tests/cli runs small ones"),
+    (
+        r"student|exported/|models/|ensemble|gated|both|combine",
+        "needs models of its page; tests of that command make them",
+    ),
+    (
+        r"dubai|zurich|loveda|vaihingen|prepared --task|potsdam|mexico|oam-ggaba|michael",
+        "needs a dataset that may not come along",
+    ),
+    (
+        r"incremental-report|--from |--resume|--step",
+        "goes on from another run; tests/workflows/test_incremental*.py do",
+    ),
+    (
+        r"map tiles/|evaluate runs/buildings|\[prepared\]|\[buildings\]|best.yaml|runs/nir|"
+        r"runs/mib|runs/buildings/model|jq|--split test$",
+        "another spelling of a command that is run",
+    ),
+    (r"data='\[event\]'|meta|without-michael", "another spelling of a command that is run"),
+]
+"""Why a command that no pattern of RUN fits is not run; those patterns win over RUN's."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A command as a page shows it."""
+
+    page: str
+    line: int
+    text: str
+
+    @property
+    def words(self) -> list[str]:
+        """Its words, without `aftermap`."""
+        return shlex.split(self.text, comments=True)[1:]
+
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """What is alike in commands that differ only in names of files: sub-command, recipe, options and keys."""
+        words = self.words
+        names = [w for w in words[:3] if re.fullmatch(r"[a-z-]+", w)][:1]
+        recipes = [w for w in words if w.startswith("recipes/")]
+        options = sorted(w.split("=")[0] for w in words if w.startswith("-"))
+        return (*names, *(words[1:3] if names == ["data"] else ()), *recipes, *options)
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def shown_commands() -> list[Shown]:
+    """Every `aftermap ...` line in the code blocks of README and docs, continued lines joined."""
+    found = []
+    for page in PAGES:
+        fenced, pending, start = False, "", 0
+        for number, line in enumerate(page.read_text().splitlines(), 1):
+            if line.startswith("```"):
+                fenced = not fenced
+                continue
+            text = line.strip()
+            if not pending and not (text.startswith("aftermap ") and (fenced or line.startswith("    "))):
+                continue
+            start = start if pending else number
+            pending += text
+            if pending.endswith("\\"):
+                pending = pending[:-1]
+                continue
+            found.append(Shown(page.name, start, pending))
+            pending = ""
+    return found
+
+
+def how(command: Shown) -> tuple[str | None, str]:
+    """Further words to run a command with, or None and the reason why it is not run."""
+    text = " ".join(shlex.join(command.words).split())
+    plain = command.text.split(" #")[0].strip().removeprefix("aftermap ").strip()
+    for pattern, reason in NOT_RUN:
+        if re.search(pattern, command.text.split(" #")[0]):
+            return None, reason
+    for pattern, extra in RUN:
+        if re.match(pattern, plain) or re.match(pattern, text):
+            return extra, ""
+    raise AssertionError(f"{command}: neither run nor marked why not: {command.text}")
