@@ -75,9 +75,10 @@ def map_command(
         Model folder, ensemble folder, exported model, or "box" for the model in the package. With --task buildings
         a model of two dates is shown the image as both, and one of classes needs a class called building.
     footprints
-        Buildings to judge, any vector file; by default they are traced from what the model sees.
+        Buildings to judge, any vector file, or FILE:LAYER; their ids and columns are kept. By default they are traced
+        from what the model sees.
     aoi
-        Polygons that bound the map, any vector file.
+        Polygons that bound the map, any vector file, or FILE:LAYER.
     align
         Whether a measured shift between the dates is taken out where that brings them closer.
     bands

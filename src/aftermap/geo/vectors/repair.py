@@ -127,9 +127,8 @@ def _owners(owner: np.ndarray, wrong: np.ndarray, count: int) -> np.ndarray:
 def _closed(ring: np.ndarray) -> np.ndarray | None:
     if len(ring) < 3:
         return None
-    ring = np.nan_to_num(
-        ring, nan=np.inf, posinf=np.inf, neginf=-np.inf
-    )  # NaN equals nothing: no ring would close
+    if not np.isfinite(ring).all():  # NaN equals nothing, so no ring would close
+        ring = np.nan_to_num(ring, nan=np.inf, posinf=np.inf, neginf=-np.inf)
     ring = ring if np.array_equal(ring[0], ring[-1]) else np.vstack([ring, ring[:1]])
     return ring if len(ring) >= 4 else None
 

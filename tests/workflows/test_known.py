@@ -1,0 +1,68 @@
+"""The user's buildings: told from areas of interest, and with their columns behind ours."""
+
+from pathlib import Path
+
+import geopandas
+import pytest
+from rasterio.crs import CRS
+from rasterio.transform import from_origin
+from shapely import box
+
+from aftermap.errors import DataWarning, FootprintError
+from aftermap.geo.grid import Grid, Window
+from aftermap.workflows.mapping.known import Known
+
+GRID = Grid(CRS.from_epsg(32615), from_origin(367000, 4104000, 0.5, 0.5), 200, 200)
+
+
+def at(left: float, top: float, right: float, bottom: float):
+    """A box in pixels of the grid."""
+    return box(367000 + left / 2, 4104000 - bottom / 2, 367000 + right / 2, 4104000 - top / 2)
+
+
+HOUSES = [at(20, 20, 40, 40), at(60, 20, 80, 40), at(20, 60, 40, 80)]
+
+
+def write(path: Path, shapes: list) -> Path:
+    names = [f"b{n}" for n in range(len(shapes))]
+    geopandas.GeoDataFrame({"id": names, "use": names}, geometry=shapes, crs=32615).to_file(path)
+    return path
+
+
+def test_an_outline_around_most_of_the_others_is_left_out_and_said(tmp_path):
+    path = write(tmp_path / "f.gpkg", [HOUSES[0], at(0, 0, 200, 180), *HOUSES[1:]])
+    with pytest.warns(DataWarning, match=r"f\.gpkg: 1 left out: larger than half of the image"):
+        known = Known.read(path, GRID)
+    assert known.frame["building_id"].tolist() == ["b0", "b2", "b3"]
+    assert known.columns["use"].tolist() == ["b0", "b2", "b3"]
+    assert [shape.bounds for shape in known.outlines] == [
+        (20, 20, 40, 40),
+        (60, 20, 80, 40),
+        (20, 60, 40, 80),
+    ]
+
+
+def test_a_single_outline_over_most_of_the_image_is_refused_unless_its_layer_is_named(tmp_path):
+    path = write(tmp_path / "f.gpkg", [at(0, 0, 200, 180)])
+    with pytest.raises(
+        FootprintError, match=r"covers 90% of it, which looks like an area of interest: pass it as --aoi"
+    ):
+        Known.read(path, GRID)
+    with pytest.warns(DataWarning, match="judged as a building, because its layer was named"):
+        known = Known.read(Path(f"{path}:f"), GRID)
+    assert known.frame["building_id"].tolist() == ["b0"]
+
+
+def test_large_buildings_are_kept(tmp_path):
+    half = [at(0, 0, 100, 200), *HOUSES]  # half of the image is not more than half
+    assert len(Known.read(write(tmp_path / "half.gpkg", half), GRID).frame) == 4
+    beside = [at(50, 0, 200, 200), at(2, 2, 10, 10), at(2, 20, 10, 30)]  # holds none of the others
+    assert len(Known.read(write(tmp_path / "beside.gpkg", beside), GRID).frame) == 3
+
+
+def test_the_whole_image_counts_and_not_the_part_that_is_mapped(tmp_path):
+    part = GRID.crop(Window(20, 20, 20, 20))
+    known = Known.read(write(tmp_path / "f.gpkg", HOUSES[:1]), part, scene=GRID)
+    assert known.outlines[0].bounds == (0, 0, 20, 20)
+    with pytest.raises(FootprintError, match="covers 100% of it"):
+        Known.read(tmp_path / "f.gpkg", part)
