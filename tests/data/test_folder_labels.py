@@ -322,7 +322,7 @@ class TestMasksBesideImages:
 
 def test_a_16_bit_png_is_refused(tmp_path):
     write_image(tmp_path / "s" / "images" / "a.png", image(1).astype(np.uint16) * 200)
-    with pytest.raises(DataError, match=r"a.png has 16 bits per band, expected 8"):
+    with pytest.raises(DataError, match=r"a.png has 3 bands of uint16, expected 3 bands of 8 bits"):
         prepare_folder(tmp_path / "s", tmp_path / "out")
 
 

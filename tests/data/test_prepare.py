@@ -6,7 +6,6 @@ import zlib
 import pytest
 
 from aftermap.data.checking.splits import assign_splits
-from aftermap.data.image_content import image_size
 from aftermap.data.preparing import scene_files
 from aftermap.data.scene import Manifest
 from aftermap.errors import DataError, DataWarning, OutputError
@@ -195,9 +194,11 @@ def test_splits_are_dropped_with_a_warning_when_scenes_are_added(source, tmp_pat
     assert {scene.split for scene in manifest.scenes} == {"unassigned"}
 
 
-def test_an_image_that_claims_a_huge_size_is_refused(tmp_path):
+def test_an_image_that_claims_a_huge_size_is_refused(source, tmp_path):
     header = struct.pack(">IIBBBBB", 10**6, 10**6, 8, 2, 0, 0, 0)
     parts = ((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
     chunks = (struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in parts)
-    with pytest.raises(DataError, match="claims to be larger than"):
-        image_size(b"\x89PNG\r\n\x1a\n" + b"".join(chunks), tmp_path / "bomb.png")
+    bomb = source / "images" / "storm_00000001_pre_disaster.png"
+    bomb.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    with pytest.raises(DataError, match=r"1_pre_disaster.png claims 1000000 x 1000000 pixels in"):
+        prepare_xbd(source, tmp_path / "out", strict=True)

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -20,9 +19,10 @@ from rasterio.crs import CRS
 from shapely.geometry import Polygon
 
 from aftermap.classes import DAMAGE
-from aftermap.data.scene import Manifest, Scene, SceneGrid
+from aftermap.data.geotransform import scene_grid
+from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import OutputError
-from aftermap.files import writing
+from aftermap.files import replacing_folder
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import from_pixels
 from aftermap.synthetic.backdrop import paint_disaster
@@ -33,7 +33,6 @@ from aftermap.synthetic.photos import Photo, find_photos
 
 EPSG = 32615
 LICENCE = "CC0-1.0"
-MARKER = ".synthesising"
 
 
 @dataclass(frozen=True)
@@ -129,24 +128,12 @@ def _workspace(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its place when all went well."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out} exists and is not empty: choose another folder, or remove it")
-    work = out.with_name(out.name + ".part")
-    with writing(out):
-        if work.exists():
-            if not (work / MARKER).is_file():
-                raise OutputError(
-                    f"{work} is in the way and was not made by us: remove it, or choose another folder"
-                )
-            shutil.rmtree(work)
+    with replacing_folder(out, ours=()) as work:
         for folder in ("images", "labels", "masks", "geotiff"):
-            (work / folder).mkdir(parents=True)
-        (work / MARKER).touch()
+            (work / folder).mkdir()
         yield work
-        (work / MARKER).unlink()
         if not any((work / "geotiff").iterdir()):
             (work / "geotiff").rmdir()
-        if out.is_dir():
-            out.rmdir()
-        work.rename(out)
 
 
 def _write_scene(job: _Job) -> _Made:
@@ -174,7 +161,7 @@ def _write_scene(job: _Job) -> _Made:
         paths[target] = job.out / "masks" / f"{name}_{target}.png"
         _write_png(paths[target], mask)
     levels = [DAMAGE.names[footprint.damage] for footprint in pair.footprints]
-    t = grid.transform
+    place = scene_grid(grid)
     scene = Scene(
         name=name,
         event=f"synthetic-{job.kind}",
@@ -184,9 +171,7 @@ def _write_scene(job: _Job) -> _Made:
         damage_mask=paths["damage"],
         width=pair.pre.shape[2],
         height=pair.pre.shape[1],
-        grid=SceneGrid(crs=_crs_text(grid), transform=(t.a, t.b, t.c, t.d, t.e, t.f), residual_px=0.0)
-        if grid.is_georeferenced
-        else None,
+        grid=place and place.model_copy(update={"residual_px": 0.0}),
         resolution_m=grid.resolution_m or pair.gsd_m,
         class_pixels=np.bincount(pair.damage_mask.ravel(), minlength=5).tolist(),
         polygons={level: levels.count(level) for level in DAMAGE.names[1:] if level in levels},
@@ -202,12 +187,6 @@ def _grid(index: int, size_px: int, gsd_m: float) -> Grid:
     """A place of its own for every scene: 4 km apart, rows of 60, in UTM zone 15 north."""
     left, top = 380_000 + 4_000 * (index % 60), 4_200_000 - 4_000 * (index // 60)
     return Grid(CRS.from_epsg(EPSG), Affine(gsd_m, 0, left, 0, -gsd_m, top), size_px, size_px)
-
-
-def _crs_text(grid: Grid) -> str:
-    assert grid.crs is not None
-    code = grid.crs.to_epsg()
-    return f"EPSG:{code}" if code else str(grid.crs.to_wkt())
 
 
 def _write_png(path: Path, image: np.ndarray) -> str:

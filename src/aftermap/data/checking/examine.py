@@ -10,7 +10,7 @@ import numpy as np
 
 from aftermap.classes import DAMAGE, IGNORE
 from aftermap.data.band_files import read_file, size_of
-from aftermap.data.image_content import checksum, read_bytes
+from aftermap.data.file_content import checksum, read_bytes
 from aftermap.data.legends import Legend
 from aftermap.data.readers.folder import grid_mismatch, read_grid
 from aftermap.data.scene import RGB, Scene

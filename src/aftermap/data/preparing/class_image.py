@@ -9,8 +9,8 @@ from rasterio.crs import CRS
 
 from aftermap.classes import IGNORE
 from aftermap.data.band_files import IDENTITY, Pixels, measure_stretch, read_file
+from aftermap.data.file_content import checksum, read_bytes
 from aftermap.data.geotransform import scene_grid
-from aftermap.data.image_content import checksum, read_bytes
 from aftermap.data.preparing.cutter import CutTile, TileForm, cut
 from aftermap.data.preparing.dataset import ExtraBand, Labels, Made, PreparedFolder, SourceScene
 from aftermap.data.preparing.scene_files import write_scene

@@ -12,7 +12,7 @@ from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.features import rasterize
 
-from aftermap.data.image_content import checksum, read_bytes
+from aftermap.data.file_content import checksum, read_bytes
 from aftermap.data.preparing.dataset import Labels, PreparedFolder, SourceScene
 from aftermap.data.preparing.journal import IMAGES
 from aftermap.data.preparing.scene_files import has_its_files, write_scene

@@ -10,7 +10,7 @@ from typing import Literal
 import geopandas
 
 from aftermap.classes import BUILDING
-from aftermap.data.image_content import checksum, read_bytes
+from aftermap.data.file_content import checksum, read_bytes
 from aftermap.data.preparing.cut_config import CutConfig
 from aftermap.data.preparing.cutter import cut
 from aftermap.data.preparing.dataset import Dataset, Made, PreparedFolder, Progress, SourceScene

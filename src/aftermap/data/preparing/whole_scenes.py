@@ -1,10 +1,14 @@
 """Scenes of one or two dates whose images stay where they are, with masks of buildings or damage."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
+from aftermap.data.band_files import read_file
+from aftermap.data.file_content import checksum, read_bytes
 from aftermap.data.geotransform import to_grid
-from aftermap.data.image_content import checksum, image_size, read_bytes
 from aftermap.data.preparing.dataset import Labels, Made, PreparedFolder, SourceScene
 from aftermap.data.preparing.scene_files import has_its_files, write_scene
 from aftermap.errors import DataError
@@ -36,16 +40,15 @@ class WholeScenes:
             DataError: files that cannot be read, or do not fit each other.
             OutputError: a mask cannot be written.
         """
-        content = {role: read_bytes(path) for role, path in source.files.items()}
-        sums = {role: checksum(data) for role, data in content.items()}
+        sums = {role: checksum(read_bytes(path)) for role, path in source.files.items()}
         earlier = folder.known.get(source.name)
         if earlier is not None and earlier.checksums == sums and has_its_files(earlier):
             now: dict[str, object] = {"pre": source.pre, "post": source.post}
             now |= {"split": source.split, "source_split": source.source_split}
             return Made((earlier.model_copy(update=now),))
-        height, width = image_size(content["pre"], source.pre)
+        height, width = _size(source.pre)
         if source.post is not None:
-            other = image_size(content["post"], source.post)
+            other = _size(source.post)
             if other != (height, width):
                 raise DataError(
                     f"{source.post} has {other[1]} x {other[0]} pixels, its partner {source.pre.name} "
@@ -66,3 +69,14 @@ class WholeScenes:
             checksums=sums,
         )
         return Made((scene,))
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image, after decoding all of it."""
+    array = read_file(path).array
+    if array.dtype != np.uint8:
+        raise DataError(
+            f"{path} has {len(array)} bands of {array.dtype}, expected 3 bands of 8 bits (red, green, blue): convert it "
+            "with 'gdal_translate -ot Byte -scale'"
+        )
+    return array.shape[1], array.shape[2]

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from aftermap.data.band_files import size_of
-from aftermap.data.image_content import IMAGE_SUFFIXES
+from aftermap.data.file_content import IMAGE_SUFFIXES
 from aftermap.data.legends import Legend
 from aftermap.data.preparing.class_dataset import class_dataset
 from aftermap.data.preparing.class_image import SKIPPED_BAND, ClassMask

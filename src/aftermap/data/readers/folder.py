@@ -15,8 +15,8 @@ from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from aftermap.classes import BUILDING, DAMAGE, IGNORE
+from aftermap.data.file_content import checksum, read_bytes
 from aftermap.data.geotransform import scene_grid, to_grid
-from aftermap.data.image_content import checksum, read_bytes
 from aftermap.data.preparing.cutter import draw_mask
 from aftermap.data.preparing.dataset import Dataset, Labels, SourceScene
 from aftermap.data.preparing.whole_scenes import WholeScenes

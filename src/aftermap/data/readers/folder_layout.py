@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from aftermap.data.image_content import IMAGE_SUFFIXES
+from aftermap.data.file_content import IMAGE_SUFFIXES
 from aftermap.data.preparing.dataset import SourceScene
 from aftermap.errors import DataError
 

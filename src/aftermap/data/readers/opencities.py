@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aftermap.data.image_content import read_bytes
+from aftermap.data.file_content import read_bytes
 from aftermap.data.preparing.cut_config import CutConfig
 from aftermap.data.preparing.dataset import Dataset, SourceScene
 from aftermap.data.preparing.footprint_tiles import (

@@ -16,8 +16,8 @@ import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
 from aftermap.classes import DAMAGE, IGNORE
+from aftermap.data.file_content import IMAGE_SUFFIXES, checksum, read_bytes
 from aftermap.data.geotransform import fit_polygons, read_geotransforms
-from aftermap.data.image_content import IMAGE_SUFFIXES, checksum, read_bytes
 from aftermap.data.masks import Unclassified, draw_building_mask, draw_damage_mask, subtype_index
 from aftermap.data.preparing.dataset import Dataset, Labels, SourceScene
 from aftermap.data.preparing.whole_scenes import WholeScenes
