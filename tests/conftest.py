@@ -21,12 +21,24 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["AFTERMAP_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with MLflow's tables to copy: they are made once, which takes seconds."""
+    from aftermap.learning.experiments.tracking import file_store, open_store
+
+    file = tmp_path_factory.mktemp("database") / "mlflow.db"
+    open_store(file_store(file))
+    return file
+
+
 @pytest.fixture
 def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs leave out their pictures, which take longer than the learning, but in tests marked `pictures`."""
     if "pictures" not in request.keywords:
         monkeypatch.setattr("aftermap.workflows.incremental.report._draw", lambda run: None)
-        monkeypatch.setattr("aftermap.workflows.adaptation.run.write_comparison", lambda *_, **__: None)
+        monkeypatch.setattr(
+            "aftermap.workflows.adaptation.adaptation_kind.write_comparison", lambda *_, **__: None
+        )
 
 
 @pytest.fixture(scope="session")

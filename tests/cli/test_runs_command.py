@@ -15,13 +15,14 @@ from aftermap.learning.run import Run
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def project(tmp_path_factory, empty_database):
     """A folder with `runs/mlflow.db` and two runs in it."""
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.delenv("AFTERMAP_TRACKING", raising=False)
     root = tmp_path_factory.mktemp("project")
-    connect(RecordsConfig(), root / "runs" / "none")
-    shutil.copy(root / "runs" / "mlflow.db", root / "runs" / "empty.db")
+    (root / "runs").mkdir()
+    for name in ("mlflow.db", "empty.db"):
+        shutil.copy(empty_database, root / "runs" / name)
     for name, lr, score in (("damage-resnet34", 0.1, 0.625), ("damage-dpn92", 0.2, 0.5)):
         recipe = {"name": name, "task": "damage", "optimizer": {"lr": lr}}
         run = Run.start(root / "runs" / name, yaml.safe_dump(recipe), {})

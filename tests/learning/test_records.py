@@ -49,14 +49,6 @@ def _no_address(monkeypatch):
     monkeypatch.delenv("AFTERMAP_TRACKING", raising=False)
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory):
-    """A SQLite file with MLflow's tables, made once."""
-    file = tmp_path_factory.mktemp("database") / "mlflow.db"
-    open_store(file_store(file))
-    return file
-
-
 @pytest.fixture
 def runs(tmp_path, empty_database):
     """A folder `runs` with an empty database in it."""

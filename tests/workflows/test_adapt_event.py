@@ -22,7 +22,8 @@ from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
 from aftermap.workflows.adaptation import without_labels as module
 from aftermap.workflows.adaptation.config import AdaptEventRecipe
 from aftermap.workflows.adaptation.event_scenes import event_scenes
-from aftermap.workflows.adaptation.without_labels import adapt_event, adapted_model
+from aftermap.workflows.adaptation.run import adapt
+from aftermap.workflows.adaptation.without_labels import adapted_model
 from aftermap.workflows.kinds import interrupted_recipe
 from aftermap.workflows.training.recipe_files import recipe_path
 
@@ -119,7 +120,7 @@ def report_of(folder):
 
 
 def test_statistics_of_the_images_undo_a_change_of_light(data, parent, tmp_path):
-    done = adapt_event(recipe(data, parent, method="batch-norm", statistics=1.0), tmp_path / "run")
+    done = adapt(recipe(data, parent, method="batch-norm", statistics=1.0), tmp_path / "run")
     assert done.truth_before["score"] < 0.7 and done.truth_after["score"] > done.truth_before["score"] + 0.1
     assert done.before.source == "views" and done.scenes == 6
 
@@ -139,7 +140,7 @@ def test_statistics_are_moved_by_the_share_that_is_asked_for(data, parent):
 
 @pytest.mark.pictures
 def test_the_mean_teacher_learns_from_images_alone(bare, parent, tmp_path):
-    done = adapt_event(recipe(bare, parent), tmp_path / "run")
+    done = adapt(recipe(bare, parent), tmp_path / "run")
     old, new = load_model(parent).model.state_dict(), load_model(done.model).model.state_dict()
     assert done.truth_before is None and report_of(tmp_path / "run")["truth_after"] is None
     assert (done.kept == "adapted") == (not torch.equal(old["head.weight"], new["head.weight"]))
@@ -149,7 +150,7 @@ def test_the_mean_teacher_learns_from_images_alone(bare, parent, tmp_path):
 
 
 def test_labels_of_the_event_change_nothing(data, bare, parent, tmp_path):
-    one, other = (adapt_event(recipe(d, parent), tmp_path / d.name) for d in (data, bare))
+    one, other = (adapt(recipe(d, parent), tmp_path / d.name) for d in (data, bare))
     assert one.before.as_dict() == other.before.as_dict() and one.after.as_dict() == other.after.as_dict()
     first, second = (load_model(d.model).model.state_dict() for d in (one, other))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
@@ -157,15 +158,13 @@ def test_labels_of_the_event_change_nothing(data, bare, parent, tmp_path):
 
 def test_labels_decide_where_the_guard_is_told_to_ask_them(data, parent, tmp_path):
     guard = {"labels": True}
-    done = adapt_event(
-        recipe(data, parent, method="batch-norm", statistics=1.0, guard=guard), tmp_path / "run"
-    )
+    done = adapt(recipe(data, parent, method="batch-norm", statistics=1.0, guard=guard), tmp_path / "run")
     assert done.before.source == "labels" and done.kept == "adapted"
     assert done.before.score == pytest.approx(done.truth_before["score"])
 
 
 def test_a_refused_adaptation_leaves_the_parents_weights(data, parent, tmp_path):
-    done = adapt_event(recipe(data, parent, guard={"min_gain": 2.0}), tmp_path / "run")
+    done = adapt(recipe(data, parent, guard={"min_gain": 2.0}), tmp_path / "run")
     old, new = load_model(parent).model.state_dict(), load_model(done.model).model.state_dict()
     assert done.kept == "parent" and all(torch.equal(value, new[name]) for name, value in old.items())
     card = load_card(done.model)
@@ -173,7 +172,7 @@ def test_a_refused_adaptation_leaves_the_parents_weights(data, parent, tmp_path)
 
 
 def test_force_keeps_what_was_refused_and_says_so(data, parent, tmp_path):
-    done = adapt_event(recipe(data, parent, guard={"min_gain": 2.0}, force=True), tmp_path / "run")
+    done = adapt(recipe(data, parent, guard={"min_gain": 2.0}, force=True), tmp_path / "run")
     card = load_card(done.model)
     assert done.kept == "adapted" and done.verdict.kept == "teacher"
     assert card.name == "squares-haze" and "Kept against the verdict: no gain" in card.limits
@@ -181,23 +180,23 @@ def test_force_keeps_what_was_refused_and_says_so(data, parent, tmp_path):
 
 
 def test_labelled_scenes_of_other_events_take_part(data, parent, tmp_path):
-    adapt_event(recipe(data, parent, source={"manifests": [str(data)]}), tmp_path / "run")
+    adapt(recipe(data, parent, source={"manifests": [str(data)]}), tmp_path / "run")
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["source_scenes"] == 4 and facts["status"] == "complete"
 
 
 def test_an_interrupted_adaptation_goes_on_to_the_same_weights(data, parent, tmp_path):
     wanted = recipe(data, parent, force=True, save_every=2)
-    whole = adapt_event(wanted, tmp_path / "whole")
+    whole = adapt(wanted, tmp_path / "whole")
 
     def stop(progress):
         if progress.stage == "adapting" and progress.done == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        adapt_event(wanted, tmp_path / "run", on_progress=stop)
+        adapt(wanted, tmp_path / "run", on_progress=stop)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
-    again = adapt_event(interrupted_recipe(tmp_path / "run")[1], tmp_path / "run", resume=True)
+    again = adapt(interrupted_recipe(tmp_path / "run")[1], tmp_path / "run", resume=True)
     first, second = (load_model(d.model).model.state_dict() for d in (whole, again))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     assert again.before.as_dict() == whole.before.as_dict() and again.truth_before == whole.truth_before
@@ -207,23 +206,23 @@ def test_an_interrupted_adaptation_goes_on_to_the_same_weights(data, parent, tmp
 
 
 def test_a_finished_run_is_not_resumed(data, parent, tmp_path):
-    adapt_event(recipe(data, parent, method="batch-norm", steps=1), tmp_path / "run")
+    adapt(recipe(data, parent, method="batch-norm", steps=1), tmp_path / "run")
     with pytest.raises(TrainingError, match="no interrupted run to resume"):
         interrupted_recipe(tmp_path / "run")[1]
     with pytest.raises(OutputError, match="already holds a run"):
-        adapt_event(recipe(data, parent), tmp_path / "run")
+        adapt(recipe(data, parent), tmp_path / "run")
 
 
 def test_the_recipe_in_the_folder_says_the_same(data, parent, tmp_path):
     wanted = recipe(data, parent, method="batch-norm", steps=1)
-    adapt_event(wanted, tmp_path / "run")
+    adapt(wanted, tmp_path / "run")
     tree = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
     assert AdaptEventRecipe.model_validate(tree) == wanted
 
 
 def test_a_building_model_of_one_date_can_be_adapted(data, tmp_path):
     folder = save(tmp_path / "model", dates=1, classes=2)
-    done = adapt_event(recipe(data, folder, steps=2), tmp_path / "run")
+    done = adapt(recipe(data, folder, steps=2), tmp_path / "run")
     assert set(done.before.per_class) == {"building"} and "localization_f1" in done.truth_before
 
 
@@ -261,20 +260,20 @@ def test_scenes_may_be_named_or_taken_by_split(data, parent):
 )
 def test_what_cannot_be_done_is_refused_in_one_line(data, parent, tmp_path, changes, error, message):
     with pytest.raises(error, match=message):
-        adapt_event(recipe(data, parent, **changes), tmp_path / "run")
+        adapt(recipe(data, parent, **changes), tmp_path / "run")
     assert not (tmp_path / "run" / "model").exists()
 
 
 def test_a_source_without_other_events_is_refused(bare, parent, tmp_path):
     with pytest.raises(DataError, match="source has 0 scenes of other events"):
-        adapt_event(recipe(bare, parent, source={"manifests": [str(bare)]}), tmp_path / "run")
+        adapt(recipe(bare, parent, source={"manifests": [str(bare)]}), tmp_path / "run")
 
 
 def test_an_ensemble_is_refused(data, parent, tmp_path):
     card, members = compose("one", [Ingredient(parent)])
     save_ensemble(tmp_path / "both", card, members)
     with pytest.raises(ModelError, match="is an ensemble: adapt its members one by one"):
-        adapt_event(recipe(data, tmp_path / "both"), tmp_path / "run")
+        adapt(recipe(data, tmp_path / "both"), tmp_path / "run")
 
 
 @pytest.mark.parametrize(

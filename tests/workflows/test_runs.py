@@ -48,14 +48,6 @@ def make_run(folder, name, *, lr, scores, task="damage", fails=False, epochs=Fal
     return records.run_id
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory):
-    """A SQLite file with MLflow's tables, made once."""
-    file = tmp_path_factory.mktemp("database") / "mlflow.db"
-    open_store(file_store(file))
-    return file
-
-
 @pytest.fixture
 def other(tmp_path, empty_database):
     """An empty database."""

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import optuna
 import pytest
@@ -213,10 +214,10 @@ def test_a_search_is_not_overwritten(searched, tree):
         Search.create(tree, space(), searched.folder)
 
 
-def test_trials_stand_in_the_experiment_database(tree, tmp_path):
+def test_trials_stand_in_the_experiment_database(tree, tmp_path, empty_database):
     from aftermap.learning.experiments.tracking import quiet_client
 
-    database = tmp_path / "records.db"
+    database = shutil.copy(empty_database, tmp_path / "records.db")
     search = Search.create(tree | {"records": {"uri": str(database)}}, space(trials=2), tmp_path / "found")
     begun = optuna.pruners.ThresholdPruner(lower=2.0)
     search.run(SearchListener(on_end=lambda trial: setattr(search.study, "pruner", begun)))

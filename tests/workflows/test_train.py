@@ -1,6 +1,7 @@
 """Training, evaluation and prediction end to end, on scenes made here."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -264,10 +265,10 @@ def test_an_unknown_recipe_key_names_the_nearest(data, tmp_path, capsys):
     assert code == 2 and "unknown key 'stepps': did you mean 'steps'?" in err
 
 
-def test_a_run_is_recorded_in_the_database_it_names(data, tmp_path):
+def test_a_run_is_recorded_in_the_database_it_names(data, tmp_path, empty_database):
     from aftermap.learning.experiments.tracking import quiet_client
 
-    database = tmp_path / "records.db"
+    database = shutil.copy(empty_database, tmp_path / "records.db")
     done = train(recipe(data, steps=4, evaluate_every=2, records={"uri": str(database)}), tmp_path / "run")
     client = quiet_client(f"sqlite:///{database}")
     (entry,) = client.search_runs([client.get_experiment_by_name("aftermap").experiment_id])

@@ -10,8 +10,7 @@ from aftermap.errors import RecipeError
 from aftermap.workflows.adaptation.config import AdaptConfig, AdaptEventRecipe
 from aftermap.workflows.adaptation.meta_config import MetaRecipe
 from aftermap.workflows.adaptation.meta_training import meta_train
-from aftermap.workflows.adaptation.with_labels import adapt
-from aftermap.workflows.adaptation.without_labels import adapt_event
+from aftermap.workflows.adaptation.run import adapt
 from aftermap.workflows.incremental.config import IncrementalRecipe
 from aftermap.workflows.incremental.run import learn_incrementally
 from aftermap.workflows.self_training.config import SelfTrainingRecipe
@@ -43,7 +42,7 @@ class RecipeKind:
 KINDS = {
     "train": RecipeKind(TrainRecipe, train, saved=True),
     "self-training": RecipeKind(SelfTrainingRecipe, self_train),
-    "adapt-event": RecipeKind(AdaptEventRecipe, adapt_event),
+    "adapt-event": RecipeKind(AdaptEventRecipe, adapt),
     "adapt": RecipeKind(AdaptConfig, adapt),
     "incremental": RecipeKind(IncrementalRecipe, learn_incrementally, ended=True),
     "meta-train": RecipeKind(MetaRecipe, meta_train, saved=True),
@@ -104,7 +103,7 @@ def train_recipe(
         options: of the kind, such as `step` and `start` of an incremental one.
 
     Returns:
-        The outcome of the kind's own entry (`train`, `self_train`, `adapt`, `adapt_event`, `learn_incrementally`,
+        The outcome of the kind's own entry (`train`, `self_train`, `adapt`, `learn_incrementally`,
         `meta_train`): its `model` is the model folder.
 
     Raises:

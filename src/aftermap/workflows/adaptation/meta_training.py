@@ -17,9 +17,8 @@ from aftermap.artefacts.card import Card
 from aftermap.artefacts.store import load_model, save_model
 from aftermap.classes import BUILDING, DAMAGE
 from aftermap.data.batch import Batch
-from aftermap.data.checking.doctor import check
 from aftermap.data.loading.few_shot_tasks import Shots, TaskSource
-from aftermap.data.scene import Manifest, Scene
+from aftermap.data.scene import Scene
 from aftermap.errors import DataError, RecipeError
 from aftermap.inference.postprocess import Decision
 from aftermap.learning.loop import Training
@@ -40,6 +39,7 @@ from aftermap.workflows.adaptation.meta_config import MetaRecipe
 from aftermap.workflows.scoring.evaluate import decide
 from aftermap.workflows.training.length import RunLength
 from aftermap.workflows.training.run_folder import check_folder
+from aftermap.workflows.training.scenes import checked_manifest
 from aftermap.workflows.training.training_kind import (
     OnProgress,
     Trained,
@@ -249,14 +249,8 @@ def _scenes(recipe: MetaRecipe) -> tuple[list[Scene], list[Scene]]:
     """Labelled scenes of the events that are learned from, and of those held out."""
     wanted, pooled = recipe.data, []
     for path in wanted.manifests:
-        manifest = Manifest.load(path)
-        report = check(manifest, deep=False)
-        if report.errors:
-            raise DataError(
-                f"{path} did not pass its check ({len(report.errors)} errors; first: {report.errors[0].message}): "
-                f"see 'aftermap data check {path}'"
-            )
-        pooled += [s for s in manifest.scenes if s.is_labelled and s.event not in wanted.exclude_events]
+        scenes = checked_manifest(path).scenes
+        pooled += [s for s in scenes if s.is_labelled and s.event not in wanted.exclude_events]
     if recipe.task == "damage":
         pooled = [s for s in pooled if s.post is not None and s.damage_mask is not None]
     events = {scene.event for scene in pooled}

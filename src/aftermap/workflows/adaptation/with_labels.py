@@ -1,9 +1,7 @@
 """A trained model adapted to an event with a few labelled scenes of it, and measured on the others, before and after."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,10 +19,7 @@ from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
 from aftermap.learning.run import Run, data_checksum
 from aftermap.learning.trainable import FrozenNorm, tune_only
-from aftermap.workflows.adaptation.config import AdaptConfig, default_objective
-from aftermap.workflows.adaptation.guard import Verdict
-from aftermap.workflows.adaptation.labelled_scenes import choose_scenes
-from aftermap.workflows.adaptation.run import (
+from aftermap.workflows.adaptation.adaptation_kind import (
     PICTURED,
     Adaptation,
     Adapted,
@@ -32,13 +27,13 @@ from aftermap.workflows.adaptation.run import (
     Wording,
     finite,
     fit_saved,
-    load_parent,
     nullable,
-    run_adaptation,
 )
+from aftermap.workflows.adaptation.config import AdaptConfig, default_objective
+from aftermap.workflows.adaptation.guard import Verdict
+from aftermap.workflows.adaptation.labelled_scenes import choose_scenes
 from aftermap.workflows.scoring.evaluate import decisive_score, evaluate, spread
 from aftermap.workflows.training.selection import summary_metrics
-from aftermap.workflows.training.training_kind import OnProgress, unseen
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,39 +62,6 @@ class AdaptedWithLabels(Adapted):
             "after": nullable(self.after),
             "minutes": round(self.minutes, 2),
         }
-
-
-def adapt(
-    config: AdaptConfig,
-    folder: Path,
-    *,
-    resume: bool = False,
-    command: str = "",
-    on_progress: OnProgress = unseen,
-) -> AdaptedWithLabels:
-    """Fine-tune a model on a few scenes of an event and write it, with the scores on the event's other scenes.
-
-    Where the score falls, the folder gets the parent's weights (see `AdaptConfig.force`); see `run_adaptation`.
-
-    Args:
-        config: what to do.
-        folder: the run folder; new, or that of an interrupted run with `resume`.
-        resume: go on from the saved state, to the same weights as without the interruption.
-        command: how the user asked for it; goes to the card.
-        on_progress: called after every scene and step.
-
-    Raises:
-        DataError: the event has too few labelled scenes, or labels that the model does not tell.
-        ModelError: there is no such model, or it is an ensemble.
-        RecipeError: crops that the model cannot take, or a loss that does not go with its classes.
-        OutputError: the run folder exists or cannot be written.
-        TrainingError: a loss is not finite, or there is nothing to resume.
-    """
-    started = time.monotonic()
-    kind = WithLabels(config, load_parent(config.model))
-    return run_adaptation(
-        kind, folder, resume=resume, started=started, command=command, on_progress=on_progress
-    )
 
 
 class WithLabels(Adaptation[dict[str, float], AdaptedWithLabels]):

@@ -1,11 +1,9 @@
 """A trained model adapted to an event without labels, with a verdict on whether that helped."""
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,10 +23,7 @@ from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
 from aftermap.learning.run import Run, data_checksum
 from aftermap.learning.trainable import tune_only
 from aftermap.models.networks.dense import DenseModel
-from aftermap.workflows.adaptation.config import AdaptEventRecipe
-from aftermap.workflows.adaptation.event_scenes import EventScenes, event_scenes
-from aftermap.workflows.adaptation.guard import Evidence, Verdict, gather_evidence, judge
-from aftermap.workflows.adaptation.run import (
+from aftermap.workflows.adaptation.adaptation_kind import (
     PICTURED,
     Adaptation,
     Adapted,
@@ -36,13 +31,13 @@ from aftermap.workflows.adaptation.run import (
     Wording,
     finite,
     fit_saved,
-    load_parent,
     nullable,
-    run_adaptation,
 )
+from aftermap.workflows.adaptation.config import AdaptEventRecipe
+from aftermap.workflows.adaptation.event_scenes import EventScenes, event_scenes
+from aftermap.workflows.adaptation.guard import Evidence, Verdict, gather_evidence, judge
 from aftermap.workflows.scoring.evaluate import decisive_score, evaluate, spread
 from aftermap.workflows.training.selection import summary_metrics
-from aftermap.workflows.training.training_kind import OnProgress, unseen
 
 Truth = dict[str, float]
 
@@ -87,41 +82,6 @@ class AdaptedWithoutLabels(Adapted):
             "scenes": self.scenes,
             "minutes": round(self.minutes, 2),
         }
-
-
-def adapt_event(
-    recipe: AdaptEventRecipe,
-    folder: Path,
-    *,
-    resume: bool = False,
-    command: str = "",
-    on_progress: OnProgress = unseen,
-) -> AdaptedWithoutLabels:
-    """Adapt a model to the unlabelled scenes of an event and write it, with the verdict of the guard rails.
-
-    Where they refuse, the folder gets the parent's weights (see `AdaptEventRecipe.force`); see `run_adaptation`.
-
-    Args:
-        recipe: what to do.
-        folder: the run folder; new, or that of an interrupted run with `resume`.
-        resume: go on from the saved state, to the same weights as without the interruption.
-        command: how the user asked for it; goes to the card.
-        on_progress: called after every step and stage.
-
-    Raises:
-        DataError: no scene of the event, or not of the dates that the model needs.
-        ModelError: there is no such model, it is an ensemble, or has nothing that could be adapted.
-        RecipeError: crops or an objective that the model does not take.
-        OutputError: the run folder exists or cannot be written.
-        TrainingError: a loss is not finite, or there is nothing to resume.
-    """
-    started = time.monotonic()
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
-    kind = WithoutLabels(recipe, load_parent(recipe.model))
-    return run_adaptation(
-        kind, folder, resume=resume, started=started, command=command, on_progress=on_progress
-    )
 
 
 class WithoutLabels(Adaptation[Judged, AdaptedWithoutLabels]):

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from aftermap.classes import IGNORE, ClassScheme
-from aftermap.data.checking.doctor import check
 from aftermap.data.incremental.pool import Pool, pool
 from aftermap.data.incremental.protocol import Protocol, TileUse
 from aftermap.data.incremental.replay import choose_replay
@@ -25,6 +24,8 @@ from aftermap.workflows.incremental.config import (
     TileHoldout,
     joined,
 )
+from aftermap.workflows.scoring.evaluate import spread
+from aftermap.workflows.training.scenes import checked_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ class TaskTiles:
                 f"step {step} of task {self.protocol.task}: none of {len(self.validation)} validation tiles holds a "
                 f"pixel of {names}: assign splits so that one does ('aftermap data split')"
             )
-        return self.validation.pick(spaced(numbers, most))
+        return self.validation.pick(spread(numbers, most))
 
     def _replayed(self, step: int, memory_mb: float, seed: int, channels: int) -> list[tuple[int, int]]:
         """Training tiles of earlier steps that are kept, each with the step in which it was learned from."""
@@ -238,13 +239,6 @@ class TaskTiles:
         return bool(known)
 
 
-def spaced(numbers: Sequence[int], most: int) -> list[int]:
-    """At most so many of them, spread evenly; 0 takes all."""
-    if not most or len(numbers) <= most:
-        return list(numbers)
-    return [numbers[round(place)] for place in np.linspace(0, len(numbers) - 1, most)]
-
-
 def gather(
     recipe: IncrementalRecipe, *, dates: int, deep: bool = False, earlier: ClassScheme | None = None
 ) -> TaskTiles:
@@ -261,14 +255,7 @@ def gather(
             of the datasets are the same.
         RecipeError: the task does not fit the classes, or the masks do not fit the model.
     """
-    manifests = [Manifest.load(path) for path in recipe.data.manifests]
-    for path, manifest in zip(recipe.data.manifests, manifests, strict=True):
-        report = check(manifest, deep=deep)
-        if report.errors:
-            raise DataError(
-                f"{path} did not pass its check ({len(report.errors)} errors; first: {report.errors[0].message}): "
-                f"see 'aftermap data check {path}'"
-            )
+    manifests = [checked_manifest(path, deep=deep) for path in recipe.data.manifests]
     target = _target(recipe.data, manifests, dates)
     pooled = pool(
         manifests,

@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from aftermap.scoring.objects import BuildingScore
 from aftermap.scoring.pixels import PixelScores, Score
 from aftermap.workflows.scoring.evaluate_classes import require_scheme
 from aftermap.workflows.scoring.score import ScoreReport
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +137,8 @@ def best_threshold(histogram: np.ndarray) -> float:
     return float(min(max(threshold, 0.05), 0.95))
 
 
-def spread(scenes: Sequence[Scene], count: int) -> list[Scene]:
-    """At most `count` scenes, evenly spaced in their order; 0 takes all."""
+def spread(scenes: Sequence[T], count: int) -> list[T]:
+    """At most `count` scenes, or others, evenly spaced in their order; 0 takes all."""
     if count <= 0 or count >= len(scenes):
         return list(scenes)
     return [scenes[i] for i in np.linspace(0, len(scenes) - 1, count).round().astype(int)]

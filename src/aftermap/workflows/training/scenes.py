@@ -1,6 +1,7 @@
 """Which scenes a recipe learns from, and which choose its best step."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from aftermap.data.checking.doctor import check
 from aftermap.data.checking.splits import random_holdout
@@ -41,15 +42,7 @@ def choose_scenes(
     pooled: list[Scene] = []
     bare: list[Scene] = []
     for path in wanted.manifests:
-        manifest = Manifest.load(path)
-        report = check(manifest, deep=deep)
-        errors = [e for e in report.errors if not ((unlabelled or label_free) and e.code == "unlabelled")]
-        if errors:
-            raise DataError(
-                f"{path} did not pass its check ({len(errors)} errors; first: {errors[0].message}): "
-                f"see 'aftermap data check {path}'"
-            )
-        for scene in manifest.scenes:
+        for scene in checked_manifest(path, deep=deep, unlabelled=unlabelled or label_free).scenes:
             if scene.event not in wanted.exclude_events and (task == "building" or scene.post is not None):
                 (pooled if has_labels(scene, task) else bare).append(scene)
     training = [s for s in pooled if s.split in wanted.train_splits]
@@ -66,6 +59,27 @@ def choose_scenes(
             "assign splits with 'aftermap data split'"
         )
     return Chosen(training, validation)
+
+
+def checked_manifest(path: Path, *, deep: bool = False, unlabelled: bool = False) -> Manifest:
+    """A prepared dataset that has passed its check.
+
+    Args:
+        path: its folder or manifest.
+        deep: decode every image and mask.
+        unlabelled: scenes may lack labels.
+
+    Raises:
+        DataError: it has not; the first error is told.
+    """
+    manifest = Manifest.load(path)
+    errors = [e for e in check(manifest, deep=deep).errors if not (unlabelled and e.code == "unlabelled")]
+    if errors:
+        raise DataError(
+            f"{path} did not pass its check ({len(errors)} errors; first: {errors[0].message}): "
+            f"see 'aftermap data check {path}'"
+        )
+    return manifest
 
 
 def _held_out(scenes: list[Scene], wanted: DataConfig) -> tuple[list[Scene], list[Scene]]:
