@@ -29,6 +29,8 @@ SIGNATURES = {
     "predict": "model data out * split targets overwrite on_scene ** running",
     "evaluate": "model data * split events threshold bootstrap boundary_m on_scene ** running",
     "score": "prediction target * events bootstrap seed iou progress",
+    "train": "recipe out * overrides resume step start on_progress",
+    "adapt": "model data out * event labels on_progress ** keys",
     "check": "data * deep workers progress",
     "split": "data * by fractions seed hold_out validate_on group_zoom out",
     "synth": "out * scenes size_px seed kinds backdrop footprints workers",

@@ -16,7 +16,7 @@ Example:
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 if TYPE_CHECKING:
     from aftermap.data.checking.doctor import Report
@@ -26,15 +26,18 @@ if TYPE_CHECKING:
     from aftermap.inference.ensemble import RunningKeywords
     from aftermap.inference.predictor import AnyPredictor
     from aftermap.scoring.class_scores import ClassScores
+    from aftermap.workflows.kinds import Outcome
     from aftermap.workflows.mapping.memory import Imagery, Place, Vectors
     from aftermap.workflows.mapping.result import MapResult, TaskName
     from aftermap.workflows.mapping.run import Progress
     from aftermap.workflows.mapping.settings import MapOptions
     from aftermap.workflows.scoring.score import ScoreReport
+    from aftermap.workflows.training.training_kind import TrainingProgress
 
 __all__ = [
     *("map", "map_buildings", "map_classes"),
     *("open_model", "predict", "evaluate", "score"),
+    *("train", "adapt"),
     *("check", "split", "synth"),
 ]
 
@@ -327,6 +330,95 @@ def score(
         iou=iou,
         progress=progress,
     )
+
+
+# Training
+
+
+def train(
+    recipe: str | Path,
+    out: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    step: int | None = None,
+    start: str | Path | None = None,
+    on_progress: "Callable[[TrainingProgress], None] | None" = None,
+) -> "Outcome":
+    """Train what a recipe of any kind says: an ordinary run, self-training, an adaptation, classes step by step.
+
+    Args:
+        recipe: a YAML file, or the name of one that comes along, such as "localization.yaml".
+        out: the run folder; new, or that of an interrupted run with `resume`.
+        overrides: keys of the recipe, as in "steps=2000" and "data.manifests=[xbd-prepared]".
+        resume: go on with the run in `out`, whose own recipe is taken, to the same weights as without the interruption.
+        step: of an incremental task: this one alone, from 0.
+        start: of an incremental task: a model to begin from, or a run with one.
+        on_progress: called with how far it is after every step, scene and tile.
+
+    Returns:
+        What came of it, by the recipe's kind; `model` is the model folder.
+
+    Raises:
+        RecipeError: no such recipe, or a key or value is wrong.
+        DataError: the data did not pass their check, or a split is empty.
+        TrainingError: a loss is not finite, or there is nothing to resume.
+        OutputError: the folder holds a run, or cannot be written.
+
+    Example:
+        aftermap.train("localization.yaml", "runs/loc", overrides=["data.manifests=[xbd-prepared]"]).model
+    """
+    from aftermap.errors import RecipeError
+    from aftermap.workflows.kinds import interrupted_recipe, read_recipe, train_recipe
+    from aftermap.workflows.training.training_kind import unseen
+
+    kind, settings = interrupted_recipe(Path(out), overrides) if resume else read_recipe(recipe, overrides)
+    options = {"step": step, "start": None if start is None else Path(start)}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if given and kind != "incremental":
+        raise RecipeError(f"step and start are of recipes of kind incremental, {recipe} is of kind {kind}")
+    return train_recipe(settings, Path(out), resume=resume, on_progress=on_progress or unseen, **given)
+
+
+def adapt(
+    model: str | Path,
+    data: str | Path,
+    out: str | Path,
+    *,
+    event: str,
+    labels: bool = True,
+    on_progress: "Callable[[TrainingProgress], None] | None" = None,
+    **keys: Any,
+) -> "Outcome":
+    """Adapt a model to an event with a few of its labelled scenes, or from its images alone, and see whether it helped.
+
+    Args:
+        model: a model folder, or "box".
+        data: a prepared dataset.
+        out: the run folder, new.
+        event: whose scenes.
+        labels: learn from labels; False learns from images alone, as the recipe adapt-event says.
+        on_progress: called with how far it is after every scene and step.
+        keys: others of `AdaptConfig`, such as scenes=3 and steps=80, or of `AdaptEventRecipe` without labels.
+
+    Returns:
+        What came of it: `kept` says whose weights its `model` holds, the adapted ones or the parent's.
+
+    Raises:
+        DataError: the event has too few scenes, or labels that the model does not tell.
+        ModelError: there is no such model, or it is an ensemble.
+        RecipeError: a key or value is wrong, or does not go with the model.
+        OutputError: the folder holds a run, or cannot be written.
+
+    Example:
+        aftermap.adapt("box", "xbd-prepared", "runs/harvey", event="hurricane-harvey", scenes=3).kept
+    """
+    from aftermap.workflows.adaptation.run import adapt as run_adaptation
+    from aftermap.workflows.adaptation.run import wanted_adaptation
+    from aftermap.workflows.training.training_kind import unseen
+
+    wanted = wanted_adaptation(model, Path(data), labels=labels, event=event, **keys)
+    return run_adaptation(wanted, Path(out), on_progress=on_progress or unseen)
 
 
 # Datasets

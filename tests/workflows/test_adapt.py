@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+import aftermap
 from aftermap.artefacts.card import Card, TrainingRecord
 from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
 from aftermap.artefacts.store import load_card, load_model, save_model
 from aftermap.cli.app import main
+from aftermap.config import load_config
 from aftermap.data.loading.few_shot_tasks import ShotConfig
 from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import DataError, DataWarning, ModelError, OutputError, RecipeError
@@ -405,6 +407,22 @@ def test_the_command_prints_json_and_says_by_its_exit_code_whether_it_helped(dat
     report = json.loads(capsys.readouterr().out)
     assert report["scenes"] == ["autumn_0", "autumn_1"] and report["event"] == "autumn"
     assert end.value.code == (0 if report["kept"] == "adapted" else 1)
+
+
+def test_the_function_does_what_the_recipe_says(data, parent, tmp_path):
+    wanted = settings(data, parent, steps=3, force=True)
+    keys = {"names": wanted.names, "steps": 3, "lr": 0.02, "shots": {"crop_px": 32, "turn": True}}
+    done = aftermap.adapt(
+        parent, data, tmp_path / "a", event="autumn", precision="fp32", force=True, batch_size=4, **keys
+    )
+    assert load_model(done.model).sha256 == load_model(adapt(wanted, tmp_path / "b").model).sha256
+    assert recipe_in(tmp_path / "a") == wanted
+    with pytest.raises(RecipeError, match="adapt: unknown key 'stepps': did you mean 'steps'"):
+        aftermap.adapt(parent, data, tmp_path / "c", event="autumn", stepps=3)
+
+
+def recipe_in(folder):
+    return load_config(AdaptConfig, folder / "recipe.yaml")
 
 
 def test_the_command_prints_a_table(data, parent, tmp_path, capsys):

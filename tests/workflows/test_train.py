@@ -7,7 +7,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 
+import aftermap
 from aftermap.artefacts.store import load_card, load_model
 from aftermap.cli.app import main
 from aftermap.config import build_config
@@ -112,6 +114,25 @@ def test_a_training_is_finished_whatever_state_its_run_is_in(data, tmp_path):
     facts.write_text(facts.read_text().replace('"complete"', '"running"'))  # killed before anything was saved
     assert finish() == (first, [1, 2, 3, 4])
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_the_function_trains_a_recipe_file_and_goes_on_with_its_run(data, tmp_path):
+    file, short = tmp_path / "tiny.yaml", recipe(data, steps=4, evaluate_every=2)
+    file.write_text(yaml.safe_dump(recipe(data).model_dump(mode="json")))
+    told = ["steps=4", "evaluate_every=2"]
+
+    def interrupt(progress):
+        if progress.done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        aftermap.train(file, tmp_path / "run", overrides=told, on_progress=interrupt)
+    done = aftermap.train(file, tmp_path / "run", resume=True)
+    assert load_model(done.model).sha256 == load_model(train(short, tmp_path / "whole").model).sha256
+    with pytest.raises(
+        RecipeError, match=r"step and start are of recipes of kind incremental, .* kind train"
+    ):
+        aftermap.train(file, tmp_path / "other", step=1)
 
 
 def test_damage_grows_from_localization(data, tmp_path):

@@ -1,16 +1,13 @@
 """`aftermap adapt` and `aftermap meta-train`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from aftermap.cli.checks import check_dataset, check_model, check_place
 from aftermap.cli.outcomes import print_adapted, say_outcome
 from aftermap.cli.train import run_recipe, wanted_recipe
-
-if TYPE_CHECKING:
-    from aftermap.config import Config
 
 Out = Annotated[Path | None, Parameter(name=["-o", "--out"])]
 
@@ -72,6 +69,8 @@ def adapt(
     from aftermap.extras import needs
 
     needs("aftermap adapt", "train")
+    from aftermap.workflows.adaptation.run import wanted_adaptation
+
     said: dict[str, Any] = {
         "steps": steps,
         "lr": lr,
@@ -93,24 +92,13 @@ def adapt(
     check_dataset(data)
     check_place(out)
     said |= {"event": event, "names": tuple(scene or ())}
-    config = _config(model, data, {key: v for key, v in said.items() if v is not None}, labels=labels)
+    given = {key: value for key, value in said.items() if value is not None}
+    config = wanted_adaptation(model, data, labels=labels, **given)
     outcome, folder = run_recipe(config, out=out, name=f"adapt-{event}")
     if not json_output:
         return say_outcome(outcome, folder)
     print_adapted(outcome)
     return 1 if outcome.kept == "parent" else 0
-
-
-def _config(model: str, data: Path, said: dict[str, Any], *, labels: bool) -> "Config":
-    """What was asked for, laid over the defaults with labels, or over the shipped recipe without."""
-    from aftermap.config import build_config, read_tree
-    from aftermap.workflows.adaptation.config import AdaptConfig, AdaptEventRecipe
-    from aftermap.workflows.training.recipe_files import recipe_path
-
-    if labels:
-        return build_config(AdaptConfig, {"model": model, "data": data, **said}, source="adapt")
-    tree = read_tree(recipe_path("adapt-event.yaml")) | {"model": model, "data": [data], **said}
-    return build_config(AdaptEventRecipe, tree, source="adapt")
 
 
 def meta_train(

@@ -11,15 +11,20 @@ from aftermap.workflows.adaptation.config import AdaptConfig, AdaptEventRecipe
 from aftermap.workflows.adaptation.meta_config import MetaRecipe
 from aftermap.workflows.adaptation.meta_training import meta_train
 from aftermap.workflows.adaptation.run import adapt
+from aftermap.workflows.adaptation.with_labels import AdaptedWithLabels
+from aftermap.workflows.adaptation.without_labels import AdaptedWithoutLabels
 from aftermap.workflows.incremental.config import IncrementalRecipe
-from aftermap.workflows.incremental.run import learn_incrementally
+from aftermap.workflows.incremental.run import LearnedIncrementally, learn_incrementally
 from aftermap.workflows.self_training.config import SelfTrainingRecipe
-from aftermap.workflows.self_training.run import self_train
+from aftermap.workflows.self_training.run import SelfTrained, self_train
 from aftermap.workflows.training.config import TrainRecipe
 from aftermap.workflows.training.recipe_files import recipe_path
 from aftermap.workflows.training.run import train
 from aftermap.workflows.training.run_folder import check_folder
-from aftermap.workflows.training.training_kind import OnProgress, unseen
+from aftermap.workflows.training.training_kind import OnProgress, Trained, unseen
+
+Outcome = Trained | SelfTrained | AdaptedWithLabels | AdaptedWithoutLabels | LearnedIncrementally
+"""What comes of a training; each has a `model` folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,7 @@ class RecipeKind:
     """
 
     recipe: type[Config]
-    run: Callable[..., Any]
+    run: Callable[..., Outcome]
     saved: bool = False
     ended: bool = False
 
@@ -91,7 +96,7 @@ def train_recipe(
     command: str = "",
     on_progress: OnProgress = unseen,
     **options: Any,
-) -> Any:
+) -> Outcome:
     """Train what a recipe of any kind says, in a run folder.
 
     Args:
