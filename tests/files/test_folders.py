@@ -66,14 +66,23 @@ def test_after_an_error_the_older_folder_stays(tmp_path):
     assert tree(folder) == before and [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-def test_what_a_killed_process_left_goes_and_what_it_moved_aside_comes_back(tmp_path):
+@pytest.mark.parametrize(("aside", "making"), [(".part-old-out", ".part-out"), ("out.old", "out.part")])
+def test_what_a_killed_process_moved_aside_comes_back(tmp_path, aside, making):
     folder = older(tmp_path)
-    folder.rename(tmp_path / "out.old")
-    (tmp_path / "out.part").mkdir()
-    (tmp_path / "out.part" / "half").write_text("")
+    folder.rename(tmp_path / aside)
+    (tmp_path / making).mkdir()
+    (tmp_path / making / "half").write_text("")
     with replacing_folder(folder, ours=OURS) as part:
         (part / "card.json").write_text("new card.json")
-    assert tree(folder) == NEW and [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert tree(folder) == NEW and {p.name for p in tmp_path.iterdir()} <= {"out", "out.part"}
+
+
+def test_folders_of_the_user_with_names_like_ours_stay(tmp_path):
+    (tmp_path / "out.old").mkdir()
+    (tmp_path / "out.old" / "mine").write_text("")
+    with replacing_folder(tmp_path / "out", ours=OURS) as part:
+        (part / "card.json").write_text("new")
+    assert tree(tmp_path) == {"out/card.json": "new", "out.old/mine": ""}
 
 
 def test_a_link_to_a_folder_stays_a_link(tmp_path):

@@ -245,7 +245,7 @@ def _hint(out: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         from rich.console import Console
 
-        from aftermap.workflows.mapping.work import work_path
+        from aftermap.files import work_path
 
         if work_path(out).exists():
             message = f"{work_path(out)} keeps what was done: pass --resume to continue"

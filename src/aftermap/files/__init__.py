@@ -8,18 +8,26 @@
     sha256_of(path)
     csv_text / safe_cell         tables that a spreadsheet shows and never runs
 
-Temporary files are called `.part-NAME`, folders in the making `NAME.part`: whoever finds one may delete it.
+    Claim(folder)                one writer at a time, until the process ends
+    ResultFolder                 a result that takes long: claimed, resumed, published in one step
+
+Files and folders in the making are called `.part-NAME`: whoever finds one that nobody writes may delete it.
 """
 
 from aftermap.files.checksums import sha256_of
+from aftermap.files.claims import Claim
 from aftermap.files.folders import make_folder, replacing_folder
 from aftermap.files.plain_json import read_json, to_plain, write_json
+from aftermap.files.result_folder import ResultFolder, check_output, work_path
 from aftermap.files.tables import csv_text, safe_cell
 from aftermap.files.whole import replacing, write_bytes, write_text
 from aftermap.files.writing import DiskFullError, one_line, writing
 
 __all__ = [
+    "Claim",
     "DiskFullError",
+    "ResultFolder",
+    "check_output",
     "csv_text",
     "make_folder",
     "one_line",
@@ -29,6 +37,7 @@ __all__ = [
     "safe_cell",
     "sha256_of",
     "to_plain",
+    "work_path",
     "write_bytes",
     "write_json",
     "write_text",

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from aftermap.files.whole import sync_path
+from aftermap.files.whole import PREFIX, sync_path
 from aftermap.files.writing import writing
 
 _AT_FDCWD = -100 if sys.platform == "linux" else -2
@@ -39,7 +39,7 @@ def replacing_folder(
         OutputError: it cannot be written; an older folder stays.
     """
     folder = real_path(folder)
-    part = folder.with_name(folder.name + ".part")
+    part = folder.with_name(PREFIX + folder.name)
     with writing(folder, also=also):
         restore(folder)
         remove_folder(part)
@@ -71,11 +71,12 @@ def put_in_place(made: Path, folder: Path, *, ours: Sequence[str]) -> None:
         OSError: it cannot be done; nothing has changed then.
     """
     sync_tree(made)
-    if not folder.exists():
-        made.rename(folder)
-    else:
+    if folder.exists():
         carry_over(folder, made, ours=ours)
         exchange(made, folder)
+        carry_over(made, folder, ours=ours)  # what was put there in between
+    else:
+        made.rename(folder)
     sync_path(folder.parent)
 
 
@@ -95,7 +96,7 @@ def carry_over(old: Path, new: Path, *, ours: Sequence[str]) -> list[str]:
 def is_ours(name: str, ours: Sequence[str]) -> bool:
     """Whether a name is among ours, or that of a file which a library keeps beside one of ours."""
     names = [name, *(name.removesuffix(ending) for ending in _COMPANIONS if name.endswith(ending))]
-    return name.startswith(".part-") or any(fnmatch.fnmatchcase(n, own) for n in names for own in ours)
+    return name.startswith(PREFIX) or any(fnmatch.fnmatchcase(n, own) for n in names for own in ours)
 
 
 _COMPANIONS = (".aux.xml", ".ovr", ".msk", "-wal", "-shm", "-journal", ".part")
@@ -118,11 +119,11 @@ def _copy(source: Path, target: Path) -> None:
 def exchange(one: Path, other: Path) -> None:
     """Let two folders take each other's place, in one step where the system can.
 
-    Elsewhere `other` lies at `<other>.old` for a moment, from where `restore` brings it back.
+    Elsewhere `other` lies at `.part-old-<other>` for a moment, from where `restore` brings it back.
     """
     if _exchange_at_once(one, other):
         return
-    old = old_path(other)
+    old = _aside(other)
     remove_folder(old)
     other.rename(old)
     try:
@@ -135,19 +136,18 @@ def exchange(one: Path, other: Path) -> None:
 
 def restore(folder: Path) -> None:
     """Bring a folder back that a killed process had moved aside."""
-    old = old_path(folder)
-    if old.is_dir() and not folder.exists():
+    if folder.exists():
+        return
+    old, made = (folder.with_name(f"{folder.name}.{ending}") for ending in ("old", "part"))
+    if _aside(folder).is_dir():
+        _aside(folder).rename(folder)
+    elif old.is_dir() and made.is_dir():  # by a version that knew no exchange
         old.rename(folder)
 
 
 def real_path(folder: Path) -> Path:
     """Where a folder lies that the user may have put a link to: the work is done there, and the link stays."""
     return folder.resolve() if folder.is_symlink() else folder
-
-
-def old_path(folder: Path) -> Path:
-    """Where a folder lies for a moment while another takes its place."""
-    return folder.with_name(folder.name + ".old")
 
 
 def remove_folder(folder: Path) -> None:
@@ -169,6 +169,10 @@ def sync_tree(folder: Path) -> None:
             with suppress(FileNotFoundError, PermissionError):
                 sync_path(Path(place) / name)
         sync_path(Path(place))
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f"{PREFIX}old-{folder.name}")
 
 
 def _exchange_at_once(one: Path, other: Path) -> bool:

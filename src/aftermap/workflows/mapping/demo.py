@@ -11,6 +11,7 @@ import rasterio
 from aftermap.classes import DAMAGE, IGNORE
 from aftermap.data.scene import Scene, read_mask
 from aftermap.errors import OutputError
+from aftermap.files import writing
 from aftermap.inference.backends.base import Backend
 from aftermap.scoring.objects import BuildingScore
 from aftermap.scoring.pixels import Score
@@ -19,7 +20,6 @@ from aftermap.synthetic.write import synthesise
 from aftermap.workflows.mapping.damage import map_damage
 from aftermap.workflows.mapping.result import MapResult
 from aftermap.workflows.mapping.run import Progress
-from aftermap.workflows.mapping.work import writing
 from aftermap.workflows.scoring.score import ScoreReport
 
 UNSEEN = 1_000_000

@@ -14,7 +14,7 @@ import numpy as np
 
 from aftermap import __version__
 from aftermap.errors import AftermapWarning
-from aftermap.files import write_json
+from aftermap.files import write_json, writing
 from aftermap.geo.vectors import part_layer
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.predictor import AnyPredictor
@@ -26,7 +26,7 @@ from aftermap.workflows.mapping.result import MapResult
 from aftermap.workflows.mapping.settings import Settings, identity
 from aftermap.workflows.mapping.stopwatch import Stopwatch
 from aftermap.workflows.mapping.task import Task
-from aftermap.workflows.mapping.work import MARKER, WorkFolder, check_output, writing
+from aftermap.workflows.mapping.work import MARKER, WorkFolder, check_output
 
 OVERVIEW_PX = 6_000_000
 """Pixels of the images in `map.html`; larger scenes are thinned."""
@@ -71,13 +71,11 @@ def run_map(
     vectors = {"footprints": settings.footprints, "aoi": settings.aoi}
     options = {"model": model.sha256, **settings.deciding(), **task.deciding()}
     images = {name: [identity(path) for path in s.files] for name, s in inputs.sources.items()}
-    with closing(inputs):
-        work = WorkFolder(
-            out,
-            options | {"images": images, "aftermap": __version__},
-            resume=settings.resume,
-            overwrite=settings.overwrite,
-        )
+    fingerprint = options | {"images": images, "aftermap": __version__}
+    with (
+        closing(inputs),
+        WorkFolder(out, fingerprint, resume=settings.resume, overwrite=settings.overwrite) as work,
+    ):
         finished = work.finished()
         start_row = finished[-1].stop if finished else 0
         width, total = inputs.grid.width, inputs.grid.width * inputs.grid.height
@@ -99,7 +97,7 @@ def run_map(
                     report("predicting", band.stop * width, total)
                     del band  # its rows are a view of what the next ones need no more
         report("writing", 0, total)
-        with writing(out):
+        with writing(out, resumable=True):
             rows = work.finished()
             with watch("rasters"):
                 for raster in task.rasters:
@@ -132,7 +130,7 @@ def run_map(
                 notes=[*inputs.notes, *task.known_notes(), *task.notes()],
             )
             write_json(work.result / MARKER, provenance)
-    work.publish()
+        work.publish()
     report("writing", total, total)
     return MapResult(
         folder=out,
