@@ -71,7 +71,7 @@ class _Counter:
         except TypeError:
             return False
         # names without a folder are those that rmtree removes by the descriptor of theirs
-        return os.path.abspath(text).startswith(self.root) or os.sep not in text
+        return text.startswith(self.root) or os.sep not in text
 
     def exchange(self, call: object) -> object:
         def counted(*arguments: object) -> object:
@@ -140,6 +140,11 @@ def _die_at(operation: Callable[[Path], object], folder: Path, number: int) -> t
     with os.fdopen(read, "rb") as pipe:
         told = pipe.read().decode(errors="replace")
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), told
+
+
+def in_child(operation: Callable[[Path], object], folder: Path) -> str:
+    """Do something in a forked child; what it raised, in one line, or nothing."""
+    return _die_at(operation, folder, -1)[1]
 
 
 class _Exchanging:

@@ -13,16 +13,17 @@ _CARDS = (CARD_NAME, ENSEMBLE_NAME, "exported.json")
 _OURS = (*_CARDS, "README.md", WEIGHTS_NAME, "model.onnx", "model.xml", "model.bin", "exported")
 
 
-def replacing_model(folder: Path) -> AbstractContextManager[Path]:
+def replacing_model(folder: Path, *, also: tuple[type[Exception], ...] = ()) -> AbstractContextManager[Path]:
     """Write a model, an ensemble or an exported model, and let it take the place of an older one at the end.
 
     Args:
         folder: the model folder; what its user put there stays, everything that belongs to the older model goes.
+        also: errors of a library that mean the folder cannot be written.
 
     Raises:
         OutputError: it cannot be written; the older model stays.
     """
-    return replacing_folder(folder, ours=(*_OURS, *_members(folder)))
+    return replacing_folder(folder, ours=(*_OURS, *_members(folder)), also=also)
 
 
 def check_replaceable(folder: Path) -> None:

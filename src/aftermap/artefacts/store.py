@@ -50,6 +50,7 @@ def save_model(
         OutputError: the folder cannot be written.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     from aftermap.models.networks.dense import count_parameters
@@ -59,7 +60,7 @@ def save_model(
         name: (value.to(stored) if value.is_floating_point() else value).detach().cpu().contiguous()
         for name, value in model.state_dict().items()
     }
-    with replacing_model(folder) as part:
+    with replacing_model(folder, also=(SafetensorError,)) as part:
         save_file(state, part / WEIGHTS_NAME)
         (part / WEIGHTS_NAME).chmod(0o644)  # safetensors writes files for the owner alone
         digest = sha256_of(part / WEIGHTS_NAME)

@@ -15,8 +15,8 @@ Files and folders in the making are called `.part-NAME`: whoever finds one that 
 """
 
 from aftermap.files.checksums import sha256_of
-from aftermap.files.claims import Claim
-from aftermap.files.folders import make_folder, replacing_folder
+from aftermap.files.claims import Claim, turn
+from aftermap.files.folders import make_folder, replacing_folder, restore
 from aftermap.files.plain_json import read_json, to_plain, write_json
 from aftermap.files.result_folder import ResultFolder, check_output, work_path
 from aftermap.files.tables import csv_text, safe_cell
@@ -34,9 +34,11 @@ __all__ = [
     "read_json",
     "replacing",
     "replacing_folder",
+    "restore",
     "safe_cell",
     "sha256_of",
     "to_plain",
+    "turn",
     "work_path",
     "write_bytes",
     "write_json",

@@ -2,7 +2,9 @@
 
 import fcntl
 import os
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -47,34 +49,64 @@ class Claim:
         self.release()
 
     def _take(self) -> int:
-        while True:
-            make_folder(self.folder)
-            with writing(self._file):
-                descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-                os.close(descriptor)
-                who = f"process {holder}" if holder.isdigit() else "another process"
-                raise OutputError(
-                    f"{self.folder} is being written by {who}: wait until it is done, or choose another output"
-                ) from None
-            except OSError:
-                pass  # a file system without locks: nothing keeps two processes apart there
-            if self._is_still_there(descriptor):
+        make_folder(self.folder)
+        with writing(self._file):
+            descriptor = _lock(self._file)
+        if descriptor is not None:
+            return descriptor
+        try:
+            holder = self._file.read_text().strip()
+        except OSError:
+            holder = ""
+        who = f"process {holder}" if holder.isdigit() else "another process"
+        raise OutputError(
+            f"{self.folder} is being written by {who}: wait until it is done, or choose another output"
+        )
+
+
+@contextmanager
+def turn(file: Path, *, seconds: float) -> Iterator[None]:
+    """Do something that two processes must not do at once, after the other one; not waiting longer than this.
+
+    Args:
+        file: of the lock, beside what it is about; removed afterwards.
+        seconds: to wait; after that, or where the file cannot be made, it is done all the same.
+    """
+    descriptor, end = None, time.monotonic() + seconds
+    with suppress(OSError):
+        while (descriptor := _lock(file)) is None and time.monotonic() < end:
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            with suppress(OSError):
+                file.unlink()
+            os.close(descriptor)
+
+
+def _lock(file: Path) -> int | None:
+    """A descriptor that holds the lock until it is closed; None where another process has it.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError:
+            pass  # a file system without locks: nothing keeps two processes apart there
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), file.stat()):
                 with suppress(OSError):  # a full disk: the number is only told to others
                     os.ftruncate(descriptor, 0)
                     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
                 return descriptor
-            os.close(descriptor)
-
-    def _is_still_there(self, descriptor: int) -> bool:
-        """Whether the file that was locked is not one that its last holder has just removed."""
-        try:
-            return os.path.samestat(os.fstat(descriptor), self._file.stat())
-        except FileNotFoundError:
-            return False
+        os.close(descriptor)  # its last holder has just removed it
 
 
 def _let_go() -> None:

@@ -6,7 +6,6 @@ state of a run is its weights, its optimizer and its step, and nothing else. Acc
 
 import json
 import math
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,8 @@ from accelerate.state import AcceleratorState
 
 from aftermap.data.batch import Batch
 from aftermap.errors import TrainingError
+from aftermap.files import replacing_folder, writing
+from aftermap.learning.interrupts import whole_step
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.optimizer import (
     OptimizerConfig,
@@ -66,6 +67,7 @@ class Training:
     steps_per_epoch: int = 0
     step: int = 0
     accelerator: Accelerator = field(init=False)
+    _in_step: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         precision = _best_precision() if self.precision == "auto" else self.precision
@@ -87,28 +89,27 @@ class Training:
         return {name: p for name, p in self.objective.named_parameters() if p.requires_grad}
 
     def save(self, folder: Path) -> None:
-        """Write the state of the run, whole or not at all."""
-        if not self.accelerator.is_main_process:
+        """Write the state of the run, whole or not at all; in the midst of a step, the state before it stays.
+
+        Raises:
+            OutputError: it cannot be written; an older state stays.
+        """
+        if not self.accelerator.is_main_process or self._in_step:
             return
-        temporary = folder.with_name(folder.name + ".part")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        torch.save(
-            {
-                "model": self.model.state_dict(),
-                "adapters": {name: p.detach() for name, p in self._adapters().items()},
-                "kept": self.objective.kept(),
-                "optimizer": self._optimizer.state_dict(),
-                "schedule": self._schedule.state_dict(),
-            },
-            temporary / "state.pt",
-        )
-        (temporary / "step.json").write_text(json.dumps({"step": self.step, "seed": self.seed}))
-        old = folder.with_name(folder.name + ".old")
-        if folder.exists():
-            folder.rename(old)
-        temporary.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        state = {
+            "model": self.model.state_dict(),
+            "adapters": {name: p.detach() for name, p in self._adapters().items()},
+            "kept": self.objective.kept(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+        }
+        # where the disk is full, torch raises a RuntimeError
+        with (
+            writing(folder.parent, resumable=True),
+            replacing_folder(folder, ours=("*",), also=(RuntimeError,)) as part,
+        ):
+            torch.save(state, part / "state.pt")
+            (part / "step.json").write_text(json.dumps({"step": self.step, "seed": self.seed}))
 
     def load(self, folder: Path) -> None:
         """Go on from a saved state.
@@ -135,6 +136,7 @@ class Training:
         Raises:
             TrainingError: a term of the loss is not finite.
         """
+        self._in_step = True  # batch statistics and teachers change before the step is counted
         self._wrapped.train()
         self.objective.train()
         torch.manual_seed(_mix(self.seed, self.step) + self.accelerator.process_index)
@@ -175,13 +177,16 @@ class Training:
         self._optimizer.zero_grad(set_to_none=True)
         self.objective.after_step(self.model, self.step)
         self.step += 1
+        self._in_step = False
         return Step(self.step, sum(sums.values()), sums, lr, float(norm))
 
 
 def fit(training: Training, source: BatchSource) -> Iterator[Step]:
     """Yield step after step until `training.steps`; between two steps the caller is ordinary Python."""
     while training.step < training.steps:
-        yield training.advance(source)
+        with whole_step():
+            step = training.advance(source)
+        yield step
 
 
 def _best_precision() -> Literal["no", "bf16"]:

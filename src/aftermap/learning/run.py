@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 import uuid
 from collections.abc import Sequence
@@ -17,8 +18,8 @@ import torch
 
 from aftermap import __version__
 from aftermap.data.scene import Scene
-from aftermap.errors import OutputError
-from aftermap.files import make_folder, write_json, write_text
+from aftermap.errors import OutputError, TrainingError
+from aftermap.files import make_folder, read_json, restore, write_json, write_text, writing
 
 _LIBRARIES = ("torch", "torchvision", "timm", "segmentation_models_pytorch", "accelerate", "kornia", "numpy")
 
@@ -28,6 +29,18 @@ class Run:
     """A run folder: `recipe.yaml`, `run.json`, `metrics.jsonl`, `log.txt`, `samples/`, `model/`, `resume/`."""
 
     folder: Path
+
+    def restore(self) -> None:
+        """Put right what a killed process, or one of an older version, left of the saved state."""
+        if self.resume.exists() or self.folder.is_dir():
+            restore(self.resume)
+            for name in ("resume.old", "resume.part"):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    @property
+    def has_state(self) -> bool:
+        """Whether there is a saved state to go on from."""
+        return (self.resume / "step.json").is_file()
 
     @staticmethod
     def check_new(folder: Path) -> None:
@@ -70,36 +83,47 @@ class Run:
 
     def record(self, **facts: Any) -> None:
         """Merge facts into `run.json`."""
-        file = self.folder / "run.json"
-        known = json.loads(file.read_text()) if file.exists() else {}
-        write_json(file, known | facts)
+        with writing(self.folder, resumable=True):
+            file = self.folder / "run.json"
+            write_json(file, (self.facts() if file.exists() else {}) | facts)
 
     def facts(self) -> dict[str, Any]:
-        """What `run.json` says."""
-        facts: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
+        """What `run.json` says.
+
+        Raises:
+            TrainingError: it cannot be read.
+        """
+        facts: dict[str, Any] = read_json(self.folder / "run.json", error=TrainingError)
         return facts
 
     def append_metrics(self, values: dict[str, Any]) -> None:
         """Add one line to `metrics.jsonl`."""
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(values) + "\n")
+        self._append("metrics.jsonl", json.dumps(values))
 
     def metrics(self, *, up_to_step: int | None = None) -> list[dict[str, Any]]:
         """All evaluations, or those up to a step; later ones are cut off the file, they will be made again."""
+        lines = self.read_metrics()
+        if up_to_step is None or not (self.folder / "metrics.jsonl").exists():
+            return lines
+        kept = [line for line in lines if line["step"] <= up_to_step]
+        with writing(self.folder, resumable=True):
+            write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        return kept
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All evaluations; the last line of a killed run, which may be cut short, is none."""
         file = self.folder / "metrics.jsonl"
         if not file.exists():
             return []
-        lines = [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")]
-        if up_to_step is None:
-            return lines
-        kept = [line for line in lines if line["step"] <= up_to_step]
-        write_text(file, "".join(json.dumps(line) + "\n" for line in kept))
-        return kept
+        return [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")]
 
     def log(self, text: str) -> None:
         """Add a line with the time to `log.txt`."""
-        with (self.folder / "log.txt").open("a") as file:
-            file.write(f"{_now()} {text}\n")
+        self._append("log.txt", f"{_now()} {text}")
+
+    def _append(self, name: str, line: str) -> None:
+        with writing(self.folder, resumable=True), (self.folder / name).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
 
 
 def machine() -> str:

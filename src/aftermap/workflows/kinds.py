@@ -34,23 +34,21 @@ class RecipeKind:
     Attributes:
         recipe: what it can say.
         run: trains what it says: `run(recipe, folder, resume=, command=, on_progress=)`; the outcome has a `model`.
-        saved: an interrupted run needs a saved state to go on from.
         ended: a run that has come to its end may go on, with further steps.
     """
 
     recipe: type[Config]
     run: Callable[..., Outcome]
-    saved: bool = False
     ended: bool = False
 
 
 KINDS = {
-    "train": RecipeKind(TrainRecipe, train, saved=True),
+    "train": RecipeKind(TrainRecipe, train),
     "self-training": RecipeKind(SelfTrainingRecipe, self_train),
     "adapt-event": RecipeKind(AdaptEventRecipe, adapt),
     "adapt": RecipeKind(AdaptConfig, adapt),
     "incremental": RecipeKind(IncrementalRecipe, learn_incrementally, ended=True),
-    "meta-train": RecipeKind(MetaRecipe, meta_train, saved=True),
+    "meta-train": RecipeKind(MetaRecipe, meta_train),
 }
 
 
@@ -80,11 +78,11 @@ def interrupted_recipe(folder: Path, overrides: Sequence[str] = ()) -> tuple[str
         TrainingError: there is no run that could go on.
         RecipeError: an override is wrong.
     """
-    check_folder(folder, resume=True, saved=False, ended=True)
+    check_folder(folder, resume=True, ended=True)
     file = folder / "recipe.yaml"
     tree = read_tree(file)
     kind = kind_of(tree, file)
-    check_folder(folder, resume=True, saved=KINDS[kind].saved, ended=KINDS[kind].ended)
+    check_folder(folder, resume=True, ended=KINDS[kind].ended)
     return kind, build_config(KINDS[kind].recipe, tree, overrides, source=str(file))
 
 

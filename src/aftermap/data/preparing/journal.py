@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aftermap.data.scene import MANIFEST_NAME, Manifest, Scene
 from aftermap.errors import DataError, DataWarning, OutputError
+from aftermap.files import Claim, make_folder, write_text, writing
 
 JOURNAL_NAME = "prepare.journal"
 IMAGES = "images"
@@ -22,6 +23,7 @@ class Journal:
         self.path = path
         self.options = dict(options)
         self.scenes: dict[str, Scene] = {}
+        self._claim: Claim | None = None
         self._noted = 0
 
     def load(self, earlier: Manifest | None) -> None:
@@ -45,8 +47,9 @@ class Journal:
 
     def add(self, scene: Scene) -> None:
         """Note a finished scene."""
-        self._file.write(scene.model_dump_json() + "\n")
-        self._file.flush()
+        with writing(self.path):
+            self._file.write(scene.model_dump_json() + "\n")
+            self._file.flush()
         self._noted += 1
 
     def abandon(self) -> bool:
@@ -54,6 +57,7 @@ class Journal:
         if self._noted:
             return False
         out = self.path.parent
+        self.release()
         with suppress(OSError):  # a folder that holds something stays
             self.path.unlink(missing_ok=True)
             for folder in (*(out / name for name in (MASKS, IMAGES, SOFT) if (out / name).is_dir()), out):
@@ -61,19 +65,21 @@ class Journal:
         return True
 
     def __enter__(self) -> "Journal":
-        try:
-            part = self.path.with_suffix(".part")
-            self._file = part.open("w")
-            self._file.write(json.dumps(self.options) + "\n")
-            for scene in self.scenes.values():
-                self.add(scene)
-            part.rename(self.path)
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from None
+        self._claim = Claim(self.path.parent)
+        lines = [json.dumps(self.options), *(scene.model_dump_json() for scene in self.scenes.values())]
+        self._noted = len(self.scenes)
+        write_text(self.path, "\n".join(lines) + "\n")
+        with writing(self.path):
+            self._file = self.path.open("a", encoding="utf-8")
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+    def release(self) -> None:
+        """Let another process write into the folder."""
+        if self._claim is not None:
+            self._claim.release()
 
 
 def claim(out: Path, names: Collection[str], *, kind: str, overwrite: bool) -> Manifest | None:
@@ -101,10 +107,7 @@ def claim(out: Path, names: Collection[str], *, kind: str, overwrite: bool) -> M
             f"{out} holds another dataset ({len(earlier.scenes)} scenes of kind {earlier.kind}): choose another -o, "
             "or pass --overwrite to replace its manifest"
         )
-    try:
-        (out / MASKS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make {out}: {error.strerror or error}") from None
+    make_folder(out / MASKS)
     return earlier
 
 

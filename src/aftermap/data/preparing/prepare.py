@@ -16,6 +16,7 @@ from aftermap.data.preparing.dataset import Dataset, Made, MakeScenes, PreparedF
 from aftermap.data.preparing.journal import IMAGES, JOURNAL_NAME, MASKS, SOFT, Journal, claim, keep_splits
 from aftermap.data.scene import MANIFEST_NAME, Manifest, Scene
 from aftermap.errors import DataError, DataWarning, InputError, OutputError, ReadingError
+from aftermap.files import writing
 
 _BY_FRACTION = ("split_fractions", "split_fold")
 
@@ -57,24 +58,27 @@ def prepare(
     journal.load(earlier)
     if dataset.is_cut and not journal.scenes:
         _clear(out, earlier, dataset.kind, overwrite=overwrite)
-    made, problems = _make_all(dataset, journal, workers, progress)
-    left_out = _refuse(dataset, made, problems, journal, strict=strict)
-    scenes = sorted((scene for one in made.values() for scene in one.scenes), key=lambda scene: scene.name)
-    notes = {**dataset.notes, **dataset.conclude(made), **left_out}
-    manifest = Manifest(
-        kind=dataset.kind,
-        scheme=dataset.scheme,
-        legend=dataset.legend,
-        options={**dataset.options, **notes},
-        scenes=scenes if dataset.is_cut else _with_resolution(scenes),
-    )
-    if all(scene.split == "unassigned" for scene in dataset.scenes) or _was_dealt_out(earlier):
-        manifest = keep_splits(manifest, earlier)
     try:
-        manifest.save(out)
-        journal.path.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {out / MANIFEST_NAME}: {error.strerror or error}") from None
+        made, problems = _make_all(dataset, journal, workers, progress)
+        left_out = _refuse(dataset, made, problems, journal, strict=strict)
+        scenes = sorted(
+            (scene for one in made.values() for scene in one.scenes), key=lambda scene: scene.name
+        )
+        notes = {**dataset.notes, **dataset.conclude(made), **left_out}
+        manifest = Manifest(
+            kind=dataset.kind,
+            scheme=dataset.scheme,
+            legend=dataset.legend,
+            options={**dataset.options, **notes},
+            scenes=scenes if dataset.is_cut else _with_resolution(scenes),
+        )
+        if all(scene.split == "unassigned" for scene in dataset.scenes) or _was_dealt_out(earlier):
+            manifest = keep_splits(manifest, earlier)
+        with writing(out / MANIFEST_NAME):
+            manifest.save(out)
+            journal.path.unlink(missing_ok=True)
+    finally:
+        journal.release()
     return Manifest.load(out)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from aftermap.errors import AftermapError, RecordsError, RecordsWarning
+from aftermap.errors import AftermapError, OutputError, RecordsError, RecordsWarning
 from aftermap.learning.experiments.tracking import (
     Connection,
     flatten,
@@ -265,7 +265,7 @@ class Records:
             connection.client.set_tag(self._run_id, "artefacts", f"not stored: {one_line(error)}"[:500])
 
     def _note(self, **facts: Any) -> None:
-        with contextlib.suppress(OSError):  # a full disk must not hide why the run ended
+        with contextlib.suppress(OSError, OutputError):  # a full disk must not hide why the run ended
             self._run.record(**facts)
 
     def _warn_once(self, connection: Connection) -> None:

@@ -9,6 +9,7 @@ import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pydantic import SecretStr, field_serializer, field_validator
 from aftermap.config import Config, may_be_read
 from aftermap.errors import RecordsError
 from aftermap.extras import lacking, needs
+from aftermap.files import turn
 from aftermap.learning.experiments.background import Worker
 from aftermap.redaction import MASK, hide_secrets
 
@@ -195,8 +197,9 @@ def open_store(store: Store, *, experiment: str = EXPERIMENT, seconds: float = C
         try:
             _knock(store, seconds)
             reached.append(True)
-            client = quiet_client(store.uri)
-            found = _experiment(client, experiment, store.artefacts)
+            with _alone(store):
+                client = quiet_client(store.uri)
+                found = _experiment(client, experiment, store.artefacts)
             opened.append(
                 Connection(
                     store, client, found.experiment_id, _usable(found.artifact_location, store), worker
@@ -332,6 +335,16 @@ def _experiment(client: Any, name: str, artefacts: str | None) -> Any:
     if found.lifecycle_stage == "deleted":
         raise RecordsError(f"experiment {name} was deleted in it: restore it, or choose records.experiment")
     return found
+
+
+def _alone(store: Store) -> AbstractContextManager[None]:
+    """The tables of a new database in a file are made by one run, while others that begin with it wait."""
+    import sqlalchemy
+
+    address = sqlalchemy.make_url(store.uri)
+    if address.get_backend_name() != "sqlite" or not address.database:
+        return nullcontext()
+    return turn(Path(f"{address.database}.lock"), seconds=CREATE_SECONDS)
 
 
 def _knock(store: Store, seconds: float) -> None:

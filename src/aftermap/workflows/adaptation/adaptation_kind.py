@@ -157,7 +157,7 @@ def run_adaptation(
         TrainingError: a loss is not finite, or there is nothing to resume.
     """
     recipe, parent = kind.recipe, kind.parent
-    check_folder(folder, resume=resume, saved=False)
+    check_folder(folder, resume=resume)
 
     def telling(stage: str) -> Told:
         return lambda done, total: on_progress(TrainingProgress(stage, done, total))
@@ -207,8 +207,8 @@ def run_adaptation(
             title=wording.title,
             note=wording.note,
         )
-        shutil.rmtree(run.resume, ignore_errors=True)
         run.record(minutes=round(minutes, 2), kept=kept, best={"step": recipe.steps, **line})
+    shutil.rmtree(run.resume, ignore_errors=True)
     return outcome
 
 
@@ -226,7 +226,7 @@ def fit_saved(
         TrainingError: a loss is not finite.
     """
     loss = math.nan
-    if run is not None and run.resume.is_dir():
+    if run is not None and run.has_state:
         training.load(run.resume)
     try:
         for step in fit(training, source):

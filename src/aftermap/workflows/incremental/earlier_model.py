@@ -40,7 +40,7 @@ class EarlierModel:
 def check_step_folder(folder: Path, *, resume: bool, step: int | None) -> None:
     """Refuse a folder that holds another run, or none to resume; a `step` may be added to a run."""
     if resume or step is None:
-        check_folder(folder, resume=resume, saved=False, ended=True)
+        check_folder(folder, resume=resume, ended=True)
     elif (step_folder(folder, step) / MARK).is_file():
         raise OutputError(f"{folder} already holds step {step}: pass another -o, or a later --step")
     elif (step_folder(folder, step) / "run.json").is_file():

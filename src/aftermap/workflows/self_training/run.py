@@ -85,7 +85,7 @@ def self_train(
         TrainingError: a loss is not finite, or there is nothing to resume.
     """
     started = time.monotonic()
-    check_folder(folder, resume=resume, saved=False)
+    check_folder(folder, resume=resume)
     rounds = [round_recipe(recipe, number) for number in range(1, len(recipe.rounds) + 1)]
     _check_trainings(recipe, rounds, folder)
     material = gather_material(recipe)

@@ -1,6 +1,5 @@
 """Training from a recipe: the rooms below put together."""
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -82,15 +81,13 @@ def finish_training(recipe: TrainRecipe, folder: Path, *, command: str, on_progr
 
     A run that broke off before its first saved state begins anew.
     """
-    run, facts = Run(folder), folder / "run.json"
-    goes_on = facts.is_file() and run.resume.is_dir()
-    if facts.is_file() and not goes_on:
-        if run.facts().get("status") == "complete" and run.model.is_dir():
+    run = Run(folder)
+    begun = (folder / "run.json").is_file()
+    if begun and run.facts().get("status") == "complete":
+        if run.model.is_dir():
             return run.model
-        facts.unlink()
-        (folder / "metrics.jsonl").unlink(missing_ok=True)
-        shutil.rmtree(run.model, ignore_errors=True)
-    return train(recipe, folder, resume=goes_on, command=command, on_progress=on_progress).model
+        run.record(status="interrupted")
+    return train(recipe, folder, resume=begun, command=command, on_progress=on_progress).model
 
 
 class OrdinaryTraining(TrainingKind):

@@ -1,31 +1,32 @@
 """A run's folder with its entry in the experiment database: new or gone on with, alike for every kind of run."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from aftermap.errors import TrainingError
+from aftermap.files import Claim
 from aftermap.learning.experiments.records import Records
 from aftermap.learning.experiments.tracking import RecordsConfig, connect
 from aftermap.learning.run import Run
 
 
-def check_folder(folder: Path, *, resume: bool, saved: bool = True, ended: bool = False) -> None:
+def check_folder(folder: Path, *, resume: bool, ended: bool = False) -> None:
     """Refuse a folder that holds another run, or none to go on with.
+
+    A run that broke off before its first saved state goes on from its beginning.
 
     Args:
         folder: the run folder.
         resume: a run in it is to go on.
-        saved: it goes on from a saved state, without which there is nothing to go on from.
         ended: it may go on although it has come to its end.
 
     Raises:
-        OutputError: there is a run, and a new one is wanted.
+        OutputError: there is a run, and a new one is wanted; or another process is at it.
         TrainingError: there is none that could go on.
     """
     if not resume:
@@ -33,12 +34,9 @@ def check_folder(folder: Path, *, resume: bool, saved: bool = True, ended: bool 
         return
     run = Run(folder)
     begun = (folder / "run.json").is_file() and (folder / "recipe.yaml").is_file()
-    if (
-        not begun
-        or (saved and not run.resume.is_dir())
-        or (not ended and run.facts().get("status") == "complete")
-    ):
+    if not begun or (not ended and run.facts().get("status") == "complete"):
         raise TrainingError(f"{folder} holds no interrupted run to resume")
+    Claim(folder).release()  # said before anything is loaded
 
 
 @contextmanager
@@ -68,17 +66,19 @@ def open_run(
         OutputError: the folder holds a run already, or cannot be written.
     """
     connection = None if records is None else connect(records, folder, enabled=main)
-    if not main:
-        run: Run = _ReadOnly(folder)
-    elif resume:
-        run = Run(folder)
-        run.record(status="running")
-    else:
-        run = Run.start(folder, yaml.safe_dump(dict(tree), sort_keys=False), facts())
-        if not samples:
-            shutil.rmtree(folder / "samples", ignore_errors=True)
-    with Records(connection, run, tree) as kept:
-        yield run, kept
+    with Claim(folder) if main else nullcontext():
+        if not main:
+            run: Run = _ReadOnly(folder)
+        elif resume:
+            run = Run(folder)
+            run.restore()
+            run.record(status="running")
+        else:
+            run = Run.start(folder, yaml.safe_dump(dict(tree), sort_keys=False), facts())
+            if not samples:
+                shutil.rmtree(folder / "samples", ignore_errors=True)
+        with Records(connection, run, tree) as kept:
+            yield run, kept
 
 
 class _ReadOnly(Run):
@@ -92,9 +92,7 @@ class _ReadOnly(Run):
 
     def metrics(self, *, up_to_step: int | None = None) -> list[dict[str, Any]]:
         """All evaluations, or those up to a step."""
-        file = self.folder / "metrics.jsonl"
-        lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-        return [line for line in lines if up_to_step is None or line["step"] <= up_to_step]
+        return [line for line in self.read_metrics() if up_to_step is None or line["step"] <= up_to_step]
 
     def log(self, text: str) -> None:
         """Nothing."""

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 from aftermap.artefacts.card import Card, TrainingRecord
 from aftermap.artefacts.store import save_model
+from aftermap.files import writing
 from aftermap.learning.experiments.notify import Notifier, NotifyConfig
 from aftermap.learning.experiments.tracking import RecordsConfig
 from aftermap.learning.loop import BatchSource, Step, Training, fit
@@ -182,16 +183,19 @@ def run_training(
         ) as (run, records),
         Notifier(kind.notify, kind.name, folder, enabled=main) as notifier,
     ):
-        if resume:
+        saved = resume and run.has_state
+        if saved:
             training.load(run.resume)
-            for line in run.metrics(up_to_step=training.step):
-                best, behind = _ranked(line["score"], best, behind)
+        for line in run.metrics(up_to_step=training.step):
+            best, behind = _ranked(line["score"], best, behind)
+        if resume:
             run.log(f"resumed at {kind.unit} {training.step}")
-        else:
+        if not saved:
             kind.begin(run)
         first_step, score, terms = training.step, None, _TermMeans()
         try:
-            for step in fit(training, kind.source):
+            has_ended = saved and kind.patience is not None and agree(behind >= kind.patience)
+            for step in () if has_ended else fit(training, kind.source):
                 evaluated = length.is_evaluated(step.number)
                 if main:
                     terms.add(step.terms)
@@ -210,7 +214,8 @@ def run_training(
                             kept |= behind == len(run.metrics()) - 2  # the best so far is the first
                         best, behind = _ranked(score, best, behind)
                         if kept:
-                            kind.save(run.model, network, card)
+                            with writing(folder, resumable=True):
+                                kind.save(run.model, network, card)
                             notifier.best(step.number, score)
                         records.log(step.number, line, kept=kept)
                         training.save(run.resume)
@@ -234,9 +239,9 @@ def run_training(
         minutes = (time.monotonic() - started) / 60
         if not main:
             return Trained(run.model, {}, minutes)
-        shutil.rmtree(run.resume, ignore_errors=True)
         chosen = run.metrics()[-1] if kind.keep == "last" else _best(run.metrics())
         run.record(minutes=round(minutes, 2), best=chosen)
+    shutil.rmtree(run.resume, ignore_errors=True)
     return Trained(run.model, chosen, minutes)
 
 
