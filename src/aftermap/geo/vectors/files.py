@@ -15,7 +15,7 @@ from aftermap.geo.vectors import binary, delimited, geojson, kml
 from aftermap.geo.vectors.binary import Layer
 from aftermap.geo.vectors.table import Table
 
-Purpose = Literal["footprints", "area"]
+Purpose = Literal["footprints", "labels", "area"]
 
 FORMATS = {
     ".gpkg": "GeoPackage",
@@ -35,7 +35,7 @@ FORMATS = {
 }
 """What each ending stands for."""
 
-_WORDS = {"footprints": "footprints", "area": "the area of interest"}
+_WORDS = {"footprints": "footprints", "labels": "footprints", "area": "the area of interest"}
 _TEXTS = ("GeoJSON", "GeoJSON lines", "KML", "table of text")
 _BUILDINGS = re.compile(
     r"build|footprint|house|roof|b[aâ]timent|edifici|edificaç|geb(ä|ae?)ude", re.IGNORECASE
@@ -144,7 +144,9 @@ def _choose(
         exact = [layer for layer in others if layer.name.casefold() == "buildings"]
         alike = [layer for layer in others if _BUILDINGS.search(layer.name)]
         chosen = next((some for some in (exact, alike, others) if len(some) == 1), [])
-        if len(full) == 1 and areas:
+        if purpose == "labels" and len(full) == 1:  # SpaceNet's are all called after their AOI
+            chosen = full
+        elif len(full) == 1 and areas:
             raise FootprintError(
                 f"{path} holds {full[0].name}, which looks like an area of interest: pass it as --aoi, or as "
                 f"{path}:{full[0].name} if it does hold buildings"
@@ -155,7 +157,7 @@ def _choose(
             f"{path}:{full[0].name}"
         )
     (layer,) = chosen
-    if len(full) > 1 and purpose == "footprints" and layer.name.casefold() != "buildings" and len(others) > 1:
+    if len(full) > 1 and purpose != "area" and layer.name.casefold() != "buildings" and len(others) > 1:
         warnings.warn(
             f"{what} in {path.name}: of the layers {listed} {layer.name} is read: name another with FILE:LAYER",
             DataWarning,

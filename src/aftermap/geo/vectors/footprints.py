@@ -46,7 +46,7 @@ def read_footprints(path: Path, *, grid: Grid, named: bool = True) -> geopandas.
     Returns:
         Columns `building_id` (unique, text) and `geometry` (Polygon or MultiPolygon).
     """
-    return _place(path, grid, columns=named).frame
+    return _place(path, grid, columns=named, purpose="footprints" if named else "labels").frame
 
 
 def read_buildings(path: Path, *, grid: Grid) -> Footprints:
@@ -102,8 +102,8 @@ def read_area_of_interest(path: Path, *, grid: Grid) -> BaseGeometry:
 _ADD_ONE = "add one (a .prj file for a Shapefile, 'ogr2ogr -a_srs' for any file), or convert it to GeoJSON"
 
 
-def _place(path: Path, grid: Grid, *, columns: bool) -> Footprints:
-    table, repaired = _read(path, "footprints", columns=columns)
+def _place(path: Path, grid: Grid, *, columns: bool, purpose: Purpose = "footprints") -> Footprints:
+    table, repaired = _read(path, purpose, columns=columns)
     shapes = repaired.shapes
     names = building_ids(table.columns, table.ids if columns else ())
     kept = np.flatnonzero(~shapely.is_missing(shapes))
@@ -140,7 +140,7 @@ def _read(path: Path, purpose: Purpose, *, columns: bool) -> tuple[Table, Repair
         found = sorted({*repaired.kinds, *table.kinds})
         what = (
             "expected building outlines"
-            if purpose == "footprints"
+            if purpose != "area"
             else "expected the polygons of an area of interest"
         )
         told = ", ".join(f"{count} {reason}" for reason, count in sorted(repaired.left_out.items()))
