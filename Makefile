@@ -3,29 +3,40 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: demo test docs lint format bench wheel box clean help
+.PHONY: demo test coverage docs lint format bench wheel box clean help
 
 help:
 	@echo "make demo   synthesise an unseen town, map it, score it (about 3 minutes after installation)"
 	@echo "make test   the whole test suite"
+	@echo "make coverage   the same, with the lines that it does not reach in build/coverage"
 	@echo "make docs   the documentation site in build/site; broken links are errors"
 	@echo "make lint   ruff, mypy --strict, import contracts"
 	@echo "make bench  speed and memory of the map command (see docs/benchmarks.md)"
 
-.venv/.run: pyproject.toml constraints.txt
+# what maps, scores, checks, prepares and synthesises: no PyTorch
+.venv/.core: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
-.venv/.dev: .venv/.run
+# what trains and exports, too
+.venv/.train: .venv/.core
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train]'
+	touch $@
+
+.venv/.dev: .venv/.core
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: .venv/.run
+demo: .venv/.core
 	$(BIN)/aftermap demo
 
 test: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+coverage: .venv/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov=aftermap --cov-report=term:skip-covered \
+	  --cov-report=html:build/coverage --cov-report=xml:build/coverage.xml
 
 docs: .venv/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --clean
@@ -53,7 +64,7 @@ clean:
 	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache
 
 # the model in the box, from nothing: about 8 minutes of synthesis and 80 of training on one core
-box: .venv/.run
+box: .venv/.train
 	for seed in 1 2 3 4 5 6; do \
 	  $(BIN)/aftermap data synth -o build/synthetic-$$seed --scenes 120 --size 512 --seed $$seed && \
 	  $(BIN)/aftermap data split build/synthetic-$$seed --by random --fractions 0.88,0.12,0 || exit 2; \

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aftermap.errors import MissingExtraError
-from aftermap.extras import MODULES, install_command, lacking, needs
+from aftermap.extras import MODULES, extra_of, install_command, lacking, needs
 
 FRONT = Path(__file__).with_name("missing_extras.py")
 
@@ -22,6 +22,7 @@ COMMANDS = {
     "export --to openvino": ["export", "box", "--to", "openvino", "-o", "run"],
     "export --to onnx": ["export", "box", "--to", "onnx", "-o", "run"],
     "export --precision int8": ["export", "box", "--to", "openvino", "--precision", "int8", "-o", "run"],
+    "bench": ["bench", "box", "-o", "run"],
     "runs": ["runs"],
     "runs compare": ["runs", "compare", "a", "b"],
     "runs plot": ["runs", "plot", "a", "-o", "run"],
@@ -47,6 +48,7 @@ MISSING = [
     ("export --to onnx", "train,onnx,export", "train,onnx,export"),
     ("export --to onnx", "export", "export"),
     ("export --precision int8", "export", "export"),
+    ("bench", "train", "train"),
     ("runs", "track", "track"),
     ("runs compare", "track", "track"),
     ("runs plot", "track", "track"),
@@ -95,6 +97,21 @@ def test_an_extra_is_missing_where_its_modules_cannot_be_looked_for(monkeypatch)
 
     monkeypatch.setattr("importlib.util.find_spec", broken)
     assert lacking("hub") == ("hub",)
+
+
+def test_a_module_is_of_the_extra_that_brings_it():
+    assert extra_of("torch.nn.functional") == "train"
+    assert extra_of("mlflow") == "track"
+    assert extra_of("numpy") is None and extra_of(None) is None
+
+
+def test_what_no_command_foresaw_is_one_line_too(tmp_path):
+    """A module of an extra that is imported on the way: the line names the extra, whatever the command is."""
+    code = "from aftermap.cli import app\ndef odd(): import apprise\napp.app.command(odd)\napp.main(['odd'])"
+    front = f"import sys\nsys.modules['apprise'] = None\n{code}"
+    done = subprocess.run([sys.executable, "-c", front], capture_output=True, text=True, timeout=60)
+    line = "aftermap: this needs more than the core of aftermap: pip install 'aftermap[notify]'\n"
+    assert (done.returncode, done.stderr) == (2, line)
 
 
 def test_several_extras_are_installed_by_one_command():

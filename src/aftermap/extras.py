@@ -56,6 +56,12 @@ def install_command(*extras: Extra) -> str:
     return f"pip install 'aftermap[{','.join(extras)}]'"
 
 
+def extra_of(module: str | None) -> Extra | None:
+    """The extra that brings a module, by the module's full name; None where none does."""
+    top = (module or "").partition(".")[0]
+    return next((extra for extra, modules in MODULES.items() if top in modules), None)
+
+
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None

@@ -45,25 +45,25 @@ def adapt(
     Where the adapted model is no better, the folder gets the parent's weights and the command exits with 1.
 
     Args:
-        model: a model folder, or box.
-        data: a prepared dataset.
-        event: whose scenes; their splits do not matter.
-        labels: learn from labels; --no-labels learns from images alone.
-        scenes: how many labelled scenes are learned from, drawn with the seed so that they show many classes; by
+        model: A model folder, or box.
+        data: A prepared dataset.
+        event: Whose scenes; their splits do not matter.
+        labels: Learn from labels; --no-labels learns from images alone.
+        scenes: How many labelled scenes are learned from, drawn with the seed so that they show many classes; by
             default 3.
-        scene: learn from the scene of this name instead; can be given several times.
-        steps: optimizer steps; by default 80, without labels 60.
-        lr: their learning rate; by default 1e-3, without labels 5e-4.
-        tune: which weights change: all, all but the encoder's (decoder), or those of the head.
-        norm: whether the running statistics of batch normalisation stay frozen or are updated; by default frozen.
+        scene: Learn from the scene of this name instead; can be given several times.
+        steps: Optimizer steps; by default 80, without labels 60.
+        lr: Their learning rate; by default 1e-3, without labels 5e-4.
+        tune: Which weights change: all, all but the encoder's (decoder), or those of the head.
+        norm: Whether the running statistics of batch normalisation stay frozen or are updated; by default frozen.
             Only with labels.
-        evaluated: score at most so many of the other scenes; 0 scores all.
-        seed: of the scenes, the crops and their turns.
-        device: where scenes are scored: cpu, cuda or cuda:n; steps are taken on the GPU where there is one.
-        precision: of the steps; auto takes bf16 where the machine multiplies it.
-        force: keep the adapted weights even where they are no better.
-        out: the run folder; by default runs/<date>-adapt-<event>.
-        json_output: print JSON.
+        evaluated: Score at most so many of the other scenes; 0 scores all.
+        seed: Of the scenes, the crops and their turns.
+        device: Where scenes are scored: cpu, cuda or cuda:n; steps are taken on the GPU where there is one.
+        precision: Of the steps; auto takes bf16 where the machine multiplies it.
+        force: Keep the adapted weights even where they are no better.
+        out: The run folder; by default runs/<date>-adapt-<event>.
+        json_output: Print JSON.
     """
     from aftermap.errors import InputError
     from aftermap.extras import needs
@@ -118,10 +118,10 @@ def meta_train(
         aftermap meta-train --resume runs/maml
 
     Args:
-        recipe: a YAML file; see docs/meta-learning.md.
-        overrides: dotted.key=value pairs.
-        out: the run folder; by default runs/<date>-<name>.
-        resume: folder of an interrupted run to go on with, instead of a recipe.
+        recipe: A YAML file; see docs/meta-learning.md.
+        overrides: Pairs of dotted.key=value.
+        out: The run folder; by default runs/<date>-<name>.
+        resume: Folder of an interrupted run to go on with, instead of a recipe.
     """
     from aftermap.extras import needs
 

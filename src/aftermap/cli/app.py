@@ -28,7 +28,9 @@ from aftermap.cli import (
 )
 from aftermap.cli import map as mapping
 from aftermap.cli.ending import ended_by_signals
+from aftermap.cli.help import let_flow
 from aftermap.errors import AftermapError, AftermapWarning
+from aftermap.extras import extra_of, install_command
 from aftermap.redaction import hide_secrets
 from aftermap.trust import trust
 
@@ -63,6 +65,7 @@ app.command(export.export, name="export")
 app.command(bench.bench, name="bench")
 app.command(learn.models, name="models")
 app.command(weights.app, name="weights")
+let_flow(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -100,6 +103,14 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit(2)
         except (AftermapError, CycloptsError) as error:
             console.print(f"aftermap: {hide_secrets(' '.join(str(error).split()))}", markup=False)
+            sys.exit(2)
+        except ModuleNotFoundError as error:
+            extra = extra_of(error.name)
+            if extra is None:
+                raise
+            console.print(
+                f"aftermap: this needs more than the core of aftermap: {install_command(extra)}", markup=False
+            )
             sys.exit(2)
         except KeyboardInterrupt as interrupt:
             console.print(f"aftermap: {str(interrupt) or ending.word}", markup=False)

@@ -40,26 +40,29 @@ def bench(
     Exits with 1 where a model could not be measured.
 
     Args:
-        models: model folders, ensemble folders, exported models, 'box' for the model in the box, or reference:NAME for
+        models: Model folders, ensemble folders, exported models, 'box' for the model in the box, or reference:NAME for
             an architecture of 'aftermap models' with random weights, its name ending in -localization or -damage.
             Words after plus signs are for one model: its backend, its views (+flips), +3seeds for a reference
             as an ensemble of three.
-        backend: auto, torch, onnxruntime or openvino, or several of them as torch,openvino.
-        size: height and width of the images in pixels.
-        batch: images or pairs per call, or several such numbers as 1,4.
-        threads: of the processor; 0 takes all.
+        backend: One of auto, torch, onnxruntime and openvino, or several of them as torch,openvino.
+        size: Height and width of the images in pixels.
+        batch: Images or pairs per call, or several such numbers as 1,4.
+        threads: Of the processor; 0 takes all.
         device: cpu, cuda or cuda:n.
-        precision: of the arithmetic; auto is what an exported model says, f16 on a GPU and f32 everywhere else.
-        tta: views that are averaged.
-        data: prepared data to score every model on; without it the scores that the models' cards tell are shown.
-        split: of the data; 'all' takes every scene.
-        seconds: to spend on timing at most; one round is always finished.
-        out: folder for bench.json, bench.md and score-time.png.
-        json_output: print the results as JSON.
+        precision: Of the arithmetic; auto is what an exported model says, f16 on a GPU and f32 everywhere else.
+        tta: Views that are averaged.
+        data: Prepared data to score every model on; without it the scores that the models' cards tell are shown.
+        split: Of the data; 'all' takes every scene.
+        seconds: To spend on timing at most; one round is always finished.
+        out: Folder for bench.json, bench.md and score-time.png.
+        json_output: Print the results as JSON.
     """
     import json
     import sys
 
+    from aftermap.extras import needs
+
+    needs("aftermap bench", "train")
     for model in models:
         if not model.startswith("reference:"):
             check_model(model.partition("+")[0])

@@ -27,14 +27,14 @@ def combine(
     lies on the ground stays there. An interrupted command goes on where it stopped.
 
     Args:
-        folders: one per run; one that is given twice counts twice.
-        out: a new folder for the maps and for combine.json, which says what they are made of.
-        threshold: write buildings (1) from this probability on, instead of probabilities.
-        pattern: which files of the folders, such as '*_building.tif'.
-        compat: combine as the third place of Open Cities did, which cut at 0.54: averaged at half the size; where no
+        folders: One per run; one that is given twice counts twice.
+        out: A new folder for the maps and for combine.json, which says what they are made of.
+        threshold: Write buildings (1) from this probability on, instead of probabilities.
+        pattern: Which files of the folders, such as '*_building.tif'.
+        compat: Combine as the third place of Open Cities did, which cut at 0.54: averaged at half the size; where no
             pixel is sure the run that spreads least is left out; 8 bits, buildings as 255.
-        overwrite: replace an earlier result at -o.
-        json_output: print JSON.
+        overwrite: Replace an earlier result at -o.
+        json_output: Print JSON.
     """
     from aftermap.errors import DataError
     from aftermap.workflows.mapping.combine import combine_folders

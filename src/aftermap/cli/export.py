@@ -44,22 +44,22 @@ def export(
         aftermap export model --to openvino --precision int8 --calibrate xbd-prepared --tiles xbd-prepared -o int8
 
     Args:
-        model: a model folder, an ensemble folder, hf://owner/name, or box.
-        to: onnx for ONNX Runtime, TensorRT and others; openvino for processors.
-        out: the folder of the exported model.
-        precision: of the weights; int8 computes in 8 bits too.
-        normalise: inside takes raw 8-bit values and does the rest in the graph; outside wants normalised values.
-        calibrate: prepared dataset for int8, of which the training scenes are taken, else all.
-        windows: of these scenes.
-        int8: key=value, how to quantise: ranges=percentile, keep_first=true, keep_costliest=3 and others.
-        tiles: prepared dataset to compare on, of which the test scenes are taken, else those of validation, else all;
+        model: A model folder, an ensemble folder, hf://owner/name, or box.
+        to: Format: onnx for ONNX Runtime, TensorRT and others; openvino for processors.
+        out: The folder of the exported model.
+        precision: Of the weights; int8 computes in 8 bits too.
+        normalise: Inside takes raw 8-bit values and does the rest in the graph; outside wants normalised values.
+        calibrate: Prepared dataset for int8, of which the training scenes are taken, else all.
+        windows: Of these scenes.
+        int8: How to quantise, as key=value: ranges=percentile, keep_first=true, keep_costliest=3 and others.
+        tiles: Prepared dataset to compare on, of which the test scenes are taken, else those of validation, else all;
             labels are used where there are any. By default synthetic scenes.
-        scenes: at most so many of them, spread evenly; 0 takes all.
-        budget: key=value, what may differ: f1_loss=0.01, agreement=0.99 and others; by default what the precision
+        scenes: At most so many of them, spread evenly; 0 takes all.
+        budget: What may differ, as key=value: f1_loss=0.01, agreement=0.99 and others; by default what the precision
             is allowed.
-        execution: arithmetic of OpenVINO; bf16 is faster on processors that have it.
-        overwrite: replace an exported model.
-        json_output: print the report as JSON.
+        execution: Arithmetic of OpenVINO; bf16 is faster on processors that have it.
+        overwrite: Replace an exported model.
+        json_output: Print the report as JSON.
     """
     from aftermap.extras import Extra, needs
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from aftermap.cli.checks import check_images, check_outlines, check_place
-from aftermap.cli.dataset_output import AS_THEY_ARE, JsonFlag, Switch, Tiles, print_json, progress_bar
+from aftermap.cli.dataset_output import AS_THEY_ARE, Switch, Tiles, print_json, progress_bar
+from aftermap.cli.groups import COMPATIBLE, RESULT, TILES
 from aftermap.cli.running import numbers
 
 if TYPE_CHECKING:
@@ -22,22 +23,22 @@ def from_footprints(
     out: Annotated[Path, Parameter(name=["-o", "--out"])],
     by: Literal["building", "grid", "empty"] = "grid",
     size: int = 512,
-    overlap: int = 0,
-    padding: int | None = None,
-    jitter: int = 0,
-    margin: int = 16,
-    max_tiles: int | None = None,
-    max_empty_ratio: float | None = None,
-    min_valid: float = 0.5,
-    min_building: float = 0.0,
-    event: str | None = None,
-    seed: int = 0,
-    compat_every_building: Annotated[bool, Switch] = False,
-    compat_scales: str = "1,2,0.5",
-    compat_top_left: Annotated[bool, Switch] = False,
+    overlap: Annotated[int, TILES] = 0,
+    padding: Annotated[int | None, TILES] = None,
+    jitter: Annotated[int, TILES] = 0,
+    margin: Annotated[int, TILES] = 16,
+    max_tiles: Annotated[int | None, TILES] = None,
+    max_empty_ratio: Annotated[float | None, TILES] = None,
+    min_valid: Annotated[float, TILES] = 0.5,
+    min_building: Annotated[float, TILES] = 0.0,
+    event: Annotated[str | None, RESULT] = None,
+    seed: Annotated[int, TILES] = 0,
+    compat_every_building: Annotated[bool, Switch, COMPATIBLE] = False,
+    compat_scales: Annotated[str, COMPATIBLE] = "1,2,0.5",
+    compat_top_left: Annotated[bool, Switch, COMPATIBLE] = False,
     tiles: Tiles = AS_THEY_ARE,
-    overwrite: Annotated[bool, Switch] = False,
-    json: JsonFlag = False,
+    overwrite: Annotated[bool, Switch, RESULT] = False,
+    json: Annotated[bool, Parameter(name="--json", negative=""), RESULT] = False,
 ) -> None:
     """Make training data of any image and the buildings on it: tiles, masks, and a picture to check that both fit.
 

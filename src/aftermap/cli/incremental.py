@@ -21,10 +21,10 @@ def incremental_report(
     strips.png with some test tiles: image, truth, and the map of each method after the last step.
 
     Args:
-        runs: run folders of 'aftermap train' with a recipe of kind incremental, of one task on the same data.
-        out: a folder.
-        by: what makes runs one row, with their seeds as its spread: the method, or the recipe's name.
-        json_output: print JSON.
+        runs: Run folders of 'aftermap train' with a recipe of kind incremental, of one task on the same data.
+        out: A folder.
+        by: What makes runs one row, with their seeds as its spread: the method, or the recipe's name.
+        json_output: Print JSON.
     """
     from aftermap.cli.learn import say
     from aftermap.workflows.incremental.report import compare_runs

@@ -39,13 +39,13 @@ def predict(
         aftermap score predictions truth
 
     Args:
-        model: a model folder, an ensemble folder, an exported model, or box.
-        data: a prepared dataset.
-        out: folder for the predictions; existing ones are kept, so that an interrupted run goes on.
-        split: which scenes.
-        targets: folder for the truth in the same naming.
-        overwrite: predict again what is there.
-        running: how the model is run.
+        model: A model folder, an ensemble folder, an exported model, or box.
+        data: A prepared dataset.
+        out: Folder for the predictions; existing ones are kept, so that an interrupted run goes on.
+        split: Which scenes.
+        targets: Folder for the truth in the same naming.
+        overwrite: Predict again what is there.
+        running: How the model is run.
     """
     check_model(model)
     check_dataset(data)
@@ -90,16 +90,16 @@ def evaluate(
     large image stitched.
 
     Args:
-        model: a model folder, an ensemble folder, an exported model, or box.
-        data: a prepared dataset.
-        split: which scenes.
-        event: only these events.
-        threshold: building threshold of all classes instead of the card's.
-        bootstrap: resamples of the scenes for the intervals; 0 leaves them out.
-        boundary_m: width in metres of the band in which boundary IoU compares outlines; by default 2 % of the
+        model: A model folder, an ensemble folder, an exported model, or box.
+        data: A prepared dataset.
+        split: Which scenes.
+        event: Only these events.
+        threshold: Building threshold of all classes instead of the card's.
+        bootstrap: Resamples of the scenes for the intervals; 0 leaves them out.
+        boundary_m: Width in metres of the band in which boundary IoU compares outlines; by default 2 % of the
             image's diagonal, which is most of a house at 0.3 m per pixel.
-        running: how the model is run.
-        json_output: print JSON.
+        running: How the model is run.
+        json_output: Print JSON.
     """
     check_model(model)
     check_dataset(data)
@@ -143,7 +143,7 @@ def models(*, json_output: Annotated[bool, Parameter(name="--json", negative=())
     is built to be counted, which takes about ten seconds. A narrow terminal leaves out what they are.
 
     Args:
-        json_output: print JSON.
+        json_output: Print JSON.
     """
     from aftermap.workflows.weights.catalogue import catalogue
 

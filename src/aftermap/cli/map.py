@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from aftermap.cli.checks import check_crs, check_images, check_model, check_outlines, check_place
+from aftermap.cli.groups import IMAGES, OBJECTS, RESULT, RUNNING
 from aftermap.cli.progress import progress
 from aftermap.cli.running import AS_IT_IS, BackendName, Running, say_choices
 
@@ -30,20 +31,20 @@ def map_command(
     model: Annotated[str, Parameter(name=["-m", "--model"])] = "box",
     footprints: Path | None = None,
     aoi: Path | None = None,
-    align: Literal["auto", "off"] = "auto",
-    bands: str | None = None,
-    stretch: str | None = None,
-    crs: str | None = None,
-    resolution: float | None = None,
-    cloud_mask: Path | None = None,
-    nodata: str | None = None,
-    min_area: float | None = None,
-    part_touching: bool | None = None,
-    overwrite: Annotated[bool, Flag] = False,
-    resume: Annotated[bool, Flag] = False,
+    align: Annotated[Literal["auto", "off"], IMAGES] = "auto",
+    bands: Annotated[str | None, IMAGES] = None,
+    stretch: Annotated[str | None, IMAGES] = None,
+    crs: Annotated[str | None, IMAGES] = None,
+    resolution: Annotated[float | None, IMAGES] = None,
+    cloud_mask: Annotated[Path | None, IMAGES] = None,
+    nodata: Annotated[str | None, IMAGES] = None,
+    min_area: Annotated[float | None, OBJECTS] = None,
+    part_touching: Annotated[bool | None, OBJECTS] = None,
+    overwrite: Annotated[bool, Flag, RESULT] = False,
+    resume: Annotated[bool, Flag, RESULT] = False,
     running: Running = AS_IT_IS,
-    window: int | None = None,
-    json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    window: Annotated[int | None, RUNNING] = None,
+    json: Annotated[bool, Parameter(name="--json", negative=""), RESULT] = False,
 ) -> None:
     """Map the damage to every building between two dates, or the buildings or the classes of one.
 

@@ -36,13 +36,13 @@ def run(
     Keys of the plan are overridden by key=value words; each.KEY=value sets a key of every training recipe.
 
     Args:
-        plan: a YAML file; see recipes/xview2/plan.yaml.
-        overrides: dotted.key=value pairs.
-        out: folder with one folder per job; by default runs/<name of the plan>.
-        only: do only these stages (what they need must be done), to spread a plan over machines.
-        redo: delete the results of these stages and of all made from them, and make them again.
-        listing: show the jobs and how far they are, and do nothing.
-        json_output: print the jobs as JSON at the end.
+        plan: A YAML file; see recipes/xview2/plan.yaml.
+        overrides: Pairs of dotted.key=value.
+        out: Folder with one folder per job; by default runs/<name of the plan>.
+        only: Do only these stages (what they need must be done), to spread a plan over machines.
+        redo: Delete the results of these stages and of all made from them, and make them again.
+        listing: Show the jobs and how far they are, and do nothing.
+        json_output: Print the jobs as JSON at the end.
     """
     from aftermap.errors import RecipeError
     from aftermap.extras import needs

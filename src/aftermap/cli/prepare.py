@@ -36,7 +36,7 @@ def xbd(
     Parameters
     ----------
     source
-        images and labels (or targets), in this folder, in train, tier3, test and hold, or one folder per event.
+        Folder with images and labels (or targets), at its top, in train, tier3, test and hold, or in a folder per event.
     unclassified
         What un-classified buildings become: class 1 as in the published systems, unknown, or background.
     geotransforms

@@ -40,8 +40,8 @@ def folder(
     Parameters
     ----------
     source
-        images/ and masks/ (one date), pre/, post/ and masks/ (pairs with the same file names), or a folder or tree of
-        images with their masks beside them as NAME_mask.png or NAME_target.png.
+        Folder with images/ and masks/ (one date), pre/, post/ and masks/ (pairs with the same file names), or a tree
+        of images with their masks beside them as NAME_mask.png or NAME_target.png.
     labels
         Whether masks hold buildings (0/1 or 0/255), damage classes (0 to 4), or a probability of buildings in grey (soft:
         kept as soft labels, and as a mask where it is below 0.4 or above 0.6); auto looks at all of them, never for soft.

@@ -30,7 +30,7 @@ def progress(unit: str = "") -> Iterator[Progress]:
     """Bars, or lines where standard error is no terminal.
 
     Args:
-        unit: of what is counted, such as Mpx; by default things are.
+        unit: Of what is counted, such as Mpx; by default things are.
     """
     from rich.console import Console
 
@@ -76,9 +76,9 @@ class Lines:
     """Prints a line where none was for 30 seconds, and one at the end of a stage that got any.
 
     Args:
-        unit: of what is counted.
-        clock: seconds that only ever grow.
-        write: takes a line; by default standard error.
+        unit: Of what is counted.
+        clock: Seconds that only ever grow.
+        write: Takes a line; by default standard error.
     """
 
     def __init__(

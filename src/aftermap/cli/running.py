@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from aftermap.cli.groups import RUNNING
+
 if TYPE_CHECKING:
     from aftermap.inference.ensemble import Options
 
@@ -31,6 +33,7 @@ COMPILED_HELP = "On a GPU: let torch.compile build kernels, a minute at first, f
 LOW_MEMORY_HELP = "Hold one member of an ensemble at a time; each is loaded again for every window."
 
 
+@RUNNING
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Running:

@@ -39,13 +39,13 @@ def list_command(
     Metrics with a dash stand in backticks: metrics.`best_f1_no-damage` > 0.4.
 
     Args:
-        where: a filter in MLflow's language on metrics, params, tags and attributes.
-        name: a part of the name, or a pattern with * and ?.
-        status: only runs in this state; one that was killed stays "running".
-        limit: at most so many; 0 shows all.
-        store: database file, folder or URL; by default AFTERMAP_TRACKING, else runs/mlflow.db.
-        experiment: name of the MLflow experiment.
-        json_output: print JSON.
+        where: A filter in MLflow's language on metrics, params, tags and attributes.
+        name: A part of the name, or a pattern with * and ?.
+        status: Only runs in this state; one that was killed stays "running".
+        limit: At most so many; 0 shows all.
+        store: Database file, folder or URL; by default AFTERMAP_TRACKING, else runs/mlflow.db.
+        experiment: Name of the MLflow experiment.
+        json_output: Print JSON.
     """
     needs("aftermap runs", "track")
     from aftermap.workflows.training.runs import list_runs, open_records
@@ -72,10 +72,10 @@ def compare_command(
         aftermap runs compare 3f2a91c0 77aa01bc
 
     Args:
-        runs: the beginning of an id, a whole name, or a run folder.
-        store: database file, folder or URL; by default AFTERMAP_TRACKING, else runs/mlflow.db.
-        experiment: name of the MLflow experiment.
-        json_output: print JSON.
+        runs: The beginning of an id, a whole name, or a run folder.
+        store: Database file, folder or URL; by default AFTERMAP_TRACKING, else runs/mlflow.db.
+        experiment: Name of the MLflow experiment.
+        json_output: Print JSON.
     """
     needs("aftermap runs compare", "track")
     from aftermap.errors import RecordsError
@@ -102,10 +102,10 @@ def plot_command(
         aftermap runs plot 3f2a91c0 77aa01bc -o runs.png
 
     Args:
-        runs: up to 12: the beginning of an id, a whole name, or a run folder.
-        out: the picture.
-        store: database file, folder or URL; by default AFTERMAP_TRACKING, else runs/mlflow.db.
-        experiment: name of the MLflow experiment.
+        runs: Up to 12: the beginning of an id, a whole name, or a run folder.
+        out: The picture.
+        store: Database file, folder or URL; by default AFTERMAP_TRACKING, else runs/mlflow.db.
+        experiment: Name of the MLflow experiment.
     """
     needs("aftermap runs plot", "track")
     from aftermap.errors import RecordsError
@@ -132,12 +132,12 @@ def export_command(
         aftermap runs export --status complete -o runs.csv
 
     Args:
-        out: the file.
-        where: a filter in MLflow's language on metrics, params, tags and attributes.
-        name: a part of the name, or a pattern with * and ?.
-        status: only runs in this state.
-        store: database file, folder or URL; by default AFTERMAP_TRACKING, else runs/mlflow.db.
-        experiment: name of the MLflow experiment.
+        out: The file.
+        where: A filter in MLflow's language on metrics, params, tags and attributes.
+        name: A part of the name, or a pattern with * and ?.
+        status: Only runs in this state.
+        store: Database file, folder or URL; by default AFTERMAP_TRACKING, else runs/mlflow.db.
+        experiment: Name of the MLflow experiment.
     """
     needs("aftermap runs export", "track")
     from aftermap.workflows.training.runs import export_csv, list_runs, open_records
@@ -153,9 +153,9 @@ def import_command(*folders: Path, store: StoreOption = None, experiment: str = 
         aftermap runs import runs/2026-11-20-damage
 
     Args:
-        folders: run folders.
-        store: database file or URL; by default what a run in that folder would use.
-        experiment: name of the MLflow experiment.
+        folders: Run folders.
+        store: Database file or URL; by default what a run in that folder would use.
+        experiment: Name of the MLflow experiment.
     """
     needs("aftermap runs import", "track")
     from aftermap.errors import RecordsError
@@ -181,9 +181,9 @@ def ui_command(*, host: str = "127.0.0.1", port: int = 5000, store: StoreOption 
         aftermap runs ui --port 5001
 
     Args:
-        host: address to serve at; anyone who reaches it can read and change the records.
-        port: port to serve at.
-        store: database file, folder or URL; by default AFTERMAP_TRACKING, else runs/mlflow.db.
+        host: Address to serve at; anyone who reaches it can read and change the records.
+        port: Port to serve at.
+        store: Database file, folder or URL; by default AFTERMAP_TRACKING, else runs/mlflow.db.
     """
     needs("aftermap runs ui", "track")
     import subprocess

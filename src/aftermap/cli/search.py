@@ -56,19 +56,19 @@ def search(
     Exits with 1 where no trial was complete, or no learning rate can be suggested.
 
     Args:
-        recipe: a YAML file; see the folder recipes/.
-        overrides: dotted.key=value pairs for the recipe.
-        space: a YAML file with study, space and fixed; see docs/search.md.
-        trials: how many, instead of the number in the space file.
-        workers: processes that train at the same time; the processor's threads are shared out among them.
-        keep_models: keep the models of all complete trials, not only of the best one.
-        range_test: try rising learning rates instead of a study.
-        range_steps: steps of the range test.
-        lr_min: learning rate at its beginning.
-        lr_max: learning rate at its end.
-        resume: folder of a search to go on with, instead of a recipe; --trials may ask for more.
-        out: the folder; by default runs/<date>-<name>-search, or -range.
-        json_output: print the results as JSON.
+        recipe: A YAML file; see the folder recipes/.
+        overrides: Pairs of dotted.key=value for the recipe.
+        space: A YAML file with study, space and fixed; see docs/search.md.
+        trials: How many, instead of the number in the space file.
+        workers: Processes that train at the same time; the processor's threads are shared out among them.
+        keep_models: Keep the models of all complete trials, not only of the best one.
+        range_test: Try rising learning rates instead of a study.
+        range_steps: Steps of the range test.
+        lr_min: Learning rate at its beginning.
+        lr_max: Learning rate at its end.
+        resume: Folder of a search to go on with, instead of a recipe; --trials may ask for more.
+        out: The folder; by default runs/<date>-<name>-search, or -range.
+        json_output: Print the results as JSON.
     """
     from aftermap.errors import RecipeError
     from aftermap.extras import needs

@@ -46,12 +46,12 @@ def train(
         aftermap train recipes/incremental/small.yaml data.manifests='[prepared]' task=6s --step 1 --from runs/6s
 
     Args:
-        recipe: a YAML file; see the folder recipes/.
-        overrides: dotted.key=value pairs.
-        out: the run folder; by default runs/<date>-<name>.
-        resume: folder of an interrupted run to go on with, instead of a recipe.
-        step: run this step of an incremental task alone, counted from 0; in the folder of the steps before, or --from.
-        start: model to begin an incremental run from: of the step before --step; without it the run goes on from the
+        recipe: A YAML file; see the folder recipes/.
+        overrides: Pairs of dotted.key=value.
+        out: The run folder; by default runs/<date>-<name>.
+        resume: Folder of an interrupted run to go on with, instead of a recipe.
+        step: Run this step of an incremental task alone, counted from 0; in the folder of the steps before, or --from.
+        start: Model to begin an incremental run from: of the step before --step; without it the run goes on from the
             step that this model has learned. A model folder or a run folder.
     """
     from aftermap.errors import RecipeError

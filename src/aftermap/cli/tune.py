@@ -39,15 +39,15 @@ def tune_thresholds(
     the scenes that were tuned on flatter; judge on others.
 
     Args:
-        model: a model folder, an ensemble folder, or box (with -o).
-        data: a prepared dataset.
-        split: which scenes.
-        by: the official score (default for damage), the same over the classes that occur, or the F1 of buildings.
-        what: thresholds, class weights, or both.
-        out: a new folder for a copy of the model; by default the card is changed where it is.
-        overwrite: replace a model at -o.
-        running: how the model is run; run it alike afterwards.
-        json_output: print JSON.
+        model: A model folder, an ensemble folder, or box (with -o).
+        data: A prepared dataset.
+        split: Which scenes.
+        by: The official score (default for damage), the same over the classes that occur, or the F1 of buildings.
+        what: Thresholds, class weights, or both.
+        out: A new folder for a copy of the model; by default the card is changed where it is.
+        overwrite: Replace a model at -o.
+        running: How the model is run; run it alike afterwards.
+        json_output: Print JSON.
     """
     check_model(model)
     check_dataset(data)
@@ -114,23 +114,23 @@ def ensemble(
         aftermap ensemble damage --gate small-localizer --gate-data prepared -o gated
 
     Args:
-        models: model folders; each is copied into the ensemble.
-        out: folder to make.
-        name: on the card; by default that of the folder.
-        roles: localization or damage for each model, such as localization,damage; by default what each can tell.
-        weights: for each model, such as 2,1; by default equal.
-        groups: a word for each model, - for none; a group is averaged before it is cut to 8 bits.
-        averaging: probabilities, or logits before one activation.
-        compat_uint8: cut probabilities to 8 bits before they are averaged, as published systems did.
-        class_thresholds: of the probability of a building, by likeliest damage class.
-        minor_dilation: what minor damage takes over in 5 x 5 pixels: no-damage (right), or major damage too (compat).
-        gate: a localization model of one date that decides which windows the members are shown.
-        gate_threshold: a pixel may be a building where the gate's p(building) is above this; 0.1 by default.
-        gate_pixels: windows with fewer such pixels are not shown to the members; 20 by default.
-        gate_data: a prepared dataset on which the threshold is chosen instead.
-        gate_split: which of its scenes.
-        gate_loss: percent of the labelled building pixels that may lie in windows taken as empty.
-        overwrite: replace a model at -o.
+        models: Model folders; each is copied into the ensemble.
+        out: Folder to make.
+        name: On the card; by default that of the folder.
+        roles: Localization or damage for each model, such as localization,damage; by default what each can tell.
+        weights: For each model, such as 2,1; by default equal.
+        groups: A word for each model, - for none; a group is averaged before it is cut to 8 bits.
+        averaging: Probabilities, or logits before one activation.
+        compat_uint8: Cut probabilities to 8 bits before they are averaged, as published systems did.
+        class_thresholds: Of the probability of a building, by likeliest damage class.
+        minor_dilation: What minor damage takes over in 5 x 5 pixels: no-damage (right), or major damage too (compat).
+        gate: A localization model of one date that decides which windows the members are shown.
+        gate_threshold: A pixel may be a building where the gate's p(building) is above this; 0.1 by default.
+        gate_pixels: Windows with fewer such pixels are not shown to the members; 20 by default.
+        gate_data: A prepared dataset on which the threshold is chosen instead.
+        gate_split: Which of its scenes.
+        gate_loss: Percent of the labelled building pixels that may lie in windows taken as empty.
+        overwrite: Replace a model at -o.
     """
     from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
     from aftermap.artefacts.store import model_folder

@@ -48,16 +48,16 @@ def import_(
         aftermap weights import hf://EVER-Z/torchange_example_changeos_swint_on_xview2_best42k --as changeos -o eye
 
     Args:
-        file: a checkpoint.
-        out: the model folder, or with --all the ensemble folder; an older one there is replaced.
-        name: which network it is; 'aftermap weights list' shows the names.
-        all_of: a folder of checkpoints with the names that their systems gave them, instead of one file.
-        seed: of the run that it is from, for the card; by default what the file's name says.
-        partial: take what fits and leave the rest random; with --all, leave out what is missing.
-        licence: of the weights, for the card; by default what the origin states.
-        system: with --all, which system's files, where there are those of several.
-        compat: with --all, decide exactly as the winner did: 8-bit maps, minor damage that spreads over major.
-        json_output: print the report as JSON.
+        file: A checkpoint.
+        out: The model folder, or with --all the ensemble folder; an older one there is replaced.
+        name: Which network it is; 'aftermap weights list' shows the names.
+        all_of: A folder of checkpoints with the names that their systems gave them, instead of one file.
+        seed: Of the run that it is from, for the card; by default what the file's name says.
+        partial: Take what fits and leave the rest random; with --all, leave out what is missing.
+        licence: Of the weights, for the card; by default what the origin states.
+        system: With --all, which system's files, where there are those of several.
+        compat: With --all, decide exactly as the winner did: 8-bit maps, minor damage that spreads over major.
+        json_output: Print the report as JSON.
     """
     from aftermap.errors import InputError
     from aftermap.extras import needs
@@ -88,7 +88,7 @@ def list_(*, json_output: JsonFlag = False) -> None:
         aftermap weights list
 
     Args:
-        json_output: print JSON.
+        json_output: Print JSON.
     """
     from aftermap.models.weights.published import PUBLISHED
     from aftermap.workflows.weights.archives import file_names
@@ -110,9 +110,9 @@ def pull(name: str, *, out: Out, refresh: Annotated[bool, Switch] = False) -> No
         aftermap weights pull hf://owner/name -o models/name
 
     Args:
-        name: hf://owner/name, or hf://owner/name@revision.
-        out: the model folder; an older one there is replaced.
-        refresh: ask the hub for a newer version first.
+        name: Its name, hf://owner/name or hf://owner/name@revision.
+        out: The model folder; an older one there is replaced.
+        refresh: Ask the hub for a newer version first.
     """
     from aftermap.extras import needs
 
@@ -133,9 +133,9 @@ def push(model: Path, name: str, *, private: Annotated[bool, Switch] = False) ->
         aftermap weights push models/damage hf://owner/name --private
 
     Args:
-        model: the folder.
-        name: hf://owner/name; made if it does not exist.
-        private: make it for yourself only.
+        model: The folder.
+        name: Its name there, hf://owner/name; made if it does not exist.
+        private: Make it for yourself only.
     """
     from aftermap.extras import needs
 

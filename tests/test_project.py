@@ -1,0 +1,40 @@
+"""The files around the code say what the code says."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+import aftermap
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def read(name: str) -> dict:
+    return yaml.safe_load((ROOT / name).read_text())
+
+
+def test_the_version_is_the_same_everywhere():
+    assert str(read("CITATION.cff")["version"]) == aftermap.__version__
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert newest and newest[1] == aftermap.__version__
+
+
+def test_hooks_run_the_linter_that_is_pinned():
+    pinned = re.search(r"^ruff==(.+)$", (ROOT / "constraints.txt").read_text(), re.M)
+    assert pinned and read(".pre-commit-config.yaml")["repos"][0]["rev"] == f"v{pinned[1]}"
+
+
+def test_the_workflow_tries_every_python_that_is_promised():
+    tried = read(".github/workflows/ci.yml")["jobs"]["test"]["strategy"]["matrix"]["python"]
+    promised = re.findall(
+        r'"Programming Language :: Python :: (3\.\d+)"', (ROOT / "pyproject.toml").read_text()
+    )
+    assert tried == promised
+
+
+def test_what_is_made_in_the_workflow_and_the_check_can_be_made():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    texts = [(ROOT / name).read_text() for name in (".github/workflows/ci.yml", ".ci/run")]
+    made = {name for text in texts for name in re.findall(r"\bmake ([a-z]+)", text)}
+    assert made == {"lint", "docs", "coverage", "demo", "test"} and made <= targets
