@@ -11,6 +11,7 @@ import pyogrio
 import pytest
 import rasterio
 from building_frames import GRID
+from packed_buildings import unpacked
 from PIL import Image
 from shapely import affinity
 from shapely.geometry import box
@@ -153,8 +154,8 @@ def test_the_page_holds_the_words_and_classes_of_one_date(tmp_path: Path) -> Non
     told = json.loads(found[1])
     assert told["words"]["views"] == ["Image", "Probability"] and told["words"]["mode"] == "pre"
     assert told["words"]["headline"] == ["3", " buildings on 240 m²"]
-    objects = told["objects"]
-    assert objects["kinds"] == [0, 2, 3] and "damage" not in objects["columns"] and not objects["tinted"]
+    columns, _, kinds = unpacked(told["objects"]["packed"])
+    assert kinds == [0, 2, 3] and "damage" not in columns and not told["objects"]["tinted"]
     assert [entry["name"] for entry in told["classes"]] == ["sure", "likely", "doubtful", "not-assessed"]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from affine import Affine
 from building_frames import GRID, PIXELS, building, empty, frame_of, town
+from packed_buildings import unpacked
 from rasterio.crs import CRS
 from shapely.geometry import Polygon, box
 
@@ -60,22 +61,10 @@ def test_the_page_names_no_address_to_load_from(tmp_path: Path) -> None:
     assert not re.search(r"https?://|//cdn|@import|url\(|<link|<script src", page)
 
 
-def test_outlines_are_steps_in_tenths_of_a_pixel(tmp_path: Path) -> None:
-    data = embedded(write(tmp_path, town()))
-    ring = np.reshape(data["objects"]["outlines"][0][0], (-1, 2)).cumsum(axis=0) / 10
-    assert {tuple(point) for point in ring} == {(20, 20), (50, 20), (50, 40), (20, 40)}
-
-
-def test_courts_and_parts_are_kept(tmp_path: Path) -> None:
-    outlines = embedded(write(tmp_path, town()))["objects"]["outlines"]
+def test_outlines_are_in_pixels_and_keep_courts_and_parts(tmp_path: Path) -> None:
+    _, outlines, _ = unpacked(embedded(write(tmp_path, town()))["objects"]["packed"])
+    assert {tuple(point) for point in outlines[0][0].tolist()} == {(20, 20), (50, 20), (50, 40), (20, 40)}
     assert [len(rings) for rings in outlines] == [1, 1, 2, 1, 2, 1]
-
-    def twice_area(steps: list[int]) -> float:
-        x, y = np.reshape(steps, (-1, 2)).cumsum(axis=0).T
-        return float(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)))
-
-    shell, court = (twice_area(ring) for ring in outlines[2])
-    assert shell * court < 0
 
 
 def test_markup_in_the_data_stays_inside_its_json(tmp_path: Path) -> None:
@@ -83,7 +72,7 @@ def test_markup_in_the_data_stays_inside_its_json(tmp_path: Path) -> None:
     frame["building_id"] = [f"{NASTY}{i}" for i in range(6)]
     path = write(tmp_path, frame, title="@@data@@ </title><b>", warnings=[NASTY])
     data = embedded(path)
-    assert data["objects"]["columns"]["building_id"][3] == f"{NASTY}3"
+    assert unpacked(data["objects"]["packed"])[0]["building_id"][3] == f"{NASTY}3"
     assert data["title"] == "@@data@@ </title><b>"
     assert path.read_text().count("<script") == 2
 
@@ -278,6 +267,35 @@ def test_the_review_list_starts_with_the_least_confident(opened: Opened) -> None
     assert opened.page.locator("#list .id").all_inner_texts() == ["a2", "b1", "b2", "a1", "a3", "b3"]
     opened.page.select_option("#sort", "damage")
     assert opened.page.locator("#list .id").all_inner_texts() == ["b2", "b1", "a2", "a1", "a3", "b3"]
+
+
+@pytest.mark.browser
+def test_the_list_is_sorted_by_any_column_either_way(opened: Opened) -> None:
+    def ids() -> list[str]:
+        return list(opened.page.locator("#list .id").all_inner_texts())
+
+    names = opened.page.locator("#sort option").all_inner_texts()
+    assert names[:2] == ["Least confident", "Most damaged"] and {"Id", "Area", "p(destroyed)"} <= {*names}
+    opened.page.select_option("#sort", "column area_m2")
+    assert ids()[0] == "a3" and opened.page.locator("#list .what").first.inner_text() == "420 m²"
+    opened.page.click("#direction")
+    assert ids()[-1] == "a3"
+    opened.page.select_option("#sort", "column p_destroyed")
+    assert ids() == ["a1", "a3", "a2", "b1", "b2", "b3"]  # b3 was not assessed: last either way
+    opened.page.click("#direction")
+    assert ids()[0] == "b2" and ids()[-1] == "b3"
+
+
+@pytest.mark.browser
+def test_the_list_is_walked_by_keyboard(opened: Opened) -> None:
+    opened.page.keyboard.press("/")
+    opened.page.keyboard.type("b")
+    opened.page.keyboard.press("ArrowDown")
+    opened.page.keyboard.press("ArrowDown")
+    opened.page.keyboard.press("Enter")
+    assert opened.evaluate("aftermap.selected") == "b2"
+    opened.page.keyboard.press("Escape")
+    assert opened.evaluate("aftermap.selected") is None
 
 
 @pytest.mark.browser

@@ -15,18 +15,17 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib import resources
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import shapely
 from PIL import Image
 from pyproj import Geod
 
 from aftermap import __version__
 from aftermap.files import to_plain, write_text
 from aftermap.geo.grid import Grid
+from aftermap.products.page.compact import pack
 from aftermap.products.pictures import as_image, in_pixels
 from aftermap.products.vectors import PIXEL_NOTE
 from aftermap.products.view import Kind, Objects, View
@@ -101,7 +100,7 @@ def _fill_template(path: Path, data: dict[str, Any], scripts: Sequence[str]) -> 
         "version": html.escape(__version__),
         "css": (assets / "map.css").read_text(encoding="utf-8"),
         "data": _embed(data),
-        "script": f'(() => {{\n"use strict";\n{script}\n}})();',
+        "script": f'window.aftermap = {{}};\naftermap.ready = (async () => {{\n"use strict";\n{script}\n}})();',
     }
     page = (assets / "map.html").read_text(encoding="utf-8")
     # One pass over the template, so that a title that looks like a placeholder stays a title.
@@ -110,13 +109,10 @@ def _fill_template(path: Path, data: dict[str, Any], scripts: Sequence[str]) -> 
 
 def _objects(objects: Objects, grid: Grid) -> dict[str, Any]:
     """Attributes, kinds and outlines of buildings."""
-    table = objects.frame.drop(columns=objects.frame.geometry.name)
     return {
-        "columns": table.astype(object).where(table.notna(), None).to_dict("list"),
-        "kinds": objects.kinds.tolist(),
+        "packed": pack(objects.frame, in_pixels(objects.frame, grid), objects.kinds),
         "bars": list(objects.bars),
         "tinted": objects.tinted,
-        "outlines": _outlines(in_pixels(objects.frame, grid)),
         "pixel_note": PIXEL_NOTE,
     }
 
@@ -192,21 +188,3 @@ def to_tiles(image: Image.Image, *, lossless: bool = False) -> list[dict[str, An
     image.load()
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as encoders:
         return list(encoders.map(tile, places))
-
-
-def _outlines(shapes: np.ndarray) -> list[list[list[int]]]:
-    """Per building its rings in tenths of a pixel, each as its first point and the steps from there.
-
-    Every ring leaves out its closing point; shells come before their holes.
-    """
-    as_multi = [shapely.multipolygons(shapely.get_parts(shape)) for shape in shapes]
-    if not as_multi:
-        return []
-    _, points, (ring_ends, polygon_ends, shape_ends) = shapely.to_ragged_array(as_multi)
-    tenths = np.rint(points * 10).astype(np.int64)
-    steps = np.diff(tenths, axis=0, prepend=np.zeros((1, 2), np.int64))
-    steps[ring_ends[:-1]] = tenths[ring_ends[:-1]]
-    flat = steps.ravel().tolist()
-    rings = [flat[2 * a : 2 * (b - 1)] for a, b in pairwise(ring_ends)]
-    first_rings = polygon_ends[shape_ends]
-    return [rings[a:b] for a, b in pairwise(first_rings)]

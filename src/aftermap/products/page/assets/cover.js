@@ -60,11 +60,13 @@ countShown();
 const loaded = loadImages();
 start({ name: "Show classes", key: "c", fill: "Opacity of the classes", opacity: 0.6, changed: paintClasses });
 // A small window into the page for scripts and tests.
-window.aftermap = {
-  ready: loaded.then(() => { tiles.post.forEach(readIndices); paintClasses(); }),
+Object.defineProperties(window.aftermap, Object.getOwnPropertyDescriptors({
   get mode() { return state.mode; },
   get shown() { return classes.filter((_, kind) => !hidden.has(kind)).map(({ name }) => name); },
   classAt: (col, row) => classAt(col * grid.stretch[0], row * grid.stretch[1])?.name ?? null,
   screenOf: (col, row) => toScreen(col * grid.stretch[0], row * grid.stretch[1]),
   pixelOf: (x, y) => [...base.getImageData(x * screen_.ratio, y * screen_.ratio, 1, 1).data],
-};
+}));
+await loaded;
+tiles.post.forEach(readIndices);
+paintClasses();

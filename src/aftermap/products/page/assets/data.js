@@ -1,32 +1,63 @@
-// What the page holds: columns of attributes, outlines in world units, a spatial index, and the filter.
+// What the page holds: attributes and outlines as `compact.py` packs them, a spatial index, and the filter.
 // World units are square on the ground: columns and rows of the grid, stretched where its pixels are not square.
 const data = JSON.parse(document.getElementById("data").textContent);
 const { grid, classes } = data;
-const { columns, kinds, outlines, bars, tinted } = data.objects ?? { columns: { building_id: [], confidence: [] }, kinds: [], outlines: [], bars: [] };
-const ids = columns.building_id;
-const count = ids.length;
-const kindOf = Uint8Array.from(kinds);  // class or grade of each building
-const confidenceOf = columns.confidence;
+const { bars, tinted } = data.objects ?? { bars: [], tinted: true };
 const world = { width: grid.width * grid.stretch[0], height: grid.height * grid.stretch[1] };
 
-// Outlines travel as tenths of a pixel, each ring as a first point followed by steps.
-const rings = outlines.map((outline) => outline.map((steps) => {
-  const ring = new Float64Array(steps.length);
-  let x = 0, y = 0;
-  for (let i = 0; i < steps.length; i += 2) {
-    x += steps[i]; y += steps[i + 1];
-    ring[i] = x / 10 * grid.stretch[0];
-    ring[i + 1] = y / 10 * grid.stretch[1];
+async function unpack(text) {
+  const deflated = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const stream = new Blob([deflated]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
+  const length = new DataView(bytes.buffer).getUint32(0, true), arrays = {};
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
+  let at = 4 + length;
+  for (const [name, size, items] of header.arrays) {
+    const array = new Uint32Array(items);
+    for (let plane = 0; plane < size; plane++) for (let i = 0; i < items; i++) array[i] += bytes[at++] * 256 ** plane;
+    arrays[name] = array;
   }
-  return ring;
-}));
+  return { ...header, arrays };
+}
 
-const boxes = new Float64Array(4 * count);
+const none = { count: 0, columns: {}, arrays: Object.fromEntries(["kinds", "rings", "points", "across", "down"].map((name) => [name, []])) };
+const packed = data.objects ? await unpack(data.objects.packed) : none;
+const { count, arrays } = packed;
+const kindOf = Uint8Array.from(arrays.kinds);  // class or grade of each building
+const MAKERS = {
+  same: ({ value }) => () => value,
+  serial: () => (b) => String(b + 1),
+  values: ({ values }) => (b) => values[b],
+  words: ({ words }, codes) => (b) => words[codes[b]],
+  numbers: ({ decimals, low }, codes) => (b) => codes[b] ? (codes[b] - 1 + low) / 10 ** decimals : null,
+};
+const columns = Object.fromEntries(Object.entries(packed.columns).map(([name, told]) => [name, MAKERS[told.kind](told, arrays[`column ${name}`])]));
+const idOf = columns.building_id ?? (() => ""), confidenceOf = columns.confidence ?? (() => null);
+
+// Points of all rings one after the other: ring r takes [ringAt[r], ringAt[r + 1]), building b rings [firstRing[b], firstRing[b + 1]).
+const sums = (items) => items.reduce((ends, value, i) => { ends[i + 1] = ends[i] + value; return ends; }, new Uint32Array(items.length + 1));
+const firstRing = sums(arrays.rings), ringAt = sums(arrays.points);
+const xs = new Float32Array(arrays.across.length), ys = new Float32Array(xs.length);
+(() => {
+  const step = (code) => code % 2 ? -(code + 1) / 2 : code / 2;
+  let startX = 0, startY = 0;
+  for (let r = 0; r < ringAt.length - 1; r++) {
+    let x = startX, y = startY;
+    for (let i = ringAt[r]; i < ringAt[r + 1]; i++) {
+      x += step(arrays.across[i]); y += step(arrays.down[i]);
+      if (i === ringAt[r]) { startX = x; startY = y; }
+      xs[i] = x / 10 * grid.stretch[0];
+      ys[i] = y / 10 * grid.stretch[1];
+    }
+  }
+})();
+
+const boxes = new Float32Array(4 * count);
 for (let b = 0; b < count; b++) {
   let west = Infinity, north = Infinity, east = -Infinity, south = -Infinity;
-  for (const ring of rings[b]) for (let i = 0; i < ring.length; i += 2) {
-    west = Math.min(west, ring[i]); east = Math.max(east, ring[i]);
-    north = Math.min(north, ring[i + 1]); south = Math.max(south, ring[i + 1]);
+  for (let i = ringAt[firstRing[b]]; i < ringAt[firstRing[b + 1]]; i++) {
+    west = Math.min(west, xs[i]); east = Math.max(east, xs[i]);
+    north = Math.min(north, ys[i]); south = Math.max(south, ys[i]);
   }
   boxes.set([west, north, east, south], 4 * b);
 }
@@ -72,18 +103,18 @@ function applyFilter() {
   tally.shown.fill(0);
   tally.total = 0;
   for (let b = 0; b < count; b++) {
-    const sure = confidenceOf[b] === null || confidenceOf[b] >= filter.confidence;
-    shown[b] = filter.classes.has(kindOf[b]) && sure ? 1 : 0;
+    const confidence = filter.confidence ? confidenceOf(b) : null;
+    shown[b] = filter.classes.has(kindOf[b]) && (confidence === null || confidence >= filter.confidence) ? 1 : 0;
     if (shown[b]) { tally.shown[kindOf[b]]++; tally.total++; }
   }
 }
 
 function contains(b, x, y) {
   let inside = false;
-  for (const ring of rings[b]) {
-    for (let i = 0, j = ring.length - 2; i < ring.length; j = i, i += 2) {
-      const crosses = (ring[i + 1] > y) !== (ring[j + 1] > y);
-      if (crosses && x < (ring[j] - ring[i]) * (y - ring[i + 1]) / (ring[j + 1] - ring[i + 1]) + ring[i]) inside = !inside;
+  for (let r = firstRing[b]; r < firstRing[b + 1]; r++) {
+    for (let i = ringAt[r], j = ringAt[r + 1] - 1; i < ringAt[r + 1]; j = i++) {
+      const crosses = (ys[i] > y) !== (ys[j] > y);
+      if (crosses && x < (xs[j] - xs[i]) * (y - ys[i]) / (ys[j] - ys[i]) + xs[i]) inside = !inside;
     }
   }
   return inside;
@@ -117,29 +148,28 @@ function lonLat(x, y) {
 }
 
 function toGeoJson() {
-  const place = (x, y) => {
-    const point = lonLat(x, y) ?? [x / grid.stretch[0], y / grid.stretch[1]];
+  const place = (i) => {
+    const point = lonLat(xs[i], ys[i]) ?? [xs[i] / grid.stretch[0], ys[i] / grid.stretch[1]];
     return [+point[0].toFixed(7), +point[1].toFixed(7)];
   };
-  const twiceArea = (ring) => {
+  const turns = (r) => {
     let sum = 0;
-    for (let i = 0, j = ring.length - 2; i < ring.length; j = i, i += 2) sum += ring[j] * ring[i + 1] - ring[i] * ring[j + 1];
-    return sum;
+    for (let i = ringAt[r], j = ringAt[r + 1] - 1; i < ringAt[r + 1]; j = i++) sum += xs[j] * ys[i] - xs[i] * ys[j];
+    return Math.sign(sum);
   };
   const features = [];
   for (let b = 0; b < count; b++) {
     if (!shown[b]) continue;
     const polygons = [];
-    for (const ring of rings[b]) {
+    for (let r = firstRing[b]; r < firstRing[b + 1]; r++) {
       const points = [];
-      for (let i = 0; i < ring.length; i += 2) points.push(place(ring[i], ring[i + 1]));
+      for (let i = ringAt[r]; i < ringAt[r + 1]; i++) points.push(place(i));
       points.push(points[0]);
       // Shells turn one way in the page's data and holes the other; a hole follows its shell.
-      if (Math.sign(twiceArea(ring)) === Math.sign(twiceArea(rings[b][0]))) polygons.push([points]);
+      if (turns(r) === turns(firstRing[b])) polygons.push([points]);
       else polygons[polygons.length - 1].push(points);
     }
-    const properties = {};
-    for (const name of Object.keys(columns)) properties[name] = columns[name][b];
+    const properties = Object.fromEntries(Object.entries(columns).map(([name, value]) => [name, value(b)]));
     const geometry = polygons.length === 1
       ? { type: "Polygon", coordinates: polygons[0] } : { type: "MultiPolygon", coordinates: polygons };
     features.push({ type: "Feature", properties, geometry });

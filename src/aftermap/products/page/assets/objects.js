@@ -13,20 +13,35 @@ function refresh() {
   redraw("overlay");
 }
 
-const ORDERS = {
-  doubt: (a, b) => (confidenceOf[a] ?? 2) - (confidenceOf[b] ?? 2),
-  damage: (a, b) => severity(b) - severity(a) || (confidenceOf[b] ?? 0) - (confidenceOf[a] ?? 0),
-  area: (a, b) => (columns.area_m2[b] ?? 0) - (columns.area_m2[a] ?? 0),
-  id: (a, b) => collator.compare(ids[a], ids[b]),
-};
+// Orders of the list: value of a building to sort by, and whether the largest comes first. Nothing known always comes last.
 const collator = new Intl.Collator("en", { numeric: true });
-const severity = (b) => classes[kindOf[b]].assessed ? kindOf[b] : -1;
+const severity = (b) => classes[kindOf[b]].assessed ? kindOf[b] : null;
+const ORDERS = { doubt: { value: confidenceOf, down: false, column: "confidence" } };
+if (classes.some(({ name }) => name === "destroyed")) ORDERS.damage = { value: severity, down: true, column: "confidence" };
+for (const name of Object.keys(columns)) ORDERS[`column ${name}`] = { value: columns[name], down: name === "area_m2", column: name };
+const sorted = new Map();
+let down = false;
+
+function order(name) {
+  const key = `${down} ${name}`;
+  if (!sorted.has(key)) {
+    const values = Array.from({ length: count }, (_, b) => ORDERS[name].value(b));
+    const sure = Array.from({ length: count }, (_, b) => confidenceOf(b) ?? 2);
+    const compare = (a, b) => {
+      const [x, y] = [values[a], values[b]], [noX, noY] = [x === null || x === "", y === null || y === ""];
+      if (noX || noY) return noX - noY;
+      const rise = typeof x === "number" && typeof y === "number" ? x - y : collator.compare(String(x), String(y));
+      return (down ? -rise : rise) || (name === "damage" ? sure[b] - sure[a] : 0) || a - b;
+    };
+    sorted.set(key, Uint32Array.from({ length: count }, (_, b) => b).sort(compare));
+  }
+  return sorted.get(key);
+}
 
 function fillList() {
   const wanted = find("search").value.trim().toLowerCase();
   listed = [];
-  for (let b = 0; b < count; b++) if (shown[b] && (!wanted || ids[b].toLowerCase().includes(wanted))) listed.push(b);
-  listed.sort(ORDERS[find("sort").value]);
+  for (const b of order(find("sort").value)) if (shown[b] && (!wanted || idOf(b).toLowerCase().includes(wanted))) listed.push(b);
   pageEnd = PAGE;
   find("list").replaceChildren();
   appendRows(0, pageEnd);
@@ -34,11 +49,12 @@ function fillList() {
 }
 
 function appendRows(from, to) {
+  const { column } = ORDERS[find("sort").value];
   const rows = listed.slice(from, to).map((b) => {
-    const sure = confidenceOf[b] === null ? "" : percent(confidenceOf[b]);
+    const value = columns[column](b), told = column === "building_id" ? confidenceOf(b) : value;
+    const what = told === null || told === "" ? classes[kindOf[b]].label : describe(column === "building_id" ? "confidence" : column, told);
     const button = element("button", [
-      swatch(classes[kindOf[b]]), element("span", ids[b], { className: "id" }),
-      element("span", sure || classes[kindOf[b]].label, { className: "what" }),
+      swatch(classes[kindOf[b]]), element("span", idOf(b), { className: "id" }), element("span", what, { className: "what" }),
     ], { type: "button" });
     button.dataset.building = b;
     button.setAttribute("aria-current", String(b === state.selected));
@@ -48,17 +64,29 @@ function appendRows(from, to) {
   find("more").hidden = listed.length <= to;
 }
 
+function chooseOrder() {
+  ({ down } = ORDERS[find("sort").value]);
+  showDirection();
+}
+
+function showDirection() {
+  find("direction").textContent = down ? "↓" : "↑";
+  find("direction").setAttribute("aria-label", down ? "Largest first; change to smallest first" : "Smallest first; change to largest first");
+  fillList();
+}
+
 const LABELS = {
-  p_building: "Mean p(building)", image: "Image", confidence: "Confidence", seen: "Share seen", area_m2: "Area", mode: "Mode", pre_images: "Images before",
+  building_id: "Id", damage: "Damage", reason: "Reason", lon: "Longitude", lat: "Latitude", p_building: "Mean p(building)",
+  p_no_damage: "p(no damage)", p_minor: "p(minor)", p_major: "p(major)", p_destroyed: "p(destroyed)", image: "Image", confidence: "Confidence", seen: "Share seen", area_m2: "Area", mode: "Mode", pre_images: "Images before",
   post_images: "Images after", model: "Model", model_version: "Model version", model_sha256: "Model hash",
 };
 const SEPARATE = new Set(["building_id", "damage", "reason", "lon", "lat", ...bars]);
 
 function describe(name, value) {
   if (value === null || value === "") return "–";
-  if (name === "confidence" || name === "seen" || name === "p_building") return percent(value);
+  if (name === "confidence" || name === "seen" || name.startsWith("p_")) return percent(value);
   if (name === "area_m2") return `${number(value, 1)} m²`;
-  return typeof value === "number" ? number(value, 4) : String(value);
+  return typeof value === "number" ? number(value, 6) : String(value);
 }
 
 function select(b, zoom = false) {
@@ -79,25 +107,25 @@ function select(b, zoom = false) {
   };
   details.append(
     element("div", [
-      element("strong", ids[b]),
+      element("strong", idOf(b)),
       action("‹", "Previous in the list (P)", () => step(-1)), action("›", "Next in the list (N)", () => step(1)),
       action("Zoom", "Zoom to this building (Z)", () => zoomTo(b)), action("×", "Close (Escape)", () => select(-1)),
     ], { className: "top" }),
     element("span", kind.label, { className: "chip", style: { background: kind.colour, color: kind.ink } }),
   );
-  if (columns.reason?.[b]) details.append(element("p", `${kind.assessed ? "Note" : "Reason"}: ${columns.reason[b]}`, { className: "reason" }));
-  if (bars.some((name) => columns[name][b] !== null)) {
+  if (columns.reason?.(b)) details.append(element("p", `${kind.assessed ? "Note" : "Reason"}: ${columns.reason(b)}`, { className: "reason" }));
+  if (bars.some((name) => columns[name](b) !== null)) {
     details.append(element("div", bars.flatMap((name, i) => {
-      const p = columns[name][b] ?? 0;
+      const p = columns[name](b) ?? 0;
       const bar = element("i", "", { style: { width: `${p * 100}%`, background: classes[i].colour } });
       return [element("span", classes[i].label), element("div", [bar]), element("output", `${(p * 100).toFixed(1)} %`)];
     }), { className: "bars" }));
   }
   const terms = [];
   for (const name of Object.keys(columns)) {
-    if (!SEPARATE.has(name)) terms.push(element("dt", LABELS[name] ?? name), element("dd", describe(name, columns[name][b])));
+    if (!SEPARATE.has(name)) terms.push(element("dt", LABELS[name] ?? name), element("dd", describe(name, columns[name](b))));
   }
-  const place = columns.lon[b] === null ? null : [columns.lon[b], columns.lat[b]];
+  const place = columns.lon(b) === null ? null : [columns.lon(b), columns.lat(b)];
   if (place) terms.push(element("dt", "Position"), element("dd", lonLatText(place)));
   details.append(element("dl", terms));
   find("panel-body").scrollTop = 0;
@@ -124,13 +152,22 @@ function listenToPanel() {
     find("confidence-value").textContent = percent(filter.confidence);
     refresh();
   });
-  find("sort").addEventListener("change", fillList);
+  find("sort").addEventListener("change", chooseOrder);
+  find("direction").addEventListener("click", () => { down = !down; showDirection(); });
   find("search").addEventListener("input", fillList);
   find("search").addEventListener("keydown", (event) => {
+    if (event.key === "ArrowDown") { event.preventDefault(); find("list").querySelector("button")?.focus(); }
     if (event.key === "Enter" && listed.length) {
       const wanted = event.target.value.trim().toLowerCase();
-      select(listed.find((b) => ids[b].toLowerCase() === wanted) ?? listed[0], true);
+      select(listed.find((b) => idOf(b).toLowerCase() === wanted) ?? listed[0], true);
     }
+  });
+  find("list").addEventListener("keydown", (event) => {
+    const by = { ArrowDown: 1, ArrowUp: -1 }[event.key], row = event.target.closest("li");
+    if (!by || !row) return;
+    event.preventDefault();
+    const next = by > 0 ? row.nextElementSibling : row.previousElementSibling;
+    (next?.querySelector("button") ?? (by > 0 ? find("more") : find("search"))).focus();
   });
   find("list").addEventListener("click", (event) => {
     const button = event.target.closest("button");
@@ -140,7 +177,10 @@ function listenToPanel() {
   find("download").addEventListener("click", download);
 }
 
-if (!classes.some((entry) => entry.name === "destroyed")) find("sort").querySelector("[value=damage]").remove();
+const NAMES = { doubt: "Least confident", damage: "Most damaged" };
+for (const [key, { column }] of Object.entries(ORDERS)) {
+  find("sort").append(element("option", NAMES[key] ?? LABELS[column] ?? column, { value: key }));
+}
 onSelect = (b) => select(b);
 told = (x, y) => {
   const b = state.outlines ? buildingAt(x, y, 4 / camera.scale) : -1;
@@ -150,30 +190,33 @@ told = (x, y) => {
   }
   map.classList.toggle("over", b >= 0);
   if (b < 0) return "";
-  const sure = confidenceOf[b] === null ? "" : ` · ${percent(confidenceOf[b])}`;
-  return `${ids[b]} · ${classes[kindOf[b]].label}${sure}`;
+  const sure = confidenceOf(b) === null ? "" : ` · ${percent(confidenceOf(b))}`;
+  return `${idOf(b)} · ${classes[kindOf[b]].label}${sure}`;
 };
 buildLegend(() => true, (kind, on) => {
   if (on) filter.classes.add(kind); else filter.classes.delete(kind);
   refresh();
 });
 refresh();
+chooseOrder();
 listenToPanel();
 const loaded = loadImages();
 start({ name: "Show buildings", key: "b", fill: "Fill", opacity: 0.35, changed: () => redraw("overlay") }, {
   n: () => step(1), p: () => step(-1), z: () => state.selected >= 0 && zoomTo(state.selected), Escape: () => select(-1),
+  "/": () => { fold(false); find("search").focus(); },
 });
+const numberOf = (id) => { for (let b = 0; b < count; b++) if (idOf(b) === id) return b; return -1; };
 // A small window into the page for scripts and tests.
-window.aftermap = {
-  ready: loaded,
+Object.defineProperties(window.aftermap, Object.getOwnPropertyDescriptors({
   count,
   get visible() { return tally.total; },
-  get selected() { return state.selected < 0 ? null : ids[state.selected]; },
+  get selected() { return state.selected < 0 ? null : idOf(state.selected); },
   get swipe() { return state.swipe; },
   get mode() { return state.mode; },
   get camera() { return { ...camera }; },
-  select: (id) => select(ids.indexOf(id), true),
-  screenOf: (id) => { const b = 4 * ids.indexOf(id); return toScreen((boxes[b] + boxes[b + 2]) / 2, (boxes[b + 1] + boxes[b + 3]) / 2); },
+  select: (id) => select(numberOf(id), true),
+  screenOf: (id) => { const b = 4 * numberOf(id); return toScreen((boxes[b] + boxes[b + 2]) / 2, (boxes[b + 1] + boxes[b + 3]) / 2); },
   pixelOf: (layer, x, y) => [...{ base, overlay }[layer].getImageData(x * screen_.ratio, y * screen_.ratio, 1, 1).data],
   lonLat: (col, row) => lonLat(col * grid.stretch[0], row * grid.stretch[1]),
-};
+}));
+await loaded;

@@ -75,11 +75,14 @@ function start(layer, keys = {}) {
   find("fill").addEventListener("input", (event) => setFill(event.target.value / 100));
   find("outlines").addEventListener("change", (event) => setOutlines(event.target.checked));
   document.addEventListener("keydown", (event) => {
-    if (event.target.closest("input, select") && event.target.type !== "checkbox" || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest("input, select, textarea") && event.target.type !== "checkbox" || event.ctrlKey || event.metaKey || event.altKey) return;
     const all = {
       1: () => setMode("pre"), 2: () => setMode("swipe"), 3: () => setMode("post"), [layer.key]: () => setOutlines(!state.outlines), ...keys,
     };
-    all[event.key.length === 1 ? event.key.toLowerCase() : event.key]?.();
+    const run = all[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (!run) return;
+    event.preventDefault();
+    run();
   });
   listenToMap();
   setMode(data.words.mode);

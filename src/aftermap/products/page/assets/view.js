@@ -66,9 +66,9 @@ function drawImagery() {
 }
 
 function trace(context, b) {
-  for (const ring of rings[b]) {
-    context.moveTo(ring[0], ring[1]);
-    for (let i = 2; i < ring.length; i += 2) context.lineTo(ring[i], ring[i + 1]);
+  for (let r = firstRing[b]; r < firstRing[b + 1]; r++) {
+    context.moveTo(xs[ringAt[r]], ys[ringAt[r]]);
+    for (let i = ringAt[r] + 1; i < ringAt[r + 1]; i++) context.lineTo(xs[i], ys[i]);
     context.closePath();
   }
 }
