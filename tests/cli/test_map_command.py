@@ -349,3 +349,24 @@ def test_a_killed_process_leaves_a_run_that_resumes(
     assert stopped.value.code == 0
     told = json.loads(capsys.readouterr().out)
     assert told["resumed_rows"] > 0 and told["summary"]["buildings"] == 16
+
+
+def test_title_and_dates_are_shown_and_swapped_dates_are_warned_of(
+    tmp_path: Path, model: Path, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["map", *map(str, pair), "-o", str(tmp_path / "map"), "--model", str(model), "--json"]
+    days = ["--title", "Joplin & <b>others", "--pre-date", "2011-05-24", "--post-date", "2011-05-22"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, *days])
+    assert stopped.value.code == 0
+    said = json.loads(capsys.readouterr().out)["warnings"]
+    assert any(
+        "after was taken on 2011-05-22, the one from before on 2011-05-24: swap" in text for text in said
+    )
+    page = (tmp_path / "map" / "map.html").read_text()
+    assert "<title>Joplin &amp; &lt;b&gt;others</title>" in page and "Before · 2011-05-24" in page
+    told = json.loads((tmp_path / "map" / "provenance.json").read_text())
+    assert told["inputs"]["post"]["acquired"] == "2011-05-22"
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--overwrite", "--pre-date", "May 24"])
+    assert stopped.value.code == 2 and "--pre-date May 24 is no day" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from aftermap.classes import DAMAGE
 from aftermap.geo.grid import Grid
 from aftermap.products.page.page import write_page
 from aftermap.products.summary import summarise
-from aftermap.products.view import Picture, View, damage_view
+from aftermap.products.view import Picture, View, damage_view, dated
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -100,6 +100,12 @@ def test_an_overview_of_other_proportions_is_refused(tmp_path: Path) -> None:
 
 def test_same_input_gives_the_same_page(tmp_path: Path) -> None:
     assert write(tmp_path, town()).read_bytes() == write(tmp_path, town()).read_bytes()
+
+
+def test_the_dates_stand_on_the_pictures(tmp_path: Path) -> None:
+    path = write_page(tmp_path / "map.html", dated(view(town()), ["2017-12-22", ""]), GRID, title="A town")
+    words = embedded(path)["words"]
+    assert (words["views"], words["labels"]) == (["Before", "After"], ["Before · 2017-12-22", "After"])
 
 
 @pytest.fixture(scope="module")
@@ -396,3 +402,22 @@ def test_buildings_beyond_the_edge_do_not_break_the_page(browser: Any, tmp_path:
     opened.evaluate("aftermap.select('far')")
     assert opened.evaluate("aftermap.selected") == "far"
     assert opened.messages == []
+
+
+@pytest.mark.browser
+def test_buildings_that_take_long_to_draw_move_with_the_map_and_are_drawn_when_it_rests(
+    browser: Any, tmp_path: Path
+) -> None:
+    opened = Opened(browser, write(tmp_path, town()))
+    opened.evaluate("aftermap.slow()")
+    opened.page.locator("#map").focus()
+    opened.page.keyboard.press("ArrowRight")
+    opened.settle()
+    moved = opened.page.locator("#overlay").evaluate("canvas => canvas.style.transform")
+    assert moved.startswith("translate(-80px")
+    opened.evaluate("new Promise(done => setTimeout(done, 500))")
+    opened.settle()
+    assert opened.page.locator("#overlay").evaluate("canvas => canvas.style.transform") == "none"
+    opened.page.locator("#fill").fill("100")
+    x, y = opened.evaluate("aftermap.screenOf('b1')")
+    assert opened.pixel("overlay", x, y)[3] == 255

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -40,6 +41,9 @@ def map_command(
     nodata: Annotated[str | None, IMAGES] = None,
     min_area: Annotated[float | None, OBJECTS] = None,
     part_touching: Annotated[bool | None, OBJECTS] = None,
+    title: Annotated[str | None, RESULT] = None,
+    pre_date: Annotated[str | None, RESULT] = None,
+    post_date: Annotated[str | None, RESULT] = None,
     overwrite: Annotated[bool, Flag, RESULT] = False,
     resume: Annotated[bool, Flag, RESULT] = False,
     running: Running = AS_IT_IS,
@@ -101,6 +105,12 @@ def map_command(
         Smallest building, or region of a class, that becomes a polygon, in square metres; 10 by default.
     part_touching
         Tell touching houses apart when they are traced, by a watershed; the default for --task buildings only.
+    title
+        Heading of page and picture; by default the name of the output folder.
+    pre_date
+        When the first or only image was taken, such as 2011-05-24; by default what its files say.
+    post_date
+        The same of the image from after.
     overwrite
         Replace an earlier result.
     resume
@@ -138,6 +148,9 @@ def map_command(
         "resolution": resolution,
         "cloud_mask": cloud_mask,
         "nodata": None if nodata is None else parse_nodata(nodata),
+        "title": title,
+        "pre_date": _day("--pre-date", pre_date),
+        "post_date": _day("--post-date", post_date),
         "overwrite": overwrite,
         "resume": resume,
         **asdict(running.options()),  # type: ignore[typeddict-item]  # its fields are some of the keywords
@@ -329,6 +342,15 @@ def _areas(summary: dict[str, Any]) -> "Table":
         reasons = ", ".join(f"{pixels:,} px {reason}" for reason, pixels in missed["reasons"].items())
         table.caption = f"not assessed: {missed['share_of_all']:.1%} ({reasons})"
     return table
+
+
+def _day(option: str, text: str | None) -> date | None:
+    from aftermap.errors import InputError
+
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"{option} {text} is no day: pass one such as 2011-05-24") from None
 
 
 def _percentiles(text: str) -> tuple[float, float]:

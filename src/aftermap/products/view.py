@@ -1,7 +1,7 @@
 """What a map shows, said once for the page and for the picture: two pictures of the ground, kinds, and buildings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import geopandas as gpd
@@ -25,11 +25,18 @@ class Picture:
         name: shown above it.
         rgb: uint8 (3, H, W) or (H, W, 3), reduced to any size of the grid's proportions.
         valid: bool (H, W), False where it is left transparent; None where all of it is shown.
+        date: when it was taken, in words; empty where that is not known.
     """
 
     name: str
     rgb: np.ndarray
     valid: np.ndarray | None = None
+    date: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Name and date."""
+        return f"{self.name} · {self.date}" if self.date else self.name
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,14 @@ class View:
     about: tuple[str, ...]
     objects: Objects | None = None
     cover: np.ndarray | None = None
+
+
+def dated(view: View, dates: Sequence[str]) -> View:
+    """The view with the dates of its first pictures."""
+    pictures = list(view.pictures)
+    for number, words in enumerate(dates):
+        pictures[number] = replace(pictures[number], date=words)
+    return replace(view, pictures=(pictures[0], pictures[1]))
 
 
 def damage_view(

@@ -63,7 +63,7 @@ def draw_overview(path: Path, view: View, grid: Grid, *, title: str, warnings: S
         axes.set_axis_off()
         axes.imshow(image, extent=(0, grid.width, grid.height, 0), interpolation="antialiased")
         figure.text(
-            left, 1 - 0.6 / height_in, picture.name, size=11, va="center", parse_math=False, color=_SOFT
+            left, 1 - 0.6 / height_in, picture.heading, size=11, va="center", parse_math=False, color=_SOFT
         )
         if view.objects is not None and column == view.objects.on:
             _draw_buildings(axes, view.objects, view.kinds, grid)

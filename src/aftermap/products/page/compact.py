@@ -46,26 +46,30 @@ def pack(frame: gpd.GeoDataFrame, shapes: np.ndarray, kinds: np.ndarray) -> str:
     }
     text = json.dumps(header, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     body = b"".join(_planes(array) for array in packed.values())
-    data = zlib.compress(len(text).to_bytes(4, "little") + text + body, 9)
+    data = zlib.compress(len(text).to_bytes(4, "little") + text + body, 6)
     return base64.b64encode(data).decode("ascii")
 
 
 def _column(values: "pd.Series[Any]", name: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """How a column is told; its numbers go to `arrays`."""
-    known = values[values.notna()]
-    plain = [None if value is None or value != value else _plain(value) for value in values]
-    if plain and all(value == plain[0] for value in plain):
-        return {"kind": "same", "value": plain[0]}
-    if plain == [str(number) for number in range(1, len(plain) + 1)]:
-        return {"kind": "serial"}
-    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values) and len(known):
+    here = values.notna().to_numpy()
+    known = values[here]
+    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    if numeric and len(known):
         decimals = 0 if pd.api.types.is_integer_dtype(values) else DECIMALS.get(name, 4)
         whole = np.rint(known.to_numpy(np.float64) * 10**decimals)
         if np.isfinite(whole).all() and np.ptp(whole) < 2**32 - 1 and np.abs(whole).max() < 2**53:
             low, codes = int(whole.min()), np.zeros(len(values), np.uint32)
-            codes[values.notna().to_numpy()] = (whole - low + 1).astype(np.uint32)
+            codes[here] = (whole - low + 1).astype(np.uint32)
             arrays[f"column {name}"] = codes
             return {"kind": "numbers", "decimals": decimals, "low": low}
+    plain = [
+        _plain(value) if seen else None for value, seen in zip(values.tolist(), here.tolist(), strict=True)
+    ]
+    if plain and all(value == plain[0] for value in plain):
+        return {"kind": "same", "value": plain[0]}
+    if plain == [str(number) for number in range(1, len(plain) + 1)]:
+        return {"kind": "serial"}
     words = list(dict.fromkeys(plain))
     if len(words) <= _MOST_WORDS and len(words) < len(plain):
         index = {word: number for number, word in enumerate(words)}
@@ -80,9 +84,10 @@ def _outlines(shapes: np.ndarray) -> dict[str, np.ndarray]:
     A ring's first point is a step from the first point of the ring before; it leaves out its closing point. Shells come
     before their holes.
     """
-    multi = [shapely.multipolygons(shapely.get_parts(shape)) for shape in shapes]
-    if not multi:
+    if not len(shapes):
         return {name: np.zeros(0, np.uint8) for name in ("rings", "points", "across", "down")}
+    parts, owners = shapely.get_parts(shapes, return_index=True)
+    multi = shapely.multipolygons(parts, indices=owners)
     _, points, (ring_ends, polygon_ends, shape_ends) = shapely.to_ragged_array(multi)
     tenths = np.rint(points * _STEPS_PER_PX).astype(np.int64)
     open_ = np.delete(tenths, ring_ends[1:] - 1, axis=0)
@@ -113,6 +118,4 @@ def _planes(array: np.ndarray) -> bytes:
 
 def _plain(value: Any) -> Any:
     """A value that JSON can hold."""
-    if isinstance(value, np.generic):
-        value = value.item()
     return value if isinstance(value, (str, int, float, bool)) else str(value)

@@ -74,6 +74,7 @@ def write_page(
             "heading": view.heading,
             "headline": list(view.headline),
             "views": [picture.name for picture in view.pictures],
+            "labels": [picture.heading for picture in view.pictures],
             "mode": view.mode,
         },
         "classes": [_entry(kind) for kind in view.kinds],

@@ -1,7 +1,7 @@
 """What a map's `provenance.json` says: model, inputs, options, warnings, times."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ def describe_run(
     *,
     mode: str,
     scheme: str,
+    dates: Mapping[str, date | None],
     notes: Sequence[str],
 ) -> dict[str, Any]:
     """What `provenance.json` says of a map.
@@ -36,6 +37,7 @@ def describe_run(
         start_row: the row from which an interrupted run went on.
         mode: which dates were looked at, and how.
         scheme: class scheme of the map.
+        dates: when each image was taken; None where not known.
         notes: what was decided without a warning.
     """
     card = predictor.card
@@ -43,6 +45,8 @@ def describe_run(
         name: describe_input(source.files, source.grid, dtype=source.dtype, bands=source.bands)
         for name, source in inputs.sources.items()
     }
+    for name, day in dates.items():
+        described[name]["acquired"] = None if day is None else day.isoformat()
     described |= {name: describe_file(path) for name, path in vectors.items() if path is not None}
     return {
         "format": 1,

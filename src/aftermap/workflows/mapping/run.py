@@ -8,18 +8,21 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 
 from aftermap import __version__
-from aftermap.errors import AftermapWarning
+from aftermap.errors import AftermapWarning, DataWarning
 from aftermap.files import write_json, writing
 from aftermap.geo.vectors import part_layer
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import predict_rows
 from aftermap.products.page.page import write_page
+from aftermap.products.view import dated
+from aftermap.workflows.mapping.inputs import Inputs
 from aftermap.workflows.mapping.known import Known
 from aftermap.workflows.mapping.provenance import describe_run, gate_counts
 from aftermap.workflows.mapping.result import MapResult
@@ -68,6 +71,7 @@ def run_map(
         inputs = task.open(settings.reading)
         if settings.footprints is not None:
             task.known = Known.read(settings.footprints, inputs.grid, scene=inputs.scene.grid)
+        dates = _dates(inputs, settings)
     vectors = {"footprints": settings.footprints, "aoi": settings.aoi}
     options = {"model": model.sha256, **settings.deciding(), **task.deciding()}
     images = {name: [identity(path) for path in s.files] for name, s in inputs.sources.items()}
@@ -111,7 +115,9 @@ def run_map(
             shown = [*messages, *([model.card.limits] if model.card.limits else [])]
             with watch("views"):
                 view = task.view(frame, rows, inputs, summary)
-                used, title = f"{task.predictor.name} {task.predictor.version}", out.name
+                view = dated(view, [str(day or "") for day in dates.values()])
+                used = f"{task.predictor.name} {task.predictor.version}"
+                title = out.name if settings.title is None else settings.title
                 page, picture = work.result / "map.html", work.result / "overview.png"
                 write_page(page, view, inputs.grid, title=title, model=used, warnings=shown)
                 from aftermap.products.figures.overview import draw_overview  # where matplotlib is loaded
@@ -127,6 +133,7 @@ def run_map(
                 start_row,
                 mode=task.mode,
                 scheme=task.scheme,
+                dates=dates,
                 notes=[*inputs.notes, *task.known_notes(), *task.notes()],
             )
             write_json(work.result / MARKER, provenance)
@@ -146,6 +153,23 @@ def run_map(
         kinds=task.kinds(frame, view),
         gate=gate_counts(model),
     )
+
+
+def _dates(inputs: Inputs, settings: Settings) -> dict[str, date | None]:
+    """The day of each image, as the user or its files say; warns where the user's say that the second was taken first."""
+    given = (settings.pre_date, settings.post_date)
+    dates = {
+        name: told or (source.acquired.date() if source.acquired is not None else None)
+        for (name, source), told in zip(inputs.scene.sources.items(), given, strict=False)
+    }
+    pre, post = dates.get("pre"), dates.get("post")
+    if any(given) and pre is not None and post is not None and post < pre:
+        warnings.warn(
+            f"the image from after was taken on {post}, the one from before on {pre}: swap the images, or the days",
+            DataWarning,
+            stacklevel=3,
+        )
+    return dates
 
 
 def to_rgb(image: np.ndarray, valid: np.ndarray) -> np.ndarray:

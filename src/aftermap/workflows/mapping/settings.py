@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ class MapOptions(RunningKeywords, total=False):
     nodata: Nodata | None
     min_area_m2: float
     part_touching: bool
+    title: str | None
+    pre_date: date | None
+    post_date: date | None
     overwrite: bool
     resume: bool
     window_px: int
@@ -65,6 +69,9 @@ class Settings:
         nodata: what is missing ground in the images; see `geo.ground.Nodata`.
         min_area_m2: smaller traced shapes are no buildings.
         part_touching: tell touching houses apart when they are traced; see `inference.parting`.
+        title: heading of page and picture; by default the output folder's name.
+        pre_date: when the first or only image was taken; by default what its files say.
+        post_date: the same of the second.
         overwrite: replace an earlier result.
         resume: continue an interrupted run.
         device: `cpu` or `cuda`.
@@ -94,6 +101,9 @@ class Settings:
     nodata: Nodata | None = None
     min_area_m2: float = MIN_BUILDING_M2
     part_touching: bool = False
+    title: str | None = None
+    pre_date: date | None = None
+    post_date: date | None = None
     overwrite: bool = False
     resume: bool = False
     device: str = "cpu"

@@ -77,8 +77,8 @@ function showDirection() {
 
 const LABELS = {
   building_id: "Id", damage: "Damage", reason: "Reason", lon: "Longitude", lat: "Latitude", p_building: "Mean p(building)",
-  p_no_damage: "p(no damage)", p_minor: "p(minor)", p_major: "p(major)", p_destroyed: "p(destroyed)", image: "Image", confidence: "Confidence", seen: "Share seen", area_m2: "Area", mode: "Mode", pre_images: "Images before",
-  post_images: "Images after", model: "Model", model_version: "Model version", model_sha256: "Model hash",
+  p_no_damage: "p(no damage)", p_minor: "p(minor)", p_major: "p(major)", p_destroyed: "p(destroyed)", image: "Image", confidence: "Confidence", seen: "Share seen", area_m2: "Area", mode: "Mode", pre_image: "Image before",
+  post_image: "Image after", model: "Model", model_version: "Model version", model_sha256: "Model hash",
 };
 const SEPARATE = new Set(["building_id", "damage", "reason", "lon", "lat", ...bars]);
 
@@ -214,6 +214,7 @@ Object.defineProperties(window.aftermap, Object.getOwnPropertyDescriptors({
   get swipe() { return state.swipe; },
   get mode() { return state.mode; },
   get camera() { return { ...camera }; },
+  slow: () => { drawn.took = Infinity; },
   select: (id) => select(numberOf(id), true),
   screenOf: (id) => { const b = 4 * numberOf(id); return toScreen((boxes[b] + boxes[b + 2]) / 2, (boxes[b + 1] + boxes[b + 3]) / 2); },
   pixelOf: (layer, x, y) => [...{ base, overlay }[layer].getImageData(x * screen_.ratio, y * screen_.ratio, 1, 1).data],

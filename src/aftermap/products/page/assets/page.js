@@ -48,10 +48,10 @@ function start(layer, keys = {}) {
     find("north").style.transform = `rotate(${grid.north}deg)`;
   }
   const [left, right] = data.words.views;
-  for (const [mode, name, key] of [["pre", left, 1], ["post", right, 3]]) {
-    const button = document.querySelector(`.modes button[data-mode=${mode}]`);
-    Object.assign(button, { textContent: name, title: `${name} (key ${key})` });
-    find(`label-${mode}`).textContent = name;
+  for (const [i, mode] of ["pre", "post"].entries()) {
+    const button = document.querySelector(`.modes button[data-mode=${mode}]`), label = data.words.labels[i];
+    Object.assign(button, { textContent: data.words.views[i], title: `${label} (key ${2 * i + 1})` });
+    find(`label-${mode}`).textContent = label;
   }
   find("handle").setAttribute("aria-label", `Divider between ${left} and ${right}`);
   for (const button of document.querySelectorAll(".modes button")) button.addEventListener("click", () => setMode(button.dataset.mode));

@@ -7,7 +7,10 @@ const tooltip = document.getElementById("tooltip"), cursor = document.getElement
 const state = { mode: "swipe", swipe: 0.5, fill: 0.35, outlines: true, selected: -1, hovered: -1 };
 const camera = { x: world.width / 2, y: world.height / 2, scale: 1 };  // centre in world units; screen pixels per unit
 const screen_ = { width: 1, height: 1, ratio: 1 };
-const dirty = { base: true, overlay: true, queued: false };
+const dirty = { base: true, overlay: true, moved: false, queued: false };
+const drawn = { x: 0, y: 0, scale: 1, took: 0 };  // the camera of the buildings on the screen, and how long they took
+const SMOOTH_MS = 25, SETTLE_MS = 140;
+let settling = 0;
 const BATCH = 6;
 let onSelect = () => {}, told = () => "";  // told: what lies at a point of the world, in words
 
@@ -32,9 +35,28 @@ function redraw(...layers) {
   requestAnimationFrame(() => {
     dirty.queued = false;
     if (dirty.base) drawImagery();
-    if (dirty.overlay) drawBuildings();
-    dirty.base = dirty.overlay = false;
+    if (dirty.overlay || dirty.moved && drawn.took <= SMOOTH_MS) drawTimed();
+    else if (dirty.moved) slide();
+    dirty.base = dirty.overlay = dirty.moved = false;
   });
+}
+
+function drawTimed() {
+  clearTimeout(settling);
+  const begun = performance.now();
+  drawBuildings();
+  Object.assign(drawn, camera, { took: performance.now() - begun });
+  overlay.canvas.style.transform = "none";
+}
+
+// Buildings that take long to draw move as a picture until the camera rests.
+function slide() {
+  const factor = camera.scale / drawn.scale;
+  const shift = (size, from, to) => size / 2 * (1 - factor) + (from - to) * camera.scale;
+  const [dx, dy] = [shift(screen_.width, drawn.x, camera.x), shift(screen_.height, drawn.y, camera.y)];
+  overlay.canvas.style.transform = `translate(${dx}px, ${dy}px) scale(${factor})`;
+  clearTimeout(settling);
+  settling = setTimeout(() => redraw("overlay"), SETTLE_MS);
 }
 
 const toScreen = (x, y) => [(x - camera.x) * camera.scale + screen_.width / 2, (y - camera.y) * camera.scale + screen_.height / 2];
@@ -140,7 +162,7 @@ function moved() {
   camera.x = Math.max(0, Math.min(world.width, camera.x));
   camera.y = Math.max(0, Math.min(world.height, camera.y));
   drawScale();
-  redraw("base", "overlay");
+  redraw("base", "moved");
 }
 
 function fit() {
@@ -183,8 +205,8 @@ function setSwipe(share) {
 function placeLabels() {
   const pre = document.getElementById("label-pre"), post = document.getElementById("label-post");
   const swiping = state.mode === "swipe", x = state.swipe * screen_.width;
-  pre.hidden = state.mode === "post" || (swiping && x < 84);
-  post.hidden = state.mode === "pre" || (swiping && screen_.width - x < 130);
+  pre.hidden = state.mode === "post" || (swiping && x < 36 + 8 * pre.textContent.length);
+  post.hidden = state.mode === "pre" || (swiping && screen_.width - x < 90 + 8 * post.textContent.length);
   pre.style.left = swiping ? `${x - 12}px` : "12px";
   pre.style.transform = swiping ? "translateX(-100%)" : "none";
   post.style.left = swiping ? `${x + 12}px` : "12px";
