@@ -409,15 +409,18 @@ def test_buildings_that_take_long_to_draw_move_with_the_map_and_are_drawn_when_i
     browser: Any, tmp_path: Path
 ) -> None:
     opened = Opened(browser, write(tmp_path, town()))
-    opened.evaluate("aftermap.slow()")
+    overlay = opened.page.locator("#overlay")
+    opened.settle()
+    opened.evaluate("aftermap.slow(1e6)")
     opened.page.locator("#map").focus()
     opened.page.keyboard.press("ArrowRight")
     opened.settle()
-    moved = opened.page.locator("#overlay").evaluate("canvas => canvas.style.transform")
-    assert moved.startswith("translate(-80px")
-    opened.evaluate("new Promise(done => setTimeout(done, 500))")
+    assert overlay.evaluate("canvas => canvas.style.transform").startswith("translate(-80px")
+    opened.evaluate("aftermap.slow(0)")
+    opened.page.keyboard.press("ArrowRight")
+    opened.evaluate("new Promise(done => setTimeout(done, 100))")
     opened.settle()
-    assert opened.page.locator("#overlay").evaluate("canvas => canvas.style.transform") == "none"
+    assert overlay.evaluate("canvas => canvas.style.transform") == "none"
     opened.page.locator("#fill").fill("100")
     x, y = opened.evaluate("aftermap.screenOf('b1')")
     assert opened.pixel("overlay", x, y)[3] == 255

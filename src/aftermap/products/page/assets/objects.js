@@ -214,7 +214,7 @@ Object.defineProperties(window.aftermap, Object.getOwnPropertyDescriptors({
   get swipe() { return state.swipe; },
   get mode() { return state.mode; },
   get camera() { return { ...camera }; },
-  slow: () => { drawn.took = Infinity; },
+  slow: (rest) => { drawn.took = Infinity; settleMs = rest; },
   select: (id) => select(numberOf(id), true),
   screenOf: (id) => { const b = 4 * numberOf(id); return toScreen((boxes[b] + boxes[b + 2]) / 2, (boxes[b + 1] + boxes[b + 3]) / 2); },
   pixelOf: (layer, x, y) => [...{ base, overlay }[layer].getImageData(x * screen_.ratio, y * screen_.ratio, 1, 1).data],

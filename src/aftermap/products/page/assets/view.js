@@ -9,8 +9,8 @@ const camera = { x: world.width / 2, y: world.height / 2, scale: 1 };  // centre
 const screen_ = { width: 1, height: 1, ratio: 1 };
 const dirty = { base: true, overlay: true, moved: false, queued: false };
 const drawn = { x: 0, y: 0, scale: 1, took: 0 };  // the camera of the buildings on the screen, and how long they took
-const SMOOTH_MS = 25, SETTLE_MS = 140;
-let settling = 0;
+const SMOOTH_MS = 25;
+let settling = 0, settleMs = 140;
 const BATCH = 6;
 let onSelect = () => {}, told = () => "";  // told: what lies at a point of the world, in words
 
@@ -56,7 +56,7 @@ function slide() {
   const [dx, dy] = [shift(screen_.width, drawn.x, camera.x), shift(screen_.height, drawn.y, camera.y)];
   overlay.canvas.style.transform = `translate(${dx}px, ${dy}px) scale(${factor})`;
   clearTimeout(settling);
-  settling = setTimeout(() => redraw("overlay"), SETTLE_MS);
+  settling = setTimeout(() => redraw("overlay"), settleMs);
 }
 
 const toScreen = (x, y) => [(x - camera.x) * camera.scale + screen_.width / 2, (y - camera.y) * camera.scale + screen_.height / 2];
