@@ -29,7 +29,8 @@ MAP_IMPORTS = (
     "from aftermap.inference.ensemble import Options, open_predictor\n"
     "import aftermap.inference.backends.openvino"
 )
-HEAVY = {*EXTRAS, "optuna", "mlflow", "sklearn"}
+HEAVY = {*EXTRAS, "optuna", "mlflow", "sklearn"} - {"pyarrow"}
+"""pandas imports pyarrow by itself where it is installed."""
 
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "AFTERMAP_BACKEND"}
@@ -134,8 +135,8 @@ def test_a_map_loads_nothing_that_trains_and_little_memory(town):
 
 def test_what_a_map_needs_is_imported_without_a_figure(town):
     modules, peak = loaded(MAP_IMPORTS, town)
-    assert modules & {*HEAVY, "matplotlib"} == set() and "openvino" in modules
-    assert peak < 300  # 241 when this was written; 910 with PyTorch
+    assert modules & {*HEAVY, "matplotlib", "scipy"} == set() and "openvino" in modules
+    assert peak < 280  # 229 when this was written; 910 with PyTorch
 
 
 def test_a_card_is_read_by_almost_nothing(town):

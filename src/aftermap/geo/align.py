@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.raster import Patch
@@ -159,6 +158,8 @@ def phase_shift(pre: np.ndarray, post: np.ndarray, limit: float) -> tuple[float,
 
 def gradient_field(patch: Patch) -> np.ndarray | None:
     """Gradients of the log brightness as complex numbers (H, W), strong edges damped; None for a flat patch."""
+    from scipy import ndimage
+
     grey = patch.array[:3].astype(np.float64).mean(axis=0)
     values = grey[patch.valid]
     if values.size < _MIN_VALID * grey.size:
@@ -227,6 +228,8 @@ def _agreement(read: ReadPair, windows: list[Window], dx: float, dy: float) -> t
 
 
 def _correlation(pre: Patch, post: Patch) -> float | None:
+    from scipy import ndimage
+
     # Blurred, so that the smoothing of a resampled date does not pass for agreement.
     fields = [gradient_field(patch) for patch in (pre, post)]
     if fields[0] is None or fields[1] is None:

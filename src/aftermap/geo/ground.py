@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage
 
 from aftermap.errors import RasterError
 from aftermap.geo.grid import Window
@@ -158,6 +157,8 @@ def strips(height: int, width: int, multiple: int) -> Iterator[Window]:
 
 
 def _rest(value: float, blank: np.ndarray, number: np.ndarray, cell: int, least: float) -> Rest | None:
+    from scipy import ndimage
+
     labels, _ = ndimage.label(blank)
     edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     sizes = np.bincount(labels.ravel(), weights=number.ravel())

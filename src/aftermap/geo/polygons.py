@@ -10,7 +10,6 @@ from affine import Affine
 from pyproj import Geod, Transformer
 from rasterio.crs import CRS
 from rasterio.features import shapes as trace_shapes
-from scipy.ndimage import find_objects
 from shapely import Polygon
 from shapely.geometry.base import BaseGeometry
 
@@ -82,6 +81,8 @@ def trace_labels(
     Returns:
         Valid polygons in pixel coordinates, in the order of their labels.
     """
+    from scipy.ndimage import find_objects
+
     places = find_objects(labels)
     stats = np.zeros((len(places) + 1, 5), np.int64)
     stats[:, cv2.CC_STAT_AREA] = np.bincount(labels.ravel(), minlength=len(places) + 1)

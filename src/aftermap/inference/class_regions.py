@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 import shapely
 from rasterio.features import shapes as trace_shapes
-from scipy.ndimage import find_objects
 from shapely import Polygon
 
 from aftermap.classes import IGNORE
@@ -75,6 +74,8 @@ def trace_regions(
         whole[0] = False
         for label, polygon in _outlines(labels, whole, row, 0):
             yield sums.region(label, int(kinds[label]), polygon)
+
+        from scipy.ndimage import find_objects
 
         found = list(open_)
         number = np.zeros(len(kinds), np.int32)  # of a label among `found`, from 1 on
