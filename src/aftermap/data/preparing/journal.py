@@ -9,6 +9,8 @@ from pathlib import Path
 from aftermap.data.scene import MANIFEST_NAME, Manifest, Scene
 from aftermap.errors import DataError, DataWarning, OutputError
 from aftermap.files import Claim, make_folder, write_text, writing
+from aftermap.files.claims import LOCK_NAME
+from aftermap.files.whole import PREFIX
 
 JOURNAL_NAME = "prepare.journal"
 IMAGES = "images"
@@ -97,7 +99,7 @@ def claim(out: Path, names: Collection[str], *, kind: str, overwrite: bool) -> M
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file, expected a folder for the prepared data: choose another -o")
     ours = (out / MANIFEST_NAME).is_file() or (out / JOURNAL_NAME).is_file()
-    if out.is_dir() and any(out.iterdir()) and not ours and not overwrite:
+    if out.is_dir() and not ours and not overwrite and not all(_is_beginning(path) for path in out.iterdir()):
         raise OutputError(
             f"{out} exists and holds other files: choose another -o, or pass --overwrite to add to it"
         )
@@ -109,6 +111,13 @@ def claim(out: Path, names: Collection[str], *, kind: str, overwrite: bool) -> M
         )
     make_folder(out / MASKS)
     return earlier
+
+
+def _is_beginning(path: Path) -> bool:
+    """Whether it is what a preparation leaves that was killed before its journal was there."""
+    if path.name in (IMAGES, MASKS, SOFT):
+        return path.is_dir() and not any(path.iterdir())
+    return path.name == LOCK_NAME or path.name.startswith(PREFIX)
 
 
 def _earlier(out: Path) -> Manifest | None:

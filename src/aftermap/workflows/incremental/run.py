@@ -10,10 +10,11 @@ from typing import Any
 import torch
 import yaml
 
+from aftermap.artefacts.replacing import copy_model
 from aftermap.artefacts.store import load_model, save_model
 from aftermap.classes import SCHEMES
 from aftermap.data.incremental.protocol import describe
-from aftermap.files import write_json, write_text
+from aftermap.files import replacing_folder, write_json, write_text
 from aftermap.learning.processes import is_main_process, wait_for_all
 from aftermap.learning.run import Run, data_checksum
 from aftermap.models.growth import blank, reorder
@@ -206,25 +207,21 @@ def _adopt(whole: IncrementalRun, given: EarlierModel) -> None:
     folder = step_folder(whole.folder, given.step)
     if (folder / MARK).is_file():
         return
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary = folder.with_name(folder.name + ".part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(given.model, temporary / "model")
-    beside = given.model.parent / CARRIED
-    if beside.is_file():
-        shutil.copy(beside, temporary / CARRIED)
-    parent = load_model(temporary / "model")
     protocol = whole.material.protocol
-    mark = {
-        "step": given.step,
-        "sha256": parent.sha256,
-        "from": str(given.model.resolve()),
-        "protocol_sha256": protocol.sha256,
-        "names": protocol.channel_names(given.step),
-        "heads": protocol.heads(given.step),
-    }
-    write_json(temporary / MARK, mark)
-    temporary.rename(folder)
+    with replacing_folder(folder, ours=("*",)) as part:
+        copy_model(given.model, part / "model")
+        beside = given.model.parent / CARRIED
+        if beside.is_file():
+            shutil.copy(beside, part / CARRIED)
+        mark = {
+            "step": given.step,
+            "sha256": load_model(part / "model").sha256,
+            "from": str(given.model.resolve()),
+            "protocol_sha256": protocol.sha256,
+            "names": protocol.channel_names(given.step),
+            "heads": protocol.heads(given.step),
+        }
+        write_json(part / MARK, mark)
 
 
 def _deliver(whole: IncrementalRun, step: int) -> None:

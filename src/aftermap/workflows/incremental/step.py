@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from aftermap.artefacts.card import Card, IncrementalRecord
 from aftermap.artefacts.store import LoadedModel, load_model
 from aftermap.data.loading.loader import CropSource
-from aftermap.files import write_json
+from aftermap.files import replacing, write_json
 from aftermap.inference.predictor import Predictor
 from aftermap.inference.stitching import evaluate_classes
 from aftermap.learning.loop import Training
@@ -197,9 +197,8 @@ class IncrementalStep(TrainingKind):
             name: value.detach().cpu().contiguous() for name, value in self._objective.carried().items()
         }
         if carried:
-            temporary = folder / (CARRIED + ".part")
-            save_file(carried, temporary)
-            temporary.rename(folder / CARRIED)
+            with replacing(folder / CARRIED) as part:
+                save_file(carried, part)
         tree = {
             "step": self.step,
             "sha256": load_model(folder / "model").sha256,

@@ -2,8 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from rasterio.windows import Window as RasterioWindow
 
 from aftermap.classes import IGNORE
 from aftermap.errors import AftermapError, DataError, GeoreferenceError, OutputError
+from aftermap.files import restore, write_text, writing
+from aftermap.files.folders import put_in_place
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.limits import GDAL_OPTIONS, one_line, open_checked
 from aftermap.inference.combine import combine
@@ -278,29 +280,17 @@ def _claim(out: Path, record: dict[str, Any], *, overwrite: bool) -> Path:
             )
     part = out.with_name(out.name + ".part")
     text = json.dumps(record, indent=1) + "\n"
-    with _as_output_error(out):
-        if part.exists() and not (part / RECORD_NAME).is_file():
+    with writing(out):
+        restore(out)
+        if part.exists() and not (part / RECORD_NAME).is_file() and any(part.iterdir()):
             raise OutputError(f"{part} is in the way, and it is none of an interrupted run: remove it")
-        if part.exists() and (part / RECORD_NAME).read_text() != text:
+        if (part / RECORD_NAME).is_file() and (part / RECORD_NAME).read_text() != text:
             shutil.rmtree(part)
-        if not part.exists():
-            part.mkdir(parents=True)
-            (part / RECORD_NAME).write_text(text)
+        write_text(part / RECORD_NAME, text, parents=True)
     return part
 
 
 def _put_in_place(part: Path, out: Path) -> None:
-    with _as_output_error(out):
-        old = out.with_name(out.name + ".old")
-        if out.exists():
-            out.rename(old)
-        part.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def _as_output_error(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"cannot write {out}: {error.strerror or error}") from None
+    with writing(out):
+        put_in_place(part, out, ours=(RECORD_NAME, "*.tif"))
+        shutil.rmtree(part, ignore_errors=True)

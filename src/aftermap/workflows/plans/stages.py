@@ -15,7 +15,7 @@ from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
 from aftermap.config import build_config, load_yaml
 from aftermap.data.scene import Manifest, Scene, read_images
 from aftermap.errors import AftermapError, RecipeError
-from aftermap.files import write_bytes, write_json
+from aftermap.files import Claim, write_bytes, write_json
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.tiling import predict_scene
 from aftermap.learning.run import Run
@@ -75,28 +75,30 @@ def run_jobs(
 
     Raises:
         RecipeError: a job's folder holds the result of other settings, or what it needs is not there.
+        OutputError: another process does the plan.
         AftermapError: a job failed; what was done before it stays.
     """
-    states = {job.name: job_state(job, folder) for job in jobs}
-    for job in jobs:
-        state = states[job.name]
-        listener.on_job(job, state)
-        if state != "done":
-            for name in job.needs:
-                if not _is_done(folder / name):
-                    raise RecipeError(
-                        f"{job.name} needs {name}, which is not done: do its stage too, or leave --only out"
-                    )
-            _note(job, folder, "started")
-            started = time.monotonic()
-            try:
-                _work(plan, job, folder, command=command, listener=listener, resume=state == "started")
-            except AftermapError:
-                if [each.name for each in (folder / job.name).iterdir()] == [MARK]:
-                    shutil.rmtree(folder / job.name)  # it could not begin: free to be asked for otherwise
-                raise
-            _note(job, folder, "done", minutes=round((time.monotonic() - started) / 60, 2))
-        yield job
+    with Claim(folder):
+        states = {job.name: job_state(job, folder) for job in jobs}
+        for job in jobs:
+            state = states[job.name]
+            listener.on_job(job, state)
+            if state != "done":
+                for name in job.needs:
+                    if not _is_done(folder / name):
+                        raise RecipeError(
+                            f"{job.name} needs {name}, which is not done: do its stage too, or leave --only out"
+                        )
+                _note(job, folder, "started")
+                started = time.monotonic()
+                try:
+                    _work(plan, job, folder, command=command, listener=listener, resume=state == "started")
+                except AftermapError:
+                    if [each.name for each in (folder / job.name).iterdir()] == [MARK]:
+                        shutil.rmtree(folder / job.name)  # it could not begin: free to be asked for otherwise
+                    raise
+                _note(job, folder, "done", minutes=round((time.monotonic() - started) / 60, 2))
+            yield job
 
 
 def discard(jobs: Sequence[Job], folder: Path, stages: Sequence[str]) -> list[str]:
