@@ -1,5 +1,7 @@
+import cv2
 import numpy as np
 import pytest
+import rasterio
 
 from aftermap.classes import IGNORE
 from aftermap.data.scene import read_mask
@@ -130,12 +132,12 @@ class TestWrongInput:
         source = write_single(tmp_path / "s", {"a": squares(1)})
         file = source / "masks" / "a.png"
         file.write_bytes(file.read_bytes()[:20])
-        with pytest.raises(DataError, match=r"a.png is not a readable mask"):
+        with pytest.raises(DataError, match=r"a.png starts like a PNG but is truncated or damaged"):
             prepare_folder(source, tmp_path / "out")
 
     def test_a_16_bit_tiff(self, tmp_path):
         write_tiff(tmp_path / "s" / "images" / "a.tif", dtype="uint16", count=4)
-        with pytest.raises(DataError, match="4 bands of uint16, expected 3 bands of 8 bits"):
+        with pytest.raises(DataError, match="holds uint16 values, expected 8 bits"):
             prepare_folder(tmp_path / "s", tmp_path / "out")
 
     def test_dates_in_different_systems(self, tmp_path):
@@ -162,3 +164,32 @@ class TestWrongInput:
         file.write_bytes(file.read_bytes()[:900])
         with pytest.raises(DataError, match=r"a.tif is truncated"):
             prepare_folder(tmp_path / "s", tmp_path / "out")
+
+
+def test_an_image_in_a_tiff_with_opacity_is_one_of_three_bands(tmp_path):
+    stored = np.random.default_rng(0).integers(1, 255, (4, 32, 32), dtype=np.uint8)
+    stored[3] = 255
+    stored[3, :8] = 0
+    (tmp_path / "s" / "images").mkdir(parents=True)
+    (tmp_path / "s" / "masks").mkdir()
+    with rasterio.open(
+        tmp_path / "s" / "images" / "a.tif", "w", driver="GTiff", count=4, height=32, width=32, dtype="uint8",
+        photometric="RGB", alpha="yes", crs="EPSG:32615", transform=rasterio.Affine(1, 0, 5, 0, -1, 9),
+    ) as file:  # fmt: skip
+        file.write(stored)
+    cv2.imwrite(str(tmp_path / "s" / "masks" / "a.png"), np.ones((32, 32), np.uint8))
+    (scene,) = prepare_folder(tmp_path / "s", tmp_path / "out").scenes
+    mask = read_mask(scene, target="building")
+    assert (mask[:8] == 255).all() and (mask[8:] == 1).all()
+
+
+@pytest.mark.parametrize("place", ["images", "masks"])
+def test_a_vrt_named_like_an_image_is_not_opened(tmp_path, place):
+    write_image(tmp_path / "s" / "images" / "a.tif", image(0))
+    write_image(tmp_path / "s" / "masks" / "a.tif", np.ones((32, 32), np.uint8))
+    (tmp_path / "s" / place / "a.tif").write_text(
+        '<VRTDataset rasterXSize="32" rasterYSize="32"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+        "<SourceFilename>/vsicurl/http://localhost/a.tif</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    with pytest.raises(DataError, match=r"a\.tif is not an image"):
+        prepare_folder(tmp_path / "s", tmp_path / "out")

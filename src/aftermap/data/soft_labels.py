@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio.errors import NotGeoreferencedWarning
 
 from aftermap.data.geotransform import to_grid
 from aftermap.data.scene import Scene, SceneGrid
-from aftermap.errors import DataError
+from aftermap.errors import DataError, RasterError
 from aftermap.files import replacing
+from aftermap.geo.limits import GDAL_ERRORS, GDAL_OPTIONS, open_checked
 
 SOFT_SCALE = 254
 """A stored value is the probability times this, rounded."""
@@ -50,7 +51,7 @@ def write_soft(path: Path, probabilities: np.ndarray, grid: SceneGrid | None) ->
         place = to_grid(grid, height=height, width=width)
         profile |= {"crs": place.crs, "transform": place.transform}
     with (
-        replacing(path, also=(RasterioIOError,), parents=True, sync=False) as part,
+        replacing(path, also=GDAL_ERRORS, parents=True, sync=False) as part,
         _quiet(),
         rasterio.open(part, "w", **profile) as file,
     ):
@@ -67,14 +68,14 @@ def read_soft(scene: Scene) -> np.ndarray:
     if scene.soft is None:
         raise DataError(f"scene {scene.name} has no soft labels")
     try:
-        with _quiet(), rasterio.open(scene.soft) as file:
+        with rasterio.Env(**GDAL_OPTIONS), open_checked(scene.soft) as file:
             if file.dtypes[0] != "uint8" or (file.height, file.width) != (scene.height, scene.width):
                 raise DataError(
                     f"{scene.soft} has {file.width} x {file.height} pixels of {file.dtypes[0]}, expected "
                     f"{scene.width} x {scene.height} of uint8 as its image"
                 )
             stored: np.ndarray = np.ascontiguousarray(file.read().transpose(1, 2, 0))
-    except RasterioIOError:
+    except (RasterError, *GDAL_ERRORS):
         raise DataError(f"{scene.soft} cannot be read: make the soft labels again") from None
     return stored
 

@@ -80,7 +80,9 @@ def open_checked(path: Path) -> rasterio.DatasetReader:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             dataset = rasterio.open(path, driver=_DRIVERS[kind])
     except GDAL_ERRORS as error:
-        raise RasterError(f"{path} starts like a {kind} but cannot be opened: {one_line(error)}") from None
+        raise RasterError(
+            f"{path} starts like a {kind} but is truncated or damaged: {one_line(error)}"
+        ) from None
     try:
         if dataset.tags(ns="OVERVIEWS"):
             raise RasterError(

@@ -358,6 +358,6 @@ def _explain(path: Path, action: str, messages: list[str]) -> str:
 
 def _check_complete(path: Path) -> None:
     """Read the last tile of the full resolution, which a COG stores at its end: a cut file fails here."""
-    with rasterio.open(path) as dataset:
+    with rasterio.open(path, driver="GTiff") as dataset:
         width, height = min(TILE_PX, dataset.width), min(TILE_PX, dataset.height)
         dataset.read(window=RasterioWindow(dataset.width - width, dataset.height - height, width, height))

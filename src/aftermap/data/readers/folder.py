@@ -8,13 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 import rasterio
-from PIL import Image
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from aftermap.classes import BUILDING, DAMAGE, IGNORE
+from aftermap.data.band_files import read_file, size_of
 from aftermap.data.file_content import checksum, read_bytes
 from aftermap.data.geotransform import scene_grid, to_grid
 from aftermap.data.preparing.cutter import draw_mask
@@ -24,8 +22,11 @@ from aftermap.data.readers.folder_layout import find_scenes
 from aftermap.data.readers.vector_masks import count_inside, place_footprints
 from aftermap.data.readers.webtiles import WebTile
 from aftermap.data.scene import SceneGrid
-from aftermap.errors import DataError, DataWarning
+from aftermap.errors import DataError, DataWarning, GeoreferenceError, RasterError
+from aftermap.geo.files import RasterFile
+from aftermap.geo.georeference import horizontal
 from aftermap.geo.grid import Grid
+from aftermap.geo.limits import GDAL_OPTIONS, open_checked
 from aftermap.geo.vectors import FORMATS
 
 MaskKind = Literal["building", "damage", "soft"]
@@ -119,18 +120,16 @@ def read_mask_file(path: Path) -> np.ndarray:
     Raises:
         DataError: unreadable, or of another kind.
     """
-    mask = cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
-    if mask is None:
-        raise DataError(f"{path} is not a readable mask (truncated, or another format)")
-    if mask.ndim == 3 and (mask[..., :1] == mask[..., :3]).all():
-        mask = mask[..., 0]
-    if mask.ndim != 2 or mask.dtype != np.uint8:
-        bands = 1 if mask.ndim == 2 else mask.shape[2]
+    bands = read_file(path).array
+    if len(bands) >= 3 and (bands[:1] == bands[:3]).all():
+        bands = bands[:1]
+    if len(bands) != 1 or bands.dtype != np.uint8:
         raise DataError(
-            f"{path} has {bands} bands of {mask.dtype}, expected a single-band 8-bit mask of classes; for masks of "
+            f"{path} has {len(bands)} bands of {bands.dtype}, expected a single-band 8-bit mask of classes; for masks of "
             "many classes, coloured ones too, name them with --legend"
         )
-    return np.asarray(mask)
+    mask: np.ndarray = bands[0]
+    return mask
 
 
 def read_labels(
@@ -232,7 +231,7 @@ def _grouped(scene: SourceScene, zoom: int, event: str | None) -> SourceScene:
             f"{scene.pre} is a tile of zoom {tile.zoom}, which has no parent of zoom {zoom}: pass a --group-zoom from "
             f"0 to {tile.zoom}"
         ) from None
-    height, width = _size(scene.pre)
+    height, width = size_of(scene.pre)[1:3]
     grid = tile.scene_grid(height=height, width=width)
     return replace(scene, grid=grid, event=f"{event}-{parent}" if event else parent)
 
@@ -245,7 +244,7 @@ def _with_outlines(scenes: Sequence[SourceScene], footprints: Path) -> list[Sour
         )
     placed = []
     for scene in scenes:
-        height, width = _size(scene.pre)
+        height, width = size_of(scene.pre)[1:3]
         own, tile = read_grid(scene.pre), WebTile.parse(scene.pre.stem)
         named = None if tile is None else tile.scene_grid(height=height, width=width)
         grid = own or scene.grid or named
@@ -273,20 +272,6 @@ def _warn_of_footprints(source: Path) -> None:
         )
 
 
-def _size(path: Path) -> tuple[int, int]:
-    """(height, width) as the header states them."""
-    try:
-        if path.suffix.lower() in (".tif", ".tiff"):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                with rasterio.open(path) as image:
-                    return int(image.height), int(image.width)
-        with Image.open(path) as picture:
-            return picture.height, picture.width
-    except (OSError, RasterioIOError) as error:
-        raise DataError(f"{path} is not an image that can be read ({error})") from None
-
-
 def read_grid(path: Path) -> SceneGrid | None:
     """Georeference of a TIFF image; other images have none.
 
@@ -296,16 +281,15 @@ def read_grid(path: Path) -> SceneGrid | None:
     if path.suffix.lower() not in (".tif", ".tiff"):
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as image:
-                grid = Grid(image.crs, image.transform, image.width, image.height)
-                kinds, count = set(image.dtypes), image.count
-    except RasterioIOError:
-        raise DataError(f"{path} is not a TIFF that can be read") from None
-    if kinds != {"uint8"} or count != 3:
+        with rasterio.Env(**GDAL_OPTIONS), open_checked(path) as image:
+            plain = Grid.pixels(image.width, image.height)
+            file = RasterFile.of(image, path, plain, "declared")
+            grid = Grid(horizontal(image.crs, path), image.transform, image.width, image.height)
+    except (RasterError, GeoreferenceError) as error:
+        raise DataError(str(error)) from None
+    if file.dtype != "uint8" or file.count != 3:
         raise DataError(
-            f"{path} has {count} bands of {', '.join(kinds)}, expected 3 bands of 8 bits (red, green, blue): "
+            f"{path} has {file.count} bands of {file.dtype}, expected 3 bands of 8 bits (red, green, blue): "
             "convert it with gdal_translate -ot Byte -scale -b 1 -b 2 -b 3"
         )
     return scene_grid(grid)

@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
 from aftermap.classes import DAMAGE, IGNORE
+from aftermap.data.band_files import read_file
 from aftermap.data.file_content import IMAGE_SUFFIXES, checksum, read_bytes
 from aftermap.data.geotransform import fit_polygons, read_geotransforms
 from aftermap.data.masks import Unclassified, draw_building_mask, draw_damage_mask, subtype_index
@@ -262,9 +262,10 @@ def _read(path: Path | None, height: int, width: int) -> LabelFile | np.ndarray 
 
 
 def _read_target(path: Path, height: int, width: int) -> np.ndarray:
-    target = cv2.imdecode(np.frombuffer(read_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
-    if target is None or target.ndim != 2 or target.dtype != np.uint8:
+    bands = read_file(path).array
+    if len(bands) != 1 or bands.dtype != np.uint8:
         raise DataError(f"{path} is not a single-band 8-bit mask")
+    target: np.ndarray = bands[0]
     if target.shape != (height, width):
         raise DataError(
             f"{path} has {target.shape[1]} x {target.shape[0]} pixels, its image {width} x {height}: they must agree"
@@ -274,7 +275,7 @@ def _read_target(path: Path, height: int, width: int) -> np.ndarray:
         raise DataError(
             f"{path} holds the value {wrong[0]}, expected 0 to {len(DAMAGE) - 1}, or {IGNORE} for unknown"
         )
-    return np.asarray(target)
+    return target
 
 
 def _entries(entries: Any, key: str, path: Path) -> list[tuple[dict[str, Any], Polygon | MultiPolygon]]:

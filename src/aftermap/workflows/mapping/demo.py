@@ -118,7 +118,7 @@ def _struck_town(folder: Path, seed: int, size_px: int) -> Scene:
 
 
 def _score(result: MapResult, scene: Scene) -> ScoreReport:
-    with rasterio.open(result.folder / "damage.tif") as raster:
+    with rasterio.open(result.folder / "damage.tif", driver="GTiff") as raster:
         damage = raster.read(1)
     building, truth = read_mask(scene, target="building"), read_mask(scene, target="damage")
     damage = np.where(damage == IGNORE, 0, damage).astype(np.uint8)

@@ -37,7 +37,7 @@ class MapRaster:
     @cached_property
     def array(self) -> np.ndarray:
         """Its values as they are stored, uint8 (H, W), or (bands, H, W) where there are several; 255 is not assessed."""
-        with rasterio.open(self.path) as file:
+        with rasterio.open(self.path, driver="GTiff") as file:
             values: np.ndarray = file.read()
         return values[0] if len(values) == 1 else values
 
@@ -47,7 +47,7 @@ class MapRaster:
     @classmethod
     def open(cls, path: Path) -> "MapRaster":
         """Read what the file says of itself."""
-        with rasterio.open(path) as file:
+        with rasterio.open(path, driver="GTiff") as file:
             grid = Grid(file.crs, file.transform, file.width, file.height)
             return cls(path, grid, tuple(name or "" for name in file.descriptions))
 

@@ -21,6 +21,7 @@ UNKNOWN_EVENT = "unknown"
 _SUFFIXES = {".png", ".tif", ".tiff"}
 _SPLITS = {"test", "hold", "train", "tier1", "tier3", "validation", "val"}
 _ROLE = re.compile(r"_(prediction|target)$")
+_FORMATS = ("PNG", "TIFF", "WEBP")  # others can make Pillow start programs
 _KIND = re.compile(r"_(?:(localization|building|damage)(?:_disaster)?|(pre|post)_disaster)(?=_|$)")
 _EVENT = re.compile(r"(.+?)_\d+$")
 
@@ -97,7 +98,7 @@ def read_class_mask(path: Path, role: Role) -> np.ndarray:
         DataError: unreadable, several bands, or another value.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             bands = len(image.getbands())
             mask = np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
