@@ -137,7 +137,7 @@ class TestWrongInput:
 
     def test_a_16_bit_tiff(self, tmp_path):
         write_tiff(tmp_path / "s" / "images" / "a.tif", dtype="uint16", count=4)
-        with pytest.raises(DataError, match="holds uint16 values, expected 8 bits"):
+        with pytest.raises(DataError, match="has 4 bands of uint16, expected 3 bands of 8 bits"):
             prepare_folder(tmp_path / "s", tmp_path / "out")
 
     def test_dates_in_different_systems(self, tmp_path):

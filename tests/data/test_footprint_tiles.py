@@ -19,7 +19,7 @@ from aftermap.data.preparing.cutter import draw_mask
 from aftermap.data.preparing.footprint_tiles import from_footprints
 from aftermap.data.scene import Manifest, read_image, read_mask
 from aftermap.data.soft_labels import read_soft
-from aftermap.errors import DataError, FootprintError, OutputError, RasterError
+from aftermap.errors import DataError, DataWarning, FootprintError, OutputError, RasterError
 from aftermap.geo.grid import Window
 from aftermap.geo.raster import RasterSource
 from prepared_datasets import cut_tiles
@@ -381,3 +381,18 @@ def test_real_pixels_lie_on_their_lattice(shared_data, tmp_path):
     row, col = (int(part[1:]) for part in scene.name.split("_")[2:])
     exact = source.read(source.grid.crop(Window(row, col, 256, 256)))
     np.testing.assert_array_equal(read_image(scene.pre), exact.array)
+
+
+def test_a_black_rest_is_unknown_to_the_labels_unless_it_is_said_to_be_ground(raster, labels, tmp_path):
+    with rasterio.open(raster, "r+") as file:
+        pixels = file.read().clip(1)
+        pixels[:, :, :40] = 0
+        file.write(pixels)
+    with pytest.warns(DataWarning, match=r"31\.2% of town\.tif is black up to its edge"):
+        guessed = from_footprints(raster, labels, tmp_path / "guessed", CutConfig(size_px=128)).manifest
+    (scene,) = guessed.scenes
+    mask = read_mask(scene, target="building")
+    assert (mask[:, :40] == IGNORE).all() and (mask[:, 40:] == drawn(HOUSES)[:, 40:]).all()
+    assert "undeclared-rest" not in {finding.code for finding in check(guessed).findings}
+    said = from_footprints(raster, labels, tmp_path / "said", CutConfig(size_px=128), nodata="none").manifest
+    np.testing.assert_array_equal(read_mask(said.scenes[0], target="building"), drawn(HOUSES))

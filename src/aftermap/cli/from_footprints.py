@@ -31,6 +31,7 @@ def from_footprints(
     max_empty_ratio: Annotated[float | None, TILES] = None,
     min_valid: Annotated[float, TILES] = 0.5,
     min_building: Annotated[float, TILES] = 0.0,
+    nodata: Annotated[str | None, TILES] = None,
     event: Annotated[str | None, RESULT] = None,
     seed: Annotated[int, TILES] = 0,
     compat_every_building: Annotated[bool, Switch, COMPATIBLE] = False,
@@ -75,6 +76,8 @@ def from_footprints(
         Leave out tiles of which a smaller share holds data.
     min_building
         Leave out tiles with buildings on a smaller share of their pixels.
+    nodata
+        Value of pixels that show no ground, "declared" or "none", as for 'aftermap map'.
     event
         Name of the event; by default the image's.
     seed
@@ -98,6 +101,7 @@ def from_footprints(
 
     from aftermap.data.checking.footprint_shift import measure_shifts
     from aftermap.data.preparing.footprint_tiles import from_footprints as cut
+    from aftermap.geo.ground import parse_nodata
 
     config = tiles.config(
         by=by,
@@ -123,6 +127,7 @@ def from_footprints(
             config,
             event=event,
             bands=tiles.band_numbers,
+            nodata=None if nodata is None else parse_nodata(nodata),
             stretch=tiles.percentiles,
             jpeg_quality=tiles.quality,
             overwrite=overwrite,

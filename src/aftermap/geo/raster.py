@@ -185,6 +185,22 @@ class RasterSource:
         """Whether a tile says which value means that nothing was seen."""
         return any(file.nodata is not None for file in self._tiles)
 
+    def guess_warning(self) -> str | None:
+        """What to tell of ground that was guessed to be missing, or None where nothing was guessed.
+
+        Raises:
+            RasterError: as for `guessed_share`.
+        """
+        share, colours = self.guessed_share()
+        if not share:
+            return None
+        white = np.iinfo(self.dtype).max if np.dtype(self.dtype).kind == "u" else 0
+        value = white if colours == ("white",) else 0
+        return (
+            f"{share:.1%} of {self.name} is {' or '.join(colours)} up to its edge and taken for missing ground, though "
+            f"the file does not say so: pass --nodata {value} if that is right, --nodata none if it is ground"
+        )
+
     @property
     def acquired(self) -> datetime | None:
         """When the first of its tiles was taken, by their metadata; None where not all of them tell."""

@@ -101,7 +101,9 @@ def examine(
         except DataError as error:
             note("error", "unreadable", str(error))
             continue
-        if not _note_pixels(note, readable[role]):
+        if not _note_pixels(
+            note, readable[role], [readable[role] for role in readable if role.endswith("_mask")]
+        ):
             continue
         content[role] = data
         if role in scene.checksums and checksum(data) != scene.checksums[role]:
@@ -166,19 +168,22 @@ def _note_bands(note: Note, scene: Scene) -> None:
                 note("error", "bands", f"{message}: prepare the data again")
 
 
-def _note_pixels(note: Note, path: Path) -> bool:
+def _note_pixels(note: Note, path: Path, masks: Sequence[Path]) -> bool:
     """Note what of an image is no ground, and pixels that are stored turned; False where it cannot be read."""
     files = OpenFiles()
     try:
         file = RasterFile.inspect(path, placed=False)
         rests = files.rests(file)
-        hidden = 1 - float(files.read(file, file.grid.window, file.bands)[1].mean())
+        seen = files.read(file, file.grid.window, file.bands)[1]
     except RasterError as error:
         note("error", "unreadable", str(error))
         return False
     finally:
         files.close()
-    guessed = sum(rest.pixels for rest in rests) / (file.grid.width * file.grid.height)
+    hidden = 1 - float(seen.mean())
+    guessed = sum(rest.pixels for rest in rests) / seen.size
+    if guessed and masks and all(_is_unknown(mask, ~seen) for mask in masks):
+        guessed = 0.0
     if hidden == 1:
         note(
             "error",
@@ -207,6 +212,15 @@ def _note_pixels(note: Note, path: Path) -> bool:
             "have to lie on the stored pixels",
         )
     return True
+
+
+def _is_unknown(mask: Path, hidden: np.ndarray) -> bool:
+    """Whether a mask says nothing of the pixels that its image does not show."""
+    try:
+        labels = read_file(mask).array[0]
+    except DataError:
+        return False
+    return labels.shape == hidden.shape and bool((labels[hidden] == IGNORE).all())
 
 
 def _label_problem(

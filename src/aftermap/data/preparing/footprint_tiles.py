@@ -1,6 +1,7 @@
 """Training tiles from rasters and vector files: one image with its footprints, or datasets of many."""
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from aftermap.data.preparing.outlined_image import OutlinedImage
 from aftermap.data.preparing.prepare import prepare
 from aftermap.data.scene import Manifest
 from aftermap.data.stretch import Stretch
-from aftermap.errors import DataError, InputError, RasterError
+from aftermap.errors import DataError, DataWarning, InputError, RasterError
 from aftermap.geo.files import RasterFile
+from aftermap.geo.ground import Nodata
 from aftermap.geo.raster import RasterSource
 from aftermap.geo.vectors import part_layer
 
@@ -63,6 +65,7 @@ def from_footprints(
     *,
     event: str | None = None,
     bands: Sequence[int] | None = None,
+    nodata: Nodata | None = None,
     stretch: tuple[float, float] | None = None,
     jpeg_quality: int | None = None,
     overwrite: bool = False,
@@ -79,6 +82,7 @@ def from_footprints(
         config: what is cut, and how.
         event: name of the event; by default the image's name.
         bands: red, green and blue among the image's bands, from 1; the first three by default.
+        nodata: what is missing ground in the image; see `geo.ground.Nodata`.
         stretch: percentiles that become 0 and 255; needed for other than 8-bit images.
         jpeg_quality: store tiles as JPEG of this quality (1 to 100) instead of without loss.
         overwrite: cut again into a folder whose tiles were cut otherwise; those are removed.
@@ -88,7 +92,9 @@ def from_footprints(
         InputError: image, footprints and options do not go together, or no window makes a tile.
         OutputError: `out` cannot be used.
     """
-    with closing(RasterSource.open(image, bands)) as raster:
+    with closing(RasterSource.open(image, bands, nodata=_rule(nodata, config))) as raster:
+        if warning := raster.guess_warning():
+            warnings.warn(warning, DataWarning, stacklevel=2)
         name = Path(raster.files[0] if len(raster.files) == 1 else raster.name).stem
         shapes = footprints_in_pixels(footprints, raster.grid)
         opened = OutlinedImage(
@@ -103,7 +109,8 @@ def from_footprints(
             scheme=BUILDING.name,
             scenes=[SourceScene(name, event or name, raster.files[0], labels={FOOTPRINTS: footprints})],
             make=make,
-            options=_options(raster, footprints, config, event or name, stretch, jpeg_quality),
+            options=_options(raster, footprints, config, event or name, stretch, jpeg_quality)
+            | ({} if nodata is None else {"nodata": str(nodata)}),
             is_cut=True,
         )
         manifest = prepare(dataset, out, overwrite=overwrite, progress=progress)
@@ -135,7 +142,7 @@ class FootprintScenes:
             InputError: image, footprints and options do not go together.
             OutputError: a tile cannot be written.
         """
-        with closing(RasterSource.open(source.pre, self.bands)) as raster:
+        with closing(RasterSource.open(source.pre, self.bands, nodata=_rule(None, self.config))) as raster:
             try:
                 stretch = self.measure(raster)
             except EmptyImageError:
@@ -279,3 +286,8 @@ def _options(
         "jpeg_quality": "" if jpeg_quality is None else str(jpeg_quality),
         "event": event,
     }
+
+
+def _rule(nodata: Nodata | None, config: CutConfig) -> Nodata | None:
+    """What is ground; tiles as the original cuts them show what is stored, without guesses."""
+    return "declared" if nodata is None and config.compat_every_building else nodata

@@ -219,7 +219,8 @@ def _fitted(
     area = read_area(reading.aoi, scene.grid)
     _check_resolution(area.grid, card)
     for source in scene.sources.values():
-        _check_ground(source)
+        if warning := source.guess_warning():
+            warnings.warn(warning, DataWarning, stacklevel=3)
         if source.turned:
             warnings.warn(
                 f"{source.turned[0].name} is to be shown turned (EXIF orientation); its pixels are used as stored",
@@ -235,20 +236,6 @@ def _fitted(
     _check_datums([*scene.sources.values(), *([mask] if mask is not None else [])], area.grid)
     notes = () if place is None else (f"georeference recovered from the xBD labels of {name}",)
     return Inputs(scene, area, stretches, mask, notes)
-
-
-def _check_ground(source: RasterSource) -> None:
-    """Refuse a date that shows no ground, and tell where its missing ground was guessed."""
-    share, colours = source.guessed_share()
-    if not share:
-        return
-    remedy = f"--nodata {255 if colours == ('white',) and source.dtype == 'uint8' else 0}"
-    warnings.warn(
-        f"{share:.1%} of {source.name} is {' or '.join(colours)} up to its edge and taken for missing ground, though the "
-        f"file does not say so: pass {remedy} if that is right, --nodata none if it is ground",
-        DataWarning,
-        stacklevel=4,
-    )
 
 
 def _check_datums(sources: Sequence[RasterSource], grid: Grid) -> None:
