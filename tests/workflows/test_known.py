@@ -1,5 +1,6 @@
 """The user's buildings: told from areas of interest, and with their columns behind ours."""
 
+from contextlib import closing
 from pathlib import Path
 
 import geopandas
@@ -11,6 +12,7 @@ from shapely import box
 from aftermap.errors import DataWarning, FootprintError
 from aftermap.geo.grid import Grid, Window
 from aftermap.workflows.mapping.known import Known
+from aftermap.workflows.mapping.memory import OnDisk
 
 GRID = Grid(CRS.from_epsg(32615), from_origin(367000, 4104000, 0.5, 0.5), 200, 200)
 
@@ -66,3 +68,25 @@ def test_the_whole_image_counts_and_not_the_part_that_is_mapped(tmp_path):
     assert known.outlines[0].bounds == (0, 0, 20, 20)
     with pytest.raises(FootprintError, match="covers 100% of it"):
         Known.read(tmp_path / "f.gpkg", part)
+
+
+def test_a_table_in_memory_keeps_its_index_ids_and_odd_columns():
+    frame = geopandas.GeoDataFrame(
+        {
+            "fid": [5, 5, 6],
+            "tags": [[1, 2], {"a": None}, None],
+            "mixed": [1, "x", 2.5],
+            "Fid": ["p", "q", "r"],
+        },
+        geometry=HOUSES,
+        crs=32615,
+        index=["way/1", "7", "x"],
+    )
+    frame.index.name = "osm_id"
+    with closing(OnDisk()) as files:
+        known = Known.read(files.vectors(frame, "footprints"), GRID)
+    assert known.frame["building_id"].tolist() == ["way/1", "7", "x"]
+    assert known.columns["fid"].tolist() == [5, 5, 6]
+    assert known.columns["Fid_2"].tolist() == ["p", "q", "r"]
+    assert known.columns["tags"].tolist()[:2] == ["[1, 2]", '{"a": null}']
+    assert known.columns["mixed"].tolist() == ["1", "x", "2.5"]

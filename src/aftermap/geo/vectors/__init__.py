@@ -4,11 +4,13 @@
     read_footprints(path, grid=grid)        the outlines alone
     read_area_of_interest(path, grid=grid)  an area as the part of an image that lies in it
     part_layer(path)                        the file and the layer of FILE:LAYER
+    plain_frame(frame)                      a table in memory as any file can hold it
 
 `files` finds out what a file is and which layer is meant, `binary`, `geojson`, `kml` and `delimited` read it, `repair`
 makes polygons of its geometries, `ids` names the buildings and `placing` lays them on the image.
 """
 
+from aftermap.geo.vectors.binary import plain_frame
 from aftermap.geo.vectors.files import FORMATS, names_area, part_layer
 from aftermap.geo.vectors.footprints import (
     Footprints,
@@ -24,6 +26,7 @@ __all__ = [
     "Footprints",
     "names_area",
     "part_layer",
+    "plain_frame",
     "read_area_of_interest",
     "read_buildings",
     "read_footprints",

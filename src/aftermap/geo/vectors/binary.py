@@ -6,6 +6,7 @@ A file is opened only once its first bytes have told what it is, so that no othe
 import json
 import re
 import sqlite3
+import struct
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import geopandas
 import numpy as np
 import pandas as pd
 import pyogrio
@@ -23,7 +25,7 @@ from pyogrio import raw
 from pyproj import CRS
 
 from aftermap.errors import FootprintError
-from aftermap.geo.vectors.table import Table, frame_of, known_crs, on_the_ground, text_of
+from aftermap.geo.vectors.table import Table, frame_of, known_crs, on_the_ground, text_of, unique_names
 
 _ODD_IN_PATHS = re.compile(r"[!;?%#:\[\]]")
 _RUNS = re.compile(
@@ -64,6 +66,8 @@ def layers_of(path: Path, what: str) -> list[Layer]:
     """
     if path.suffix.lower() == ".gpkg":
         _check_package(path, what)
+    elif path.suffix.lower() == ".shp":
+        _check_dbase(path, what)
     with _reading(path, what) as place:
         named = [(str(name), str(kind)) for name, kind in pyogrio.list_layers(place) if kind is not None]
         counts = [
@@ -123,7 +127,6 @@ def read_parquet(path: Path, what: str, *, columns: bool) -> Table:
         FootprintError: pyarrow is not installed, or the file is no GeoParquet.
     """
     try:
-        import geopandas
         import pyarrow
         from pyarrow import parquet
     except ImportError:
@@ -145,6 +148,7 @@ def read_parquet(path: Path, what: str, *, columns: bool) -> Table:
         read = {text_of(name): [_told(value) for value in table.column(name).to_pylist()] for name in names}
     except (
         pyarrow.ArrowException,
+        RuntimeError,
         OSError,
         ValueError,
         TypeError,
@@ -154,6 +158,20 @@ def read_parquet(path: Path, what: str, *, columns: bool) -> Table:
         raise FootprintError(f"cannot read {what} {path}: {_reason(error)}") from None
     crs = None if frame.crs is None else on_the_ground(CRS(frame.crs), str(path))
     return Table(np.asarray(frame.geometry.array, dtype=object), crs, frame_of(read, len(frame)))
+
+
+def plain_frame(frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
+    """A user's table as any format can hold it: an index with a name as a column, every column of one type."""
+    named = [name for name in frame.index.names if name is not None and name not in frame.columns]
+    table = frame.reset_index(names=frame.index.names) if len(named) == frame.index.nlevels else frame
+    others = [name for name in table.columns if name != table.geometry.name]
+    names = unique_names([text_of(str(name)) for name in others])
+    columns = {
+        new: [_told(v.item() if isinstance(v, np.generic) else v) for v in table[old].astype(object)]
+        for old, new in zip(others, names, strict=True)
+    }
+    tidied = frame_of(columns, len(table))
+    return geopandas.GeoDataFrame(tidied, geometry=table.geometry.to_numpy(), crs=table.crs)
 
 
 @contextmanager
@@ -169,6 +187,8 @@ def _reading(path: Path, what: str) -> Iterator[Path]:
             place = Path(folder) / f"layer{path.suffix}"
         try:
             yield place
+        except NameError:  # pyogrio's own, where a reference system is damaged
+            raise FootprintError(f"cannot read {what} {path}: its reference system is damaged") from None
         except (RuntimeError, ValueError, OSError, shapely.errors.ShapelyError) as error:
             raise FootprintError(f"cannot read {what} {path}: {_reason(error)}") from None
 
@@ -177,6 +197,7 @@ def _check_package(path: Path, what: str) -> None:
     """Refuse a database that would run something when it is read."""
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)) as database:
+            database.text_factory = lambda text: text.decode("utf-8", "replace")
             told = database.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
             tables = {str(name).lower() for name, _ in told}
     except sqlite3.Error as error:
@@ -189,6 +210,16 @@ def _check_package(path: Path, what: str) -> None:
                 f"cannot read {what} {path}: its {text_of(str(name))[:40]} is computed by functions that read other "
                 "files: save the layer as a plain table"
             )
+
+
+def _check_dbase(path: Path, what: str) -> None:
+    """Refuse a Shapefile whose table is shorter than it says: GDAL crashes when it looks through such a one."""
+    for table in path.parent.iterdir():
+        if table.stem == path.stem and table.suffix.lower() == ".dbf":
+            head = table.read_bytes()[:32]
+            rows, start, width = struct.unpack("<4xIHH", head[:12]) if len(head) == 32 else (1, 1, 1)
+            if table.stat().st_size < start + rows * width or (rows and width < 1):
+                raise FootprintError(f"cannot read {what} {path}: {table.name} is cut short or damaged")
 
 
 def _exact(place: Path, name: str, fids: np.ndarray, options: dict[str, Any]) -> list[int | None]:
@@ -215,7 +246,7 @@ def _plain(values: np.ndarray, kind: str) -> list[Any]:
 
 def _told(value: Any) -> Any:
     """A value as JSON could hold it; dates and times as ISO 8601 text, bytes as hexadecimal."""
-    if value is None or value is pd.NaT or (isinstance(value, float) and value != value):
+    if value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and value != value):
         return None
     if isinstance(value, bool | int | float | str | list | dict):
         return value

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,7 @@ _AREAS = re.compile(
     r"(?![a-z])",
     re.IGNORECASE,
 )
+_UNZIPPING = (zipfile.BadZipFile, zlib.error, RuntimeError, OSError, EOFError, ValueError, IndexError)
 _MAX_UNZIPPED = 8 * 2**30
 _MAX_MEMBERS = 10_000
 
@@ -241,14 +243,7 @@ def _unzipped(file: Path, wanted: str | None, purpose: Purpose) -> Iterator[tupl
                             _beside(folder, member.filename).open("wb") as plain,
                         ):
                             shutil.copyfileobj(packed, plain)
-        except (
-            zipfile.BadZipFile,
-            RuntimeError,
-            NotImplementedError,
-            OSError,
-            EOFError,
-            ValueError,
-        ) as error:
+        except _UNZIPPING as error:
             raise FootprintError(f"cannot read {what} {file}: {' '.join(str(error).split())}") from None
         inner = _beside(folder, chosen.filename)
         try:

@@ -60,6 +60,20 @@ def frame_of(columns: Mapping[str, Sequence[Any]], rows: int, *, of_text: bool =
     return pd.DataFrame(series, index=pd.RangeIndex(rows))
 
 
+def unique_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
+    """Names that differ from each other and from those taken, whatever their case; a later one gets a number."""
+    used = {name.casefold() for name in taken}
+    unique = []
+    for name in names:
+        stem = chosen = name.strip() or "column"
+        number = 2
+        while chosen.casefold() in used:
+            chosen, number = f"{stem}_{number}", number + 1
+        used.add(chosen.casefold())
+        unique.append(chosen)
+    return unique
+
+
 def tidy(values: Sequence[Any]) -> "pd.Series[Any]":
     """Values of one column as one type that every format can hold, None where missing.
 

@@ -17,6 +17,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from aftermap.errors import GeoreferenceError, RasterError
 from aftermap.geo.grid import Grid
+from aftermap.geo.vectors import plain_frame
 
 Place: TypeAlias = Grid | tuple[Affine, CRS | str | None]
 """Where an array lies: a grid, or its transform and its reference system."""
@@ -96,7 +97,9 @@ class OnDisk:
         if given is None or isinstance(given, (str, Path)):
             return None if given is None else Path(given)
         path = self._place(f"{name}.gpkg")
-        given.to_file(path, driver="GPKG")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="'crs' was not provided")
+            plain_frame(given).to_file(path, driver="GPKG", layer_options={"FID": "_row"})
         return path
 
     def close(self) -> None:
