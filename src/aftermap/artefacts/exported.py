@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from aftermap.artefacts.card import Activation, BaseCard, Channel0, Normalisation, describe_parts
 from aftermap.artefacts.graphs.onnx_file import external_tensor, read_metadata, write_metadata
+from aftermap.artefacts.graphs.probe import Answer
 from aftermap.artefacts.store import model_folder
 from aftermap.config import Config
 from aftermap.errors import ModelError
@@ -65,6 +66,7 @@ class Graph(Config):
         parity: how far it is from the source on real tiles; None before it was compared.
         execution: arithmetic on the processor with which it was compared; `bf16` is faster where the processor has
             it, and allowed only where it passed.
+        answer: what it says of a made-up image; compared when it is opened. None in files of an earlier time.
     """
 
     format: GraphFormat
@@ -80,6 +82,7 @@ class Graph(Config):
     source: Source
     parity: dict[str, Any] | None = None
     execution: Execution = "f32"
+    answer: Answer | None = None
 
     @model_validator(mode="after")
     def _files_are_plain_names(self) -> Self:

@@ -94,9 +94,35 @@ def to_openvino(module: GraphModule) -> "openvino.Model":
         given.set_partial_shape(openvino.PartialShape([-1, module.dates, module.bands, -1, -1]))
         given.set_element_type(openvino.Type.u8 if module.inside else openvino.Type.f32)
         model.validate_nodes_and_infer_types()
+        if module.dates == 2:
+            _halve_batches(model)
         model.inputs[0].set_names({INPUT})
         model.outputs[0].set_names({OUTPUT})
     return model
+
+
+def _halve_batches(model: "openvino.Model") -> None:
+    """Where the batch of both dates is cut in two, say so by a split into equal parts instead of computed lengths.
+
+    OpenVINO 2026.4 computes an 8-bit convolution behind the former wrongly in more than one stream while the batch is
+    free; behind the latter rightly.
+    """
+    from openvino import opset13
+
+    for node in model.get_ops():
+        if node.get_type_name() != "VariadicSplit" or not _cuts_batch_in_two(node):
+            continue
+        even = opset13.split(node.input_value(0), node.input_value(1), node.get_output_size())
+        for index in range(node.get_output_size()):
+            node.output(index).replace(even.output(index))
+    model.validate_nodes_and_infer_types()
+
+
+def _cuts_batch_in_two(node: Any) -> bool:
+    """Whether a split is that of `chunk(2)` over the batch: its lengths follow from the batch's size."""
+    axis, lengths = (node.input_value(place).get_node() for place in (1, 2))
+    computed = axis.get_type_name() == "Constant" and lengths.get_type_name() != "Constant"
+    return computed and node.get_output_size() == 2 and int(axis.get_data().item()) == 0
 
 
 def save_openvino(model: "openvino.Model", path: Path, *, half: bool = False) -> Path:

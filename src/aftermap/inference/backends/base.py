@@ -13,6 +13,7 @@ import numpy as np
 from aftermap.artefacts.arrays import A, blank, copied, filled
 from aftermap.artefacts.card import Card
 from aftermap.artefacts.exported import ExportedCard
+from aftermap.artefacts.graphs.probe import MOST_DEVIATION, Answer, probe, probe_size
 from aftermap.errors import ModelError
 
 Runtime = Literal["torch", "onnxruntime", "openvino"]
@@ -155,6 +156,7 @@ class GraphFile:
         raw: whether normalisation is inside of it.
         weights: how its weights are stored: fp32, fp16 or int8.
         execution: arithmetic that it was accepted with, f32 or bf16.
+        answer: what it says of the probe, where that was kept.
     """
 
     path: Path
@@ -165,6 +167,7 @@ class GraphFile:
     raw: bool = False
     weights: str = "fp32"
     execution: str = "f32"
+    answer: Answer | None = None
 
 
 class GraphNetwork(Network[np.ndarray]):
@@ -191,6 +194,30 @@ class GraphNetwork(Network[np.ndarray]):
     def take(self, array: np.ndarray) -> np.ndarray:
         """The array itself."""
         return array
+
+    def answers(self) -> Answer:
+        """What it says of the probe."""
+        size = probe_size(self.multiple, self.graph.least_px)
+        images = probe(self.card.dates, len(self.card.bands), size)
+        return Answer.of(self(self.prepare(images)), size)
+
+    def check_answer(self) -> None:
+        """Compare what it says of the probe with what it said when it was exported.
+
+        Raises:
+            ModelError: it says something else, so that this runtime computes it wrongly here.
+        """
+        kept = self.graph.answer
+        if kept is None:
+            return
+        images = probe(self.card.dates, len(self.card.bands), kept.size_px)
+        deviation = kept.deviation(self(self.prepare(images)))
+        if not deviation <= MOST_DEVIATION:
+            raise ModelError(
+                f"{self.backend} computes {self.graph.path} wrongly on this machine: its answer to a known image is "
+                f"{deviation:.0%} of the spread away from the stored one, at most {MOST_DEVIATION:.0%} is rounding: take "
+                f"another version of {self.backend}, or the model that it was exported from with --backend torch"
+            )
 
     def whole(self, images: np.ndarray) -> np.ndarray:
         """Images in one piece of memory, without a copy where they are.

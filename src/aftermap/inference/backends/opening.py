@@ -75,6 +75,7 @@ def open_companion(name: str | Path, execution: Execution) -> Network[Any] | Non
             raw=graph.inside,
             weights=graph.precision,
             execution=graph.execution,
+            answer=graph.answer,
         )
         found.append((graph.bytes, file.parent, described))
     for _, path, described in sorted(found, key=lambda each: each[:2]):

@@ -41,6 +41,9 @@ class OpenvinoNetwork(GraphNetwork):
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": self.precision,
+            # 2026.4 computes 8-bit graphs wrongly in several streams where a free batch is split in unequal parts; one
+            # stream is also what a single caller needs
+            "NUM_STREAMS": 1,
             # else two programs with one thread each would both sit on the first core
             "ENABLE_CPU_PINNING": False,
         }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from aftermap.artefacts.exported import GraphFormat, load_exported
 from aftermap.errors import ModelError
 from aftermap.extras import needs
-from aftermap.inference.backends.base import Execution, GraphFile, Network, Runtime
+from aftermap.inference.backends.base import Execution, GraphFile, GraphNetwork, Network, Runtime
 
 if TYPE_CHECKING:
     from aftermap.artefacts.store import LoadedModel
@@ -53,12 +53,23 @@ def open_exported(name: str | Path, execution: Execution) -> Network[Any]:
         raw=graph.inside,
         weights=graph.precision,
         execution=graph.execution,
+        answer=graph.answer,
     )
     return run_graph(described, runtime, execution)
 
 
 def run_graph(graph: GraphFile, runtime: Runtime, execution: Execution) -> Network[Any]:
-    """A graph file on the runtime that reads it."""
+    """A graph file on the runtime that reads it, its answer to the probe compared with the stored one.
+
+    Raises:
+        ModelError: the graph does not run in the way asked for, or is computed wrongly.
+    """
+    network = _on_runtime(graph, runtime, execution)
+    network.check_answer()
+    return network
+
+
+def _on_runtime(graph: GraphFile, runtime: Runtime, execution: Execution) -> GraphNetwork:
     match runtime:
         case "onnxruntime":
             needs(f"{graph.path.name} for ONNX Runtime", "onnx")

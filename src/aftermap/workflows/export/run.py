@@ -29,6 +29,9 @@ from aftermap.artefacts.replacing import replacing_model
 from aftermap.artefacts.store import load_card, model_folder
 from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import BackendWarning, DataError, InputError, ModelError, OutputError
+from aftermap.inference.backends.base import Execution as RunExecution
+from aftermap.inference.backends.base import GraphNetwork
+from aftermap.inference.backends.runtimes import open_exported
 from aftermap.inference.class_agreement import lookup_between
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.parity import Budget, Parity, Tile, compare
@@ -156,6 +159,10 @@ def export_model(
             _write_graph(exportable, part, options, calibration, tell)
             changes = {"gmacs": round(gmacs_of(name), 3), "execution": options.execution}
             card = seal(part, _with_graph(exportable.card, **changes))
+            network = open_exported(part, RunExecution())
+            assert isinstance(network, GraphNetwork)
+            card = seal(part, _with_graph(card, answer=network.answers()))
+            del network
             del exportable  # its weights are in the file now, and in the original that comes next
             tell(f"comparing on {len(tiles)} scenes" if tiles else "comparing on synthetic scenes")
             parity = _compare(name, part, options, tiles)
