@@ -10,6 +10,7 @@ import pytest
 
 import colour_town as colours
 from aftermap.cli.app import main
+from aftermap.cli.running import PrecisionName, Running
 from aftermap.inference.backends import auto
 from aftermap.workflows.mapping import demo
 
@@ -104,6 +105,13 @@ def test_another_backend_does_not_continue_a_map(
         options = ["--model", str(model), "--window", "96", "--resume", "--backend", "openvino"]
         main(["map", *map(str, pair), "-o", str(tmp_path / "map"), *options])
     assert stopped.value.code == 2 and "a run with other backend" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"), [("fp32", "f32"), ("fp16", "f16"), ("bf16", "bf16"), ("auto", "auto")]
+)
+def test_precision_may_be_called_as_in_trainings(said: PrecisionName, meant: str) -> None:
+    assert Running(precision=said).options().precision == meant
 
 
 def test_a_backend_that_does_not_fit_is_one_line(

@@ -167,8 +167,8 @@ def test_no_half_written_entry_is_left(tmp_path, monkeypatch):
     def fail(self, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.rename", fail)
-    with pytest.warns(TeacherCacheWarning, match="No space left"):
+    monkeypatch.setattr("pathlib.Path.replace", fail)
+    with pytest.warns(TeacherCacheWarning, match="the disk is full"):
         cache.write("a" * 40, ENTRY)
     assert cache.read("a" * 40) is None and not list(tmp_path.glob("??/*"))
 

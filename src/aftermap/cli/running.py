@@ -10,11 +10,12 @@ from cyclopts import Parameter
 from aftermap.cli.groups import RUNNING
 
 if TYPE_CHECKING:
+    from aftermap.inference.backends.base import Precision
     from aftermap.inference.ensemble import Options
 
 TtaName = Literal["none", "half-turn", "flips", "rotations", "full"]
 BackendName = Literal["auto", "torch", "onnxruntime", "openvino"]
-PrecisionName = Literal["auto", "f32", "bf16", "f16"]
+PrecisionName = Literal["auto", "f32", "bf16", "f16", "fp32", "fp16"]
 
 TTA_HELP = (
     "Average over views of each image: flips four mirrorings, rotations four quarter turns, full all eight, half-turn "
@@ -26,9 +27,7 @@ BACKEND_HELP = (
     "first window and remembered; AFTERMAP_BACKEND names one in its place."
 )
 THREADS_HELP = "Threads of the processor; 0: OMP_NUM_THREADS where it is set, else what the backend chooses."
-PRECISION_HELP = (
-    "Arithmetic of the network. auto: f16 on a GPU, else f32 or what an exported model was accepted with."
-)
+PRECISION_HELP = "Arithmetic of the network; fp32 and fp16, as trainings call them, are f32 and f16. auto: f16 on a GPU, else f32 or what an exported model was accepted with."
 COMPILED_HELP = "On a GPU: let torch.compile build kernels, a minute at first, faster after that."
 LOW_MEMORY_HELP = "Hold one member of an ensemble at a time; each is loaded again for every window."
 
@@ -73,12 +72,19 @@ class Running:
             low_memory=self.low_memory,
             backend=self.backend,
             threads=self.threads,
-            precision=self.precision,
+            precision=_short(self.precision),
             compiled=self.compiled,
         )
 
 
 AS_IT_IS = Running()
+
+
+def _short(word: PrecisionName) -> "Precision":
+    """The word of inference for what trainings and exports call fp32 and fp16."""
+    if word == "fp32":
+        return "f32"
+    return "f16" if word == "fp16" else word
 
 
 class _Lines(logging.Handler):
