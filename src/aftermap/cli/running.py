@@ -27,7 +27,10 @@ BACKEND_HELP = (
     "first window and remembered; AFTERMAP_BACKEND names one in its place."
 )
 THREADS_HELP = "Threads of the processor; 0: OMP_NUM_THREADS where it is set, else what the backend chooses."
-PRECISION_HELP = "Arithmetic of the network; fp32 and fp16, as trainings call them, are f32 and f16. auto: f16 on a GPU, else f32 or what an exported model was accepted with."
+PRECISION_HELP = (
+    "Arithmetic of the network; fp32 and fp16, as trainings call them, are f32 and f16. auto: f16 on a GPU, else f32 "
+    "or what an exported model was accepted with."
+)
 COMPILED_HELP = "On a GPU: let torch.compile build kernels, a minute at first, faster after that."
 LOW_MEMORY_HELP = "Hold one member of an ensemble at a time; each is loaded again for every window."
 
