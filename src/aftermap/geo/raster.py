@@ -10,10 +10,10 @@ import numpy as np
 from affine import Affine
 
 from aftermap.errors import GeoreferenceError, RasterError
-from aftermap.geo.archives import unpack
 from aftermap.geo.files import OpenFiles, RasterFile
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.ground import Nodata
+from aftermap.geo.image_paths import find_images
 from aftermap.geo.lattice import (
     ALIGNED_PX,
     lattice_offset,
@@ -22,7 +22,7 @@ from aftermap.geo.lattice import (
     snap,
     source_window,
 )
-from aftermap.geo.limits import SUFFIXES, max_pixels
+from aftermap.geo.limits import max_pixels
 from aftermap.geo.resample import Interpolation, reduce_blocks, warp
 
 _STRIP_BYTES = 16 << 20
@@ -97,7 +97,7 @@ class RasterSource:
             RasterError: a file is no usable image, or the tiles differ in bands or type.
             GeoreferenceError: the tiles cannot be placed on one grid.
         """
-        paths, name = _find(path_or_paths)
+        paths, name = find_images(path_or_paths)
         if grid is not None and len(paths) > 1:
             raise GeoreferenceError(
                 f"{name} holds {len(paths)} images, a georeference can be given for one only"
@@ -322,32 +322,6 @@ def require_bands(source: RasterSource, bands: Sequence[str] | None = None, expe
     else:
         advice = f"pass {expected} of its bands with --bands, repeating one if need be"
     raise RasterError(f"{found}, the model expects {expected}{named}: {advice}")
-
-
-def _find(path_or_paths: str | Path | Sequence[str | Path]) -> tuple[list[Path], str]:
-    """All image files meant by the arguments, folders expanded and sorted, and a name for them."""
-    single = isinstance(path_or_paths, (str, Path))
-    given = (
-        [Path(path_or_paths)] if isinstance(path_or_paths, (str, Path)) else [Path(p) for p in path_or_paths]
-    )
-    if not given:
-        raise RasterError("no image was given, expected a file, several files or a folder of tiles")
-    found: list[Path] = []
-    for path in given:
-        folder = unpack(path, SUFFIXES) if path.suffix.lower() == ".zip" and path.is_file() else path
-        if not folder.is_dir():
-            found.append(path)
-            continue
-        tiles = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and _is_shown(p, folder))
-        if not tiles:
-            raise RasterError(f"{path} holds no images: expected tiles ending in {', '.join(SUFFIXES)}")
-        found.extend(tiles)
-    return found, given[0].name if single else f"{given[0].name} and {len(given) - 1} more"
-
-
-def _is_shown(path: Path, folder: Path) -> bool:
-    """False for hidden files, files of hidden folders, and folders."""
-    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _check_alike(first: RasterFile, other: RasterFile) -> None:
