@@ -5,6 +5,7 @@ import pytest
 
 from aftermap.errors import OutputError
 from aftermap.files import folders, replacing_folder
+from crash_points import crash_points
 
 OURS = ("card.json", "graph*")
 
@@ -75,6 +76,31 @@ def test_what_a_killed_process_moved_aside_comes_back(tmp_path, aside, making):
     with replacing_folder(folder, ours=OURS) as part:
         (part / "card.json").write_text("new card.json")
     assert tree(folder) == NEW and {p.name for p in tmp_path.iterdir()} <= {"out", "out.part"}
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_kill_at_any_point_leaves_the_old_folder_or_the_new_one(tmp_path, monkeypatch, exchanges):
+    if not exchanges:
+        monkeypatch.setattr(folders, "_exchange_at_once", lambda one, other: False)
+
+    def replace(place: Path) -> None:
+        with replacing_folder(place / "out", ours=OURS) as part:
+            (part / "card.json").write_text("new card.json")
+
+    walked = 0
+    for point in crash_points(replace, older, tmp_path):
+        where = f"point {point.number}: {point.operation}"
+        if exchanges:
+            cards = tree(point.folder / "out")
+            assert cards["card.json"] in ("old card.json", "new card.json"), where
+            assert (
+                cards.items() >= {name: text for name, text in NEW.items() if name != "card.json"}.items()
+            ), where
+        replace(point.folder)
+        assert tree(point.folder / "out") == NEW, where
+        assert [path.name for path in point.folder.iterdir()] == ["out"], where
+        walked += 1
+    assert walked > 10
 
 
 def test_folders_of_the_user_with_names_like_ours_stay(tmp_path):
