@@ -229,3 +229,11 @@ def test_mistakes_are_one_line_and_exit_2(words, said, capsys):
         main(["combine", *words])
     err = capsys.readouterr().err
     assert stop.value.code == 2 and said in err and len(err.strip().splitlines()) == 1
+
+
+def test_what_the_user_put_beside_the_maps_stays(runs, tmp_path):
+    combine_folders(runs, tmp_path / "out")
+    (tmp_path / "out" / "project.qgz").write_text("mine")
+    combine_folders(runs, tmp_path / "out", threshold=0.5, overwrite=True)
+    assert (tmp_path / "out" / "project.qgz").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith((".", "out"))} == {"out"}

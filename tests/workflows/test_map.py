@@ -326,6 +326,20 @@ def test_an_interrupted_run_that_overwrites_leaves_the_old_result(
     assert {path.name: path.read_bytes() for path in (tmp_path / "map").iterdir()} == before
 
 
+def test_overwriting_a_map_leaves_the_users_files_in_it(
+    tmp_path: Path, model: Path, pair: tuple[Path, Path]
+) -> None:
+    out = tmp_path / "map"
+    map_damage(*pair, out, model=model, window_px=96, halo_px=16)
+    (out / "project.qgz").write_text("mine")
+    (out / "buildings.gpkg-wal").write_text("of the old file")
+    map_damage(*pair, out, model=model, window_px=96, halo_px=16, overwrite=True)
+    assert (out / "project.qgz").read_text() == "mine" and not (out / "buildings.gpkg-wal").exists()
+    listed = json.loads((out / "provenance.json").read_text())["files"]
+    assert sorted([*listed, "project.qgz"]) == sorted(path.name for path in out.iterdir())
+    assert {"damage.tif", "buildings.gpkg", "provenance.json"} <= set(listed)
+
+
 def test_an_interrupted_run_is_not_thrown_away_unasked(
     tmp_path: Path, model: Path, pair: tuple[Path, Path]
 ) -> None:
