@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
 import shapely
@@ -89,6 +90,18 @@ class TestFootprints:
         write_footprints(source / "labels.geojson", [(8, 16, 24, 48)])
         manifest = prepare_folder(source, tmp_path / "out", footprints=Path("labels.geojson"))
         assert manifest.scenes[0].class_pixels == [4096 - 512, 512]
+
+    def test_a_layer_of_the_file_can_be_named(self, tmp_path):
+        source = write_tiles(tmp_path / "s", zooms=(19,))
+        for layer, box in (("north", (8, 16, 24, 48)), ("south", (0, 0, 8, 8))):
+            file = write_footprints(tmp_path / f"{layer}.geojson", [box])
+            geopandas.read_file(file).to_file(source / "all.gpkg", layer=layer)
+        manifest = prepare_folder(source, tmp_path / "out", footprints=Path("all.gpkg:south"))
+        assert manifest.scenes[0].class_pixels == [4096 - 64, 64]
+        with pytest.raises(
+            FootprintError, match=r"several layers of polygons.*north \(Polygon, 1\), south \(Polygon, 1\)"
+        ):
+            prepare_folder(source, tmp_path / "other", footprints=Path("all.gpkg"))
 
     def test_georeference_and_resolution_follow_from_the_names(self, tmp_path):
         source = write_tiles(tmp_path / "s")

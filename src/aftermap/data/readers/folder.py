@@ -27,7 +27,7 @@ from aftermap.geo.files import RasterFile
 from aftermap.geo.georeference import horizontal
 from aftermap.geo.grid import Grid
 from aftermap.geo.limits import GDAL_OPTIONS, open_checked
-from aftermap.geo.vectors import FORMATS
+from aftermap.geo.vectors import FORMATS, part_layer
 
 MaskKind = Literal["building", "damage", "soft"]
 """What masks of a plain folder hold."""
@@ -80,9 +80,11 @@ def folder_dataset(
     if footprints is not None and labels not in ("auto", "building"):
         raise DataError(f"footprints are drawn as buildings, not as labels {labels}: leave --labels out")
     if footprints is not None:
-        file = footprints if footprints.exists() else source / footprints
-        scenes = _with_outlines(scenes, file if file.exists() else footprints)
-        options["footprints"] = checksum(read_bytes(file))[:16]
+        beside = part_layer(source / footprints)[0].exists() and not part_layer(footprints)[0].exists()
+        chosen = source / footprints if beside else footprints
+        scenes = _with_outlines(scenes, chosen)
+        file, layer = part_layer(chosen)
+        options["footprints"] = checksum(read_bytes(file))[:16] + ("" if layer is None else f":{layer}")
         notes["footprints_file"] = str(file.resolve())
     masks = [scene.label for scene in scenes if scene.label is not None]
     if footprints is None and not masks:
