@@ -11,6 +11,7 @@ from shapely import box
 
 from aftermap.errors import DataWarning, FootprintError
 from aftermap.geo.grid import Grid, Window
+from aftermap.workflows.mapping.buildings import map_buildings
 from aftermap.workflows.mapping.known import Known
 from aftermap.workflows.mapping.memory import OnDisk
 
@@ -90,3 +91,11 @@ def test_a_table_in_memory_keeps_its_index_ids_and_odd_columns():
     assert known.columns["Fid_2"].tolist() == ["p", "q", "r"]
     assert known.columns["tags"].tolist()[:2] == ["[1, 2]", '{"a": null}']
     assert known.columns["mixed"].tolist() == ["1", "x", "2.5"]
+
+
+@pytest.mark.parametrize(("word", "what"), [("footprints", "footprints"), ("aoi", "the area of interest")])
+def test_a_missing_vector_file_is_told_of_before_the_model_is_looked_for(tmp_path, word, what):
+    with pytest.raises(FootprintError, match=f"cannot read {what} .*none.gpkg: no such file"):
+        map_buildings(
+            tmp_path / "image.tif", tmp_path / "out", model="no-such-model", **{word: tmp_path / "none.gpkg"}
+        )

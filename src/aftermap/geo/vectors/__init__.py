@@ -11,7 +11,7 @@ makes polygons of its geometries, `ids` names the buildings and `placing` lays t
 """
 
 from aftermap.geo.vectors.binary import plain_frame
-from aftermap.geo.vectors.files import FORMATS, names_area, part_layer
+from aftermap.geo.vectors.files import FORMATS, check_vectors, names_area, part_layer
 from aftermap.geo.vectors.footprints import (
     Footprints,
     read_area_of_interest,
@@ -24,6 +24,7 @@ __all__ = [
     "FORMATS",
     "ID_COLUMNS",
     "Footprints",
+    "check_vectors",
     "names_area",
     "part_layer",
     "plain_frame",

@@ -65,6 +65,19 @@ def names_area(name: str) -> bool:
     return _AREAS.search(name) is not None and _BUILDINGS.search(name) is None
 
 
+def check_vectors(path: Path, purpose: Purpose) -> None:
+    """Refuse in no time what is no file, or none of vectors by its ending and its first bytes.
+
+    Raises:
+        FootprintError: says what was found.
+    """
+    file, what = part_layer(path)[0], _WORDS[purpose]
+    if not file.is_file():
+        found = "no such file" if not file.exists() else "it is a folder, expected a file"
+        raise FootprintError(f"cannot read {what} {file}: {found}")
+    _format(file, what)
+
+
 def read_table(path: Path, purpose: Purpose, *, columns: bool) -> Table:
     """Read the layer that is meant of a vector file.
 
@@ -80,11 +93,8 @@ def read_table(path: Path, purpose: Purpose, *, columns: bool) -> Table:
     Raises:
         FootprintError: the file cannot be read, is not what its ending says, or it is not clear which layer is meant.
     """
+    check_vectors(path, purpose)
     file, wanted = part_layer(path)
-    what = _WORDS[purpose]
-    if not file.is_file():
-        found = "no such file" if not file.exists() else "it is a folder, expected a file"
-        raise FootprintError(f"cannot read {what} {file}: {found}")
     with _unzipped(file, wanted, purpose) as (inner, layer):
         return _read(inner, layer, purpose, columns=columns)
 

@@ -16,7 +16,7 @@ import numpy as np
 from aftermap import __version__
 from aftermap.errors import AftermapWarning, DataWarning
 from aftermap.files import write_json, writing
-from aftermap.geo.vectors import part_layer
+from aftermap.geo.vectors import check_vectors, part_layer
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import predict_rows
@@ -63,6 +63,10 @@ def run_map(
     begun, watch = time.monotonic(), Stopwatch()
     report: Progress = progress or (lambda stage, done, total: None)
     check_output(out, overwrite=settings.overwrite)
+    if settings.footprints is not None:
+        check_vectors(settings.footprints, "footprints")
+    if settings.aoi is not None:
+        check_vectors(settings.aoi, "area")
     messages: list[str] = []
     with watch("model"):
         model = open_predictor(settings.model, settings.running)
