@@ -6,18 +6,29 @@ import json
 import subprocess
 import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 import geopandas
 import numpy as np
 import pytest
 import rasterio
+import yaml
 from geopandas.testing import assert_geodataframe_equal
 
 import aftermap
 import colour_town as colours
 from aftermap import api
-from aftermap.errors import DataError, GeoreferenceError, InputError, PixelCoordinatesWarning, RasterError
+from aftermap.config import override_words
+from aftermap.errors import (
+    DataError,
+    GeoreferenceError,
+    InputError,
+    PixelCoordinatesWarning,
+    RasterError,
+    RecipeError,
+    TrainingError,
+)
 from aftermap.workflows.mapping.result import MapResult
 
 WINDOWS = {"window_px": 96, "halo_px": 16}
@@ -31,6 +42,7 @@ SIGNATURES = {
     "score": "prediction target * events bootstrap seed iou progress",
     "train": "recipe out * overrides resume step start on_progress",
     "adapt": "model data out * event labels on_progress ** keys",
+    "prepare": "source out * kind workers overwrite strict progress ** options",
     "check": "data * deep workers progress",
     "split": "data * by fractions seed hold_out validate_on group_zoom out",
     "synth": "out * scenes size_px seed kinds backdrop footprints workers",
@@ -213,3 +225,53 @@ def test_a_dataset_is_made_checked_split_predicted_and_scored(tmp_path: Path, mo
     assert of_model["score"] == pytest.approx(of_files["score"], abs=1e-9)
     with pytest.raises(DataError, match="no labelled scenes in split test of nowhere"):
         aftermap.evaluate(opened, town, events=["nowhere"])
+
+
+def test_overrides_may_be_a_mapping_or_words():
+    mapping = {"steps": 20, "data.manifests": [Path("a b"), "c"], "name": "x: y", "records.store": None}
+    tree = {"steps": 1, "data": {"manifests": []}, "name": "", "records": {"store": "s"}}
+    for word in override_words(mapping):
+        key, _, text = word.partition("=")
+        *groups, last = key.split(".")
+        place = tree
+        for group in groups:
+            place = place[group]
+        place[last] = yaml.safe_load(text)
+    wanted = {"steps": 20, "data": {"manifests": ["a b", "c"]}, "name": "x: y", "records": {"store": None}}
+    assert tree == wanted
+    assert override_words(["steps=3"]) == ["steps=3"]
+
+
+def test_a_dataset_is_prepared_and_a_recipe_is_trained_and_gone_on_with(tmp_path: Path):
+    aftermap.synth(tmp_path / "town", scenes=3, size_px=128, seed=4, kinds=["wind"])
+    prepared = aftermap.prepare(tmp_path / "town", tmp_path / "prepared", workers=1)
+    assert len(prepared.scenes) == 3
+    aftermap.split(tmp_path / "prepared", by="random", fractions=(0.34, 0.33, 0.33))
+    recipe = {
+        "name": "tiny",
+        "task": "building",
+        "data": {"manifests": [str(tmp_path / "prepared")]},
+        "model": {
+            "kind": "unet",
+            "encoder_name": "resnet10t",
+            "encoder_depth": 3,
+            "decoder_channels": [8, 8, 8],
+        },
+        "sampling": {"crop_px": 64, "batch_size": 2},
+        "precision": "no",
+        "steps": 99,
+    }
+    seen = []
+    run = aftermap.train(recipe, tmp_path / "run", overrides={"steps": 2}, on_progress=seen.append)
+    assert run.model == tmp_path / "run" / "model" and len(seen) >= 2
+    assert aftermap.open_model(run.model).card.name == "tiny"
+    with pytest.raises(TrainingError, match=r"\w"):
+        aftermap.train(recipe, tmp_path / "run", resume=True)
+    with pytest.raises(RecipeError, match="a recipe of kind 'none'"):
+        aftermap.train(recipe | {"kind": "none"}, tmp_path / "other")
+
+
+def test_every_kind_of_dataset_has_its_reader():
+    for kind in api.DatasetKind.__args__:
+        module = import_module(f"aftermap.data.readers.{kind}")
+        assert callable(getattr(module, f"{kind}_dataset"))

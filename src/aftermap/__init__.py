@@ -38,7 +38,7 @@ _PUBLIC = {
                 "train",
                 "adapt",
             ),
-            *("check", "split", "synth"),
+            *("prepare", "check", "split", "synth"),
         ),
         "aftermap.api",
     ),

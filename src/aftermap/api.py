@@ -14,7 +14,7 @@ Example:
 
 # Imports stand inside the functions: `import aftermap` and a map with an exported model load no more than they need.
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -38,9 +38,12 @@ __all__ = [
     *("map", "map_buildings", "map_classes"),
     *("open_model", "predict", "evaluate", "score"),
     *("train", "adapt"),
-    *("check", "split", "synth"),
+    *("prepare", "check", "split", "synth"),
 ]
 
+DatasetKind = Literal[
+    "xbd", "folder", "class_folder", "isprs", "isaid", "agrivision", "opencities", "spacenet"
+]
 SplitName = Literal["train", "validation", "test", "unassigned", "all"]
 
 
@@ -336,10 +339,10 @@ def score(
 
 
 def train(
-    recipe: str | Path,
+    recipe: str | Path | Mapping[str, Any],
     out: str | Path,
     *,
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | Sequence[str] = (),
     resume: bool = False,
     step: int | None = None,
     start: str | Path | None = None,
@@ -348,9 +351,9 @@ def train(
     """Train what a recipe of any kind says: an ordinary run, self-training, an adaptation, classes step by step.
 
     Args:
-        recipe: a YAML file, or the name of one that comes along, such as "localization.yaml".
+        recipe: a YAML file, the name of one that comes along, such as "localization.yaml", or what it says as a mapping.
         out: the run folder; new, or that of an interrupted run with `resume`.
-        overrides: keys of the recipe, as in "steps=2000" and "data.manifests=[xbd-prepared]".
+        overrides: dotted keys of the recipe and their values, as a mapping or as words such as "steps=2000".
         resume: go on with the run in `out`, whose own recipe is taken, to the same weights as without the interruption.
         step: of an incremental task: this one alone, from 0.
         start: of an incremental task: a model to begin from, or a run with one.
@@ -368,11 +371,13 @@ def train(
     Example:
         aftermap.train("localization.yaml", "runs/loc", overrides=["data.manifests=[xbd-prepared]"]).model
     """
+    from aftermap.config import override_words
     from aftermap.errors import RecipeError
     from aftermap.workflows.kinds import interrupted_recipe, read_recipe, train_recipe
     from aftermap.workflows.training.training_kind import unseen
 
-    kind, settings = interrupted_recipe(Path(out), overrides) if resume else read_recipe(recipe, overrides)
+    words = override_words(overrides)
+    kind, settings = interrupted_recipe(Path(out), words) if resume else read_recipe(recipe, words)
     options = {"step": step, "start": None if start is None else Path(start)}
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if given and kind != "incremental":
@@ -422,6 +427,55 @@ def adapt(
 
 
 # Datasets
+
+
+def prepare(
+    source: str | Path,
+    out: str | Path | None = None,
+    *,
+    kind: DatasetKind = "xbd",
+    workers: int = 1,
+    overwrite: bool = False,
+    strict: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> "Manifest":
+    """Turn a dataset into masks and a manifest that `train`, `check` and `split` read.
+
+    Args:
+        source: the dataset's folder, or the file that lists it.
+        out: folder to make; by default the source's name with -prepared, here.
+        kind: how it is laid out; `class_folder` is a plain folder with masks of many classes and a `legend`.
+        workers: processes.
+        overwrite: write into a folder that holds other things.
+        strict: refuse a dataset of which a single scene cannot be used.
+        progress: called with (scenes done, scenes).
+        options: of `<kind>_dataset` in `aftermap.data.readers.<kind>`.
+
+    Raises:
+        DataError: the dataset cannot be used.
+        OutputError: `out` cannot be written, or holds something else.
+
+    Example:
+        aftermap.prepare("xview2", "xview2-prepared", workers=8)
+        aftermap.prepare("fields", "fields-prepared", kind="class_folder", legend="legend.yaml")
+    """
+    from importlib import import_module
+
+    from aftermap.data.preparing.prepare import prepare as save
+
+    place = Path(source)
+    if kind == "class_folder":
+        from aftermap.data.legends import read_legend
+        from aftermap.data.preparing.tile_grid import Tiling
+        from aftermap.data.readers.class_folder import FolderLayout
+
+        legend = options.get("legend")
+        named = {"legend": read_legend(str(legend))} if isinstance(legend, (str, Path)) else {}
+        options = {"layout": FolderLayout(), "tiling": Tiling(), **options, **named}
+    found = getattr(import_module(f"aftermap.data.readers.{kind}"), f"{kind}_dataset")(place, **options)
+    folder = Path(out) if out is not None else Path(f"{place.resolve().name}-prepared")
+    return save(found, folder, workers=workers, overwrite=overwrite, strict=strict, progress=progress)
 
 
 def check(

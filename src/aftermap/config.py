@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -132,6 +132,27 @@ def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
+
+
+def override_words(overrides: Mapping[str, Any] | Sequence[str]) -> list[str]:
+    """Overrides as `dotted.key=value` words; the values of a mapping are written as YAML."""
+    if not isinstance(overrides, Mapping):
+        return list(overrides)
+    plain = {key: _plain(value) for key, value in overrides.items()}
+    written = {
+        key: yaml.safe_dump(value, default_flow_style=True, width=2**31 - 1) for key, value in plain.items()
+    }
+    return [
+        f"{key}={text.removesuffix(chr(10)).removesuffix(chr(10) + '...')}" for key, text in written.items()
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def build_config(

@@ -1,6 +1,6 @@
 """The kinds of recipes that are trained, and which one a file is of."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,20 +53,20 @@ KINDS = {
 
 
 def read_recipe(
-    name: Path | str, overrides: Sequence[str] = (), *, kind: str | None = None
+    name: Path | str | Mapping[str, Any], overrides: Sequence[str] = (), *, kind: str | None = None
 ) -> tuple[str, Config]:
     """The kind of a recipe, and what it says.
 
     Args:
-        name: as `recipe_path` takes it.
+        name: as `recipe_path` takes it, or what the recipe says.
         overrides: `dotted.key=value` strings.
         kind: of recipes that do not say theirs.
 
     Raises:
         RecipeError: there is no such file or no such kind, or a key or value is wrong.
     """
-    file = recipe_path(name)
-    tree = read_tree(file)
+    tree = dict(name) if isinstance(name, Mapping) else read_tree(recipe_path(name))
+    name = "the recipe" if isinstance(name, Mapping) else name
     kind = kind if kind and "kind" not in tree else kind_of(tree, name)
     return kind, build_config(KINDS[kind].recipe, tree, overrides, source=str(name))
 
