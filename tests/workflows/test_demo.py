@@ -24,7 +24,10 @@ def test_a_demo_maps_a_struck_town_and_scores_every_building(tmp_path: Path, mod
 
 @pytest.mark.filterwarnings("ignore::aftermap.errors.AftermapWarning")
 def test_a_second_demo_replaces_the_first_and_is_the_same(tmp_path: Path, model: Path) -> None:
-    first, second = (run_demo(tmp_path / "demo", seed=5, model=model, size_px=256) for _ in range(2))
+    first = run_demo(tmp_path / "demo", seed=5, model=model, size_px=256)
+    (tmp_path / "demo" / "map" / "project.qgz").write_text("hours of work")
+    second = run_demo(tmp_path / "demo", seed=5, model=model, size_px=256)
+    assert (tmp_path / "demo" / "map" / "project.qgz").read_text() == "hours of work"
     assert first.scores.as_dict() == second.scores.as_dict()
     assert first.scene.checksums == second.scene.checksums
 

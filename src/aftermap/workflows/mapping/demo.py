@@ -94,6 +94,7 @@ def run_demo(
         images / f"{scene.name}_pre.tif",
         images / f"{scene.name}_post.tif",
         out / "map",
+        overwrite=True,
         model=model,
         backend=backend,
         progress=progress,
@@ -129,10 +130,12 @@ def _score(result: MapResult, scene: Scene) -> ScoreReport:
 
 
 def _clear(out: Path) -> None:
-    """Remove an earlier demo, and nothing else."""
+    """Remove the town of an earlier demo; its map is replaced, and what the user put beside it stays."""
     if not out.exists():
         return
     known = {"town", "town.part", "map", "map.work", "map.old"}
     if not out.is_dir() or {path.name for path in out.iterdir()} - known:
         raise OutputError(f"{out} exists and is not a demo: choose another folder with -o")
-    shutil.rmtree(out)
+    for town in (out / "town", out / "town.part"):
+        if town.exists():
+            shutil.rmtree(town)
