@@ -2,26 +2,10 @@
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
 from aftermap.errors import OutputError
-from aftermap.products.figures import curves
 from aftermap.products.figures.curves import RunCurves, draw_runs
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """The matplotlib figures that are drawn."""
-    made = []
-
-    class Kept(Figure):
-        def __init__(self, *words, **named):
-            super().__init__(*words, **named)
-            made.append(self)
-
-    monkeypatch.setattr(curves, "Figure", Kept)
-    return made
 
 
 def run(label="damage (3f2a91c0)", top=0.7, steps=8):

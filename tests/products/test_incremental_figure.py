@@ -4,13 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
 from aftermap.classes import ClassScheme
 from aftermap.errors import OutputError
-from aftermap.products.figures import class_figure, incremental_figure
 from aftermap.products.figures.class_figure import Place, draw_confusion, draw_strips, painted
 from aftermap.products.figures.incremental_figure import draw_classes, draw_curves
 from aftermap.scoring.class_scores import ClassScores, Confusion
@@ -18,21 +16,6 @@ from aftermap.scoring.continual import ContinualScores
 
 NAMES = ("background", "building", "road", "water")
 SCHEME = ClassScheme("town", NAMES, ("#000000", "#e6194b", "#3cb44b", "#4363d8"))
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """The matplotlib figures that are drawn."""
-    made = []
-
-    class Kept(Figure):
-        def __init__(self, *words, **named):
-            super().__init__(*words, **named)
-            made.append(self)
-
-    monkeypatch.setattr(incremental_figure, "Figure", Kept)
-    monkeypatch.setattr(class_figure, "Figure", Kept)
-    return made
 
 
 def run(right=(9, 6, 3), names=NAMES, heads=(2, 1, 1)):

@@ -4,28 +4,12 @@ import copy
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
 from aftermap.errors import OutputError
-from aftermap.products.figures import timing_figure
 from aftermap.products.figures.timing_figure import MOST_POINTS, TimingPoint, draw_timing
 from aftermap.products.timing_table import label_entries, remarks, timing_markdown, timing_tables
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """The matplotlib figures that are drawn."""
-    made = []
-
-    class Kept(Figure):
-        def __init__(self, *words, **named):
-            super().__init__(*words, **named)
-            made.append(self)
-
-    monkeypatch.setattr(timing_figure, "Figure", Kept)
-    return made
 
 
 def boxes_of_labels(figure):

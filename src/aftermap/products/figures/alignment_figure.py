@@ -1,6 +1,5 @@
 """Draws tiles with the outlines of their masks, so that one can see whether labels and image lie on each other."""
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,7 +14,7 @@ from rasterio.features import shapes as trace_shapes
 
 from aftermap.data.checking.footprint_shift import FootprintShift, by_resolution
 from aftermap.data.scene import Scene, read_image, read_mask
-from aftermap.files import write_bytes
+from aftermap.products.figures.sheet import write_figure
 
 _TILES, _COLUMNS = 12, 4
 _TILE_IN, _DPI = 3.0, 150
@@ -68,7 +66,6 @@ def draw_alignment(
     foot = 0.45 + 0.24 * len(shifts)
     width_in, height_in = max(9.5, columns * (_TILE_IN + 0.1) + 0.2), rows * (_TILE_IN + 0.3) + 0.6 + foot
     figure = Figure(figsize=(width_in, height_in), dpi=_DPI, facecolor="white")
-    canvas = FigureCanvasAgg(figure)
     text: dict[str, Any] = {"parse_math": False, "va": "center"}
     left_in = 0.15
     figure.text(left_in / width_in, 1 - 0.28 / height_in, title, size=14, weight="bold", color=_INK, **text)
@@ -90,10 +87,7 @@ def draw_alignment(
         height = (foot - 0.38 - 0.24 * line) / height_in
         colour = _AMBER if shift.is_clear else _SOFT
         figure.text(left_in / width_in, height, describe_shift(shift), size=8, color=colour, **text)
-    buffer = io.BytesIO()
-    canvas.print_png(buffer, metadata={"Software": None})
-    write_bytes(path, buffer.getvalue())
-    return path
+    return write_figure(path, figure)
 
 
 def _draw_tile(axes: Axes, scene: Scene, shift: FootprintShift | None) -> None:

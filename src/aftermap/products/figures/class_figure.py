@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from aftermap.classes import IGNORE, ClassScheme
@@ -15,6 +14,7 @@ from aftermap.products.figures.sheet import (
     FAINT,
     INK,
     LETTER_IN,
+    blank,
     draw_legend,
     head,
     legend_columns,
@@ -69,7 +69,7 @@ def draw_confusion(path: Path, scores: ClassScores, *, title: str) -> Path:
     side = classes * cell
     width = max(left + side + beyond, 0.3 + 0.122 * min(len(title), 60), 5.2)
     height = top_in + side + 0.45
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    figure = blank(width, height)
     head(figure, title)
     axes = figure.add_axes((left / width, 0.45 / height, side / width, side / height))
     axes.set_facecolor(_EMPTY)
@@ -130,7 +130,7 @@ def draw_strips(path: Path, places: Sequence[Place], *, scheme: ClassScheme, tit
     key_rows = -(-len(labels) // per_row)
     top_in = 0.62 + 0.17 * max(len(lines) for lines in headings)
     height = top_in + len(places) * (tall + 0.24) + 0.22 * key_rows + 0.15
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    figure = blank(width, height)
     head(figure, title)
     for column, lines in enumerate(headings):
         centre = (0.1 + column * (cell + gap) + cell / 2) / width

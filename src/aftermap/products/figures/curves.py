@@ -1,6 +1,5 @@
 """Draws runs side by side: score by step, loss, learning rate, and F1 by class of the step that was kept."""
 
-import io
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -9,20 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from aftermap.classes import DAMAGE
-from aftermap.files import write_bytes
+from aftermap.products.figures.sheet import (
+    COLOURS,
+    FAINT,
+    blank,
+    draw_legend,
+    dress,
+    legend_columns,
+    write_figure,
+)
 
 MAX_RUNS = 12
 
-_INK, _FAINT, _GRID = "#222222", "#6b6b6b", "#dddddd"
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _DASHES = ("-", "--")
-_DPI = 130
 _PANEL_IN = (5.4, 3.3)
 
 
@@ -64,25 +66,11 @@ def draw_runs(path: Path, runs: Sequence[RunCurves], *, title: str, axis: str = 
     columns = min(panels, 2)
     rows = -(-panels // columns)
     labels = [textwrap.shorten(run.label, 60, placeholder="…") for run in runs]
-    head_in = 0.55 + 0.205 * -(-len(runs) // _legend_columns(labels, columns)) + 0.15
+    head_in = 0.55 + 0.205 * -(-len(runs) // legend_columns(labels, columns * _PANEL_IN[0])) + 0.15
     width_in, height_in = columns * _PANEL_IN[0], rows * _PANEL_IN[1] + head_in
-    figure = Figure(figsize=(width_in, height_in), dpi=_DPI, facecolor="white")
-    canvas = FigureCanvasAgg(figure)
-    figure.text(
-        0.015, 1 - 0.3 / height_in, title, size=13, weight="bold", color=_INK, va="center", parse_math=False
-    )
-    figure.legend(
-        handles=[
-            Line2D([], [], color=_colour(i), linestyle=_dash(i), linewidth=2.4) for i in range(len(runs))
-        ],
-        labels=labels,
-        loc="upper left",
-        bbox_to_anchor=(0.005, 1 - 0.5 / height_in),
-        ncols=_legend_columns(labels, columns),
-        frameon=False,
-        fontsize=9,
-        labelcolor=_INK,
-    )
+    figure = blank(width_in, height_in, title)
+    handles = [Line2D([], [], color=_colour(i), linestyle=_dash(i), linewidth=2.4) for i in range(len(runs))]
+    draw_legend(figure, handles, labels, 0.46, columns=legend_columns(labels, width_in))
     grid = figure.add_gridspec(
         rows,
         columns,
@@ -101,10 +89,7 @@ def draw_runs(path: Path, runs: Sequence[RunCurves], *, title: str, axis: str = 
         axes = figure.add_subplot(grid[divmod(len(lines), columns)])
         _draw_bars(axes, runs, classes)
         _dress(axes, "F1 by class, step kept", "")
-    buffer = io.BytesIO()
-    canvas.print_png(buffer)
-    write_bytes(path, buffer.getvalue())
-    return path
+    return write_figure(path, figure)
 
 
 _LINES = (
@@ -155,7 +140,7 @@ def _draw_bars(axes: Axes, runs: Sequence[RunCurves], classes: Sequence[str]) ->
             )
             if len(runs) * len(classes) <= 15:
                 axes.text(
-                    left + width * 0.46, value + 0.012, f"{value:.2f}", ha="center", size=7.5, color=_FAINT
+                    left + width * 0.46, value + 0.012, f"{value:.2f}", ha="center", size=7.5, color=FAINT
                 )
     axes.set_xticks(range(len(classes)), [name.replace("-", "-\n", 1) for name in classes])
     axes.set_xlim(-0.55, len(classes) - 0.45)
@@ -163,14 +148,7 @@ def _draw_bars(axes: Axes, runs: Sequence[RunCurves], classes: Sequence[str]) ->
 
 
 def _dress(axes: Axes, heading: str, axis: str) -> None:
-    axes.set_title(heading, loc="left", size=10, color=_INK, pad=8)
-    axes.set_xlabel(axis, size=9, color=_FAINT)
-    axes.tick_params(labelsize=8.5, colors=_FAINT, length=0)
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_GRID)
+    dress(axes, heading, axis)
     if axis:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
 
@@ -187,15 +165,9 @@ def _metric(name: str) -> str:
     return "localization_f1" if name == "building" else f"f1_{name}"
 
 
-def _legend_columns(labels: Sequence[str], columns: int) -> int:
-    """As many columns as fit: a letter takes about 0.075 inches."""
-    room = columns * _PANEL_IN[0] / (0.075 * max(len(label) for label in labels) + 0.6)
-    return max(1, min(len(labels), int(room)))
-
-
 def _colour(number: int) -> str:
-    return _COLOURS[number % len(_COLOURS)]
+    return COLOURS[number % len(COLOURS)]
 
 
 def _dash(number: int) -> str:
-    return _DASHES[number // len(_COLOURS)]
+    return _DASHES[number // len(COLOURS)]

@@ -14,10 +14,12 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
 
 from aftermap.products.figures.sheet import (
+    COLOURS,
     FAINT,
     INK,
+    blank,
     draw_legend,
-    head,
+    dress,
     legend_columns,
     say,
     short,
@@ -28,10 +30,8 @@ from aftermap.scoring.continual import ContinualScores, StepScores
 Runs = Mapping[str, Sequence[ContinualScores]]
 """By method, one run per seed."""
 
-_GRID, _EMPTY = "#dddddd", "#f2f2f2"
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_EMPTY = "#f2f2f2"
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_DPI = 130
 _JOINT = "joint training"
 
 
@@ -184,8 +184,7 @@ def _canvas(
     lines = textwrap.wrap(" \u00a0·\u00a0 ".join(foot), int(width / 0.068), break_long_words=True)
     top, below = 0.6 + 0.205 * -(-len(labels) // per_row), 0.62 + 0.17 * len(lines)
     height = top + 0.35 + rows * panel_in[1] + below - 0.5
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
-    head(figure, title)
+    figure = blank(width, height, title)
     draw_legend(figure, handles, labels, 0.46, columns=per_row)
     for number, line in enumerate(lines):
         say(figure, line, height - 0.14 - 0.17 * (len(lines) - 1 - number), size=8.5, color=FAINT)
@@ -224,20 +223,14 @@ def _bound(axes: Axes, values: Sequence[float]) -> None:
 
 def _style(place: int) -> dict[str, Any]:
     """Line and marker of a method: no two of the first 36 are alike."""
-    colour, turn = place % len(_COLOURS), place // len(_COLOURS)
+    colour, turn = place % len(COLOURS), place // len(COLOURS)
     marker = _MARKERS[(colour + turn) % len(_MARKERS)]
-    return {"color": _COLOURS[colour], "marker": marker, "markersize": 4.5, "linewidth": 1.7}
+    return {"color": COLOURS[colour], "marker": marker, "markersize": 4.5, "linewidth": 1.7}
 
 
 def _dress(axes: Axes, heading: str, *, steps: int) -> None:
-    axes.set_title(heading, loc="left", size=10, color=INK, pad=7, parse_math=False)
+    dress(axes, heading)
     axes.set_xlim(-0.5, steps - 0.5)
     axes.set_ylim(0, 1)
     axes.set_xlabel("step", size=8.5, color=FAINT, loc="left", labelpad=2)
     axes.set_xticks(range(0, steps, -(-steps // 12)))
-    axes.tick_params(labelsize=8.5, colors=FAINT, length=0)
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_GRID)

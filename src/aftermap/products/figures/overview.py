@@ -1,6 +1,5 @@
 """Draws a map as one picture: two panels over a legend with amounts."""
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,14 +8,13 @@ from typing import Any
 import numpy as np
 import shapely
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.path import Path as Outline
 
-from aftermap.files import write_bytes
 from aftermap.geo.grid import Grid
+from aftermap.products.figures.sheet import write_figure
 from aftermap.products.pictures import as_image, in_pixels
 from aftermap.products.view import Kind, Objects, View
 
@@ -53,7 +51,6 @@ def draw_overview(path: Path, view: View, grid: Grid, *, title: str, warnings: S
     foot_in = 0.5 + legend_in + 0.18 * len(warnings)
     width_in, height_in = 2 * panel_in + 0.4, panel_height_in + 0.75 + foot_in
     figure = Figure(figsize=(width_in, height_in), dpi=_DPI, facecolor="white")
-    canvas = FigureCanvasAgg(figure)
     text: dict[str, Any] = {"parse_math": False, "color": _INK}
     figure.text(0.12 / width_in, 1 - 0.28 / height_in, title, size=15, weight="bold", va="center", **text)
     for column, (image, picture) in enumerate(zip(pictures, view.pictures, strict=True)):
@@ -83,10 +80,7 @@ def draw_overview(path: Path, view: View, grid: Grid, *, title: str, warnings: S
     for line, warning in enumerate(warnings):
         height = (foot_in - legend_in - 0.5 - 0.18 * line) / height_in
         figure.text(0.12 / width_in, height, warning, size=9, va="center", parse_math=False, color=_AMBER)
-    buffer = io.BytesIO()
-    canvas.print_png(buffer, metadata={"Software": None})
-    write_bytes(path, buffer.getvalue())
-    return path
+    return write_figure(path, figure)
 
 
 def _legend(view: View) -> list[tuple[str, str, str]]:

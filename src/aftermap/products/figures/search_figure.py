@@ -1,6 +1,5 @@
 """Draws a learning-rate range test, and a search: its history and how the measure depends on each parameter."""
 
-import io
 import itertools
 import math
 import textwrap
@@ -10,18 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from aftermap.files import write_bytes
+from aftermap.products.figures.sheet import FAINT, GRID, INK, blank, dress, say, write_figure
 
 if TYPE_CHECKING:
     from aftermap.learning.range_test import RangeTest
 
-_INK, _FAINT, _GRID = "#222222", "#6b6b6b", "#dddddd"
 _BLUE, _ORANGE, _GREEN = "#0072b2", "#d55e00", "#009e73"
-_DPI = 130
 _PANEL_IN = (3.9, 2.9)
 _COLUMNS = 3
 
@@ -75,9 +70,8 @@ def draw_range(path: Path, result: "RangeTest", *, title: str) -> Path:
     Raises:
         OutputError: the file cannot be written.
     """
-    figure = Figure(figsize=(7.2, 4.2), dpi=_DPI, facecolor="white")
+    figure = blank(7.2, 4.2, title)
     axes = figure.add_axes((0.09, 0.13, 0.88, 0.68))
-    figure.text(0.02, 0.95, title, size=12, weight="bold", color=_INK, va="center", parse_math=False)
     axes.plot(result.lr, result.loss, color=_BLUE, alpha=0.3, linewidth=1, label="loss of each step")
     axes.plot(result.lr, result.smooth, color=_BLUE, linewidth=2, label="smoothed")
     axes.set_xscale("log")
@@ -95,10 +89,10 @@ def draw_range(path: Path, result: "RangeTest", *, title: str) -> Path:
     top, bottom = max(result.smooth[0], min(result.smooth)), min(*result.smooth, *result.loss)
     rise = max(top - bottom, 1e-6)
     axes.set_ylim(bottom - 0.08 * rise, min(max(result.loss), top + 1.5 * rise) + 0.08 * rise)
-    figure.text(0.02, 0.885, f"{note}; {result.stopped}", size=9, color=_FAINT, va="center", parse_math=False)
-    _dress(axes, "", "learning rate")
-    axes.legend(frameon=False, fontsize=8.5, labelcolor=_INK, loc="lower left")
-    return _write(path, figure)
+    say(figure, f"{note}; {result.stopped}", 0.55, size=9, color=FAINT)
+    dress(axes, "", "learning rate")
+    axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="lower left")
+    return write_figure(path, figure)
 
 
 def draw_search(path: Path, picture: SearchPicture) -> Path:
@@ -114,17 +108,7 @@ def draw_search(path: Path, picture: SearchPicture) -> Path:
     columns = min(_COLUMNS, panels)
     rows = -(-panels // columns)
     width, height = columns * _PANEL_IN[0], rows * _PANEL_IN[1] + 0.65
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
-    figure.text(
-        0.12 / width,
-        1 - 0.27 / height,
-        picture.title,
-        size=13,
-        weight="bold",
-        color=_INK,
-        va="center",
-        parse_math=False,
-    )
+    figure = blank(width, height, picture.title)
     grid = figure.add_gridspec(
         rows,
         columns,
@@ -142,7 +126,7 @@ def draw_search(path: Path, picture: SearchPicture) -> Path:
         _importance(figure.add_subplot(next(places)), picture)
     for key in picture.keys:
         _slice(figure.add_subplot(next(places)), picture, key, limits)
-    return _write(path, figure)
+    return write_figure(path, figure)
 
 
 def best_so_far(trials: Sequence[DrawnTrial], *, higher_is_better: bool) -> list[tuple[int, float]]:
@@ -168,16 +152,16 @@ def _history(axes: Axes, picture: SearchPicture, limits: tuple[float, float]) ->
         line.append((picture.trials[-1].number, line[-1][1]))
         axes.step(*zip(*line, strict=True), where="post", color=_ORANGE, linewidth=1.6, label="best so far")
     for number in (t.number for t in picture.trials if t.state == "failed"):
-        axes.plot(number, 0.03, "x", color=_INK, markersize=5, transform=axes.get_xaxis_transform())
+        axes.plot(number, 0.03, "x", color=INK, markersize=5, transform=axes.get_xaxis_transform())
     axes.set_ylim(*limits)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
     failed = sum(t.state == "failed" for t in picture.trials)
-    _dress(axes, f"{picture.metric} by trial" + (f" (×: {failed} failed)" if failed else ""), "trial")
+    dress(axes, f"{picture.metric} by trial" + (f" (×: {failed} failed)" if failed else ""), "trial")
     axes.set_xlabel("trial", loc="left")
     axes.legend(  # beside the axis label: nothing is hidden there
         frameon=False,
         fontsize=8,
-        labelcolor=_INK,
+        labelcolor=INK,
         loc="upper right",
         bbox_to_anchor=(1.03, -0.08),
         ncols=4,
@@ -191,12 +175,12 @@ def _importance(axes: Axes, picture: SearchPicture) -> None:
     ordered = sorted(picture.importance.items(), key=lambda item: item[1])
     axes.barh(range(len(ordered)), [share for _, share in ordered], color=_GREEN, height=0.6)
     for row, (name, share) in enumerate(ordered):
-        axes.text(0.01, row + 0.42, f"{_short(name)}  {share:.2f}", size=8, color=_INK, parse_math=False)
+        axes.text(0.01, row + 0.42, f"{_short(name)}  {share:.2f}", size=8, color=INK, parse_math=False)
     axes.set_yticks([])
     axes.set_ylim(-0.5, len(ordered) - 0.2)
     axes.set_xlim(0, 1)
-    _dress(axes, f"importance ({picture.method})", "")
-    axes.grid(axis="x", color=_GRID, linewidth=0.8)
+    dress(axes, f"importance ({picture.method})", "")
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
 
 
 def _slice(axes: Axes, picture: SearchPicture, key: str, limits: tuple[float, float]) -> None:
@@ -242,7 +226,7 @@ def _slice(axes: Axes, picture: SearchPicture, key: str, limits: tuple[float, fl
     else:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.set_ylim(*limits)
-    _dress(axes, _short(key), "")
+    dress(axes, _short(key), "")
 
 
 def _are_apart(values: list[float]) -> bool:
@@ -270,21 +254,3 @@ def _limits(picture: SearchPicture) -> tuple[float, float]:
 
 def _short(key: str) -> str:
     return key if len(key) <= 34 else "…" + key[-33:]
-
-
-def _dress(axes: Axes, heading: str, below: str) -> None:
-    axes.set_title(heading, loc="left", size=10, color=_INK, pad=7, parse_math=False)
-    axes.set_xlabel(below, size=9, color=_FAINT)
-    axes.tick_params(which="both", labelsize=8, colors=_FAINT, length=0)
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_GRID)
-
-
-def _write(path: Path, figure: Figure) -> Path:
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    write_bytes(path, buffer.getvalue())
-    return path

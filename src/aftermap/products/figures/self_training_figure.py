@@ -1,6 +1,5 @@
 """Draws a self-training: per round what was taken of the pool, its classes and the verdict; and labels over images."""
 
-import io
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -9,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from aftermap.classes import IGNORE, ClassScheme
-from aftermap.files import write_bytes
+from aftermap.products.figures.sheet import write_figure
 
 _INK, _FAINT, _GRID, _REFUSED = "#222222", "#6b6b6b", "#dddddd", "#c8203c"
 _BEFORE, _AFTER, _LABELLED = "#9a9a9a", "#0072b2", "#222222"
@@ -91,7 +89,6 @@ def draw_self_training(
     row_in = _WIDTH_IN / _COLUMNS + 0.32
     height_in = _HEAD_IN + len(rounds) * _ROUND_IN + len(kinds) * row_in + _FOOT_IN
     figure = Figure(figsize=(_WIDTH_IN, height_in), dpi=_DPI, facecolor="white")
-    canvas = FigureCanvasAgg(figure)
     _say(figure, title, 0.3, height_in, size=13, weight="bold")
     top = _HEAD_IN
     for facts in rounds:
@@ -123,10 +120,7 @@ def draw_self_training(
                     text.set_bbox({"facecolor": "black", "alpha": 0.55, "pad": 1.5, "edgecolor": "none"})
         top += row_in
     _key(figure, scheme)
-    stream = io.BytesIO()
-    canvas.print_png(stream)
-    write_bytes(path, stream.getvalue())
-    return path
+    return write_figure(path, figure)
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, scheme: ClassScheme, opacity: float = 0.55) -> np.ndarray:

@@ -4,14 +4,19 @@ import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from aftermap.files import write_bytes
 
-INK, FAINT = "#222222", "#6b6b6b"
+INK, FAINT, GRID = "#222222", "#6b6b6b", "#dddddd"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Of lines and points, told apart by everybody."""
+
+DPI = 130
 LETTER_IN = 0.078
 """Width of a letter of 9 points, a little more than the mean."""
 
@@ -39,6 +44,27 @@ def say(
     )
 
 
+def blank(width_in: float, height_in: float, title: str = "") -> Figure:
+    """A white sheet with a heading."""
+    figure = Figure(figsize=(width_in, height_in), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    if title:
+        head(figure, title)
+    return figure
+
+
+def dress(axes: Axes, heading: str, below: str = "", *, lines: Literal["x", "y", "both"] = "y") -> None:
+    """A panel's heading, what is said below it, and thin lines behind what is drawn."""
+    axes.set_title(heading, loc="left", size=10, color=INK, pad=7, parse_math=False)
+    axes.set_xlabel(below, size=9, color=FAINT)
+    axes.tick_params(which="both", labelsize=8.5, colors=FAINT, length=0)
+    axes.grid(axis=lines, color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(GRID)
+
+
 def short(text: str, letters: int) -> str:
     """A name of at most so many letters, its end left out."""
     return text if len(text) <= letters else text[: letters - 1] + "…"
@@ -51,7 +77,7 @@ def write_figure(path: Path, figure: Figure) -> Path:
         OutputError: it cannot be written.
     """
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     write_bytes(path, buffer.getvalue())
     return path
 

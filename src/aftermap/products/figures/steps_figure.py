@@ -1,6 +1,5 @@
 """Draws what each step of class-incremental learning is told: tiles, their labels, and the mask of every step."""
 
-import io
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -17,7 +15,7 @@ from aftermap.data.incremental.protocol import Protocol
 from aftermap.data.incremental.tile_filters import label_counts, relabelled, select_tiles
 from aftermap.data.legends import Legend, rgb
 from aftermap.data.scene import RGB, Scene, Target, read_bands, read_image, read_mask
-from aftermap.files import write_bytes
+from aftermap.products.figures.sheet import write_figure
 
 _TILE_IN, _GAP_IN, _LEFT_IN, _DPI = 1.75, 0.1, 0.15, 150
 _HEAD_IN, _COLUMN_IN, _LINE_IN = 0.6, 0.66, 0.26
@@ -70,7 +68,6 @@ def draw_steps(
     foot_in = 0.2 + _LINE_IN * -(-len(entries) // per_line)
     height_in = _HEAD_IN + _COLUMN_IN + len(tiles) * (_TILE_IN + 0.28) + foot_in
     figure = Figure(figsize=(width_in, height_in), dpi=_DPI, facecolor="white")
-    canvas = FigureCanvasAgg(figure)
 
     def write(left_in: float, top_in: float, text: str, **options: Any) -> None:
         place = (left_in / width_in, 1 - top_in / height_in)
@@ -117,10 +114,7 @@ def draw_steps(
         fontsize=8,
         handlelength=1.2,
     )
-    buffer = io.BytesIO()
-    canvas.print_png(buffer, metadata={"Software": None})
-    write_bytes(path, buffer.getvalue())
-    return path
+    return write_figure(path, figure)
 
 
 def _pick(

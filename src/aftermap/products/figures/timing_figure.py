@@ -1,12 +1,10 @@
 """Draws score against time: one point per model and runtime, one panel per score."""
 
-import io
 import itertools
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,13 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from aftermap.files import write_bytes
+from aftermap.products.figures.sheet import COLOURS, FAINT, INK, blank, dress, write_figure
 
 MOST_POINTS = 24
 
-_INK, _FAINT, _GRID = "#222222", "#6b6b6b", "#dddddd"
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_DPI = 130
 _PANEL_IN = (6.4, 4.4)
 _GAP_PX = 3.0
 _RADII_PX = (9.0, 16.0, 24.0, 34.0, 46.0, 60.0)
@@ -78,10 +73,7 @@ def draw_timing(
     if figure is None:
         figure = _figure(points, title, note, time_axis, numbered=True)
     assert figure is not None
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    write_bytes(path, buffer.getvalue())
-    return path
+    return write_figure(path, figure)
 
 
 def _figure(
@@ -96,7 +88,7 @@ def _figure(
     key_columns = 2 * panels
     key_in = 0.15 + 0.2 * -(-len(points) // key_columns) if numbered else 0.0
     height_in = body_in + head_in + key_in
-    figure = Figure(figsize=(width_in, height_in), dpi=_DPI, facecolor="white")
+    figure = blank(width_in, height_in)
     canvas = FigureCanvasAgg(figure)
     _head(figure, title, note, groups)
     left_in = 0.75 if names else 0.25 + 0.075 * max(len(_short(point.label)) for point in points)
@@ -113,7 +105,7 @@ def _figure(
     for number, name in enumerate(names):
         axes = figure.add_subplot(grid[0, number])
         _draw_points(axes, points, name, groups, numbered=numbered)
-        _dress(axes, name, time_axis, "both")
+        dress(axes, name, time_axis, lines="both")
         colours = [_colour(groups.index(point.group)) for point in points]
         places = [point.scores.get(name, _bottom(axes)) for point in points]
         spots = [(point.seconds, place) for point, place in zip(points, places, strict=True)]
@@ -122,7 +114,7 @@ def _figure(
     if not names:
         axes = figure.add_subplot(grid[0, 0])
         _draw_rows(axes, points, groups)
-        _dress(axes, "", time_axis, "x")
+        dress(axes, "", time_axis, lines="x")
     if numbered:
         _key(figure, points, key_columns)
     return figure
@@ -137,15 +129,15 @@ def _key(figure: Figure, points: Sequence[TimingPoint], columns: int) -> None:
         x = 0.2 / width_in + column / columns
         y = (0.2 * (rows - row) - 0.02) / height_in
         text = f"{number + 1}  {_short(point.label)}"
-        figure.text(x, y, text, size=8.5, color=_INK, va="center", parse_math=False)
+        figure.text(x, y, text, size=8.5, color=INK, va="center", parse_math=False)
 
 
 def _head(figure: Figure, title: str, note: str, groups: Sequence[str]) -> None:
     """Heading, note and legend, from the top."""
     width_in, height_in = figure.get_size_inches()
     for text, down_in, size, weight, colour in (
-        (title, 0.28, 13, "bold", _INK),
-        (note, 0.56, 9, "normal", _FAINT),
+        (title, 0.28, 13, "bold", INK),
+        (note, 0.56, 9, "normal", FAINT),
     ):
         fitting = textwrap.shorten(text, max(20, int(width_in / (0.0072 * size))), placeholder="…")
         figure.text(
@@ -166,7 +158,7 @@ def _head(figure: Figure, title: str, note: str, groups: Sequence[str]) -> None:
         ncols=max(1, len(groups)),
         frameon=False,
         fontsize=9,
-        labelcolor=_INK,
+        labelcolor=INK,
         handletextpad=0.2,
         borderaxespad=0.2,
     )
@@ -211,7 +203,7 @@ def _draw_rows(axes: Axes, points: Sequence[TimingPoint], groups: Sequence[str])
             textcoords="offset points",
             va="center",
             size=8,
-            color=_FAINT,
+            color=FAINT,
         )
     axes.set_yticks(range(len(points)), [_short(point.label) for point in points], parse_math=False)
     axes.set_ylim(len(points) - 0.4, -0.6)
@@ -289,7 +281,7 @@ def _lead(axes: Axes, pixel: Sequence[float], box: Bbox) -> None:
     y = min(max(pixel[1], box.y0 + _GAP_PX), box.y1 - _GAP_PX)
     if (x - pixel[0]) ** 2 + (y - pixel[1]) ** 2 > 20**2:
         ends = axes.transData.inverted().transform([pixel, (x, y)])
-        axes.plot(ends[:, 0], ends[:, 1], color=_FAINT, linewidth=0.7, zorder=2)
+        axes.plot(ends[:, 0], ends[:, 1], color=FAINT, linewidth=0.7, zorder=2)
 
 
 def _within(box: Bbox, frame: Bbox) -> bool:
@@ -301,20 +293,9 @@ def _bottom(axes: Axes) -> float:
     return low + 0.025 * (high - low)
 
 
-def _dress(axes: Axes, heading: str, time_axis: str, lines: Literal["both", "x"]) -> None:
-    axes.set_title(heading, loc="left", size=10, color=_INK, pad=8)
-    axes.set_xlabel(time_axis, size=9, color=_FAINT)
-    axes.tick_params(labelsize=8.5, colors=_FAINT, length=0, which="both")
-    axes.grid(axis=lines, color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_GRID)
-
-
 def _short(label: str) -> str:
     return label if len(label) <= 44 else f"{label[:26]}…{label[-17:]}"
 
 
 def _colour(number: int) -> str:
-    return _COLOURS[number % len(_COLOURS)]
+    return COLOURS[number % len(COLOURS)]
