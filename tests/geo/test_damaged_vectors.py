@@ -26,7 +26,7 @@ def test_damaged_files_are_read_or_refused_in_one_line(seed):
 
 
 def test_a_shapefile_whose_table_is_cut_short_is_refused(tmp_path):
-    from test_vectors import GRID, store
+    from test_read_vectors import GRID, store
 
     from aftermap.errors import FootprintError
     from aftermap.geo.vectors import read_buildings

@@ -9,7 +9,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from test_vectors import FORMATS, GRID, store
+from test_read_vectors import FORMATS, GRID, store
 
 from aftermap.errors import AftermapError
 from aftermap.geo.vectors import read_area_of_interest, read_buildings
