@@ -5,7 +5,7 @@ import json
 import pytest
 
 from aftermap.cli.app import main
-from aftermap.cli.bench import bench
+from aftermap.cli.models.bench import bench
 from aftermap.workflows.bench import run as benchmark
 
 OPTIONS = [

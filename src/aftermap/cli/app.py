@@ -10,25 +10,14 @@ from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
 from aftermap import __version__
-from aftermap.cli import (
-    adapt,
-    bench,
-    combine,
-    data,
-    export,
-    incremental,
-    learn,
-    plan,
-    runs,
-    score,
-    search,
-    train,
-    tune,
-    weights,
-)
+from aftermap.cli import combine, score
 from aftermap.cli import map as mapping
+from aftermap.cli.datasets import data
 from aftermap.cli.ending import ended_by_signals
 from aftermap.cli.help import let_flow
+from aftermap.cli.models import bench, export, weights
+from aftermap.cli.models import predict as learn
+from aftermap.cli.training import adapt, incremental, plan, runs, search, train, tune
 from aftermap.errors import AftermapError, AftermapWarning
 from aftermap.extras import extra_of, install_command
 from aftermap.redaction import hide_secrets

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from aftermap.cli.outcomes import say_outcome
+from aftermap.cli.training.outcomes import say_outcome
 
 if TYPE_CHECKING:
     from aftermap.config import Config
@@ -104,7 +104,7 @@ def run_recipe(
     settings: "Config", *, out: Path | None, resume: Path | None = None, name: str = "", **options: Any
 ) -> tuple[Any, Path]:
     """Train what a recipe of any kind says and show how far it is; gives the outcome and the run folder."""
-    from aftermap.cli.training_display import training_display
+    from aftermap.cli.training.display import training_display
     from aftermap.learning.experiments.tracking import safe_command
     from aftermap.workflows.kinds import train_recipe
 

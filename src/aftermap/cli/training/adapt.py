@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from aftermap.cli.checks import check_dataset, check_model, check_place
-from aftermap.cli.outcomes import print_adapted, say_outcome
-from aftermap.cli.train import run_recipe, wanted_recipe
+from aftermap.cli.training.outcomes import print_adapted, say_outcome
+from aftermap.cli.training.train import run_recipe, wanted_recipe
 
 Out = Annotated[Path | None, Parameter(name=["-o", "--out"])]
 

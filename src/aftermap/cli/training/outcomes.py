@@ -11,7 +11,7 @@ def say_outcome(outcome: Any, folder: Path) -> int:
     Returns:
         The exit code: 1 where the folder holds the model that the run began from.
     """
-    from aftermap.cli.learn import say
+    from aftermap.cli.models.predict import say
     from aftermap.workflows.adaptation.with_labels import AdaptedWithLabels
     from aftermap.workflows.adaptation.without_labels import AdaptedWithoutLabels
     from aftermap.workflows.incremental.run import LearnedIncrementally
@@ -64,7 +64,7 @@ def _say_scores(outcome: Any, folder: Path) -> None:
     """Scores before and after an adaptation with labels."""
     from rich.table import Table
 
-    from aftermap.cli.learn import say
+    from aftermap.cli.models.predict import say
 
     report = json.loads((folder / "adaptation.json").read_text())
     before, after = report["before"], report["after"]

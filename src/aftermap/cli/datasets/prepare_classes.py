@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from aftermap.cli.dataset_output import AS_LISTED, BY_DEFAULT, Colours, Preparing, Switch, tiling_of
+from aftermap.cli.datasets.dataset_output import AS_LISTED, BY_DEFAULT, Colours, Preparing, Switch, tiling_of
 from aftermap.cli.running import numbers
 
 

@@ -3,7 +3,14 @@
 from pathlib import Path
 from typing import Literal
 
-from aftermap.cli.dataset_output import AS_LISTED, BY_DEFAULT, Colours, Preparing, percentiles, tiling_of
+from aftermap.cli.datasets.dataset_output import (
+    AS_LISTED,
+    BY_DEFAULT,
+    Colours,
+    Preparing,
+    percentiles,
+    tiling_of,
+)
 
 
 def folder(

@@ -161,7 +161,7 @@ def _range_test(
 ) -> int:
     from rich.console import Console
 
-    from aftermap.cli.learn import bar
+    from aftermap.cli.models.predict import bar
     from aftermap.workflows.training.config import TrainRecipe
     from aftermap.workflows.training.range_test import RangeSettings, range_test
     from aftermap.workflows.training.recipe_files import load_recipe

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from aftermap.cli.checks import check_dataset
-from aftermap.cli.dataset_output import JsonFlag, Out, print_json
+from aftermap.cli.datasets.dataset_output import JsonFlag, Out, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

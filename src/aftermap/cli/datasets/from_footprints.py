@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from aftermap.cli.checks import check_images, check_outlines, check_place
-from aftermap.cli.dataset_output import AS_THEY_ARE, Switch, Tiles, print_json, progress_bar
+from aftermap.cli.datasets.dataset_output import AS_THEY_ARE, Switch, Tiles, print_json, progress_bar
 from aftermap.cli.groups import COMPATIBLE, RESULT, TILES
 from aftermap.cli.running import numbers
 

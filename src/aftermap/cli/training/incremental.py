@@ -26,7 +26,7 @@ def incremental_report(
         by: What makes runs one row, with their seeds as its spread: the method, or the recipe's name.
         json_output: Print JSON.
     """
-    from aftermap.cli.learn import say
+    from aftermap.cli.models.predict import say
     from aftermap.workflows.incremental.report import compare_runs
 
     tree = compare_runs(runs, out, by=by)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from aftermap.cli.checks import check_dataset, check_model, check_place
-from aftermap.cli.learn import SplitName, bar, say, scenes_of
+from aftermap.cli.models.predict import SplitName, bar, say, scenes_of
 from aftermap.cli.running import AS_IT_IS, Running, numbers
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from aftermap.cli import from_footprints, prepare
 from aftermap.cli.checks import check_dataset, check_images, check_outlines, check_place
-from aftermap.cli.dataset_output import (
+from aftermap.cli.datasets import from_footprints, prepare
+from aftermap.cli.datasets.dataset_output import (
     JsonFlag,
     Out,
     Switch,
@@ -17,8 +17,8 @@ from aftermap.cli.dataset_output import (
     progress_bar,
     show_prepared,
 )
+from aftermap.cli.datasets.steps import steps
 from aftermap.cli.running import numbers
-from aftermap.cli.steps import steps
 
 if TYPE_CHECKING:
     from aftermap.data.checking.doctor import Report

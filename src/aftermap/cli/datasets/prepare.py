@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from aftermap.cli import prepare_classes, prepare_folder
-from aftermap.cli.dataset_output import AS_THEY_ARE, BY_DEFAULT, Preparing, Switch, Tiles
+from aftermap.cli.datasets import prepare_classes, prepare_folder
+from aftermap.cli.datasets.dataset_output import AS_THEY_ARE, BY_DEFAULT, Preparing, Switch, Tiles
 from aftermap.cli.running import numbers
 
 app = App(

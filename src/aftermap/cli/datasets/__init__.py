@@ -1,0 +1,1 @@
+"""Commands on datasets: synthesise, prepare, check, split, show."""

@@ -1,0 +1,1 @@
+"""Commands on models: predict, evaluate, export, time, import."""

@@ -1,0 +1,1 @@
+"""Commands that learn: train, adapt, search, plans and the records of runs."""
