@@ -69,8 +69,6 @@ def adapt(
     from aftermap.extras import needs
 
     needs("aftermap adapt", "train")
-    from aftermap.workflows.adaptation.run import wanted_adaptation
-
     said: dict[str, Any] = {
         "steps": steps,
         "lr": lr,
@@ -93,6 +91,8 @@ def adapt(
     check_place(out)
     said |= {"event": event, "names": tuple(scene or ())}
     given = {key: value for key, value in said.items() if value is not None}
+    from aftermap.workflows.adaptation.run import wanted_adaptation
+
     config = wanted_adaptation(model, data, labels=labels, **given)
     outcome, folder = run_recipe(config, out=out, name=f"adapt-{event}")
     if not json_output:
