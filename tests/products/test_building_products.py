@@ -18,7 +18,7 @@ from shapely.geometry import box
 
 from aftermap.geo.grid import Window
 from aftermap.products.cog import RasterWriter, building_colormap, probability_colormap
-from aftermap.products.figures.overview import draw_overview
+from aftermap.products.overview import draw_overview
 from aftermap.products.page.page import write_page
 from aftermap.products.pictures import heat
 from aftermap.products.summary import grade, summarise_buildings

@@ -19,7 +19,7 @@ from aftermap.geo.grid import Grid
 from aftermap.geo.ground_area import row_areas_m2
 from aftermap.inference.class_regions import trace_regions
 from aftermap.products.class_layers import Tally, regions_frame, summarise_classes
-from aftermap.products.figures.overview import draw_overview
+from aftermap.products.overview import draw_overview
 from aftermap.products.page.page import write_page
 from aftermap.products.pictures import paint
 from aftermap.products.view import Picture, cover_view, ground, label

@@ -8,7 +8,8 @@ from PIL import Image
 
 from aftermap.errors import OutputError
 from aftermap.geo.grid import Grid
-from aftermap.products.figures.overview import draw_overview
+from aftermap.products import overview
+from aftermap.products.overview import draw_overview
 from aftermap.products.summary import summarise
 from aftermap.products.view import Picture, View, damage_view
 
@@ -48,6 +49,33 @@ def test_a_scene_without_buildings_is_drawn(tmp_path: Path, grid: Grid) -> None:
         tmp_path / "o.png", shown(empty(grid), grid), grid, title="$\\bad{", warnings=["$x^", "two"]
     )
     assert Image.open(path).width == 1860
+
+
+def test_what_lies_far_outside_is_not_drawn(tmp_path: Path) -> None:
+    frame = town()
+    frame = frame.set_geometry(frame.geometry.translate(3e6, 3e6))
+    path = draw_overview(tmp_path / "o.png", shown(frame), GRID, title="A town")
+    assert at(path, 1, 105, 105) == (0, 60, 60) and at(path, 1, 138, 40) == (0, 60, 60)
+
+
+def test_a_long_warning_goes_on_in_the_next_line(tmp_path: Path) -> None:
+    heights = {}
+    for words in (5, 60):
+        warned = [" ".join(["buildings"] * words)]
+        path = draw_overview(tmp_path / f"{words}.png", shown(town()), GRID, title="A", warnings=warned)
+        picture = Image.open(path).convert("L")
+        heights[words] = picture.height
+        assert np.asarray(picture)[:, -18:].min() == 255  # nothing runs into the margin
+    assert heights[60] - heights[5] == 2 * 27
+
+
+def test_letters_are_there_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "find_spec", lambda name: None)
+    overview._font.cache_clear()
+    path = draw_overview(tmp_path / "o.png", shown(town()), GRID, title="A town")
+    overview._font.cache_clear()
+    heading = np.asarray(Image.open(path).convert("L"))[20:64, 18:140]
+    assert 0.05 < (heading < 128).mean() < 0.5
 
 
 def test_same_input_gives_the_same_picture(tmp_path: Path) -> None:

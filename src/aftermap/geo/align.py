@@ -7,7 +7,9 @@ in the measurement decide whether removing it brings the dates closer together.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
+import cv2
 import numpy as np
 
 from aftermap.geo.grid import Grid, Window
@@ -33,6 +35,7 @@ _MIN_PATCHES = 3
 _MIN_VALID = 0.75
 _INLIER_PX = 3.0
 _PER_AXIS = 9
+_BESIDE_PX = 4  # of what holds no data, where gradients are not believed
 _UPSAMPLING = 20
 _LOW_PASS = 0.15  # cycles per pixel; gives the peak a smooth top to interpolate
 
@@ -87,7 +90,8 @@ def measure_shift(read: ReadPair, overlap: Window, grid: Grid) -> Shift:
     if isinstance(coarse, str):
         return _unknown(coarse)
     # The window that damps a patch's edges pulls long shifts towards 0, so the rest is measured once more.
-    fine = _estimate(read, measured, (float(np.rint(coarse.dx)), float(np.rint(coarse.dy))), limit)
+    start = float(np.rint(coarse.dx)), float(np.rint(coarse.dy))
+    fine = _estimate(read, measured, start, limit) if any(start) else coarse
     if isinstance(fine, str):
         return _unknown(fine)
 
@@ -158,8 +162,6 @@ def phase_shift(pre: np.ndarray, post: np.ndarray, limit: float) -> tuple[float,
 
 def gradient_field(patch: Patch) -> np.ndarray | None:
     """Gradients of the log brightness as complex numbers (H, W), strong edges damped; None for a flat patch."""
-    from scipy import ndimage
-
     grey = patch.array[:3].astype(np.float64).mean(axis=0)
     values = grey[patch.valid]
     if values.size < _MIN_VALID * grey.size:
@@ -169,13 +171,30 @@ def gradient_field(patch: Patch) -> np.ndarray | None:
         return None
     tone = np.log(np.clip((grey - low) / (high - low), 0, 1) + 0.2)
     tone[~patch.valid] = tone[patch.valid].mean()
-    field = ndimage.gaussian_filter(tone, 1.0, order=(0, 1)) + 1j * ndimage.gaussian_filter(
-        tone, 1.0, order=(1, 0)
-    )
-    field[ndimage.binary_dilation(~patch.valid, iterations=4)] = 0
+    smooth, slope = _gaussian(1.0)
+    field = _filtered(tone, slope, smooth) + 1j * _filtered(tone, smooth, slope)
+    if not patch.valid.all():
+        away = np.abs(np.arange(-_BESIDE_PX, _BESIDE_PX + 1))
+        near = (away[:, None] + away <= _BESIDE_PX).astype(np.uint8)
+        field[cv2.dilate((~patch.valid).astype(np.uint8), near) != 0] = 0
     strength = np.abs(field)
     typical = float(np.median(strength[strength > 0])) if strength.any() else 0.0
     return None if typical < 1e-6 else field / (strength + typical)
+
+
+@cache
+def _gaussian(sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """A Gaussian of four standard deviations to either side, and its slope, to be correlated with."""
+    reach = int(4 * sigma + 0.5)
+    x = np.arange(-reach, reach + 1, dtype=np.float64)
+    bell = np.exp(-0.5 * (x / sigma) ** 2)
+    bell /= bell.sum()
+    return bell, bell * x / sigma**2
+
+
+def _filtered(values: np.ndarray, across: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """Values (H, W) correlated along rows and along columns, mirrored at the edges."""
+    return np.asarray(cv2.sepFilter2D(values, cv2.CV_64F, across, down, borderType=cv2.BORDER_REFLECT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,14 +247,13 @@ def _agreement(read: ReadPair, windows: list[Window], dx: float, dy: float) -> t
 
 
 def _correlation(pre: Patch, post: Patch) -> float | None:
-    from scipy import ndimage
-
     # Blurred, so that the smoothing of a resampled date does not pass for agreement.
     fields = [gradient_field(patch) for patch in (pre, post)]
     if fields[0] is None or fields[1] is None:
         return None
     seen = pre.valid & post.valid
-    a, b = (ndimage.gaussian_filter(np.abs(field), 1.5)[seen] for field in fields if field is not None)
+    blur, _ = _gaussian(1.5)
+    a, b = (_filtered(np.abs(field), blur, blur)[seen] for field in fields if field is not None)
     a, b = a - a.mean(), b - b.mean()
     scale = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / scale if scale > 0 else None

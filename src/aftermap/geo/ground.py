@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import cv2
 import numpy as np
 
 from aftermap.errors import RasterError
@@ -157,15 +158,14 @@ def strips(height: int, width: int, multiple: int) -> Iterator[Window]:
 
 
 def _rest(value: float, blank: np.ndarray, number: np.ndarray, cell: int, least: float) -> Rest | None:
-    from scipy import ndimage
-
-    labels, _ = ndimage.label(blank)
+    _, labels = cv2.connectedComponents(blank.astype(np.uint8), connectivity=4)
     edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     sizes = np.bincount(labels.ravel(), weights=number.ravel())
     large = [label for label in edge if label and sizes[label] >= least]
     if not large:
         return None
-    cells = ndimage.binary_dilation(np.isin(labels, large), np.ones((3, 3), bool))
+    around = np.isin(labels, large).astype(np.uint8)
+    cells = cv2.dilate(around, np.ones((3, 3), np.uint8)) != 0
     return Rest(value, int(number[cells].sum()), cell, cells)
 
 

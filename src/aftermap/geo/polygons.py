@@ -64,7 +64,8 @@ def trace(
         Valid polygons in pixel coordinates, from top to bottom.
     """
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
-    return _traced(labels, stats, grid, min_area_px=min_area_px, simplify_px=simplify_px)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    return _traced(labels, areas, grid, min_area_px=min_area_px, simplify_px=simplify_px)
 
 
 def trace_labels(
@@ -81,15 +82,8 @@ def trace_labels(
     Returns:
         Valid polygons in pixel coordinates, in the order of their labels.
     """
-    from scipy.ndimage import find_objects
-
-    places = find_objects(labels)
-    stats = np.zeros((len(places) + 1, 5), np.int64)
-    stats[:, cv2.CC_STAT_AREA] = np.bincount(labels.ravel(), minlength=len(places) + 1)
-    for label, place in enumerate(places, start=1):
-        if place is not None:
-            stats[label, [cv2.CC_STAT_TOP, cv2.CC_STAT_LEFT]] = place[0].start, place[1].start
-    return _traced(labels, stats, grid, min_area_px=min_area_px, simplify_px=simplify_px)
+    areas = np.bincount(labels.ravel())
+    return _traced(labels, areas, grid, min_area_px=min_area_px, simplify_px=simplify_px)
 
 
 _DEGREES = CRS.from_epsg(4326)
@@ -110,15 +104,16 @@ def _to_degrees(crs: CRS) -> Transformer:
 
 
 def _traced(
-    labels: np.ndarray, stats: np.ndarray, grid: Grid, *, min_area_px: float, simplify_px: float
+    labels: np.ndarray, areas: np.ndarray, grid: Grid, *, min_area_px: float, simplify_px: float
 ) -> list[Polygon]:
-    """Outlines of labels with their statistics in OpenCV's columns."""
+    """Outlines of labels that cover so many pixels each."""
     aspect = _aspect(grid)
-    large = stats[:, cv2.CC_STAT_AREA] >= min_area_px
+    large = areas >= min_area_px
     large[0] = False
+    outlines = _outlines(labels, large, min_hole_px=min_area_px)
     # Each outline is fitted at the origin, so that it does not depend on where in the mask it lies.
-    corners = stats[large][:, [cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP]].astype(float)
-    traced = _moved(_outlines(labels, large, min_hole_px=min_area_px), -corners)
+    corners = shapely.bounds(outlines)[:, :2]
+    traced = _moved(outlines, -corners)
     # Right angles hold on the ground, so oblong pixels are stretched to squares for the fit.
     ground = shapely.transform(traced, lambda xy: xy * (1.0, aspect))
     fitted = regularise(ground, tolerance=simplify_px * max(1.0, aspect))

@@ -20,6 +20,7 @@ from aftermap.geo.vectors import check_vectors, part_layer
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import predict_rows
+from aftermap.products.overview import draw_overview
 from aftermap.products.page.page import write_page
 from aftermap.products.view import dated
 from aftermap.workflows.mapping.inputs import Inputs
@@ -124,8 +125,6 @@ def run_map(
                 title = out.name if settings.title is None else settings.title
                 page, picture = work.result / "map.html", work.result / "overview.png"
                 write_page(page, view, inputs.grid, title=title, model=used, warnings=shown)
-                from aftermap.products.figures.overview import draw_overview  # where matplotlib is loaded
-
                 draw_overview(picture, view, inputs.grid, title=title, warnings=shown)
             provenance = describe_run(
                 inputs,
