@@ -203,7 +203,7 @@ def test_footprints_in_the_wrong_reference_system(
     )
     metres.to_file(path)
     message = fails(*pair, "--footprints", path)
-    assert "no footprint lies on the image" in message and "is probably wrong" in message
+    assert "no footprint lies on the image" in message and "is for another place" in message
 
 
 def test_an_area_of_interest_elsewhere(tmp_path: Path, fails: Fails, pair: tuple[Path, Path]) -> None:

@@ -14,7 +14,8 @@ from aftermap.errors import RasterError
 from aftermap.geo.files import OpenFiles, RasterFile
 from aftermap.geo.grid import Window
 from aftermap.geo.ground import band_nodata, find_rest, opaque_value, parse_nodata
-from aftermap.geo.raster import RasterSource
+from aftermap.geo.raster import RasterSource, require_bands
+from aftermap.geo.whole import WholeImage
 
 HEIGHT, WIDTH = 48, 40
 COLOURS = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
@@ -28,10 +29,10 @@ walk = settings(
 
 
 def read_all(
-    path: Path, bands: tuple[int, ...] = (1, 2, 3), **options: object
+    path: Path, bands: tuple[int, ...] | None = None, **options: object
 ) -> tuple[np.ndarray, np.ndarray]:
     file = RasterFile.inspect(path, **options)  # type: ignore[arg-type]
-    return OpenFiles().read(file, file.grid.window, bands)
+    return OpenFiles().read(file, file.grid.window, bands or file.bands[:3])
 
 
 def holes(seed: int) -> np.ndarray:
@@ -64,6 +65,7 @@ def test_the_rule_holds_for_every_mix_of_bands_types_opacity_nodata_and_masks(wr
     if with_mask:
         options["mask"] = ~holes(2)
         expected &= ~holes(2)
+    shown = image[:3]
     if full is not None:
         alpha = np.full((1, HEIGHT, WIDTH), full, dtype)
         if full > 10:  # feathered: a row below half, a row above
@@ -71,18 +73,20 @@ def test_the_rule_holds_for_every_mix_of_bands_types_opacity_nodata_and_masks(wr
             expected[4] = False
         alpha[:, holes(3)] = 0
         expected &= ~holes(3)
-        image, names = np.concatenate([image, alpha]), [*names, ColorInterp.alpha]
+        at = data.draw(st.sampled_from([0, 3, count]))
+        image, names = np.insert(image, at, alpha[0], axis=0), [*names[:at], ColorInterp.alpha, *names[at:]]
     path = write_tif("walk.tif", image, photometric="MINISBLACK", colorinterp=names, **options)
     array, valid = read_all(path)
     assert RasterFile.inspect(path).count == count
     np.testing.assert_array_equal(valid, expected)
-    np.testing.assert_array_equal(array, image[:3])
+    np.testing.assert_array_equal(array, shown)
     assert read_all(path, nodata="none")[1].all()
 
 
 @pytest.mark.parametrize("edge", ["top", "left", "bottom", "right", "corner"])
 @pytest.mark.parametrize(
-    ("dtype", "value"), [("uint8", 0), ("uint8", 255), ("uint16", 65535), ("float32", 0)]
+    ("dtype", "value"),
+    [("uint8", 0), ("uint8", 255), ("uint16", 65535), ("float32", 0), ("float32", -9999), ("int16", -32768)],
 )
 def test_a_rest_of_one_colour_up_to_the_edge_is_no_ground_to_the_pixel(write_tif, edge, dtype, value):
     image = texture(200, 300).clip(1, 254).astype(dtype)
@@ -99,7 +103,7 @@ def test_a_rest_of_one_colour_up_to_the_edge_is_no_ground_to_the_pixel(write_tif
     assert read_all(path, nodata="declared")[1].all()
     share, colours = RasterSource.open(path).guessed_share()
     assert share == rest.sum() / rest.size
-    assert colours == (("black" if value == 0 else "white"),)
+    assert colours == {"black" if value == 0 else "white" if value > 0 else f"{value}": value}
 
 
 def test_a_slanted_rest_is_found_and_read_alike_in_every_window(write_tif):
@@ -217,7 +221,7 @@ def test_a_date_without_ground_is_refused_in_one_line(write_tif, kind):
         RasterError, match=r"void\.tif shows no ground: it is .* everywhere; pass --nodata none"
     ):
         RasterSource.open(path).guessed_share()
-    assert RasterSource.open(path, (1, 2, 3), nodata="none").guessed_share() == (0.0, ())
+    assert RasterSource.open(path, (1, 2, 3), nodata="none").guessed_share() == (0.0, {})
 
 
 def test_a_value_that_is_given_takes_the_place_of_declarations_and_guesses(write_tif):
@@ -227,6 +231,51 @@ def test_a_value_that_is_given_takes_the_place_of_declarations_and_guesses(write
     declared, given = read_all(path)[1], read_all(path, nodata=0.0)[1]
     assert not declared[:20].any() and not declared[30:40].any()
     assert not given[:20].any() and given[20:].all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "fits"),
+    [
+        *[("uint8", 256, False), ("uint8", -9999, False), ("uint8", 0.5, False), ("uint8", np.nan, False)],
+        *[("uint8", 255, True), ("uint16", 256, True), ("int16", -9999, True), ("float32", np.nan, True)],
+    ],
+)
+def test_a_value_that_no_pixel_can_have_is_refused(write_tif, dtype, value, fits):
+    path = write_tif("image.tif", texture(16, 16).astype(dtype))
+    if fits:
+        assert RasterSource.open(path, nodata=float(value)).count == 3
+        return
+    with pytest.raises(
+        RasterError, match=r"image\.tif holds uint8 values, expected a whole number from 0 to 255"
+    ):
+        RasterSource.open(path, nodata=float(value))
+
+
+def test_opacity_before_the_data_is_no_band_of_its_own(write_tif):
+    image = np.insert(texture(32, 32), 0, np.uint8(255), axis=0)
+    image[0, :9] = 0
+    names = [ColorInterp.alpha, *COLOURS]
+    source = RasterSource.open(write_tif("argb.tif", image, photometric="MINISBLACK", colorinterp=names))
+    assert (source.bands, source.band_count) == ((2, 3, 4), 3)
+    patch = source.read(source.grid)
+    assert not patch.valid[:9].any() and patch.valid[9:].all()
+    np.testing.assert_array_equal(patch.array[:, 9:], image[1:, 9:])
+    require_bands(source)
+    whole = WholeImage.read(source.files[0])
+    np.testing.assert_array_equal(whole.array, image)
+    np.testing.assert_array_equal(whole.rgb(), np.where(image[0] > 0, image[1:], 0))
+
+
+def test_tiles_whose_opacity_lies_in_different_bands_have_data_in_all(write_tif, tmp_path):
+    for number, at in enumerate((0, 3)):
+        image = np.insert(texture(32, 32), at, np.uint8(255), axis=0)
+        names = [*COLOURS[:at], ColorInterp.alpha, *COLOURS[at:]]
+        write_tif(
+            f"tiles/{number}.tif", image, photometric="MINISBLACK", colorinterp=names, nodata=7,
+            transform=rasterio.Affine(1, 0, 32 * number, 0, -1, 9),
+        )  # fmt: skip
+    source = RasterSource.open(tmp_path / "tiles")
+    assert source.bands == (1, 2, 3, 4) and source.read(source.grid).valid.all()
 
 
 def test_what_the_user_says_of_nodata_is_a_value_or_a_word():

@@ -88,7 +88,7 @@ def test_footprints_elsewhere_tell_both_places(write_vector):
     message = str(error.value)
     assert "no footprint lies on the image" in message
     assert "they span lon -100.4" in message and "the image lon -94.4" in message
-    assert "WGS 84 / UTM zone 14N" in message and "probably wrong" in message
+    assert "WGS 84 / UTM zone 14N" in message and "is for another place" in message
 
 
 @pytest.mark.parametrize(

@@ -432,6 +432,22 @@ def test_an_area_larger_than_the_projection_is_cut_to_the_image(tmp_path, area, 
     assert found.area == pytest.approx(400 * 400 * share, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("left", "width", "message"),
+    [
+        (367010.2, 0.25, "covers 0.25 pixels of the images, expected at least one"),
+        (367200, 50, r"does not touch the images: .* it is for another place, or its reference system"),
+        (999000, 50, r"does not touch the images: .* it is for another place, or its reference system"),
+    ],
+    ids=["less than a pixel", "along the edge", "elsewhere"],
+)
+def test_an_area_of_no_pixel_says_whether_it_is_small_or_elsewhere(tmp_path, left, width, message):
+    top = GRID.bounds[3] - 10.2
+    geopandas.GeoSeries([box(left, top - width, left + width, top)], crs=32615).to_file(tmp_path / "a.gpkg")
+    with pytest.raises(GeoreferenceError, match=message):
+        read_area_of_interest(tmp_path / "a.gpkg", grid=GRID)
+
+
 def test_half_a_world_ends_where_its_edge_does(tmp_path):
     """Everything west of a meridian through the image: the share is measured with points of the image."""
     lon, _ = GRID.lonlat(np.array([100.0]), np.array([200.0]))

@@ -19,6 +19,7 @@ from aftermap.geo.ground import (
     Nodata,
     Rest,
     band_nodata,
+    check_nodata,
     find_rest,
     holds_nodata,
     is_opaque,
@@ -106,21 +107,22 @@ class RasterFile:
             raise RasterError(
                 f"{path} holds {', '.join(sorted(dtypes))} bands, expected one integer or float type for all"
             )
-        opaque = _opacity(dataset, path)
-        count = dataset.count - (opaque is not None)
+        alpha, opaque = _opacity(dataset, path)
+        bands = tuple(band for band in range(1, dataset.count + 1) if band != alpha)
         given = nodata if isinstance(nodata, (int, float)) else None
-        declared = dataset.nodatavals[:count] if given is None else (given,) * count
+        check_nodata(given, dataset.dtypes[0], path)
+        declared = [dataset.nodatavals[band - 1] if given is None else given for band in bands]
         everything = nodata == "none"
         return cls(
             path=path,
             grid=grid,
-            count=count,
+            count=len(bands),
             dtype=dataset.dtypes[0],
-            alpha=None if opaque is None else dataset.count,
+            alpha=alpha,
             opaque=None if everything else opaque,
             nodata=None if everything else band_nodata(declared, dataset.dtypes[0]),
             has_mask=not everything and _has_mask(dataset),
-            is_sparse=not everything and _is_sparse(dataset, count),
+            is_sparse=not everything and _is_sparse(dataset, bands),
             guesses=nodata is None,
             has_palette=dataset.colorinterp[0] == ColorInterp.palette,
             acquired=_acquired(dataset),
@@ -130,7 +132,8 @@ class RasterFile:
     @property
     def bands(self) -> tuple[int, ...]:
         """1-based indices of all data bands."""
-        return tuple(range(1, self.count + 1))
+        total = self.count + (self.alpha is not None)
+        return tuple(band for band in range(1, total + 1) if band != self.alpha)
 
     @property
     def hides(self) -> bool:
@@ -187,7 +190,7 @@ class OpenFiles:
         Raises:
             RasterError: the pixels cannot be decoded.
         """
-        return any(self.read(file, window, (1,))[1].any() for window in strips(*file.grid.shape, 1))
+        return any(self.read(file, window, file.bands[:1])[1].any() for window in strips(*file.grid.shape, 1))
 
     def close(self) -> None:
         """Close every file; reading opens them again."""
@@ -262,10 +265,11 @@ def _has_mask(dataset: rasterio.DatasetReader) -> bool:
     return "per_dataset" in flags and "alpha" not in flags
 
 
-def _opacity(dataset: rasterio.DatasetReader, path: Path) -> float | None:
-    """Full value of the last band where it is opacity, from samples all over it; None where it is data."""
-    if dataset.count == 1 or dataset.colorinterp[-1] != ColorInterp.alpha:
-        return None
+def _opacity(dataset: rasterio.DatasetReader, path: Path) -> tuple[int, float] | tuple[None, None]:
+    """The last band called alpha and its full value, from samples all over it; None where it is data."""
+    called = [band for band, name in enumerate(dataset.colorinterp, 1) if name == ColorInterp.alpha]
+    if dataset.count == 1 or not called:
+        return None, None
     height, width = dataset.shape
     side = _ALPHA_PROBE_PX
     rows, cols = (
@@ -274,9 +278,7 @@ def _opacity(dataset: rasterio.DatasetReader, path: Path) -> float | None:
     )
     try:
         samples = [
-            dataset.read(
-                dataset.count, window=((row, min(height, row + side)), (col, min(width, col + side)))
-            )
+            dataset.read(called[-1], window=((row, min(height, row + side)), (col, min(width, col + side))))
             for row in rows
             for col in cols
         ]
@@ -284,7 +286,8 @@ def _opacity(dataset: rasterio.DatasetReader, path: Path) -> float | None:
         raise RasterError(
             f"cannot read {path}: its image data is truncated or damaged ({one_line(error)})"
         ) from None
-    return opaque_value(np.concatenate([sample.ravel() for sample in samples]))
+    full = opaque_value(np.concatenate([sample.ravel() for sample in samples]))
+    return (None, None) if full is None else (called[-1], full)
 
 
 def _left_out(dataset: rasterio.DatasetReader, window: Window, bands: tuple[int, ...]) -> Iterator[Window]:
@@ -307,8 +310,7 @@ def _left_out(dataset: rasterio.DatasetReader, window: Window, bands: tuple[int,
                 )
 
 
-def _is_sparse(dataset: rasterio.DatasetReader, count: int) -> bool:
-    bands = tuple(range(1, count + 1))
+def _is_sparse(dataset: rasterio.DatasetReader, bands: tuple[int, ...]) -> bool:
     whole = Window(0, 0, dataset.height, dataset.width)
     return dataset.driver == "GTiff" and any(True for _ in _left_out(dataset, whole, bands))
 

@@ -2,13 +2,14 @@
 
 A pixel is ground unless something says that nothing was seen there: an opacity band (ground from more than half of
 its full value on), a mask beside the bands, a nodata value that all bands hold, a value that is not finite, or a
-block that a sparse TIFF leaves out. Where several are given, each can take ground away. Mosaics often end in black or
-white and say nothing about it; `find_rest` guesses that, and whoever uses the guess tells the user.
+block that a sparse TIFF leaves out. Where several are given, each can take ground away. Mosaics often end in black,
+white or a number that no sensor measures and say nothing about it; `find_rest` guesses that, and whoever uses the guess
+tells the user.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -28,6 +29,7 @@ _CELL_PX = 8
 _MOST_CELLS = 1 << 21
 _STRIP_PX = 1 << 20
 _EDGE_PROBES = 48
+_NO_HEIGHT = -9999.0  # what tools write where a signed or decimal value is missing
 
 ReadPixels = Callable[[Window], tuple[np.ndarray, np.ndarray]]
 """Reads (C, H, W) pixels and (H, W) declared validity of a window."""
@@ -55,7 +57,7 @@ def parse_nodata(text: str) -> Nodata:
 
 @dataclass(frozen=True)
 class Rest:
-    """A black or white rest of a mosaic that nothing declares.
+    """A rest of a mosaic in one colour that nothing declares.
 
     Attributes:
         value: of all bands.
@@ -69,6 +71,12 @@ class Rest:
     cell_px: int
     cells: np.ndarray = field(repr=False, compare=False)
 
+    def named(self, dtype: str) -> str:
+        """The colour of the rest in pixels of a type."""
+        if self.value == 0:
+            return "black"
+        return "white" if np.dtype(dtype).kind == "u" else f"{self.value:g}"
+
     def covers(self, array: np.ndarray, window: Window) -> np.ndarray:
         """Pixels (H, W) of a window (C, H, W) that belong to the rest."""
         side = self.cell_px
@@ -76,6 +84,22 @@ class Rest:
         cols = np.arange(window.col, window.col + window.width) // side
         found: np.ndarray = self.cells[np.ix_(rows, cols)]
         return found & (array == self.value).all(axis=0) if found.any() else found
+
+
+def check_nodata(value: float | None, dtype: str, name: object) -> None:
+    """Refuse a value that the user gave and that no pixel of a type can have.
+
+    Raises:
+        RasterError: says which values it can have.
+    """
+    kind = np.dtype(dtype)
+    if value is None or kind.kind == "f" or _in_type(value, dtype) is not None:
+        return
+    limits = np.iinfo(kind)
+    raise RasterError(
+        f"--nodata {value:g}: {name} holds {dtype} values, expected a whole number from {limits.min} to {limits.max}, "
+        "declared or none"
+    )
 
 
 def band_nodata(declared: Sequence[float | None], dtype: str) -> tuple[float | None, ...] | None:
@@ -121,12 +145,13 @@ def is_opaque(alpha: np.ndarray, full: float) -> np.ndarray:
 
 
 def find_rest(read: ReadPixels, height: int, width: int, dtype: str) -> tuple[Rest, ...]:
-    """Look for rests that are exactly black (0) or white (the type's largest value) in all bands.
+    """Look for rests that are black (0), white (the largest value of an unsigned type), or for other types -9999 or the
+    lowest value, exactly and in all bands.
 
     They are found by cells that hold nothing else, hang together, reach the image's edge and cover enough of it. Where
     samples along the edge show none, the image is not read further.
     """
-    values = [0.0, float(np.iinfo(dtype).max)] if np.dtype(dtype).kind == "u" else [0.0]
+    values = _rest_values(np.dtype(dtype))
     if min(height, width) < _CELL_PX:
         return ()
     suspects = _at_edge(read, height, width, values)
@@ -148,6 +173,13 @@ def find_rest(read: ReadPixels, height: int, width: int, dtype: str) -> tuple[Re
     least = min(max(REST_PX[0], REST_SHARE * height * width), REST_PX[1])
     found = (_rest(value, blank[value], number[value], cell, least) for value in suspects)
     return tuple(rest for rest in found if rest is not None)
+
+
+def _rest_values(kind: np.dtype[Any]) -> list[float]:
+    if kind.kind == "u":
+        return [0.0, float(np.iinfo(kind).max)]
+    lowest = np.finfo(kind).min if kind.kind == "f" else np.iinfo(kind).min
+    return [0.0, float(lowest), *([_NO_HEIGHT] if lowest < _NO_HEIGHT else [])]
 
 
 def strips(height: int, width: int, multiple: int) -> Iterator[Window]:

@@ -106,7 +106,7 @@ class RasterSource:
         first = files[0]
         for other in files[1:]:
             _check_alike(first, other)
-        chosen = tuple(bands) if bands is not None else tuple(range(1, first.count + 1))
+        chosen = tuple(bands) if bands is not None else first.bands
         available = first.count + all(file.alpha is not None for file in files)
         if not chosen or min(chosen) < 1 or max(chosen) > available:
             raise RasterError(
@@ -163,22 +163,22 @@ class RasterSource:
             self._paint(layer, grid, resampling, array, valid)
         return Patch(array, valid, grid)
 
-    def guessed_share(self) -> tuple[float, tuple[str, ...]]:
-        """Share of the pixels that are black or white rests which nothing declares, and the colours they have.
+    def guessed_share(self) -> tuple[float, dict[str, float]]:
+        """Share of the pixels that are rests of one colour which nothing declares, and the colours with their values.
 
         Raises:
             RasterError: the pixels cannot be decoded, or no pixel of any tile is ground.
         """
         found = [(file, self._open.rests(file)) for file in self._tiles]
         pixels = sum(rest.pixels for _, rests in found for rest in rests)
+        colours = {rest.named(self.dtype): rest.value for _, rests in found for rest in rests}
         if not any(self._open.has_ground(file) for file, _ in found):
-            what = "is black or white everywhere" if pixels else "is transparent, masked or nodata everywhere"
+            what = f"is {' or '.join(sorted(colours)) or 'transparent, masked or nodata'} everywhere"
             raise RasterError(
                 f"{self.name} shows no ground: it {what}; pass --nodata none if that is what was seen"
             )
-        colours = {"black" if rest.value == 0 else "white" for _, rests in found for rest in rests}
         total = sum(file.grid.width * file.grid.height for file, _ in found)
-        return pixels / total, tuple(sorted(colours))
+        return pixels / total, dict(sorted(colours.items()))
 
     @property
     def declares_nodata(self) -> bool:
@@ -194,11 +194,10 @@ class RasterSource:
         share, colours = self.guessed_share()
         if not share:
             return None
-        white = np.iinfo(self.dtype).max if np.dtype(self.dtype).kind == "u" else 0
-        value = white if colours == ("white",) else 0
+        value = colours.get("black", next(iter(colours.values())))
         return (
             f"{share:.1%} of {self.name} is {' or '.join(colours)} up to its edge and taken for missing ground, though "
-            f"the file does not say so: pass --nodata {value} if that is right, --nodata none if it is ground"
+            f"the file does not say so: pass --nodata {value:.10g} if that is right, --nodata none if it is ground"
         )
 
     @property
@@ -310,11 +309,11 @@ def require_bands(source: RasterSource, bands: Sequence[str] | None = None, expe
     names = bands if bands is not None else ("red", "green", "blue")
     named = f" ({', '.join(names)})" if len(names) == expected else ""
     found = f"{source.name} has {source.count} band{'s' * (source.count != 1)}"
-    if source.bands != tuple(range(1, source.band_count + 1)):
+    if source.count != source.band_count:
         found = f"--bands picks {source.count} of the {source.band_count} bands of {source.name}"
         advice = f"pass {expected} numbers, in the model's order"
     elif source.count > expected:
-        advice = f"pass --bands {','.join(map(str, range(1, expected + 1)))}"
+        advice = f"pass --bands {','.join(map(str, source.bands[:expected]))}"
     elif source.has_palette:
         advice = "it holds indices into a colour table: expand it with 'gdal_translate -expand rgb'"
     elif source.count == 1:
@@ -338,14 +337,14 @@ def _check_alike(first: RasterFile, other: RasterFile) -> None:
 
 
 def _agree_on_alpha(files: list[RasterFile]) -> list[RasterFile]:
-    """Where the last band is opacity in some tiles and data in others of the same layout, it is data in all.
+    """Where a band is opacity in some tiles and data in others of the same layout, it is data in all.
 
     Opacity has one full value in all tiles.
     """
     totals = {file.count + (file.alpha is not None) for file in files}
     if len(totals) > 1:
         return files
-    if len({file.count for file in files}) > 1:
+    if len({file.alpha for file in files}) > 1:
         return [_with_alpha_as_data(file) for file in files]
     full = [file.opaque for file in files if file.opaque is not None]
     return [replace(file, opaque=max(full)) for file in files] if len(full) == len(files) else files
@@ -354,7 +353,10 @@ def _agree_on_alpha(files: list[RasterFile]) -> list[RasterFile]:
 def _with_alpha_as_data(file: RasterFile) -> RasterFile:
     if file.alpha is None:
         return file
-    nodata = file.nodata and (*file.nodata, file.nodata[0] if len({*file.nodata}) == 1 else None)
+    nodata = file.nodata
+    if nodata is not None:
+        own = nodata[0] if len({*nodata}) == 1 else None
+        nodata = (*nodata[: file.alpha - 1], own, *nodata[file.alpha - 1 :])
     return replace(file, count=file.count + 1, alpha=None, opaque=None, nodata=nodata)
 
 

@@ -21,7 +21,7 @@ class WholeImage:
 
     Attributes:
         file: its header; its grid counts pixels.
-        array: (C, H, W), the data bands and then the opacity, as stored.
+        array: (C, H, W), all bands as stored, opacity among them.
         valid: (H, W) where the file says that ground was seen; nothing is guessed.
         colours: uint8 (3, H, W) where the band holds indices into a colour table, or None.
         crs: reference system, where the file states one.
@@ -50,7 +50,7 @@ class WholeImage:
             file = RasterFile.of(dataset, path, Grid.pixels(dataset.width, dataset.height), "declared")
             array, _, valid = read_declared(dataset, file, file.grid.window, file.bands)
             if file.alpha is not None:
-                array = np.concatenate([array, dataset.read([file.alpha])])
+                array = np.insert(array, file.alpha - 1, dataset.read(file.alpha), axis=0)
             colours = _colours(dataset, array[0]) if file.has_palette else None
             bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
             if bits is not None and dataset.driver == "PNG" and colours is None and int(bits) < 8:
@@ -63,7 +63,7 @@ class WholeImage:
         Raises:
             RasterError: other than 8 bits, or two bands.
         """
-        bands = self.array[: self.file.count] if self.colours is None else self.colours
+        bands = self.array[[band - 1 for band in self.file.bands]] if self.colours is None else self.colours
         if bands.dtype != np.uint8 or len(bands) == 2:
             raise RasterError(
                 f"{self.file.path} has {len(bands)} bands of {bands.dtype}, expected 8 bits, grey or red, green and blue"

@@ -90,7 +90,11 @@ def read_area_of_interest(path: Path, *, grid: Grid) -> BaseGeometry:
         raise GeoreferenceError(f"the area of interest {path} names no reference system: {_ADD_ONE}")
     shapes = repaired.shapes[~shapely.is_missing(repaired.shapes)]
     inside = area_in_pixels(shapes, table.crs, grid)
-    if inside.area < 1:
+    if 0 < inside.area < 1:
+        raise GeoreferenceError(
+            f"the area of interest {path} covers {inside.area:.2g} pixels of the images, expected at least one"
+        )
+    if inside.area == 0:
         reason = apart(shapes, table.crs, grid, degrees_by_default=table.degrees_by_default)
         raise GeoreferenceError(f"the area of interest {path} does not touch the images: {reason}")
     for note in (repaired.notes(), *table.notes):
@@ -136,15 +140,16 @@ def _read(path: Path, purpose: Purpose, *, columns: bool) -> tuple[Table, Repair
     table = read_table(path, purpose, columns=columns)
     repaired = repair(table.shapes)
     if shapely.is_missing(repaired.shapes).all():
-        rows = len(table.shapes)
-        found = sorted({*repaired.kinds, *table.kinds})
+        rows = f"{len(table.shapes)} row{'s' * (len(table.shapes) != 1)}"
         what = (
             "expected building outlines"
             if purpose != "area"
             else "expected the polygons of an area of interest"
         )
-        told = ", ".join(f"{count} {reason}" for reason, count in sorted(repaired.left_out.items()))
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(repaired.left_out.items()))
+        kinds = sorted({*repaired.kinds, *table.kinds} - {"Polygon", "MultiPolygon"})
+        found = ", ".join(kinds) or reasons
         raise FootprintError(
-            f"{path} holds {rows} rows but no usable polygon (found {', '.join(found) or told or 'no geometry'}): {what}"
+            f"{path} holds {rows} but no usable polygon (found {found or 'no geometry'}): {what}"
         )
     return table, repaired

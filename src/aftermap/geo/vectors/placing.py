@@ -78,7 +78,8 @@ def apart(shapes: np.ndarray, crs: CRS, grid: Grid, *, degrees_by_default: bool 
             f"{_span(shapes, crs)}, {_image_span(grid)}: {first} comes before {second}, expected {second} first: swap "
             "the coordinates (in QGIS: Swap X and Y coordinates)"
         )
-    return f"{_span(shapes, crs)}, {_image_span(grid)}: the reference system ({crs.name}) is probably wrong"
+    other = f"it is for another place, or its reference system ({crs.name}) is wrong"
+    return f"{_span(shapes, crs)}, {_image_span(grid)}: {other}"
 
 
 def apart_in_pixels(shapes: np.ndarray, grid: Grid) -> str:
