@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: demo test coverage docs lint format bench wheel box clean help
+.PHONY: demo test coverage docs lint format fuzz bench wheel box clean help
 
 help:
 	@echo "make demo   synthesise an unseen town, map it, score it (about 3 minutes after installation)"
 	@echo "make test   the whole test suite"
 	@echo "make coverage   the same, with the lines that it does not reach in build/coverage"
+	@echo "make fuzz   the readers on changed files, for SECONDS (600), of TARGET (all)"
 	@echo "make docs   the documentation site in build/site; broken links are errors"
 	@echo "make lint   ruff, mypy --strict, import contracts"
 	@echo "make bench  speed and memory of the map command (see docs/benchmarks.md)"
@@ -37,6 +38,14 @@ test: .venv/.dev
 coverage: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov=aftermap --cov-report=term:skip-covered \
 	  --cov-report=html:build/coverage --cov-report=xml:build/coverage.xml
+
+# readers of files that a stranger may send, on changed files: make fuzz SECONDS=600 TARGET=rasters SEED=7
+SECONDS ?= 600
+TARGET ?= all
+SEED ?= 1
+
+fuzz: .venv/.dev
+	OMP_NUM_THREADS=1 AFTERMAP_BACKEND=torch $(BIN)/python tests/fuzz/run.py --target $(TARGET) --seed $(SEED) --seconds $(SECONDS)
 
 docs: .venv/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --clean

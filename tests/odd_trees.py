@@ -36,10 +36,11 @@ def odd_trees(tree, odd=ODD):
         for value in (*odd, GONE):
             if path or value is not GONE:
                 what = "gone" if value is GONE else repr(value)
-                yield f"{'/'.join(map(str, path))} = {what}", _with(tree, path, value)
+                yield f"{'/'.join(map(str, path))} = {what}", with_value(tree, path, value)
 
 
-def _with(tree, path, value):
+def with_value(tree, path, value):
+    """A copy of a tree with another value, or none (`GONE`), at one place."""
     if not path:
         return copy.deepcopy(value)
     changed = copy.deepcopy(tree)

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -170,3 +171,25 @@ def groups(inner):
 @given(st.recursive(leaves, groups, max_leaves=30))
 def test_whatever_yaml_writes_is_read_as_it_was(tree):
     assert load_yaml(yaml.safe_dump(tree)) == tree
+
+
+class Files(Config):
+    file: Path
+    layers: dict[str, Path] = {}
+
+
+@pytest.mark.parametrize("name", ["\0", "a\0b", "x" * 1001])
+def test_what_no_file_can_be_called_is_refused(tmp_path, name):
+    assert build_config(Files, {"file": "a.tif", "layers": {"b": "x" * 1000}}).file == Path("a.tif")
+    for key, tree in (("file", {"file": name}), ("layers", {"file": "a", "layers": {"b": name}})):
+        with pytest.raises(RecipeError, match=f"^recipe: {key} is '.*', which is no path$"):
+            build_config(Files, tree)
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump({"extends": name}))
+    with pytest.raises(RecipeError, match="which is no path$"):
+        read_tree(tmp_path / "a.yaml")
+
+
+def test_a_long_value_is_shown_in_part():
+    with pytest.raises(RecipeError) as error:
+        build_config(Outer, {"steps": "[" * 9000})
+    assert len(str(error.value)) < 400 and "[[[...[[[" in str(error.value)

@@ -38,3 +38,20 @@ def test_what_is_made_in_the_workflow_and_the_check_can_be_made():
     texts = [(ROOT / name).read_text() for name in (".github/workflows/ci.yml", ".ci/run")]
     made = {name for text in texts for name in re.findall(r"\bmake ([a-z]+)", text)}
     assert made == {"lint", "docs", "coverage", "demo", "test"} and made <= targets
+
+
+def test_every_path_that_the_documents_name_is_there():
+    kept = r"(?:src|tests|docs|bench|recipes|examples|findings)/[\w./*-]*[\w*/]"
+    named = {
+        (file.name, path)
+        for file in (
+            ROOT / "README.md",
+            ROOT / "SECURITY.md",
+            ROOT / "CONTRIBUTING.md",
+            *sorted((ROOT / "docs").glob("*.md")),
+        )
+        for quoted in re.findall(r"`([^`\n]+)`", file.read_text())
+        for path in re.findall(rf"(?<![\w./-]){kept}", quoted)
+    }
+    assert len(named) > 30
+    assert [pair for pair in sorted(named) if not list(ROOT.glob(pair[1].rstrip("/")))] == []

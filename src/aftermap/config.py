@@ -5,12 +5,12 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from aftermap.errors import RecipeError
+from aftermap.errors import RecipeError, shown
 
 
 class Config(BaseModel):
@@ -18,12 +18,26 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @model_validator(mode="after")
+    def _paths_can_be_opened(self) -> Self:
+        for name, value in self.__dict__.items():
+            for path in value.values() if isinstance(value, dict) else (value,):
+                if isinstance(path, Path) and not is_path(str(path)):
+                    raise ValueError(f"{name} is {shown(str(path))}, which is no path")
+        return self
+
+
+def is_path(text: str) -> bool:
+    """Whether a file system could hold a file of that name: no zero byte in it, and no more than 1,000 characters."""
+    return "\0" not in text and len(text) <= _LONGEST_PATH
+
 
 C = TypeVar("C", bound=Config)
 _PACKAGE = Path(__file__).resolve().parent
 _VARIABLES = "AFTERMAP_RECIPE_VARIABLES"
 _MOST_VALUES = 100_000
 _DEEPEST = 100
+_LONGEST_PATH = 1000
 _ENV = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -114,6 +128,8 @@ def _extended(path: Path, base: str) -> Path:
         RecipeError: it lies elsewhere.
     """
     target = path.parent / base
+    if not is_path(base):
+        raise RecipeError(f"{path}: extends {shown(base)}, which is no path")
     allowed = (path.parent.resolve(), shipped_recipes_folder())
     if not any(target.resolve().is_relative_to(folder) for folder in allowed):
         raise RecipeError(
@@ -219,7 +235,7 @@ def _explain(error: ValidationError, kind: type[BaseModel], source: str) -> str:
             if near
             else f": known keys are {', '.join(sorted(kind.model_fields))}"
         )
-        return f"{source}: unknown key {where!r}{hint}"
+        return f"{source}: unknown key {shown(where)}{hint}"
     if first["type"] == "missing":
         return f"{source}: key {where!r} is required and not given"
     if first["type"] == "union_tag_not_found":
@@ -235,10 +251,10 @@ def _explain(error: ValidationError, kind: type[BaseModel], source: str) -> str:
         choices = [choice.strip().strip("'") for choice in context["expected_tags"].split(",")]
         near = difflib.get_close_matches(tag, choices, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(choices)}"
-        return f"{source}: {where}: unknown {key} {tag!r}: {hint}"
+        return f"{source}: {where}: unknown {key} {shown(tag)}: {hint}"
     if first["type"] in ("tuple_type", "list_type"):
-        return f"{source}: {where}: found {first.get('input')!r}, expected a list in square brackets"
-    return f"{source}: {where}: {first['msg']} (found {first.get('input')!r})"
+        return f"{source}: {where}: found {shown(first.get('input'))}, expected a list in square brackets"
+    return f"{source}: {where}: {first['msg']} (found {shown(first.get('input'))})"
 
 
 def _known_keys(kind: type[BaseModel]) -> dict[str, str]:

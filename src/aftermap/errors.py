@@ -22,6 +22,16 @@ AftermapWarning
   NotificationWarning         a notification could not be sent; the run goes on
 """
 
+import reprlib
+
+_SHOWN = reprlib.Repr()
+_SHOWN.maxstring = _SHOWN.maxother = 160
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: as Python writes it, its middle left out where it is long."""
+    return _SHOWN.repr(value)
+
 
 class AftermapError(Exception):
     """Base of all errors that aftermap raises on purpose."""

@@ -23,7 +23,7 @@ from aftermap.errors import AftermapWarning, DataError, DataWarning, InputError
 from aftermap.geo.raster import RasterSource
 from made_image_sets import write_labels, write_opencities
 from made_image_sets import write_raster as write_utm
-from made_xbd import box, label, write_pair
+from made_xbd import box, label, manifest, scene, write_pair
 from odd_trees import odd_trees
 from prepared_datasets import prepare_opencities, prepare_xbd
 
@@ -289,3 +289,20 @@ def test_an_image_that_is_no_image_is_left_out(tmp_path):
         manifest = prepare_xbd(tmp_path / "s", tmp_path / "out")
     assert [scene.name for scene in manifest.scenes] == ["storm_00000000"]
     assert len(caught) == 4
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../../x", "/etc/x", "a/b", "a\\b", ".hidden", "a\nb", "a\0", "x" * 201]
+)
+def test_a_scene_is_called_what_a_file_can_be_called(tmp_path, name):
+    good = manifest([scene("a", tile={"source": "b", "row": 0, "col": 0, "height": 9, "width": 9})])
+    assert Manifest.load(good.save(tmp_path)).scenes[0].tile.source == "b"
+    file = tmp_path / "manifest.json"
+    tree = json.loads(file.read_text())
+    for place in (tree["scenes"][0], tree["scenes"][0]["tile"]):
+        key = "name" if "name" in place else "source"
+        old, place[key] = place[key], name
+        file.write_text(json.dumps(tree))
+        with pytest.raises(DataError, match="expected what a file can be called"):
+            Manifest.load(file)
+        place[key] = old

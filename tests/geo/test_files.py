@@ -12,6 +12,7 @@ from textures import texture
 from aftermap.errors import GeoreferenceError, RasterError
 from aftermap.geo.files import MAX_OPEN, OpenFiles, RasterFile
 from aftermap.geo.grid import Grid, Window
+from aftermap.geo.raster import RasterSource
 
 RGB = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
 
@@ -265,3 +266,19 @@ def test_an_image_beyond_its_reference_system_is_refused(write_tif):
     far = Affine(1, 0, 9e9, 0, -1, 9e9)
     with pytest.raises(GeoreferenceError, match=r"lies at .* in EPSG:32615, which has no place on the globe"):
         RasterFile.inspect(write_tif("far.tif", texture(8, 8), transform=far))
+
+
+@pytest.mark.parametrize("tag", [273, 279])  # offsets and lengths of strips
+def test_what_the_library_notices_late_is_one_line(write_tif, tag):
+    path = write_tif("a.tif", texture(32, 32), compress="deflate")
+    data = bytearray(path.read_bytes())
+    (first,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, first)
+    entry = next(
+        e for e in range(first + 2, first + 2 + 12 * count, 12) if data[e] + 256 * data[e + 1] == tag
+    )
+    struct.pack_into("<H", data, entry + 2, 11)  # numbers of another type: floats
+    path.write_bytes(data)
+    with pytest.raises(RasterError, match="truncated or damaged") as error:
+        RasterSource.open(path)
+    assert "\n" not in str(error.value)

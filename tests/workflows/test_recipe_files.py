@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
+from aftermap.config import read_tree
 from aftermap.errors import RecipeError
+from aftermap.workflows.kinds import read_recipe
 from aftermap.workflows.training.recipe_files import recipe_path, shipped_recipes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,3 +53,10 @@ def test_the_wheel_is_told_to_carry_every_recipe():
 
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert build["force-include"] == {"recipes": "aftermap/recipe_files"}
+
+
+def test_an_objective_that_is_no_group_is_refused(tmp_path):
+    tree = read_tree(ROOT / "recipes" / "damage.yaml")
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(tree | {"objective": "dice"}))
+    with pytest.raises(RecipeError, match=r"objective.*valid dictionary.*\(found 'dice'\)"):
+        read_recipe(tmp_path / "r.yaml")

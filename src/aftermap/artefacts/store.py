@@ -107,7 +107,7 @@ def load_model(name: str | Path) -> LoadedModel:
         state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(file).items()}
         model.load_state_dict(state)
     except (SafetensorError, RuntimeError) as error:
-        raise ModelError(f"{file} does not fit its card: {str(error).splitlines()[0]}") from None
+        raise ModelError(f"{file} does not fit its card: {str(error).splitlines()[0][:160]}") from None
     return LoadedModel(model.eval(), card, folder, digest)
 
 

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 
 from aftermap.data.scene import RGB
 from aftermap.data.stretch import Stretch
 from aftermap.errors import DataError, RasterError
-from aftermap.geo.limits import GDAL_OPTIONS, open_checked
+from aftermap.geo.limits import opened
 from aftermap.geo.whole import WholeImage
 
 IDENTITY = Affine.identity()
@@ -62,7 +61,7 @@ def size_of(path: Path) -> tuple[int, int, int, str]:
         DataError: it cannot be read.
     """
     try:
-        with rasterio.Env(**GDAL_OPTIONS), open_checked(path) as file:
+        with opened(path) as file:
             return file.count, file.height, file.width, file.dtypes[0]
     except RasterError as error:
         raise DataError(str(error)) from None

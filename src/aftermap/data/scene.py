@@ -2,26 +2,37 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from aftermap.classes import IGNORE, SCHEMES, ClassScheme
 from aftermap.config import Config
 from aftermap.data.legends import Legend
-from aftermap.errors import DataError, RasterError
+from aftermap.errors import DataError, RasterError, shown
 from aftermap.files import write_text
 from aftermap.geo.whole import WholeImage, find_unseen
 
 MANIFEST_NAME = "manifest.json"
+_LONGEST_NAME = 200
 
 RGB = ("red", "green", "blue")
 Target = Literal["building", "damage", "classes"]
 """What a mask tells: buildings or their damage by our schemes, or the classes of a dataset's legend."""
 
 Split = Literal["train", "validation", "test", "unassigned"]
+
+
+def _can_be_a_file(name: str) -> str:
+    if not name.isprintable() or name[:1] in ("", ".") or set(name) & set("/\\") or len(name) > _LONGEST_NAME:
+        raise ValueError(f"found {shown(name)}, expected what a file can be called, such as storm_00000001")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_can_be_a_file)]
+"""A name that results are called by, as files."""
 
 
 class SceneGrid(Config):
@@ -41,7 +52,7 @@ class Tile(Config):
         height, width: its size.
     """
 
-    source: str
+    source: FileName
     row: int
     col: int
     height: int
@@ -59,7 +70,7 @@ class Scene(Config):
     it; all are 8-bit.
     """
 
-    name: str
+    name: FileName
     event: str
     split: Split = "unassigned"
     source_split: str | None = None

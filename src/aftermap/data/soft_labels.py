@@ -13,7 +13,7 @@ from aftermap.data.geotransform import to_grid
 from aftermap.data.scene import Scene, SceneGrid
 from aftermap.errors import DataError, RasterError
 from aftermap.files import replacing
-from aftermap.geo.limits import GDAL_ERRORS, GDAL_OPTIONS, open_checked
+from aftermap.geo.limits import GDAL_ERRORS, opened
 
 SOFT_SCALE = 254
 """A stored value is the probability times this, rounded."""
@@ -68,14 +68,14 @@ def read_soft(scene: Scene) -> np.ndarray:
     if scene.soft is None:
         raise DataError(f"scene {scene.name} has no soft labels")
     try:
-        with rasterio.Env(**GDAL_OPTIONS), open_checked(scene.soft) as file:
+        with opened(scene.soft) as file:
             if file.dtypes[0] != "uint8" or (file.height, file.width) != (scene.height, scene.width):
                 raise DataError(
                     f"{scene.soft} has {file.width} x {file.height} pixels of {file.dtypes[0]}, expected "
                     f"{scene.width} x {scene.height} of uint8 as its image"
                 )
             stored: np.ndarray = np.ascontiguousarray(file.read().transpose(1, 2, 0))
-    except (RasterError, *GDAL_ERRORS):
+    except RasterError:
         raise DataError(f"{scene.soft} cannot be read: make the soft labels again") from None
     return stored
 

@@ -26,7 +26,7 @@ from aftermap.geo.ground import (
     opaque_value,
     strips,
 )
-from aftermap.geo.limits import GDAL_ERRORS, GDAL_OPTIONS, one_line, open_checked
+from aftermap.geo.limits import open_checked, opened, reading
 
 MAX_OPEN = 16
 _ALPHA_PROBES = 4
@@ -86,7 +86,7 @@ class RasterFile:
             RasterError: the file cannot be used as an image.
             GeoreferenceError: its georeference is incomplete, or `grid` has another size.
         """
-        with rasterio.Env(**GDAL_OPTIONS), open_checked(path) as dataset:
+        with opened(path) as dataset:
             if grid is not None and grid.shape != dataset.shape:
                 raise GeoreferenceError(
                     f"{path} has {dataset.width} x {dataset.height} pixels, its georeference is for "
@@ -107,7 +107,7 @@ class RasterFile:
             raise RasterError(
                 f"{path} holds {', '.join(sorted(dtypes))} bands, expected one integer or float type for all"
             )
-        alpha, opaque = _opacity(dataset, path)
+        alpha, opaque = _opacity(dataset)
         bands = tuple(band for band in range(1, dataset.count + 1) if band != alpha)
         given = nodata if isinstance(nodata, (int, float)) else None
         check_nodata(given, dataset.dtypes[0], path)
@@ -201,7 +201,7 @@ class OpenFiles:
     def _declared(
         self, file: RasterFile, window: Window, bands: tuple[int, ...], *, whole: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        with rasterio.Env(**GDAL_OPTIONS):
+        with reading(file.path):
             return read_declared(self._dataset(file.path), file, window, bands, whole=whole)
 
     def _dataset(self, path: Path) -> rasterio.DatasetReader:
@@ -222,31 +222,23 @@ def read_declared(
     *,
     whole: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels of a window, and where the file itself says that ground was seen; call inside an `rasterio.Env`.
+    """Pixels of a window, and where the file itself says that ground was seen; call inside of `limits.reading`.
 
     Returns:
         the bands asked for (C, H, W), all data bands where `whole` or nodata needs them, validity (H, W).
-
-    Raises:
-        RasterError: the pixels cannot be decoded.
     """
     region = ((window.row, window.row + window.height), (window.col, window.col + window.width))
     whole = whole or file.nodata is not None
     wanted = (*bands, *(band for band in file.bands if whole and band not in bands))
-    try:
-        stack = dataset.read(list(wanted), window=region)
-        valid = np.ones(stack.shape[1:], bool)
-        if file.has_mask:
-            valid &= dataset.read_masks(1, window=region) > 0
-        if file.opaque is not None and file.alpha not in bands:  # asked for, it is data
-            valid &= is_opaque(dataset.read(file.alpha, window=region), file.opaque)
-        if file.is_sparse:
-            for hole in _left_out(dataset, window, file.bands):
-                valid[hole.slices] = False
-    except GDAL_ERRORS as error:
-        raise RasterError(
-            f"cannot read {file.path}: its image data is truncated or damaged ({one_line(error)})"
-        ) from None
+    stack = dataset.read(list(wanted), window=region)
+    valid = np.ones(stack.shape[1:], bool)
+    if file.has_mask:
+        valid &= dataset.read_masks(1, window=region) > 0
+    if file.opaque is not None and file.alpha not in bands:  # asked for, it is data
+        valid &= is_opaque(dataset.read(file.alpha, window=region), file.opaque)
+    if file.is_sparse:
+        for hole in _left_out(dataset, window, file.bands):
+            valid[hole.slices] = False
     array = stack[: len(bands)]
     everything = stack[[wanted.index(band) for band in file.bands]] if whole else array
     if file.nodata is not None:
@@ -265,7 +257,7 @@ def _has_mask(dataset: rasterio.DatasetReader) -> bool:
     return "per_dataset" in flags and "alpha" not in flags
 
 
-def _opacity(dataset: rasterio.DatasetReader, path: Path) -> tuple[int, float] | tuple[None, None]:
+def _opacity(dataset: rasterio.DatasetReader) -> tuple[int, float] | tuple[None, None]:
     """The last band called alpha and its full value, from samples all over it; None where it is data."""
     called = [band for band, name in enumerate(dataset.colorinterp, 1) if name == ColorInterp.alpha]
     if dataset.count == 1 or not called:
@@ -276,16 +268,11 @@ def _opacity(dataset: rasterio.DatasetReader, path: Path) -> tuple[int, float] |
         np.unique(np.linspace(0, max(0, length - side), _ALPHA_PROBES).astype(int)).tolist()
         for length in (height, width)
     )
-    try:
-        samples = [
-            dataset.read(called[-1], window=((row, min(height, row + side)), (col, min(width, col + side))))
-            for row in rows
-            for col in cols
-        ]
-    except GDAL_ERRORS as error:
-        raise RasterError(
-            f"cannot read {path}: its image data is truncated or damaged ({one_line(error)})"
-        ) from None
+    samples = [
+        dataset.read(called[-1], window=((row, min(height, row + side)), (col, min(width, col + side))))
+        for row in rows
+        for col in cols
+    ]
     full = opaque_value(np.concatenate([sample.ravel() for sample in samples]))
     return (None, None) if full is None else (called[-1], full)
 

@@ -6,6 +6,8 @@ Everything here happens before a pixel is decoded, so that a hostile or damaged 
 import math
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +68,31 @@ def max_pixels() -> int:
     return value
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Where an image is read: every error of GDAL, which may come late, becomes one line.
+
+    Raises:
+        RasterError: GDAL raised one.
+    """
+    try:
+        with rasterio.Env(**GDAL_OPTIONS):
+            yield
+    except GDAL_ERRORS as error:
+        raise RasterError(
+            f"cannot read {path}: its image data is truncated or damaged ({one_line(error)})"
+        ) from None
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[rasterio.DatasetReader]:
+    """An image that has been checked, open for as long as it is read; see `open_checked` and `reading`."""
+    with reading(path), open_checked(path) as dataset:
+        yield dataset
+
+
 def open_checked(path: Path) -> rasterio.DatasetReader:
-    """Open an image whose format, size and completeness have been checked; call inside an `rasterio.Env`.
+    """Open an image whose format, size and completeness have been checked; call inside of `reading`.
 
     Raises:
         RasterError: missing or unreadable file, unknown format, header beyond the budget, truncated data.

@@ -10,7 +10,7 @@ from rasterio.crs import CRS
 from aftermap.errors import RasterError
 from aftermap.geo.files import RasterFile, read_declared
 from aftermap.geo.grid import Grid
-from aftermap.geo.limits import GDAL_OPTIONS, open_checked
+from aftermap.geo.limits import opened
 
 MOST_PIXELS = 400_000_000
 
@@ -42,7 +42,7 @@ class WholeImage:
         Raises:
             RasterError: it is missing, damaged, no image, or larger than 400 million pixels.
         """
-        with rasterio.Env(**GDAL_OPTIONS), open_checked(path) as dataset:
+        with opened(path) as dataset:
             if dataset.width * dataset.height > MOST_PIXELS:
                 raise RasterError(
                     f"{path} has {dataset.width} x {dataset.height} pixels, more than {MOST_PIXELS:,}: cut it into parts"
@@ -84,7 +84,7 @@ def find_unseen(path: Path) -> np.ndarray | None:
     Raises:
         RasterError: it cannot be read.
     """
-    with rasterio.Env(**GDAL_OPTIONS), open_checked(path) as dataset:
+    with opened(path) as dataset:
         file = RasterFile.of(dataset, path, Grid.pixels(dataset.width, dataset.height), "declared")
         if not file.hides:
             return None

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import rasterio
 
 from aftermap.classes import BUILDING, DAMAGE, IGNORE
 from aftermap.data.band_files import read_file, size_of
@@ -26,7 +25,7 @@ from aftermap.errors import DataError, DataWarning, GeoreferenceError, RasterErr
 from aftermap.geo.files import RasterFile
 from aftermap.geo.georeference import horizontal
 from aftermap.geo.grid import Grid
-from aftermap.geo.limits import GDAL_OPTIONS, open_checked
+from aftermap.geo.limits import opened
 from aftermap.geo.vectors import FORMATS, part_layer
 
 MaskKind = Literal["building", "damage", "soft"]
@@ -283,7 +282,7 @@ def read_grid(path: Path) -> SceneGrid | None:
     if path.suffix.lower() not in (".tif", ".tiff"):
         return None
     try:
-        with rasterio.Env(**GDAL_OPTIONS), open_checked(path) as image:
+        with opened(path) as image:
             plain = Grid.pixels(image.width, image.height)
             file = RasterFile.of(image, path, plain, "declared")
             grid = Grid(horizontal(image.crs, path), image.transform, image.width, image.height)

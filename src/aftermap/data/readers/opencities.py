@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aftermap.config import is_path
 from aftermap.data.file_content import read_bytes
 from aftermap.data.preparing.cut_config import CutConfig
 from aftermap.data.preparing.dataset import Dataset, SourceScene
@@ -19,7 +20,7 @@ from aftermap.data.preparing.footprint_tiles import (
     measure_percentiles,
     require_files,
 )
-from aftermap.errors import DataError
+from aftermap.errors import DataError, shown
 from aftermap.files import read_json
 
 CSV_NAME, CATALOGUE_NAME = "train_metadata.csv", "catalog.json"
@@ -210,9 +211,11 @@ def _local(folder: Path, href: str, listing: Path) -> Path:
     if "://" in href:
         raise DataError(f"{listing} names the remote file {href}: fetch the dataset with relative links")
     try:
-        return (folder / href).resolve()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"{listing} names {href[:60]!r}, which is no path: {error}") from None
+        if is_path(href):
+            return (folder / href).resolve()
+    except (OSError, ValueError, RuntimeError):
+        pass
+    raise DataError(f"{listing} names {shown(href)}, which is no path")
 
 
 def _read_stac_file(path: Path) -> dict[str, Any]:

@@ -26,8 +26,8 @@ LearnedTask = Literal["building", "damage"]
 
 def _objective_kind(value: Any) -> str:
     """Which objective a recipe means: learning from labels where it does not say."""
-    kind = value.get("kind", "supervised") if isinstance(value, dict) else value.kind
-    return str(kind)
+    unsaid = "supervised"
+    return str(value.get("kind", unsaid) if isinstance(value, dict) else getattr(value, "kind", unsaid))
 
 
 ObjectiveConfig = Annotated[
