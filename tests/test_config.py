@@ -175,7 +175,7 @@ def test_whatever_yaml_writes_is_read_as_it_was(tree):
 
 class Files(Config):
     file: Path
-    layers: dict[str, Path] = {}
+    layers: dict[str, Path] = Field(default_factory=dict)
 
 
 @pytest.mark.parametrize("name", ["\0", "a\0b", "x" * 1001])
@@ -185,7 +185,7 @@ def test_what_no_file_can_be_called_is_refused(tmp_path, name):
         with pytest.raises(RecipeError, match=f"^recipe: {key} is '.*', which is no path$"):
             build_config(Files, tree)
     (tmp_path / "a.yaml").write_text(yaml.safe_dump({"extends": name}))
-    with pytest.raises(RecipeError, match="which is no path$"):
+    with pytest.raises(RecipeError, match=r"which is no path$"):
         read_tree(tmp_path / "a.yaml")
 
 

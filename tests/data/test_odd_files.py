@@ -23,7 +23,9 @@ from aftermap.errors import AftermapWarning, DataError, DataWarning, InputError
 from aftermap.geo.raster import RasterSource
 from made_image_sets import write_labels, write_opencities
 from made_image_sets import write_raster as write_utm
-from made_xbd import box, label, manifest, scene, write_pair
+from made_xbd import box, label, write_pair
+from made_xbd import manifest as as_manifest
+from made_xbd import scene as as_scene
 from odd_trees import odd_trees
 from prepared_datasets import prepare_opencities, prepare_xbd
 
@@ -295,7 +297,7 @@ def test_an_image_that_is_no_image_is_left_out(tmp_path):
     "name", ["", ".", "..", "../../x", "/etc/x", "a/b", "a\\b", ".hidden", "a\nb", "a\0", "x" * 201]
 )
 def test_a_scene_is_called_what_a_file_can_be_called(tmp_path, name):
-    good = manifest([scene("a", tile={"source": "b", "row": 0, "col": 0, "height": 9, "width": 9})])
+    good = as_manifest([as_scene("a", tile={"source": "b", "row": 0, "col": 0, "height": 9, "width": 9})])
     assert Manifest.load(good.save(tmp_path)).scenes[0].tile.source == "b"
     file = tmp_path / "manifest.json"
     tree = json.loads(file.read_text())

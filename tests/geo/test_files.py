@@ -268,15 +268,13 @@ def test_an_image_beyond_its_reference_system_is_refused(write_tif):
         RasterFile.inspect(write_tif("far.tif", texture(8, 8), transform=far))
 
 
-@pytest.mark.parametrize("tag", [273, 279])  # offsets and lengths of strips
-def test_what_the_library_notices_late_is_one_line(write_tif, tag):
+def test_what_the_library_notices_late_is_one_line(write_tif):
     path = write_tif("a.tif", texture(32, 32), compress="deflate")
     data = bytearray(path.read_bytes())
     (first,) = struct.unpack_from("<I", data, 4)
     (count,) = struct.unpack_from("<H", data, first)
-    entry = next(
-        e for e in range(first + 2, first + 2 + 12 * count, 12) if data[e] + 256 * data[e + 1] == tag
-    )
+    entries = range(first + 2, first + 2 + 12 * count, 12)
+    entry = next(e for e in entries if data[e : e + 2] == b"\x11\x01")  # offsets of strips
     struct.pack_into("<H", data, entry + 2, 11)  # numbers of another type: floats
     path.write_bytes(data)
     with pytest.raises(RasterError, match="truncated or damaged") as error:
