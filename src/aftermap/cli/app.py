@@ -1,5 +1,6 @@
 """The `aftermap` command: sub-commands, and how errors reach the user."""
 
+import gc
 import os
 import signal
 import sys
@@ -56,6 +57,8 @@ app.command(learn.models, name="models")
 app.command(weights.app, name="weights")
 let_flow(app)
 
+_OBJECTS_BETWEEN_COLLECTIONS = 50_000
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line.
@@ -68,6 +71,8 @@ def main(arguments: list[str] | None = None) -> None:
         trust()
         arguments = [word for word in arguments if word != "--trust"]
     console = Console(stderr=True, highlight=False, soft_wrap=True)
+    # imports make many objects that stay: looking for circles among them every 700 takes a tenth of a short command
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 20)
     # else it writes a line on each tag of a GeoTIFF that it does not know
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
 

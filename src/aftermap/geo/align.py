@@ -86,17 +86,18 @@ def measure_shift(read: ReadPair, overlap: Window, grid: Grid) -> Shift:
             f"the overlap of {overlap.width} x {overlap.height} px is too small to measure a shift"
         )
     limit = min(LIMIT_PX, measured[0].width / 4)
-    coarse = _estimate(read, measured, (0.0, 0.0), limit)
+    fields = _Fields(read)
+    coarse = _estimate(fields, measured, (0.0, 0.0), limit)
     if isinstance(coarse, str):
         return _unknown(coarse)
     # The window that damps a patch's edges pulls long shifts towards 0, so the rest is measured once more.
     start = float(np.rint(coarse.dx)), float(np.rint(coarse.dy))
-    fine = _estimate(read, measured, start, limit) if any(start) else coarse
+    fine = _estimate(fields, measured, start, limit) if any(start) else coarse
     if isinstance(fine, str):
         return _unknown(fine)
 
     dx, dy, length = fine.dx, fine.dy, float(np.hypot(fine.dx, fine.dy))
-    before, after = _agreement(read, held_out, dx, dy)
+    before, after = _agreement(fields, held_out, dx, dy)
     if not len(before):
         return _unknown("no patches were left to check the measured shift on")
     gain = after - before
@@ -197,6 +198,25 @@ def _filtered(values: np.ndarray, across: np.ndarray, down: np.ndarray) -> np.nd
     return np.asarray(cv2.sepFilter2D(values, cv2.CV_64F, across, down, borderType=cv2.BORDER_REFLECT))
 
 
+class _Fields:
+    """Gradient fields of both dates; those of the first, from which no shift is taken, are measured once."""
+
+    def __init__(self, read: ReadPair) -> None:
+        self._read = read
+        self._first: dict[Window, np.ndarray | None] = {}
+
+    def __call__(
+        self, window: Window, shift: tuple[float, float]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """The fields of a window and where both dates hold data (H, W); None where a date is flat or empty."""
+        pre, post = self._read(window, *shift)
+        if window not in self._first:
+            self._first[window] = gradient_field(pre)
+        first = self._first[window]
+        second = None if first is None else gradient_field(post)
+        return None if first is None or second is None else (first, second, pre.valid & post.valid)
+
+
 @dataclass(frozen=True, slots=True)
 class _Estimate:
     dx: float
@@ -206,16 +226,16 @@ class _Estimate:
 
 
 def _estimate(
-    read: ReadPair, windows: list[Window], start: tuple[float, float], limit: float
+    fields: _Fields, windows: list[Window], start: tuple[float, float], limit: float
 ) -> _Estimate | str:
     """Robust median over the patches, or the reason why there is none."""
     found, tried = [], 0
     for window in windows:
-        fields = [gradient_field(patch) for patch in read(window, *start)]
-        if fields[0] is None or fields[1] is None:
+        pair = fields(window, start)
+        if pair is None:
             continue
         tried += 1
-        dx, dy, peak = phase_shift(fields[0], fields[1], limit)
+        dx, dy, peak = phase_shift(*pair[:2], limit)
         if peak >= MIN_PEAK:
             found.append((dx + start[0], dy + start[1]))
         if tried == MAX_MEASURED:
@@ -233,11 +253,11 @@ def _estimate(
     return _Estimate(float(centre[0]), float(centre[1]), spread, len(inliers))
 
 
-def _agreement(read: ReadPair, windows: list[Window], dx: float, dy: float) -> tuple[np.ndarray, np.ndarray]:
+def _agreement(fields: _Fields, windows: list[Window], dx: float, dy: float) -> tuple[np.ndarray, np.ndarray]:
     """Correlation of gradient strength per patch, before and after taking the shift out."""
     before, after = [], []
     for window in windows:
-        pair = [_correlation(*read(window, *shift)) for shift in ((0.0, 0.0), (dx, dy))]
+        pair = [_correlation(fields(window, shift)) for shift in ((0.0, 0.0), (dx, dy))]
         if pair[0] is not None and pair[1] is not None:
             before.append(pair[0])
             after.append(pair[1])
@@ -246,14 +266,12 @@ def _agreement(read: ReadPair, windows: list[Window], dx: float, dy: float) -> t
     return np.array(before), np.array(after)
 
 
-def _correlation(pre: Patch, post: Patch) -> float | None:
-    # Blurred, so that the smoothing of a resampled date does not pass for agreement.
-    fields = [gradient_field(patch) for patch in (pre, post)]
-    if fields[0] is None or fields[1] is None:
+def _correlation(pair: tuple[np.ndarray, np.ndarray, np.ndarray] | None) -> float | None:
+    if pair is None:
         return None
-    seen = pre.valid & post.valid
+    # Blurred, so that the smoothing of a resampled date does not pass for agreement.
     blur, _ = _gaussian(1.5)
-    a, b = (_filtered(np.abs(field), blur, blur)[seen] for field in fields if field is not None)
+    a, b = (_filtered(np.abs(field), blur, blur)[pair[2]] for field in pair[:2])
     a, b = a - a.mean(), b - b.mean()
     scale = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / scale if scale > 0 else None

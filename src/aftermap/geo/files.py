@@ -179,9 +179,10 @@ class OpenFiles:
                 height, width = file.grid.shape
 
                 def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
-                    return self._declared(file, window, file.bands, whole=True)[1:]
+                    return read_declared(self._dataset(file.path), file, window, file.bands, whole=True)[1:]
 
-                self._rests[file.path] = find_rest(read, height, width, file.dtype)
+                with reading(file.path):
+                    self._rests[file.path] = find_rest(read, height, width, file.dtype)
             return self._rests[file.path]
 
     def has_ground(self, file: RasterFile) -> bool:

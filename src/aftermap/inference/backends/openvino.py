@@ -1,12 +1,32 @@
 """Networks run by OpenVINO on the processor."""
 
+import sys
+from importlib import import_module
 from typing import Any
 
 import numpy as np
-import openvino
 
 from aftermap.errors import ModelError
 from aftermap.inference.backends.base import Execution, GraphFile, GraphNetwork
+
+_CONVERTER = "openvino.tools.ovc"
+
+
+def _runtime() -> Any:
+    """OpenVINO without its converter, which takes two thirds of the import and loads what reports to its makers.
+
+    The package does without it where it cannot be imported; whoever wants it imports it by its own name.
+    """
+    if "openvino" in sys.modules or _CONVERTER in sys.modules:
+        return import_module("openvino")
+    sys.modules[_CONVERTER] = None  # type: ignore[assignment]
+    try:
+        return import_module("openvino")
+    finally:
+        del sys.modules[_CONVERTER]
+
+
+openvino = _runtime()
 
 
 class OpenvinoNetwork(GraphNetwork):
