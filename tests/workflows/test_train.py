@@ -270,7 +270,7 @@ def test_evaluate_prints_json(data, trained, capsys):
     [
         (["train"], "no recipe given"),
         (["train", "nowhere.yaml"], "there is no recipe nowhere.yaml"),
-        (["evaluate", "nowhere", "data"], "holds no manifest.json"),
+        (["evaluate", "nowhere", "data"], "no model at nowhere"),
         (["train", "--resume", "nowhere"], "holds no interrupted run"),
     ],
 )
