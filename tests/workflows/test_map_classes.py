@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -348,8 +349,15 @@ def test_the_command_takes_classes_where_the_model_has_a_legend(
     ],
 )
 def test_the_command_refuses_what_is_no_map_of_classes(
-    tmp_path: Path, image: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    tmp_path: Path,
+    image: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(image, "other.tif")
     with pytest.raises(SystemExit) as left:
         main(["map", str(image), *arguments, "-o", str(tmp_path / "map")])
     told = capsys.readouterr().err

@@ -222,7 +222,9 @@ def test_an_imported_run_ends_when_it_ended(other, tmp_path):
     assert (info.start_time, info.end_time - info.start_time) == (1777629600000, 30 * 60_000)
 
 
-@pytest.mark.parametrize("files", [{}, {"run.json": "{"}, {"run.json": "{}", "recipe.yaml": "a: b"}])
+@pytest.mark.parametrize(
+    "files", [{}, {"run.json": "{"}, {"run.json": "[]"}, {"run.json": "{}", "recipe.yaml": "a: b"}]
+)
 def test_a_folder_that_is_no_run_is_not_imported(files, connection, tmp_path):
     for name, text in files.items():
         (tmp_path / name).write_text(text)

@@ -91,9 +91,11 @@ class Run:
         """What `run.json` says.
 
         Raises:
-            TrainingError: it cannot be read.
+            TrainingError: it cannot be read, or says something else.
         """
-        facts: dict[str, Any] = read_json(self.folder / "run.json", error=TrainingError)
+        facts = read_json(self.folder / "run.json", error=TrainingError)
+        if not isinstance(facts, dict):
+            raise TrainingError(f"{self.folder / 'run.json'} holds no facts of a run")
         return facts
 
     def append_metrics(self, values: dict[str, Any]) -> None:

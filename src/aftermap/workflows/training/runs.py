@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from aftermap.config import load_yaml
-from aftermap.errors import RecordsError
+from aftermap.errors import RecordsError, TrainingError
 from aftermap.extras import needs
 from aftermap.files import csv_text, write_text
 from aftermap.learning.experiments.records import STATUS_NAMES, Records, Status, run_identity
@@ -268,7 +268,7 @@ def import_run(connection: Connection, folder: Path) -> str:
     try:
         facts = run.facts()
         recipe = load_yaml((folder / "recipe.yaml").read_text()) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError, TrainingError) as error:
         raise RecordsError(f"{folder} is no run folder: {one_line(error)}") from None
     status = facts.get("status")
     if status not in STATUS_NAMES or not isinstance(recipe, dict):
