@@ -38,6 +38,7 @@ _VARIABLES = "AFTERMAP_RECIPE_VARIABLES"
 _MOST_VALUES = 100_000
 _DEEPEST = 100
 _LONGEST_PATH = 1000
+_KINDS: dict[type, str] = {list: "a list", str: "a text", int: "a number", float: "a number"}
 _ENV = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -78,7 +79,9 @@ def read_tree(path: Path, *, seen: Sequence[Path] = ()) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(tree, dict):
-        raise RecipeError(f"{path} holds a {type(tree).__name__}, expected a mapping of recipe keys")
+        raise RecipeError(
+            f"{path} holds {_KINDS.get(type(tree), 'one value')}, expected a mapping of recipe keys"
+        )
     base = tree.pop("extends", None)
     if base is None:
         return tree
@@ -180,7 +183,7 @@ def build_config(
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(_explain(error, kind, source)) from None
+        raise RecipeError(explain(error, kind, source)) from None
 
 
 def may_be_read(name: str) -> bool:
@@ -223,7 +226,14 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         raise RecipeError(f"override {override!r}: the value is not valid YAML") from None
 
 
-def _explain(error: ValidationError, kind: type[BaseModel], source: str) -> str:
+def explain(error: ValidationError, kind: type[BaseModel], source: str) -> str:
+    """What is wrong with a tree of values, in one line.
+
+    Args:
+        error: says that it is no `kind`.
+        kind: what was expected.
+        source: where the values come from; begins the line.
+    """
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
@@ -254,7 +264,8 @@ def _explain(error: ValidationError, kind: type[BaseModel], source: str) -> str:
         return f"{source}: {where}: unknown {key} {shown(tag)}: {hint}"
     if first["type"] in ("tuple_type", "list_type"):
         return f"{source}: {where}: found {shown(first.get('input'))}, expected a list in square brackets"
-    return f"{source}: {where}: {first['msg']} (found {shown(first.get('input'))})"
+    found = "" if first["type"] == "json_invalid" else f" (found {shown(first.get('input'))})"
+    return f"{source}: {where + ': ' if where else ''}{first['msg']}{found}"
 
 
 def _known_keys(kind: type[BaseModel]) -> dict[str, str]:

@@ -100,6 +100,25 @@ def test_a_threshold_that_is_no_probability_is_refused(folder, changes):
         Card.model_validate(load_card(folder).model_dump() | changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resolution_m": (5, -1)}, "resolution_m is 5 to -1, expected the finest and the coarsest"),
+        (
+            {"normalisation": {"mean": (1, 2, 3), "std": (1, 0, 1)}},
+            "normalisation: std holds 0, expected positive",
+        ),
+        ({"banana": 1}, "unknown key 'banana': did you mean 'bands'"),
+    ],
+)
+def test_a_card_that_no_model_can_have_is_refused_with_the_key(folder, changes, message):
+    tree = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(tree | changes))
+    with pytest.raises(ModelError, match=f"card.json cannot be understood: {message}") as error:
+        load_card(folder)
+    assert "pydantic" not in str(error.value)
+
+
 def test_saving_again_replaces_the_folder_whole(folder):
     loaded = load_model(folder)
     save_model(folder, loaded.model, loaded.card.model_copy(update={"name": "other"}))

@@ -11,7 +11,7 @@ from PIL import Image
 from aftermap.classes import IGNORE
 from aftermap.data.band_files import read_file
 from aftermap.data.checking.doctor import check
-from aftermap.data.scene import read_bands, read_image, read_mask, read_pixels
+from aftermap.data.scene import Manifest, read_bands, read_image, read_mask, read_pixels
 from aftermap.errors import DataError
 from aftermap.geo.raster import RasterSource
 from made_xbd import manifest, scene
@@ -165,3 +165,20 @@ def test_the_doctor_tells_black_rests_declared_holes_and_images_without_ground(t
     Image.fromarray(big * 0).save(tmp_path / "void.png")
     void = scene("a", pre=tmp_path / "void.png", size=128)
     assert ("no-ground", "a") in [(f.code, f.scene) for f in check(manifest([void])).errors]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", r"Input should be an object \(found \[\]\)"),
+        ("", "Invalid JSON: EOF while parsing a value at line 1 column 0"),
+        ('{"kind": "folder", "scenes": [{"name": "a", "banana": 1}]}', "key 'scheme' is required"),
+    ],
+)
+def test_what_is_no_manifest_is_refused_in_plain_words(tmp_path, text, message):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(
+        DataError, match=f"manifest.json is not a manifest of this version: {message}"
+    ) as error:
+        Manifest.load(tmp_path)
+    assert "pydantic" not in str(error.value)

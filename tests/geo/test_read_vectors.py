@@ -367,7 +367,7 @@ def test_layers_are_listed_where_it_is_not_clear_and_can_be_named(tmp_path):
 
 def test_the_layer_named_like_buildings_is_taken_of_several_and_said(tmp_path):
     path = write_layers(tmp_path / "f.gpkg", {"parcels": AREA, "osm_buildings": SQUARES})
-    with pytest.warns(DataWarning, match="osm_buildings is read: name another with FILE:LAYER"):
+    with pytest.warns(DataWarning, match="layer osm_buildings is read, of .*: name another with FILE:LAYER"):
         assert len(read_buildings(path, grid=GRID).frame) == 4
 
 

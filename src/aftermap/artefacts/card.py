@@ -1,5 +1,6 @@
 """The card of a model: everything that is needed to use it rightly, and to know what it is."""
 
+import math
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -22,6 +23,13 @@ class Normalisation(Config):
 
     mean: tuple[float, ...] = (127.5, 127.5, 127.5)
     std: tuple[float, ...] = (127.5, 127.5, 127.5)
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        wrong = [value for value in self.std if not 0 < value < math.inf]
+        if wrong:
+            raise ValueError(f"std holds {wrong[0]:g}, expected positive numbers: pixels are divided by it")
+        return self
 
 
 class TrainingRecord(Config):
@@ -142,6 +150,11 @@ class BaseCard(Config):
             raise ValueError(f"minor_dilation needs a scheme with minor-damage, this one is {self.scheme}")
         if len(set(self.bands)) != len(self.bands):
             raise ValueError(f"bands name one twice: {', '.join(self.bands)}")
+        finest, coarsest = self.resolution_m
+        if not 0 < finest <= coarsest < math.inf:
+            raise ValueError(
+                f"resolution_m is {finest:g} to {coarsest:g}, expected the finest and the coarsest metres"
+            )
         return self
 
 

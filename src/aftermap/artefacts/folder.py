@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from aftermap.artefacts.card import Card
 from aftermap.artefacts.ensemble_card import EnsembleCard
+from aftermap.config import explain
 from aftermap.errors import ModelError
 
 CARD_NAME = "card.json"
@@ -37,8 +40,8 @@ def card_in(folder: Path, name: str | Path | None = None) -> Card:
         raise ModelError(f"{folder} is not a model folder: it has no {CARD_NAME}{hint}")
     try:
         return Card.model_validate_json(file.read_bytes())
-    except ValueError as error:
-        raise ModelError(f"{file} cannot be understood: {' '.join(str(error).split())[:160]}") from None
+    except ValidationError as error:
+        raise ModelError(explain(error, Card, f"{file} cannot be understood")) from None
 
 
 def ensemble_in(folder: Path, name: str | Path | None = None) -> EnsembleCard:
@@ -52,5 +55,5 @@ def ensemble_in(folder: Path, name: str | Path | None = None) -> EnsembleCard:
         return EnsembleCard.model_validate_json(file.read_bytes())
     except OSError:
         raise ModelError(f"{name or folder} is not an ensemble folder: it has no {ENSEMBLE_NAME}") from None
-    except ValueError as error:
-        raise ModelError(f"{file} cannot be understood: {' '.join(str(error).split())[:160]}") from None
+    except ValidationError as error:
+        raise ModelError(explain(error, EnsembleCard, f"{file} cannot be understood")) from None

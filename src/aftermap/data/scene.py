@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError
 
 from aftermap.classes import IGNORE, SCHEMES, ClassScheme
-from aftermap.config import Config
+from aftermap.config import Config, explain
 from aftermap.data.legends import Legend
 from aftermap.errors import DataError, RasterError, shown
 from aftermap.files import write_text
@@ -143,9 +143,8 @@ class Manifest(Config):
             manifest = cls.model_validate_json(file.read_bytes())
         except OSError as error:
             raise DataError(f"cannot read {file}: {error.strerror or error}") from None
-        except ValueError as error:
-            reason = str(error).splitlines()
-            raise DataError(f"{file} is not a manifest of this version: {' '.join(reason[:3])}") from None
+        except ValidationError as error:
+            raise DataError(explain(error, cls, f"{file} is not a manifest of this version")) from None
         root = file.parent.resolve()
         return manifest.model_copy(
             update={"scenes": [_with_paths(s, root.joinpath) for s in manifest.scenes]}

@@ -213,9 +213,14 @@ def _check_package(path: Path, what: str) -> None:
 
 
 def _check_dbase(path: Path, what: str) -> None:
-    """Refuse a Shapefile whose table is shorter than it says: GDAL crashes when it looks through such a one."""
-    for table in path.parent.iterdir():
-        if table.stem == path.stem and table.suffix.lower() == ".dbf":
+    """Refuse a Shapefile without its index, or whose table is shorter than it says, which GDAL crashes on."""
+    parts = [part for part in path.parent.iterdir() if part.stem == path.stem]
+    if not any(part.suffix.lower() == ".shx" for part in parts):
+        raise FootprintError(
+            f"cannot read {what} {path}: {path.stem}.shx is missing: a Shapefile is several files, keep them together"
+        )
+    for table in parts:
+        if table.suffix.lower() == ".dbf":
             head = table.read_bytes()[:32]
             rows, start, width = struct.unpack("<4xIHH", head[:12]) if len(head) == 32 else (1, 1, 1)
             if table.stat().st_size < start + rows * width or (rows and width < 1):

@@ -171,7 +171,7 @@ def _choose(
     (layer,) = chosen
     if len(full) > 1 and purpose != "area" and layer.name.casefold() != "buildings" and len(others) > 1:
         warnings.warn(
-            f"{what} in {path.name}: of the layers {listed} {layer.name} is read: name another with FILE:LAYER",
+            f"{what} in {path.name}: layer {layer.name} is read, of {listed}: name another with FILE:LAYER",
             DataWarning,
             stacklevel=5,
         )
