@@ -3,18 +3,23 @@
 import gc
 import inspect
 import json
+import re
 import subprocess
 import sys
 import warnings
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import yaml
+from affine import Affine
 from geopandas.testing import assert_geodataframe_equal
+from shapely.geometry import box
 
 import aftermap
 import colour_town as colours
@@ -22,6 +27,7 @@ from aftermap import api
 from aftermap.config import override_words
 from aftermap.errors import (
     DataError,
+    FootprintError,
     GeoreferenceError,
     InputError,
     PixelCoordinatesWarning,
@@ -145,6 +151,46 @@ def test_an_array_without_a_grid_counts_pixels_and_warns(model: Path):
 def test_an_array_that_is_no_image_is_refused(model: Path, array: np.ndarray, error: type, said: str):
     with pytest.raises(error, match=said):
         aftermap.map(array, array, model=model, grid=colours.town_grid())
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        ({"pre": 5}, RasterError, "pre is of type int, expected a path, an array"),
+        ({"pre": [[1, 2]]}, RasterError, "pre is of type list"),
+        ({"pre": np.zeros((3, 0, 9), np.uint8)}, RasterError, "which has no pixels"),
+        (
+            {"grid": (Affine.identity(), "banana")},
+            GeoreferenceError,
+            "reference system 'banana', which is not known",
+        ),
+        (
+            {"grid": ("EPSG:32615", Affine.identity())},
+            GeoreferenceError,
+            "expected a transform and a reference",
+        ),
+        ({"grid": Affine.identity()}, GeoreferenceError, "expected a transform and a reference system"),
+        (
+            {"footprints": pd.DataFrame({"a": [1]})},
+            FootprintError,
+            "footprints is of type DataFrame, expected",
+        ),
+        (
+            {"aoi": box(0, 0, 9, 9)},
+            FootprintError,
+            "aoi is of type Polygon, expected a path or a GeoDataFrame",
+        ),
+        ({"bands": "1,2,3"}, InputError, "bands is the text '1,2,3', expected numbers such as"),
+        ({"stretch": "2,98"}, InputError, "stretch is the text '2,98'"),
+        ({"nodata": "zero"}, RasterError, "--nodata zero is no value"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_in_one_line(changes: dict[str, Any], error: type, said: str):
+    image = np.full((3, 64, 64), 90, np.uint8)
+    given = {"pre": image, "post": image, "grid": (Affine(1, 0, 367000, 0, -1, 4104000), "EPSG:32615")}
+    with pytest.raises(error, match=re.escape(said)) as raised:
+        aftermap.map(**given | changes)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_table_of_polygons_is_judged_as_its_file_is(tmp_path: Path, model: Path, pair: tuple[Path, Path]):

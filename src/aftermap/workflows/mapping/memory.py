@@ -13,9 +13,9 @@ import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.dtypes import check_dtype
-from rasterio.errors import NotGeoreferencedWarning
+from rasterio.errors import CRSError, NotGeoreferencedWarning
 
-from aftermap.errors import GeoreferenceError, RasterError
+from aftermap.errors import FootprintError, GeoreferenceError, RasterError, shown
 from aftermap.geo.grid import Grid
 from aftermap.geo.vectors import plain_frame
 
@@ -25,7 +25,7 @@ Place: TypeAlias = Grid | tuple[Affine, CRS | str | None]
 Imagery: TypeAlias = str | Path | np.ndarray | tuple[np.ndarray, Place]
 """An image or a folder of tiles; or an array (bands, H, W), alone or with its place."""
 
-Vectors: TypeAlias = str | Path | geopandas.GeoDataFrame
+Vectors: TypeAlias = str | Path | geopandas.GeoDataFrame | geopandas.GeoSeries
 """A file of polygons, or a table of them."""
 
 _MOST_BANDS = 16
@@ -51,7 +51,14 @@ class OnDisk:
         """
         if isinstance(given, (str, Path)):
             return Path(given)
-        array, at = given if isinstance(given, tuple) else (given, place)
+        array, at = given if isinstance(given, tuple) and len(given) == 2 else (given, place)
+        if not isinstance(array, np.ndarray):
+            raise RasterError(
+                f"{name} is of type {type(array).__name__}, expected a path, an array (bands, height, width), or a pair "
+                "of such an array and its grid"
+            )
+        if array.size == 0:
+            raise RasterError(f"{name} is an array of shape {array.shape}, which has no pixels")
         if array.ndim == 2:
             array = array[None]
         if array.ndim != 3:
@@ -93,9 +100,19 @@ class OnDisk:
         return path
 
     def vectors(self, given: Vectors | None, name: str) -> Path | None:
-        """Polygons as a file; a path comes back as it is."""
+        """Polygons as a file; a path comes back as it is.
+
+        Raises:
+            FootprintError: neither a path nor a table of polygons.
+        """
         if given is None or isinstance(given, (str, Path)):
             return None if given is None else Path(given)
+        if isinstance(given, geopandas.GeoSeries):
+            given = geopandas.GeoDataFrame(geometry=given)
+        if not isinstance(given, geopandas.GeoDataFrame):
+            raise FootprintError(
+                f"{name} is of type {type(given).__name__}, expected a path or a GeoDataFrame of polygons"
+            )
         path = self._place(f"{name}.gpkg")
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="'crs' was not provided")
@@ -135,5 +152,15 @@ def _grid(place: Place | None, height: int, width: int) -> Grid:
         return Grid.pixels(width, height)
     if isinstance(place, Grid):
         return place
+    if not (isinstance(place, tuple) and len(place) == 2 and isinstance(place[0], Affine)):
+        raise GeoreferenceError(
+            f"grid is of type {type(place).__name__}, expected a transform and a reference system, such as (raster.transform, raster.crs)"
+        )
     transform, crs = place
-    return Grid(CRS.from_user_input(crs) if crs is not None else None, transform, width, height)
+    try:
+        system = CRS.from_user_input(crs) if crs is not None else None
+    except CRSError:
+        raise GeoreferenceError(
+            f"grid has the reference system {shown(crs)}, which is not known: pass one such as EPSG:32615"
+        ) from None
+    return Grid(system, transform, width, height)

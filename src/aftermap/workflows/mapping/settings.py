@@ -10,7 +10,7 @@ import numpy as np
 
 from aftermap.artefacts.ensemble_card import Averaging
 from aftermap.errors import InputError
-from aftermap.geo.ground import Nodata
+from aftermap.geo.ground import Nodata, parse_nodata
 from aftermap.geo.vectors import part_layer
 from aftermap.inference.backends.base import Backend, Precision
 from aftermap.inference.ensemble import Options, RunningKeywords
@@ -125,6 +125,13 @@ class Settings:
             raise InputError(f"windows of {self.window_px} px are too small: at least {MIN_WINDOW_PX} px")
         if not (0 <= self.min_area_m2 < np.inf):
             raise InputError(f"--min-area {self.min_area_m2:g} is no area: pass square metres such as 10")
+        for name, example in (("bands", "(1, 2, 3)"), ("stretch", "(2, 98)"), ("scales", "(0.75, 1)")):
+            if isinstance(getattr(self, name), str):
+                raise InputError(
+                    f"{name} is the text {getattr(self, name)!r}, expected numbers such as {example}"
+                )
+        if isinstance(self.nodata, str):
+            object.__setattr__(self, "nodata", parse_nodata(self.nodata))
 
     @property
     def halo(self) -> int:
