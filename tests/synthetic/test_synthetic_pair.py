@@ -7,6 +7,8 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aftermap.cli.app import main
+from aftermap.errors import InputError
 from aftermap.synthetic import KINDS, Pair, make_pair
 from aftermap.synthetic.pair import MARGIN_PX, Footprint, draw_masks, sample_shift
 from aftermap.synthetic.style import TOWNS, sample_style
@@ -126,7 +128,7 @@ def test_every_kind_of_town_can_be_built(town: str) -> None:
 
 def test_an_unknown_kind_is_refused_by_name() -> None:
     with pytest.raises(
-        ValueError, match="no disaster of kind 'meteor': choose from wind, flood, fire, earthquake"
+        InputError, match="no disaster of kind 'meteor': choose from wind, flood, fire, earthquake"
     ):
         make_pair(0, size_px=64, kind="meteor")
 
@@ -134,3 +136,16 @@ def test_an_unknown_kind_is_refused_by_name() -> None:
 def test_too_small_scenes_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 32"):
         make_pair(0, size_px=16)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--scenes", "0"], "0 scenes of 1024 px: at least 1 scene of 32 px is needed"),
+        (["--kind", "tornado"], "no disaster of kind 'tornado': choose from wind"),
+    ],
+)
+def test_the_command_refuses_scenes_that_cannot_be_in_one_line(tmp_path, capsys, words, said):
+    with pytest.raises(SystemExit) as ended:
+        main(["data", "synth", "-o", str(tmp_path / "towns"), *words])
+    assert ended.value.code == 2 and said in capsys.readouterr().err

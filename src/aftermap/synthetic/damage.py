@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import cv2
 import numpy as np
 
+from aftermap.errors import InputError
 from aftermap.synthetic.buildings import Building
 from aftermap.synthetic.texture import BROAD, COARSE, GRAIN, MID, PATCH, NoiseBank
 from aftermap.synthetic.town import Town
@@ -18,12 +19,12 @@ def as_kind(name: str) -> Kind:
     """The kind of disaster called `name`.
 
     Raises:
-        ValueError: there is none.
+        InputError: there is none.
     """
     for kind in KINDS:
         if kind == name:
             return kind
-    raise ValueError(f"no disaster of kind {name!r}: choose from {', '.join(KINDS)}")
+    raise InputError(f"no disaster of kind {name!r}: choose from {', '.join(KINDS)}")
 
 
 NO_DAMAGE, MINOR, MAJOR, DESTROYED = 1, 2, 3, 4

@@ -21,7 +21,7 @@ from shapely.geometry import Polygon
 from aftermap.classes import DAMAGE
 from aftermap.data.geotransform import scene_grid
 from aftermap.data.scene import Manifest, Scene
-from aftermap.errors import OutputError
+from aftermap.errors import InputError, OutputError
 from aftermap.files import replacing_folder
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import from_pixels
@@ -86,11 +86,11 @@ def synthesise(
     Raises:
         OutputError: `out` holds something, or cannot be written.
         InputError: the backdrop or its footprints cannot be used.
-        ValueError: numbers or kinds out of range.
+        InputError: numbers or kinds out of range.
     """
     chosen = tuple(as_kind(kind) for kind in kinds or KINDS)
     if scenes < 1 or size_px < 32:
-        raise ValueError(f"{scenes} scenes of {size_px} px: at least 1 scene of 32 px is needed")
+        raise InputError(f"{scenes} scenes of {size_px} px: at least 1 scene of 32 px is needed")
     photos = find_photos(backdrop, footprints) if backdrop is not None else []
     with _workspace(out) as work:
         jobs = [

@@ -154,7 +154,8 @@ def _grid(place: Place | None, height: int, width: int) -> Grid:
         return place
     if not (isinstance(place, tuple) and len(place) == 2 and isinstance(place[0], Affine)):
         raise GeoreferenceError(
-            f"grid is of type {type(place).__name__}, expected a transform and a reference system, such as (raster.transform, raster.crs)"
+            f"grid is of type {type(place).__name__}, expected a transform and a reference system, such as "
+            "(raster.transform, raster.crs)"
         )
     transform, crs = place
     try:
