@@ -24,6 +24,7 @@ AftermapWarning
 
 import reprlib
 
+_LONGEST = 2500
 _SHOWN = reprlib.Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 160
 
@@ -34,7 +35,11 @@ def shown(value: object) -> str:
 
 
 class AftermapError(Exception):
-    """Base of all errors that aftermap raises on purpose."""
+    """Base of all errors that aftermap raises on purpose; whatever it tells of a file, its text is one line."""
+
+    def __str__(self) -> str:
+        text = "".join(letter if letter.isprintable() else " " for letter in super().__str__())
+        return text if len(text) <= _LONGEST else f"{text[:1500]} ... {text[-500:]}"
 
 
 class InputError(AftermapError):

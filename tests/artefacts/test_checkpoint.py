@@ -185,3 +185,13 @@ def test_a_folder_and_nothing_at_all_are_told_apart(tmp_path):
         read_checkpoint(tmp_path)
     with pytest.raises(ModelError, match=r"cannot read checkpoint .*: No such file"):
         read_checkpoint(tmp_path / "none")
+
+
+def test_an_archive_of_a_later_zip_is_refused(tmp_path):
+    torch.save({"a": torch.ones(1)}, tmp_path / "a.pth")
+    data = bytearray((tmp_path / "a.pth").read_bytes())
+    entry = data.index(b"PK\x01\x02")
+    data[entry + 6] = 101  # version needed to extract: 10.1
+    (tmp_path / "a.pth").write_bytes(data)
+    with pytest.raises(ModelError, match="is cut short or damaged"):
+        read_checkpoint(tmp_path / "a.pth")

@@ -308,3 +308,20 @@ def test_a_scene_is_called_what_a_file_can_be_called(tmp_path, name):
         with pytest.raises(DataError, match="expected what a file can be called"):
             Manifest.load(file)
         place[key] = old
+
+
+def test_a_message_is_one_line_whatever_the_file_holds(tmp_path):
+    tree = {"features": {"xy": [{"properties": {"subtype": "a\n\x1b[2J" + "x" * 9000}, "wkt": box(1, 1)}]}}
+    (tmp_path / "post.json").write_text(json.dumps(tree))
+    scene = SourceScene("a", "storm", tmp_path, tmp_path, labels={POST_LABEL: tmp_path / "post.json"})
+    with pytest.raises(DataError, match="subtype") as error:
+        read_labels(scene, height=SIZE, width=SIZE)
+    assert str(error.value).isprintable() and len(str(error.value)) < 2600
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_all_numbers_are_refused_without_remarks(tmp_path):
+    wkt = "POLYGON ((1e999 1, 5 1, 5 5, 1e999 1))"
+    (tmp_path / "post.json").write_text(json.dumps(label([wkt], ["destroyed"])))
+    with pytest.raises(DataError, match="that no image has"):
+        read_label_file(tmp_path / "post.json")

@@ -183,3 +183,11 @@ def test_a_pixel_skip_keeps_the_names_and_starts_of_the_other_weights():
     assert {name for name in new if name.startswith("mix")} == {"mix.4"}
     assert skipping.mix[-1].in_channels == 2 * 12
     assert skipping(torch.randn(1, 2, 3, 64, 96)).shape == (1, 5, 64, 96)
+
+
+@pytest.mark.parametrize("change", [{"encoder_depth": 10**30}, {"decoder_channels": (10**30, 16, 16)}])
+def test_sizes_that_no_array_can_have_are_refused_in_one_line(change):
+    config = UnetConfig(encoder_name="resnet10t", encoder_depth=3, decoder_channels=(16, 16, 16))
+    with pytest.raises(RecipeError, match=r"^model: \S") as error:
+        build_model(config.model_copy(update=change))
+    assert len(str(error.value)) < 300

@@ -127,7 +127,7 @@ def _check_archive(path: Path, size: int) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
         raise ModelError(f"{path} is cut short or damaged ({size:,} bytes): get it again") from None
     if any(name.endswith("/constants.pkl") for name in names):
         raise ModelError(f"{path} is a TorchScript program, expected weights: it is not run")

@@ -39,23 +39,23 @@ def build_model(config: AnyModelConfig) -> "DenseModel":
         case SegformerConfig():
             from aftermap.models.networks.segformer import Segformer
 
-            return Segformer(config)
+            return _checked(lambda: Segformer(config))
         case SmpConfig():
             from aftermap.models.networks.smp import SmpModel
 
-            return SmpModel(config)
+            return _checked(lambda: SmpModel(config))
         case TorchangeConfig():
             from aftermap.models.networks.torchange import ChangeOs
 
-            return ChangeOs(config)
+            return _checked(lambda: ChangeOs(config))
         case FpnEfficientnetConfig():
             from aftermap.models.networks.fpn import FpnEfficientnet
 
-            return FpnEfficientnet(config)
+            return _checked(lambda: FpnEfficientnet(config))
         case ResidualUnetConfig():
             from aftermap.models.networks.residual_unet import ResidualUnet
 
-            return ResidualUnet(config)
+            return _checked(lambda: ResidualUnet(config))
         case CustomConfig():
             return _custom(config)
         case _:
@@ -78,8 +78,13 @@ def trust_own(config: AnyModelConfig) -> None:
 def _checked(make: "Callable[[], DenseModel]") -> "DenseModel":
     try:
         return make()
-    except ValueError as error:
-        raise RecipeError(f"model: {error}") from None
+    except (
+        ValueError,
+        OverflowError,
+        TypeError,
+        RuntimeError,
+    ) as error:  # of sizes that no array can have, too
+        raise RecipeError(f"model: {str(error).partition(chr(10))[0]}") from None
 
 
 def _timm_unet(config: UnetConfig | SiameseUnetConfig) -> "DenseModel":

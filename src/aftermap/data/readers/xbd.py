@@ -296,7 +296,8 @@ def _geometry(wkt: str, path: Path) -> Polygon | MultiPolygon:
     if not kind or kind[0].upper() not in ("POLYGON", "MULTIPOLYGON"):  # others may be nested without end
         raise DataError(f"{path} holds a geometry that is not WKT of a polygon: {_shown(wkt)}")
     try:
-        geometry = shapely.from_wkt(wkt)
+        with np.errstate(all="ignore"):  # numbers beyond all numbers are infinite, and refused below
+            geometry = shapely.from_wkt(wkt)
     except (shapely.errors.ShapelyError, ValueError):
         raise DataError(f"{path} holds a geometry that is not WKT: {_shown(wkt)}") from None
     if not (np.abs(shapely.get_coordinates(geometry)) <= FARTHEST).all():

@@ -46,7 +46,9 @@ def read_delimited(path: Path, what: str, *, columns: bool) -> Table:
             kinds.add(known[2].upper())
         else:
             systems.add(known[1] or "")
-            shapes[number] = shapely.from_wkt(cell.partition(";")[2] if known[1] else cell, on_invalid="fix")
+            with np.errstate(all="ignore"):  # numbers beyond all numbers are infinite, and left out later
+                text = cell.partition(";")[2] if known[1] else cell
+                shapes[number] = shapely.from_wkt(text, on_invalid="fix")
             broken += shapes[number] is None
     if len(systems) > 1:
         listed = ", ".join(sorted(f"SRID={s}" if s else "none" for s in systems))
