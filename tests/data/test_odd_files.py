@@ -11,19 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aftermap.data.checking.doctor import check
-from aftermap.data.geotransform import read_geotransforms
+from aftermap.data.geotransform import read_geotransforms, to_grid
 from aftermap.data.legends import Legend, read_legend
 from aftermap.data.preparing.cut_config import CutConfig
 from aftermap.data.preparing.dataset import SourceScene
 from aftermap.data.preparing.footprint_shapes import footprints_in_pixels
 from aftermap.data.readers.opencities import find_images
 from aftermap.data.readers.xbd import POST_LABEL, PRE_LABEL, read_label_file, read_labels
-from aftermap.data.scene import Manifest, read_bands, read_images, read_mask
+from aftermap.data.scene import Manifest, SceneGrid, read_bands, read_images, read_mask
 from aftermap.errors import AftermapWarning, DataError, DataWarning, InputError
 from aftermap.geo.raster import RasterSource
 from made_image_sets import write_labels, write_opencities
 from made_image_sets import write_raster as write_utm
-from made_xbd import box, label, write_pair
+from made_xbd import box, image, label, write_image, write_pair
 from made_xbd import manifest as as_manifest
 from made_xbd import scene as as_scene
 from odd_trees import odd_trees
@@ -325,3 +325,22 @@ def test_numbers_beyond_all_numbers_are_refused_without_remarks(tmp_path):
     (tmp_path / "post.json").write_text(json.dumps(label([wkt], ["destroyed"])))
     with pytest.raises(DataError, match="that no image has"):
         read_label_file(tmp_path / "post.json")
+
+
+def test_a_reference_system_nested_without_end_is_refused(tmp_path):
+    deep = "[" * 9000
+    (tmp_path / "g.json").write_text(json.dumps({"a.png": [[0, 1, 0, 0, 0, -1], deep]}))
+    with pytest.raises(DataError, match="unknown reference system"):
+        read_geotransforms(tmp_path / "g.json")
+    with pytest.raises(DataError, match="unknown reference system"):
+        to_grid(SceneGrid(crs=deep, transform=(1, 0, 0, 0, -1, 0)), height=2, width=2)
+
+
+def test_dates_of_different_sizes_are_told_of(tmp_path):
+    paths = [tmp_path / "pre.png", tmp_path / "post.png"]
+    for path, size in zip(paths, (32, 24), strict=True):
+        write_image(path, image(1, size))
+    odd = as_scene("a", pre=paths[0], post=paths[1], size=32)
+    with pytest.raises(DataError, match=r"scene a have 32 x 32 and 24 x 24 pixels"):
+        read_images(odd, dates=2)
+    assert read_images(odd, dates=1).shape == (1, 3, 32, 32)

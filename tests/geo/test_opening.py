@@ -222,3 +222,16 @@ def test_a_png_whose_header_claims_more_than_its_bytes_can_hold_is_truncated(tmp
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
     with pytest.raises(RasterError, match=r"a\.png is truncated"):
         RasterFile.inspect(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["../../b.tif", "/b.tif", "inner/../../../b.tif", "..\\b.tif"])
+def test_no_member_of_an_archive_lands_outside_of_its_folder(write_tif, tmp_path, name):
+    tile = write_tif("a.tif", texture(16, 16))
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.write(tile, "a.tif")
+        archive.write(tile, name)
+    source = RasterSource.open(tmp_path / "t.zip")
+    folder = next(file.parent for file in source.files if file.name == "a.tif")
+    assert folder != tmp_path and all(file.is_relative_to(folder) for file in source.files)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "t.zip"]
+    assert not (folder.parent / "b.tif").exists() and not Path("/b.tif").exists()

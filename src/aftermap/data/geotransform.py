@@ -162,7 +162,7 @@ def to_grid(grid: SceneGrid, *, height: int, width: int) -> Grid:
     try:
         with rasterio.Env():
             crs = CRS.from_user_input(grid.crs)
-    except (CRSError, ValueError):
+    except (CRSError, ValueError, RecursionError):
         raise DataError(f"unknown reference system {grid.crs[:60]!r}: expected EPSG:n or WKT") from None
     return Grid(crs, Affine(*grid.transform), width, height)
 
@@ -175,7 +175,7 @@ def _scene_grid(entry: Any, where: str) -> SceneGrid:
         with rasterio.Env():  # else PROJ prints what it does not know
             named = isinstance(reference, int)
             crs = CRS.from_epsg(reference) if named else CRS.from_user_input(str(reference))
-    except (CRSError, ValueError, OverflowError):
+    except (CRSError, ValueError, OverflowError, RecursionError):
         raise DataError(f"{where} has an unknown reference system {str(reference)[:60]!r}") from None
     t = Affine.from_gdal(*(float(number) for number in numbers))
     return SceneGrid(crs=_crs_name(crs), transform=(t.a, t.b, t.c, t.d, t.e, t.f))

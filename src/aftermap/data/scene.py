@@ -192,11 +192,21 @@ def read_pixels(path: Path) -> np.ndarray:
 
 
 def read_images(scene: Scene, *, dates: int) -> np.ndarray:
-    """Read the first `dates` dates of a scene as RGB uint8 (T, 3, H, W)."""
+    """Read the first `dates` dates of a scene as RGB uint8 (T, 3, H, W).
+
+    Raises:
+        DataError: a date is missing or cannot be read, or the dates differ in size.
+    """
     if dates == 2 and scene.post is None:
         raise DataError(f"scene {scene.name} has no post image, and this model needs both dates")
     paths = [scene.pre, scene.post][:dates]
-    return np.stack([read_image(path) for path in paths if path is not None])
+    images = [read_image(path) for path in paths if path is not None]
+    if len({image.shape for image in images}) > 1:
+        sizes = " and ".join(f"{image.shape[2]} x {image.shape[1]}" for image in images)
+        raise DataError(
+            f"the images of scene {scene.name} have {sizes} pixels: both dates must have one size"
+        )
+    return np.stack(images)
 
 
 def read_bands(scene: Scene, bands: Sequence[str]) -> np.ndarray:
