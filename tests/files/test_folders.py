@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from aftermap.errors import OutputError
-from aftermap.files import folders, replacing_folder
+from aftermap.files import folders, remove_stale, replacing_folder
 from crash_points import crash_points
 
 OURS = ("card.json", "graph*")
@@ -128,3 +128,12 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
         replacing_folder(tmp_path / "file" / "out", ours=OURS),
     ):
         pass
+
+
+def test_what_a_killed_process_left_half_made_goes(tmp_path):
+    (tmp_path / ".part-model").mkdir()
+    (tmp_path / ".part-model" / "weights").write_text("half")
+    (tmp_path / ".part-card.json").write_text("half")
+    (tmp_path / "notes.txt").write_text("the user's")
+    remove_stale(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

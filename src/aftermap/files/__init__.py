@@ -16,7 +16,7 @@ Files and folders in the making are called `.part-NAME`: whoever finds one that 
 
 from aftermap.files.checksums import sha256_of
 from aftermap.files.claims import Claim, turn
-from aftermap.files.folders import make_folder, replacing_folder, restore
+from aftermap.files.folders import make_folder, remove_stale, replacing_folder, restore
 from aftermap.files.plain_json import read_json, to_plain, write_json
 from aftermap.files.result_folder import ResultFolder, check_output, work_path
 from aftermap.files.tables import csv_text, safe_cell
@@ -32,6 +32,7 @@ __all__ = [
     "make_folder",
     "one_line",
     "read_json",
+    "remove_stale",
     "replacing",
     "replacing_folder",
     "restore",

@@ -162,6 +162,12 @@ def remove_folder(folder: Path) -> None:
         folder.unlink(missing_ok=True)
 
 
+def remove_stale(folder: Path) -> None:
+    """Delete what killed processes left half made in a folder that this one has claimed."""
+    for stale in folder.glob(f"{PREFIX}*"):
+        remove_folder(stale)
+
+
 def sync_tree(folder: Path) -> None:
     """Have every file below a folder on the disk."""
     for place, _, names in os.walk(folder):

@@ -19,7 +19,7 @@ import torch
 from aftermap import __version__
 from aftermap.data.scene import Scene
 from aftermap.errors import OutputError, TrainingError
-from aftermap.files import make_folder, read_json, restore, write_json, write_text, writing
+from aftermap.files import make_folder, read_json, remove_stale, restore, write_json, write_text, writing
 
 _LIBRARIES = ("torch", "torchvision", "timm", "segmentation_models_pytorch", "accelerate", "kornia", "numpy")
 
@@ -34,6 +34,7 @@ class Run:
         """Put right what a killed process, or one of an older version, left of the saved state."""
         if self.resume.exists() or self.folder.is_dir():
             restore(self.resume)
+            remove_stale(self.folder)
             for name in ("resume.old", "resume.part"):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
 
