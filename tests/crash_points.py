@@ -1,11 +1,13 @@
-"""A process that dies before its k-th file operation, for every k.
+"""What a process leaves that dies before its k-th file operation, for every k.
 
     for point in crash_points(operation, begin):
         ...  # the state that a kill at this point leaves; `point.folder` is a copy for this point alone
 
-Each point runs in a forked child of the test, so that nothing is imported twice. What counts as a file operation is
-everything that changes a file system: Python's own calls by their audit events, writes through file objects of Python
-by their flush, and renames through the system call that exchanges folders.
+The operation runs once, in a forked child of the test, so that nothing is imported twice; before each of its file
+operations everything on the disk is copied, which is what a kill there would leave: what a file object has not yet
+flushed is not on the disk, and locks end with the child. What counts as a file operation is everything that changes a
+file system: Python's own calls by their audit events, writes through file objects of Python by their flush, and renames
+through the system call that exchanges folders.
 """
 
 import ctypes
@@ -16,7 +18,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-KILLED = 86
 FINISHED = 0
 FAILED = 3
 
@@ -42,16 +43,19 @@ class CrashPoint:
 
 
 class _Counter:
-    """Counts file operations below a folder, and ends the process before one of them."""
+    """Copies the folder of a folder before each file operation below it, and tells the operation's name."""
 
-    def __init__(self, root: Path, last: int, log: int) -> None:
-        self.root, self.last, self.log, self.count, self.inside = str(root), last, log, 0, False
+    def __init__(self, root: Path, kept: Path | None, log: int) -> None:
+        self.root, self.kept, self.log, self.count, self.copying = root, kept, log, 0, False
 
     def step(self, name: str) -> None:
+        if self.kept is None or self.copying:
+            return
         self.count += 1
-        if self.count == self.last:
-            os.write(self.log, name.encode())
-            os._exit(KILLED)
+        self.copying = True
+        shutil.copytree(self.root.parent, self.kept / str(self.count), symlinks=True)
+        self.copying = False
+        os.write(self.log, f"{name}\n".encode())
 
     def audit(self, event: str, arguments: tuple[object, ...]) -> None:
         if event == "open":
@@ -71,7 +75,7 @@ class _Counter:
         except TypeError:
             return False
         # names without a folder are those that rmtree removes by the descriptor of theirs
-        return text.startswith(self.root) or os.sep not in text
+        return text.startswith(str(self.root)) or os.sep not in text
 
     def exchange(self, call: object) -> object:
         def counted(*arguments: object) -> object:
@@ -84,7 +88,7 @@ class _Counter:
 def crash_points(
     operation: Callable[[Path], object], begin: Callable[[Path], object], scratch: Path, *, most: int = 2000
 ) -> Iterator[CrashPoint]:
-    """Let an operation die before each of its file operations in turn; ends with the first run that finishes.
+    """Walk what an operation leaves where it dies, before each of its file operations in turn.
 
     Args:
         operation: called with a folder; runs in a forked child.
@@ -95,30 +99,29 @@ def crash_points(
     Raises:
         AssertionError: the operation failed by itself, or was never counted.
     """
-    start = scratch / "start"
-    start.mkdir()
-    begin(start)
-    for number in range(1, most):
-        folder = scratch / "at" / "folder"
-        shutil.rmtree(folder.parent, ignore_errors=True)
-        shutil.copytree(start, folder, symlinks=True)
-        status, told = _die_at(operation, folder, number)
-        if status == FINISHED:
-            assert number > 1, "the operation changed no file"
-            return
-        assert status == KILLED, f"the operation failed at point {number} by itself: {told}"
-        yield CrashPoint(number, told.replace(str(folder), "."), folder)
-    raise AssertionError(f"more than {most} points")
+    folder, kept = scratch / "at" / "folder", scratch / "kept"
+    folder.mkdir(parents=True)
+    kept.mkdir()
+    begin(folder)
+    status, told = _in_child(operation, folder, kept)
+    assert status == FINISHED, f"the operation failed by itself: {told}"
+    names = told.splitlines()
+    assert names, "the operation changed no file"
+    assert len(names) < most, f"more than {most} points"
+    for number, name in enumerate(names, 1):
+        shutil.rmtree(folder.parent)
+        (kept / str(number)).rename(folder.parent)
+        yield CrashPoint(number, name.replace(str(folder), "."), folder)
 
 
-def _die_at(operation: Callable[[Path], object], folder: Path, number: int) -> tuple[int, str]:
+def _in_child(operation: Callable[[Path], object], folder: Path, kept: Path | None) -> tuple[int, str]:
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         status = FAILED
         try:
             os.close(read)
-            counter = _Counter(folder, number, write)
+            counter = _Counter(folder, kept, write)
             fsync = os.fsync
 
             def counted_fsync(descriptor: int) -> None:
@@ -130,7 +133,7 @@ def _die_at(operation: Callable[[Path], object], folder: Path, number: int) -> t
             ctypes.CDLL = lambda *a, **k: _Exchanging(library(*a, **k), counter)  # type: ignore[assignment,misc]
             sys.addaudithook(counter.audit)
             operation(folder)
-            counter.last = -1
+            counter.copying = True
             status = FINISHED
         except BaseException as error:
             os.write(write, f"{type(error).__name__}: {error}"[:2000].encode())
@@ -144,7 +147,7 @@ def _die_at(operation: Callable[[Path], object], folder: Path, number: int) -> t
 
 def in_child(operation: Callable[[Path], object], folder: Path) -> str:
     """Do something in a forked child; what it raised, in one line, or nothing."""
-    return _die_at(operation, folder, -1)[1]
+    return _in_child(operation, folder, None)[1]
 
 
 class _Exchanging:

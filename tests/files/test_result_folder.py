@@ -167,6 +167,7 @@ def test_one_process_writes_at_a_time_and_a_dead_one_does_not_count(tmp_path):
         work = ResultFolder(out, PLAN, **KIND)
         write_text(work.parts / "0.txt", "new 0\n")
         if os.fork() == 0:  # a worker, which lives longer than its parent
+            os.close(write)  # or it would wait for itself
             os.read(read, 1)
             os._exit(0)
         time.sleep(600)
