@@ -4,6 +4,7 @@ import ast
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import get_args
@@ -43,6 +44,7 @@ def imported(tree: ast.AST) -> Iterator[str]:
                 yield str(first.value).partition(".")[0]
 
 
+@cache
 def modules() -> dict[str, set[str]]:
     """Third-party modules, and the files that import them."""
     found: dict[str, set[str]] = {}
@@ -53,8 +55,11 @@ def modules() -> dict[str, set[str]]:
     return found
 
 
+INSTALLED = packages_distributions()
+
+
 def distributions(module: str) -> set[str]:
-    return {canonicalize_name(name) for name in packages_distributions().get(module, [module])}
+    return {canonicalize_name(name) for name in INSTALLED.get(module, [module])}
 
 
 def test_everything_imported_is_declared():
