@@ -32,7 +32,8 @@ def begun(words, mark, **options):
     """A process that has got as far as to make a file."""
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
     patience = time.monotonic() + 60
-    while not mark.exists() and process.poll() is None and time.monotonic() < patience:
+    while not mark.exists() and process.poll() is None:
+        assert time.monotonic() < patience, f"{mark} was not made"
         time.sleep(0.02)
     return process
 
@@ -120,7 +121,7 @@ def test_a_synthesis_that_is_stopped_ends_in_one_line(tmp_path):
         "--scenes",
         "500",
     ]
-    process = begun([*words, "--size", "256"], tmp_path / "towns" / "images")
+    process = begun([*words, "--size", "256"], tmp_path / ".part-towns" / "images")
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (143, "", "aftermap: terminated\n")
