@@ -28,7 +28,7 @@ from colour_town import LEVELS, save_colour_model, town, town_grid, write_image
         ("hold_post_00931", "hold_damage_00931_prediction.png"),
         ("guatemala-volcano_00000001", "guatemala-volcano_00000001_damage_prediction.png"),
         ("guatemala-volcano_00000001_pre_disaster", "guatemala-volcano_00000001_damage_prediction.png"),
-        ("a/b_1", "a/b_1_damage_prediction.png"),
+        ("a-b_1", "a-b_1_damage_prediction.png"),
     ],
 )
 def test_files_are_named_as_the_competitions_scorer_wants_them(scene, expected):
