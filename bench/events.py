@@ -1,0 +1,235 @@
+"""What models do on events that they have not seen: one table, by event, from the labels of xBD scenes.
+
+    python bench/events.py /tmp/events box                                  # the same model for every event
+    python bench/events.py /tmp/events 'runs/field-{event}/model'           # leave one event out: a model for each
+    python bench/events.py /tmp/events box 'runs/field-{event}/model' --figures docs/images
+
+Scenes are those of `--data` (by default ../shared/data/xbd-real, prepared into the folder at the first call). Predictions
+are kept in the folder, by model, so that a second call only counts. Measures, all at once for a scene:
+
+    localization    F1 of building pixels at the model's own threshold
+    phantoms        share of traced buildings with less than a tenth of their pixels on a true building
+    found           F1 of traced against true buildings that overlap by more than half (IoU 0.5)
+    AUC             true footprints given: that a damaged building ranks above an undamaged one, by 1 - p(no damage)
+    accuracy        true footprints given: of the class that is decided; `none` is that of "no damage" for all
+    ECE, Brier      true footprints given: of the model's probabilities, 15 bins
+
+"mean" is over events; accuracy and ECE of "all" are over buildings. The data is non-commercial: nothing of it goes into
+the project.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from affine import Affine
+from rasterio.crs import CRS
+from scipy.stats import rankdata
+
+import aftermap
+from aftermap.classes import DAMAGE, IGNORE
+from aftermap.data.readers.xbd import read_label_file
+from aftermap.data.scene import Scene, read_images, read_mask
+from aftermap.files import replacing
+from aftermap.geo.grid import Grid
+from aftermap.inference.buildings import Evidence, Painter
+from aftermap.inference.predictor import AnyPredictor
+from aftermap.inference.tiling import predict_scene
+from aftermap.scoring.instances import label_components, match_buildings, shares
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT.parent / "shared" / "data" / "xbd-real"
+LEVELS = DAMAGE.names[1:]
+BINS = 15
+BENEATH = 0.1
+LEAST_M2 = 10.0
+LEAST_PX = 20
+MEASURES = ("localization", "phantoms", "found", "AUC", "accuracy", "none", "ECE", "Brier", "AUC destroyed")
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What is known of one scene after a model has seen it.
+
+    Attributes:
+        pixels: true positives, false positives and false negatives of building pixels.
+        traced: number of traced buildings, of phantoms among them, of matches, of true buildings.
+        own: the model's probabilities of the given buildings (n, 4). decided: class that is decided (n,).
+        truth: class of the given buildings (n,), 0 for no damage.
+    """
+
+    pixels: np.ndarray
+    traced: np.ndarray
+    own: np.ndarray
+    decided: np.ndarray
+    truth: np.ndarray
+
+
+def scenes_of(folder: Path, data: Path) -> dict[str, list[Scene]]:
+    """Scenes by event; prepared at the first call."""
+    prepared = folder / "data"
+    if not (prepared / "manifest.json").exists():
+        words = [sys.executable, "-m", "aftermap.cli.app", "data", "prepare", "xbd", data, "-o", prepared]
+        subprocess.run([*map(str, words)], check=True, stdout=sys.stderr)
+    by_event: dict[str, list[Scene]] = {}
+    for scene in aftermap.Manifest.load(prepared).scenes:
+        by_event.setdefault(scene.event, []).append(scene)
+    return dict(sorted(by_event.items()))
+
+
+def predicted(model: AnyPredictor, scene: Scene, kept: Path) -> dict[str, np.ndarray]:
+    """p(building) in 255ths (H, W), and what the pixels of the given buildings say, from the folder or the model."""
+    path = kept / f"{scene.name}.npz"
+    if path.exists():
+        with np.load(path) as stored:
+            return dict(stored)
+    probabilities = predict_scene(model, read_images(scene, dates=2))
+    label = read_label_file(scene.post.parent.parent / "labels" / f"{scene.post.stem}.json")
+    known = [
+        (polygon, LEVELS.index(subtype))
+        for polygon, subtype in zip(label.polygons, label.subtypes, strict=True)
+        if subtype in LEVELS
+    ]
+    height, width = probabilities.shape[-2:]
+    evidence = Evidence(len(known), model.damage_weights)
+    for labels in Painter([polygon for polygon, _ in known], width).paint(0, height):
+        evidence.add(labels, probabilities, np.zeros((height, width), np.uint8))
+    seen = evidence.pixels[:, 0] > 0
+    means = evidence.levels[seen] / evidence.pixels[seen, :1]
+    arrays = {
+        "building": np.round(255 * (1 - probabilities[0])).astype(np.uint8),
+        "own": means[:, 4:8],
+        "decided": means[:, :4].argmax(axis=1),
+        "present": means[:, 8],
+        "truth": np.array([level for _, level in known], np.int64)[seen],
+    }
+    with replacing(path, parents=True) as part, part.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    return arrays
+
+
+def counted(stored: dict[str, np.ndarray], scene: Scene, threshold: float) -> Counted:
+    """The counts of one scene."""
+    mask = read_mask(scene, target="building")
+    judged, target = mask != IGNORE, mask == 1
+    found = stored["building"] > 255 * threshold
+    pixels = np.array([(found & target).sum(), (found & ~target & judged).sum(), (~found & target).sum()])
+    least = smallest(scene)
+    traced = label_components(found, min_area_px=least)
+    true = label_components(target, min_area_px=4)
+    beneath = shares(target, traced)
+    of_unknown = shares(~judged, traced) > 0.5
+    counts = [
+        np.count_nonzero(~of_unknown),
+        np.count_nonzero((beneath < BENEATH) & ~of_unknown),
+        len(match_buildings(traced, true)),
+        int(true.max(initial=0)),
+    ]
+    return Counted(pixels, np.array(counts), stored["own"], stored["decided"], stored["truth"])
+
+
+def smallest(scene: Scene) -> int:
+    """Pixels of the smallest shape that a map would trace."""
+    if scene.grid is None:
+        return LEAST_PX
+    grid = Grid(CRS.from_string(scene.grid.crs), Affine(*scene.grid.transform), scene.width, scene.height)
+    return max(4, round(LEAST_M2 / grid.resolution_m**2)) if grid.resolution_m else LEAST_PX
+
+
+def f1(hits: float, false: float, missed: float) -> float:
+    """F1 of counts; 0 where nothing was there and nothing was said."""
+    return 2 * hits / max(2 * hits + false + missed, 1)
+
+
+def auc(score: np.ndarray, positive: np.ndarray) -> float:
+    """Area under the ROC curve by ranks, ties by half; nan where one side is empty."""
+    ones, zeros = int(positive.sum()), int((~positive).sum())
+    if not ones or not zeros:
+        return float("nan")
+    return float((rankdata(score)[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
+
+
+def calibration(own: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Expected calibration error of the most probable class, and Brier score."""
+    best, sure = own.argmax(axis=1), own.max(axis=1)
+    bins = np.minimum((sure * BINS).astype(int), BINS - 1)
+    gaps = [
+        abs(sure[bins == b].mean() - (best == truth)[bins == b].mean()) * (bins == b).mean()
+        for b in set(bins)
+    ]
+    return float(sum(gaps)), float(((own - np.eye(4)[truth]) ** 2).sum(axis=1).mean())
+
+
+def measures(scenes: list[Counted]) -> dict[str, float]:
+    """Every measure over scenes pooled."""
+    pixels, traced = sum(s.pixels for s in scenes), sum(s.traced for s in scenes)
+    own, decided, truth = (
+        np.concatenate([getattr(s, n) for s in scenes]) for n in ("own", "decided", "truth")
+    )
+    error, brier = calibration(own, truth)
+    return {
+        "localization": f1(*pixels),
+        "phantoms": traced[1] / max(traced[0], 1),
+        "found": f1(traced[2], traced[0] - traced[2], traced[3] - traced[2]),
+        "AUC": auc(1 - own[:, 0], truth > 0),
+        "accuracy": float((decided == truth).mean()),
+        "none": float((truth == 0).mean()),
+        "ECE": error,
+        "Brier": brier,
+        "AUC destroyed": auc(own[:, 3], truth == 3),
+        "buildings": len(truth),
+    }
+
+
+def rows(
+    name: str, template: str, folder: Path, data: Path, only: list[str]
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """The measures of a model by event, then over all."""
+    everything: list[Counted] = []
+    by_event = []
+    for event, scenes in scenes_of(folder, data).items():
+        if only and event not in only:
+            continue
+        model = aftermap.open_model(template.format(event=event))
+        kept = folder / "predictions" / f"{name}-{model.sha256[:12]}"
+        print(f"{event}: {len(scenes)} scenes by {model.name}", file=sys.stderr)
+        part = [
+            counted(predicted(model, scene, kept), scene, model.card.building_threshold) for scene in scenes
+        ]
+        everything += part
+        by_event.append(measures(part))
+        yield event, by_event[-1]
+    mean = {key: float(np.nanmean([m[key] for m in by_event])) for key in (*MEASURES, "buildings")}
+    yield "mean over events", mean
+    yield "all buildings", measures(everything)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="for the prepared data and the predictions")
+    parser.add_argument("models", nargs="+", help="a model, or a template with {event}")
+    parser.add_argument("--data", type=Path, default=SOURCE)
+    parser.add_argument("--events", nargs="*", default=[], help="only these")
+    options = parser.parse_args()
+    for template in options.models:
+        name = Path(template.replace("/model", "")).name.replace("-{event}", "") or template
+        print(
+            f"\n| {name} | buildings | "
+            + " | ".join(MEASURES)
+            + " |\n|---"
+            + "|---:" * (len(MEASURES) + 1)
+            + "|"
+        )
+        for event, values in rows(name, template, options.folder, options.data, options.events):
+            cells = [f"{values[key]:.3f}" for key in MEASURES]
+            print(f"| {event} | {values['buildings']:,.0f} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
