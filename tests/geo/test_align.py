@@ -25,18 +25,20 @@ def reader(pre, post, valid=None):
     """A pair in memory; the second date is resampled bilinearly, as a warp would."""
     valid = np.ones(pre.shape[1:], bool) if valid is None else valid
 
-    def read(window: Window, dx: float, dy: float):
+    def first(window: Window):
+        rows, cols = window.slices
+        return Patch(pre[:, rows, cols], valid[rows, cols], GRID.crop(window))
+
+    def second(window: Window, dx: float, dy: float):
         rows, cols = window.slices
         moved = (
             post
             if dx == dy == 0
             else np.stack([ndimage.shift(b, (-dy, -dx), order=1, mode="mirror") for b in post])
         )
-        grid = GRID.crop(window)
-        mask = valid[rows, cols]
-        return Patch(pre[:, rows, cols], mask, grid), Patch(moved[:, rows, cols], mask, grid)
+        return Patch(moved[:, rows, cols], valid[rows, cols], GRID.crop(window))
 
-    return read
+    return first, second
 
 
 def other_sensor(image, seed):
@@ -65,7 +67,7 @@ def test_shifts_of_one_patch_are_recovered_to_a_fraction_of_a_pixel(dx, dy):
 def test_the_shift_between_two_sensors_is_measured_within_015_px_and_removed(dx, dy):
     pre = texture(320, 320, seed=1).astype(float)
     post = other_sensor(displaced(pre, dx, dy), seed=2)
-    shift = measure_shift(reader(pre, post), GRID.window, GRID)
+    shift = measure_shift(*reader(pre, post), GRID.window, GRID)
     assert abs(shift.dx_px - dx) < 0.15 and abs(shift.dy_px - dy) < 0.15
     assert shift.applied
     assert shift.agreement_after > shift.agreement_before + 0.005
@@ -75,7 +77,7 @@ def test_the_shift_between_two_sensors_is_measured_within_015_px_and_removed(dx,
 
 def test_dates_that_already_fit_are_left_alone():
     pre = texture(320, 320, seed=1).astype(float)
-    shift = measure_shift(reader(pre, other_sensor(pre, seed=2)), GRID.window, GRID)
+    shift = measure_shift(*reader(pre, other_sensor(pre, seed=2)), GRID.window, GRID)
     assert not shift.applied
     assert abs(shift.dx_px) < 0.1 and abs(shift.dy_px) < 0.1
     assert "needs no correction" in shift.reason
@@ -84,7 +86,7 @@ def test_dates_that_already_fit_are_left_alone():
 @pytest.mark.parametrize("seed", range(4))
 def test_unrelated_images_have_no_shift(seed):
     pre, post = (texture(320, 320, seed=s).astype(float) for s in (seed, seed + 100))
-    shift = measure_shift(reader(pre, post), GRID.window, GRID)
+    shift = measure_shift(*reader(pre, post), GRID.window, GRID)
     assert not shift.applied
     assert shift.patches == 0
     assert "too different" in shift.reason
@@ -93,12 +95,12 @@ def test_unrelated_images_have_no_shift(seed):
 def test_white_noise_has_no_shift():
     rng = np.random.default_rng(0)
     pre, post = rng.normal(128, 30, (2, 3, 320, 320))
-    assert not measure_shift(reader(pre, post), GRID.window, GRID).applied
+    assert not measure_shift(*reader(pre, post), GRID.window, GRID).applied
 
 
 def test_flat_images_have_no_shift():
     flat = np.full((3, 320, 320), 90.0)
-    shift = measure_shift(reader(flat, flat), GRID.window, GRID)
+    shift = measure_shift(*reader(flat, flat), GRID.window, GRID)
     assert (shift.applied, shift.patches) == (False, 0)
     assert "only 0 patches hold enough data and structure" in shift.reason
 
@@ -107,7 +109,7 @@ def test_a_change_of_half_the_scene_does_not_mislead():
     pre = texture(320, 320, seed=1).astype(float)
     post = displaced(pre, 2.5, -1.5)
     post[:, :, 160:] = texture(320, 160, seed=9)
-    shift = measure_shift(reader(pre, post), GRID.window, GRID)
+    shift = measure_shift(*reader(pre, post), GRID.window, GRID)
     assert shift.applied
     assert (shift.dx_px, shift.dy_px) == (pytest.approx(2.5, abs=0.15), pytest.approx(-1.5, abs=0.15))
 
@@ -119,14 +121,14 @@ def test_empty_areas_are_no_structure():
     valid = np.ones((320, 320), bool)
     valid[:, 300:] = valid[:20] = False
     pre, post = pre * valid, post * valid
-    shift = measure_shift(reader(pre, post, valid), GRID.window, GRID)
+    shift = measure_shift(*reader(pre, post, valid), GRID.window, GRID)
     assert (shift.dx_px, shift.dy_px) == (pytest.approx(4, abs=0.15), pytest.approx(3, abs=0.15))
 
 
 def test_opposite_shifts_in_two_halves_are_not_averaged():
     pre = texture(320, 320, seed=1).astype(float)
     post = np.concatenate([displaced(pre, 9, 0)[:, :, :160], displaced(pre, -9, 0)[:, :, 160:]], axis=2)
-    shift = measure_shift(reader(pre, post), GRID.window, GRID)
+    shift = measure_shift(*reader(pre, post), GRID.window, GRID)
     if shift.applied:
         assert shift.agreement_after > shift.agreement_before
     assert abs(shift.dx_px) > 8 or not shift.applied
@@ -134,7 +136,7 @@ def test_opposite_shifts_in_two_halves_are_not_averaged():
 
 def test_an_overlap_too_small_to_measure_says_so():
     image = texture(320, 320).astype(float)
-    shift = measure_shift(reader(image, image), Window(0, 0, 40, 300), GRID)
+    shift = measure_shift(*reader(image, image), Window(0, 0, 40, 300), GRID)
     assert (shift.applied, shift.patches) == (False, 0)
     assert shift.reason == "the overlap of 300 x 40 px is too small to measure a shift"
 
@@ -145,5 +147,5 @@ def test_an_applied_shift_never_lowers_the_agreement(dx, dy, seed):
     pre = texture(320, 320, seed=seed).astype(float)
     rng = np.random.default_rng(seed)
     post = displaced(pre, dx, dy) + rng.normal(0, rng.uniform(0, 60), pre.shape)
-    shift = measure_shift(reader(pre, post), GRID.window, GRID)
+    shift = measure_shift(*reader(pre, post), GRID.window, GRID)
     assert not shift.applied or shift.agreement_after >= shift.agreement_before + 0.005

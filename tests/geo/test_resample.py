@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rasterio.crs import CRS
+from rasterio.transform import from_origin
 
-from aftermap.geo.resample import reduce_blocks
+from aftermap.geo.grid import Grid
+from aftermap.geo.resample import moved, reduce_blocks, warp
 
 
 def scene(dtype, largest):
@@ -38,3 +43,47 @@ def test_large_blocks_of_16_bit_values_do_not_overflow():
     means, _ = reduce_blocks(array, np.ones((512, 512), bool), 256, mean=True)
 
     assert (means == 65_535).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["uint8", "uint16", "int16", "float32"]),
+    st.floats(0.02, 0.98),
+    st.floats(0.02, 0.98),
+    st.sampled_from([0.0, 0.1, 0.5]),
+    st.integers(0, 9),
+)
+def test_what_lies_beside_the_pixels_is_interpolated_as_gdal_does(dtype, down, right, holes, seed):
+    rng = np.random.default_rng(seed)
+    high = {"uint8": 255, "float32": 1}.get(dtype, 30_000)
+    array = (rng.random((2, 33, 41)) * high).astype(dtype)
+    valid = rng.random((33, 41)) >= holes
+    array[:, ~valid] = 0
+    source = Grid(CRS.from_epsg(32615), from_origin(300_000, 4_100_000, 0.5, 0.5), 41, 33)
+    target = Grid(source.crs, source.shift(right, down).transform, 40, 32)
+    expected, kept = warp(array, valid, source, target, "bilinear", (1, 1))
+
+    pixels, mask = moved(array, valid, down, right)
+
+    assert pixels.dtype == array.dtype
+    if abs(down - 0.5) > 0.01 and abs(right - 0.5) > 0.01:  # else two neighbours are the nearest
+        assert (mask == kept).all()
+    both = mask & kept
+    apart = np.abs(pixels[:, both].astype(float) - expected[:, both].astype(float))
+    assert apart.max(initial=0) <= (1e-5 if dtype == "float32" else 1)
+    assert (apart >= 1).mean() < 0.02 if apart.size else True
+
+
+def test_a_quarter_between_two_pixels_is_a_quarter_of_both():
+    array = np.array([[[0, 100, 200], [40, 140, 240]]], np.uint8)
+    pixels, mask = moved(array, np.ones((2, 3), bool), 0.25, 0.5)
+    assert pixels.tolist() == [[[60, 160]]] and mask.all()
+
+
+def test_pixels_without_ground_give_nothing_to_their_neighbours():
+    array = np.array([[[0, 100], [0, 200]]], np.uint8)
+    valid = np.array([[False, True], [False, True]])
+    pixels, mask = moved(array, valid, 0.25, 0.75)
+    assert pixels.tolist() == [[[125]]] and mask.all()
+    pixels, mask = moved(array, valid, 0.25, 0.25)
+    assert pixels.tolist() == [[[0]]] and not mask.any()

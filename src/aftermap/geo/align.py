@@ -5,6 +5,7 @@ light (Fitch et al. 2002, orientation correlation). The median over patches is t
 in the measurement decide whether removing it brings the dates closer together.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -39,8 +40,11 @@ _BESIDE_PX = 4  # of what holds no data, where gradients are not believed
 _UPSAMPLING = 20
 _LOW_PASS = 0.15  # cycles per pixel; gives the peak a smooth top to interpolate
 
-ReadPair = Callable[[Window, float, float], tuple[Patch, Patch]]
-"""Reads a window of both dates, the second with a shift (dx_px, dy_px) taken out."""
+ReadFirst = Callable[[Window], Patch]
+"""Reads a window of the first date."""
+
+ReadSecond = Callable[[Window, float, float], Patch]
+"""Reads a window of the second date with a shift (dx_px, dy_px) taken out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +76,12 @@ class Shift:
     reason: str
 
 
-def measure_shift(read: ReadPair, overlap: Window, grid: Grid) -> Shift:
+def measure_shift(first: ReadFirst, second: ReadSecond, overlap: Window, grid: Grid) -> Shift:
     """Measure the shift between two dates and decide whether to take it out.
 
     Args:
-        read: reads both dates on `grid`.
+        first: reads the first date on `grid`; every window once.
+        second: reads the second date on `grid`.
         overlap: the part of `grid` that both dates cover.
         grid: the common grid.
     """
@@ -86,7 +91,7 @@ def measure_shift(read: ReadPair, overlap: Window, grid: Grid) -> Shift:
             f"the overlap of {overlap.width} x {overlap.height} px is too small to measure a shift"
         )
     limit = min(LIMIT_PX, measured[0].width / 4)
-    fields = _Fields(read)
+    fields = _Fields(first, second)
     coarse = _estimate(fields, measured, (0.0, 0.0), limit)
     if isinstance(coarse, str):
         return _unknown(coarse)
@@ -163,15 +168,13 @@ def phase_shift(pre: np.ndarray, post: np.ndarray, limit: float) -> tuple[float,
 
 def gradient_field(patch: Patch) -> np.ndarray | None:
     """Gradients of the log brightness as complex numbers (H, W), strong edges damped; None for a flat patch."""
-    grey = patch.array[:3].astype(np.float64).mean(axis=0)
-    values = grey[patch.valid]
-    if values.size < _MIN_VALID * grey.size:
+    if np.count_nonzero(patch.valid) < _MIN_VALID * patch.valid.size:
         return None
-    low, high = np.percentile(values, (1, 99))
-    if high - low <= 1e-6 * max(abs(high), abs(low), 1e-6):
+    tone = _tones(patch)
+    if tone is None:
         return None
-    tone = np.log(np.clip((grey - low) / (high - low), 0, 1) + 0.2)
-    tone[~patch.valid] = tone[patch.valid].mean()
+    if not patch.valid.all():
+        tone[~patch.valid] = tone[patch.valid].mean()
     smooth, slope = _gaussian(1.0)
     field = _filtered(tone, slope, smooth) + 1j * _filtered(tone, smooth, slope)
     if not patch.valid.all():
@@ -181,6 +184,36 @@ def gradient_field(patch: Patch) -> np.ndarray | None:
     strength = np.abs(field)
     typical = float(np.median(strength[strength > 0])) if strength.any() else 0.0
     return None if typical < 1e-6 else field / (strength + typical)
+
+
+def _tones(patch: Patch) -> np.ndarray | None:
+    """Log brightness (H, W), 0 at its 1st and log 1.2 less log 0.2 above at its 99th percentile; None for a flat patch.
+
+    Pixels of 8 bits have few brightnesses: each is looked up, to the same result.
+    """
+    bands = patch.array[:3]
+    if bands.dtype == np.uint8:
+        total = bands.sum(axis=0, dtype=np.uint16)
+        counts = np.bincount(total[patch.valid], minlength=255 * len(bands) + 1)
+        levels = np.arange(len(counts)) / len(bands)
+        low, high = (_percentile(levels, counts, share) for share in (0.01, 0.99))
+    else:
+        levels = bands.astype(np.float64).mean(axis=0)
+        low, high = np.percentile(levels[patch.valid], (1, 99))
+    if high - low <= 1e-6 * max(abs(high), abs(low), 1e-6):
+        return None
+    tones: np.ndarray = np.log(np.clip((levels - low) / (high - low), 0, 1) + 0.2)
+    return tones[total] if bands.dtype == np.uint8 else tones
+
+
+def _percentile(levels: np.ndarray, counts: np.ndarray, share: float) -> float:
+    """The quantile, as NumPy interpolates it, of rising levels that occur so many times each."""
+    ends = np.cumsum(counts)
+    place = share * (ends[-1] - 1)
+    below, above = levels[np.searchsorted(ends, [math.floor(place), math.ceil(place)], side="right")]
+    part = place - math.floor(place)
+    rise = above - below
+    return float(below + rise * part if part < 0.5 else above - rise * (1 - part))
 
 
 @cache
@@ -199,22 +232,25 @@ def _filtered(values: np.ndarray, across: np.ndarray, down: np.ndarray) -> np.nd
 
 
 class _Fields:
-    """Gradient fields of both dates; those of the first, from which no shift is taken, are measured once."""
+    """Gradient fields of both dates; the first, from which no shift is taken, is read and measured once."""
 
-    def __init__(self, read: ReadPair) -> None:
-        self._read = read
-        self._first: dict[Window, np.ndarray | None] = {}
+    def __init__(self, first: ReadFirst, second: ReadSecond) -> None:
+        self._read_first, self._read_second = first, second
+        self._first: dict[Window, tuple[np.ndarray | None, np.ndarray]] = {}
 
     def __call__(
         self, window: Window, shift: tuple[float, float]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """The fields of a window and where both dates hold data (H, W); None where a date is flat or empty."""
-        pre, post = self._read(window, *shift)
         if window not in self._first:
-            self._first[window] = gradient_field(pre)
-        first = self._first[window]
-        second = None if first is None else gradient_field(post)
-        return None if first is None or second is None else (first, second, pre.valid & post.valid)
+            pre = self._read_first(window)
+            self._first[window] = gradient_field(pre), pre.valid
+        first, valid = self._first[window]
+        if first is None:
+            return None
+        post = self._read_second(window, *shift)
+        second = gradient_field(post)
+        return None if second is None else (first, second, valid & post.valid)
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,8 +205,9 @@ def _cells(mask: np.ndarray, cell: int, *, pad: bool) -> np.ndarray:
     """(rows, cell, columns, cell) of a mask (H, W); cells that reach beyond it are filled with `pad`."""
     height, width = mask.shape
     rows, cols = -(-height // cell), -(-width // cell)
-    padded = np.pad(mask, ((0, rows * cell - height), (0, cols * cell - width)), constant_values=pad)
-    return padded.reshape(rows, cell, cols, cell)
+    if (rows * cell, cols * cell) != mask.shape:
+        mask = np.pad(mask, ((0, rows * cell - height), (0, cols * cell - width)), constant_values=pad)
+    return mask.reshape(rows, cell, cols, cell)
 
 
 def _at_edge(read: ReadPixels, height: int, width: int, values: Sequence[float]) -> list[float]:

@@ -94,6 +94,16 @@ def lattice_offset(grid: Grid, base: Grid, *, flips: bool = True) -> tuple[int, 
     return row, col, down, right
 
 
+def lattice_shift(grid: Grid, base: Grid) -> tuple[float, float] | None:
+    """(row, col) where `grid` starts, in pixels of `base`, if its pixels have their size and directions; else None."""
+    if grid.crs != base.crs:
+        return None
+    m = ~base.transform * grid.transform
+    across, along = max(grid.width, 1), max(grid.height, 1)
+    drift = max(abs(m.a - 1) * across, abs(m.d) * across, abs(m.e - 1) * along, abs(m.b) * along)
+    return None if drift > ALIGNED_PX else (m.f, m.c)
+
+
 def pixels_per_pixel(grid: Grid, base: Grid) -> tuple[float, float]:
     """Pixels of `base` per pixel of `grid`, along columns and rows of `base`, at the centre of `base`.
 

@@ -100,7 +100,7 @@ class DatePair:
             )
         overlap = _overlap(first, second, grid)
         unaligned = cls(first, second, grid, _NOT_MEASURED, messages)
-        shift = measure_shift(unaligned._read_shifted, overlap, grid)
+        shift = measure_shift(unaligned._read_first, unaligned._read_second, overlap, grid)
         if align == "off":
             shift = replace(shift, applied=False, reason="alignment is off")
         elif not shift.patches:
@@ -116,19 +116,20 @@ class DatePair:
 
     def read(self, window: Window) -> tuple[Patch, Patch]:
         """Both dates in a window of `grid`, which may reach beyond it (not valid there)."""
-        if self.shift.applied:
-            return self._read_shifted(window, self.shift.dx_px, self.shift.dy_px)
-        return self._read_shifted(window, 0.0, 0.0)
+        shift = (self.shift.dx_px, self.shift.dy_px) if self.shift.applied else (0.0, 0.0)
+        return self._read_first(window), self._read_second(window, *shift)
 
     def close(self) -> None:
         """Close the files of both dates."""
         self.pre.close()
         self.post.close()
 
-    def _read_shifted(self, window: Window, dx_px: float, dy_px: float) -> tuple[Patch, Patch]:
+    def _read_first(self, window: Window) -> Patch:
+        return self.pre.read(self.grid.crop(window))
+
+    def _read_second(self, window: Window, dx_px: float, dy_px: float) -> Patch:
         grid = self.grid.crop(window)
-        post = self.post.read(grid.shift(dx_px, dy_px))
-        return self.pre.read(grid), replace(post, grid=grid)
+        return replace(self.post.read(grid.shift(dx_px, dy_px)), grid=grid)
 
 
 _NOT_MEASURED = Shift(0.0, 0.0, None, None, None, 0, None, None, False, "not measured")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -15,15 +15,14 @@ from aftermap.geo.grid import Grid, Window
 from aftermap.geo.ground import Nodata
 from aftermap.geo.image_paths import find_images
 from aftermap.geo.lattice import (
-    ALIGNED_PX,
     lattice_offset,
-    pixel_extent,
+    lattice_shift,
     pixels_per_pixel,
     snap,
     source_window,
 )
-from aftermap.geo.limits import max_pixels
-from aftermap.geo.resample import Interpolation, reduce_blocks, warp
+from aftermap.geo.resample import MOVABLE, Interpolation, moved, reduce_blocks, warp
+from aftermap.geo.tiles import Layer, agree_on_alpha, check_alike, layers_of, union_of
 
 _STRIP_BYTES = 16 << 20
 
@@ -41,15 +40,6 @@ class Patch:
     array: np.ndarray
     valid: np.ndarray
     grid: Grid
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """Tiles whose pixels lie on one lattice: `places` holds each tile's window in the layer's grid."""
-
-    grid: Grid
-    files: tuple[RasterFile, ...]
-    places: tuple[Window, ...]
 
 
 @dataclass(frozen=True)
@@ -72,7 +62,7 @@ class RasterSource:
     band_count: int
     dtype: str
     has_palette: bool
-    _layers: tuple[_Layer, ...] = field(repr=False)
+    _layers: tuple[Layer, ...] = field(repr=False)
     _open: OpenFiles = field(default_factory=OpenFiles, repr=False, compare=False)
 
     @classmethod
@@ -102,10 +92,10 @@ class RasterSource:
             raise GeoreferenceError(
                 f"{name} holds {len(paths)} images, a georeference can be given for one only"
             )
-        files = _agree_on_alpha([RasterFile.inspect(path, grid=grid, nodata=nodata) for path in paths])
+        files = agree_on_alpha([RasterFile.inspect(path, grid=grid, nodata=nodata) for path in paths])
         first = files[0]
         for other in files[1:]:
-            _check_alike(first, other)
+            check_alike(first, other)
         chosen = tuple(bands) if bands is not None else first.bands
         available = first.count + all(file.alpha is not None for file in files)
         if not chosen or min(chosen) < 1 or max(chosen) > available:
@@ -116,12 +106,12 @@ class RasterSource:
         return cls(
             name=name,
             files=tuple(paths),
-            grid=_union(files, name),
+            grid=union_of(files, name),
             bands=chosen,
             band_count=first.count,
             dtype=first.dtype,
             has_palette=first.has_palette,
-            _layers=_layers(files),
+            _layers=layers_of(files),
         )
 
     @property
@@ -155,12 +145,14 @@ class RasterSource:
                 f"{self.name} is {kinds[self.is_georeferenced]}, the grid to read it onto is "
                 f"{kinds[grid.is_georeferenced]}: give both a reference system, or neither"
             )
-        array = np.zeros((self.count, *grid.shape), self.dtype)
-        valid = np.zeros(grid.shape, bool)
-        for layer in self._layers:
+        array, valid = self._resampled(self._layers[0], grid, resampling)
+        for layer in self._layers[1:]:
             if valid.all():
                 break
-            self._paint(layer, grid, resampling, array, valid)
+            pixels, mask = self._resampled(layer, grid, resampling)
+            fresh = mask & ~valid
+            np.copyto(array, pixels, where=fresh)
+            valid |= fresh
         return Patch(array, valid, grid)
 
     def guessed_share(self) -> tuple[float, dict[str, float]]:
@@ -219,10 +211,10 @@ class RasterSource:
         """Close the files that are held open; reading opens them again."""
         self._open.close()
 
-    def _paint(
-        self, layer: _Layer, grid: Grid, resampling: Interpolation, array: np.ndarray, valid: np.ndarray
-    ) -> None:
-        """Fill what is still empty in (array, valid) from one layer."""
+    def _resampled(
+        self, layer: Layer, grid: Grid, resampling: Interpolation
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels (C, H, W) of a layer on a grid, 0 where they are not valid, and where they are (H, W)."""
         offset = lattice_offset(grid, layer.grid)
         if offset is not None:
             row, col, down, right = offset
@@ -232,65 +224,79 @@ class RasterSource:
                 grid.height,
                 grid.width,
             )
-            source, mask = self._mosaic(layer, native)
-            source, mask = source[:, ::down, ::right], mask[::down, ::right]
-        else:
-            region = source_window(grid, layer.grid)
-            if region is None:
-                return
-            scale = pixels_per_pixel(grid, layer.grid)
-            step = max(1, math.floor(min(scale)))
-            region = snap(region, step)
-            source, mask = self._mosaic(layer, region, step=step, mean=resampling == "bilinear")
-            if not mask.any():
-                return
-            lattice = layer.grid.crop(region).transform * Affine.scale(step)
-            source_grid = Grid(layer.grid.crs, lattice, mask.shape[1], mask.shape[0])
-            source, mask = warp(
-                source, mask, source_grid, grid, resampling, (scale[0] / step, scale[1] / step)
-            )
-        fresh = mask & ~valid
-        np.copyto(array, source, where=fresh)
-        valid |= fresh
+            source, mask = self._native(layer, native)
+            return source[:, ::down, ::right], mask[::down, ::right]
+        beside = lattice_shift(grid, layer.grid)
+        if beside is not None and resampling == "bilinear" and self.dtype in MOVABLE:
+            row, col = map(math.floor, beside)
+            around = Window(row, col, grid.height + 1, grid.width + 1)
+            return moved(*self._native(layer, around), beside[0] - row, beside[1] - col)
+        nothing = np.zeros((self.count, *grid.shape), self.dtype), np.zeros(grid.shape, bool)
+        region = source_window(grid, layer.grid)
+        if region is None:
+            return nothing
+        scale = pixels_per_pixel(grid, layer.grid)
+        step = max(1, math.floor(min(scale)))
+        region = snap(region, step)
+        source, mask = self._mosaic(layer, region, step=step, mean=resampling == "bilinear")
+        if not mask.any():
+            return nothing
+        lattice = layer.grid.crop(region).transform * Affine.scale(step)
+        source_grid = Grid(layer.grid.crs, lattice, mask.shape[1], mask.shape[0])
+        return warp(source, mask, source_grid, grid, resampling, (scale[0] / step, scale[1] / step))
 
     def _mosaic(
-        self, layer: _Layer, window: Window, *, step: int = 1, mean: bool = True
+        self, layer: Layer, window: Window, *, step: int, mean: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """Pixels of a window on the layer's own lattice, reduced `step` times; `window` is a multiple of `step`."""
+        if step == 1:
+            return self._native(layer, window)
         height, width = window.height // step, window.width // step
         array = np.zeros((self.count, height, width), self.dtype)
         valid = np.zeros((height, width), bool)
         row_bytes = max(1, self.count * window.width * array.itemsize) * step
-        strip = max(1, _STRIP_BYTES // row_bytes) if step > 1 else height
+        strip = max(1, _STRIP_BYTES // row_bytes)
         for start in range(0, height, strip):
             rows = min(strip, height - start)
             part = Window(window.row + start * step, window.col, rows * step, window.width)
-            pixels, mask = self._native(layer, part)
-            if step > 1:
-                pixels, mask = reduce_blocks(pixels, mask, step, mean=mean)
+            pixels, mask = reduce_blocks(*self._native(layer, part), step, mean=mean)
             array[:, start : start + rows] = pixels
             valid[start : start + rows] = mask
         return array, valid
 
-    def _native(self, layer: _Layer, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    def _native(self, layer: Layer, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels of a window on the layer's own lattice, 0 where they are not valid."""
+        inside = _common(window, layer.places[0])
+        if inside == window and len(layer.files) == 1:
+            pixels, mask = self._open.read(layer.files[0], _relative(window, layer.places[0]), self.bands)
+            if not mask.all():
+                pixels[:, ~mask] = 0
+            return pixels, mask
         array = np.zeros((self.count, window.height, window.width), self.dtype)
         valid = np.zeros((window.height, window.width), bool)
         for file, place in zip(layer.files, layer.places, strict=True):
-            top, left = max(window.row, place.row), max(window.col, place.col)
-            bottom = min(window.row + window.height, place.row + place.height)
-            right = min(window.col + window.width, place.col + place.width)
-            if top >= bottom or left >= right:
+            inside = _common(window, place)
+            if inside is None:
                 continue
-            inside = Window(top - place.row, left - place.col, bottom - top, right - left)
-            pixels, mask = self._open.read(file, inside, self.bands)
-            rows, cols = (
-                slice(top - window.row, bottom - window.row),
-                slice(left - window.col, right - window.col),
-            )
+            pixels, mask = self._open.read(file, _relative(inside, place), self.bands)
+            rows, cols = _relative(inside, window).slices
             fresh = mask & ~valid[rows, cols]
             np.copyto(array[:, rows, cols], pixels, where=fresh)
             valid[rows, cols] |= fresh
         return array, valid
+
+
+def _common(window: Window, other: Window) -> Window | None:
+    """What two windows share, or None."""
+    top, left = max(window.row, other.row), max(window.col, other.col)
+    bottom = min(window.row + window.height, other.row + other.height)
+    right = min(window.col + window.width, other.col + other.width)
+    return Window(top, left, bottom - top, right - left) if top < bottom and left < right else None
+
+
+def _relative(window: Window, base: Window) -> Window:
+    """A window counted from the upper left of another."""
+    return Window(window.row - base.row, window.col - base.col, window.height, window.width)
 
 
 def require_bands(source: RasterSource, bands: Sequence[str] | None = None, expected: int = 3) -> None:
@@ -321,87 +327,3 @@ def require_bands(source: RasterSource, bands: Sequence[str] | None = None, expe
     else:
         advice = f"pass {expected} of its bands with --bands, repeating one if need be"
     raise RasterError(f"{found}, the model expects {expected}{named}: {advice}")
-
-
-def _check_alike(first: RasterFile, other: RasterFile) -> None:
-    for what, a, b in (("bands", first.count, other.count), ("type", first.dtype, other.dtype)):
-        if a != b:
-            raise RasterError(
-                f"tiles of one date must be alike: {first.path} has {what} {a}, {other.path} has {what} {b}"
-            )
-    if not first.grid.is_georeferenced or not other.grid.is_georeferenced:
-        plain = first if not first.grid.is_georeferenced else other
-        raise GeoreferenceError(
-            f"{plain.path} has no georeference, so it cannot be placed beside the other tiles: pass one image per date"
-        )
-
-
-def _agree_on_alpha(files: list[RasterFile]) -> list[RasterFile]:
-    """Where a band is opacity in some tiles and data in others of the same layout, it is data in all.
-
-    Opacity has one full value in all tiles.
-    """
-    totals = {file.count + (file.alpha is not None) for file in files}
-    if len(totals) > 1:
-        return files
-    if len({file.alpha for file in files}) > 1:
-        return [_with_alpha_as_data(file) for file in files]
-    full = [file.opaque for file in files if file.opaque is not None]
-    return [replace(file, opaque=max(full)) for file in files] if len(full) == len(files) else files
-
-
-def _with_alpha_as_data(file: RasterFile) -> RasterFile:
-    if file.alpha is None:
-        return file
-    nodata = file.nodata
-    if nodata is not None:
-        own = nodata[0] if len({*nodata}) == 1 else None
-        nodata = (*nodata[: file.alpha - 1], own, *nodata[file.alpha - 1 :])
-    return replace(file, count=file.count + 1, alpha=None, opaque=None, nodata=nodata)
-
-
-def _layers(files: Sequence[RasterFile]) -> tuple[_Layer, ...]:
-    """Group the tiles by pixel lattice, in the order of their first tiles."""
-    groups: list[list[RasterFile]] = []
-    for file in files:
-        for group in groups:
-            if lattice_offset(file.grid, group[0].grid, flips=False) is not None:
-                group.append(file)
-                break
-        else:
-            groups.append([file])
-    layers = []
-    for group in groups:
-        base = group[0].grid
-        places = []
-        for file in group:
-            offset = lattice_offset(file.grid, base, flips=False)
-            assert offset is not None
-            places.append(Window(offset[0], offset[1], file.grid.height, file.grid.width))
-        row, col = min(p.row for p in places), min(p.col for p in places)
-        bottom, right = max(p.row + p.height for p in places), max(p.col + p.width for p in places)
-        grid = base.crop(Window(row, col, bottom - row, right - col))
-        moved = tuple(replace(p, row=p.row - row, col=p.col - col) for p in places)
-        layers.append(_Layer(grid, tuple(group), moved))
-    return tuple(layers)
-
-
-def _union(files: Sequence[RasterFile], name: str) -> Grid:
-    """The first tile's lattice, extended over all tiles."""
-    base = files[0].grid
-    corners = [pixel_extent(file.grid, base) for file in files]
-    if any(corner is None for corner in corners):
-        raise GeoreferenceError(
-            f"{name}: its tiles cannot be placed in the reference system of {files[0].path}"
-        )
-    lefts, tops, rights, bottoms = zip(*(corner for corner in corners if corner is not None), strict=True)
-    col, row = math.floor(min(lefts) + ALIGNED_PX), math.floor(min(tops) + ALIGNED_PX)
-    width = math.ceil(max(rights) - ALIGNED_PX) - col
-    height = math.ceil(max(bottoms) - ALIGNED_PX) - row
-    covered = sum(file.grid.width * file.grid.height for file in files)
-    if width * height > max(max_pixels() / 100, 1000 * covered):
-        raise GeoreferenceError(
-            f"{name}: its {len(files)} tiles lie so far apart that together they would span {width} x {height} pixels: "
-            "map distant places one by one"
-        )
-    return base.crop(Window(row, col, height, width))

@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import rasterio
 from rasterio.crs import CRS
@@ -12,6 +13,9 @@ from aftermap.errors import RasterError
 from aftermap.geo.grid import Grid
 from aftermap.geo.lattice import short_name
 from aftermap.geo.limits import GDAL_ERRORS, GDAL_OPTIONS, one_line
+
+MOVABLE = ("uint8", "uint16", "int16", "float32")
+"""Types of pixels that `moved` takes."""
 
 Interpolation = Literal["bilinear", "nearest"]
 
@@ -50,6 +54,42 @@ def _block_sums(array: np.ndarray, step: int, kind: type[np.number[Any]]) -> np.
     for offset in range(step):
         total += rows[:, :, offset::step]
     return total
+
+
+def moved(array: np.ndarray, valid: np.ndarray, down: float, right: float) -> tuple[np.ndarray, np.ndarray]:
+    """Bilinear interpolation between pixels, by the same part of a pixel everywhere; only valid pixels contribute.
+
+    What `warp` gives for a grid that lies beside the source's by less than a pixel, a grey level here and there apart,
+    in a fifth of its time: pixels are valid where the nearest one is.
+
+    Args:
+        array: (C, H + 1, W + 1) of at most 16 bits or float32, 0 where not valid.
+        valid: (H + 1, W + 1).
+        down: share of the next row, 0 to 1.
+        right: share of the next column.
+
+    Returns:
+        (C, H, W) and (H, W).
+    """
+    rows, cols = np.array([1 - down, down]), np.array([1 - right, right])
+
+    def mixed(values: np.ndarray) -> np.ndarray:
+        return np.asarray(cv2.sepFilter2D(values, cv2.CV_32F, cols, rows, anchor=(0, 0))[:-1, :-1])
+
+    height, width = valid.shape[0] - 1, valid.shape[1] - 1
+    row, col = int(down >= 0.5), int(right >= 0.5)
+    mask = valid[row : row + height, col : col + width].copy()
+    share = None if valid.all() else mixed(valid.view(np.uint8))
+    pixels = np.empty((len(array), *mask.shape), array.dtype)
+    for band, values in zip(pixels, array, strict=True):
+        mean = mixed(values)
+        if share is not None:
+            mean = np.divide(mean, share, out=np.zeros_like(mean), where=mask)  # at least a quarter there
+        if array.dtype.kind in "iu":
+            mean += np.float32(0.5)
+            np.floor(mean, out=mean)
+        band[:] = mean
+    return pixels, mask
 
 
 def warp(
