@@ -58,6 +58,21 @@ def test_what_lies_far_outside_is_not_drawn(tmp_path: Path) -> None:
     assert at(path, 1, 105, 105) == (0, 60, 60) and at(path, 1, 138, 40) == (0, 60, 60)
 
 
+@pytest.mark.parametrize("size", [(1600, 2400), (160, 240)], ids=["reduced", "enlarged"])
+def test_pictures_are_resized_as_pillow_does_within_a_few_grey_levels(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    rough = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    smooth = np.asarray(Image.fromarray(rough).resize((60, 40), Image.Resampling.BOX).resize(size[::-1]))
+    pictures = Picture("Before", smooth), Picture("After", POST)
+    view = damage_view(empty(GRID), *pictures, GRID, summarise(empty(GRID), GRID))
+    path = draw_overview(tmp_path / "o.png", view, GRID, title="A town")
+    panel = np.asarray(Image.open(path).convert("RGB"))[TOP : TOP + 600, LEFTS[0] : LEFTS[0] + PANEL]
+    expected = np.asarray(Image.fromarray(smooth).resize((PANEL, 600), Image.Resampling.HAMMING))
+    apart = np.abs(panel.astype(float) - expected)
+    assert apart.mean() < 1.5 and apart.max() < 12
+
+
 def test_a_long_warning_goes_on_in_the_next_line(tmp_path: Path) -> None:
     heights = {}
     for words in (5, 60):

@@ -27,6 +27,19 @@ def as_image(
     Raises:
         ValueError: another type or shape, or proportions that are not the grid's.
     """
+    pixels = as_pixels(rgb, grid)
+    image = Image.fromarray(pixels)
+    if valid is not None and not valid.all():
+        if valid.shape != pixels.shape[:2]:
+            raise ValueError(f"the mask of {valid.shape} does not fit the overview of {pixels.shape[:2]}")
+        image.putalpha(Image.fromarray(valid.astype(np.uint8) * 255))
+    if max(image.size) > max_side_px:
+        image.thumbnail((max_side_px, max_side_px), Image.Resampling.BOX)
+    return image
+
+
+def as_pixels(rgb: np.ndarray, grid: Grid) -> np.ndarray:
+    """An overview as uint8 (H, W, 3), in one piece of memory; see `as_image`."""
     if rgb.ndim == 3 and rgb.shape[0] == 3 and rgb.shape[2] != 3:
         rgb = rgb.transpose(1, 2, 0)
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
@@ -40,14 +53,7 @@ def as_image(
         raise ValueError(
             f"an overview of {width} x {height} does not show a grid of {grid.width} x {grid.height}"
         )
-    image = Image.fromarray(np.ascontiguousarray(rgb))
-    if valid is not None and not valid.all():
-        if valid.shape != (height, width):
-            raise ValueError(f"the mask of {valid.shape} does not fit the overview of {(height, width)}")
-        image.putalpha(Image.fromarray(valid.astype(np.uint8) * 255))
-    if max(image.size) > max_side_px:
-        image.thumbnail((max_side_px, max_side_px), Image.Resampling.BOX)
-    return image
+    return np.ascontiguousarray(rgb)
 
 
 def heat(rgb: np.ndarray, probability: np.ndarray, *, levels: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from aftermap import __version__
 from aftermap.classes import DAMAGE, NOT_ASSESSED, NOT_ASSESSED_COLOUR
 from aftermap.geo.grid import Grid
-from aftermap.products.pictures import paint
+from aftermap.products.pictures import in_pixels, paint
 from aftermap.products.summary import GRADES, grade
 from aftermap.products.vectors import BUILDING_LAYER, DAMAGE_VALUES, PROBABILITIES, normalise
 
@@ -73,6 +73,7 @@ class Objects:
 
     Attributes:
         frame: normalised, in the grid's reference system.
+        outlines: the same in pixels of the grid, (n,); see `pictures.in_pixels`.
         kinds: index into the view's kinds of each, int (n,).
         bars: columns that hold the probability of the first kinds, in their order.
         on: which of the two pictures carries them where only one can.
@@ -80,6 +81,7 @@ class Objects:
     """
 
     frame: gpd.GeoDataFrame
+    outlines: np.ndarray
     kinds: np.ndarray
     on: Literal[0, 1]
     bars: tuple[str, ...] = ()
@@ -160,7 +162,7 @@ def damage_view(
             [(name, label(name), c) for name, c in zip(DAMAGE_VALUES, colours, strict=True)], kinds
         ),
         about=(*about, describe_size(grid)),
-        objects=Objects(frame, kinds, on=1, bars=PROBABILITIES),
+        objects=Objects(frame, in_pixels(frame, grid), kinds, on=1, bars=PROBABILITIES),
     )
 
 
@@ -197,7 +199,7 @@ def building_view(
         mode="pre",
         kinds=_counted([*graded, *unseen], kinds),
         about=(about, describe_size(grid)),
-        objects=Objects(frame, kinds, on=0, tinted=False),
+        objects=Objects(frame, in_pixels(frame, grid), kinds, on=0, tinted=False),
     )
 
 

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin, WebPImagePlugin
 from pyproj import Geod
 
 from aftermap import __version__
 from aftermap.files import to_plain, write_text
 from aftermap.geo.grid import Grid
 from aftermap.products.page.compact import pack
-from aftermap.products.pictures import as_image, in_pixels
+from aftermap.products.pictures import as_image
 from aftermap.products.vectors import PIXEL_NOTE
 from aftermap.products.view import Kind, Objects, View
 
@@ -35,6 +35,8 @@ _TILE_PX = 1024
 _LONLAT_NODES = 17
 _SCRIPTS = ("data.js", "view.js", "page.js")
 _GEOD = Geod(ellps="WGS84")
+# where these are not loaded, Pillow loads forty to save one picture
+_FORMATS = (PngImagePlugin, WebPImagePlugin)
 
 
 def write_page(
@@ -85,7 +87,7 @@ def write_page(
             "pre": to_tiles(first),
             "post": to_tiles(second, lossless=view.cover is not None),
         },
-        "objects": None if objects is None else _objects(objects, grid),
+        "objects": None if objects is None else _objects(objects),
     }
     script = "objects.js" if objects is not None else "cover.js"
     _fill_template(path, to_plain(data), (*_SCRIPTS, script))
@@ -108,10 +110,10 @@ def _fill_template(path: Path, data: dict[str, Any], scripts: Sequence[str]) -> 
     write_text(path, re.sub(r"@@(\w+)@@", lambda match: parts[match.group(1)], page))
 
 
-def _objects(objects: Objects, grid: Grid) -> dict[str, Any]:
+def _objects(objects: Objects) -> dict[str, Any]:
     """Attributes, kinds and outlines of buildings."""
     return {
-        "packed": pack(objects.frame, in_pixels(objects.frame, grid), objects.kinds),
+        "packed": pack(objects.frame, objects.outlines, objects.kinds),
         "bars": list(objects.bars),
         "tinted": objects.tinted,
         "pixel_note": PIXEL_NOTE,
@@ -182,7 +184,7 @@ def to_tiles(image: Image.Image, *, lossless: bool = False) -> list[dict[str, An
         x, y = place
         part = image.crop((x, y, min(x + _TILE_PX, image.width), min(y + _TILE_PX, image.height)))
         buffer = io.BytesIO()
-        part.save(buffer, form, **({} if lossless else {"quality": 82, "method": 3}))
+        part.save(buffer, form, **({} if lossless else {"quality": 82, "method": 2}))
         source = f"data:image/{ending};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
         return {"x": x, "y": y, "width": part.width, "height": part.height, "src": source}
 
