@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aftermap.artefacts.arrays import as_numpy, float32
 from aftermap.artefacts.ensemble_card import Gate
-from aftermap.data.scene import Scene, read_images, read_mask
 from aftermap.errors import DataError, ModelError
 from aftermap.geo.grid import Window
 from aftermap.inference.predictor import Predictor
 from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX, Axis, padded
+
+if TYPE_CHECKING:
+    from aftermap.data.scene import Scene
 
 _DECIMALS = 4
 _MARGIN = 1e-6
@@ -107,7 +109,7 @@ class GateChoice:
 
 def choose_gate(
     predictor: Predictor,
-    scenes: Iterable[Scene],
+    scenes: "Iterable[Scene]",
     *,
     lose: float,
     min_pixels: int = Gate.model_fields["min_pixels"].default,
@@ -136,6 +138,8 @@ def choose_gate(
         DataError: the scenes hold no labelled building.
         ModelError: the gate sees nothing at all in windows that hold more of the buildings than may be lost.
     """
+    from aftermap.data.scene import read_images, read_mask
+
     strengths: list[float] = []
     buildings: list[float] = []
     for scene in scenes:

@@ -11,7 +11,6 @@ from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
 from aftermap.geo.grid import Grid, Window
-from aftermap.geo.vectors import read_area_of_interest
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,8 @@ def read_area(path: Path | None, grid: Grid) -> Area:
     """
     if path is None:
         return Area(grid)
+    from aftermap.geo.vectors import read_area_of_interest
+
     inside = read_area_of_interest(path, grid=grid)
     left, top, right, bottom = inside.bounds
     col, row = math.floor(left), math.floor(top)

@@ -7,8 +7,6 @@ from typing import Unpack
 
 from aftermap.errors import InputError
 from aftermap.geo.pair import Alignment
-from aftermap.workflows.mapping.buildings import map_buildings
-from aftermap.workflows.mapping.classes import has_legend, map_classes
 from aftermap.workflows.mapping.damage import map_damage
 from aftermap.workflows.mapping.memory import Imagery, Place, Vectors, on_disk
 from aftermap.workflows.mapping.result import MapResult, TaskName
@@ -36,7 +34,7 @@ def map_images(
         InputError: images, vector files, task and model cannot be used, or do not go together.
         OutputError: the output exists or cannot be written.
     """
-    chosen = task or ("classes" if post is None and has_legend(model) else "damage")
+    chosen = task or ("classes" if post is None and _has_legend(model) else "damage")
     _check_dates(chosen, post, align)
     kept = TemporaryDirectory(prefix="aftermap-") if out is None else None
     folder = Path(kept.name) / "map" if kept is not None else Path(out or "")
@@ -52,9 +50,19 @@ def map_images(
             second = files.image(post, "post", grid)
             result = map_damage(first, second, folder, align=align, progress=progress, **settings)
         else:
-            map_one = map_classes if chosen == "classes" else map_buildings
+            # each way is loaded where it is gone
+            if chosen == "classes":
+                from aftermap.workflows.mapping.classes import map_classes as map_one
+            else:
+                from aftermap.workflows.mapping.buildings import map_buildings as map_one
             result = map_one(first, folder, progress=progress, **settings)
     return dataclasses.replace(result, kept=kept)
+
+
+def _has_legend(model: str | Path) -> bool:
+    from aftermap.workflows.mapping.classes import has_legend
+
+    return has_legend(model)
 
 
 def _check_dates(task: TaskName, post: Imagery | None, align: Alignment) -> None:

@@ -11,8 +11,6 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from aftermap.artefacts.card import BaseCard
-from aftermap.data.geotransform import fit_polygons, to_grid
-from aftermap.data.readers.xbd import read_label_file
 from aftermap.errors import DataWarning, RasterError
 from aftermap.geo.align import Shift
 from aftermap.geo.datum import doubt_between
@@ -340,6 +338,9 @@ def _xbd_grid(*images: Path) -> Grid | None:
         plain = RasterSource.open(path).grid
         if plain.is_georeferenced:
             return None
+        from aftermap.data.geotransform import fit_polygons, to_grid
+        from aftermap.data.readers.xbd import read_label_file
+
         content = read_label_file(label)
         pixels = dict(zip(content.uids, content.polygons, strict=True))
         fit = fit_polygons(pixels, content.degrees, height=plain.height, width=plain.width)

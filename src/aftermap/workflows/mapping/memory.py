@@ -17,7 +17,6 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning
 
 from aftermap.errors import FootprintError, GeoreferenceError, RasterError, shown
 from aftermap.geo.grid import Grid
-from aftermap.geo.vectors import plain_frame
 
 Place: TypeAlias = Grid | tuple[Affine, CRS | str | None]
 """Where an array lies: a grid, or its transform and its reference system."""
@@ -113,6 +112,8 @@ class OnDisk:
             raise FootprintError(
                 f"{name} is of type {type(given).__name__}, expected a path or a GeoDataFrame of polygons"
             )
+        from aftermap.geo.vectors import plain_frame
+
         path = self._place(f"{name}.gpkg")
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="'crs' was not provided")

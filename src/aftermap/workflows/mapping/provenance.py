@@ -16,7 +16,7 @@ def describe_run(
     predictor: AnyPredictor,
     options: dict[str, Any],
     messages: Sequence[str],
-    vectors: Mapping[str, Path | None],
+    vectors: Mapping[str, Path],
     seconds: tuple[float, Mapping[str, float]],
     start_row: int,
     *,
@@ -47,7 +47,7 @@ def describe_run(
     }
     for name, day in dates.items():
         described[name]["acquired"] = None if day is None else day.isoformat()
-    described |= {name: describe_file(path) for name, path in vectors.items() if path is not None}
+    described |= {name: describe_file(path) for name, path in vectors.items()}
     return {
         "format": 1,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

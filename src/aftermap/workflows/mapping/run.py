@@ -16,7 +16,6 @@ import numpy as np
 from aftermap import __version__
 from aftermap.errors import AftermapWarning, DataWarning
 from aftermap.files import write_json, writing
-from aftermap.geo.vectors import check_vectors, part_layer
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import predict_rows
@@ -24,7 +23,6 @@ from aftermap.products.overview import draw_overview
 from aftermap.products.page.page import write_page
 from aftermap.products.view import dated
 from aftermap.workflows.mapping.inputs import Inputs
-from aftermap.workflows.mapping.known import Known
 from aftermap.workflows.mapping.provenance import describe_run, gate_counts
 from aftermap.workflows.mapping.result import MapResult
 from aftermap.workflows.mapping.settings import Settings, identity
@@ -64,10 +62,7 @@ def run_map(
     begun, watch = time.monotonic(), Stopwatch()
     report: Progress = progress or (lambda stage, done, total: None)
     check_output(out, overwrite=settings.overwrite)
-    if settings.footprints is not None:
-        check_vectors(settings.footprints, "footprints")
-    if settings.aoi is not None:
-        check_vectors(settings.aoi, "area")
+    vectors = _checked_vectors(settings)
     messages: list[str] = []
     with watch("model"):
         model = open_predictor(settings.model, settings.running)
@@ -75,9 +70,10 @@ def run_map(
     with noted(messages), watch("inputs"):
         inputs = task.open(settings.reading)
         if settings.footprints is not None:
+            from aftermap.workflows.mapping.known import Known
+
             task.known = Known.read(settings.footprints, inputs.grid, scene=inputs.scene.grid)
         dates = _dates(inputs, settings)
-    vectors = {"footprints": settings.footprints, "aoi": settings.aoi}
     options = {"model": model.sha256, **settings.deciding(), **task.deciding()}
     images = {name: [identity(path) for path in s.files] for name, s in inputs.sources.items()}
     fingerprint = options | {"images": images, "aftermap": __version__}
@@ -131,7 +127,7 @@ def run_map(
                 model,
                 options,
                 messages,
-                {name: path and part_layer(path)[0] for name, path in vectors.items()},
+                vectors,
                 (time.monotonic() - begun, watch.seconds),
                 start_row,
                 mode=task.mode,
@@ -156,6 +152,23 @@ def run_map(
         kinds=task.kinds(frame, view),
         gate=gate_counts(model),
     )
+
+
+def _checked_vectors(settings: Settings) -> dict[str, Path]:
+    """The vector files that were given, by what they are, without the names of layers.
+
+    Raises:
+        InputError: there is no such file, or none that is known.
+    """
+    given = {"footprints": settings.footprints, "aoi": settings.aoi}
+    files: dict[str, Path] = {}
+    for name, path in given.items():
+        if path is not None:
+            from aftermap.geo.vectors import check_vectors, part_layer
+
+            check_vectors(path, "area" if name == "aoi" else "footprints")
+            files[name] = part_layer(path)[0]
+    return files
 
 
 def _dates(inputs: Inputs, settings: Settings) -> dict[str, date | None]:

@@ -11,7 +11,6 @@ import numpy as np
 from aftermap.artefacts.ensemble_card import Averaging
 from aftermap.errors import InputError
 from aftermap.geo.ground import Nodata, parse_nodata
-from aftermap.geo.vectors import part_layer
 from aftermap.inference.backends.base import Backend, Precision
 from aftermap.inference.ensemble import Options, RunningKeywords
 from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX
@@ -152,9 +151,9 @@ class Settings:
     def deciding(self) -> dict[str, Any]:
         """What decides the pixels and outlines of the map, in plain values."""
         return {
-            "footprints": identity(self.footprints),
-            "aoi": identity(self.aoi),
-            "cloud_mask": identity(self.cloud_mask),
+            "footprints": _vectors(self.footprints),
+            "aoi": _vectors(self.aoi),
+            "cloud_mask": None if self.cloud_mask is None else identity(self.cloud_mask),
             "nodata": self.nodata,
             "bands": list(self.bands) if self.bands is not None else None,
             "stretch": list(self.stretch) if self.stretch is not None else None,
@@ -173,12 +172,20 @@ class Settings:
         }
 
 
-def identity(path: Path | None) -> list[str | int] | None:
+def identity(path: Path) -> list[str | int] | None:
     """Enough of a file to see that it is still the same one."""
+    if not path.exists():
+        return None
+    stat = path.stat()
+    return [path.name, stat.st_size, stat.st_mtime_ns]
+
+
+def _vectors(path: Path | None) -> list[str | int] | None:
+    """The same of a vector file, or `FILE:LAYER`."""
     if path is None:
         return None
+    from aftermap.geo.vectors import part_layer
+
     file, layer = part_layer(path)
-    if not file.exists():
-        return None
-    stat = file.stat()
-    return [path.name, stat.st_size, stat.st_mtime_ns, *([layer] if layer else [])]
+    found = identity(file)
+    return found and [path.name, *found[1:], *([layer] if layer else [])]

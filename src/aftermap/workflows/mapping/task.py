@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import geopandas
 import numpy as np
@@ -17,9 +17,11 @@ from aftermap.products.cog import Colour, RasterWriter
 from aftermap.products.styles import write_class_names, write_raster_style
 from aftermap.products.view import View
 from aftermap.workflows.mapping.inputs import Inputs, Reading, thinned
-from aftermap.workflows.mapping.known import Known
 from aftermap.workflows.mapping.result import TaskName
 from aftermap.workflows.mapping.work import Rows
+
+if TYPE_CHECKING:
+    from aftermap.workflows.mapping.known import Known
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Task(ABC):
     scheme: str
     predictor: AnyPredictor
     rasters: tuple[Raster, ...]
-    known: Known | None = None
+    known: "Known | None" = None
 
     @abstractmethod
     def open(self, reading: Reading) -> Inputs:
