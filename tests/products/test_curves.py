@@ -34,7 +34,7 @@ def test_four_panels_show_score_loss_rate_and_classes(tmp_path, figures):
     assert titles == [
         "score by which the step is kept (dot: best)",
         "training loss",
-        "learning rate (× $10^{-3}$)",
+        "learning rate (× 1e-3)",
         "F1 by class, step kept",
     ]
     assert [text.get_text() for text in figure.axes[3].get_xticklabels()] == [

@@ -1,61 +1,48 @@
-"""What the pictures of a search say."""
+"""The pictures of a search and of a learning-rate range test."""
 
 import cv2
+import optuna
 import pytest
+from matplotlib import pyplot
 
 from aftermap.learning.range_test import RangeTest
-from aftermap.products.figures.search_figure import (
-    DrawnTrial,
-    SearchPicture,
-    _limits,
-    best_so_far,
-    draw_range,
-    draw_search,
-)
+from aftermap.products.figures.range_figure import draw_range
+from aftermap.products.figures.search_figure import draw_search
+from aftermap.products.figures.sheet import DPI
 
 
-def trials(*values):
-    return [
-        DrawnTrial(
-            n, "failed" if value is None else "complete", value, {"optimizer.lr": 10.0**-n, "model": "a"}
+def study(*, pruned: bool):
+    made = optuna.create_study(direction="maximize")
+    lr, model = (
+        optuna.distributions.FloatDistribution(1e-4, 1, log=True),
+        optuna.distributions.CategoricalDistribution(["a", "b"]),
+    )
+    for n in range(10):
+        state = optuna.trial.TrialState.PRUNED if pruned and n == 3 else optuna.trial.TrialState.COMPLETE
+        made.add_trial(
+            optuna.create_trial(
+                state=state,
+                value=n / 10,
+                params={"optimizer.lr": 10.0 ** -(n % 4), "model": "ab"[n % 2]},
+                distributions={"optimizer.lr": lr, "model": model},
+                intermediate_values={0: 0.1, 1: n / 10},
+            )
         )
-        for n, value in enumerate(values)
-    ]
+    return made
 
 
-def test_the_best_so_far_passes_over_failed_and_pruned_trials():
-    made = [*trials(0.2, None, 0.1), DrawnTrial(3, "pruned", 0.9, {}), DrawnTrial(4, "complete", 0.4, {})]
-    assert best_so_far(made, higher_is_better=True) == [(0, 0.2), (2, 0.2), (4, 0.4)]
-    assert best_so_far(made, higher_is_better=False) == [(0, 0.2), (2, 0.1), (4, 0.1)]
-
-
-def test_a_loss_that_exploded_does_not_hide_the_others():
-    picture = SearchPicture("t", "loss", False, trials(0.3, 0.4, 0.5, 900.0), ["optimizer.lr"])
-    low, high = _limits(picture)  # lowest 0.3, median 0.5: cut at 0.3 + 4 x 0.2
-    assert low < 0.3 and high == pytest.approx(1.1 + 0.08 * 0.8)
-
-
-def test_a_search_is_drawn_with_a_panel_for_each_key(tmp_path):
-    keys = ["optimizer.lr", "model"]
-    shares = {"optimizer.lr": 0.9, "model": 0.1}
-    for picture, panels in (
-        (SearchPicture("t", "score", True, trials(0.2, None, 0.5), keys, frozenset(keys[:1])), (3, 1)),
-        (
-            SearchPicture("t", "score", True, trials(0.2, 0.5), keys, importance=shares, method="PED-ANOVA"),
-            (3, 2),
-        ),
-    ):
-        path = draw_search(tmp_path / "search.png", picture)
-        height, width = cv2.imread(str(path)).shape[:2]
-        assert width == pytest.approx(panels[0] * 3.9 * 130, abs=1)
-        assert height == pytest.approx((panels[1] * 2.9 + 0.65) * 130, abs=1)
-
-
-def test_a_search_without_a_value_is_not_drawn(tmp_path):
-    with pytest.raises(ValueError, match="no trial has a value"):
-        draw_search(
-            tmp_path / "search.png", SearchPicture("t", "score", True, trials(None), ["optimizer.lr"])
-        )
+@pytest.mark.parametrize("pruned", [False, True])
+@pytest.mark.parametrize("judged", [False, True])
+def test_optunas_plots_stand_one_below_the_other(tmp_path, pruned, judged):
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.5) if judged else None
+    before = pyplot.get_fignums()
+    path = draw_search(
+        tmp_path / "search.png", study(pruned=pruned), metric="score", title="$t_$", evaluator=evaluator
+    )
+    height, width = cv2.imread(str(path)).shape[:2]
+    assert width == pytest.approx(2 * 3.4 * DPI, abs=2)
+    assert height == pytest.approx((2 + judged + pruned) * 3.2 * DPI, abs=4)
+    assert pyplot.get_fignums() == before
 
 
 def test_a_range_without_a_suggestion_is_drawn_too(tmp_path):

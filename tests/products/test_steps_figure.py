@@ -7,6 +7,7 @@ import pytest
 from aftermap.data.incremental.protocol import protocol_for
 from aftermap.data.legends import LEGENDS, rgb
 from aftermap.data.scene import Scene
+from aftermap.products.figures.sheet import CAPTION_IN, CELL_IN, DPI, GAP_IN
 from aftermap.products.figures.steps_figure import draw_steps
 
 ISPRS = LEGENDS["isprs"]
@@ -44,7 +45,7 @@ def draw(tmp_path, scenes, task="building / impervious_surfaces", **options):
 
 def share(picture, colour):
     """Pixels of a colour in units of one tile's area."""
-    return (picture == rgb(colour)).all(-1).sum() / (1.75 * 150) ** 2
+    return (picture == rgb(colour)).all(-1).sum() / (CELL_IN * DPI) ** 2
 
 
 def test_each_class_has_its_colour_in_labels_and_in_its_step_alone(tmp_path, scenes):
@@ -66,9 +67,9 @@ def test_unknown_pixels_are_grey_in_labels_and_masks(tmp_path, scenes):
 
 def test_rows_bound_the_height(tmp_path, scenes):
     one, two = (draw(tmp_path, scenes, rows=rows).shape for rows in (1, 2))
-    assert two[0] - one[0] == pytest.approx((1.75 + 0.28) * 150, abs=2)
+    assert two[0] - one[0] == pytest.approx((CELL_IN + CAPTION_IN) * DPI, abs=2)
 
 
 def test_every_step_has_a_column(tmp_path, scenes):
     widths = [draw(tmp_path, scenes, task=task).shape[1] for task in ("1/3/0", "1/3/0/4")]
-    assert widths[1] - widths[0] == pytest.approx((1.75 + 0.1) * 150, abs=2)
+    assert widths[1] - widths[0] == pytest.approx((CELL_IN + GAP_IN) * DPI, abs=2)

@@ -14,7 +14,7 @@ from aftermap.cli.app import main
 from aftermap.data.scene import Manifest
 from aftermap.errors import DataError
 from aftermap.inference.predictor import Predictor
-from aftermap.products.figures.scorecard import score_tables
+from aftermap.products.score_table import score_tables
 from aftermap.workflows.scoring.evaluate import evaluate
 from aftermap.workflows.scoring.score import score_folders
 from aftermap.workflows.training.config import TrainRecipe

@@ -230,7 +230,7 @@ def demo(
 
     from rich.console import Console
 
-    from aftermap.products.figures.scorecard import score_tables
+    from aftermap.products.score_table import score_tables
     from aftermap.workflows.mapping.demo import run_demo
 
     check_model(model)

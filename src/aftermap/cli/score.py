@@ -59,7 +59,7 @@ def score(
     from rich.console import Console
 
     from aftermap import api
-    from aftermap.products.figures.scorecard import score_tables
+    from aftermap.products.score_table import score_tables
     from aftermap.workflows.scoring.score import write_report
 
     with progress() as show:

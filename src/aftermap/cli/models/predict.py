@@ -128,7 +128,7 @@ def evaluate(
 
         say(class_table(result))
     else:
-        from aftermap.products.figures.scorecard import score_tables
+        from aftermap.products.score_table import score_tables
 
         say(score_tables(result.as_dict()))
 

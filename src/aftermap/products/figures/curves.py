@@ -12,20 +12,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from aftermap.classes import DAMAGE
-from aftermap.products.figures.sheet import (
-    COLOURS,
-    FAINT,
-    blank,
-    draw_legend,
-    dress,
-    legend_columns,
-    write_figure,
-)
+from aftermap.products.figures.sheet import COLOURS, FAINT, dress, panels, write_figure
 
 MAX_RUNS = 12
 
 _DASHES = ("-", "--")
-_PANEL_IN = (5.4, 3.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,35 +51,19 @@ def draw_runs(path: Path, runs: Sequence[RunCurves], *, title: str, axis: str = 
         raise ValueError(f"{len(runs)} runs to draw, expected 1 to {MAX_RUNS}")
     lines = [(name, heading) for name, heading in _LINES if any(run.series.get(name) for run in runs)]
     classes = _classes(runs)
-    panels = len(lines) + bool(classes)
-    if not panels:
+    number = len(lines) + bool(classes)
+    if not number:
         raise ValueError("none of the runs has a score, a loss, a learning rate or an F1 by class")
-    columns = min(panels, 2)
-    rows = -(-panels // columns)
     labels = [textwrap.shorten(run.label, 60, placeholder="…") for run in runs]
-    head_in = 0.55 + 0.205 * -(-len(runs) // legend_columns(labels, columns * _PANEL_IN[0])) + 0.15
-    width_in, height_in = columns * _PANEL_IN[0], rows * _PANEL_IN[1] + head_in
-    figure = blank(width_in, height_in, title)
     handles = [Line2D([], [], color=_colour(i), linestyle=_dash(i), linewidth=2.4) for i in range(len(runs))]
-    draw_legend(figure, handles, labels, 0.46, columns=legend_columns(labels, width_in))
-    grid = figure.add_gridspec(
-        rows,
-        columns,
-        left=0.62 / width_in,
-        right=1 - 0.18 / width_in,
-        top=1 - (head_in + 0.3) / height_in,
-        bottom=0.5 / height_in,
-        wspace=0.72 / (_PANEL_IN[0] - 0.7),
-        hspace=0.85 / (_PANEL_IN[1] - 0.8),
-    )
-    for number, (name, heading) in enumerate(lines):
-        axes = figure.add_subplot(grid[divmod(number, columns)])
-        scale = _draw_lines(axes, runs, name)
-        _dress(axes, heading + scale, axis)
+    figure, axes = panels(title, number, columns=2, panel_in=(5.4, 3.3), legend=(handles, labels))
+    for panel, (name, heading) in zip(axes, lines, strict=False):
+        scale = _draw_lines(panel, runs, name)
+        dress(panel, heading + scale, axis)
+        panel.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
     if classes:
-        axes = figure.add_subplot(grid[divmod(len(lines), columns)])
-        _draw_bars(axes, runs, classes)
-        _dress(axes, "F1 by class, step kept", "")
+        _draw_bars(axes[-1], runs, classes)
+        dress(axes[-1], "F1 by class, step kept")
     return write_figure(path, figure)
 
 
@@ -122,7 +97,7 @@ def _draw_lines(axes: Axes, runs: Sequence[RunCurves], name: str) -> str:
         axes.set_ylim(min(0.0, *values), min(1.0, 1.12 * max(*values, 0.05)))
     elif name == "lr":
         axes.set_ylim(0, 1.1 * max(values) / 10.0**exponent or 1)
-    return f" (× $10^{{{exponent}}}$)" if exponent else ""
+    return f" (× 1e{exponent})" if exponent else ""
 
 
 def _draw_bars(axes: Axes, runs: Sequence[RunCurves], classes: Sequence[str]) -> None:
@@ -145,12 +120,6 @@ def _draw_bars(axes: Axes, runs: Sequence[RunCurves], classes: Sequence[str]) ->
     axes.set_xticks(range(len(classes)), [name.replace("-", "-\n", 1) for name in classes])
     axes.set_xlim(-0.55, len(classes) - 0.45)
     axes.set_ylim(0, 1.06)
-
-
-def _dress(axes: Axes, heading: str, axis: str) -> None:
-    dress(axes, heading, axis)
-    if axis:
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
 
 
 def _classes(runs: Sequence[RunCurves]) -> list[str]:

@@ -10,27 +10,14 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
 
-from aftermap.products.figures.sheet import (
-    COLOURS,
-    FAINT,
-    INK,
-    blank,
-    draw_legend,
-    dress,
-    legend_columns,
-    say,
-    short,
-    write_figure,
-)
+from aftermap.products.figures.sheet import COLOURS, EMPTY, FAINT, INK, dress, panels, short, write_figure
 from aftermap.scoring.continual import ContinualScores, StepScores
 
 Runs = Mapping[str, Sequence[ContinualScores]]
 """By method, one run per seed."""
 
-_EMPTY = "#f2f2f2"
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _JOINT = "joint training"
 
@@ -60,12 +47,8 @@ def draw_curves(path: Path, runs: Runs, *, title: str, joint: Sequence[Continual
     ]
     if not shown:
         raise ValueError("no step has a score to draw")
-    columns = min(2, len(shown))
-    figure, grid = _canvas(
-        runs, title, joint, panels=len(shown), columns=columns, panel_in=(5.2, 2.9), task=first
-    )
-    for number, (heading, value, classes) in enumerate(shown):
-        axes = figure.add_subplot(grid[divmod(number, columns)])
+    figure, drawn = _panels(runs, title, joint, len(shown), columns=2, panel_in=(5.2, 2.9))
+    for axes, (heading, value, classes) in zip(drawn, shown, strict=True):
         for place, seeds in enumerate(runs.values()):
             _line(axes, place, [[value(step) for step in run.steps] for run in seeds])
         if joint:
@@ -94,15 +77,11 @@ def draw_classes(path: Path, runs: Runs, *, title: str, joint: Sequence[Continua
     shown = [name for name in first.names if not all(math.isnan(v) for run in every for v in run.iou(name))]
     if not shown:
         raise ValueError("no class has a score to draw")
-    columns = min(4, len(shown)) if len(shown) != 3 else 3
-    figure, grid = _canvas(
-        runs, title, joint, panels=len(shown), columns=columns, panel_in=(3.0, 2.25), task=first
-    )
-    for number, name in enumerate(shown):
-        axes = figure.add_subplot(grid[divmod(number, columns)])
+    figure, drawn = _panels(runs, title, joint, len(shown), columns=4, panel_in=(3.0, 2.25))
+    for axes, name in zip(drawn, shown, strict=True):
         learned = first.learned_at(name)
         if learned:
-            axes.axvspan(-0.5, learned, color=_EMPTY, linewidth=0)
+            axes.axvspan(-0.5, learned, color=EMPTY, linewidth=0)
         axes.axvline(learned, color=FAINT, linewidth=1.0)
         for place, seeds in enumerate(runs.values()):
             _line(axes, place, [run.iou(name) for run in seeds])
@@ -158,19 +137,17 @@ def _mean(values: Sequence[float]) -> float:
     return statistics.fmean(known) if known else math.nan
 
 
-def _canvas(
+def _panels(
     runs: Runs,
     title: str,
     joint: Sequence[ContinualScores],
+    number: int,
     *,
-    panels: int,
     columns: int,
     panel_in: tuple[float, float],
-    task: ContinualScores,
-) -> tuple[Figure, GridSpec]:
-    """A figure with heading, legend of the methods, a grid of panels, and what each step learned at its foot."""
-    rows = -(-panels // columns)
-    width = max(columns * panel_in[0], 6.0)
+) -> tuple[Figure, list[Axes]]:
+    """Empty panels under a legend of the methods, with what each step learned at their foot."""
+    task = _task(runs)
     labels = [
         short(name, 40) + (f" ({len(seeds)} seeds)" if len(seeds) > 1 else "") for name, seeds in runs.items()
     ]
@@ -178,27 +155,12 @@ def _canvas(
     if joint:
         labels.append(_JOINT)
         handles.append(Line2D([], [], color=INK, linestyle="--", linewidth=1.3))
-    per_row = legend_columns(labels, width)
     learned = (", ".join(task.names[max(1, a) : b]) for a, b in pairwise([0, *accumulate(task.heads)]))
     foot = [f"step {step}: {names}".replace(" ", "\u00a0") for step, names in enumerate(learned)]
-    lines = textwrap.wrap(" \u00a0·\u00a0 ".join(foot), int(width / 0.068), break_long_words=True)
-    top, below = 0.6 + 0.205 * -(-len(labels) // per_row), 0.62 + 0.17 * len(lines)
-    height = top + 0.35 + rows * panel_in[1] + below - 0.5
-    figure = blank(width, height, title)
-    draw_legend(figure, handles, labels, 0.46, columns=per_row)
-    for number, line in enumerate(lines):
-        say(figure, line, height - 0.14 - 0.17 * (len(lines) - 1 - number), size=8.5, color=FAINT)
-    grid = figure.add_gridspec(
-        rows,
-        columns,
-        left=0.45 / width,
-        right=1 - 0.15 / width,
-        top=1 - (top + 0.3) / height,
-        bottom=below / height,
-        wspace=0.45 / (panel_in[0] - 0.5),
-        hspace=0.8 / (panel_in[1] - 0.75),
-    )
-    return figure, grid
+    letters = int(max(min(columns, number) * panel_in[0], 6.0) / 0.068)
+    lines = textwrap.wrap(" \u00a0·\u00a0 ".join(foot), letters, break_long_words=True)
+    legend = handles, labels
+    return panels(title, number, columns=columns, panel_in=panel_in, legend=legend, foot=lines)
 
 
 def _line(axes: Axes, place: int, seeds: Sequence[Sequence[float]]) -> None:

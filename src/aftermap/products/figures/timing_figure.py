@@ -1,23 +1,22 @@
 """Draws score against time: one point per model and runtime, one panel per score."""
 
 import itertools
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from aftermap.products.figures.sheet import COLOURS, FAINT, INK, blank, dress, write_figure
+from aftermap.products.figures.sheet import COLOURS, FAINT, dress, panels, write_figure
 
 MOST_POINTS = 24
 
-_PANEL_IN = (6.4, 4.4)
 _GAP_PX = 3.0
 _RADII_PX = (9.0, 16.0, 24.0, 34.0, 46.0, 60.0)
 _DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
@@ -69,104 +68,49 @@ def draw_timing(
         raise ValueError(f"{len(points)} points to draw, expected 1 to {MOST_POINTS}")
     if any(point.seconds <= 0 for point in points):
         raise ValueError("times must be above 0 for a logarithmic axis")
-    figure = _figure(points, title, note, time_axis, numbered=False)
-    if figure is None:
-        figure = _figure(points, title, note, time_axis, numbered=True)
-    assert figure is not None
+    names = list(dict.fromkeys(name for point in points for name in point.scores))
+    groups = list(dict.fromkeys(point.group for point in points))
+    legend = [Line2D([], [], linestyle="", marker="o", color=_colour(i)) for i in range(len(groups))], groups
+    size = (6.4, 4.4 if names else 0.9 + 0.32 * len(points))
+    sheet = partial(panels, title, max(1, len(names)), columns=max(1, len(names)), panel_in=size)
+    notes = [note] if note else []
+    labels = [_short(point.label) for point in points]
+    figure, axes = sheet(notes=notes, legend=legend)
+    if not names:
+        _draw_rows(axes[0], points, groups)
+        dress(axes[0], "", time_axis, lines="x")
+    elif not _draw_panels(figure, axes, points, names, groups, labels, time_axis):
+        numbers = [str(number + 1) for number in range(len(points))]
+        key = [f"{number}  {label}" for number, label in zip(numbers, labels, strict=True)]
+        figure, axes = sheet(notes=notes, legend=legend, foot=key)
+        _draw_panels(figure, axes, points, names, groups, numbers, time_axis)
     return write_figure(path, figure)
 
 
-def _figure(
-    points: Sequence[TimingPoint], title: str, note: str, time_axis: str, *, numbered: bool
-) -> Figure | None:
-    """The picture; with names beside the points None where they do not fit, else with numbers and a key below."""
-    names = list(dict.fromkeys(name for point in points for name in point.scores))
-    panels = max(1, len(names))
-    groups = list(dict.fromkeys(point.group for point in points))
-    body_in = _PANEL_IN[1] if names else 0.9 + 0.32 * len(points)
-    head_in, width_in = 1.05, panels * _PANEL_IN[0]
-    key_columns = 2 * panels
-    key_in = 0.15 + 0.2 * -(-len(points) // key_columns) if numbered else 0.0
-    height_in = body_in + head_in + key_in
-    figure = blank(width_in, height_in)
-    canvas = FigureCanvasAgg(figure)
-    _head(figure, title, note, groups)
-    left_in = 0.75 if names else 0.25 + 0.075 * max(len(_short(point.label)) for point in points)
-    grid = figure.add_gridspec(
-        1,
-        panels,
-        left=left_in / width_in,
-        right=1 - 0.25 / width_in,
-        top=1 - (head_in + 0.25) / height_in,
-        bottom=(0.6 + key_in) / height_in,
-        wspace=0.75 / (_PANEL_IN[0] - 0.75),
-    )
-    labels = [str(n + 1) if numbered else _short(point.label) for n, point in enumerate(points)]
-    for number, name in enumerate(names):
-        axes = figure.add_subplot(grid[0, number])
-        _draw_points(axes, points, name, groups, numbered=numbered)
+def _draw_panels(
+    figure: Figure,
+    panels: Sequence[Axes],
+    points: Sequence[TimingPoint],
+    names: Sequence[str],
+    groups: Sequence[str],
+    labels: Sequence[str],
+    time_axis: str,
+) -> bool:
+    """Points and labels of every score; returns whether all labels found a place."""
+    for axes, name in zip(panels, names, strict=True):
+        _draw_points(axes, points, name, groups)
         dress(axes, name, time_axis, lines="both")
-        colours = [_colour(groups.index(point.group)) for point in points]
-        places = [point.scores.get(name, _bottom(axes)) for point in points]
-        spots = [(point.seconds, place) for point, place in zip(points, places, strict=True)]
-        if not _label(axes, spots, labels, colours, canvas) and not numbered:
-            return None
-    if not names:
-        axes = figure.add_subplot(grid[0, 0])
-        _draw_rows(axes, points, groups)
-        dress(axes, "", time_axis, lines="x")
-    if numbered:
-        _key(figure, points, key_columns)
-    return figure
+    figure.draw_without_rendering()  # labels are placed in the pixels of the finished layout
+    figure.set_layout_engine("none")
+    colours = [_colour(groups.index(point.group)) for point in points]
+    complete = True
+    for axes, name in zip(panels, names, strict=True):
+        spots = [(point.seconds, point.scores.get(name, _bottom(axes))) for point in points]
+        complete &= _label(axes, spots, labels, colours)
+    return complete
 
 
-def _key(figure: Figure, points: Sequence[TimingPoint], columns: int) -> None:
-    """What the numbers stand for, in columns at the bottom."""
-    width_in, height_in = figure.get_size_inches()
-    rows = -(-len(points) // columns)
-    for number, point in enumerate(points):
-        column, row = divmod(number, rows)
-        x = 0.2 / width_in + column / columns
-        y = (0.2 * (rows - row) - 0.02) / height_in
-        text = f"{number + 1}  {_short(point.label)}"
-        figure.text(x, y, text, size=8.5, color=INK, va="center", parse_math=False)
-
-
-def _head(figure: Figure, title: str, note: str, groups: Sequence[str]) -> None:
-    """Heading, note and legend, from the top."""
-    width_in, height_in = figure.get_size_inches()
-    for text, down_in, size, weight, colour in (
-        (title, 0.28, 13, "bold", INK),
-        (note, 0.56, 9, "normal", FAINT),
-    ):
-        fitting = textwrap.shorten(text, max(20, int(width_in / (0.0072 * size))), placeholder="…")
-        figure.text(
-            0.12 / width_in,
-            1 - down_in / height_in,
-            fitting,
-            size=size,
-            weight=weight,
-            color=colour,
-            va="center",
-            parse_math=False,
-        )
-    figure.legend(
-        handles=[Line2D([], [], linestyle="", marker="o", color=_colour(i)) for i in range(len(groups))],
-        labels=list(groups),
-        loc="upper left",
-        bbox_to_anchor=(0.02 / width_in, 1 - 0.7 / height_in),
-        ncols=max(1, len(groups)),
-        frameon=False,
-        fontsize=9,
-        labelcolor=INK,
-        handletextpad=0.2,
-        borderaxespad=0.2,
-    )
-
-
-def _draw_points(
-    axes: Axes, points: Sequence[TimingPoint], name: str, groups: Sequence[str], *, numbered: bool
-) -> None:
+def _draw_points(axes: Axes, points: Sequence[TimingPoint], name: str, groups: Sequence[str]) -> None:
     values = [point.scores[name] for point in points if name in point.scores]
     room = max(0.02, 0.25 * (max(values) - min(values)))
     axes.set_ylim(max(-0.02, min(values) - room), max(values) + room)
@@ -178,16 +122,9 @@ def _draw_points(
         if point.interval is not None:
             height = point.scores[name]
             axes.plot(point.interval, (height, height), color=colour, linewidth=1.6, alpha=0.6)
-        axes.plot(
-            point.seconds,
-            point.scores[name],
-            "o",
-            color=colour,
-            markersize=7,
-            markeredgecolor="white",
-            zorder=3,
-        )
-    _time_scale(axes, points, right=1.4 if numbered else 2.6)
+        look: dict[str, Any] = {"color": colour, "markersize": 7, "markeredgecolor": "white", "zorder": 3}
+        axes.plot(point.seconds, point.scores[name], "o", **look)
+    _time_scale(axes, points, right=2.6)
 
 
 def _draw_rows(axes: Axes, points: Sequence[TimingPoint], groups: Sequence[str]) -> None:
@@ -196,15 +133,8 @@ def _draw_rows(axes: Axes, points: Sequence[TimingPoint], groups: Sequence[str])
         if point.interval is not None:
             axes.plot(point.interval, (row, row), color=colour, linewidth=1.6, alpha=0.6)
         axes.plot(point.seconds, row, "o", color=colour, markersize=7, markeredgecolor="white", zorder=3)
-        axes.annotate(
-            f"{point.seconds:.3g}",
-            (point.seconds, row),
-            (8, 0),
-            textcoords="offset points",
-            va="center",
-            size=8,
-            color=FAINT,
-        )
+        beside: dict[str, Any] = {"textcoords": "offset points", "va": "center", "size": 8, "color": FAINT}
+        axes.annotate(f"{point.seconds:.3g}", (point.seconds, row), (8, 0), **beside)
     axes.set_yticks(range(len(points)), [_short(point.label) for point in points], parse_math=False)
     axes.set_ylim(len(points) - 0.4, -0.6)
     _time_scale(axes, points, right=2.6)
@@ -226,7 +156,6 @@ def _label(
     spots: Sequence[tuple[float, float]],
     labels: Sequence[str],
     colours: Sequence[str],
-    canvas: FigureCanvasAgg,
 ) -> bool:
     """Write each label at the nearest free place around its spot, with a line to it where that is far.
 
@@ -235,20 +164,19 @@ def _label(
     """
     pixels = [axes.transData.transform(spot) for spot in spots]
     taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in pixels]
-    frame, renderer = axes.get_window_extent(), canvas.get_renderer()
+    frame = axes.get_window_extent()
     back = axes.transData.inverted()
     complete = True
     for number in sorted(range(len(spots)), key=lambda n: (pixels[n][0], pixels[n][1])):
-        text = axes.text(
-            *spots[number],
-            labels[number],
-            size=8.5,
-            color=colours[number],
-            va="bottom",
-            parse_math=False,
-            zorder=4,
-        )
-        extent = text.get_window_extent(renderer)
+        look: dict[str, Any] = {
+            "size": 8.5,
+            "color": colours[number],
+            "va": "bottom",
+            "parse_math": False,
+            "zorder": 4,
+        }
+        text = axes.text(*spots[number], labels[number], **look)
+        extent = text.get_window_extent()
         at = (float(pixels[number][0]), float(pixels[number][1]))
         for box in _around(at, extent.width, extent.height):
             if _within(box, frame) and not any(box.overlaps(other) for other in taken):

@@ -7,7 +7,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from aftermap.files import write_json, write_text
-from aftermap.products.figures.search_figure import DrawnTrial, SearchPicture, draw_search
+from aftermap.products.figures.search_figure import draw_search
 from aftermap.workflows.search.run import Search
 from aftermap.workflows.training.config import TrainRecipe
 
@@ -38,7 +38,7 @@ def search_report(search: Search) -> dict[str, Any]:
 
 
 def write_results(search: Search, *, picture: bool = True) -> dict[str, Any]:
-    """Write `search.json`, `best.yaml` and, once a trial has a value, `search.png` into the search's folder.
+    """Write `search.json`, `best.yaml` and, once a trial is complete, `search.png` into the search's folder.
 
     Returns:
         What `search.json` holds.
@@ -57,8 +57,14 @@ def write_results(search: Search, *, picture: bool = True) -> dict[str, Any]:
         write_text(search.folder / "best.yaml", heading + text)
     report = search_report(search)
     write_json(search.folder / "search.json", report)
-    if picture and any(row["value"] is not None for row in report["trials"]):
-        draw_search(search.folder / "search.png", _picture(search, report))
+    if picture and best is not None:
+        draw_search(
+            search.folder / "search.png",
+            search.study,
+            metric=search.settings.search.study.metric,
+            title=f"{report['name']}: {len(search.ended())} of {search.wanted} trials",
+            evaluator=_evaluator(search),
+        )
     return report
 
 
@@ -74,17 +80,24 @@ def importance(search: Search) -> dict[str, float]:
     Source: Watanabe et al. 2023, PED-ANOVA, with the best tenth of the trials, or the best five where that is more,
     but never more than half.
     """
-    complete = [t for t in search.trials() if t.state == TrialState.COMPLETE]
-    keys = list(search.settings.search.space)
-    if len(complete) < _LEAST_FOR_IMPORTANCE or len({t.value for t in complete}) < 2:
+    evaluator = _evaluator(search)
+    if evaluator is None:
         return {}
+    keys = list(search.settings.search.space)
     if len(keys) == 1:
         return {keys[0]: 1.0}
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator(
-        target_quantile=max(0.1, min(0.5, _LEAST_IN_TOP / len(complete)))
-    )
     shares = optuna.importance.get_param_importances(search.study, evaluator=evaluator)
     return {key: float(share) for key, share in shares.items()}
+
+
+def _evaluator(search: Search) -> optuna.importance.PedAnovaImportanceEvaluator | None:
+    """What measures importance, see `importance`; None where too few trials are complete."""
+    complete = [t for t in search.trials() if t.state == TrialState.COMPLETE]
+    if len(complete) < _LEAST_FOR_IMPORTANCE or len({t.value for t in complete}) < 2:
+        return None
+    return optuna.importance.PedAnovaImportanceEvaluator(
+        target_quantile=max(0.1, min(0.5, _LEAST_IN_TOP / len(complete)))
+    )
 
 
 def _row(search: Search, trial: FrozenTrial) -> dict[str, Any]:
@@ -105,23 +118,3 @@ def _row(search: Search, trial: FrozenTrial) -> dict[str, Any]:
         "at_steps": {str(step): value for step, value in sorted(trial.intermediate_values.items())},
         "folder": search.trial_folder(trial.number),
     }
-
-
-def _picture(search: Search, report: dict[str, Any]) -> SearchPicture:
-    space = search.settings.search.space
-    study = search.settings.search.study
-    drawn = [
-        DrawnTrial(row["number"], row["state"], row["value"], row["values"])
-        for row in report["trials"]
-        if row["state"] in ("complete", "pruned", "failed")
-    ]
-    return SearchPicture(
-        title=f"{report['name']}: {len(search.ended())} of {search.wanted} trials",
-        metric=study.metric,
-        higher_is_better=study.higher_is_better,
-        trials=drawn,
-        keys=list(space),
-        log=frozenset(key for key, wanted in space.items() if wanted.log is not None),
-        importance=report["importance"]["share"],
-        method=METHOD,
-    )

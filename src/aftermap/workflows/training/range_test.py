@@ -12,7 +12,7 @@ from aftermap.files import make_folder, write_json
 from aftermap.learning.loop import Step
 from aftermap.learning.optimizer import CosineConfig
 from aftermap.learning.range_test import RangeTest, RangeTraining, run_range_test
-from aftermap.products.figures.search_figure import draw_range
+from aftermap.products.figures.range_figure import draw_range
 from aftermap.workflows.training.config import TrainRecipe
 from aftermap.workflows.training.scenes import choose_scenes
 from aftermap.workflows.training.start import start_crops, start_model, start_objective
