@@ -269,10 +269,7 @@ def evaluate(
     from aftermap.workflows.scoring.evaluate import evaluate as score_scenes
     from aftermap.workflows.scoring.evaluate_classes import evaluate_legend
 
-    scenes = [s for s in scenes_of(data, split) if s.is_labelled and (not events or s.event in events)]
-    if not scenes:
-        of = f" of {', '.join(events)}" if events else ""
-        raise DataError(f"{data} has no labelled scenes in split {split}{of}")
+    scenes = labelled_scenes(data, split, events)
     predictor, manifest = _opened(model, running), Manifest.load(Path(data))
     if predictor.card.legend is not None:
         if threshold is not None or boundary_m is not None:
@@ -463,6 +460,7 @@ def prepare(
     from importlib import import_module
 
     from aftermap.data.preparing.prepare import prepare as save
+    from aftermap.data.preparing.prepare import usual_folder
 
     place = Path(source)
     if kind == "class_folder":
@@ -474,7 +472,7 @@ def prepare(
         named = {"legend": read_legend(str(legend))} if isinstance(legend, (str, Path)) else {}
         options = {"layout": FolderLayout(), "tiling": Tiling(), **options, **named}
     found = getattr(import_module(f"aftermap.data.readers.{kind}"), f"{kind}_dataset")(place, **options)
-    folder = Path(out) if out is not None else Path(f"{place.resolve().name}-prepared")
+    folder = usual_folder(place) if out is None else Path(out)
     return save(found, folder, workers=workers, overwrite=overwrite, strict=strict, progress=progress)
 
 
@@ -505,25 +503,31 @@ def check(
 def split(
     data: str | Path,
     *,
-    by: "By" = "event",
-    fractions: Sequence[float] = (0.7, 0.15, 0.15),
-    seed: int = 0,
+    by: "By | None" = None,
+    fractions: Sequence[float] | None = None,
+    seed: int | None = None,
     hold_out: Sequence[str] = (),
     validate_on: Sequence[str] = (),
     group_zoom: int | None = None,
+    folds: int | None = None,
+    fold: int | None = None,
+    compat_leak: bool = False,
     out: str | Path | None = None,
 ) -> "Manifest":
     """Assign scenes to train, validation and test so that nothing leaks between them.
 
     Args:
         data: a prepared folder, or its manifest.
-        by: whole events, groups (tiles of the ground with `group_zoom`), blocks inside each event, random scenes, or as
-            the publisher has it (`source`).
-        fractions: of train, validation and test.
-        seed: another split of the same kind.
+        by: whole events (the default), groups (tiles of the ground with `group_zoom`), blocks inside each event, random
+            scenes, or as the publisher has it (`source`).
+        fractions: of train, validation and test; 0.7, 0.15 and 0.15 by default.
+        seed: another split of the same kind; 0 by default.
         hold_out: events that become the test split.
         validate_on: events that become the validation split.
         group_zoom: groups are the web-mercator tiles of this zoom.
+        folds: instead of fractions: validate on one of so many folds of whole groups, train on the others.
+        fold: which one, from 0.
+        compat_leak: folds of single scenes at random, as the Open Cities system makes them.
         out: write the manifest to this file instead of changing the given one.
 
     Raises:
@@ -532,25 +536,22 @@ def split(
     Example:
         aftermap.split("xview2-prepared", by="block")
     """
-    from aftermap.data.checking.splits import assign_splits
-    from aftermap.data.scene import MANIFEST_NAME, Manifest
-    from aftermap.errors import DataError
+    from aftermap.data.checking.splits import split_dataset
+    from aftermap.data.scene import Manifest, manifest_file
 
-    source = Path(data)
-    try:
-        assigned = assign_splits(
-            Manifest.load(source),
-            by=by,
-            fractions=tuple(fractions),
-            seed=seed,
-            hold_out=hold_out,
-            validate_on=validate_on,
-            group_zoom=group_zoom,
-        )
-    except ValueError as error:
-        raise DataError(str(error)) from None
-    file = Path(out) if out is not None else source / MANIFEST_NAME if source.is_dir() else source
-    assigned.save(file)
+    assigned = split_dataset(
+        Manifest.load(Path(data)),
+        by=by,
+        fractions=fractions,
+        seed=seed,
+        hold_out=hold_out,
+        validate_on=validate_on,
+        group_zoom=group_zoom,
+        folds=folds,
+        fold=fold,
+        compat_leak=compat_leak,
+    )
+    assigned.save(manifest_file(Path(data)) if out is None else Path(out))
     return assigned
 
 
@@ -610,6 +611,21 @@ def scenes_of(data: str | Path, split: SplitName) -> "list[Scene]":
 
     manifest = Manifest.load(Path(data))
     return list(manifest.scenes) if split == "all" else manifest.select(split)
+
+
+def labelled_scenes(data: str | Path, split: SplitName, events: Sequence[str] = ()) -> "list[Scene]":
+    """Labelled scenes of a prepared dataset, of all events or of some.
+
+    Raises:
+        DataError: there are none.
+    """
+    from aftermap.errors import DataError
+
+    scenes = [s for s in scenes_of(data, split) if s.is_labelled and (not events or s.event in events)]
+    if not scenes:
+        of = f" of {', '.join(events)}" if events else ""
+        raise DataError(f"{data} has no labelled scenes in split {split}{of}")
+    return scenes
 
 
 def _opened(model: "str | Path | AnyPredictor", running: "RunningKeywords") -> "AnyPredictor":

@@ -34,7 +34,7 @@ def examples(doc):
 @every_page
 def test_no_sentence_is_broken_by_the_source(words):
     """Each line of prose is a paragraph: a blank line, a heading or an example stands on either side."""
-    prose = PAGES[words].default_command.__doc__.split("\nArgs:")[0].split("\nParameters\n")[0]
+    prose = PAGES[words].default_command.__doc__.split("\nArgs:")[0]
     lines = prose.split("\n")
     broken = [line for line, after in itertools.pairwise(lines) if line and after and line[0] != " "]
     assert broken == [] and lines[0].endswith(".")
@@ -107,20 +107,4 @@ Args:
         "    one: The first thing that is given.",
         "    two: The second.",
         "",
-    ]
-
-
-def test_parameters_under_their_names_flow():
-    source = (
-        "Parameters\n----------\npre\n    Image from before,\n    or a folder.\npost\n    Image from after."
-    )
-    assert flowing(source).split("\n") == [
-        *(
-            "Parameters",
-            "----------",
-            "pre",
-            "    Image from before, or a folder.",
-            "post",
-            "    Image from after.",
-        ),
     ]

@@ -1,23 +1,21 @@
 """`aftermap combine`: one building map out of those of several runs."""
 
-import json
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from aftermap.cli.checks import check_place
-from aftermap.cli.progress import progress
+from aftermap.cli.options import Flag, Json, Out
+from aftermap.cli.output import plural, print_json, say
+from aftermap.cli.progress import progress_bar
 
 
 def combine(
     *folders: Path,
-    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    out: Out,
     threshold: float | None = None,
     pattern: str = "*",
-    compat: Annotated[bool, Parameter(negative=())] = False,
+    compat: Flag = False,
     overwrite: bool = False,
-    json_output: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    json_output: Json = False,
 ) -> None:
     """Average building probability maps over runs: any models, sizes of view or augmentations.
 
@@ -42,7 +40,7 @@ def combine(
     if not folders:
         raise DataError("no folder of maps was given: aftermap combine runs/b1/maps runs/b2/maps -o combined")
     check_place(out)
-    with progress() as show:
+    with progress_bar("combining") as show:
         result = combine_folders(
             folders,
             out,
@@ -50,10 +48,9 @@ def combine(
             threshold=threshold,
             compat=compat,
             overwrite=overwrite,
-            progress=lambda done, total: show("combining", done, total),
+            progress=show,
         )
     if json_output:
-        print(json.dumps(result.as_dict(), indent=1))
-        return
-    files, runs = result.files, len(folders)
-    print(f"{files} map{'s' * (files != 1)} of {runs} run{'s' * (runs != 1)}: {result.folder}")
+        print_json(result.as_dict())
+    else:
+        say(f"{plural(result.files, 'map')} of {plural(len(folders), 'run')}: {result.folder}")

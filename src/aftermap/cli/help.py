@@ -2,20 +2,20 @@
 
 import re
 from collections.abc import Callable, Iterator
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cyclopts import App
 
 _PARAMETER = re.compile(r"^ +\w+: ")
-_RULE = re.compile(r"^-{3,}$")
 
 
 def flowing(text: str) -> str:
     """A cleaned docstring with every paragraph, and the text of every parameter, on one line.
 
-    Indented examples, headings of sections, and what follows a blank line stay where they are. A command that goes on in
-    a line indented further is one line too.
+    Indented examples, the heading of the parameters, and what follows a blank line stay where they are. A command that
+    goes on in a line indented further is one line too.
     """
     return "\n".join(_flow(text.split("\n")))
 
@@ -37,7 +37,7 @@ def _flow(lines: list[str]) -> Iterator[str]:
 
 def _goes_on(before: str, line: str) -> bool:
     """Whether a line continues the one before it."""
-    if not line.strip() or _RULE.match(line) or _RULE.match(before) or before in ("Args:", "Parameters"):
+    if not line.strip() or before == "Args:":
         return False
     depth, above = (len(text) - len(text.lstrip()) for text in (line, before))
     if depth == above:
@@ -49,7 +49,7 @@ def _goes_on(before: str, line: str) -> bool:
 def let_flow(app: "App") -> None:
     """Let the docstrings of all commands of an application flow."""
     for command in commands(app):
-        command.__doc__ = flowing(_cleaned(command))
+        command.__doc__ = flowing(cleandoc(command.__doc__ or ""))
 
 
 def commands(app: "App") -> Iterator[Callable[..., Any]]:
@@ -59,9 +59,3 @@ def commands(app: "App") -> Iterator[Callable[..., Any]]:
     for name in app:
         if not name.startswith("-"):
             yield from commands(app[name])
-
-
-def _cleaned(command: Callable[..., Any]) -> str:
-    from inspect import cleandoc
-
-    return cleandoc(command.__doc__ or "")

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from aftermap.cli.checks import check_crs, check_images, check_model, check_outlines, check_place
-from aftermap.cli.groups import IMAGES, OBJECTS, RESULT, RUNNING
+from aftermap.cli.options import IMAGES, OBJECTS, RESULT, RUNNING, Flag, Json, Out
+from aftermap.cli.output import print_json, say
 from aftermap.cli.progress import progress
-from aftermap.cli.running import AS_IT_IS, BackendName, Running, say_choices
+from aftermap.cli.running import AS_IT_IS, BackendName, Running, percentiles, say_choices, whole_numbers
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,14 +21,12 @@ if TYPE_CHECKING:
     from aftermap.workflows.mapping.run import Progress
     from aftermap.workflows.mapping.settings import MapOptions
 
-Flag = Parameter(negative="")
-
 
 def map_command(
     pre: Path,
     post: Path | None = None,
     *,
-    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    out: Out,
     task: Literal["damage", "buildings", "classes"] | None = None,
     model: Annotated[str, Parameter(name=["-m", "--model"])] = "box",
     footprints: Path | None = None,
@@ -44,11 +43,11 @@ def map_command(
     title: Annotated[str | None, RESULT] = None,
     pre_date: Annotated[str | None, RESULT] = None,
     post_date: Annotated[str | None, RESULT] = None,
-    overwrite: Annotated[bool, Flag, RESULT] = False,
-    resume: Annotated[bool, Flag, RESULT] = False,
+    overwrite: Annotated[Flag, RESULT] = False,
+    resume: Annotated[Flag, RESULT] = False,
     running: Running = AS_IT_IS,
     window: Annotated[int | None, RUNNING] = None,
-    json: Annotated[bool, Parameter(name="--json", negative=""), RESULT] = False,
+    json: Annotated[Json, RESULT] = False,
 ) -> None:
     """Map the damage to every building between two dates, or the buildings or the classes of one.
 
@@ -63,72 +62,43 @@ def map_command(
 
     Example: aftermap map aerial.tif -m runs/potsdam/steps/5/model -o cover
 
-    Parameters
-    ----------
-    pre
-        Image from before, a folder of tiles (and folders in it), a zip archive of them or a plain VRT; any reference
-        system and resolution. With one date the image.
-    post
-        Image from after, or a folder of tiles; it is brought onto the grid of the first date.
-    out
-        Folder to make.
-    task
-        damage: what happened to each building between two dates. buildings: where they are on one image. classes: what
-        every pixel of one image shows, by the classes that the model tells. By default classes where there is one image
-        and the model has a legend of classes, else damage.
-    model
-        Model folder, ensemble folder, exported model, or "box" for the model in the package. With --task buildings
-        a model of two dates is shown the image as both, and one of classes needs a class called building.
-    footprints
-        Buildings to judge, any vector file, or FILE:LAYER; their ids and columns are kept. By default they are traced
-        from what the model sees.
-    aoi
-        Polygons that bound the map, any vector file, or FILE:LAYER.
-    align
-        Whether a measured shift between the dates is taken out where that brings them closer.
-    bands
-        Bands to use, counted from 1, in the order of the model's card: 3,2,1 for an image in blue, green, red;
-        1,2,3,4 for a model that also looks at near infrared.
-    stretch
-        Percentiles brought to 0 and 255, such as 2,98, for pixels that are not 8-bit.
-    crs
-        Reference system of the map, such as EPSG:32615; the first date's by default.
-    resolution
-        Pixel size of the map in metres (degrees where the reference system is geographic).
-    cloud_mask
-        Raster that is not 0 where the ground is hidden; buildings there are not assessed.
-    nodata
-        Value of pixels that show no ground, such as 0, in place of what the images say. "declared": believe the images
-        and guess nothing. "none": every pixel is ground. By default the images are believed, and a large black or white
-        rest up to an image's edge is guessed to be no ground, which is warned about.
-    min_area
-        Smallest building, or region of a class, that becomes a polygon, in square metres; 10 by default.
-    part_touching
-        Tell touching houses apart when they are traced, by a watershed; the default for --task buildings only.
-    title
-        Heading of page and picture; by default the name of the output folder.
-    pre_date
-        When the first or only image was taken, such as 2011-05-24; by default what its files say.
-    post_date
-        The same of the image from after.
-    overwrite
-        Replace an earlier result.
-    resume
-        Continue an interrupted run with the same options.
-    running
-        How the model is run.
-    window
-        Side of the model's windows in pixels; smaller takes less memory.
-    json
-        Print the summary as JSON.
+    Args:
+        pre: Image from before, a folder of tiles (and folders in it), a zip archive of them or a plain VRT; any
+            reference system and resolution. With one date the image.
+        post: Image from after, or a folder of tiles; it is brought onto the grid of the first date.
+        out: Folder to make.
+        task: damage: what happened to each building between two dates. buildings: where they are on one image. classes:
+            what every pixel of one image shows, by the classes that the model tells. By default classes where there is
+            one image and the model has a legend of classes, else damage.
+        model: Model folder, ensemble folder, exported model, or "box" for the model in the package. With --task
+            buildings a model of two dates is shown the image as both, and one of classes needs a class called building.
+        footprints: Buildings to judge, any vector file, or FILE:LAYER; their ids and columns are kept. By default they
+            are traced from what the model sees.
+        aoi: Polygons that bound the map, any vector file, or FILE:LAYER.
+        align: Whether a measured shift between the dates is taken out where that brings them closer.
+        bands: Bands to use, counted from 1, in the order of the model's card: 3,2,1 for an image in blue, green, red;
+            1,2,3,4 for a model that also looks at near infrared.
+        stretch: Percentiles brought to 0 and 255, such as 2,98, for pixels that are not 8-bit.
+        crs: Reference system of the map, such as EPSG:32615; the first date's by default.
+        resolution: Pixel size of the map in metres (degrees where the reference system is geographic).
+        cloud_mask: Raster that is not 0 where the ground is hidden; buildings there are not assessed.
+        nodata: Value of pixels that show no ground, such as 0, in place of what the images say. "declared": believe the
+            images and guess nothing. "none": every pixel is ground. By default the images are believed, and a large
+            black or white rest up to an image's edge is guessed to be no ground, which is warned about.
+        min_area: Smallest building, or region of a class, that becomes a polygon, in square metres; 10 by default.
+        part_touching: Tell touching houses apart when they are traced, by a watershed; the default for --task buildings
+            only.
+        title: Heading of page and picture; by default the name of the output folder.
+        pre_date: When the first or only image was taken, such as 2011-05-24; by default what its files say.
+        post_date: The same of the image from after.
+        overwrite: Replace an earlier result.
+        resume: Continue an interrupted run with the same options.
+        running: How the model is run.
+        window: Side of the model's windows in pixels; smaller takes less memory.
+        json: Print the summary as JSON.
     """
-    import sys
-    from json import dumps
-
-    from rich.console import Console
-
-    chosen = None if bands is None else tuple(int(band) for band in _numbers("--bands", bands, "3,2,1", int))
-    percentiles = None if stretch is None else _percentiles(stretch)
+    chosen = None if bands is None else whole_numbers("--bands", bands, "3,2,1")
+    limits = percentiles(stretch)
 
     check_images(pre, post, cloud_mask)
     check_outlines(footprints, aoi)
@@ -137,13 +107,12 @@ def map_command(
     check_place(out)
 
     from aftermap import api
-    from aftermap.files import to_plain
     from aftermap.geo.ground import parse_nodata
 
     optional = {"window_px": window, "min_area_m2": min_area, "part_touching": part_touching}
     options: MapOptions = {
         "bands": chosen,
-        "stretch": percentiles,
+        "stretch": limits,
         "crs": crs,
         "resolution": resolution,
         "cloud_mask": cloud_mask,
@@ -181,55 +150,39 @@ def map_command(
             "stages": {stage: round(seconds, 2) for stage, seconds in result.stages.items()},
             "gate": result.gate,
         }
-        sys.stdout.write(dumps(to_plain(tree), indent=1) + "\n")
+        print_json(tree)
         return
-    console = Console(highlight=False)
     table = {"damage": _counts, "buildings": _grades, "classes": _areas}[result.task]
-    console.print(table(result.summary))
+    say(table(result.summary), markup=True)
     rate = result.seconds / max(result.megapixels, 1e-9)
-    console.print(
-        f"{result.megapixels:.1f} megapixels in {result.seconds:.0f} s ({rate:.2f} s per megapixel)"
-    )
+    say(f"{result.megapixels:.1f} megapixels in {result.seconds:.0f} s ({rate:.2f} s per megapixel)")
     if result.gate is not None:
-        console.print(
+        say(
             f"gate {result.gate['model']}: {result.gate['skipped']} of {result.gate['windows']} windows were taken as "
-            "empty and not looked at further",
-            markup=False,
-            soft_wrap=True,
+            "empty and not looked at further"
         )
-    console.print(f"open {result.folder / 'map.html'}", markup=False, soft_wrap=True)
+    say(f"open {result.folder / 'map.html'}")
 
 
 def demo(
     *,
-    out: Annotated[Path, Parameter(name=["-o", "--out"])] = Path("demo"),
+    out: Out = Path("demo"),
     seed: int = 0,
     model: str = "box",
     backend: BackendName = "auto",
-    json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    json: Json = False,
 ) -> None:
     """Synthesise a town that no model has seen, strike it, map it, and score the map against the truth.
 
     Example: aftermap demo -o demo --seed 7
 
-    Parameters
-    ----------
-    out
-        Folder to make: town/ holds images, labels and truth, map/ the map. An earlier demo there is replaced.
-    seed
-        Which town; the same seed gives the same town.
-    model
-        Model folder, or "box" for the model in the package.
-    backend
-        What runs the network. auto: the exported form that lies in the model's folder, else the fastest.
-    json
-        Print the scores as JSON.
+    Args:
+        out: Folder to make: town/ holds images, labels and truth, map/ the map. An earlier demo there is replaced.
+        seed: Which town; the same seed gives the same town.
+        model: Model folder, or "box" for the model in the package.
+        backend: What runs the network. auto: the exported form that lies in the model's folder, else the fastest.
+        json: Print the scores as JSON.
     """
-    import sys
-    from json import dumps
-
-    from rich.console import Console
-
     from aftermap.products.score_table import score_tables
     from aftermap.workflows.mapping.demo import run_demo
 
@@ -239,16 +192,12 @@ def demo(
     with _progress() as report:
         result = run_demo(out, seed=seed, model=model, backend=backend, progress=report)
     if json:
-        sys.stdout.write(dumps(result.as_dict(), indent=1) + "\n")
+        print_json(result.as_dict())
         return
-    console = Console(highlight=False)
     truth = ", ".join(f"{count:,} {level}" for level, count in result.scene.polygons.items())
-    console.print(
-        f"{result.scene.event}, a town of {sum(result.scene.polygons.values()):,} buildings: {truth}"
-    )
-    console.print(_counts(result.map.summary))
-    console.print(score_tables(result.scores.as_dict()))
-    console.print(f"open {result.map.folder / 'map.html'}", markup=False, soft_wrap=True)
+    say(f"{result.scene.event}, a town of {sum(result.scene.polygons.values()):,} buildings: {truth}")
+    say(_counts(result.map.summary), markup=True)
+    say(score_tables(result.scores.as_dict()), f"open {result.map.folder / 'map.html'}")
 
 
 @contextmanager
@@ -257,13 +206,10 @@ def _hint(out: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        from rich.console import Console
-
         from aftermap.files import work_path
 
         if work_path(out).exists():
-            message = f"{work_path(out)} keeps what was done: pass --resume to continue"
-            Console(stderr=True, soft_wrap=True).print(message, markup=False, highlight=False)
+            say(f"{work_path(out)} keeps what was done: pass --resume to continue", error=True)
         raise
 
 
@@ -351,21 +297,3 @@ def _day(option: str, text: str | None) -> date | None:
         return None if text is None else date.fromisoformat(text)
     except ValueError:
         raise InputError(f"{option} {text} is no day: pass one such as 2011-05-24") from None
-
-
-def _percentiles(text: str) -> tuple[float, float]:
-    from aftermap.errors import InputError
-
-    values = _numbers("--stretch", text, "2,98", float)
-    if len(values) != 2 or not 0 <= values[0] < values[1] <= 100:
-        raise InputError(f"--stretch {text} is not a pair of percentiles: pass two rising ones such as 2,98")
-    return values[0], values[1]
-
-
-def _numbers(option: str, text: str, example: str, kind: type[int] | type[float]) -> list[float]:
-    from aftermap.errors import InputError
-
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"{option} {text} is not a list of numbers: pass one such as {example}") from None

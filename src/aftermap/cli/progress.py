@@ -1,5 +1,6 @@
 """How far a command is, on standard error: bars on a terminal, and elsewhere (a log file, CI) a line now and then."""
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -61,6 +62,22 @@ def progress(unit: str = "") -> Iterator[Progress]:
             )
 
         yield show
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """How far a command of one stage is, as a function of finished and all."""
+    with progress() as show:
+        yield lambda done, total: show(title, done, total)
+
+
+@contextmanager
+def bar(title: str, total: int) -> Iterator[Callable[[], None]]:
+    """The same where the number is known; calling what it gives advances by one."""
+    numbers = itertools.count(1)
+    with progress_bar(title) as show:
+        show(0, total)
+        yield lambda: show(next(numbers), total)
 
 
 @dataclass

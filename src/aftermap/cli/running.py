@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from aftermap.cli.groups import RUNNING
+from aftermap.cli.options import RUNNING
 
 if TYPE_CHECKING:
     from aftermap.inference.backends.base import Precision
@@ -118,3 +118,33 @@ def numbers(option: str, text: str, example: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise InputError(f"{option} {text} is not a list of numbers: pass one such as {example}") from None
+
+
+def whole_numbers(option: str, text: str, example: str) -> tuple[int, ...]:
+    """Whole numbers of an option such as `3,2,1`.
+
+    Raises:
+        InputError: it is no list of them.
+    """
+    from aftermap.errors import InputError
+
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{option} {text} is not a list of numbers: pass one such as {example}") from None
+
+
+def percentiles(text: str | None) -> tuple[float, float] | None:
+    """Two percentiles of `--stretch`.
+
+    Raises:
+        InputError: other than two rising numbers from 0 to 100.
+    """
+    from aftermap.errors import InputError
+
+    if text is None:
+        return None
+    pair = numbers("--stretch", text, "2,98")
+    if len(pair) != 2 or not 0 <= pair[0] < pair[1] <= 100:
+        raise InputError(f"--stretch {text} is not two rising percentiles: pass some such as 2,98")
+    return pair[0], pair[1]

@@ -7,15 +7,17 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from aftermap.cli.checks import check_masks, check_place
-from aftermap.cli.progress import progress
+from aftermap.cli.options import Json, MaybeOut
+from aftermap.cli.output import print_json, say, say_written
+from aftermap.cli.progress import progress_bar
 
 
 def score(
     prediction: Path,
     target: Path,
     *,
-    json: Annotated[bool, Parameter(name="--json", negative="")] = False,
-    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
+    json: Json = False,
+    out: MaybeOut = None,
     events: Path | None = None,
     bootstrap: Annotated[int, Parameter(validator=Number(gte=0, lte=100_000))] = 1000,
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
@@ -29,40 +31,26 @@ def score(
 
     Example: aftermap score predictions targets -o score
 
-    Parameters
-    ----------
-    prediction
-        Folder of predicted masks: test_localization_00000_prediction.png (0/1) and
-        test_damage_00000_prediction.png (0 to 4), or damage masks named as the targets are.
-    target
-        Folder of target masks, ..._target.png in the same naming; 255 marks unknown pixels.
-    json
-        Print the scores as JSON.
-    out
-        Folder for score.json and score.png.
-    events
-        CSV (scene,event) or JSON object that names the event of each scene; by default the names tell it.
-    bootstrap
-        Resamples of the scenes for the intervals; 0 leaves them out.
-    seed
-        Seed of the resamples.
-    iou
-        Overlap above which a predicted and a target outline are the same building.
+    Args:
+        prediction: Folder of predicted masks: test_localization_00000_prediction.png (0/1) and
+            test_damage_00000_prediction.png (0 to 4), or damage masks named as the targets are.
+        target: Folder of target masks, ..._target.png in the same naming; 255 marks unknown pixels.
+        json: Print the scores as JSON.
+        out: Folder for score.json and score.png.
+        events: CSV (scene,event) or JSON object that names the event of each scene; by default the names tell it.
+        bootstrap: Resamples of the scenes for the intervals; 0 leaves them out.
+        seed: Seed of the resamples.
+        iou: Overlap above which a predicted and a target outline are the same building.
     """
-    import sys
-    from json import dumps
-
     check_masks(prediction, "predicted")
     check_masks(target, "target")
     check_place(out)
-
-    from rich.console import Console
 
     from aftermap import api
     from aftermap.products.score_table import score_tables
     from aftermap.workflows.scoring.score import write_report
 
-    with progress() as show:
+    with progress_bar("scoring") as show:
         report = api.score(
             prediction,
             target,
@@ -70,13 +58,11 @@ def score(
             bootstrap=bootstrap,
             seed=seed,
             iou=iou,
-            progress=lambda done, total: show("scoring", done, total),
+            progress=show,
         ).as_dict()
     files = [] if out is None else write_report(report, out)
     if json:
-        sys.stdout.write(dumps(report, indent=1) + "\n")
+        print_json(report)
         return
-    console = Console(highlight=False)
-    console.print(score_tables(report))
-    for path in files:
-        console.print(f"wrote {path}", markup=False, soft_wrap=True)
+    say(score_tables(report))
+    say_written(files)

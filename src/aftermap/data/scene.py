@@ -136,7 +136,7 @@ class Manifest(Config):
         Raises:
             DataError: there is none, or it cannot be understood.
         """
-        file = path / MANIFEST_NAME if path.is_dir() else path
+        file = manifest_file(path)
         if not file.is_file():
             raise DataError(f"{path} holds no {MANIFEST_NAME}: make one with 'aftermap data prepare'")
         try:
@@ -164,11 +164,16 @@ class Manifest(Config):
 
         scenes = [_with_paths(s, shorten) for s in self.scenes]
         text = self.model_copy(update={"scenes": scenes}).model_dump_json(indent=1)
-        return write_text(root / file.name, text + "\n")
+        return write_text(root / file.name, text + "\n", parents=True)
 
     def select(self, *splits: Split) -> list[Scene]:
         """The scenes of the given splits."""
         return [scene for scene in self.scenes if scene.split in splits]
+
+
+def manifest_file(data: Path) -> Path:
+    """The manifest of a prepared dataset that is named by its folder or by this file."""
+    return data / MANIFEST_NAME if data.is_dir() else data
 
 
 def read_image(path: Path) -> np.ndarray:

@@ -2,22 +2,17 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from aftermap.cli.checks import check_dataset, check_images, check_outlines, check_place
 from aftermap.cli.datasets import from_footprints, prepare
-from aftermap.cli.datasets.dataset_output import (
-    JsonFlag,
-    Out,
-    Switch,
-    Workers,
-    print_json,
-    progress_bar,
-    show_prepared,
-)
+from aftermap.cli.datasets.dataset_output import show_prepared
 from aftermap.cli.datasets.steps import steps
+from aftermap.cli.options import Flag, Json, MaybeOut, Out, Several, Workers
+from aftermap.cli.output import print_json, say
+from aftermap.cli.progress import progress_bar
 from aftermap.cli.running import numbers
 
 if TYPE_CHECKING:
@@ -36,9 +31,9 @@ LISTED = 20
 def check(
     data: Path,
     *,
-    quick: Annotated[bool, Switch] = False,
+    quick: Flag = False,
     workers: Workers = 1,
-    json: JsonFlag = False,
+    json: Json = False,
 ) -> int:
     """Look for everything that spoils training: missing or broken files, wrong labels, leaks between splits.
 
@@ -46,16 +41,11 @@ def check(
 
     Example: aftermap data check xview2-prepared
 
-    Parameters
-    ----------
-    data
-        A prepared folder, or its manifest.
-    quick
-        Do not read pixels: only files, sizes and leaks.
-    workers
-        Processes.
-    json
-        Print the findings as JSON.
+    Args:
+        data: A prepared folder, or its manifest.
+        quick: Do not read pixels: only files, sizes and leaks.
+        workers: Processes.
+        json: Print the findings as JSON.
     """
     check_dataset(data)
 
@@ -77,14 +67,14 @@ def split(
     by: Literal["event", "group", "block", "random", "source"] | None = None,
     fractions: str | None = None,
     seed: int | None = None,
-    hold_out: Annotated[list[str] | None, Parameter(negative="")] = None,
-    validate_on: Annotated[list[str] | None, Parameter(negative="")] = None,
+    hold_out: Several = None,
+    validate_on: Several = None,
     group_zoom: int | None = None,
     folds: int | None = None,
     fold: int | None = None,
-    compat_leak: Annotated[bool, Switch] = False,
-    out: Out = None,
-    json: JsonFlag = False,
+    compat_leak: Flag = False,
+    out: MaybeOut = None,
+    json: Json = False,
 ) -> None:
     """Assign scenes to train, validation and test so that nothing leaks between them.
 
@@ -94,123 +84,71 @@ def split(
 
     Example: aftermap data split ggaba --folds 7 --fold 0 --group-zoom 19
 
-    Parameters
-    ----------
-    data
-        A prepared folder, or its manifest.
-    by
-        event: whole events (the default). group: the same, or cells of the ground with --group-zoom. block: contiguous
-        strips inside each event. random: scenes. source: as the publisher split them (xBD's train, tier3, hold, test).
-    fractions
-        Shares of train, validation and test; 0.7,0.15,0.15 by default.
-    seed
-        Another split of the same kind; 0 by default.
-    hold_out
-        An event that becomes the test split; may be given several times.
-    validate_on
-        An event that becomes the validation split, which gets nothing else; may be given several times.
-    group_zoom
-        Groups are the web-mercator tiles of this zoom, by the scenes' centres, instead of events.
-    folds
-        Validate on one of so many folds of whole groups, train on the others; 7 in the Open Cities system.
-    fold
-        Which fold, from 0.
-    compat_leak
-        Folds of single scenes at random, as the Open Cities system makes them: one place comes into all folds.
-    out
-        Write the manifest to this file instead of changing the given one.
-    json
-        Print the counts as JSON.
+    Args:
+        data: A prepared folder, or its manifest.
+        by: event: whole events (the default). group: the same, or cells of the ground with --group-zoom. block:
+            contiguous strips inside each event. random: scenes. source: as the publisher split them (xBD's train, tier3,
+            hold, test).
+        fractions: Shares of train, validation and test; 0.7,0.15,0.15 by default.
+        seed: Another split of the same kind; 0 by default.
+        hold_out: An event that becomes the test split; may be given several times.
+        validate_on: An event that becomes the validation split, which gets nothing else; may be given several times.
+        group_zoom: Groups are the web-mercator tiles of this zoom, by the scenes' centres, instead of events.
+        folds: Validate on one of so many folds of whole groups, train on the others; 7 in the Open Cities system.
+        fold: Which fold, from 0.
+        compat_leak: Folds of single scenes at random, as the Open Cities system makes them: one place comes into all
+            folds.
+        out: Write the manifest to this file instead of changing the given one.
+        json: Print the counts as JSON.
     """
     check_dataset(data)
 
-    from aftermap.data.checking.folds import OPEN_CITIES_FOLDS, assign_folds
-    from aftermap.data.checking.splits import assign_splits
-    from aftermap.data.scene import MANIFEST_NAME, Manifest
-    from aftermap.errors import DataError
+    from aftermap import api
+    from aftermap.data.scene import manifest_file
 
-    manifest = Manifest.load(data)
-    try:
-        if fold is None and folds is None and not compat_leak:
-            assigned = assign_splits(
-                manifest,
-                by=by or ("event" if group_zoom is None else "group"),
-                fractions=numbers("--fractions", fractions or "0.7,0.15,0.15", "0.7,0.15,0.15"),
-                seed=seed or 0,
-                hold_out=hold_out or (),
-                validate_on=validate_on or (),
-                group_zoom=group_zoom,
-            )
-        else:
-            unused = {
-                "--by": by not in (None, "group"),
-                "--fractions": fractions,
-                "--seed": seed is not None,
-                "--validate-on": validate_on,
-            }
-            if taken := [name for name, given in unused.items() if given]:
-                raise DataError(
-                    f"{taken[0]} does not go with folds, which are dealt out by group: leave it out"
-                )
-            if fold is None:
-                given = "--folds" if folds is not None else "--compat-leak"
-                raise DataError(
-                    f"{given} is given without --fold, the number of the one to validate on (from 0)"
-                )
-            if folds is None and not compat_leak:
-                raise DataError("--fold is given without --folds, their number: pass e.g. --folds 5")
-            assigned = assign_folds(
-                manifest,
-                folds=OPEN_CITIES_FOLDS if folds is None else folds,
-                fold=fold,
-                group_zoom=group_zoom,
-                hold_out=hold_out or (),
-                compat_leak=compat_leak,
-            )
-    except ValueError as error:
-        raise DataError(str(error)) from None
-    file = out or (data / MANIFEST_NAME if data.is_dir() else data)
-    _save(assigned, file)
-    _show_splits(assigned, file, json=json)
+    assigned = api.split(
+        data,
+        by=by,
+        fractions=None if fractions is None else numbers("--fractions", fractions, "0.7,0.15,0.15"),
+        seed=seed,
+        hold_out=hold_out or (),
+        validate_on=validate_on or (),
+        group_zoom=group_zoom,
+        folds=folds,
+        fold=fold,
+        compat_leak=compat_leak,
+        out=out,
+    )
+    _show_splits(assigned, out or manifest_file(data), json=json)
 
 
 @app.command
 def synth(
     *,
-    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    out: Out,
     scenes: int = 8,
     size: int = 1024,
     seed: int = 0,
-    kind: Annotated[list[str] | None, Parameter(negative="")] = None,
+    kind: Several = None,
     backdrop: Path | None = None,
     footprints: Path | None = None,
     workers: Workers = 1,
-    json: JsonFlag = False,
+    json: Json = False,
 ) -> None:
     """Make up disasters: image pairs with exact labels, for data that cannot be shipped.
 
     Example: aftermap data synth -o towns --scenes 8 --kind wind --kind flood
 
-    Parameters
-    ----------
-    out
-        Folder for the scenes: xBD layout, GeoTIFFs, footprints and a manifest.
-    scenes
-        How many pairs.
-    size
-        Width and height in pixels.
-    seed
-        The same seed gives the same bytes.
-    kind
-        Kind of disaster (wind, flood, fire, earthquake); may be given several times, all of them by default.
-    backdrop
-        Folder of real images of one date to paint the disaster on; needs --footprints.
-    footprints
-        The buildings of the backdrop.
-    workers
-        Processes.
-    json
-        Print the counts as JSON.
+    Args:
+        out: Folder for the scenes: xBD layout, GeoTIFFs, footprints and a manifest.
+        scenes: How many pairs.
+        size: Width and height in pixels.
+        seed: The same seed gives the same bytes.
+        kind: Kind of disaster (wind, flood, fire, earthquake); may be given several times, all of them by default.
+        backdrop: Folder of real images of one date to paint the disaster on; needs --footprints.
+        footprints: The buildings of the backdrop.
+        workers: Processes.
+        json: Print the counts as JSON.
     """
     check_images(backdrop)
     check_outlines(footprints)
@@ -244,9 +182,8 @@ def _show_splits(manifest: "Manifest", file: Path, *, json: bool) -> None:
         cell["scenes"] += 1
         cell["buildings"] += buildings(scene) if scene.polygons else 0
     if json:
-        print_json({"manifest": str(file), "events": table, "options": manifest.options})
+        print_json({"manifest": file, "events": table, "options": manifest.options})
         return
-    from rich.console import Console
     from rich.table import Table
 
     shown = Table("event", *(f"{split} scenes" + " (buildings)" * (not has_legend) for split in SPLITS))
@@ -255,17 +192,13 @@ def _show_splits(manifest: "Manifest", file: Path, *, json: bool) -> None:
     whole = {s: {k: sum(table[e][s][k] for e in events) for k in ("scenes", "buildings")} for s in SPLITS}
     shown.add_section()
     shown.add_row("all", *(_cell(whole[split], has_legend) for split in SPLITS))
-    console = Console()
-    console.print(shown)
-    console.print(f"manifest: {file}", markup=False, soft_wrap=True)
+    say(shown, f"manifest: {file}")
 
 
 def _show_report(report: "Report") -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
     colours = {"error": "red", "warning": "yellow", "info": "cyan"}
     table = Table("", "finding", "scene", "what", show_lines=False)
     seen: Counter[tuple[str, str]] = Counter()
@@ -279,20 +212,8 @@ def _show_report(report: "Report") -> None:
         if count > LISTED:
             more = f"and {count - LISTED} more: --json lists all"
             table.add_row(Text(severity, colours[severity]), code, "", more)
-    if report.findings:
-        console.print(table)
-    console.print(
-        f"{report.scenes} scenes: {len(report.errors)} errors, {len(report.warnings)} warnings",
-        soft_wrap=True,
-    )
-
-
-def _save(manifest: "Manifest", file: Path) -> None:
-    from aftermap.files import writing
-
-    with writing(file):
-        (file.parent if file.suffix == ".json" else file).mkdir(parents=True, exist_ok=True)
-        manifest.save(file)
+    tables = [table] if report.findings else []
+    say(*tables, f"{report.scenes} scenes: {len(report.errors)} errors, {len(report.warnings)} warnings")
 
 
 def _cell(counts: dict[str, int], has_legend: bool) -> str:

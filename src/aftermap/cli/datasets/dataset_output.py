@@ -1,29 +1,24 @@
 """What commands on datasets share: options, how they end, the progress bar, and the table of what was prepared."""
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
-from aftermap.cli.progress import progress
-from aftermap.cli.running import numbers
+from aftermap.cli.options import Flag, Json, MaybeOut, Workers
+from aftermap.cli.output import facts_table, print_json, say
+from aftermap.cli.progress import progress_bar
+from aftermap.cli.running import numbers, percentiles, whole_numbers
 
 if TYPE_CHECKING:
+    from aftermap.api import DatasetKind
     from aftermap.data.preparing.cut_config import CutConfig
-    from aftermap.data.preparing.dataset import Dataset, Progress
     from aftermap.data.preparing.tile_grid import Tiling
     from aftermap.data.scene import Manifest
 
 CLASSES = ("no-damage", "minor-damage", "major-damage", "destroyed", "un-classified")
-JsonFlag = Annotated[bool, Parameter(name="--json", negative="")]
-Out = Annotated[Path | None, Parameter(name=["-o", "--out"])]
-Switch = Parameter(negative="")
-Workers = Annotated[int, Parameter(validator=Number(gte=1))]
 
 OUT_HELP = "Folder for images, masks and the manifest; by default the source's name with -prepared, here."
 OVERWRITE_HELP = "Write into a folder that holds other things, and replace tiles that were made otherwise."
@@ -43,25 +38,28 @@ TOLERANCE_HELP = (
 class Preparing:
     """Where and how a dataset is prepared, whatever it is."""
 
-    out: Annotated[Path | None, Parameter(name=["-o", "--out"], help=OUT_HELP)] = None
-    workers: Annotated[int, Parameter(help="Processes.", validator=Number(gte=1))] = 1
-    overwrite: Annotated[bool, Parameter(help=OVERWRITE_HELP, negative="")] = False
-    strict: Annotated[bool, Parameter(help=STRICT_HELP, negative="")] = False
-    json: Annotated[bool, Parameter(name="--json", help="Print the counts as JSON.", negative="")] = False
+    out: Annotated[MaybeOut, Parameter(help=OUT_HELP)] = None
+    workers: Annotated[Workers, Parameter(help="Processes.")] = 1
+    overwrite: Annotated[Flag, Parameter(help=OVERWRITE_HELP)] = False
+    strict: Annotated[Flag, Parameter(help=STRICT_HELP)] = False
+    json: Annotated[Json, Parameter(help="Print the counts as JSON.")] = False
 
-    def save(self, dataset: "Dataset", source: Path) -> None:
-        """Prepare a dataset that was found, and show what came of it."""
-        from aftermap.data.preparing.prepare import prepare
+    def prepare(self, kind: "DatasetKind", source: Path, **options: Any) -> None:
+        """Prepare a dataset of a kind, and show what came of it."""
+        from aftermap import api
+        from aftermap.data.preparing.prepare import usual_folder
 
-        out = self.out if self.out is not None else Path(f"{source.resolve().name}-prepared")
-        with progress_bar("preparing") as report:
-            manifest = prepare(
-                dataset,
+        out = self.out or usual_folder(source)
+        with progress_bar("preparing") as show:
+            manifest = api.prepare(
+                source,
                 out,
+                kind=kind,
                 workers=self.workers,
                 overwrite=self.overwrite,
                 strict=self.strict,
-                progress=report,
+                progress=show,
+                **options,
             )
         show_prepared(manifest, out, json=self.json)
 
@@ -79,12 +77,10 @@ class Colours:
     )
     colour_tolerance: Annotated[float | None, Parameter(help=TOLERANCE_HELP)] = None
 
-    @property
-    def tolerance(self) -> float:
-        """That given, or the usual one."""
-        from aftermap.data.readers.colours import TOLERANCE
-
-        return TOLERANCE if self.colour_tolerance is None else self.colour_tolerance
+    def keywords(self) -> dict[str, Any]:
+        """The same for a reader; without a tolerance it takes the usual one."""
+        given = {} if self.colour_tolerance is None else {"tolerance": self.colour_tolerance}
+        return {"off_palette": self.off_palette, **given}
 
 
 AS_LISTED = Colours()
@@ -129,9 +125,7 @@ class Tiles:
     @property
     def band_numbers(self) -> list[int] | None:
         """Those given."""
-        if self.bands is None:
-            return None
-        return [int(number) for number in numbers("--bands", self.bands, "1,2,3")]
+        return None if self.bands is None else list(whole_numbers("--bands", self.bands, "1,2,3"))
 
     @property
     def percentiles(self) -> tuple[float, float] | None:
@@ -157,13 +151,6 @@ class Tiles:
 AS_THEY_ARE = Tiles()
 
 
-@contextmanager
-def progress_bar(title: str) -> "Iterator[Progress]":
-    """Progress on standard error, as a function of finished and all."""
-    with progress() as show:
-        yield lambda done, total: show(title, done, total)
-
-
 def tiling_of(**tree: object) -> "Tiling":
     """How images of classes are cut, from options.
 
@@ -174,22 +161,6 @@ def tiling_of(**tree: object) -> "Tiling":
     from aftermap.data.preparing.tile_grid import Tiling
 
     return build_config(Tiling, tree, source="options")
-
-
-def percentiles(text: str | None) -> tuple[float, float] | None:
-    """Two percentiles of `--stretch`.
-
-    Raises:
-        InputError: other than two rising numbers from 0 to 100.
-    """
-    from aftermap.errors import InputError
-
-    if text is None:
-        return None
-    pair = numbers("--stretch", text, "2,98")
-    if len(pair) != 2 or not 0 <= pair[0] < pair[1] <= 100:
-        raise InputError(f"--stretch {text} is not two rising percentiles: pass some such as 2,98")
-    return pair[0], pair[1]
 
 
 def show_prepared(manifest: "Manifest", out: Path, *, json: bool) -> None:
@@ -207,7 +178,7 @@ def show_prepared(manifest: "Manifest", out: Path, *, json: bool) -> None:
     if json:
         print_json(
             {
-                "manifest": str(out / "manifest.json"),
+                "manifest": out / "manifest.json",
                 "scenes": len(manifest.scenes),
                 "pairs": pairs,
                 "labelled": len(labelled),
@@ -223,10 +194,7 @@ def show_prepared(manifest: "Manifest", out: Path, *, json: bool) -> None:
             }
         )
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", "", show_header=False)
+    table = facts_table()
     table.add_row("scenes", f"{len(manifest.scenes)} ({pairs} pairs)")
     lacking = "" if manifest.legend is not None else f" ({len(empty)} without buildings)"
     table.add_row("labelled", f"{len(labelled)}{lacking}")
@@ -251,9 +219,7 @@ def show_prepared(manifest: "Manifest", out: Path, *, json: bool) -> None:
     pixels = class_pixels(manifest)
     for name, count in pixels.items():
         table.add_row(f"  {name}", f"{count / max(sum(pixels.values()), 1):.2%} of the known pixels")
-    console = Console()
-    console.print(table)
-    console.print(f"manifest: {out / 'manifest.json'}", markup=False, soft_wrap=True)
+    say(table, f"manifest: {out / 'manifest.json'}")
 
 
 def class_pixels(manifest: "Manifest") -> dict[str, int]:
@@ -265,13 +231,6 @@ def class_pixels(manifest: "Manifest") -> dict[str, int]:
         for name, count in zip(manifest.legend.names, scene.class_pixels, strict=False):
             counts[name] += count
     return counts
-
-
-def print_json(value: object) -> None:
-    """Print a tree as JSON."""
-    import json
-
-    print(json.dumps(value, indent=1))
 
 
 def _names(names: list[str]) -> str:

@@ -4,11 +4,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import Parameter
-
 from aftermap.cli.checks import check_images, check_outlines, check_place
-from aftermap.cli.datasets.dataset_output import AS_THEY_ARE, Switch, Tiles, print_json, progress_bar
-from aftermap.cli.groups import COMPATIBLE, RESULT, TILES
+from aftermap.cli.datasets.dataset_output import AS_THEY_ARE, Tiles
+from aftermap.cli.options import COMPATIBLE, RESULT, TILES, Flag, Json, Out
+from aftermap.cli.output import facts_table, print_json, say
+from aftermap.cli.progress import progress_bar
 from aftermap.cli.running import numbers
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def from_footprints(
     image: Path,
     footprints: Path,
     *,
-    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    out: Out,
     by: Literal["building", "grid", "empty"] = "grid",
     size: int = 512,
     overlap: Annotated[int, TILES] = 0,
@@ -34,12 +34,12 @@ def from_footprints(
     nodata: Annotated[str | None, TILES] = None,
     event: Annotated[str | None, RESULT] = None,
     seed: Annotated[int, TILES] = 0,
-    compat_every_building: Annotated[bool, Switch, COMPATIBLE] = False,
+    compat_every_building: Annotated[Flag, COMPATIBLE] = False,
     compat_scales: Annotated[str, COMPATIBLE] = "1,2,0.5",
-    compat_top_left: Annotated[bool, Switch, COMPATIBLE] = False,
+    compat_top_left: Annotated[Flag, COMPATIBLE] = False,
     tiles: Tiles = AS_THEY_ARE,
-    overwrite: Annotated[bool, Switch, RESULT] = False,
-    json: Annotated[bool, Parameter(name="--json", negative=""), RESULT] = False,
+    overwrite: Annotated[Flag, RESULT] = False,
+    json: Annotated[Json, RESULT] = False,
 ) -> None:
     """Make training data of any image and the buildings on it: tiles, masks, and a picture to check that both fit.
 
@@ -48,52 +48,30 @@ def from_footprints(
 
     Example: aftermap data from-footprints drone.tif buildings.geojson -o tiles --resolutions 0.1,0.2
 
-    Parameters
-    ----------
-    image
-        A GeoTIFF or COG, or a folder of tiles that make one mosaic.
-    footprints
-        Building outlines (GeoPackage, GeoJSON, Shapefile, FlatGeobuf) in any reference system.
-    out
-        Folder for images, masks, manifest and alignment.png.
-    by
-        grid: tiles side by side. building: tiles in which every building lies whole. empty: ground without buildings.
-    size
-        Width and height of a tile in pixels.
-    overlap
-        grid: pixels that neighbours share.
-    padding
-        building: pixels of ground around each building, where there is room.
-    jitter
-        building: move windows at random by up to so many pixels.
-    margin
-        empty: no building is nearer than so many pixels.
-    max_tiles
-        At most so many per resolution, drawn at random.
-    max_empty_ratio
-        At most so many tiles without building per tile with buildings.
-    min_valid
-        Leave out tiles of which a smaller share holds data.
-    min_building
-        Leave out tiles with buildings on a smaller share of their pixels.
-    nodata
-        Value of pixels that show no ground, "declared" or "none", as for 'aftermap map'.
-    event
-        Name of the event; by default the image's.
-    seed
-        Of everything that is drawn.
-    compat_every_building
-        One window of 1536 px around every building, as the third place of Open Cities cut them.
-    compat_scales
-        With it: pixels of the image per pixel of a tile, in place of --resolutions.
-    compat_top_left
-        With it: keep only the upper left part of the given size.
-    tiles
-        How they are cut.
-    overwrite
-        Cut again into a folder whose tiles were cut otherwise; those are removed.
-    json
-        Print the counts as JSON.
+    Args:
+        image: A GeoTIFF or COG, or a folder of tiles that make one mosaic.
+        footprints: Building outlines (GeoPackage, GeoJSON, Shapefile, FlatGeobuf) in any reference system.
+        out: Folder for images, masks, manifest and alignment.png.
+        by: grid: tiles side by side. building: tiles in which every building lies whole. empty: ground without
+            buildings.
+        size: Width and height of a tile in pixels.
+        overlap: grid: pixels that neighbours share.
+        padding: building: pixels of ground around each building, where there is room.
+        jitter: building: move windows at random by up to so many pixels.
+        margin: empty: no building is nearer than so many pixels.
+        max_tiles: At most so many per resolution, drawn at random.
+        max_empty_ratio: At most so many tiles without building per tile with buildings.
+        min_valid: Leave out tiles of which a smaller share holds data.
+        min_building: Leave out tiles with buildings on a smaller share of their pixels.
+        nodata: Value of pixels that show no ground, "declared" or "none", as for 'aftermap map'.
+        event: Name of the event; by default the image's.
+        seed: Of everything that is drawn.
+        compat_every_building: One window of 1536 px around every building, as the third place of Open Cities cut them.
+        compat_scales: With it: pixels of the image per pixel of a tile, in place of --resolutions.
+        compat_top_left: With it: keep only the upper left part of the given size.
+        tiles: How they are cut.
+        overwrite: Cut again into a folder whose tiles were cut otherwise; those are removed.
+        json: Print the counts as JSON.
     """
     check_images(image)
     check_outlines(footprints)
@@ -167,7 +145,7 @@ def _show(
     if json:
         print_json(
             {
-                "manifest": str(out / "manifest.json"),
+                "manifest": out / "manifest.json",
                 "tiles": len(scenes),
                 "tiles_without_buildings": empty,
                 "buildings": result.buildings,
@@ -175,14 +153,11 @@ def _show(
                 "windows": result.windows,
                 "dropped": dict(result.dropped),
                 "alignment": [asdict(shift) | {"clear": shift.is_clear} for shift in shifts],
-                "picture": None if picture is None else str(picture),
+                "picture": picture,
             }
         )
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", "", show_header=False)
+    table = facts_table()
     table.add_row("tiles", f"{len(scenes)} ({empty} without buildings)")
     counts = Counter(f"{scene.resolution_m:.2g} m" for scene in scenes if scene.resolution_m is not None)
     for resolution, number in counts.items():
@@ -191,10 +166,7 @@ def _show(
     table.add_row("building pixels", f"{pixels[1] / max(1, sum(pixels)):.1%}")
     for reason, number in result.dropped.items():
         table.add_row(f"left out, {reason}", str(number))
-    console = Console()
-    console.print(table)
-    for shift in shifts:
-        console.print(describe_shift(shift), markup=False, soft_wrap=True)
+    say(table, *(describe_shift(shift) for shift in shifts))
     if picture is not None:
-        console.print(f"picture: {picture}", markup=False, soft_wrap=True)
-    console.print(f"manifest: {out / 'manifest.json'}", markup=False, soft_wrap=True)
+        say(f"picture: {picture}")
+    say(f"manifest: {out / 'manifest.json'}")

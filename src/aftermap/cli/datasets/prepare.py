@@ -1,13 +1,14 @@
 """`aftermap data prepare`: one command per kind of dataset."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from aftermap.cli.datasets import prepare_classes, prepare_folder
-from aftermap.cli.datasets.dataset_output import AS_THEY_ARE, BY_DEFAULT, Preparing, Switch, Tiles
-from aftermap.cli.running import numbers
+from aftermap.cli.datasets.dataset_output import AS_THEY_ARE, BY_DEFAULT, Preparing, Tiles
+from aftermap.cli.options import Flag, Several
+from aftermap.cli.running import whole_numbers
 
 app = App(
     help="Turn a dataset into masks and a manifest that 'train', 'check' and 'split' read.\n\n"
@@ -33,20 +34,15 @@ def xbd(
 
     Example: aftermap data prepare xbd ~/xview2 -o xview2-prepared --workers 8
 
-    Parameters
-    ----------
-    source
-        Folder with images and labels (or targets), at its top, in train, tier3, test and hold, or in a folder per event.
-    unclassified
-        What un-classified buildings become: class 1 as in the published systems, unknown, or background.
-    geotransforms
-        JSON of image name -> [six GDAL numbers, WKT or EPSG code]; without it the labels give the georeference.
-    preparing
-        Where and how the dataset is prepared.
+    Args:
+        source: Folder with images and labels (or targets), at its top, in train, tier3, test and hold, or in a folder
+            per event.
+        unclassified: What un-classified buildings become: class 1 as in the published systems, unknown, or background.
+        geotransforms: JSON of image name -> [six GDAL numbers, WKT or EPSG code]; without it the labels give the
+            georeference.
+        preparing: Where and how the dataset is prepared.
     """
-    from aftermap.data.readers.xbd import xbd_dataset
-
-    preparing.save(xbd_dataset(source, unclassified=unclassified, geotransforms=geotransforms), source)
+    preparing.prepare("xbd", source, unclassified=unclassified, geotransforms=geotransforms)
 
 
 @app.command
@@ -56,11 +52,11 @@ def opencities(
     crop: Crop = "building",
     size: int = 1024,
     tier: str | None = None,
-    area: Annotated[list[str] | None, Parameter(negative="")] = None,
+    area: Several = None,
     max_tiles: int | None = None,
     max_empty_ratio: float | None = None,
     seed: int = 0,
-    compat_every_building: Annotated[bool, Switch] = False,
+    compat_every_building: Flag = False,
     tiles: Tiles = AS_THEY_ARE,
     preparing: Preparing = BY_DEFAULT,
 ) -> None:
@@ -71,33 +67,20 @@ def opencities(
 
     Example: aftermap data prepare opencities ~/opencities -o tiles --tier 1 --resolutions 0.1,0.2
 
-    Parameters
-    ----------
-    source
-        The folder with train_metadata.csv or catalog.json (in it or in its folders), or one of these files.
-    crop
-        building: tiles in which every building lies whole. grid: tiles side by side. empty: ground without buildings.
-    size
-        Width and height of a tile in pixels.
-    tier
-        Training tiers, 1 or 2 or 1,2; by default both and the unlabelled test images.
-    area
-        An area such as acc; may be given several times, all by default.
-    max_tiles
-        At most so many per image and resolution, drawn at random.
-    max_empty_ratio
-        At most so many tiles without building per tile with buildings.
-    seed
-        Of everything that is drawn.
-    compat_every_building
-        One window of 1536 px around every building, as the third place of the challenge cut them.
-    tiles
-        How they are cut.
-    preparing
-        Where and how the dataset is prepared.
+    Args:
+        source: The folder with train_metadata.csv or catalog.json (in it or in its folders), or one of these files.
+        crop: building: tiles in which every building lies whole. grid: tiles side by side. empty: ground without
+            buildings.
+        size: Width and height of a tile in pixels.
+        tier: Training tiers, 1 or 2 or 1,2; by default both and the unlabelled test images.
+        area: An area such as acc; may be given several times, all by default.
+        max_tiles: At most so many per image and resolution, drawn at random.
+        max_empty_ratio: At most so many tiles without building per tile with buildings.
+        seed: Of everything that is drawn.
+        compat_every_building: One window of 1536 px around every building, as the third place of the challenge cut them.
+        tiles: How they are cut.
+        preparing: Where and how the dataset is prepared.
     """
-    from aftermap.data.readers.opencities import opencities_dataset
-
     config = tiles.config(
         by=crop,
         size_px=size,
@@ -106,16 +89,16 @@ def opencities(
         seed=seed,
         compat_every_building=compat_every_building,
     )
-    dataset = opencities_dataset(
+    preparing.prepare(
+        "opencities",
         source,
-        config,
-        tiers=() if tier is None else [int(number) for number in numbers("--tier", tier, "1,2")],
+        config=config,
+        tiers=() if tier is None else whole_numbers("--tier", tier, "1,2"),
         areas=area or (),
         bands=tiles.band_numbers,
         stretch=tiles.percentiles,
         jpeg_quality=tiles.quality,
     )
-    preparing.save(dataset, source)
 
 
 @app.command
@@ -130,7 +113,7 @@ def spacenet(
     event: str | None = None,
     size: int = 1024,
     crop: Crop = "grid",
-    compat_stretch: Annotated[bool, Switch] = False,
+    compat_stretch: Flag = False,
     tiles: Tiles = AS_THEY_ARE,
     preparing: Preparing = BY_DEFAULT,
 ) -> None:
@@ -141,38 +124,28 @@ def spacenet(
 
     Example: aftermap data prepare spacenet ~/Atlanta_nadir16_catid_1030010002649200 -o atlanta
 
-    Parameters
-    ----------
-    source
-        The folder of the dataset, with images and GeoJSON labels somewhere below it.
-    images
-        Folder of the images, below the source.
-    labels
-        Folder of the GeoJSON files, below the source.
-    image_prefix
-        With --images: the part of an image's name that --label-prefix takes the place of in its label's.
-    label_prefix
-        See there.
-    missing_labels
-        What a tile without GeoJSON is: unlabelled, or all background.
-    event
-        Name of the event; by default the source's.
-    size
-        Tiles are cut to this size, smaller ones stay whole.
-    crop
-        grid: tiles side by side. building: tiles in which every building lies whole. empty: ground without buildings.
-    compat_stretch
-        As the third place of Open Cities: empty pixels count, fractions are dropped, 8-bit images are stretched too.
-    tiles
-        How they are cut.
-    preparing
-        Where and how the dataset is prepared.
+    Args:
+        source: The folder of the dataset, with images and GeoJSON labels somewhere below it.
+        images: Folder of the images, below the source.
+        labels: Folder of the GeoJSON files, below the source.
+        image_prefix: With --images: the part of an image's name that --label-prefix takes the place of in its label's.
+        label_prefix: See there.
+        missing_labels: What a tile without GeoJSON is: unlabelled, or all background.
+        event: Name of the event; by default the source's.
+        size: Tiles are cut to this size, smaller ones stay whole.
+        crop: grid: tiles side by side. building: tiles in which every building lies whole. empty: ground without
+            buildings.
+        compat_stretch: As the third place of Open Cities: empty pixels count, fractions are dropped, 8-bit images are
+            stretched too.
+        tiles: How they are cut.
+        preparing: Where and how the dataset is prepared.
     """
-    from aftermap.data.readers.spacenet import BANDS, spacenet_dataset
+    from aftermap.data.readers.spacenet import BANDS
 
-    dataset = spacenet_dataset(
+    preparing.prepare(
+        "spacenet",
         source,
-        tiles.config(by=crop, size_px=size),
+        config=tiles.config(by=crop, size_px=size),
         images=images,
         labels=labels,
         image_prefix=image_prefix,
@@ -184,4 +157,3 @@ def spacenet(
         compat_stretch=compat_stretch,
         jpeg_quality=tiles.quality,
     )
-    preparing.save(dataset, source)

@@ -1,9 +1,10 @@
 """`aftermap data prepare isprs`, `isaid` and `agrivision`: published datasets of many classes."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from aftermap.cli.datasets.dataset_output import AS_LISTED, BY_DEFAULT, Colours, Preparing, Switch, tiling_of
+from aftermap.cli.datasets.dataset_output import AS_LISTED, BY_DEFAULT, Colours, Preparing, tiling_of
+from aftermap.cli.options import Flag
 from aftermap.cli.running import numbers
 
 
@@ -12,15 +13,15 @@ def isprs(
     *,
     city: Literal["potsdam", "vaihingen"],
     channels: Literal["rgb", "rgbir", "irrg"] | None = None,
-    dsm: Annotated[bool, Switch] = False,
+    dsm: Flag = False,
     dsm_range: str | None = None,
-    eroded: Annotated[bool, Switch] = False,
+    eroded: Flag = False,
     tile_px: int = 512,
     overlap_px: int = 112,
     validation: float = 0.1,
     seed: int = 0,
     crs: str | None = None,
-    compat_grid: Annotated[bool, Switch] = False,
+    compat_grid: Flag = False,
     colours: Colours = AS_LISTED,
     preparing: Preparing = BY_DEFAULT,
 ) -> None:
@@ -31,38 +32,25 @@ def isprs(
 
     Example: aftermap data prepare isprs ~/Potsdam -o potsdam --city potsdam --channels rgbir
 
-    Parameters
-    ----------
-    source
-        The unpacked release, such as 2_Ortho_RGB, 4_Ortho_RGBIR, 5_Labels_all and 1_DSM_normalisation in one folder.
-    city
-        Which of the two.
-    channels
-        Bands; by default rgbir of Potsdam, and irrg, which is all there is, of Vaihingen.
-    dsm
-        Add the surface model as a band called dsm.
-    dsm_range
-        Its values that become 0 and 255; by default 0,255 for Potsdam (8-bit) and 240,361 (metres) for Vaihingen.
-    eroded
-        Labels whose boundaries between classes are unknown (_noBoundary).
-    tile_px
-        Width and height of a tile.
-    overlap_px
-        Pixels that neighbouring tiles have in common.
-    validation
-        Share of the training images, taken whole, that are for validation.
-    seed
-        Of the choice of these.
-    crs
-        Reference system of world files; by default EPSG:32633 for Potsdam and EPSG:32632 for Vaihingen.
-    compat_grid
-        Tiles where the original of MiB-CD cuts them: parts of Vaihingen's images are in none.
-    colours
-        What becomes of label colours.
-    preparing
-        Where and how the dataset is prepared.
+    Args:
+        source: The unpacked release, such as 2_Ortho_RGB, 4_Ortho_RGBIR, 5_Labels_all and 1_DSM_normalisation in one
+            folder.
+        city: Which of the two.
+        channels: Bands; by default rgbir of Potsdam, and irrg, which is all there is, of Vaihingen.
+        dsm: Add the surface model as a band called dsm.
+        dsm_range: Its values that become 0 and 255; by default 0,255 for Potsdam (8-bit) and 240,361 (metres) for
+            Vaihingen.
+        eroded: Labels whose boundaries between classes are unknown (_noBoundary).
+        tile_px: Width and height of a tile.
+        overlap_px: Pixels that neighbouring tiles have in common.
+        validation: Share of the training images, taken whole, that are for validation.
+        seed: Of the choice of these.
+        crs: Reference system of world files; by default EPSG:32633 for Potsdam and EPSG:32632 for Vaihingen.
+        compat_grid: Tiles where the original of MiB-CD cuts them: parts of Vaihingen's images are in none.
+        colours: What becomes of label colours.
+        preparing: Where and how the dataset is prepared.
     """
-    from aftermap.data.readers.isprs import TILING, IsprsOptions, isprs_dataset
+    from aftermap.data.readers.isprs import TILING, IsprsOptions
     from aftermap.errors import InputError
 
     limits = None if dsm_range is None else numbers("--dsm-range", dsm_range, "240,361")
@@ -84,10 +72,7 @@ def isprs(
         mostly_unknown=TILING.mostly_unknown,
         compat_grid="isprs" if compat_grid else "none",
     )
-    dataset = isprs_dataset(
-        source, options, tiling=tiling, off_palette=colours.off_palette, tolerance=colours.tolerance
-    )
-    preparing.save(dataset, source)
+    preparing.prepare("isprs", source, options=options, tiling=tiling, **colours.keywords())
 
 
 def isaid(
@@ -99,8 +84,8 @@ def isaid(
     validation: float = 0.1,
     seed: int = 0,
     skip: str = "P1527,P1530",
-    compat_grid: Annotated[bool, Switch] = False,
-    compat_squash: Annotated[bool, Switch] = False,
+    compat_grid: Flag = False,
+    compat_squash: Flag = False,
     colours: Colours = AS_LISTED,
     preparing: Preparing = BY_DEFAULT,
 ) -> None:
@@ -110,50 +95,36 @@ def isaid(
 
     Example: aftermap data prepare isaid ~/iSAID -o isaid --tile-px 512 --overlap-px 64
 
-    Parameters
-    ----------
-    source
-        Folder with train/ and valid/ (or val/), each with P0000.png and P0000_instance_color_RGB.png in folders below it.
-    tile_px
-        Width and height of a tile.
-    overlap_px
-        Pixels that neighbouring tiles have in common.
-    valid_is
-        What the official validation set is used as; the labels of the official test set are not published.
-    validation
-        With --valid-is test: share of the training images, taken whole, that are for validation.
-    seed
-        Of the choice of these.
-    skip
-        Names of images to leave out; by default those that the development kit leaves out.
-    compat_grid
-        Tiles where the development kit cuts them; the last two of a row may nearly agree.
-    compat_squash
-        Resize an image that is no larger than a tile in one direction to a tile, whatever its shape.
-    colours
-        What becomes of label colours.
-    preparing
-        Where and how the dataset is prepared.
+    Args:
+        source: Folder with train/ and valid/ (or val/), each with P0000.png and P0000_instance_color_RGB.png in folders
+            below it.
+        tile_px: Width and height of a tile.
+        overlap_px: Pixels that neighbouring tiles have in common.
+        valid_is: What the official validation set is used as; the labels of the official test set are not published.
+        validation: With --valid-is test: share of the training images, taken whole, that are for validation.
+        seed: Of the choice of these.
+        skip: Names of images to leave out; by default those that the development kit leaves out.
+        compat_grid: Tiles where the development kit cuts them; the last two of a row may nearly agree.
+        compat_squash: Resize an image that is no larger than a tile in one direction to a tile, whatever its shape.
+        colours: What becomes of label colours.
+        preparing: Where and how the dataset is prepared.
     """
-    from aftermap.data.readers.isaid import isaid_dataset
-
     tiling = tiling_of(
         tile_px=tile_px,
         overlap_px=overlap_px,
         compat_grid="isaid" if compat_grid else "none",
         compat_squash=compat_squash,
     )
-    dataset = isaid_dataset(
+    preparing.prepare(
+        "isaid",
         source,
         tiling=tiling,
         valid_is=valid_is,
         validation=validation,
         seed=seed,
         skip=[name.strip() for name in skip.split(",") if name.strip()],
-        off_palette=colours.off_palette,
-        tolerance=colours.tolerance,
+        **colours.keywords(),
     )
-    preparing.save(dataset, source)
 
 
 def agrivision(
@@ -170,21 +141,12 @@ def agrivision(
 
     Example: aftermap data prepare agrivision ~/Agriculture-Vision-2021 -o agrivision
 
-    Parameters
-    ----------
-    source
-        Folder with train/, val/ and, without labels, test/, each with images/rgb, images/nir and either gt/ or labels/,
-        boundaries/ and masks/.
-    val_is
-        What the official validation set is used as.
-    validation
-        With --val-is test: share of the training fields that are for validation.
-    seed
-        Of the choice of these.
-    preparing
-        Where and how the dataset is prepared.
+    Args:
+        source: Folder with train/, val/ and, without labels, test/, each with images/rgb, images/nir and either gt/ or
+            labels/, boundaries/ and masks/.
+        val_is: What the official validation set is used as.
+        validation: With --val-is test: share of the training fields that are for validation.
+        seed: Of the choice of these.
+        preparing: Where and how the dataset is prepared.
     """
-    from aftermap.data.readers.agrivision import agrivision_dataset
-
-    dataset = agrivision_dataset(source, val_is=val_is, validation=validation, seed=seed)
-    preparing.save(dataset, source)
+    preparing.prepare("agrivision", source, val_is=val_is, validation=validation, seed=seed)

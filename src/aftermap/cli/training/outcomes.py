@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from aftermap.cli.output import print_json, say
+
 
 def say_outcome(outcome: Any, folder: Path) -> int:
     """Print what came of a run of any kind, and where its model is.
@@ -11,7 +13,6 @@ def say_outcome(outcome: Any, folder: Path) -> int:
     Returns:
         The exit code: 1 where the folder holds the model that the run began from.
     """
-    from aftermap.cli.models.predict import say
     from aftermap.workflows.adaptation.with_labels import AdaptedWithLabels
     from aftermap.workflows.adaptation.without_labels import AdaptedWithoutLabels
     from aftermap.workflows.incremental.run import LearnedIncrementally
@@ -41,7 +42,7 @@ def say_outcome(outcome: Any, folder: Path) -> int:
 def print_adapted(outcome: Any) -> None:
     """An adaptation as JSON: what its report says."""
     report = json.loads((outcome.model.parent / "adaptation.json").read_text())
-    print(json.dumps({"event": report["event"], **outcome.as_dict()}, indent=1))
+    print_json({"event": report["event"], **outcome.as_dict()})
 
 
 def _metrics(metrics: dict[str, float]) -> str:
@@ -63,8 +64,6 @@ def _metrics(metrics: dict[str, float]) -> str:
 def _say_scores(outcome: Any, folder: Path) -> None:
     """Scores before and after an adaptation with labels."""
     from rich.table import Table
-
-    from aftermap.cli.models.predict import say
 
     report = json.loads((folder / "adaptation.json").read_text())
     before, after = report["before"], report["after"]

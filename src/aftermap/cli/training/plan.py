@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from aftermap.cli.options import Json, MaybeOut
+from aftermap.cli.output import print_json, say
 from aftermap.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -21,11 +23,11 @@ if TYPE_CHECKING:
 def run(
     plan: Path,
     *overrides: str,
-    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
+    out: MaybeOut = None,
     only: list[str] | None = None,
     redo: list[str] | None = None,
     listing: Annotated[bool, Parameter(name="--list", negative=())] = False,
-    json_output: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    json_output: Json = False,
 ) -> None:
     """Run a plan: several trainings, and the ensembles and predictions made of them.
 
@@ -60,9 +62,8 @@ def run(
         if name not in known:
             raise RecipeError(f"the plan has no stage {name!r}: it has {', '.join(sorted(known))}")
     if redo and not listing:
-        _say(
-            f"deleted, to be made again: {', '.join(discard(jobs, folder, redo)) or 'nothing, none was made'}"
-        )
+        made = ", ".join(discard(jobs, folder, redo)) or "nothing, none was made"
+        say(f"deleted, to be made again: {made}", error=True)
     if not listing:
         chosen = [job for job in jobs if not only or job.stage.name in only]
         command = "aftermap " + safe_command(sys.argv[1:])
@@ -83,7 +84,7 @@ def run(
         for job in jobs
     ]
     if json_output:
-        print(json.dumps(rows, indent=1))
+        print_json(rows)
     else:
         _table(rows)
 
@@ -101,20 +102,13 @@ def _score(folder: Path) -> float | None:
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("job", "kind", "state", "score")
     for row in rows:
         score = "" if row["score"] is None else f"{row['score']:.3f}"
         table.add_row(row["job"], row["kind"], row["state"], score)
-    Console(highlight=False).print(table)
-
-
-def _say(text: str) -> None:
-    from rich.console import Console
-
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+    say(table)
 
 
 @contextmanager
@@ -128,7 +122,7 @@ def _display(jobs: int) -> Iterator["PlanListener"]:
 
         def on_job(job: "Job", state: "State") -> None:
             names.append(job.name)
-            _say(f"[{len(names)}/{jobs}] {job.name}: {words[state]}")
+            say(f"[{len(names)}/{jobs}] {job.name}: {words[state]}", error=True)
 
         def on_step(now: "TrainingProgress") -> None:
             score = "" if now.score is None else f"  score {now.score:.3f}"

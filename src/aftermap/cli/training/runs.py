@@ -1,12 +1,12 @@
 """`aftermap runs`: what the experiment database knows."""
 
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from aftermap.cli.options import Json, Out
+from aftermap.cli.output import print_json, say, wide_console
 from aftermap.extras import needs
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ app = App(name="runs", help="List, compare, plot and export recorded runs.")
 
 StatusName = Literal["running", "complete", "interrupted", "failed"]
 StoreOption = Annotated[str | None, Parameter(name="--store")]
-JsonFlag = Annotated[bool, Parameter(name="--json", negative=())]
 
 _KEY_METRICS = {"localization_f1": "loc F1", "official_score": "official", "building_macro_f1": "building F1"}
 
@@ -30,7 +29,7 @@ def list_command(
     limit: int = 50,
     store: StoreOption = None,
     experiment: str = "aftermap",
-    json_output: JsonFlag = False,
+    json_output: Json = False,
 ) -> None:
     """List recorded runs, the newest first.
 
@@ -53,19 +52,19 @@ def list_command(
     connection = open_records(store, experiment=experiment)
     runs = list_runs(connection, where=where, name=name, status=status, limit=limit)
     if json_output:
-        print(json.dumps([run.as_dict() for run in runs], indent=1))
+        print_json([run.as_dict() for run in runs])
     elif not runs:
-        _print(f"no runs in {connection.store.shown}" + (" fit" if where or name or status else ""))
+        say(f"no runs in {connection.store.shown}" + (" fit" if where or name or status else ""))
     else:
-        console = _console()
+        console = wide_console()
         console.print(_list_table(runs, console.width))
         if len(runs) == limit:
-            _print(f"the newest {limit}; --limit 0 shows all")
+            say(f"the newest {limit}; --limit 0 shows all")
 
 
 @app.command(name="compare")
 def compare_command(
-    *runs: str, store: StoreOption = None, experiment: str = "aftermap", json_output: JsonFlag = False
+    *runs: str, store: StoreOption = None, experiment: str = "aftermap", json_output: Json = False
 ) -> None:
     """Show runs side by side: the parameters that differ, and the metrics of the kept steps.
 
@@ -85,15 +84,15 @@ def compare_command(
         raise RecordsError("name at least two runs to compare; 'aftermap runs' lists them")
     comparison = compare_runs(find_runs(open_records(store, experiment=experiment), runs))
     if json_output:
-        print(json.dumps(comparison.as_dict(), indent=1))
+        print_json(comparison.as_dict())
     else:
-        _print(_comparison_table(comparison))
+        say(_comparison_table(comparison))
 
 
 @app.command(name="plot")
 def plot_command(
     *runs: str,
-    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    out: Out,
     store: StoreOption = None,
     experiment: str = "aftermap",
 ) -> None:
@@ -114,13 +113,13 @@ def plot_command(
     if not runs:
         raise RecordsError("name at least one run to draw; 'aftermap runs' lists them")
     connection = open_records(store, experiment=experiment)
-    _print(f"wrote {plot_runs(connection, find_runs(connection, runs), out)}")
+    say(f"wrote {plot_runs(connection, find_runs(connection, runs), out)}")
 
 
 @app.command(name="export")
 def export_command(
     *,
-    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    out: Out,
     where: str = "",
     name: str | None = None,
     status: StatusName | None = None,
@@ -143,7 +142,7 @@ def export_command(
     from aftermap.workflows.training.runs import export_csv, list_runs, open_records
 
     runs = list_runs(open_records(store, experiment=experiment), where=where, name=name, status=status)
-    _print(f"wrote {len(runs)} runs to {export_csv(runs, out)}")
+    say(f"wrote {len(runs)} runs to {export_csv(runs, out)}")
 
 
 @app.command(name="import")
@@ -171,7 +170,7 @@ def import_command(*folders: Path, store: StoreOption = None, experiment: str = 
         if found is None:
             raise RecordsError("records are off: pass --store with a database")
         run_id = import_run(open_store(found, experiment=experiment), folder)
-        _print(f"{folder} is run {run_id[:8]} in {found.shown}")
+        say(f"{folder} is run {run_id[:8]} in {found.shown}")
 
 
 @app.command(name="ui")
@@ -194,14 +193,14 @@ def ui_command(*, host: str = "127.0.0.1", port: int = 5000, store: StoreOption 
 
     found = chosen_store(store)
     if found.uri.startswith(("http://", "https://")):
-        _print(f"MLflow is served at {found.shown}")
+        say(f"MLflow is served at {found.shown}")
         return 0
     words = ui_command(host, port)
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(words, env=ui_environment(found), stdout=said, stderr=said)
         try:
             if _answers(process, host, port):
-                _print(f"{found.shown} at http://{host}:{port} (Ctrl-C ends it)")
+                say(f"{found.shown} at http://{host}:{port} (Ctrl-C ends it)")
             process.wait()
         except KeyboardInterrupt:
             return 0
@@ -289,15 +288,3 @@ def _duration(minutes: float) -> str:
     if minutes < 1:
         return f"{60 * minutes:.0f} s"
     return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
-
-
-def _print(what: Any) -> None:
-    _console().print(what, markup=False, soft_wrap=isinstance(what, str))
-
-
-def _console() -> Any:
-    """Standard output; a file or a pipe is as wide as it needs to be."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    return console if console.is_terminal or "COLUMNS" in os.environ else Console(highlight=False, width=200)

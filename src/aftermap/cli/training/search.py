@@ -1,6 +1,5 @@
 """`aftermap search`: a learning-rate range test, and studies over the keys of a recipe."""
 
-import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from aftermap.cli.progress import progress
+from aftermap.cli.options import Flag, Json, MaybeOut, Workers
+from aftermap.cli.output import print_json, say, wide_console
+from aftermap.cli.progress import bar, progress
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -27,15 +28,15 @@ def search(
     *overrides: str,
     space: Path | None = None,
     trials: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
-    workers: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
+    workers: Workers = 1,
     keep_models: bool = False,
-    range_test: Annotated[bool, Parameter(negative="")] = False,
+    range_test: Flag = False,
     range_steps: int = 100,
     lr_min: float = 1e-6,
     lr_max: float = 1.0,
     resume: Path | None = None,
-    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
-    json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    out: MaybeOut = None,
+    json_output: Json = False,
 ) -> int:
     """Find better values for the keys of a training recipe.
 
@@ -144,9 +145,7 @@ def _study(search: "Search", workers: int, json_output: bool) -> int:
         ) from None
     report = write_results(search)
     if json_output:
-        from aftermap.files import to_plain
-
-        print(json.dumps(to_plain(report), indent=1))
+        print_json(report)
     else:
         _show(search, report)
     return 0 if report["best"] else 1
@@ -159,9 +158,6 @@ def _range_test(
     out: Path | None,
     json_output: bool,
 ) -> int:
-    from rich.console import Console
-
-    from aftermap.cli.models.predict import bar
     from aftermap.workflows.training.config import TrainRecipe
     from aftermap.workflows.training.range_test import RangeSettings, range_test
     from aftermap.workflows.training.recipe_files import load_recipe
@@ -171,18 +167,16 @@ def _range_test(
     chosen = RangeSettings(*settings)
     with bar("range test", chosen.steps) as advance:
         result = range_test(wanted, folder, chosen, on_step=lambda step: advance())
-    console = Console(highlight=False, soft_wrap=True)
     found = result.suggestion
     if json_output:
-        print(json.dumps(result.as_dict(), indent=1))
+        print_json(result.as_dict())
     elif found is None:
-        console.print(f"no suggestion: the loss did not fall up to a learning rate of {result.lr[-1]:.1e}")
+        say(f"no suggestion: the loss did not fall up to a learning rate of {result.lr[-1]:.1e}")
     else:
-        console.print(
+        say(
             f"optimizer.lr={found.lr:.1e}  ({found.why}; the lower of two, since a rate too low costs time and one "
             f"too high the run)\nsteepest descent {found.steepest:.1e}, tenth of the lowest loss's "
-            f"{found.tenth:.1e}; {result.stopped}\nwrote {folder / 'range.png'}",
-            markup=False,
+            f"{found.tenth:.1e}; {result.stopped}\nwrote {folder / 'range.png'}"
         )
     return 0 if found else 1
 
@@ -271,14 +265,8 @@ def _display(search: "Search", console: "Console", workers: int) -> Iterator[_Di
 
 def _show(search: "Search", report: Mapping[str, Any]) -> None:
     """A table of the trials, the importances, and where everything is."""
-    import os
-
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 200  # a file or a pipe is as wide as it needs to be
     keys = list(report["space"])
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     table.add_column("trial", justify="right")
@@ -303,17 +291,15 @@ def _show(search: "Search", report: Mapping[str, Any]) -> None:
             row["reason"] or "",
             style="bold" if is_best else None,
         )
-    console.print(table)
+    wide_console().print(table)
     shares = sorted(report["importance"]["share"].items(), key=lambda item: -item[1])
     if shares:
         text = ", ".join(f"{key} {share:.2f}" for key, share in shares)
-        console.print(f"importance ({report['importance']['method']}): {text}", markup=False, soft_wrap=True)
+        say(f"importance ({report['importance']['method']}): {text}")
     if best is not None:
-        console.print(
+        say(
             f"best: trial {best['number']}, {report['study']['metric']} {best['value']:.4f}; aftermap train "
-            f"{report['best_recipe']} -o runs/best trains it again\nwrote {search.folder}/search.json, search.png",
-            markup=False,
-            soft_wrap=True,
+            f"{report['best_recipe']} -o runs/best trains it again\nwrote {search.folder}/search.json, search.png"
         )
 
 

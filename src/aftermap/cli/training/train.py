@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from aftermap.cli.options import MaybeOut
 from aftermap.cli.training.outcomes import say_outcome
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def train(
     recipe: Path | None = None,
     *overrides: str,
-    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
+    out: MaybeOut = None,
     resume: Path | None = None,
     step: int | None = None,
     start: Annotated[Path | None, Parameter(name="--from")] = None,

@@ -1,14 +1,13 @@
 """`aftermap tune-thresholds`, and `aftermap ensemble`, which makes one model of several."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Literal
 
 from aftermap.cli.checks import check_dataset, check_model, check_place
-from aftermap.cli.models.predict import SplitName, bar, say, scenes_of
+from aftermap.cli.options import Flag, Json, MaybeOut, Out, SplitName
+from aftermap.cli.output import print_json, say
+from aftermap.cli.progress import bar
 from aftermap.cli.running import AS_IT_IS, Running, numbers
 
 if TYPE_CHECKING:
@@ -23,10 +22,10 @@ def tune_thresholds(
     split: SplitName = "validation",
     by: Literal["official", "present", "localization"] | None = None,
     what: Literal["both", "thresholds", "weights"] = "both",
-    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
+    out: MaybeOut = None,
     overwrite: bool = False,
     running: Running = AS_IT_IS,
-    json_output: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    json_output: Json = False,
 ) -> None:
     """Choose thresholds and class weights of a model on labelled scenes, and write them into its card.
 
@@ -53,20 +52,19 @@ def tune_thresholds(
     check_dataset(data)
     check_place(out)
 
-    from aftermap.errors import DataError, OutputError
+    from aftermap.api import labelled_scenes
+    from aftermap.errors import OutputError
     from aftermap.workflows.scoring.tune import tune_model
 
     if out is not None and out.exists() and not overwrite:
         raise OutputError(f"{out} exists: pass --overwrite to replace it, or choose another output folder")
-    scenes = [scene for scene in scenes_of(data, split) if scene.is_labelled]
-    if not scenes:
-        raise DataError(f"{data} has no labelled scenes in split {split}")
+    scenes = labelled_scenes(data, split)
     with bar("tuning", 2 * len(scenes)) as advance:
         tuned = tune_model(
             model, scenes, by=by, what=what, out=out, options=running.options(), on_scene=advance
         )
     if json_output:
-        print(json.dumps(tuned.as_dict(), indent=1))
+        print_json(tuned.as_dict())
         return
     from rich.table import Table
 
@@ -82,13 +80,13 @@ def tune_thresholds(
 
 def ensemble(
     *models: str,
-    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    out: Out,
     name: str | None = None,
     roles: str | None = None,
     weights: str | None = None,
     groups: str | None = None,
     averaging: Literal["probabilities", "logits"] = "probabilities",
-    compat_uint8: Annotated[bool, Parameter(negative=())] = False,
+    compat_uint8: Flag = False,
     class_thresholds: str | None = None,
     minor_dilation: Literal["none", "right", "compat"] = "none",
     gate: str | None = None,
@@ -181,9 +179,10 @@ def _gate(
     loss_percent: float,
 ) -> "GateIngredient | None":
     """The gate that the options describe, its threshold chosen on labelled scenes where there are any."""
+    from aftermap.api import labelled_scenes
     from aftermap.artefacts.ensemble import GateIngredient
     from aftermap.artefacts.store import model_folder
-    from aftermap.errors import DataError, InputError
+    from aftermap.errors import InputError
 
     if model is None:
         if threshold is not None or pixels is not None or data is not None:
@@ -204,9 +203,7 @@ def _gate(
         raise InputError(f"--gate-loss {loss_percent:g} is no share: pass percent from 0 to below 100")
     from aftermap.workflows.scoring.gate import choose_gate_threshold
 
-    scenes = [scene for scene in scenes_of(data, split) if scene.is_labelled]
-    if not scenes:
-        raise DataError(f"{data} has no labelled scenes in split {split}")
+    scenes = labelled_scenes(data, split)
     with bar("choosing", len(scenes)) as advance:
         choice = choose_gate_threshold(
             model, scenes, lose=loss_percent / 100, min_pixels=gate.min_pixels, on_scene=advance

@@ -21,6 +21,11 @@ from aftermap.files import writing
 _BY_FRACTION = ("split_fractions", "split_fold")
 
 
+def usual_folder(source: Path) -> Path:
+    """Where a dataset is prepared if nobody says: the source's name with -prepared, here."""
+    return Path(f"{source.resolve().name}-prepared")
+
+
 def prepare(
     dataset: Dataset,
     out: Path,
