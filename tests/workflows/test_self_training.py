@@ -144,7 +144,7 @@ def test_a_picture_is_drawn(two_rounds):
     import cv2
 
     image = cv2.imread(str(two_rounds[1] / "self-training.png"))
-    assert image.shape[1] == 1440 and image.std() > 10
+    assert image.shape[1] == 1560 and image.std() > 10
 
 
 def test_the_folder_holds_the_whole_recipe(two_rounds, data, pool):
