@@ -19,7 +19,7 @@ from aftermap.data.checking.splits import buildings
 from aftermap.data.scene import Manifest
 from aftermap.inference.predictor import Predictor
 from aftermap.workflows.adaptation.config import AdaptConfig
-from aftermap.workflows.adaptation.labelled_scenes import choose_scenes, draw_scenes
+from aftermap.workflows.adaptation.scenes import choose_scenes, draw_scenes
 from aftermap.workflows.adaptation.with_labels import fine_tune
 from aftermap.workflows.scoring.evaluate import decisive_score, evaluate
 

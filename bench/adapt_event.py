@@ -18,8 +18,8 @@ from aftermap.artefacts.store import load_model
 from aftermap.data.loading.loader import has_labels
 from aftermap.inference.predictor import Predictor
 from aftermap.workflows.adaptation.config import AdaptEventRecipe
-from aftermap.workflows.adaptation.event_scenes import event_scenes
 from aftermap.workflows.adaptation.guard import gather_evidence, judge
+from aftermap.workflows.adaptation.scenes import event_scenes
 from aftermap.workflows.adaptation.without_labels import adapted_model, truth_of
 from aftermap.workflows.scoring.evaluate import spread
 

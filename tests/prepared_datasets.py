@@ -2,7 +2,7 @@
 
 from aftermap.data.preparing.cutter import cut
 from aftermap.data.preparing.dataset import PreparedFolder, SourceScene
-from aftermap.data.preparing.footprint_shapes import footprints_in_pixels
+from aftermap.data.preparing.footprint_tiles import footprints_in_pixels
 from aftermap.data.preparing.outlined_image import OutlinedImage
 from aftermap.data.preparing.prepare import prepare
 from aftermap.data.readers.agrivision import agrivision_dataset

@@ -267,7 +267,7 @@ def evaluate(
     from aftermap.data.scene import Manifest
     from aftermap.errors import DataError, InputError
     from aftermap.workflows.scoring.evaluate import evaluate as score_scenes
-    from aftermap.workflows.scoring.evaluate_classes import evaluate_legend
+    from aftermap.workflows.scoring.evaluate import evaluate_legend
 
     scenes = labelled_scenes(data, split, events)
     predictor, manifest = _opened(model, running), Manifest.load(Path(data))

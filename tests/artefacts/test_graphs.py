@@ -14,8 +14,7 @@ from torch.nn import functional as F
 from aftermap.artefacts.card import Card, Normalisation, TrainingRecord
 from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
 from aftermap.artefacts.graphs.graph_modules import SingleGraph, graph_module
-from aftermap.artefacts.graphs.traceable import adaptive_pool, free_sizes
-from aftermap.artefacts.graphs.write import save_openvino, to_onnx, to_openvino
+from aftermap.artefacts.graphs.write import adaptive_pool, free_sizes, save_openvino, to_onnx, to_openvino
 from aftermap.artefacts.store import LoadedModel, save_model
 from aftermap.data.scene import read_image
 from aftermap.errors import ModelError

@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from aftermap.data.augment.apply import apply_to_floats
+from aftermap.data.augment.apply import apply_to_floats, grid_displacement, lens_displacement
 from aftermap.data.augment.chain import Drawn, draw
 from aftermap.data.augment.operations import Cutout, GridDistortion, MotionBlur, OpticalDistortion
 from aftermap.data.augment.photometry import blur_motion, cut_out
-from aftermap.data.augment.warp import grid_displacement, lens_displacement
 
 
 def test_factors_of_one_leave_whole_cells_stretched_to_their_ends():

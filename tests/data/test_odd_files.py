@@ -15,7 +15,7 @@ from aftermap.data.geotransform import read_geotransforms, to_grid
 from aftermap.data.legends import Legend, read_legend
 from aftermap.data.preparing.cut_config import CutConfig
 from aftermap.data.preparing.dataset import SourceScene
-from aftermap.data.preparing.footprint_shapes import footprints_in_pixels
+from aftermap.data.preparing.footprint_tiles import footprints_in_pixels
 from aftermap.data.readers.opencities import find_images
 from aftermap.data.readers.xbd import POST_LABEL, PRE_LABEL, read_label_file, read_labels
 from aftermap.data.scene import Manifest, SceneGrid, read_bands, read_images, read_mask

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aftermap.data.incremental.tile_splits import bernoulli_split, source_split
+from aftermap.data.incremental.tile_filters import bernoulli_split, source_split
 from aftermap.data.scene import Scene, Tile
 from aftermap.errors import DataError
 

@@ -13,9 +13,8 @@ from aftermap.learning.losses.heads import (
     resolution_error,
     soft_cells,
 )
-from aftermap.learning.losses.pixel import cross_entropy, focal
+from aftermap.learning.losses.pixel import cross_entropy, focal, harden, soft_kl
 from aftermap.learning.losses.region import dice
-from aftermap.learning.losses.soft_labels import harden, soft_kl
 from aftermap.scoring.original_scores import OpenCitiesScore
 
 WEIGHTS = torch.tensor([0.25, 0.75])

@@ -8,11 +8,9 @@ from torch import nn
 from aftermap.errors import ModelError, RecipeError
 from aftermap.models.build import build_model
 from aftermap.models.configs import FpnEfficientnetConfig, UnetConfig
-from aftermap.models.networks.aspp import Aspp
-from aftermap.models.networks.context import GlobalContext
 from aftermap.models.networks.dense import count_parameters
-from aftermap.models.networks.fpn import UpsampleStep, presence_probability
-from aftermap.models.networks.fpn_encoder import drop_rates
+from aftermap.models.networks.encoders import drop_rates
+from aftermap.models.networks.fpn import Aspp, GlobalContext, UpsampleStep, presence_probability
 from aftermap.models.weights.published import PUBLISHED, original_keys, original_shapes, to_original, to_ours
 from published_fills import filled, golden_fill, published_model
 
@@ -322,7 +320,7 @@ def test_pixels_are_fed_as_the_original_fed_them():
 
 
 def test_the_variant_with_two_contexts_moves_the_last_convolution_behind_the_second():
-    from aftermap.models.weights.opencities_keys import opencities_keys
+    from aftermap.models.weights.published_keys import opencities_keys
 
     config = FpnEfficientnetConfig(**B1, context=True, compat_second_context=True)
     keys = opencities_keys(config, on_meta(**B1, context=True, compat_second_context=True).state_dict())

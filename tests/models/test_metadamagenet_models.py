@@ -5,8 +5,7 @@ import torch
 
 from aftermap.models.build import build_model
 from aftermap.models.networks.dense import count_parameters
-from aftermap.models.networks.scse import Scse
-from aftermap.models.networks.xview2 import ConvRelu, DecoderStep, doubled
+from aftermap.models.networks.xview2 import ConvRelu, DecoderStep, Scse, doubled
 from aftermap.models.weights.published import PUBLISHED, original_shapes
 from published_fills import fill_pair, filled, golden_fill, golden_input, published_model
 

@@ -11,7 +11,7 @@ from aftermap.models.build import build_model
 from aftermap.models.configs import SegformerConfig
 from aftermap.models.networks.dense import count_parameters
 from aftermap.models.weights.published import published, to_original, to_ours
-from aftermap.models.weights.segformer_keys import segformer_keys
+from aftermap.models.weights.published_keys import segformer_keys
 
 LOCALIZER = SegformerConfig(classes=1, internal_px=512)
 CLASSIFIER = SegformerConfig(dates=2, classes=5, internal_px=512)

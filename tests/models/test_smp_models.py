@@ -13,7 +13,7 @@ from aftermap.artefacts.store import load_model, save_model
 from aftermap.errors import ModelError, RasterError, RecipeError
 from aftermap.models.build import build_model
 from aftermap.models.configs import SmpConfig
-from aftermap.models.configs.smp import Architecture
+from aftermap.models.configs.libraries import Architecture
 from aftermap.models.weights.transfer import transfer_trunk
 
 NARROW = {name: {"decoder_channels": (32, 24, 16, 16, 8)} for name in ("unet", "unetplusplus", "manet")}

@@ -6,7 +6,7 @@ import torch
 from aftermap.errors import ModelError, RecipeError
 from aftermap.models.build import build_model
 from aftermap.models.configs import Xview2UnetConfig
-from aftermap.models.configs.xview2 import LARGE_DECODER
+from aftermap.models.configs.networks import LARGE_DECODER
 from aftermap.models.networks.stages import WideSeEncoder, published_encoder
 from aftermap.models.networks.xview2 import Xview2Decoder
 from aftermap.models.weights.published import PUBLISHED

@@ -10,7 +10,7 @@ from building_frames import GRID, PIXELS
 
 from aftermap.errors import InputError, OutputError
 from aftermap.files import write_json
-from aftermap.products.provenance import describe_file, describe_input, versions
+from aftermap.workflows.mapping.provenance import describe_file, describe_input, versions
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,8 +20,8 @@ from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
 from aftermap.models.networks.dense import DenseModel
-from aftermap.workflows.training.length import RunLength
 from aftermap.workflows.training.run_folder import check_folder
+from aftermap.workflows.training.start import RunLength
 from aftermap.workflows.training.training_kind import TrainingKind, run_training
 from crash_points import crash_points, in_child
 

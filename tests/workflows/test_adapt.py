@@ -23,8 +23,8 @@ from aftermap.models.configs import CustomConfig
 from aftermap.models.networks.dense import DenseModel
 from aftermap.scoring.pixels import Score
 from aftermap.workflows.adaptation.config import AdaptConfig, default_objective
-from aftermap.workflows.adaptation.labelled_scenes import choose_scenes, draw_scenes
 from aftermap.workflows.adaptation.run import adapt
+from aftermap.workflows.adaptation.scenes import choose_scenes, draw_scenes
 from aftermap.workflows.adaptation.with_labels import fine_tune
 from aftermap.workflows.kinds import interrupted_recipe, train_recipe
 from aftermap.workflows.scoring.evaluate import decisive_score

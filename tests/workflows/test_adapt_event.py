@@ -21,8 +21,8 @@ from aftermap.learning.objectives.terms import SupervisedConfig
 from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
 from aftermap.workflows.adaptation import without_labels as module
 from aftermap.workflows.adaptation.config import AdaptEventRecipe
-from aftermap.workflows.adaptation.event_scenes import event_scenes
 from aftermap.workflows.adaptation.run import adapt
+from aftermap.workflows.adaptation.scenes import event_scenes
 from aftermap.workflows.adaptation.without_labels import adapted_model
 from aftermap.workflows.kinds import interrupted_recipe
 from aftermap.workflows.training.recipe_files import recipe_path

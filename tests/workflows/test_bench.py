@@ -19,9 +19,16 @@ from aftermap.models.configs import CustomConfig, SiameseUnetConfig
 from aftermap.workflows.bench import run as benchmark
 from aftermap.workflows.bench.candidates import facts_of, materialise, parse_candidates, references
 from aftermap.workflows.bench.process import CandidateError, WorkerProcess
-from aftermap.workflows.bench.rounds import Track, run_rounds
+from aftermap.workflows.bench.rounds import (
+    Estimate,
+    Track,
+    estimate,
+    is_stable,
+    paired_ratio,
+    quantile,
+    run_rounds,
+)
 from aftermap.workflows.bench.run import Settings, bench, take_card_scores
-from aftermap.workflows.bench.statistics import Estimate, estimate, is_stable, paired_ratio, quantile
 from aftermap.workflows.bench.worker import Job
 from squares import make_dataset
 

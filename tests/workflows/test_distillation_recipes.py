@@ -17,7 +17,7 @@ from aftermap.models.networks.dense import count_parameters
 from aftermap.models.weights.published import published
 from aftermap.models.weights.transfer import transfer_trunk
 from aftermap.workflows.training.config import TrainRecipe
-from aftermap.workflows.training.length import RunLength
+from aftermap.workflows.training.start import RunLength
 from published_runs import Run
 from worked_distillation import NEAR, worked_damage, worked_localization
 

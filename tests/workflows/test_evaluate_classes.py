@@ -17,13 +17,12 @@ from aftermap.cli.app import main
 from aftermap.data.legends import LEGENDS, Legend
 from aftermap.data.scene import Manifest, read_mask
 from aftermap.errors import DataError, InputError, ModelError
-from aftermap.inference.class_agreement import ClassDecisions, lookup_between
+from aftermap.inference.agreement import ClassDecisions, lookup_between
 from aftermap.inference.parity import Budget, compare
 from aftermap.inference.predictor import Predictor
 from aftermap.models.build import build_model
 from aftermap.models.configs import UnetConfig
-from aftermap.workflows.scoring.evaluate import evaluate
-from aftermap.workflows.scoring.evaluate_classes import evaluate_legend
+from aftermap.workflows.scoring.evaluate import evaluate, evaluate_legend
 from aftermap.workflows.scoring.predict import predict_dataset
 from aftermap.workflows.scoring.tune import tune_model
 from coloured_cities import make_cities

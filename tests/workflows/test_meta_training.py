@@ -15,7 +15,7 @@ from aftermap.config import build_config, load_config
 from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import DataError, RecipeError, TrainingError
 from aftermap.models.networks.dense import DenseModel
-from aftermap.workflows.adaptation.meta_config import MetaRecipe
+from aftermap.workflows.adaptation.config import MetaRecipe
 from aftermap.workflows.adaptation.meta_training import meta_train
 from aftermap.workflows.kinds import interrupted_recipe
 from aftermap.workflows.training.recipe_files import recipe_path

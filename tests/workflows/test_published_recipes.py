@@ -14,7 +14,7 @@ from aftermap.learning.optimizer import lr_factor
 from aftermap.models.weights.published import published
 from aftermap.workflows.plans.plan import load_plan
 from aftermap.workflows.training.config import TrainRecipe
-from aftermap.workflows.training.length import RunLength
+from aftermap.workflows.training.start import RunLength
 from published_runs import (
     CLASS_WEIGHTS,
     ELASTIC_MASK,

@@ -1,14 +1,14 @@
 import pytest
 
-from aftermap.workflows.mapping import stopwatch
-from aftermap.workflows.mapping.stopwatch import Stopwatch
+from aftermap.workflows.mapping import run
+from aftermap.workflows.mapping.run import Stopwatch
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that is set by hand."""
     now = [100.0]
-    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(run.time, "perf_counter", lambda: now[0])
     return now
 
 

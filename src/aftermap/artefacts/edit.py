@@ -4,8 +4,7 @@ from pathlib import Path
 
 from aftermap.artefacts.card import Card, describe
 from aftermap.artefacts.ensemble_card import EnsembleCard, describe_ensemble
-from aftermap.artefacts.folder import CARD_NAME, ENSEMBLE_NAME
-from aftermap.artefacts.replacing import check_replaceable, copy_model, replacing_model
+from aftermap.artefacts.folder import CARD_NAME, ENSEMBLE_NAME, check_replaceable, copy_model, replacing_model
 from aftermap.artefacts.store import BOX, model_folder
 from aftermap.errors import ModelError
 from aftermap.files import write_text

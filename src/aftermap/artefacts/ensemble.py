@@ -17,8 +17,14 @@ from aftermap.artefacts.ensemble_card import (
     Role,
     describe_ensemble,
 )
-from aftermap.artefacts.folder import CARD_NAME, ENSEMBLE_NAME, ensemble_in, holds_ensemble
-from aftermap.artefacts.replacing import link_or_copy, replacing_model
+from aftermap.artefacts.folder import (
+    CARD_NAME,
+    ENSEMBLE_NAME,
+    ensemble_in,
+    holds_ensemble,
+    link_or_copy,
+    replacing_model,
+)
 from aftermap.artefacts.store import load_card, model_folder
 from aftermap.classes import BUILDING
 from aftermap.errors import ModelError

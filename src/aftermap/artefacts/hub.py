@@ -25,10 +25,11 @@ from aftermap.artefacts.folder import (
     ENSEMBLE_NAME,
     WEIGHTS_NAME,
     card_in,
+    check_replaceable,
     ensemble_in,
     holds_ensemble,
+    replacing_model,
 )
-from aftermap.artefacts.replacing import check_replaceable, replacing_model
 from aftermap.errors import ModelError
 from aftermap.files import sha256_of
 from aftermap.models.configs import CustomConfig

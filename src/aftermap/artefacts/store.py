@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from aftermap.artefacts.card import Card, Weights, describe
-from aftermap.artefacts.folder import CARD_NAME, WEIGHTS_NAME, card_in
+from aftermap.artefacts.folder import CARD_NAME, WEIGHTS_NAME, card_in, replacing_model
 from aftermap.artefacts.installed import FIELD, FIELD_MISSING, installed_model
-from aftermap.artefacts.replacing import replacing_model
 from aftermap.errors import ModelError
 from aftermap.extras import needs
 from aftermap.files import sha256_of

@@ -10,10 +10,10 @@ import numpy as np
 from affine import Affine
 
 from aftermap.errors import GeoreferenceError, RasterError
+from aftermap.geo.archives import find_images
 from aftermap.geo.files import OpenFiles, RasterFile
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.ground import Nodata
-from aftermap.geo.image_paths import find_images
 from aftermap.geo.lattice import (
     lattice_offset,
     lattice_shift,

@@ -14,8 +14,7 @@ import numpy as np
 from aftermap.classes import IGNORE
 from aftermap.data.scene import Scene, read_bands, read_images, read_mask
 from aftermap.errors import DataError
-from aftermap.inference.agreement import Budget, Decided, Decisions, Differences
-from aftermap.inference.class_agreement import ClassDecisions
+from aftermap.inference.agreement import Budget, ClassDecisions, Decided, Decisions, Differences
 from aftermap.inference.postprocess import Decision, spread_minor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX, predict_scene

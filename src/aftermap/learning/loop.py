@@ -6,9 +6,13 @@ state of a run is its weights, its optimizer and its step, and nothing else. Acc
 
 import json
 import math
+import signal
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal, Protocol
 
 import torch
@@ -18,7 +22,6 @@ from accelerate.state import AcceleratorState
 from aftermap.data.batch import Batch
 from aftermap.errors import TrainingError
 from aftermap.files import replacing_folder, writing
-from aftermap.learning.interrupts import whole_step
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.optimizer import (
     OptimizerConfig,
@@ -199,3 +202,32 @@ def _best_precision() -> Literal["no", "bf16"]:
 
 def _mix(seed: int, step: int) -> int:
     return (seed * 1_000_003 + step * 7_919 + 17) % (2**63)
+
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+@contextmanager
+def whole_step() -> Iterator[None]:
+    """Let a step end before Ctrl-C (or what ends a process like it) takes effect; the second one does so at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
+    came: list[int] = []
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) > 1:
+            handlers[number](number, frame)
+
+    caught = [number for number, handler in handlers.items() if callable(handler)]
+    for number in caught:
+        signal.signal(number, wait)
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, handlers[number])
+    if came:
+        handlers[came[0]](came[0], None)

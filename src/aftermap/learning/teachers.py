@@ -17,7 +17,7 @@ from aftermap.artefacts.ensemble_card import Averaging, Role
 from aftermap.artefacts.store import LoadedModel, load_model, model_folder
 from aftermap.config import Config
 from aftermap.errors import ModelError, RecipeError
-from aftermap.learning.losses.precision import widened
+from aftermap.learning.losses.pixel import widened
 from aftermap.learning.objectives.distillation_terms import TeacherOutput
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.taps import encode, feature_channels, tapped

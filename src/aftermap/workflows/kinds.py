@@ -7,8 +7,7 @@ from typing import Any
 
 from aftermap.config import Config, build_config, read_tree
 from aftermap.errors import RecipeError
-from aftermap.workflows.adaptation.config import AdaptConfig, AdaptEventRecipe
-from aftermap.workflows.adaptation.meta_config import MetaRecipe
+from aftermap.workflows.adaptation.config import AdaptConfig, AdaptEventRecipe, MetaRecipe
 from aftermap.workflows.adaptation.meta_training import meta_train
 from aftermap.workflows.adaptation.run import adapt
 from aftermap.workflows.adaptation.with_labels import AdaptedWithLabels

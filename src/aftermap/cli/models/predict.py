@@ -120,7 +120,7 @@ def evaluate(
     if json_output:
         print_json(result.as_dict())
     elif isinstance(result, ClassScores):
-        from aftermap.products.class_table import class_table
+        from aftermap.products.score_table import class_table
 
         say(class_table(result))
     else:

@@ -166,7 +166,7 @@ def push(model: Path, name: str, *, private: Flag = False) -> None:
 
 def _import_changeos(file: Path, out: Path, licence: str | None, json_output: bool) -> None:
     from aftermap.artefacts.changeos import import_torchange
-    from aftermap.artefacts.replacing import check_replaceable
+    from aftermap.artefacts.folder import check_replaceable
 
     check_replaceable(out)
     card = import_torchange(str(file), out, licence=licence)

@@ -1,7 +1,7 @@
 """`aftermap train`: a run of any kind, from its recipe or gone on with."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from aftermap.cli.options import MaybeOut
+from aftermap.cli.progress import progress
 from aftermap.cli.training.outcomes import say_outcome
 
 if TYPE_CHECKING:
     from aftermap.config import Config
+    from aftermap.workflows.training.training_kind import TrainingProgress
 
 
 def train(
@@ -105,7 +107,6 @@ def run_recipe(
     settings: "Config", *, out: Path | None, resume: Path | None = None, name: str = "", **options: Any
 ) -> tuple[Any, Path]:
     """Train what a recipe of any kind says and show how far it is; gives the outcome and the run folder."""
-    from aftermap.cli.training.display import training_display
     from aftermap.learning.experiments.tracking import safe_command
     from aftermap.workflows.kinds import train_recipe
 
@@ -138,3 +139,23 @@ def _resumable(folder: Path) -> Iterator[None]:
         except AftermapError:
             hint = ""
         raise KeyboardInterrupt(f"interrupted{hint}") from None
+
+
+@contextmanager
+def training_display() -> Iterator[Callable[["TrainingProgress"], None]]:
+    """What it gives shows stage, loss, learning rate, score and time left of a run, whatever its kind."""
+    with progress() as show:
+        smooth: dict[str, float] = {}
+
+        def tell(now: "TrainingProgress") -> None:
+            stage = now.stage + (f", round {now.round}" if now.round else "")
+            stage += "" if now.task_step is None else f", step {now.task_step}"
+            note = ""
+            if now.step is not None:
+                loss = now.step.loss
+                smooth[stage] = 0.95 * smooth.get(stage, loss) + 0.05 * loss
+                score = "-" if now.score is None else f"{now.score:.3f}"
+                note = f"loss {smooth[stage]:.3f}  lr {now.step.lr:.1e}  score {score}"
+            show(stage, now.done, now.total, note)
+
+        yield tell

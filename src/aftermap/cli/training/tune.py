@@ -201,7 +201,7 @@ def _gate(
         raise InputError("--gate-threshold and --gate-data are two ways to the threshold: pass one of them")
     if not 0 <= loss_percent < 100:
         raise InputError(f"--gate-loss {loss_percent:g} is no share: pass percent from 0 to below 100")
-    from aftermap.workflows.scoring.gate import choose_gate_threshold
+    from aftermap.workflows.scoring.tune import choose_gate_threshold
 
     scenes = labelled_scenes(data, split)
     with bar("choosing", len(scenes)) as advance:

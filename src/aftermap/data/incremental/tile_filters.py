@@ -1,7 +1,8 @@
 """Which tiles a step of class-incremental learning sees, from the classes in each tile alone: no image is read."""
 
+import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -122,3 +123,78 @@ def _nothing(label_sets: Sequence[frozenset[int]], protocol: Protocol, step: int
         f"{start}: the filter image-split dealt out all {found} tiles that hold "
         f"{'it' if len(labels) == 1 else 'one of them'} to other classes: use the filter overlapped, or another seed"
     )
+
+
+def source_split(
+    scenes: Sequence[Scene],
+    label_sets: Sequence[frozenset[int]],
+    *,
+    fraction: float = 0.1,
+    seed: int = 0,
+) -> tuple[list[int], list[int]]:
+    """Numbers of the tiles to train and to validate on: all tiles of one large image are on the same side.
+
+    Images come to validation until they hold `fraction` of the tiles. The next one is that which adds most classes
+    there, among those that leave no class without an image to train on; of equal ones that of the lowest hash of seed
+    and name. The order of the tiles does not matter.
+
+    Args:
+        scenes: tiles; one that is no part of a larger image counts as an image of its own.
+        label_sets: labels in each.
+        fraction: share of the tiles to validate on, above 0 and below 1.
+        seed: another choice.
+
+    Raises:
+        DataError: all tiles are of one image.
+        ValueError: a fraction that is none.
+    """
+    _check_fraction(fraction)
+    names = [scene.name if scene.tile is None else scene.tile.source for scene in scenes]
+    waiting = sorted(set(names), key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest())
+    if len(waiting) < 2:
+        raise DataError(
+            f"all {len(scenes)} tiles are of one image, so none can be kept for validation: prepare more images, or "
+            "split the dataset by block with 'aftermap data split'"
+        )
+    tiles = {name: [i for i, own in enumerate(names) if own == name] for name in waiting}
+    classes = {name: _union(label_sets[i] for i in tiles[name]) for name in waiting}
+    held: list[str] = []
+    met: frozenset[int] = frozenset()
+    count = 0
+    while count < fraction * len(scenes) and len(waiting) > 1:
+        left = {name: _union(classes[other] for other in waiting if other != name) for name in waiting}
+        harmless = [name for name in waiting if classes[name] <= left[name]] or waiting
+        best = max(harmless, key=lambda name: len(classes[name] - met))
+        waiting.remove(best)
+        held.append(best)
+        met |= classes[best]
+        count += len(tiles[best])
+    validation = {tile for name in held for tile in tiles[name]}
+    return [i for i in range(len(scenes)) if i not in validation], sorted(validation)
+
+
+def bernoulli_split(count: int, seed: int, fraction: float = 0.1) -> tuple[list[int], list[int]]:
+    """Numbers of the tiles to train and to validate on as the original draws them, each for itself.
+
+    Tiles of one large image, overlapping ones too, come to both sides, and the share is met on average only.
+
+    Args:
+        count: tiles.
+        seed: of numpy's old generator.
+        fraction: chance of a tile to be validated on.
+
+    Source: MiB-CD (Arnaudo et al. 2022), the split of its training command.
+    """
+    _check_fraction(fraction)
+    drawn = np.random.RandomState(seed).rand(count)
+    learned = drawn < 1 - fraction
+    return np.flatnonzero(learned).tolist(), np.flatnonzero(~learned).tolist()
+
+
+def _union(sets: Iterable[frozenset[int]]) -> frozenset[int]:
+    return frozenset().union(*sets)
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction is {fraction}, expected a share above 0 and below 1")

@@ -9,22 +9,25 @@ from pathlib import Path
 from typing import Literal
 
 import geopandas
+import numpy as np
+import shapely
 
 from aftermap.classes import BUILDING
 from aftermap.data.file_content import checksum, read_bytes
 from aftermap.data.preparing.cut_config import CutConfig
 from aftermap.data.preparing.cutter import cut
 from aftermap.data.preparing.dataset import Dataset, Made, PreparedFolder, Progress, SourceScene
-from aftermap.data.preparing.footprint_shapes import footprints_in_pixels
 from aftermap.data.preparing.outlined_image import OutlinedImage
 from aftermap.data.preparing.prepare import prepare
 from aftermap.data.scene import Manifest
 from aftermap.data.stretch import Stretch
 from aftermap.errors import DataError, DataWarning, InputError, RasterError
 from aftermap.geo.files import RasterFile
+from aftermap.geo.grid import Grid
 from aftermap.geo.ground import Nodata
+from aftermap.geo.polygons import to_pixels
 from aftermap.geo.raster import RasterSource
-from aftermap.geo.vectors import part_layer
+from aftermap.geo.vectors import part_layer, read_footprints
 
 FOOTPRINTS = "footprints"
 """Role of the file of an image's buildings; an image without one has no labels."""
@@ -291,3 +294,27 @@ def _options(
 def _rule(nodata: Nodata | None, config: CutConfig) -> Nodata | None:
     """What is ground; tiles as the original cuts them show what is stored, without guesses."""
     return "declared" if nodata is None and config.compat_every_building else nodata
+
+
+def footprints_in_pixels(footprints: Path | geopandas.GeoDataFrame, grid: Grid) -> np.ndarray:
+    """Building outlines (N,) in pixels of `grid`, those that lie nowhere on it left out.
+
+    Args:
+        footprints: a vector file (or `FILE:LAYER`), or a frame of polygons in any reference system (none: its own).
+        grid: of the image.
+
+    Raises:
+        FootprintError: no usable polygons, or none that lies on the image, with the likely reason.
+    """
+    if isinstance(footprints, geopandas.GeoDataFrame):
+        frame = footprints
+        if frame.crs is not None and grid.crs is not None:
+            frame = frame.to_crs(grid.crs.to_wkt())
+    else:
+        frame = read_footprints(footprints, grid=grid, named=False)
+    shapes = np.array([to_pixels(shape, grid) for shape in frame.geometry if shape is not None], dtype=object)
+    if not len(shapes):
+        return shapes
+    on_image: np.ndarray = shapely.intersects(shapes, shapely.box(0, 0, grid.width, grid.height))
+    kept: np.ndarray = shapes[on_image]
+    return kept

@@ -13,7 +13,7 @@ from aftermap.data.preparing.class_dataset import class_dataset
 from aftermap.data.preparing.class_image import ClassMask
 from aftermap.data.preparing.dataset import Dataset, SourceScene
 from aftermap.data.preparing.tile_grid import Tiling
-from aftermap.data.readers.held_out import Official, deal_validation
+from aftermap.data.readers.class_labels import Official, deal_validation
 from aftermap.data.scene import Split
 from aftermap.errors import DataError
 

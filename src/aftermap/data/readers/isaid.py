@@ -8,9 +8,8 @@ from aftermap.data.legends import ISAID
 from aftermap.data.preparing.class_dataset import class_dataset
 from aftermap.data.preparing.dataset import Dataset, SourceScene
 from aftermap.data.preparing.tile_grid import Tiling
-from aftermap.data.readers.class_labels import LABEL, LabelReader
+from aftermap.data.readers.class_labels import LABEL, LabelReader, Official, deal_validation
 from aftermap.data.readers.colours import TOLERANCE, OffPalette
-from aftermap.data.readers.held_out import Official, deal_validation
 from aftermap.data.scene import Split
 from aftermap.errors import DataError
 

@@ -11,9 +11,8 @@ from aftermap.data.legends import ISPRS
 from aftermap.data.preparing.class_dataset import class_dataset
 from aftermap.data.preparing.dataset import Dataset, ExtraBand, SourceScene
 from aftermap.data.preparing.tile_grid import Tiling
-from aftermap.data.readers.class_labels import LABEL, LabelReader
+from aftermap.data.readers.class_labels import LABEL, LabelReader, deal_validation
 from aftermap.data.readers.colours import TOLERANCE, OffPalette
-from aftermap.data.readers.held_out import deal_validation
 from aftermap.data.scene import Split
 from aftermap.errors import DataError, DataWarning
 

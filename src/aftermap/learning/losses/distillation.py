@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aftermap.learning.losses.precision import widened
+from aftermap.learning.losses.pixel import widened
 
 Classes = Literal["all", "building"]
 Direction = Literal["forward", "reverse", "both"]

@@ -9,7 +9,7 @@ from torch import Tensor
 from aftermap.classes import IGNORE
 from aftermap.data.loading.targets import channels_of, known
 from aftermap.learning.losses import pixel
-from aftermap.learning.losses.precision import widened
+from aftermap.learning.losses.pixel import widened
 
 
 @dataclass(frozen=True, slots=True)

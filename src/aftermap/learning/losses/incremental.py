@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aftermap.classes import IGNORE
-from aftermap.learning.losses.pixel import focal
-from aftermap.learning.losses.precision import widened
+from aftermap.learning.losses.pixel import focal, widened
 
 _LEAST = 1e-6
 

@@ -6,7 +6,7 @@ Source: Berman et al. 2018, algorithm 1 and sections 3.1 and 3.2.
 import torch
 from torch import Tensor
 
-from aftermap.learning.losses.precision import widened
+from aftermap.learning.losses.pixel import widened
 
 
 def lovasz_hinge(

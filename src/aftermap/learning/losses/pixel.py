@@ -8,7 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aftermap.classes import IGNORE
-from aftermap.learning.losses.precision import widened
+
+
+def widened(values: Tensor) -> Tensor:
+    """`values` in 32 bits, or as they are where they have more."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
 
 _LEAST = 1e-6
 
@@ -125,3 +130,31 @@ def _mean(loss: Tensor, known: Tensor | None) -> Tensor:
     if known is None:
         return loss.mean((0, 2, 3))
     return torch.where(known[:, None], loss, 0.0).sum((0, 2, 3)) / known.sum().clamp(min=1)
+
+
+def soft_kl(logits: Tensor, soft: Tensor, *, compat_class_mean: bool = False) -> Tensor:
+    """Mean over the pixels with soft labels of KL(soft || softmax of the logits); 0 where there are none.
+
+    Args:
+        logits: (B, K, H, W).
+        soft: probabilities (B, K, H, W), all 0 where unknown.
+        compat_class_mean: divide by the number of classes too (Open Cities, by the default of its library).
+    """
+    logits = widened(logits)
+    soft = soft.to(logits.dtype)
+    known = soft.sum(dim=1) > 0
+    values = torch.xlogy(soft, soft) - soft * torch.log_softmax(logits, dim=1)
+    mean = values.sum() / known.sum().clamp(min=1)
+    return mean / logits.shape[1] if compat_class_mean else mean
+
+
+def harden(soft: Tensor, low: float, high: float) -> Tensor:
+    """Class indices int64 (B, H, W) of soft labels (B, K, H, W).
+
+    The likeliest class where its probability is above `high`; with two classes that is building above `high` and
+    background where p(building) is below `low`. IGNORE elsewhere, and where nothing is known.
+    """
+    best, index = soft.max(dim=1)
+    sure = (soft[:, 1] > high) | (soft[:, 1] < low) if soft.shape[1] == 2 else best > high
+    known = soft.sum(dim=1) > 0
+    return index.where(sure & known, index.new_full((), IGNORE))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from aftermap.learning.losses.precision import widened
+from aftermap.learning.losses.pixel import widened
 
 SCALES = (1, 2, 4)
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aftermap.classes import IGNORE
-from aftermap.learning.losses.precision import widened
+from aftermap.learning.losses.pixel import widened
 
 _BINS = 1 << 14
 _LEAST = 1e-6

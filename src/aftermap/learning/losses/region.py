@@ -7,7 +7,7 @@ neither side. The result is (K,); a channel that has nothing to say, such as one
 import torch
 from torch import Tensor
 
-from aftermap.learning.losses.precision import widened
+from aftermap.learning.losses.pixel import widened
 
 SMOOTH = 1e-6
 

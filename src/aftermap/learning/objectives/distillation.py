@@ -13,7 +13,7 @@ from aftermap.config import Config
 from aftermap.data.batch import Batch
 from aftermap.data.loading.targets import DamageTargets, damage_index
 from aftermap.errors import RecipeError
-from aftermap.learning.losses.precision import widened
+from aftermap.learning.losses.pixel import widened
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.distillation_terms import (
     DistillationTerm,

@@ -14,7 +14,7 @@ from aftermap.data.loading.targets import known
 from aftermap.errors import RecipeError
 from aftermap.learning.losses import distillation as losses
 from aftermap.learning.losses.distillation import Classes, Direction
-from aftermap.learning.losses.precision import widened
+from aftermap.learning.losses.pixel import widened
 from aftermap.learning.objectives.schedule import Schedule as Schedule
 from aftermap.learning.objectives.schedule import factor as factor
 from aftermap.learning.objectives.terms import Clamp, NotNegative, Term, term_value, truth_of

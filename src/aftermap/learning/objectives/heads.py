@@ -21,8 +21,7 @@ from aftermap.learning.losses.heads import (
     resolution_error,
     soft_cells,
 )
-from aftermap.learning.losses.precision import widened
-from aftermap.learning.losses.soft_labels import harden, soft_kl
+from aftermap.learning.losses.pixel import harden, soft_kl, widened
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.terms import SoftLabelConfig
 from aftermap.models.networks.dense import DenseModel

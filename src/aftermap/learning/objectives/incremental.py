@@ -21,8 +21,8 @@ from aftermap.learning.losses.incremental import (
     knowledge_distillation,
     unbiased_distillation,
 )
+from aftermap.learning.losses.pixel import widened
 from aftermap.learning.losses.pod import local_pod, pod_growth
-from aftermap.learning.losses.precision import widened
 from aftermap.learning.losses.pseudo_labels import (
     PseudoLabels,
     ThresholdMeter,

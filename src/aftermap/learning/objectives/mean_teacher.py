@@ -18,7 +18,7 @@ from aftermap.classes import IGNORE
 from aftermap.config import Config
 from aftermap.data.batch import Batch
 from aftermap.data.loading.targets import DamageTargets
-from aftermap.learning.losses.precision import widened
+from aftermap.learning.losses.pixel import widened
 from aftermap.learning.meta import norm_policy
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.schedule import Schedule, factor

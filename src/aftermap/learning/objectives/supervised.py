@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from aftermap.data.batch import Batch
-from aftermap.learning.losses.precision import widened
-from aftermap.learning.losses.soft_labels import harden, soft_kl
+from aftermap.learning.losses.pixel import harden, soft_kl, widened
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.terms import (
     SoftLabelConfig,

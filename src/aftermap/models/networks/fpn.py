@@ -6,6 +6,7 @@ there any building, and how large is a pixel on the ground).
 Source: third place of the Open Cities AI challenge (2020); Lin et al. 2017 (feature pyramids).
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, overload
 
 import torch
@@ -14,12 +15,73 @@ from torch import Tensor, nn
 
 from aftermap.errors import ModelError, RecipeError
 from aftermap.models.configs import FpnEfficientnetConfig
-from aftermap.models.networks.aspp import Aspp
-from aftermap.models.networks.context import GlobalContext
 from aftermap.models.networks.dense import DenseModel
-from aftermap.models.networks.fpn_encoder import EfficientnetEncoder
+from aftermap.models.networks.encoders import EfficientnetEncoder
 from aftermap.models.networks.unet import upsample
 from aftermap.models.taps import unwrapped
+
+
+class ConvNormRelu(nn.Sequential):
+    """Convolution without bias, batch normalisation, ReLU; the size stays."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, size: int = 1, dilation: int = 1) -> None:
+        padding = dilation * (size // 2)
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, size, padding=padding, dilation=dilation, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+        )
+
+
+class Aspp(nn.Module):
+    """A 1x1 convolution, dilated 3x3 convolutions and the image's mean, side by side and brought back together.
+
+    Source: Chen et al. 2017 (DeepLabv3), section 3.3.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, rates: Sequence[int] = (4, 8, 12), dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.point = ConvNormRelu(in_channels, out_channels)
+        self.atrous = nn.ModuleList(
+            ConvNormRelu(in_channels, out_channels, size=3, dilation=rate) for rate in rates
+        )
+        self.whole = ConvNormRelu(in_channels, out_channels)
+        self.combine = ConvNormRelu((len(rates) + 2) * out_channels, out_channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, out_channels, h, w) of (B, in_channels, h, w)."""
+        whole = self.whole(F.adaptive_avg_pool2d(x, 1)).expand(-1, -1, x.shape[-2], x.shape[-1])
+        branches = [self.point(x), *(branch(x) for branch in self.atrous), whole]
+        combined: Tensor = self.dropout(self.combine(torch.cat(branches, dim=1)))
+        return combined
+
+
+class GlobalContext(nn.Module):
+    """Attention-weighted mean of all pixels, through a bottleneck, added to each of them; the identity at the start.
+
+    Source: Cao et al. 2019 (GCNet), section 4.2.
+    """
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.attention = nn.Conv2d(channels, 1, 1)
+        self.reduce = nn.Conv2d(channels, hidden, 1)
+        self.norm = nn.LayerNorm([hidden, 1, 1])
+        self.expand = nn.Conv2d(hidden, channels, 1)
+        nn.init.zeros_(self.expand.weight)
+        if self.expand.bias is not None:
+            nn.init.zeros_(self.expand.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, C, h, w) of the same shape."""
+        share = torch.softmax(self.attention(x).flatten(2), dim=2)  # (B, 1, h*w)
+        context = torch.bmm(x.flatten(2), share.transpose(1, 2))[..., None]  # (B, C, 1, 1)
+        added: Tensor = self.expand(torch.relu(self.norm(self.reduce(context))))
+        return x + added
+
 
 WIDTH = 64
 """Channels of every level of the pyramid, and of the features that the heads see."""

@@ -13,7 +13,7 @@ from timm.layers import Format
 from torch import Tensor, nn
 
 from aftermap.errors import RecipeError
-from aftermap.models.configs.residual_unet import ResidualUnetConfig
+from aftermap.models.configs.networks import ResidualUnetConfig
 from aftermap.models.networks.bands import create_banded
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.networks.encoders import check_timm_name

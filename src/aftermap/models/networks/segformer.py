@@ -10,11 +10,11 @@ from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 
 from aftermap.errors import ModelError
-from aftermap.models.configs.segformer import REDUCTIONS, SIZES, MitSize, SegformerConfig
+from aftermap.models.configs.networks import REDUCTIONS, SIZES, MitSize, SegformerConfig
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.networks.unet import upsample
 from aftermap.models.weights.pretrained import hub_file, local_file, read_weights
-from aftermap.models.weights.segformer_keys import segformer_keys
+from aftermap.models.weights.published_keys import segformer_keys
 
 HEADS = (1, 2, 5, 8)
 PATCHES, STRIDES = (7, 3, 3, 3), (4, 2, 2, 2)

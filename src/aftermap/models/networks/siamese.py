@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from aftermap.models.configs.unet import Fuse
+from aftermap.models.configs.networks import Fuse
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.networks.encoders import Encoder
 from aftermap.models.networks.unet import UnetDecoder, upsample

@@ -14,7 +14,7 @@ from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 
 from aftermap.errors import ModelError, RasterError, RecipeError
-from aftermap.models.configs.smp import Architecture, SmpConfig
+from aftermap.models.configs.libraries import Architecture, SmpConfig
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.networks.siamese import pre_first_mix
 from aftermap.models.networks.unet import upsample

@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aftermap.errors import ModelError, RasterError
-from aftermap.models.configs.torchange import EncoderName, TorchangeConfig
+from aftermap.models.configs.libraries import ChangeosEncoder, TorchangeConfig
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.networks.unet import upsample
 from aftermap.models.weights.pretrained import create_timm, load_weights
 
-CONFIGS: dict[EncoderName, str] = {
+CONFIGS: dict[ChangeosEncoder, str] = {
     "resnet18": "cos_r18",
     "resnet34": "cos_r34",
     "resnet50": "cos_r50",
@@ -92,7 +92,7 @@ class ChangeOs(DenseModel):
         return upsample(self.head.loc_cls(localization), size), upsample(self.head.dam_cls(damage), size)
 
 
-def build_changeos(encoder_name: EncoderName) -> Any:
+def build_changeos(encoder_name: ChangeosEncoder) -> Any:
     """ChangeOS by the package's own configuration, with random weights.
 
     Raises:
@@ -112,13 +112,13 @@ def build_changeos(encoder_name: EncoderName) -> Any:
     return network
 
 
-def identify(state: Mapping[str, Tensor]) -> EncoderName:
+def identify(state: Mapping[str, Tensor]) -> ChangeosEncoder:
     """Which ChangeOS these weights belong to, by their names and shapes.
 
     Raises:
         ModelError: to none, with what the nearest one lacks or has otherwise.
     """
-    differences: dict[EncoderName, list[str]] = {}
+    differences: dict[ChangeosEncoder, list[str]] = {}
     for name in CONFIGS:
         with torch.device("meta"):
             own = build_changeos(name).state_dict()
@@ -175,7 +175,7 @@ def _torchange() -> _Package:
     return _Package(changeos, staged)
 
 
-def _load_encoder(encoder: Any, name: EncoderName, weights: Literal["imagenet"] | Path) -> None:
+def _load_encoder(encoder: Any, name: ChangeosEncoder, weights: Literal["imagenet"] | Path) -> None:
     trunk = encoder.swin if name == "swin_t" else encoder.resnet
     if isinstance(weights, Path):
         load_weights(trunk, weights, what=f"encoder {name}")

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from aftermap.errors import ModelError
 from aftermap.models.build import build_model
 from aftermap.models.configs import AnyModelConfig, FpnEfficientnetConfig, SegformerConfig, Xview2UnetConfig
-from aftermap.models.configs.segformer import SIZES
-from aftermap.models.configs.xview2 import ScseMode
-from aftermap.models.weights.opencities_keys import opencities_keys
-from aftermap.models.weights.published_keys import metadamagenet_unet_keys, stored_flat, xview2_keys
-from aftermap.models.weights.segformer_keys import segformer_keys
+from aftermap.models.configs.networks import SIZES, ScseMode
+from aftermap.models.weights.published_keys import (
+    metadamagenet_unet_keys,
+    opencities_keys,
+    segformer_keys,
+    stored_flat,
+    xview2_keys,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -35,11 +35,11 @@ from aftermap.learning.run import Run, data_checksum
 from aftermap.models.build import build_model, trust_own
 from aftermap.models.networks.dense import DenseModel
 from aftermap.scoring.pixels import Score
-from aftermap.workflows.adaptation.meta_config import MetaRecipe
+from aftermap.workflows.adaptation.config import MetaRecipe
 from aftermap.workflows.scoring.evaluate import decide
-from aftermap.workflows.training.length import RunLength
 from aftermap.workflows.training.run_folder import check_folder
 from aftermap.workflows.training.scenes import checked_manifest
+from aftermap.workflows.training.start import RunLength
 from aftermap.workflows.training.training_kind import (
     OnProgress,
     Trained,

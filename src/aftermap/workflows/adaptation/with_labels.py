@@ -31,7 +31,7 @@ from aftermap.workflows.adaptation.adaptation_kind import (
 )
 from aftermap.workflows.adaptation.config import AdaptConfig, default_objective
 from aftermap.workflows.adaptation.guard import Verdict
-from aftermap.workflows.adaptation.labelled_scenes import choose_scenes
+from aftermap.workflows.adaptation.scenes import choose_scenes
 from aftermap.workflows.scoring.evaluate import decisive_score, evaluate, spread
 from aftermap.workflows.training.selection import summary_metrics
 

@@ -34,8 +34,8 @@ from aftermap.workflows.adaptation.adaptation_kind import (
     nullable,
 )
 from aftermap.workflows.adaptation.config import AdaptEventRecipe
-from aftermap.workflows.adaptation.event_scenes import EventScenes, event_scenes
 from aftermap.workflows.adaptation.guard import Evidence, Verdict, gather_evidence, judge
+from aftermap.workflows.adaptation.scenes import EventScenes, event_scenes
 from aftermap.workflows.scoring.evaluate import decisive_score, evaluate, spread
 from aftermap.workflows.training.selection import summary_metrics
 

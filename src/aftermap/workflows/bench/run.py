@@ -27,9 +27,16 @@ from aftermap.workflows.bench.candidates import (
 from aftermap.workflows.bench.job import Job
 from aftermap.workflows.bench.machine import available_cores, describe_machine
 from aftermap.workflows.bench.process import CandidateError, WorkerProcess
-from aftermap.workflows.bench.rounds import Track, run_rounds
+from aftermap.workflows.bench.rounds import (
+    Estimate,
+    Track,
+    estimate,
+    is_stable,
+    paired_ratio,
+    quantile,
+    run_rounds,
+)
 from aftermap.workflows.bench.scores import labelled_scenes
-from aftermap.workflows.bench.statistics import Estimate, estimate, is_stable, paired_ratio, quantile
 
 WARM_UP_SECONDS = 2.0
 WARM_UP_CALLS = 3

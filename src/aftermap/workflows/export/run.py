@@ -21,18 +21,18 @@ from aftermap.artefacts.exported import (
     is_exported,
     seal,
 )
+from aftermap.artefacts.folder import replacing_model
 from aftermap.artefacts.graphs.calibration import calibration_windows, normalised
 from aftermap.artefacts.graphs.graph_modules import Exportable, graph_module
 from aftermap.artefacts.graphs.quantise import Quantisation, quantise_onnx, quantise_openvino
 from aftermap.artefacts.graphs.write import save_openvino, to_onnx, to_openvino
-from aftermap.artefacts.replacing import replacing_model
 from aftermap.artefacts.store import load_card, model_folder
 from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import BackendWarning, DataError, InputError, ModelError, OutputError
+from aftermap.inference.agreement import lookup_between
 from aftermap.inference.backends.base import Execution as RunExecution
 from aftermap.inference.backends.base import GraphNetwork
 from aftermap.inference.backends.runtimes import open_exported
-from aftermap.inference.class_agreement import lookup_between
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.parity import Budget, Parity, Tile, compare
 from aftermap.inference.predictor import Predictor

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import yaml
 
-from aftermap.artefacts.replacing import copy_model
+from aftermap.artefacts.folder import copy_model
 from aftermap.artefacts.store import load_model, save_model
 from aftermap.classes import SCHEMES
 from aftermap.data.incremental.protocol import describe

@@ -17,7 +17,7 @@ from aftermap.models.networks.dense import DenseModel
 from aftermap.models.taps import encoder_of
 from aftermap.models.weights.transfer import transfer_trunk
 from aftermap.workflows.incremental.config import IncrementalRecipe
-from aftermap.workflows.training.length import RunLength
+from aftermap.workflows.training.start import RunLength
 
 
 def check_model(recipe: IncrementalRecipe, model: DenseModel, protocol: Protocol, *, last: int) -> None:

@@ -13,8 +13,7 @@ from aftermap.classes import IGNORE, ClassScheme
 from aftermap.data.incremental.pool import Pool, pool
 from aftermap.data.incremental.protocol import Protocol, TileUse
 from aftermap.data.incremental.replay import choose_replay
-from aftermap.data.incremental.tile_filters import select_tiles
-from aftermap.data.incremental.tile_splits import bernoulli_split, source_split
+from aftermap.data.incremental.tile_filters import bernoulli_split, select_tiles, source_split
 from aftermap.data.legends import Legend
 from aftermap.data.scene import Manifest, Scene, Split, Target
 from aftermap.errors import DataError, DataWarning, RecipeError

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import date
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
@@ -26,7 +27,6 @@ from aftermap.workflows.mapping.inputs import Inputs
 from aftermap.workflows.mapping.provenance import describe_run, gate_counts
 from aftermap.workflows.mapping.result import MapResult
 from aftermap.workflows.mapping.settings import Settings, identity
-from aftermap.workflows.mapping.stopwatch import Stopwatch
 from aftermap.workflows.mapping.task import Task
 from aftermap.workflows.mapping.work import MARKER, WorkFolder, check_output
 
@@ -192,6 +192,40 @@ def to_rgb(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """The first three bands, or the first one as grey; black where there is no data."""
     shown = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
     return np.where(valid, shown, np.uint8(0))
+
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+class Stopwatch:
+    """Adds up the wall time of stages; stages that run side by side are measured each for itself.
+
+    Attributes:
+        seconds: by stage, in the order in which they first began.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Measure what runs inside."""
+        self.seconds.setdefault(stage, 0.0)
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - begun
+
+    def timed(self, stage: str, work: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+        """`work`, every call of which is measured; calls of one stage must not run side by side."""
+
+        def measured(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+            with self(stage):
+                return work(*args, **kwargs)
+
+        return measured
 
 
 class _Timed:

@@ -15,8 +15,7 @@ from aftermap.inference.postprocess import Decision
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.stitching import predict_classes
 from aftermap.inference.tiling import predict_scene
-from aftermap.workflows.scoring.evaluate import decide
-from aftermap.workflows.scoring.evaluate_classes import class_file, describe_classes
+from aftermap.workflows.scoring.evaluate import class_file, decide, describe_classes
 
 _ENDING = re.compile(r"(_(pre|post)_disaster|_part1)(\.png)*$")
 _NUMBERED = re.compile(r"(?P<split>test|hold|train|tier\d)_(pre_|post_)?(?P<number>\d+)")

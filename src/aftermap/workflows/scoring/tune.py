@@ -11,19 +11,19 @@ import numpy as np
 
 from aftermap.artefacts.card import BaseCard
 from aftermap.artefacts.edit import rewrite_card
-from aftermap.artefacts.ensemble import read_card
+from aftermap.artefacts.ensemble import is_ensemble, read_card
 from aftermap.classes import DAMAGE
 from aftermap.data.scene import Scene, read_images, read_mask
 from aftermap.errors import DataError, DataWarning, ModelError
 from aftermap.inference.ensemble import Options, open_predictor
+from aftermap.inference.gate import GateChoice, choose_gate
 from aftermap.inference.postprocess import Decision
-from aftermap.inference.predictor import AnyPredictor
+from aftermap.inference.predictor import AnyPredictor, Predictor
 from aftermap.inference.tiling import predict_scene
 from aftermap.scoring.decision_weights import reweight
 from aftermap.scoring.pixels import DAMAGE_CLASSES, PixelScores, Score
 from aftermap.scoring.tuning import MEASURES, By, Choice, DecisionTable, What
-from aftermap.workflows.scoring.evaluate import decide
-from aftermap.workflows.scoring.evaluate_classes import require_scheme
+from aftermap.workflows.scoring.evaluate import decide, require_scheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,3 +220,32 @@ def _figures(scores: PixelScores, *, damage: bool) -> dict[str, float]:
         figures |= {"score": scores.score, "score_present": scores.score_present}
         figures |= {f"f1_{name}": value for name, value in scores.damage_f1_per_class.items()}
     return figures
+
+
+def choose_gate_threshold(
+    model: str | Path,
+    scenes: Sequence[Scene],
+    *,
+    lose: float,
+    min_pixels: int,
+    options: Options | None = None,
+    on_scene: Callable[[], None] | None = None,
+) -> GateChoice:
+    """The largest threshold at which a model as a gate costs at most a share of the buildings' pixels.
+
+    Args:
+        model: a localization model of one date.
+        scenes: labelled ones, which must not be those that will judge the gated model.
+        lose: share of the labelled building pixels that may lie in windows taken as empty.
+        min_pixels: windows with fewer pixels above the threshold are empty.
+        options: how the model is run.
+        on_scene: called after every scene.
+
+    Raises:
+        ModelError: it cannot be a gate, or sees nothing where buildings are.
+        DataError: no building is labelled.
+    """
+    predictor = None if is_ensemble(model) else open_predictor(model, options)
+    if not isinstance(predictor, Predictor) or predictor.dates != 1 or len(predictor.card.classes) != 2:
+        raise ModelError(f"{model} cannot be a gate: expected a localization model of one date")
+    return choose_gate(predictor, scenes, lose=lose, min_pixels=min_pixels, on_scene=on_scene)

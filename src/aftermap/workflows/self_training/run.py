@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aftermap.artefacts.ensemble import is_ensemble, read_card
-from aftermap.artefacts.replacing import copy_model, replacing_model
+from aftermap.artefacts.folder import copy_model, replacing_model
 from aftermap.artefacts.store import model_folder
 from aftermap.errors import ModelError
 from aftermap.files import write_json

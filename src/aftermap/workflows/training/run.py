@@ -15,11 +15,10 @@ from aftermap.learning.run import Run, data_checksum
 from aftermap.models.networks.dense import DenseModel
 from aftermap.workflows.scoring.evaluate import spread
 from aftermap.workflows.training.config import TrainRecipe
-from aftermap.workflows.training.length import RunLength
 from aftermap.workflows.training.run_folder import check_folder
 from aftermap.workflows.training.scenes import Chosen, choose_scenes
 from aftermap.workflows.training.selection import StepJudge
-from aftermap.workflows.training.start import start_crops, start_model, start_objective
+from aftermap.workflows.training.start import RunLength, start_crops, start_model, start_objective
 from aftermap.workflows.training.teachers import TeacherScores, check_teachers
 from aftermap.workflows.training.training_kind import (
     OnProgress,

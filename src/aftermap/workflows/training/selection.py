@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -9,11 +10,13 @@ import numpy as np
 
 from aftermap.artefacts.card import Card
 from aftermap.artefacts.store import LoadedModel
+from aftermap.classes import BUILDING, DAMAGE
 from aftermap.data.scene import Scene, read_mask
 from aftermap.errors import DataError
 from aftermap.inference.predictor import Predictor
 from aftermap.learning.run import Run
 from aftermap.models.networks.dense import DenseModel
+from aftermap.products.figures.painting import overlay
 from aftermap.scoring.original_scores import (
     BuildingMeasure,
     System,
@@ -22,7 +25,6 @@ from aftermap.scoring.original_scores import (
 )
 from aftermap.workflows.adaptation.guard import GuardConfig, gather_evidence
 from aftermap.workflows.scoring.evaluate import Evaluation, evaluate, spread
-from aftermap.workflows.scoring.samples import write_sample
 from aftermap.workflows.training.config import TrainRecipe
 
 SAMPLES = 4
@@ -134,3 +136,23 @@ def _measure(recipe: TrainRecipe) -> _PublishedMeasure | None:
     """The measure of a published system that a recipe wants, None for one of ours."""
     system = recipe.selection.metric
     return _PublishedMeasure(recipe, system) if system == "xview2" or system == "metadamagenet" else None
+
+
+SIDE_PX = 512
+
+
+def write_sample(path: Path, scene: Scene, images: np.ndarray, probabilities: np.ndarray) -> None:
+    """Write a strip of images (T, 3, H, W), truth and most likely class of probabilities (K, H, W)."""
+    damage = len(probabilities) == len(DAMAGE)
+    scheme = DAMAGE if damage else BUILDING
+    truth = read_mask(scene, target="damage" if damage else "building")
+    predicted = probabilities.argmax(axis=0).astype(np.uint8)
+    backdrop = images[-1].transpose(1, 2, 0)
+    panels = [image.transpose(1, 2, 0) for image in images]
+    panels += [overlay(backdrop, mask, scheme) for mask in (truth, predicted)]
+    height, width = truth.shape
+    scale = min(1.0, SIDE_PX / max(height, width))
+    size = round(width * scale), round(height * scale)
+    strip = np.hstack([cv2.resize(panel, size, interpolation=cv2.INTER_AREA) for panel in panels])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.ascontiguousarray(strip[..., ::-1]))

@@ -1,7 +1,8 @@
 """What a recipe begins with: its model, its objective and its crops."""
 
 from collections.abc import Sequence
-from typing import assert_never
+from dataclasses import dataclass
+from typing import Protocol, Self, assert_never
 
 from aftermap.artefacts.store import load_model
 from aftermap.data.loading.loader import CropSource
@@ -13,6 +14,7 @@ from aftermap.learning.objectives.heads import HeadsConfig, HeadsObjective, requ
 from aftermap.learning.objectives.mean_teacher import MeanTeacher, MeanTeacherConfig
 from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.objectives.terms import SupervisedConfig
+from aftermap.learning.optimizer import OptimizerConfig
 from aftermap.models.build import build_model, trust_own
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.weights.transfer import transfer_trunk
@@ -79,3 +81,53 @@ def start_crops(recipe: TrainRecipe, scenes: Sequence[Scene], model: DenseModel)
         std=recipe.normalisation.std,
         seed=recipe.seed,
     )
+
+
+class Counted(Protocol):
+    """A recipe that counts in steps, or in epochs where it says how many."""
+
+    @property
+    def steps(self) -> int: ...  # noqa: D102
+    @property
+    def epochs(self) -> int | None: ...  # noqa: D102
+    @property
+    def evaluate_every(self) -> int: ...  # noqa: D102
+    @property
+    def optimizer(self) -> OptimizerConfig: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class RunLength:
+    """Length of a run and its evaluations, all in optimizer steps.
+
+    Attributes:
+        steps_per_epoch: 0 where the recipe does not count epochs.
+        every, first: distance of evaluations, and the first.
+    """
+
+    steps: int
+    steps_per_epoch: int
+    every: int
+    first: int
+
+    @classmethod
+    def of(cls, recipe: Counted, batches: int, *, processes: int = 1) -> Self:
+        """The length of a recipe whose pass over the scenes has so many batches, shared by so many processes.
+
+        Raises:
+            RecipeError: it counts epochs, and they are shorter than a step.
+        """
+        every = recipe.evaluate_every
+        first = getattr(recipe, "evaluate_first", None) or every
+        if recipe.epochs is None:
+            return cls(recipe.steps, 0, every, first)
+        per_epoch = batches // (recipe.optimizer.accumulate * processes)
+        if per_epoch == 0:
+            raise RecipeError(
+                f"an epoch has {batches} batches, fewer than one optimizer step takes: lower sampling.batch_size"
+            )
+        return cls(recipe.epochs * per_epoch, per_epoch, every * per_epoch, first * per_epoch)
+
+    def is_evaluated(self, step: int) -> bool:
+        """Whether the model is evaluated after this step, counted from 1."""
+        return step == self.steps or (step >= self.first and (step - self.first) % self.every == 0)

@@ -23,8 +23,8 @@ from aftermap.learning.loop import BatchSource, Step, Training, fit
 from aftermap.learning.processes import agree
 from aftermap.learning.run import Run, machine
 from aftermap.models.networks.dense import DenseModel
-from aftermap.workflows.training.length import RunLength
 from aftermap.workflows.training.run_folder import open_run
+from aftermap.workflows.training.start import RunLength
 
 
 @dataclass(frozen=True, slots=True)

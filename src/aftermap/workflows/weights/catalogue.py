@@ -18,7 +18,7 @@ from aftermap.models.configs import (
     TorchangeConfig,
     UnetConfig,
 )
-from aftermap.models.configs.smp import Architecture, Fusion
+from aftermap.models.configs.libraries import Architecture, Fusion
 from aftermap.models.weights.published import PUBLISHED
 
 COUNTS = Path(__file__).with_name("counts.json")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
 from aftermap.artefacts.ensemble_card import EnsembleCard
-from aftermap.artefacts.replacing import check_replaceable
+from aftermap.artefacts.folder import check_replaceable
 from aftermap.errors import ModelError
 from aftermap.workflows.weights.archives import (
     Found,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aftermap.artefacts.card import Card, Normalisation, TrainingRecord
 from aftermap.artefacts.checkpoint import Checkpoint, read_checkpoint
-from aftermap.artefacts.replacing import check_replaceable
+from aftermap.artefacts.folder import check_replaceable
 from aftermap.artefacts.store import save_model
 from aftermap.classes import BUILDING, DAMAGE
 from aftermap.errors import ModelError

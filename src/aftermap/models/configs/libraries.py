@@ -1,6 +1,7 @@
-"""What an architecture of segmentation_models_pytorch can be."""
+"""What networks of other libraries can be, and of the user's own."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -49,3 +50,34 @@ class SmpConfig(Config):
     in_channels: int = 3
     classes: int = 2
     arguments: EncoderOptions = Field(default_factory=dict)
+
+
+ChangeosEncoder = Literal["resnet18", "resnet34", "resnet50", "resnet101", "swin_t"]
+
+
+class TorchangeConfig(Config):
+    """ChangeOS (Zheng et al. 2021) for pairs of images, on the encoders that torchange has a configuration for.
+
+    Attributes:
+        encoder_weights: `imagenet` (the residual networks: torchvision's first weights), a file with the encoder's
+            weights, or None.
+    """
+
+    kind: Literal["torchange"] = "torchange"
+    encoder_name: ChangeosEncoder = "swin_t"
+    encoder_weights: Literal["imagenet"] | Path | None = None
+    classes: Literal[5] = 5
+
+    @property
+    def dates(self) -> Literal[2]:
+        """Always a pair."""
+        return 2
+
+
+class CustomConfig(Config):
+    """A model of the user's own: `target` is `package.module:function`, called with `arguments`."""
+
+    kind: Literal["custom"] = "custom"
+    target: str
+    classes: int
+    arguments: dict[str, Any] = Field(default_factory=dict)
