@@ -50,7 +50,7 @@ SIGNATURES = {
     "adapt": "model data out * event labels on_progress ** keys",
     "prepare": "source out * kind workers overwrite strict progress ** options",
     "check": "data * deep workers progress",
-    "split": "data * by fractions seed hold_out validate_on group_zoom out",
+    "split": "data * by fractions seed hold_out validate_on group_zoom folds fold compat_leak out",
     "synth": "out * scenes size_px seed kinds backdrop footprints workers",
 }
 

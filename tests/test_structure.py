@@ -36,7 +36,7 @@ WITHOUT_TORCH = (
 
 WITH_TORCH = (
     "aftermap.inference.backends.auto",
-    "aftermap.inference.backends.runtimes",
+    "aftermap.inference.backends.converted",
     "aftermap.inference.backends.pytorch",
 )
 """Of these the modules that stand for PyTorch: imported within functions, where it runs a model."""

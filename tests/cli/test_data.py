@@ -236,7 +236,7 @@ def test_spacenet_tiles_stay_whole(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--stretch", "98,2"), "is not two rising percentiles"),
+        (("--stretch", "98,2"), "is not a pair of percentiles"),
         (("--resolutions", "fine"), "is not a list of numbers"),
         (("--jpeg-quality", "0"), "pass a number from 1 to 100"),
         (("--size", "4"), "size_px"),

@@ -61,7 +61,7 @@ def test_empty_areas_alone_have_no_picture(town, tmp_path, capsys):
     [
         (["--resolutions", "0.000003"], "these are degrees"),
         (["--resolutions", "fine"], "--resolutions fine is not a list of numbers"),
-        (["--stretch", "98,2"], "not two rising percentiles"),
+        (["--stretch", "98,2"], "not a pair of percentiles"),
         (["--jpeg-quality", "0"], "--jpeg-quality 0 is out of range"),
         (["--size", "64", "--overlap", "64"], "cannot overlap by 64 px"),
         (["--bands", "1,2"], "picks 2 of the 3 bands of town.tif, the model expects 3"),

@@ -6,7 +6,7 @@ import pytest
 from aftermap.artefacts.store import load_model
 from aftermap.errors import OutputError
 from aftermap.inference.backends import cache
-from aftermap.inference.backends.runtimes import convert
+from aftermap.inference.backends.converted import convert
 from aftermap.models.configs import CustomConfig
 from backend_models import KINDS, save
 

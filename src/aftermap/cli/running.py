@@ -146,5 +146,5 @@ def percentiles(text: str | None) -> tuple[float, float] | None:
         return None
     pair = numbers("--stretch", text, "2,98")
     if len(pair) != 2 or not 0 <= pair[0] < pair[1] <= 100:
-        raise InputError(f"--stretch {text} is not two rising percentiles: pass some such as 2,98")
+        raise InputError(f"--stretch {text} is not a pair of percentiles: pass two rising ones such as 2,98")
     return pair[0], pair[1]

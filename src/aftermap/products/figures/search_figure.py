@@ -14,6 +14,7 @@ from optuna.visualization import matplotlib as plots
 from aftermap.products.figures.sheet import DPI, write_figure
 
 _PANEL_IN = (3.4, 3.2)
+_LOOK = {"backend": "agg", "figure.dpi": DPI, "figure.constrained_layout.use": True}
 
 
 def draw_search(
@@ -32,7 +33,7 @@ def draw_search(
         OutputError: the file cannot be written.
     """
     keys = sorted({key for trial in study.get_trials(deepcopy=False) for key in trial.params})
-    with warnings.catch_warnings(), matplotlib.rc_context({"backend": "agg", "figure.dpi": DPI}):
+    with warnings.catch_warnings(), matplotlib.rc_context(_LOOK):
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         drawn = [plots.plot_optimization_history(study, target_name=metric)]
         drawn.append(plots.plot_slice(study, params=keys, target_name=metric))
@@ -43,7 +44,6 @@ def draw_search(
         figures = [np.ravel(axes)[0].get_figure() for axes in drawn]
         for figure in figures:
             figure.set_size_inches(_PANEL_IN[0] * max(2, len(keys)), _PANEL_IN[1])
-            figure.set_layout_engine("constrained")
         figures[0].suptitle(title, parse_math=False)
         write_figure(path, *figures)
         for figure in figures:
