@@ -23,8 +23,8 @@ from aftermap.artefacts.store import LoadedModel
 from aftermap.errors import AftermapError, BackendWarning
 from aftermap.inference.backends.base import Execution, Network, Runtime
 from aftermap.inference.backends.cache import digest, recall, remember
-from aftermap.inference.backends.pytorch import torch_device
 from aftermap.inference.backends.converted import made_by
+from aftermap.inference.backends.pytorch import torch_device
 from aftermap.inference.backends.runtimes import open_loaded
 
 LOGGER = logging.getLogger("aftermap.backends")
