@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 import pytest
 import rasterio
-from PIL import Image
+from PIL import Image, ImageOps
 
 from aftermap.classes import IGNORE
 from aftermap.data.band_files import read_file
 from aftermap.data.checking.doctor import check
+from aftermap.data.checking.turned import to_shown
 from aftermap.data.scene import Manifest, read_bands, read_image, read_mask, read_pixels
 from aftermap.errors import DataError
 from aftermap.geo.raster import RasterSource
@@ -92,6 +93,44 @@ def test_a_photo_that_is_stored_turned_lies_beneath_its_mask_and_the_doctor_says
     report = check(manifest([labelled(tmp_path, tmp_path / "a.jpg")]))
     told = next(finding for finding in report.warnings if finding.code == "turned")
     assert f"EXIF orientation {orientation}" in told.message
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("drawn_on", ["stored", "shown"])
+def test_the_doctor_tells_a_mask_on_the_turned_view_from_one_on_the_stored_pixels(
+    tmp_path, orientation, drawn_on
+):
+    """PIL's own turning is the reference; houses lie where no turn brings them onto each other."""
+    rng = np.random.default_rng(orientation)
+    stored = rng.integers(60, 90, (SIZE, SIZE, 3), dtype=np.uint8)
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    for row, col, high, wide in ((3, 2, 5, 9), (18, 6, 9, 4), (10, 22, 4, 8)):
+        stored[row : row + high, col : col + wide] = 200
+        mask[row : row + high, col : col + wide] = 1
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    Image.fromarray(stored).save(tmp_path / "a.jpg", quality=95, exif=exif)
+    if drawn_on == "shown":
+        shown = Image.fromarray(mask)
+        shown.getexif()[0x112] = orientation
+        mask = np.array(ImageOps.exif_transpose(shown))
+    scene = labelled(tmp_path, tmp_path / "a.jpg")
+    assert scene.building_mask is not None
+    Image.fromarray(mask).save(scene.building_mask)
+    told = {finding.code: finding for finding in check(manifest([scene])).findings}
+    if drawn_on == "stored":
+        assert "turned" in told and "turned-mask" not in told
+    else:
+        assert told["turned-mask"].severity == "error"
+        assert f"EXIF orientation {orientation}" in told["turned-mask"].message
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pixels_are_turned_as_pillow_turns_them(orientation):
+    stored = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    image = Image.fromarray(stored)
+    image.getexif()[0x112] = orientation
+    np.testing.assert_array_equal(to_shown(stored, orientation), np.array(ImageOps.exif_transpose(image)))
 
 
 def transparent(folder: Path) -> tuple[Path, np.ndarray, np.ndarray]:

@@ -13,8 +13,9 @@ from textures import texture
 from aftermap.errors import RasterError
 from aftermap.geo.files import OpenFiles, RasterFile
 from aftermap.geo.grid import Window
-from aftermap.geo.ground import band_nodata, find_rest, opaque_value, parse_nodata
+from aftermap.geo.ground import band_nodata, opaque_value, parse_nodata
 from aftermap.geo.raster import RasterSource, require_bands
+from aftermap.geo.rests import find_rests
 from aftermap.geo.whole import WholeImage
 
 HEIGHT, WIDTH = 48, 40
@@ -101,9 +102,10 @@ def test_a_rest_of_one_colour_up_to_the_edge_is_no_ground_to_the_pixel(write_tif
     path = write_tif("rest.tif", image)
     np.testing.assert_array_equal(read_all(path)[1], ~rest)
     assert read_all(path, nodata="declared")[1].all()
-    share, colours = RasterSource.open(path).guessed_share()
+    share, (found,) = RasterSource.open(path).guessed()
     assert share == rest.sum() / rest.size
-    assert colours == {"black" if value == 0 else "white" if value > 0 else f"{value}": value}
+    assert (found.value, found.tolerance, found.at_edge) == (value, 0, True)
+    assert found.colour == ("black" if value == 0 else "white" if value > 0 else f"{value}")
 
 
 def test_a_slanted_rest_is_found_and_read_alike_in_every_window(write_tif):
@@ -115,14 +117,6 @@ def test_a_slanted_rest_is_found_and_read_alike_in_every_window(write_tif):
     file, files = RasterFile.inspect(path), OpenFiles()
     for window in (Window(0, 0, 300, 260), Window(33, 7, 51, 90), Window(200, 60, 100, 31)):
         np.testing.assert_array_equal(files.read(file, window, (1, 2, 3))[1], ~rest[window.slices])
-
-
-def test_dark_ground_inside_or_small_or_of_one_band_is_ground(write_tif):
-    image = texture(256, 256).clip(1, 254)
-    image[:, 60:200, 60:200] = 0  # inside
-    image[:, :16, :30] = 0  # small
-    image[0, :, 230:] = 0  # one band
-    assert read_all(write_tif("dark.tif", image))[1].all()
 
 
 def test_a_rest_is_found_beyond_what_a_file_declares(write_tif):
@@ -220,8 +214,8 @@ def test_a_date_without_ground_is_refused_in_one_line(write_tif, kind):
     with pytest.raises(
         RasterError, match=r"void\.tif shows no ground: it is .* everywhere; pass --nodata none"
     ):
-        RasterSource.open(path).guessed_share()
-    assert RasterSource.open(path, (1, 2, 3), nodata="none").guessed_share() == (0.0, {})
+        RasterSource.open(path).guessed()
+    assert RasterSource.open(path, (1, 2, 3), nodata="none").guessed() == (0.0, ())
 
 
 def test_a_value_that_is_given_takes_the_place_of_declarations_and_guesses(write_tif):
@@ -289,4 +283,4 @@ def test_images_smaller_than_a_cell_have_no_rest():
     def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
         raise AssertionError("nothing needs to be read")
 
-    assert find_rest(read, 5, 300, "uint8") == ()
+    assert find_rests(read, 5, 300, "uint8") == ()

@@ -17,16 +17,14 @@ from aftermap.geo.georeference import native_grid
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.ground import (
     Nodata,
-    Rest,
     band_nodata,
     check_nodata,
-    find_rest,
     holds_nodata,
     is_opaque,
     opaque_value,
-    strips,
 )
 from aftermap.geo.limits import open_checked, opened, reading
+from aftermap.geo.rests import Rest, find_rests, strips
 
 MAX_OPEN = 16
 _ALPHA_PROBES = 4
@@ -52,6 +50,7 @@ class RasterFile:
         guesses: whether black and white rests are looked for.
         has_palette: the single band holds indices into a colour table.
         acquired: when it was taken, by its metadata, or None.
+        bits: of a value, where these are fewer than its type has.
         orientation: by EXIF, 1 where the pixels are stored as they are to be seen. They are read as stored.
     """
 
@@ -68,6 +67,7 @@ class RasterFile:
     has_palette: bool
     acquired: datetime | None = None
     orientation: int = 1
+    bits: int | None = None
 
     @classmethod
     def inspect(
@@ -127,6 +127,7 @@ class RasterFile:
             has_palette=dataset.colorinterp[0] == ColorInterp.palette,
             acquired=_acquired(dataset),
             orientation=_orientation(dataset),
+            bits=_bits(dataset),
         )
 
     @property
@@ -182,7 +183,7 @@ class OpenFiles:
                     return read_declared(self._dataset(file.path), file, window, file.bands, whole=True)[1:]
 
                 with reading(file.path):
-                    self._rests[file.path] = find_rest(read, height, width, file.dtype)
+                    self._rests[file.path] = find_rests(read, height, width, file.dtype)
             return self._rests[file.path]
 
     def has_ground(self, file: RasterFile) -> bool:
@@ -312,6 +313,11 @@ def _acquired(dataset: rasterio.DatasetReader) -> datetime | None:
             with suppress(ValueError):
                 return datetime.strptime(str(text).strip()[:19], form)
     return None
+
+
+def _bits(dataset: rasterio.DatasetReader) -> int | None:
+    text = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "")
+    return int(text) if text.isdecimal() else None
 
 
 def _orientation(dataset: rasterio.DatasetReader) -> int:

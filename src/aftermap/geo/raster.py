@@ -22,6 +22,7 @@ from aftermap.geo.lattice import (
     source_window,
 )
 from aftermap.geo.resample import MOVABLE, Interpolation, moved, reduce_blocks, warp
+from aftermap.geo.rests import Rest
 from aftermap.geo.tiles import Layer, agree_on_alpha, check_alike, layers_of, union_of
 
 _STRIP_BYTES = 16 << 20
@@ -155,22 +156,22 @@ class RasterSource:
             valid |= fresh
         return Patch(array, valid, grid)
 
-    def guessed_share(self) -> tuple[float, dict[str, float]]:
-        """Share of the pixels that are rests of one colour which nothing declares, and the colours with their values.
+    def guessed(self) -> tuple[float, tuple[Rest, ...]]:
+        """Share of the pixels that are rests of one colour which nothing declares, and one rest of each colour.
 
         Raises:
             RasterError: the pixels cannot be decoded, or no pixel of any tile is ground.
         """
         found = [(file, self._open.rests(file)) for file in self._tiles]
-        pixels = sum(rest.pixels for _, rests in found for rest in rests)
-        colours = {rest.named(self.dtype): rest.value for _, rests in found for rest in rests}
+        each = {rest.colour: rest for _, rests in found for rest in rests}
         if not any(self._open.has_ground(file) for file, _ in found):
-            what = f"is {' or '.join(sorted(colours)) or 'transparent, masked or nodata'} everywhere"
+            what = f"is {' or '.join(sorted(each)) or 'transparent, masked or nodata'} everywhere"
             raise RasterError(
                 f"{self.name} shows no ground: it {what}; pass --nodata none if that is what was seen"
             )
         total = sum(file.grid.width * file.grid.height for file, _ in found)
-        return pixels / total, dict(sorted(colours.items()))
+        pixels = sum(rest.pixels for _, rests in found for rest in rests)
+        return pixels / total, tuple(each[colour] for colour in sorted(each))
 
     @property
     def declares_nodata(self) -> bool:
@@ -181,15 +182,18 @@ class RasterSource:
         """What to tell of ground that was guessed to be missing, or None where nothing was guessed.
 
         Raises:
-            RasterError: as for `guessed_share`.
+            RasterError: as for `guessed`.
         """
-        share, colours = self.guessed_share()
-        if not share:
+        share, rests = self.guessed()
+        if not rests:
             return None
-        value = colours.get("black", next(iter(colours.values())))
+        places = " and ".join(sorted({rest.place for rest in rests}, reverse=True))
+        values = {rest.nodata for rest in rests}
+        said = next((value for value in sorted(values - {None}, key=abs) if value is not None), None)
+        right = "" if said is None else f"--nodata {said:.10g} if that is right, "
         return (
-            f"{share:.1%} of {self.name} is {' or '.join(colours)} up to its edge and taken for missing ground, though "
-            f"the file does not say so: pass --nodata {value:.10g} if that is right, --nodata none if it is ground"
+            f"{share:.1%} of {self.name} is {' or '.join(rest.colour for rest in rests)} {places} and taken for missing "
+            f"ground, though the file does not say so: pass {right}--nodata none if it is ground"
         )
 
     @property
@@ -197,6 +201,11 @@ class RasterSource:
         """When the first of its tiles was taken, by their metadata; None where not all of them tell."""
         told = [file.acquired for file in self._tiles]
         return min(date for date in told if date is not None) if all(told) else None
+
+    @property
+    def bits(self) -> int | None:
+        """Of a value, where these are fewer than its type has in any tile."""
+        return min((file.bits for file in self._tiles if file.bits is not None), default=None)
 
     @property
     def turned(self) -> tuple[Path, ...]:

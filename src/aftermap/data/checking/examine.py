@@ -10,6 +10,7 @@ import numpy as np
 
 from aftermap.classes import DAMAGE, IGNORE
 from aftermap.data.band_files import read_file, size_of
+from aftermap.data.checking.turned import lies_on_shown
 from aftermap.data.file_content import checksum, read_bytes
 from aftermap.data.legends import Legend
 from aftermap.data.readers.folder import grid_mismatch, read_grid
@@ -174,7 +175,7 @@ def _note_pixels(note: Note, path: Path, masks: Sequence[Path]) -> bool:
     try:
         file = RasterFile.inspect(path, placed=False)
         rests = files.rests(file)
-        seen = files.read(file, file.grid.window, file.bands)[1]
+        pixels, seen = files.read(file, file.grid.window, file.bands)
     except RasterError as error:
         note("error", "unreadable", str(error))
         return False
@@ -191,12 +192,14 @@ def _note_pixels(note: Note, path: Path, masks: Sequence[Path]) -> bool:
             f"{path} shows no ground anywhere: remove its scene, and prepare the data again",
         )
     elif guessed:
-        colour = "black" if rests[0].value == 0 else "white"
+        colours = " or ".join(rest.colour for rest in rests)
+        value = next((rest.nodata for rest in rests if rest.nodata is not None), None)
+        declare = "" if value is None else f"declare it with 'gdal_edit.py -a_nodata {value:g}', or "
         note(
             "warning",
             "undeclared-rest",
-            f"{guessed:.1%} of {path} is {colour} up to its edge and looks like missing ground, but is taught as it is "
-            f"labelled: declare it with 'gdal_edit.py -a_nodata {rests[0].value:g}', or label it {IGNORE}",
+            f"{guessed:.1%} of {path} is {colours} {rests[0].place} and looks like missing ground, but is taught as it "
+            f"is labelled: {declare}label it {IGNORE}",
         )
     elif hidden:
         note(
@@ -205,6 +208,16 @@ def _note_pixels(note: Note, path: Path, masks: Sequence[Path]) -> bool:
             f"{hidden:.1%} of {path} is no ground by its own word, and unknown to its labels",
         )
     if file.orientation != 1:
+        grey = pixels[:3].mean(axis=0, dtype=np.float32)
+        shown = [mask for mask in masks if _lies_on_shown(mask, grey, file.orientation)]
+        if shown:
+            note(
+                "error",
+                "turned-mask",
+                f"{shown[0]} lies on the turned view of {path} (EXIF orientation {file.orientation}), expected it on the "
+                "stored pixels: turn the image for good, such as with 'mogrify -auto-orient', and prepare the data again",
+            )
+            return True
         note(
             "warning",
             "turned",
@@ -212,6 +225,13 @@ def _note_pixels(note: Note, path: Path, masks: Sequence[Path]) -> bool:
             "have to lie on the stored pixels",
         )
     return True
+
+
+def _lies_on_shown(mask: Path, grey: np.ndarray, orientation: int) -> bool:
+    try:
+        return lies_on_shown(grey, read_file(mask).array[0], orientation)
+    except DataError:
+        return False
 
 
 def _is_unknown(mask: Path, hidden: np.ndarray) -> bool:
