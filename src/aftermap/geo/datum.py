@@ -1,6 +1,9 @@
 """How well coordinates of one datum are known in another, with the grids of shifts that are installed."""
 
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -49,6 +52,19 @@ class DatumDoubt:
         return f"brought from {self.source} to {self.target}, coordinates may be off by {amount}: {remedy}"
 
 
+@contextmanager
+def transforming() -> Iterator[None]:
+    """Where coordinates are brought into another system: pyproj's remark about a grid that is not installed is left out.
+
+    What it means for the place, in metres, is told by `doubt_between`.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="Best transformation is not available", category=UserWarning
+        )
+        yield
+
+
 def doubt_between(source: CRS, target: CRS, place: Grid) -> DatumDoubt | None:
     """What is not known about the shift between two reference systems, or None where it is known well.
 
@@ -72,7 +88,8 @@ def _doubt(source: str, target: str, lon: float, lat: float) -> DatumDoubt | Non
     if first is None or second is None or first == second:
         return None
     area = AreaOfInterest(lon - 0.05, lat - 0.05, lon + 0.05, lat + 0.05)
-    group = TransformerGroup(first, second, always_xy=True, area_of_interest=area)
+    with transforming():
+        group = TransformerGroup(first, second, always_xy=True, area_of_interest=area)
     if not group.transformers:
         return None
     used = group.transformers[0]

@@ -13,6 +13,7 @@ from rasterio.features import shapes as trace_shapes
 from shapely import Polygon
 from shapely.geometry.base import BaseGeometry
 
+from aftermap.geo.datum import transforming
 from aftermap.geo.grid import Grid
 from aftermap.geo.outlines import regularise
 
@@ -100,7 +101,8 @@ def _affine(geometry: BaseGeometry, t: Affine) -> BaseGeometry:
 
 @cache
 def _to_degrees(crs: CRS) -> Transformer:
-    return Transformer.from_crs(crs.to_wkt(), "EPSG:4326", always_xy=True)
+    with transforming():
+        return Transformer.from_crs(crs.to_wkt(), "EPSG:4326", always_xy=True)
 
 
 def _traced(

@@ -5,6 +5,7 @@ import numpy as np
 import shapely
 from PIL import Image
 
+from aftermap.geo.datum import transforming
 from aftermap.geo.grid import Grid
 from aftermap.products.cog import probability_colormap
 
@@ -104,7 +105,8 @@ def in_pixels(frame: gpd.GeoDataFrame, grid: Grid) -> np.ndarray:
     """The frame's polygons in pixels of the grid; shells turn one way, holes the other."""
     shapes = frame.geometry
     if frame.crs is not None and grid.crs is not None and frame.crs != grid.crs:
-        shapes = shapes.to_crs(grid.crs)
+        with transforming():
+            shapes = shapes.to_crs(grid.crs)
     t = ~grid.transform
     matrix, offset = np.array([[t.a, t.b], [t.d, t.e]]), np.array([t.c, t.f])
     moved = shapely.transform(shapes.to_numpy(), lambda xy: xy @ matrix.T + offset)

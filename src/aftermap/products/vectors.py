@@ -20,6 +20,7 @@ from shapely.geometry.base import BaseGeometry
 
 from aftermap.classes import DAMAGE, NOT_ASSESSED
 from aftermap.files import replacing, safe_cell
+from aftermap.geo.datum import transforming
 
 LAYER = "buildings"
 DAMAGE_VALUES = (*DAMAGE.names[1:], NOT_ASSESSED)
@@ -221,7 +222,8 @@ def _write_geojson(frame: gpd.GeoDataFrame, path: Path, name: str) -> None:
 
 def _features(frame: gpd.GeoDataFrame) -> Iterator[str]:
     """GeoJSON features of a normalised frame, in EPSG:4326 where it has a reference system."""
-    shapes = (frame.geometry if frame.crs is None else frame.geometry.to_crs("EPSG:4326")).to_numpy()
+    with transforming():
+        shapes = (frame.geometry if frame.crs is None else frame.geometry.to_crs("EPSG:4326")).to_numpy()
     if frame.crs is not None:
         west, _, east, _ = shapely.bounds(shapes).T.reshape(4, -1)
         for position in np.flatnonzero((east - west > 180) | (east > 180)):

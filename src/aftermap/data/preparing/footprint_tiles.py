@@ -23,6 +23,7 @@ from aftermap.data.scene import Manifest
 from aftermap.data.stretch import Stretch
 from aftermap.errors import DataError, DataWarning, InputError, RasterError
 from aftermap.geo.files import RasterFile
+from aftermap.geo.datum import transforming
 from aftermap.geo.grid import Grid
 from aftermap.geo.ground import Nodata
 from aftermap.geo.polygons import to_pixels
@@ -309,7 +310,8 @@ def footprints_in_pixels(footprints: Path | geopandas.GeoDataFrame, grid: Grid) 
     if isinstance(footprints, geopandas.GeoDataFrame):
         frame = footprints
         if frame.crs is not None and grid.crs is not None:
-            frame = frame.to_crs(grid.crs.to_wkt())
+            with transforming():
+                frame = frame.to_crs(grid.crs.to_wkt())
     else:
         frame = read_footprints(footprints, grid=grid, named=False)
     shapes = np.array([to_pixels(shape, grid) for shape in frame.geometry if shape is not None], dtype=object)

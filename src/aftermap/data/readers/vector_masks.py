@@ -11,6 +11,7 @@ from rasterio.crs import CRS
 from shapely.geometry.base import BaseGeometry
 
 from aftermap.errors import FootprintError
+from aftermap.geo.datum import transforming
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import to_pixels
 from aftermap.geo.vectors import read_footprints
@@ -61,7 +62,8 @@ def count_inside(shapes: Sequence[BaseGeometry], *, height: int, width: int) -> 
 
 
 def _project(frame: geopandas.GeoDataFrame, crs: CRS) -> np.ndarray:
-    projected: np.ndarray = frame.geometry.set_crs(_DEGREES).to_crs(crs.to_wkt()).to_numpy()
+    with transforming():
+        projected: np.ndarray = frame.geometry.set_crs(_DEGREES).to_crs(crs.to_wkt()).to_numpy()
     return projected
 
 

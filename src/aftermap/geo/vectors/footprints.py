@@ -8,9 +8,11 @@ import geopandas
 import numpy as np
 import pandas as pd
 import shapely
+from rasterio.crs import CRS
 from shapely.geometry.base import BaseGeometry
 
 from aftermap.errors import DataWarning, FootprintError, GeoreferenceError
+from aftermap.geo.datum import doubt_between
 from aftermap.geo.grid import Grid
 from aftermap.geo.vectors.files import Purpose, read_table
 from aftermap.geo.vectors.ids import building_ids
@@ -97,7 +99,7 @@ def read_area_of_interest(path: Path, *, grid: Grid) -> BaseGeometry:
     if inside.area == 0:
         reason = apart(shapes, table.crs, grid, degrees_by_default=table.degrees_by_default)
         raise GeoreferenceError(f"the area of interest {path} does not touch the images: {reason}")
-    for note in (repaired.notes(), *table.notes):
+    for note in (repaired.notes(), *table.notes, _doubt(table, grid)):
         if note is not None:
             warnings.warn(f"the area of interest {path.name}: {note}", DataWarning, stacklevel=2)
     return inside
@@ -112,7 +114,7 @@ def _place(path: Path, grid: Grid, *, columns: bool, purpose: Purpose = "footpri
     names = building_ids(table.columns, table.ids if columns else ())
     kept = np.flatnonzero(~shapely.is_missing(shapes))
     placed = shapes[kept]
-    system = None
+    system = doubt = None
     if grid.crs is not None:
         if table.crs is None:
             raise FootprintError(f"{path} names no reference system: {_ADD_ONE}")
@@ -124,16 +126,23 @@ def _place(path: Path, grid: Grid, *, columns: bool, purpose: Purpose = "footpri
             reason = apart(shapes[kept], table.crs, grid, degrees_by_default=table.degrees_by_default)
             raise FootprintError(f"{path}: no footprint lies on the image: {reason}")
         kept, placed = kept[~lost], placed[~lost]
-        system = grid.crs.to_wkt()
+        system, doubt = grid.crs.to_wkt(), _doubt(table, grid)
     elif not touch(placed, grid).any():
         raise FootprintError(f"{path}: no footprint lies on the image: {apart_in_pixels(placed, grid)}")
-    for note in (repaired.notes(), names.warning, *table.notes):
+    for note in (repaired.notes(), names.warning, *table.notes, doubt):
         if note is not None:
             warnings.warn(f"footprints in {path.name}: {note}", DataWarning, stacklevel=3)
     frame = geopandas.GeoDataFrame(
         {"building_id": [names.ids[row] for row in kept.tolist()]}, geometry=placed, crs=system
     )
     return Footprints(frame, table.columns.iloc[kept].reset_index(drop=True), names.origin)
+
+
+def _doubt(table: Table, grid: Grid) -> str | None:
+    """How far vectors may lie off because they are in another datum than the image."""
+    assert table.crs is not None and grid.crs is not None
+    doubt = doubt_between(CRS.from_wkt(table.crs.to_wkt()), grid.crs, grid)
+    return None if doubt is None else str(doubt)
 
 
 def _read(path: Path, purpose: Purpose, *, columns: bool) -> tuple[Table, Repaired]:

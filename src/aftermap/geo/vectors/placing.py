@@ -7,6 +7,7 @@ from pyproj.exceptions import ProjError
 from shapely.geometry.base import BaseGeometry
 
 from aftermap.errors import FootprintError, GeoreferenceError
+from aftermap.geo.datum import transforming
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import to_pixels
 from aftermap.geo.vectors.repair import valid_polygons
@@ -99,7 +100,8 @@ def _system(grid: Grid) -> CRS:
 
 def _between(source: CRS, target: CRS) -> Transformer:
     try:
-        return Transformer.from_crs(source, target, always_xy=True)
+        with transforming():
+            return Transformer.from_crs(source, target, always_xy=True)
     except ProjError as error:
         reason = " ".join(str(error).split())
         raise FootprintError(f"{source.name} cannot be brought into {target.name}: {reason}") from None
