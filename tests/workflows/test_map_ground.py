@@ -165,3 +165,15 @@ def test_coarse_pixels_and_old_datums_are_told_with_numbers(tmp_path: Path, mode
         )
         for m in result.warnings
     )
+
+
+@pytest.mark.parametrize("bits", [1, 4])
+def test_values_of_fewer_bits_are_not_taken_for_eight(
+    tmp_path: Path, model: Path, footprints: Path, bits: int
+) -> None:
+    pre, post, _ = colours.town()
+    first = colours.write_image(tmp_path / "pre.tif", pre, colours.town_grid())
+    second = colours.write_image(tmp_path / "post.tif", post >> (8 - bits), colours.town_grid(), nbits=bits)
+    told = rf"post\.tif holds values of {bits} bits \(0 to {2**bits - 1}\), the model expects uint8 .*pass --stretch"
+    with pytest.raises(RasterError, match=told):
+        map_damage(first, second, tmp_path / "map", model=model, footprints=footprints)

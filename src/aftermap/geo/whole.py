@@ -52,9 +52,8 @@ class WholeImage:
             if file.alpha is not None:
                 array = np.insert(array, file.alpha - 1, dataset.read(file.alpha), axis=0)
             colours = _colours(dataset, array[0]) if file.has_palette else None
-            bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
-            if bits is not None and dataset.driver == "PNG" and colours is None and int(bits) < 8:
-                array = array * np.uint8(255 // (2 ** int(bits) - 1))
+            if file.bits is not None and dataset.driver == "PNG" and colours is None and file.bits < 8:
+                array = array * np.uint8(255 // (2**file.bits - 1))
             return cls(file, array, valid, colours, dataset.crs, dataset.transform)
 
     def rgb(self) -> np.ndarray:
