@@ -202,3 +202,13 @@ def test_an_image_that_claims_a_huge_size_is_refused(source, tmp_path):
     bomb.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
     with pytest.raises(DataError, match=r"1_pre_disaster.png (claims|is truncated)"):
         prepare_xbd(source, tmp_path / "out", strict=True)
+
+
+def test_a_manifest_with_two_scenes_of_one_name_is_refused_with_both_places(source, tmp_path):
+    ready = prepare_xbd(source, tmp_path / "out")
+    first, second = ready.scenes[:2]
+    twin = second.model_copy(update={"name": first.name})
+    ready.model_copy(update={"scenes": [first, twin]}).save(tmp_path / "out")
+    told = rf"two scenes of the name {first.name}, number 1 and number 2 \(.*{first.pre.name} and .*{second.pre.name}\)"
+    with pytest.raises(DataError, match=told):
+        Manifest.load(tmp_path / "out")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aftermap.classes import IGNORE
+from aftermap.data.checking.doctor import check
 from aftermap.data.readers.xbd import find_scenes
 from aftermap.data.scene import read_mask
 from aftermap.errors import DataError, DataWarning
@@ -49,6 +50,21 @@ def test_a_pair_without_buildings_is_labelled_and_one_without_json_is_not(source
     assert read_mask(scenes["storm_00000001"], target="damage").max() == 0
     assert not scenes["storm_00000002"].is_labelled
     assert (read_mask(scenes["storm_00000002"], target="damage") == IGNORE).all()
+
+
+@pytest.mark.parametrize(("gone", "lacking"), [("post", "second"), ("pre", "first")])
+def test_a_pair_with_one_of_its_labels_is_told_by_preparation_and_doctor(source, tmp_path, gone, lacking):
+    (removed,) = source.glob(f"**/*_00000001_{gone}_disaster.json")
+    removed.unlink()
+    with pytest.warns(
+        DataWarning, match=r"1 pairs have one of their two labels only.*: \w+_00000001: add the other"
+    ):
+        ready = prepare_xbd(source, tmp_path / "out")
+    told = [f for f in check(ready).findings if f.code == "missing-label"]
+    assert [(f.severity, f.scene) for f in told] == [
+        ("warning", removed.name.removesuffix(f"_{gone}_disaster.json"))
+    ]
+    assert f"no labels of its {lacking} date" in told[0].message
 
 
 def test_the_georeference_is_fitted_to_the_polygons(source, tmp_path):
@@ -202,6 +218,7 @@ class TestWrongInput:
         with pytest.raises(DataError, match="not WKT"):
             prepare_xbd(source, tmp_path / "out", strict=True)
 
+    @pytest.mark.filterwarnings("ignore:1 pairs have one of their two labels")
     def test_a_target_with_other_values(self, tmp_path):
         for date in ("pre", "post"):
             write_image(tmp_path / "images" / f"storm_00000000_{date}_disaster.png", image(0))

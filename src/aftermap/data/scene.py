@@ -145,6 +145,13 @@ class Manifest(Config):
             raise DataError(f"cannot read {file}: {error.strerror or error}") from None
         except ValidationError as error:
             raise DataError(explain(error, cls, f"{file} is not a manifest of this version")) from None
+        places: dict[str, int] = {}
+        for number, scene in enumerate(manifest.scenes, 1):
+            if (first := places.setdefault(scene.name, number)) != number:
+                raise DataError(
+                    f"{file} has two scenes of the name {scene.name}, number {first} and number {number} "
+                    f"({manifest.scenes[first - 1].pre} and {scene.pre}): give each a name of its own"
+                )
         root = file.parent.resolve()
         return manifest.model_copy(
             update={"scenes": [_with_paths(s, root.joinpath) for s in manifest.scenes]}

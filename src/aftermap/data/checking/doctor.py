@@ -84,7 +84,7 @@ def check(
     findings += _look_alikes(scenes, examined)
     findings += _shared_ground(scenes)
     findings += _events(manifest)
-    findings += _labels(scenes, examined)
+    findings += _labels(scenes, examined, by_pairs=manifest.kind in _TWO_DATES)
     findings += _balance(manifest)
     findings += _counts(manifest)
     order = {"error": 0, "warning": 1, "info": 2}
@@ -207,7 +207,7 @@ def _events(manifest: Manifest) -> list[Finding]:
     return found
 
 
-def _labels(scenes: Sequence[Scene], examined: Sequence[Examined]) -> list[Finding]:
+def _labels(scenes: Sequence[Scene], examined: Sequence[Examined], *, by_pairs: bool) -> list[Finding]:
     found = []
     unlabelled = [scene.name for scene in scenes if not scene.is_labelled]
     if unlabelled:
@@ -215,6 +215,11 @@ def _labels(scenes: Sequence[Scene], examined: Sequence[Examined]) -> list[Findi
         found.append(
             Finding("error" if len(unlabelled) == len(scenes) else "info", "unlabelled", None, message)
         )
+    for scene in scenes if by_pairs else ():
+        if scene.is_labelled and None in (scene.building_mask, scene.damage_mask):
+            lacking = "second" if scene.damage_mask is None else "first"
+            message = f"has no labels of its {lacking} date: add them, or remove the scene, and prepare the data again"
+            found.append(Finding("warning", "missing-label", scene.name, message))
     known = [
         (scene, result.empty)
         for scene, result in zip(scenes, examined, strict=True)

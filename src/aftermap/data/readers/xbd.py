@@ -95,6 +95,13 @@ def xbd_dataset(
             DataWarning,
             2,
         )
+    if half := [scene.name for scene in found.scenes if len(scene.labels) == 1]:
+        warnings.warn(
+            f"{len(half)} pairs have one of their two labels only, so the damage or the outlines from before are unknown "
+            f"there: {', '.join(half[:5])}: add the other label, or remove these pairs",
+            DataWarning,
+            2,
+        )
     return Dataset(
         kind="xbd",
         scheme=DAMAGE.name,

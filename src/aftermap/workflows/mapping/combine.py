@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterioWindow
@@ -19,7 +18,7 @@ from aftermap.errors import AftermapError, DataError, GeoreferenceError, OutputE
 from aftermap.files import restore, write_text, writing
 from aftermap.files.folders import put_in_place
 from aftermap.geo.grid import Grid, Window
-from aftermap.geo.limits import GDAL_OPTIONS, one_line, open_checked
+from aftermap.geo.limits import one_line, opened
 from aftermap.inference.combine import combine
 from aftermap.inference.postprocess import SCALE
 from aftermap.products.cog import RasterWriter
@@ -167,8 +166,7 @@ def _names(folder: Path, pattern: str) -> set[str]:
 
 def _combine_files(files: Sequence[Path], target: Path, *, threshold: float | None, compat: bool) -> None:
     with ExitStack() as stack:
-        stack.enter_context(rasterio.Env(**GDAL_OPTIONS))
-        maps = [stack.enter_context(open_checked(file)) for file in files]
+        maps = [stack.enter_context(opened(file)) for file in files]
         grid = _common_grid(files, maps)
         in_bytes = threshold is not None or compat
         if in_bytes and maps[0].count != 1:
