@@ -22,8 +22,8 @@ from aftermap.data.preparing.prepare import prepare
 from aftermap.data.scene import Manifest
 from aftermap.data.stretch import Stretch
 from aftermap.errors import DataError, DataWarning, InputError, RasterError
-from aftermap.geo.files import RasterFile
 from aftermap.geo.datum import transforming
+from aftermap.geo.files import RasterFile
 from aftermap.geo.grid import Grid
 from aftermap.geo.ground import Nodata
 from aftermap.geo.polygons import to_pixels
