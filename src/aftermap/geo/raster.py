@@ -188,8 +188,7 @@ class RasterSource:
         if not rests:
             return None
         places = " and ".join(sorted({rest.place for rest in rests}, reverse=True))
-        values = {rest.nodata for rest in rests}
-        said = next((value for value in sorted(values - {None}, key=abs) if value is not None), None)
+        said = min((rest.nodata for rest in rests if rest.nodata is not None), key=abs, default=None)
         right = "" if said is None else f"--nodata {said:.10g} if that is right, "
         return (
             f"{share:.1%} of {self.name} is {' or '.join(rest.colour for rest in rests)} {places} and taken for missing "

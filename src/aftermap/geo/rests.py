@@ -105,7 +105,8 @@ class _Colour:
     def distance(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """From it to the furthest band, of the lowest and highest values of the bands."""
         with np.errstate(over="ignore"):
-            return np.maximum(high - self.value, self.value - low)
+            furthest: np.ndarray = np.maximum(high - self.value, self.value - low)
+        return furthest
 
     def named(self, value: float, *, nearly: bool, brightest: float) -> str:
         """What a rest near it is called."""
@@ -216,7 +217,7 @@ class _Tally:
         (_, (width, height), _) = cv2.minAreaRect(corners)
         beyond = 0.75 * side  # cells that it cuts lie outside of it
         pixels = float(self.near[:, _wider(part, 1)].sum())
-        return pixels / ((width + beyond) * (height + beyond))
+        return float(pixels / ((width + beyond) * (height + beyond)))
 
 
 def find_rests(read: ReadPixels, height: int, width: int, dtype: str) -> tuple[Rest, ...]:
@@ -253,8 +254,8 @@ def strips(height: int, width: int, multiple: int) -> Iterator[Window]:
 def _colours(kind: np.dtype[Any]) -> list[_Colour]:
     if kind.kind == "f":
         most = float(np.finfo(kind).max)
-        full = (1.0, *(2.0**bits - 1 for bits in _FULL_BITS), most)
-        return [_Colour(value, 0) for value in (0.0, *full, -most, *_NO_MEASURE)]
+        ends = (0.0, 1.0, *(2.0**bits - 1 for bits in _FULL_BITS), most, -most)
+        return [_Colour(value, 0) for value in (*ends, *_NO_MEASURE)]
     limits = np.iinfo(kind)
     full = {float(limits.max), *(2.0**bits - 1 for bits in _FULL_BITS if 2**bits - 1 <= limits.max)}
     gone = {float(limits.min), *_NO_MEASURE} if limits.min < 0 else set()
@@ -276,11 +277,11 @@ def _suspects(
     brightest = 1.0 if kind.kind == "f" else 255.0 if kind.itemsize == 1 else 1.0
     for row in sorted({*range(0, height - side + 1, apart), height - side}):
         low, high, valid = _extremes(read, Window(row, 0, side, width))
-        whole = _cells(valid, side, pad=False).all(axis=(1, 3))[0]
-        lowest = _cells(low, side, pad=np.inf).min(axis=(1, 3))[0]
-        highest = _cells(high, side, pad=-np.inf).max(axis=(1, 3))[0]
+        whole: np.ndarray = _cells(valid, side, pad=False).all(axis=(1, 3))[0]
+        lowest: np.ndarray = _cells(low, side, pad=np.inf).min(axis=(1, 3))[0]
+        highest: np.ndarray = _cells(high, side, pad=-np.inf).max(axis=(1, 3))[0]
         for index, colour in enumerate(colours):
-            if index not in found and (colour.distance(lowest, highest) <= colour.near)[whole].any():
+            if index not in found and (colour.distance(lowest, highest)[whole] <= colour.near).any():
                 found.add(index)
         measured = high[valid & (np.abs(high) < _BRIGHTEST)]
         if measured.size:

@@ -202,13 +202,9 @@ def _open(path: Path, card: BaseCard, reading: Reading, place: Grid | None) -> R
     """An image whose bands and pixels the model can use."""
     source = RasterSource.open(path, reading.bands, grid=place, nodata=reading.nodata)
     require_bands(source, card.given_bands, len(card.bands))
-    narrow = source.bits is not None and source.bits < 8
-    if reading.stretch is None and (source.dtype != card.dtype or narrow):
-        held = (
-            f"values of {source.bits} bits (0 to {2**source.bits - 1})"
-            if narrow
-            else f"{source.dtype} values"
-        )
+    bits = source.bits if source.bits is not None and source.bits < 8 else None
+    if reading.stretch is None and (source.dtype != card.dtype or bits is not None):
+        held = f"{source.dtype} values" if bits is None else f"values of {bits} bits (0 to {2**bits - 1})"
         raise RasterError(
             f"{source.name} holds {held}, the model expects {card.dtype} (0 to 255): pass --stretch "
             "2,98 to bring the range between these percentiles into 0 to 255"
