@@ -281,7 +281,8 @@ def _suspects(
         lowest: np.ndarray = _cells(low, side, pad=np.inf).min(axis=(1, 3))[0]
         highest: np.ndarray = _cells(high, side, pad=-np.inf).max(axis=(1, 3))[0]
         for index, colour in enumerate(colours):
-            if index not in found and (colour.distance(lowest, highest)[whole] <= colour.near).any():
+            distance = colour.distance(lowest, highest)[whole]
+            if distance.size and distance.min() <= colour.near:
                 found.add(index)
         measured = high[valid & (np.abs(high) < _BRIGHTEST)]
         if measured.size:
