@@ -277,7 +277,7 @@ def _suspects(
     brightest = 1.0 if kind.kind == "f" else 255.0 if kind.itemsize == 1 else 1.0
     for row in sorted({*range(0, height - side + 1, apart), height - side}):
         low, high, valid = _extremes(read, Window(row, 0, side, width))
-        whole: np.ndarray = _cells(valid, side, pad=False).all(axis=(1, 3))[0]
+        whole: np.ndarray = _cells(valid, side, pad=False)[0].all(axis=(0, 2))
         lowest: np.ndarray = _cells(low, side, pad=np.inf).min(axis=(1, 3))[0]
         highest: np.ndarray = _cells(high, side, pad=-np.inf).max(axis=(1, 3))[0]
         for index, colour in enumerate(colours):
