@@ -24,13 +24,13 @@ def classes(grid: Grid = GRID) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 5, grid.shape).astype(np.uint8)
 
 
-def write_bands(writer: RasterWriter, array: np.ndarray, rows: int, start: int = 0) -> None:
-    for row in range(start, array.shape[-2], rows):
+def write_bands(writer: RasterWriter, array: np.ndarray, rows: int) -> None:
+    for row in range(0, array.shape[-2], rows):
         piece = array[..., row : row + rows, :]
         writer.write(Window(row, 0, piece.shape[-2], array.shape[-1]), piece)
 
 
-def damage_writer(path: Path, **options: bool) -> RasterWriter:
+def damage_writer(path: Path) -> RasterWriter:
     return RasterWriter(
         path,
         GRID,
@@ -39,7 +39,6 @@ def damage_writer(path: Path, **options: bool) -> RasterWriter:
         nodata=255,
         colormap=damage_colormap(),
         descriptions=["damage"],
-        **options,
     )
 
 
@@ -135,50 +134,6 @@ def test_an_error_leaves_the_old_file_and_no_temporary_one(damage_tif: Path) -> 
         raise RuntimeError
     assert damage_tif.read_bytes() == before
     assert list(damage_tif.parent.iterdir()) == [damage_tif]
-
-
-def test_resume_after_an_error_gives_the_same_pixels(tmp_path: Path) -> None:
-    path, truth = tmp_path / "damage.tif", classes()
-    with pytest.raises(RuntimeError), damage_writer(path, keep_partial=True) as writer:
-        write_bands(writer, truth[:200], rows=100)
-        writer.flush()
-        raise RuntimeError
-    with damage_writer(path, resume=True) as writer:
-        assert writer.resumed
-        write_bands(writer, truth, rows=100, start=200)
-    with rasterio.open(path) as dataset:
-        assert np.array_equal(dataset.read(1), truth)
-        assert dataset.colormap(1)[4] == damage_colormap()[4]
-
-
-def test_a_killed_process_keeps_what_it_flushed(tmp_path: Path) -> None:
-    script = """
-import os, sys
-from pathlib import Path
-from test_cog import GRID, classes, write_bands, damage_writer
-writer = damage_writer(Path(sys.argv[1]))
-write_bands(writer, classes()[:300], rows=100)
-writer.flush()
-write_bands(writer, classes(), rows=100, start=300)
-os._exit(9)
-"""
-    path = tmp_path / "damage.tif"
-    killed = subprocess.run([sys.executable, "-c", script, str(path)], cwd=Path(__file__).parent, check=False)
-    assert killed.returncode == 9
-    with damage_writer(path, resume=True) as writer:
-        write_bands(writer, classes(), rows=100, start=300)
-    with rasterio.open(path) as dataset:
-        assert np.array_equal(dataset.read(1), classes())
-
-
-def test_resuming_a_file_of_another_shape_is_refused(tmp_path: Path) -> None:
-    writer = damage_writer(tmp_path / "damage.tif")
-    writer.flush()
-    other = Grid(GRID.crs, GRID.transform, 300, 200)
-    with pytest.raises(OutputError, match="1 x 600 x 700 of uint8, expected 1 x 200 x 300"):
-        RasterWriter(tmp_path / "damage.tif", other, count=1, dtype="uint8", nodata=255, resume=True)
-    writer.discard()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_wrong_arrays_and_windows_are_refused(tmp_path: Path) -> None:

@@ -82,8 +82,7 @@ class RasterWriter:
     The pieces go to `<path>.part.tif`, a tiled, compressed GeoTIFF; `close` copies it into a COG with
     overviews under a temporary name, renames that to `path` and removes the rest. Until then an older file at
     `path` stays as it is. Memory holds GDAL's block cache (64 MiB and one row of tiles), never the raster.
-    As a context manager it closes on success; on an error it discards the temporary file, or keeps it for
-    `resume` where `keep_partial` is set.
+    As a context manager it closes on success and discards the temporary file on an error.
 
     Args:
         path: the COG to write.
@@ -95,11 +94,9 @@ class RasterWriter:
         descriptions: one name per band.
         scale: what a stored number is to be multiplied by, kept in the file for readers that look for it.
         tags: further metadata of the file, by name.
-        resume: continue `<path>.part.tif` where it exists; `resumed` says whether it did.
-        keep_partial: on an error leave the temporary file, holding everything up to the last `flush`.
 
     Raises:
-        OutputError: the file cannot be written, the disk is full, or the file to resume has another shape.
+        OutputError: the file cannot be written, or the disk is full.
     """
 
     def __init__(
@@ -114,8 +111,6 @@ class RasterWriter:
         descriptions: Sequence[str] | None = None,
         scale: float | None = None,
         tags: Mapping[str, str] | None = None,
-        resume: bool = False,
-        keep_partial: bool = False,
     ) -> None:
         if colormap is not None and (count != 1 or dtype != "uint8"):
             raise ValueError(f"a colour table needs one band of uint8, not {count} of {dtype}")
@@ -125,18 +120,12 @@ class RasterWriter:
         self.part = path.with_name(path.name + ".part.tif")
         self.grid = grid
         self.count, self.dtype, self.nodata = count, np.dtype(dtype), nodata
-        self.keep_partial = keep_partial
-        self.resumed = resume and self.part.exists()
         self._dataset: DatasetWriter | None = None
         row_of_tiles = grid.width * TILE_PX * count * self.dtype.itemsize
         self._cache_bytes = _CACHE_BYTES + row_of_tiles
         with self._gdal("create"):
-            if self.resumed:
-                self._reopen()
-                self._check_resumed()
-            else:
-                self._dataset = self._create(colormap, descriptions, scale)
-                self._dataset.update_tags(**(tags or {}))
+            self._dataset = self._create(colormap, descriptions, scale)
+            self._dataset.update_tags(**(tags or {}))
 
     def write(self, window: Window, array: np.ndarray) -> None:
         """Write (C, H, W), or (H, W) for one band, at a window inside the grid, in any order."""
@@ -158,17 +147,6 @@ class RasterWriter:
         with self._gdal("write"):
             self._dataset.write(array.astype(self.dtype, copy=False), window=target)
 
-    def flush(self) -> None:
-        """Bring everything written so far to disk, so that a killed process can `resume` from here."""
-        if self._dataset is None:
-            return
-        with self._gdal("write"):
-            self._dataset.close()
-            self._dataset = None
-            with self.part.open("rb") as file:
-                os.fsync(file.fileno())
-            self._reopen()
-
     def close(self) -> Path:
         """Finish: write the COG with its overviews, put it in place and return `path`."""
         finished = self.path.with_name(self.path.name + ".cog.tif")
@@ -185,12 +163,18 @@ class RasterWriter:
             for leftover in self.path.parent.glob(finished.name + "*"):
                 leftover.unlink(missing_ok=True)
             raise
-        self.part.unlink()
+        self.part.unlink(missing_ok=True)
         return self.path
 
     def discard(self) -> None:
-        """Give up: close and remove the temporary file; an older file at `path` stays."""
-        self._abandon()
+        """Close without caring whether that works, and remove the temporary file; an older file at `path` stays."""
+        dataset, self._dataset = self._dataset, None
+        if dataset is not None:
+            try:
+                with _quiet(), rasterio.Env(GDAL_CACHEMAX=self._cache_bytes):
+                    dataset.close()
+            except (RasterioError, CPLE_BaseError, OSError) as error:
+                logging.getLogger(__name__).debug("closing %s: %s", self.part, error)
         self.part.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
@@ -199,15 +183,11 @@ class RasterWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self._abandon() if self.keep_partial else self.discard()
-            return
         try:
-            self.close()
-        except BaseException:
-            if not self.keep_partial:
-                self.discard()
-            raise
+            if kind is None:
+                self.close()
+        finally:
+            self.discard()
 
     def _create(
         self, colormap: dict[int, Colour] | None, descriptions: Sequence[str] | None, scale: float | None
@@ -241,27 +221,6 @@ class RasterWriter:
             dataset.scales = (scale,) * self.count
         return dataset
 
-    def _reopen(self) -> None:
-        self._dataset = rasterio.open(self.part, "r+", sparse_ok=True)
-
-    def _check_resumed(self) -> None:
-        assert self._dataset is not None
-        found = self._dataset
-        shape = (found.count, found.height, found.width, found.dtypes[0])
-        expected = (self.count, self.grid.height, self.grid.width, self.dtype.name)
-        same_place = not self.grid.is_georeferenced or found.transform.almost_equals(
-            self.grid.transform, 1e-6
-        )
-        if shape == expected and same_place:
-            return
-        found.close()
-        self._dataset = None
-        raise OutputError(
-            f"{self.part.name} holds {shape[0]} x {shape[1]} x {shape[2]} of {shape[3]}, expected "
-            f"{expected[0]} x {expected[1]} x {expected[2]} of {expected[3]} at the same place: "
-            "remove it, or run with the options of the run it comes from"
-        )
-
     def _copy_to_cog(self, target: Path) -> None:
         overviews: Literal["NEAREST", "AVERAGE"] = "AVERAGE" if self.dtype.kind == "f" else "NEAREST"
         rasterio.shutil.copy(
@@ -277,16 +236,6 @@ class RasterWriter:
             overview_resampling=overviews,
             sparse_ok=True,
         )
-
-    def _abandon(self) -> None:
-        """Close the dataset without caring whether that works."""
-        dataset, self._dataset = self._dataset, None
-        if dataset is not None:
-            try:
-                with _quiet(), rasterio.Env(GDAL_CACHEMAX=self._cache_bytes):
-                    dataset.close()
-            except (RasterioError, CPLE_BaseError, OSError) as error:
-                logging.getLogger(__name__).debug("closing %s: %s", self.part, error)
 
     @contextmanager
     def _gdal(self, action: str) -> Iterator[None]:
