@@ -1,8 +1,10 @@
 """How far outlines lie beside the buildings in their images."""
 
+import numpy as np
 import pytest
+from scipy import ndimage
 
-from aftermap.data.checking.footprint_shift import by_resolution, measure_shift, measure_shifts
+from aftermap.data.checking.footprint_shift import _slopes, by_resolution, measure_shift, measure_shifts
 from aftermap.data.preparing.cut_config import CutConfig
 from prepared_datasets import cut_tiles
 from towns_in_rasters import footprints, write_raster
@@ -71,3 +73,10 @@ def test_real_footprints_of_another_year_lie_beside_the_houses(shared_data, tmp_
     assert found.is_clear
     assert (found.dx_px, found.dy_px) == (pytest.approx(2, abs=1), pytest.approx(4, abs=1))
     assert found.gain == pytest.approx(0.2, abs=0.08)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (7, 9)])
+def test_slopes_are_those_of_a_gaussian_blur(shape):
+    values = np.random.default_rng(0).uniform(0, 255, shape)
+    across, down = (ndimage.gaussian_filter(values, 1.0, order=order) for order in ((0, 1), (1, 0)))
+    np.testing.assert_allclose(_slopes(values), across + 1j * down, rtol=0, atol=1e-12)

@@ -61,7 +61,7 @@ def trace_regions(
     above = np.zeros(0, np.int32)  # index + 1 in `open_` of each pixel in the last row seen
     for row, classes, confidence in bands:
         rows = slice(row, row + len(classes))
-        labels, kinds = _components(classes, left_out)
+        labels, kinds, boxes = _components(classes, left_out)
         sums = _Sums.of(labels, len(kinds), row_areas[rows], confidence)
         last = rows.stop >= height
         cut = np.zeros(len(kinds), bool)
@@ -75,14 +75,11 @@ def trace_regions(
         for label, polygon in _outlines(labels, whole, row, 0):
             yield sums.region(label, int(kinds[label]), polygon)
 
-        from scipy.ndimage import find_objects
-
         found = list(open_)
         number = np.zeros(len(kinds), np.int32)  # of a label among `found`, from 1 on
-        boxes = find_objects(np.where(cut[labels], labels, 0)) if cut.any() else []
         for label in np.flatnonzero(cut).tolist():
-            place = boxes[label - 1]
-            piece = row + place[0].start, place[1].start, labels[place] == label
+            left, top, wide, tall = boxes[label].tolist()
+            piece = row + top, left, labels[top : top + tall, left : left + wide] == label
             found.append(
                 _Open(
                     int(kinds[label]),
@@ -119,17 +116,24 @@ def trace_regions(
         above = position[roots[foot]]
 
 
-def _components(classes: np.ndarray, left_out: Collection[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Labels int32 (h, W) of the 4-connected patches of every class, 0 off them, and the class of each label."""
+def _components(classes: np.ndarray, left_out: Collection[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The 4-connected patches of every class.
+
+    Returns:
+        Labels int32 (h, W), 0 off them; the class of each label; and its left, top, width and height.
+    """
     labels, kinds = np.zeros(classes.shape, np.int32), [IGNORE]
+    boxes = [np.zeros((1, 4), np.int32)]
     for kind in np.unique(classes).tolist():
         if kind == IGNORE or kind in left_out:
             continue
-        count, found = cv2.connectedComponents((classes == kind).astype(np.uint8), connectivity=4)
+        patches = (classes == kind).astype(np.uint8)
+        count, found, stats, _ = cv2.connectedComponentsWithStats(patches, connectivity=4)
         inside = found > 0
         labels[inside] = found[inside] + (len(kinds) - 1)
         kinds += [kind] * (count - 1)
-    return labels, np.array(kinds)
+        boxes.append(stats[1:, : cv2.CC_STAT_AREA])
+    return labels, np.array(kinds), np.concatenate(boxes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
-from scipy import ndimage
 
 from aftermap.classes import IGNORE
 from aftermap.data.scene import Scene, read_image, read_mask
@@ -19,7 +19,9 @@ MIN_SHIFT_PX = 3.0
 _MIN_TILES = 3
 _MIN_GAIN = 0.05
 _SURE = 2.0
-_SMOOTH_PX = 1.0
+_OFFSETS = np.arange(-4.0, 5.0)
+_BLUR = np.exp(-(_OFFSETS**2) / 2) / np.exp(-(_OFFSETS**2) / 2).sum()
+_SLOPE = _OFFSETS * _BLUR
 _EDGE = 0.1
 _MOST_POINTS = 2000
 _SAME_RESOLUTION = 1.1
@@ -139,16 +141,16 @@ def fit_surface(scene: Scene, reach_px: int = REACH_PX) -> np.ndarray | None:
     mask = read_mask(scene, target="building")
     known = mask != IGNORE
     building = (mask == 1).astype(np.float64)
-    across = ndimage.gaussian_filter(building, _SMOOTH_PX, order=(0, 1))
-    down = ndimage.gaussian_filter(building, _SMOOTH_PX, order=(1, 0))
-    strength = np.hypot(across, down)
-    inside = ndimage.binary_erosion(known, iterations=reach_px, border_value=0)
+    field = _slopes(building)
+    strength = np.abs(field)
+    cross, edge = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)), cv2.BORDER_CONSTANT
+    inside = cv2.erode(known.astype(np.uint8), cross, iterations=reach_px, borderType=edge, borderValue=0) > 0
     rows, cols = np.nonzero((strength > _EDGE) & inside)
     if len(rows) == 0:
         return None
     chosen = np.linspace(0, len(rows) - 1, min(len(rows), _MOST_POINTS)).astype(int)
     rows, cols = rows[chosen], cols[chosen]
-    normal = (across + 1j * down)[rows, cols] / strength[rows, cols]
+    normal = field[rows, cols] / strength[rows, cols]
     field = _gradient(read_image(scene.pre))
     steps = range(-reach_px, reach_px + 1)
     return np.array(
@@ -160,12 +162,20 @@ def _fullness(scene: Scene) -> tuple[int, int, str]:
     return -sum(scene.polygons.values()), -sum(scene.class_pixels[1:]), scene.name
 
 
+def _slopes(values: np.ndarray) -> np.ndarray:
+    """Derivatives of float64 (H, W) after a Gaussian blur of one pixel, complex: across, and down."""
+    pairs = ((_SLOPE, _BLUR), (_BLUR, _SLOPE))
+    across, down = (
+        cv2.sepFilter2D(values, cv2.CV_64F, x, y, borderType=cv2.BORDER_REFLECT) for x, y in pairs
+    )
+    slopes: np.ndarray = across + 1j * down
+    return slopes
+
+
 def _gradient(image: np.ndarray) -> np.ndarray:
     """Gradient of the brightness as complex numbers (H, W), of length below 1: typical edges 1/2."""
     grey = image.astype(np.float64).mean(axis=0)
-    field = ndimage.gaussian_filter(grey, _SMOOTH_PX, order=(0, 1)) + 1j * ndimage.gaussian_filter(
-        grey, _SMOOTH_PX, order=(1, 0)
-    )
+    field = _slopes(grey)
     length = np.abs(field)
     usual = float(length[length > 0].mean()) if (length > 0).any() else 1.0
     damped: np.ndarray = field / (length + usual)
