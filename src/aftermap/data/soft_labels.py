@@ -1,18 +1,15 @@
 """Soft labels on disk: class probabilities of a scene in 8 bits, georeferenced where the scene is."""
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning
 
 from aftermap.data.geotransform import to_grid
 from aftermap.data.scene import Scene, SceneGrid
 from aftermap.errors import DataError, RasterError
 from aftermap.files import replacing
+from aftermap.geo.grid import quiet_without_georeference
 from aftermap.geo.limits import GDAL_ERRORS, opened
 
 SOFT_SCALE = 254
@@ -52,7 +49,7 @@ def write_soft(path: Path, probabilities: np.ndarray, grid: SceneGrid | None) ->
         profile |= {"crs": place.crs, "transform": place.transform}
     with (
         replacing(path, also=GDAL_ERRORS, parents=True, sync=False) as part,
-        _quiet(),
+        quiet_without_georeference(),
         rasterio.open(part, "w", **profile) as file,
     ):
         file.write(stored)
@@ -89,11 +86,3 @@ def class_probabilities(stored: np.ndarray) -> np.ndarray:
     background = np.where(known, 1 - others.sum(axis=-3, keepdims=True), np.float32(0))
     whole: np.ndarray = np.concatenate([background, others], axis=-3).astype(np.float32)
     return whole
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Scenes without georeference are no news."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield

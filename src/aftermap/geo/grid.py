@@ -1,6 +1,9 @@
 """Grids: where the pixels of an array lie on the ground, and windows into them."""
 
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,6 +11,7 @@ import numpy as np
 from affine import Affine
 from pyproj import Geod
 from rasterio.crs import CRS
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import transform as warp_points
 
 _GEOD = Geod(ellps="WGS84")
@@ -115,3 +119,11 @@ class Grid:
         """Ground size of a pixel in metres (geometric mean of both directions), or None without CRS."""
         size = self.pixel_size_m
         return None if size is None else math.sqrt(size[0] * size[1])
+
+
+@contextmanager
+def quiet_without_georeference() -> Iterator[None]:
+    """No warning of rasterio's about images that lie nowhere: here that is what was asked for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield

@@ -5,7 +5,6 @@ Everything here happens before a pixel is decoded, so that a hostile or damaged 
 
 import math
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import Any
 
 import rasterio
 from rasterio._err import CPLE_BaseError
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, RasterioError
 
 from aftermap.errors import RasterError
+from aftermap.geo.grid import quiet_without_georeference
 from aftermap.geo.plain_vrt import check_vrt
 from aftermap.geo.sidecars import check_sidecars
 
@@ -101,8 +101,7 @@ def open_checked(path: Path) -> rasterio.DatasetReader:
     if kind == "VRT":
         check_vrt(path, _check_source)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with quiet_without_georeference():
             dataset = rasterio.open(path, driver=_DRIVERS[kind])
     except GDAL_ERRORS as error:
         raise RasterError(

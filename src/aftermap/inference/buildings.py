@@ -15,7 +15,7 @@ from shapely.geometry.base import BaseGeometry
 from aftermap.classes import DAMAGE, NOT_ASSESSED
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import area_m2, trace, trace_labels
-from aftermap.inference.parting import part_shapes
+from aftermap.inference.parting import part_shapes, root_of
 from aftermap.inference.postprocess import REASONS, Missing, from_bytes, unweighted
 
 MIN_SEEN = 0.5
@@ -88,14 +88,14 @@ def trace_rows(
         for upper, lower in np.unique(
             np.stack([above, below])[:, (above > 0) & (below > 0)], axis=1
         ).T.tolist():
-            a, b = _root(owner, upper), _root(owner, lower)
+            a, b = root_of(owner, upper), root_of(owner, lower)
             owner[max(a, b)] = min(a, b)
         merged: dict[int, _Shape] = {}
         for number, shape in enumerate(shapes, start=1):
-            merged.setdefault(_root(owner, number), _Shape()).pieces.extend(shape.pieces)
+            merged.setdefault(root_of(owner, number), _Shape()).pieces.extend(shape.pieces)
 
         above_numbers = _renumber(labels[-1], index_of)
-        alive = {_root(owner, n) for n in np.unique(above_numbers).tolist() if n} if not last else set()
+        alive = {root_of(owner, n) for n in np.unique(above_numbers).tolist() if n} if not last else set()
         open_shapes, position = [], {0: 0}
         for number, shape in merged.items():
             if number in alive and row + values.shape[0] - shape.top < MAX_BUILDING_ROWS:
@@ -103,7 +103,7 @@ def trace_rows(
                 position[number] = len(open_shapes)
             else:
                 yield from polygons(*shape.assembled())
-        above = np.array([position.get(_root(owner, n), 0) for n in above_numbers.tolist()], np.int32)
+        above = np.array([position.get(root_of(owner, n), 0) for n in above_numbers.tolist()], np.int32)
 
 
 @dataclass
@@ -133,13 +133,6 @@ def _renumber(labels: np.ndarray, index_of: dict[int, int]) -> np.ndarray:
     """Labels of one row as indices of shapes."""
     values, inverse = np.unique(labels, return_inverse=True)
     return np.array([index_of.get(v, 0) for v in values.tolist()], np.int32)[inverse.ravel()]
-
-
-def _root(owner: list[int], number: int) -> int:
-    while owner[number] != number:
-        owner[number] = owner[owner[number]]
-        number = owner[number]
-    return number
 
 
 class Painter:

@@ -10,6 +10,7 @@ from rasterio.features import shapes as trace_shapes
 from shapely import Polygon
 
 from aftermap.classes import IGNORE
+from aftermap.inference.parting import root_of
 
 MAX_REGION_ROWS = 4096
 """A region higher than this is cut into several, so that one endless forest cannot fill the memory."""
@@ -94,17 +95,17 @@ def trace_regions(
             both = (above > 0) & (below > 0)
             for upper, lower in np.unique(np.stack([above, below])[:, both], axis=1).T.tolist():
                 if found[upper - 1].kind == found[lower - 1].kind:
-                    a, b = _root(owner, upper), _root(owner, lower)
+                    a, b = root_of(owner, upper), root_of(owner, lower)
                     owner[max(a, b)] = min(a, b)
         merged: dict[int, _Open] = {}
         for index, shape in enumerate(found, start=1):
-            root = _root(owner, index)
+            root = root_of(owner, index)
             if root in merged:
                 merged[root].join(shape)
             else:
                 merged[root] = shape
         foot = number[labels[-1]]
-        alive = set() if last else {_root(owner, n) for n in np.unique(foot).tolist() if n}
+        alive = set() if last else {root_of(owner, n) for n in np.unique(foot).tolist() if n}
         open_, position = [], np.zeros(len(found) + 1, np.int32)
         for index, shape in merged.items():
             if index in alive and rows.stop - shape.top < MAX_REGION_ROWS:
@@ -112,7 +113,7 @@ def trace_regions(
                 position[index] = len(open_)
             elif shape.area >= min_area:
                 yield shape.region()
-        roots = np.array([_root(owner, n) for n in range(len(found) + 1)], np.int32)
+        roots = np.array([root_of(owner, n) for n in range(len(found) + 1)], np.int32)
         above = position[roots[foot]]
 
 
@@ -195,10 +196,3 @@ def _outlines(labels: np.ndarray, chosen: np.ndarray, row: int, col: int) -> Ite
         shell, *holes = (np.add(ring, (col, row)) for ring in outline["coordinates"])
         # in one order, so that an outline does not depend on where a seam was
         yield int(label), shapely.normalize(Polygon(shell, holes))
-
-
-def _root(owner: list[int], number: int) -> int:
-    while owner[number] != number:
-        owner[number] = owner[owner[number]]
-        number = owner[number]
-    return number

@@ -42,7 +42,7 @@ def part_touching(strength: np.ndarray, *, min_area_px: float, depth_px: float) 
         height = land.ravel()[peaks].tolist()
         area = np.bincount(basin, minlength=len(peaks)).tolist()
         _merge(owner, edges, height, area, depth_px * _STEPS_PER_PX, min_area_px)
-    roots = np.array([_root(owner, k) for k in range(len(peaks))])
+    roots = np.array([root_of(owner, k) for k in range(len(peaks))])
     parts = np.unique(roots, return_inverse=True)[1] + 1
     labels = np.zeros(inside.size, np.int32)
     labels[pixels] = parts[basin]
@@ -137,11 +137,11 @@ def _merge(
 ) -> None:
     """Join basins whose lower peak is not `depth` above their saddle, then those that are too small."""
     for a, b, saddle in edges:
-        a, b = _root(owner, a), _root(owner, b)
+        a, b = root_of(owner, a), root_of(owner, b)
         if a != b and min(height[a], height[b]) - saddle < depth:
             _join(owner, a, b, height, area)
     for a, b, _ in edges:
-        a, b = _root(owner, a), _root(owner, b)
+        a, b = root_of(owner, a), root_of(owner, b)
         if a != b and min(area[a], area[b]) < min_area_px:
             _join(owner, a, b, height, area)
 
@@ -153,7 +153,8 @@ def _join(owner: list[int], a: int, b: int, height: list[int], area: list[int]) 
     area[kept] += area[lost]
 
 
-def _root(owner: list[int], number: int) -> int:
+def root_of(owner: list[int], number: int) -> int:
+    """The number that stands for all that were joined with this one; the way there becomes shorter."""
     while owner[number] != number:
         owner[number] = owner[owner[number]]
         number = owner[number]

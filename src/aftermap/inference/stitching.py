@@ -9,9 +9,9 @@ import numpy as np
 from aftermap.classes import IGNORE
 from aftermap.data.scene import Scene, Target, read_bands, read_images, read_mask
 from aftermap.errors import DataError
-from aftermap.geo.grid import Grid, Window
+from aftermap.geo.grid import Window
 from aftermap.inference.predictor import AnyPredictor
-from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX, Sample, predict_rows
+from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX, predict_held
 from aftermap.scoring.class_scores import Confusion
 
 OnScene = Callable[[Scene, np.ndarray, np.ndarray, np.ndarray], None]
@@ -150,17 +150,7 @@ def predict_classes(
     halo_px: int = DEFAULT_HALO_PX,
 ) -> np.ndarray:
     """Likeliest class uint8 (H, W) of images (T, C, H, W) of any size; the first of several equally likely ones."""
-    height, width = images.shape[-2:]
-
-    def read_window(window: Window) -> Sample:
-        part = images[(..., *window.slices)]
-        shape = part.shape[-2:]
-        return Sample(part, np.ones((len(images), *shape), bool), np.zeros(shape, np.uint8))
-
-    rows = predict_rows(
-        read_window, predictor, Grid.pixels(width, height), window_px=window_px, halo_px=halo_px
-    )
-    with closing(rows) as bands:
+    with closing(predict_held(predictor, images, window_px=window_px, halo_px=halo_px)) as bands:
         classes = [band.probabilities.argmax(axis=0).astype(np.uint8) for band in bands]
     return np.concatenate(classes)
 

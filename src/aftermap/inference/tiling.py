@@ -230,16 +230,22 @@ def predict_scene(
     batch: int = 1,
 ) -> np.ndarray:
     """Class probabilities float32 (K, H, W) of images (T, C, H, W) held in memory; see `predict_rows`."""
-    height, width = images.shape[-2:]
+    bands = predict_held(predictor, images, window_px=window_px, halo_px=halo_px, batch=batch)
+    return np.concatenate([band.probabilities for band in bands], axis=1)
+
+
+def predict_held(
+    predictor: Predicts, images: np.ndarray, *, window_px: int, halo_px: int, batch: int = 1
+) -> Generator[Band, None, None]:
+    """`predict_rows` of images (T, C, H, W) held in memory, all of whose pixels show ground."""
 
     def read_window(window: Window) -> Sample:
         part = images[(..., *window.slices)]
         shape = part.shape[-2:]
         return Sample(part, np.ones((len(images), *shape), bool), np.zeros(shape, np.uint8))
 
-    grid = Grid.pixels(width, height)
-    bands = predict_rows(read_window, predictor, grid, window_px=window_px, halo_px=halo_px, batch=batch)
-    return np.concatenate([band.probabilities for band in bands], axis=1)
+    grid = Grid.pixels(images.shape[-1], images.shape[-2])
+    return predict_rows(read_window, predictor, grid, window_px=window_px, halo_px=halo_px, batch=batch)
 
 
 def _window_row(

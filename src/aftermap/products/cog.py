@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +14,13 @@ import rasterio
 import rasterio.shutil
 from affine import Affine
 from rasterio._err import CPLE_BaseError
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.io import DatasetWriter
 from rasterio.windows import Window as RasterioWindow
 
 from aftermap.classes import BUILDING, DAMAGE, IGNORE, ClassScheme
 from aftermap.errors import OutputError
-from aftermap.geo.grid import Grid, Window
+from aftermap.geo.grid import Grid, Window, quiet_without_georeference
 
 Colour = tuple[int, int, int, int]
 
@@ -171,7 +170,7 @@ class RasterWriter:
         dataset, self._dataset = self._dataset, None
         if dataset is not None:
             try:
-                with _quiet(), rasterio.Env(GDAL_CACHEMAX=self._cache_bytes):
+                with quiet_without_georeference(), rasterio.Env(GDAL_CACHEMAX=self._cache_bytes):
                     dataset.close()
             except (RasterioError, CPLE_BaseError, OSError) as error:
                 logging.getLogger(__name__).debug("closing %s: %s", self.part, error)
@@ -242,7 +241,7 @@ class RasterWriter:
         """Run GDAL with a bounded cache; errors it raises or only logs become an OutputError."""
         reported = _ErrorRecorder()
         try:
-            with rasterio.Env(GDAL_CACHEMAX=self._cache_bytes), _quiet(), reported:
+            with rasterio.Env(GDAL_CACHEMAX=self._cache_bytes), quiet_without_georeference(), reported:
                 yield
         except (RasterioError, CPLE_BaseError, OSError) as error:
             raise OutputError(_explain(self.path, action, [*reported.messages, str(error)])) from error
@@ -281,14 +280,6 @@ class _ErrorRecorder(logging.Handler):
             logger.removeHandler(self)
             logger.setLevel(level)
             logger.propagate = propagate
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Rasterio warns about every raster without georeference; here that is what was asked for."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
 
 
 def _explain(path: Path, action: str, messages: list[str]) -> str:

@@ -119,11 +119,6 @@ class Canvas:
         """Paint a polygon (P, 2) of x, y in pixel coordinates."""
         cv2.fillPoly(self.numbers, [fixed(polygon)], number, shift=SUBPIXEL_BITS)
 
-    def fill_many(self, polygons: list[np.ndarray], number: int) -> None:
-        """Paint several polygons with one material; they do not cancel out where they overlap."""
-        for polygon in polygons:
-            self.fill(polygon, number)
-
     def line(self, points: np.ndarray, width_px: float, number: int) -> None:
         """Paint a polyline (P, 2) of constant width with round joints."""
         stroke(self.numbers, points, width_px, number)

@@ -1,6 +1,5 @@
 """Cuts one image into tiles: pixels, mask, georeference."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import rasterio
 from affine import Affine
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.features import rasterize
 
 from aftermap.data.file_content import checksum, read_bytes
@@ -18,7 +17,7 @@ from aftermap.data.preparing.journal import IMAGES
 from aftermap.data.preparing.scene_files import has_its_files, write_scene
 from aftermap.data.scene import RGB, Scene, Tile
 from aftermap.files import replacing
-from aftermap.geo.grid import Grid
+from aftermap.geo.grid import Grid, quiet_without_georeference
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +180,13 @@ def write_tile(
         profile |= {"compress": "JPEG", "JPEG_QUALITY": jpeg_quality, "photometric": "YCBCR"}
     with (
         replacing(path, also=(RasterioError,), parents=True, sync=False) as part,
-        warnings.catch_warnings(),
+        quiet_without_georeference(),
+        rasterio.open(part, "w", **profile) as file,
     ):
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(part, "w", **profile) as file:
-            file.write(pixels)
-            if description is not None:
-                file.descriptions = bands
-                file.update_tags(TIFFTAG_IMAGEDESCRIPTION=description)
+        file.write(pixels)
+        if description is not None:
+            file.descriptions = bands
+            file.update_tags(TIFFTAG_IMAGEDESCRIPTION=description)
 
 
 def draw_mask(

@@ -13,10 +13,10 @@ import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.dtypes import check_dtype
-from rasterio.errors import CRSError, NotGeoreferencedWarning
+from rasterio.errors import CRSError
 
 from aftermap.errors import FootprintError, GeoreferenceError, RasterError, shown
-from aftermap.geo.grid import Grid
+from aftermap.geo.grid import Grid, quiet_without_georeference
 
 Place: TypeAlias = Grid | tuple[Affine, CRS | str | None]
 """Where an array lies: a grid, or its transform and its reference system."""
@@ -79,7 +79,7 @@ class OnDisk:
             )
         path = self._place(f"{name}.tif")
         with (
-            _quiet(),
+            quiet_without_georeference(),
             rasterio.open(
                 path,
                 "w",
@@ -138,14 +138,6 @@ def on_disk() -> Iterator[OnDisk]:
         yield files
     finally:
         files.close()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No warning of GDAL's where there is no georeference; reading the image warns in our words."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
 
 
 def _grid(place: Place | None, height: int, width: int) -> Grid:

@@ -1,9 +1,9 @@
 """What a recipe of self-training can say: a teacher labels what has no labels, and students learn from that."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from aftermap.artefacts.ensemble_card import Averaging
 from aftermap.classes import BUILDING, DAMAGE, ClassScheme
@@ -17,6 +17,18 @@ from aftermap.workflows.training.config import DataConfig, LearnedTask, TrainRec
 from aftermap.workflows.training.recipe_files import recipe_path
 
 Tree = dict[str, Any]
+
+
+def whole_tree(tree: Any) -> Any:
+    """Keys of a training recipe, laid over those of the recipe that `extends` names."""
+    if not isinstance(tree, dict) or "extends" not in tree:
+        return tree
+    own = {key: value for key, value in tree.items() if key != "extends"}
+    return merge(read_tree(recipe_path(str(tree["extends"]))), own)
+
+
+TrainingTree = Annotated[Tree, BeforeValidator(whole_tree)]
+"""Keys of a training recipe, whole."""
 
 
 class PoolConfig(Config):
@@ -47,12 +59,7 @@ class FirstTeacherConfig(Config):
     """
 
     model: str | None = None
-    recipe: Tree | None = None
-
-    @field_validator("recipe", mode="before")
-    @classmethod
-    def _whole(cls, value: Any) -> Any:
-        return whole_tree(value)
+    recipe: TrainingTree | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "FirstTeacherConfig":
@@ -161,15 +168,10 @@ class NegativesConfig(Config):
 class RoundConfig(Config):
     """What a round does differently: keys laid over those of the recipe."""
 
-    student: Tree = Field(default_factory=dict)
+    student: TrainingTree = Field(default_factory=dict)
     predict: Tree = Field(default_factory=dict)
     labels: Tree = Field(default_factory=dict)
     negatives: Tree = Field(default_factory=dict)
-
-    @field_validator("student", mode="before")
-    @classmethod
-    def _whole(cls, value: Any) -> Any:
-        return whole_tree(value)
 
 
 class SelfTrainingRecipe(Config):
@@ -192,7 +194,7 @@ class SelfTrainingRecipe(Config):
     data: DataConfig
     pool: PoolConfig
     teacher: FirstTeacherConfig
-    student: Tree
+    student: TrainingTree
     start: Literal["fresh", "teacher"] = "fresh"
     rounds: list[RoundConfig] = Field(default_factory=lambda: [RoundConfig()], min_length=1)
     predict: PredictConfig = PredictConfig()
@@ -206,11 +208,6 @@ class SelfTrainingRecipe(Config):
     def scheme(self) -> ClassScheme:
         """Class scheme of the task."""
         return BUILDING if self.task == "building" else DAMAGE
-
-    @field_validator("student", mode="before")
-    @classmethod
-    def _whole(cls, value: Any) -> Any:
-        return whole_tree(value)
 
     @field_validator("rounds", mode="before")
     @classmethod
@@ -290,14 +287,6 @@ def student_recipe(
     if recipe.start == "teacher" and teacher is not None:
         tree["init_from"] = str(teacher)
     return build_config(TrainRecipe, tree, source="student")
-
-
-def whole_tree(tree: Any) -> Any:
-    """Keys of a training recipe, laid over those of the recipe that `extends` names."""
-    if not isinstance(tree, dict) or "extends" not in tree:
-        return tree
-    own = {key: value for key, value in tree.items() if key != "extends"}
-    return merge(read_tree(recipe_path(str(tree["extends"]))), own)
 
 
 def _common(recipe: SelfTrainingRecipe, keys: Tree, role: str, member: int) -> Tree:
