@@ -218,11 +218,12 @@ def predict(
         aftermap.predict("box", "xbd-prepared", "predictions", targets="truth")
         aftermap.score("predictions", "truth")
     """
+    from aftermap.data.scene import scenes_of
     from aftermap.workflows.scoring.predict import predict_dataset
 
     return predict_dataset(
         _opened(model, running),
-        scenes_of(data, split),
+        scenes_of(Path(data), split),
         Path(out),
         targets=None if targets is None else Path(targets),
         overwrite=overwrite,
@@ -264,32 +265,19 @@ def evaluate(
     Example:
         aftermap.evaluate("box", "xbd-prepared", events=["hurricane-harvey"]).as_dict()["score"]
     """
-    from aftermap.data.scene import Manifest
-    from aftermap.errors import DataError, InputError
-    from aftermap.workflows.scoring.evaluate import evaluate as score_scenes
-    from aftermap.workflows.scoring.evaluate import evaluate_legend
+    from aftermap.data.scene import labelled_scenes
+    from aftermap.workflows.scoring.evaluate import evaluate_dataset
 
-    scenes = labelled_scenes(data, split, events)
-    predictor, manifest = _opened(model, running), Manifest.load(Path(data))
-    if predictor.card.legend is not None:
-        if threshold is not None or boundary_m is not None:
-            raise InputError(
-                f"{predictor.name} tells classes by the likeliest: leave --threshold and --boundary-m out"
-            )
-        return evaluate_legend(predictor, manifest, scenes, on_scene=on_scene)
-    if manifest.legend is not None:
-        raise DataError(
-            f"{data} is labelled with the classes of {manifest.legend.name}, {predictor.name} tells "
-            f"{predictor.card.scheme}: give a model with a legend, or a dataset of buildings or damage"
-        )
-    return score_scenes(
-        predictor,
+    scenes = labelled_scenes(Path(data), split, events)
+    return evaluate_dataset(
+        _opened(model, running),
+        Path(data),
         scenes,
         threshold=threshold,
         bootstrap=bootstrap,
         boundary_m=boundary_m,
         on_scene=on_scene,
-    ).report
+    )
 
 
 def score(
@@ -463,14 +451,6 @@ def prepare(
     from aftermap.data.preparing.prepare import usual_folder
 
     place = Path(source)
-    if kind == "class_folder":
-        from aftermap.data.legends import read_legend
-        from aftermap.data.preparing.tile_grid import Tiling
-        from aftermap.data.readers.class_folder import FolderLayout
-
-        legend = options.get("legend")
-        named = {"legend": read_legend(str(legend))} if isinstance(legend, (str, Path)) else {}
-        options = {"layout": FolderLayout(), "tiling": Tiling(), **options, **named}
     found = getattr(import_module(f"aftermap.data.readers.{kind}"), f"{kind}_dataset")(place, **options)
     folder = usual_folder(place) if out is None else Path(out)
     return save(found, folder, workers=workers, overwrite=overwrite, strict=strict, progress=progress)
@@ -603,29 +583,6 @@ def synth(
         footprints=None if footprints is None else Path(footprints),
         workers=workers,
     )
-
-
-def scenes_of(data: str | Path, split: SplitName) -> "list[Scene]":
-    """Scenes of a prepared dataset."""
-    from aftermap.data.scene import Manifest
-
-    manifest = Manifest.load(Path(data))
-    return list(manifest.scenes) if split == "all" else manifest.select(split)
-
-
-def labelled_scenes(data: str | Path, split: SplitName, events: Sequence[str] = ()) -> "list[Scene]":
-    """Labelled scenes of a prepared dataset, of all events or of some.
-
-    Raises:
-        DataError: there are none.
-    """
-    from aftermap.errors import DataError
-
-    scenes = [s for s in scenes_of(data, split) if s.is_labelled and (not events or s.event in events)]
-    if not scenes:
-        of = f" of {', '.join(events)}" if events else ""
-        raise DataError(f"{data} has no labelled scenes in split {split}{of}")
-    return scenes
 
 
 def _opened(model: "str | Path | AnyPredictor", running: "RunningKeywords") -> "AnyPredictor":

@@ -183,6 +183,24 @@ def manifest_file(data: Path) -> Path:
     return data / MANIFEST_NAME if data.is_dir() else data
 
 
+def scenes_of(data: Path, split: str) -> list[Scene]:
+    """Scenes of a prepared dataset: of a split, or `all`."""
+    return [scene for scene in Manifest.load(data).scenes if split in (scene.split, "all")]
+
+
+def labelled_scenes(data: Path, split: str, events: Sequence[str] = ()) -> list[Scene]:
+    """Labelled scenes of a prepared dataset, of all events or of some.
+
+    Raises:
+        DataError: there are none.
+    """
+    scenes = [s for s in scenes_of(data, split) if s.is_labelled and (not events or s.event in events)]
+    if not scenes:
+        of = f" of {', '.join(events)}" if events else ""
+        raise DataError(f"{data} has no labelled scenes in split {split}{of}: pass another --split, or all")
+    return scenes
+
+
 def read_image(path: Path) -> np.ndarray:
     """Read an 8-bit image file as RGB uint8 (3, H, W), in the order in which its pixels are stored.
 

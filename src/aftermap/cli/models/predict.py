@@ -49,8 +49,9 @@ def predict(
     check_place(targets)
 
     from aftermap import api
+    from aftermap.data.scene import scenes_of
 
-    scenes = api.scenes_of(data, split)
+    scenes = scenes_of(data, split)
     with bar("predicting", len(scenes)) as advance:
         count = api.predict(
             model,
@@ -101,10 +102,11 @@ def evaluate(
     check_dataset(data)
 
     from aftermap import api
+    from aftermap.data.scene import scenes_of
     from aftermap.scoring.class_scores import ClassScores
 
     events = tuple(event or ())
-    total = sum(s.is_labelled and (not events or s.event in events) for s in api.scenes_of(data, split))
+    total = sum(s.is_labelled and (not events or s.event in events) for s in scenes_of(data, split))
     with bar("evaluating", total) as advance:
         result = api.evaluate(
             model,

@@ -52,7 +52,7 @@ def tune_thresholds(
     check_dataset(data)
     check_place(out)
 
-    from aftermap.api import labelled_scenes
+    from aftermap.data.scene import labelled_scenes
     from aftermap.errors import OutputError
     from aftermap.workflows.scoring.tune import tune_model
 
@@ -179,9 +179,9 @@ def _gate(
     loss_percent: float,
 ) -> "GateIngredient | None":
     """The gate that the options describe, its threshold chosen on labelled scenes where there are any."""
-    from aftermap.api import labelled_scenes
     from aftermap.artefacts.ensemble import GateIngredient
     from aftermap.artefacts.store import model_folder
+    from aftermap.data.scene import labelled_scenes
     from aftermap.errors import InputError
 
     if model is None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from aftermap.data.band_files import size_of
 from aftermap.data.file_content import IMAGE_SUFFIXES
-from aftermap.data.legends import Legend
+from aftermap.data.legends import Legend, read_legend
 from aftermap.data.preparing.class_dataset import class_dataset
 from aftermap.data.preparing.class_image import SKIPPED_BAND, ClassMask
 from aftermap.data.preparing.dataset import Dataset, SourceScene
@@ -65,12 +65,15 @@ class FolderLayout:
     missing_mask: Literal["unlabelled", "background"] | None = None
 
 
+USUAL_LAYOUT, WHOLE_IMAGES = FolderLayout(), Tiling()
+
+
 def class_folder_dataset(
     source: Path,
-    legend: Legend,
+    legend: Legend | str | Path,
     *,
-    layout: FolderLayout,
-    tiling: Tiling,
+    layout: FolderLayout = USUAL_LAYOUT,
+    tiling: Tiling = WHOLE_IMAGES,
     off_palette: OffPalette = "refuse",
     tolerance: float = TOLERANCE,
     first_value: int | None = None,
@@ -83,7 +86,7 @@ def class_folder_dataset(
 
     Args:
         source: the folder.
-        legend: of the masks.
+        legend: of the masks; one that comes along by its name, or a file of one.
         layout: where what lies.
         tiling: how images are cut.
         off_palette: what becomes of colours that the legend does not list.
@@ -94,6 +97,7 @@ def class_folder_dataset(
     Raises:
         DataError: another layout, masks that are missing or do not fit.
     """
+    legend = legend if isinstance(legend, Legend) else read_legend(str(legend))
     images = find_class_images(source, layout)
     if layout.missing_mask == "background" and legend.background is None:
         raise DataError(f"legend {legend.name} has no background, which --missing-mask background needs")

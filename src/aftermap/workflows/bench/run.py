@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aftermap.data.scene import labelled_scenes
 from aftermap.errors import InputError
 from aftermap.files.cache import CACHE_VARIABLE
 from aftermap.inference.backends.base import Backend, Precision
@@ -36,7 +37,6 @@ from aftermap.workflows.bench.rounds import (
     quantile,
     run_rounds,
 )
-from aftermap.workflows.bench.scores import labelled_scenes
 
 WARM_UP_SECONDS = 2.0
 WARM_UP_CALLS = 3

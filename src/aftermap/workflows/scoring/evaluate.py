@@ -12,7 +12,7 @@ import numpy as np
 from aftermap.artefacts.card import BaseCard
 from aftermap.classes import DAMAGE, IGNORE
 from aftermap.data.scene import Manifest, Scene, Target, read_images, read_mask
-from aftermap.errors import DataError, ModelError
+from aftermap.errors import DataError, InputError, ModelError
 from aftermap.inference.agreement import lookup_between
 from aftermap.inference.postprocess import Decision, spread_minor
 from aftermap.inference.predictor import AnyPredictor
@@ -164,6 +164,44 @@ def decisive_score(pixels: PixelScores) -> float:
     if not occurring or any(math.isnan(value) for value in occurring):
         return pixels.localization_f1
     return 0.3 * pixels.localization_f1 + 0.7 * statistics.fmean(occurring)
+
+
+def evaluate_dataset(
+    predictor: AnyPredictor,
+    data: Path,
+    scenes: Sequence[Scene],
+    *,
+    threshold: float | None,
+    bootstrap: int,
+    boundary_m: float | None,
+    on_scene: Callable[..., None] | None,
+) -> ScoreReport | ClassScores:
+    """Score any model on labelled scenes of a dataset, by what it tells; arguments as those of `evaluate`.
+
+    Raises:
+        InputError: options that a model with a legend does not take.
+        DataError: the dataset has other classes than the model.
+    """
+    manifest = Manifest.load(data)
+    if predictor.card.legend is not None:
+        if threshold is not None or boundary_m is not None:
+            raise InputError(
+                f"{predictor.name} tells classes by the likeliest: leave --threshold and --boundary-m out"
+            )
+        return evaluate_legend(predictor, manifest, scenes, on_scene=on_scene)
+    if manifest.legend is not None:
+        raise DataError(
+            f"{data} is labelled with the classes of {manifest.legend.name}, {predictor.name} tells "
+            f"{predictor.card.scheme}: give a model with a legend, or a dataset of buildings or damage"
+        )
+    return evaluate(
+        predictor,
+        scenes,
+        threshold=threshold,
+        bootstrap=bootstrap,
+        boundary_m=boundary_m,
+        on_scene=on_scene,
+    ).report
 
 
 def evaluate_legend(
