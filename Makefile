@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
+# byte code is kept wherever this runs: processes of the tests would compile the package again and again
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test coverage docs lint format fuzz bench wheel box clean help
 
@@ -32,12 +34,16 @@ help:
 demo: .venv/.core
 	$(BIN)/aftermap demo
 
+# as many processes as cores, 8 at most for their memory; long files begin first (tests/conftest.py)
+TESTS ?= tests
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
 test: .venv/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST) $(TESTS)
 
 coverage: .venv/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov=aftermap --cov-report=term:skip-covered \
-	  --cov-report=html:build/coverage --cov-report=xml:build/coverage.xml
+	$(PYTEST) --cov=aftermap --cov-report=term:skip-covered --cov-report=html:build/coverage \
+	  --cov-report=xml:build/coverage.xml $(TESTS)
 
 # readers of files that a stranger may send, on changed files: make fuzz SECONDS=600 TARGET=rasters SEED=7
 SECONDS ?= 600

@@ -1,6 +1,12 @@
 """Shared fixtures: real data (skipped where absent) and single-threaded numerics."""
 
+import gc
+import itertools
 import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -11,8 +17,35 @@ os.environ["AFTERMAP_BACKEND"] = "torch"  # what `auto` stands for; tests of the
 import pytest
 
 os.fsync = lambda _: None  # no test loses power
+gc.disable()  # what is imported stays, and is not to be looked through again and again
+
+MEMORY, ROOM = Path("/dev/shm"), 4 << 30
+if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)  # tests make and remove 100,000 files
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder under a name that no other test has; it goes with a test that passes."""
+    name, failed = re.sub(r"\W", "_", request.node.name)[:30], request.session.testsfailed
+    folder = tmp_path_factory.mktemp(f"{name}{next(_numbers)}", numbered=False)
+    yield folder
+    if request.session.testsfailed == failed:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
