@@ -15,15 +15,28 @@ os.environ["AFTERMAP_TRUST"] = "all"  # models of the tests' own code; tests of 
 os.environ["AFTERMAP_BACKEND"] = "torch"  # what `auto` stands for; tests of the choice name their own
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+from long_files import LONG_FILES
 
 os.fsync = lambda _: None  # no test loses power
 gc.disable()  # what is imported stays, and is not to be looked through again and again
+
+# neither how long an example takes nor how long it takes to make one is a fault
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 MEMORY, ROOM = Path("/dev/shm"), 4 << 30
 if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
     os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)  # tests make and remove 100,000 files
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+TESTS = Path(__file__).resolve().parent
+SHARED = TESTS.parents[1] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {TESTS / name: number for number, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 def pytest_collection_finish() -> None:

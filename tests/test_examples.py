@@ -1,7 +1,10 @@
 """The notebooks of `examples/` run from top to bottom, and are stored without what they gave."""
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,14 +22,28 @@ def test_a_notebook_is_stored_without_output(path: Path) -> None:
     assert kept == []
 
 
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One process for all notebooks, which imports what they share once; maps run as they do for a user."""
+    pytest.importorskip("nbclient", reason="needs nbclient and ipykernel")
+    client, core = pytest.importorskip("jupyter_client"), pytest.importorskip("jupyter_core.utils")
+    folder = tmp_path_factory.mktemp("notebooks")
+    environment = {name: value for name, value in os.environ.items() if name != "AFTERMAP_BACKEND"}
+    environment |= {"TMPDIR": str(folder), "IPYTHONDIR": str(folder / "ipython")}
+    manager = client.AsyncKernelManager()
+    core.run_sync(manager.start_kernel)(cwd=str(folder), env=environment)
+    yield manager
+    core.run_sync(manager.shutdown_kernel)(now=True)
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nbclient = pytest.importorskip("nbclient", reason="needs nbclient and ipykernel")
-    nbformat = pytest.importorskip("nbformat")
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+def test_a_notebook_runs(path: Path, kernel: Any) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
     notebook = nbformat.read(path, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))  # names of the notebook before
+    NotebookClient(notebook, km=kernel, timeout=300).execute()
     shown = [
         output
         for cell in notebook.cells

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 import aftermap
+from long_files import LONG_FILES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,3 +58,8 @@ def test_every_path_that_the_documents_name_is_there():
     assert [
         pair for pair in sorted(named) if not list(ROOT.glob(re.sub(r"{.*}", "*", pair[1]).rstrip("/")))
     ] == []
+
+
+def test_files_that_begin_first_are_there_and_named_once():
+    assert len(set(LONG_FILES)) == len(LONG_FILES)
+    assert all((ROOT / "tests" / name).is_file() for name in LONG_FILES)

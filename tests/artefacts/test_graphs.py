@@ -24,12 +24,12 @@ from aftermap.models.configs import (
     CustomConfig,
     SegformerConfig,
     SiameseUnetConfig,
-    SmpConfig,
     TorchangeConfig,
     UnetConfig,
     Xview2UnetConfig,
 )
 from aftermap.models.networks.dense import DenseModel
+from narrow_smp import config_of
 
 TINY = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (8, 8, 8)}
 NARROW = {"decoder_channels": (8,) * 5}
@@ -45,9 +45,7 @@ KINDS = {
     "xview2-one-date": Xview2UnetConfig(encoder_name="efficientnet_b0_widese", dates=1, classes=1, **NARROW),
     "segformer": SegformerConfig(dates=2, classes=5, decoder_channels=16),
     "segformer-squeezed": SegformerConfig(decoder_channels=16, internal_px=96),
-    "smp-fused-late": SmpConfig(
-        architecture="unet", encoder_name="resnet10t", dates=2, classes=5, fusion="decoder"
-    ),
+    "smp-fused-late": config_of("unet", dates=2, fusion="decoder"),
 }
 SMP = [
     "unetplusplus",
@@ -159,16 +157,14 @@ def test_every_kind_of_model_gives_the_same_on_a_real_tile(kind, shared_data, tm
 
 @pytest.mark.parametrize("architecture", SMP)
 def test_every_architecture_of_smp_can_be_written_as_onnx(architecture, tmp_path):
-    config = SmpConfig(architecture=architecture, encoder_name="resnet10t", dates=2, classes=5)
-    module = SingleGraph(load(config), inside=False)
+    module = SingleGraph(load(config_of(architecture, dates=2)), inside=False)
     images = other_images(module)
     found = by_onnx(to_onnx(module, tmp_path / "m.onnx"), images)
     assert worst(found, by_torch(module, images)) < 1e-4
 
 
 def test_dpt_can_be_written_for_openvino_only(tmp_path):
-    config = SmpConfig(architecture="dpt", encoder_name="vit_tiny_patch16_224", encoder_depth=4)
-    module = SingleGraph(load(config), inside=False)
+    module = SingleGraph(load(config_of("dpt", encoder_depth=4)), inside=False)
     images = other_images(module)
     assert worst(by_openvino(to_openvino(module), images), by_torch(module, images)) < 1e-4
     with pytest.raises(ModelError, match=r"cannot be written as ONNX .*upsample_bicubic2d_aa.*take openvino"):
