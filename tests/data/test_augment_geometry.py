@@ -138,7 +138,7 @@ def random_steps(seed, height, width):
 
 
 @given(st.integers(0, 2**31))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_geometry_invents_a_class(seed):
     rng = np.random.default_rng(seed)
     mask = rng.choice([0, 1, 4, IGNORE], (40, 48)).astype(np.uint8)

@@ -65,7 +65,7 @@ boxes = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(boxes, st.integers(0, 20), st.integers(0, 5))
 def test_every_building_lies_whole_in_a_window(sizes, padding, jitter):
     shapes = np.array([(x, y, min(200, x + w), min(200, y + h)) for x, y, w, h in sizes], float)

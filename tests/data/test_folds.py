@@ -45,7 +45,7 @@ def test_the_leaking_folds_show_one_place_in_both_splits():
     assert any(result[pair.first].split != result[pair.second].split for pair in same_ground(result))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(2, 7), st.integers(0, 6), st.sampled_from([19, 17, 12, None]))
 def test_folds_share_no_ground(folds, fold, zoom):
     whole = tiles()
@@ -79,7 +79,7 @@ def test_the_order_of_the_scenes_does_not_matter():
     assert found[0] == found[1]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.sets(st.text("abcdef", min_size=1, max_size=4), min_size=2, max_size=60), st.integers(2, 9))
 def test_hashed_folds_differ_by_one_group_at_most(names, folds):
     sizes = Counter(hashed_folds(sorted(names), folds))

@@ -109,7 +109,7 @@ def test_files_that_are_no_labels_are_refused(tmp_path, text):
         read_label_file(tmp_path / "post.json")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=12), st.integers(0, 1200), st.integers(0, 12))
 def test_a_label_file_with_foreign_bytes_is_read_or_refused(tmp_path_factory, foreign, place, cut):
     text = json.dumps(TREE).encode()
@@ -156,7 +156,7 @@ def test_a_stac_catalogue_that_is_odd_in_one_place_is_read_or_refused(tmp_path, 
         assert found is None or all(image.pre.suffix == ".tif" for image in found), what
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(alphabet=st.sampled_from('abc,"\n\r\x00;/.\t é'), max_size=80))
 def test_a_csv_of_anything_is_read_or_refused(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "odd.csv"

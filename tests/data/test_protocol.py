@@ -264,7 +264,7 @@ def protocols(draw):
 
 
 @given(protocols())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_each_step_adds_its_classes_behind_those_before(protocol):
     for step, labels in enumerate(protocol.steps):
         assert protocol.channels(step) == 1 + sum(map(len, protocol.steps[: step + 1]))
@@ -275,7 +275,7 @@ def test_each_step_adds_its_classes_behind_those_before(protocol):
 
 
 @given(protocols(), st.sampled_from(["train", "validation", "test", "replay"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_lookups_of_all_stages_agree_on_every_class_they_know(protocol, stage):
     last = protocol.lookup(len(protocol.steps) - 1, "test").astype(int)
     for step in range(len(protocol.steps)):
@@ -286,7 +286,7 @@ def test_lookups_of_all_stages_agree_on_every_class_they_know(protocol, stage):
 
 
 @given(protocols())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_mask_in_channel_order_is_left_as_it_is(protocol):
     last = len(protocol.steps) - 1
     again = Protocol(

@@ -66,7 +66,7 @@ def expected(protocol, step, stage, label):
 
 
 @given(tasks(), st.sampled_from(["train", "validation", "test"]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_lookups_are_those_of_the_rules(protocol, stage):
     for step in range(len(protocol.steps)):
         wanted = [expected(protocol, step, stage, label) for label in range(256)]
@@ -109,7 +109,7 @@ TILES = st.lists(st.frozensets(st.sampled_from([*range(8), UNKNOWN]), max_size=5
 
 
 @given(tasks(), TILES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_tiles_are_those_of_the_rules(protocol, tiles):
     tiles = [frozenset(t for t in tile if t < len(protocol.classes) or t == UNKNOWN) for tile in tiles]
     dealt = dealt_out(protocol, tiles)

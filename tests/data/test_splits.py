@@ -91,7 +91,7 @@ def test_a_fraction_of_0_leaves_a_split_empty():
         assert set(counts(assign_splits(TOWNS, by=by, fractions=(0.8, 0.2, 0)))) == {"train", "validation"}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.floats(0, 12), min_size=4, max_size=12),
     st.sampled_from(["block", "random"]),

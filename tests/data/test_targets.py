@@ -129,7 +129,7 @@ def by_pooling(mask, size):
 
 
 @given(st.integers(0, 10_000), st.sampled_from([1, 3, 5, 9]), st.integers(1, 12), st.integers(1, 12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_targets_equal_dilation_by_pooling(seed, size, height, width):
     generator = torch.Generator().manual_seed(seed)
     mask = torch.randint(0, 5, (2, height, width), generator=generator)

@@ -136,7 +136,7 @@ TASK = st.sampled_from(["6s", "222a", "321", "offline"])
 
 
 @given(SETS, TASK, st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_image_split_shows_no_tile_twice_and_none_without_a_new_class(tiles, task, seed):
     protocol = protocol_for(ISPRS, task, seed=seed)
     steps = [chosen(tiles, protocol, t, "image-split") or [] for t in range(len(protocol.steps))]
@@ -147,7 +147,7 @@ def test_the_image_split_shows_no_tile_twice_and_none_without_a_new_class(tiles,
 
 
 @given(SETS, TASK)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_disjoint_tiles_are_overlapped_ones_without_later_classes(tiles, task):
     protocol = protocol_for(ISPRS, task)
     for step in range(len(protocol.steps)):
@@ -158,7 +158,7 @@ def test_disjoint_tiles_are_overlapped_ones_without_later_classes(tiles, task):
 
 
 @given(SETS, TASK)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_tile_with_a_class_is_overlapped_at_some_step(tiles, task):
     protocol = protocol_for(ISPRS, task)
     steps = [chosen(tiles, protocol, t, "overlapped") or [] for t in range(len(protocol.steps))]

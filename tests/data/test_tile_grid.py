@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from aftermap.data.preparing.tile_grid import compat_starts, compat_windows, isaid_starts, starts, windows
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(length=st.integers(1, 500), tile=st.integers(1, 120), share=st.floats(0, 1, exclude_max=True))
 def test_every_pixel_lies_in_a_tile(length, tile, share):
     overlap = int(share * tile)
@@ -21,7 +21,7 @@ def test_every_pixel_lies_in_a_tile(length, tile, share):
     assert firsts == sorted(set(firsts))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(length=st.integers(2, 400), tile=st.integers(2, 100), share=st.floats(0, 0.9))
 def test_neighbours_share_at_least_the_overlap(length, tile, share):
     overlap = int(share * tile)

@@ -34,7 +34,7 @@ SETS = st.lists(st.frozensets(st.integers(0, 5), max_size=4), min_size=1, max_si
 
 
 @given(SETS, st.integers(0, 20), st.integers(0, 20), st.integers(0, 5), st.booleans())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_smaller_budget_gives_the_beginning_of_a_larger_one(sets, one, other, seed, uneven):
     sides = [60 + 20 * (n % 4) for n in range(len(sets))] if uneven else None
     small, large = sorted((one, other))
@@ -47,7 +47,7 @@ def test_a_smaller_budget_gives_the_beginning_of_a_larger_one(sets, one, other, 
 
 
 @given(SETS, st.integers(1, 20), st.integers(0, 5))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_the_budget_holds_and_only_tiles_with_old_classes_are_taken(sets, tiles, seed):
     found = choose(sets, tiles * TILE_MB, seed=seed)
     with_old = {n for n, labels in enumerate(sets) if labels & {1, 2, 3}}
@@ -56,7 +56,7 @@ def test_the_budget_holds_and_only_tiles_with_old_classes_are_taken(sets, tiles,
 
 
 @given(SETS, st.integers(0, 5))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_as_many_tiles_as_classes_hold_every_class(sets, seed):
     found = choose(sets, 3 * TILE_MB, seed=seed)
     occurring = frozenset().union(*sets) & {1, 2, 3}

@@ -33,7 +33,7 @@ def test_published_datasets_are_drawn_as_published(count, train, validation):
 
 
 @given(st.lists(st.sampled_from("abcdef"), min_size=2, max_size=30), st.integers(0, 9), st.floats(0.05, 0.6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_image_is_on_both_sides(sources, seed, fraction):
     if len(set(sources)) < 2:
         return

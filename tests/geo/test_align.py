@@ -49,7 +49,7 @@ def other_sensor(image, seed):
 
 
 @given(shifts, shifts)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_shifts_of_one_patch_are_recovered_to_a_fraction_of_a_pixel(dx, dy):
     image = texture(160, 160, seed=3).astype(float)
     crop = Window(16, 16, 128, 128)
@@ -142,7 +142,7 @@ def test_an_overlap_too_small_to_measure_says_so():
 
 
 @given(shifts, shifts, st.integers(0, 1000))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_an_applied_shift_never_lowers_the_agreement(dx, dy, seed):
     pre = texture(320, 320, seed=seed).astype(float)
     rng = np.random.default_rng(seed)

@@ -23,7 +23,6 @@ COLOURS = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
 FULL = {"uint8": (1, 128, 255), "uint16": (1, 255, 4095, 65535), "float32": (1, 255, 4095)}
 walk = settings(
     max_examples=120,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     derandomize=True,
 )

@@ -33,7 +33,7 @@ def bilinear(image, cols, rows):
 
 
 @given(st.integers(-20, 40), st.integers(-20, 40), st.integers(1, 40), st.integers(1, 40))
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_windows_on_the_images_own_lattice_are_exact_wherever_they_lie(
     tmp_path, write_tif, row, col, height, width
 ):

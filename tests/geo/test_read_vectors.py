@@ -154,7 +154,7 @@ def test_long_numbers_with_gaps_keep_every_digit(tmp_path, suffix):
     assert sorted(found.columns["osm_id"].dropna().tolist()) == [LONG, LONG + 2]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     names=st.lists(
         st.one_of(

@@ -94,7 +94,7 @@ cells = st.integers(0, 11)
 boxes = st.tuples(cells, cells, st.integers(1, 6), st.integers(1, 6))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(parts=st.lists(st.tuples(boxes, st.lists(boxes, max_size=2)), min_size=1, max_size=5))
 def test_random_parts_cover_the_cells_that_counting_says(parts):
     """Parts of whole cells, each with holes anywhere, against cells painted one by one."""
@@ -117,7 +117,7 @@ def test_random_parts_cover_the_cells_that_counting_says(parts):
     assert (shapely.contains_xy(found, cols, rows) == painted).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     rings=st.lists(
         st.lists(

@@ -38,7 +38,7 @@ def comparable(polygons: Iterable[shapely.Polygon]) -> list[bytes]:
     return sorted(shapely.set_precision(p, 1e-6).normalize().wkb for p in polygons)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.lists(st.integers(1, 47), max_size=12), st.floats(0.3, 0.75))
 def test_bands_give_the_polygons_of_the_mask_in_one_piece(seed: int, cuts: list[int], share: float) -> None:
     blocks = np.random.default_rng(seed).random((12, 8)) < share
@@ -237,7 +237,7 @@ def test_the_class_is_decided_with_the_weights_and_the_probabilities_are_the_mod
     assert row["confidence"] == pytest.approx(0.25) and row["p_building"] == pytest.approx((0.8 + 0.4) / 2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.booleans())
 def test_dividing_the_weights_out_gives_the_models_probabilities_back(seed: int, in_bytes: bool) -> None:
     own = np.random.default_rng(seed).dirichlet(np.full(5, 0.5), (6, 7)).transpose(2, 0, 1)

@@ -103,7 +103,7 @@ def test_of_equal_tiles_the_first_owns_all():
     assert (len(first), second) == (1, ())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(1, 20), st.integers(1, 20)),
@@ -116,7 +116,7 @@ def test_whatever_the_tiles_every_pixel_they_cover_is_owned_once(boxes):
     assert (counted(scenes, (50, 50)) == covered(scenes, (50, 50))).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(8, 24), st.integers(0, 12), st.sets(st.integers(0, 80)), st.randoms())
 def test_grids_with_holes_in_any_order_are_parted(size, overlap, missing, random):
     step = max(size - overlap, 7)

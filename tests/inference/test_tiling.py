@@ -103,7 +103,7 @@ def test_a_window_too_small_for_its_halo_is_refused() -> None:
         Axis.plan(500, window_px=64, halo_px=32)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 300), st.integers(1, 200), st.sampled_from([(96, 16), (128, 16)]))
 def test_bands_follow_each_other_and_cover_every_row(
     height: int, width: int, window: tuple[int, int]
@@ -114,7 +114,7 @@ def test_bands_follow_each_other_and_cover_every_row(
     assert joined(bands).shape == (2, height, width)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 300), st.integers(1, 200))
 def test_a_constant_stays_constant(height: int, width: int) -> None:
     images = np.full((2, 3, height, width), 51, np.uint8)

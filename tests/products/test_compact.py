@@ -21,7 +21,7 @@ def packed(columns: dict[str, list[object]], shapes: list[shapely.Geometry] | No
     return unpacked(pack(frame, shapely.orient_polygons(np.array(outlines, object)), np.zeros(count, int)))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.tuples(TEXTS, NUMBERS, st.integers(-(2**40), 2**40)), min_size=1, max_size=30))
 def test_columns_come_back_as_they_were(rows: list[tuple[str | None, float | None, int]]) -> None:
     texts, numbers, whole = map(list, zip(*rows, strict=True))
@@ -38,7 +38,7 @@ def test_columns_come_back_as_they_were(rows: list[tuple[str | None, float | Non
         assert wanted is None or told == pytest.approx(wanted, abs=6e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(*[st.floats(-500, 70_000)] * 2, *[st.floats(0.5, 900)] * 2), min_size=1, max_size=12)
 )

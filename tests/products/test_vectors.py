@@ -158,7 +158,7 @@ def test_a_missing_folder_is_an_output_error(tmp_path: Path) -> None:
         write_buildings(town(), tmp_path / "nowhere")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(text=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20))
 def test_any_identifier_survives_geojson(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("ids")

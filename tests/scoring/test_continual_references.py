@@ -44,7 +44,7 @@ def same(found, wanted):
 
 
 @given(runs())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_run_is_what_its_matrices_say(run):
     heads, matrices, joint = run
     names = ["background", *(f"c{n}" for n in range(1, sum(heads)))]
@@ -86,7 +86,7 @@ EPSILON = 1.1920929e-07
 
 
 @given(st.integers(2, 7), st.integers(0, 2**32 - 1), st.sets(st.integers(0, 6)))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_the_original_figures_are_those_of_its_formulas(classes, seed, absent):
     matrix = np.random.default_rng(seed).integers(0, 30, (classes, classes))
     matrix[[label for label in absent if label < classes]] = 0

@@ -59,7 +59,7 @@ def test_probabilities_vote_with_their_size() -> None:
 @given(
     arrays(np.uint8, (6, 7), elements=st.integers(0, 4)), arrays(np.int32, (6, 7), elements=st.integers(0, 5))
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_votes_equal_a_loop_over_buildings(predicted: np.ndarray, instances: np.ndarray) -> None:
     expected = []
     for number in range(1, instances.max() + 1):
@@ -102,7 +102,7 @@ def test_below_half_overlap_each_building_is_matched_once_best_first() -> None:
 @given(
     arrays(np.int32, (6, 8), elements=st.integers(0, 4)), arrays(np.int32, (6, 8), elements=st.integers(0, 4))
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_matches_equal_a_loop_over_all_pairs(predicted: np.ndarray, target: np.ndarray) -> None:
     expected = set()
     for p in range(1, 5):

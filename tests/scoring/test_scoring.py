@@ -82,7 +82,7 @@ def test_a_missed_pixel_is_a_false_negative_and_not_no_damage() -> None:
 
 
 @given(scenes_strategy())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_scores_equal_a_pixel_by_pixel_reference_also_with_absent_classes(scenes: list) -> None:
     score = Score()
     for number, (lp, dp, lt, dt) in enumerate(scenes):
@@ -97,7 +97,7 @@ def test_scores_equal_a_pixel_by_pixel_reference_also_with_absent_classes(scenes
 
 
 @given(scenes_strategy())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_streamed_scenes_score_like_one_big_image(scenes: list) -> None:
     streamed, whole = Score(), Score()
     for number, masks_ in enumerate(scenes):
