@@ -37,6 +37,7 @@ from aftermap.data.scene import Scene, read_images, read_mask
 from aftermap.files import replacing
 from aftermap.geo.grid import Grid
 from aftermap.inference.buildings import Evidence, Painter
+from aftermap.inference.parting import part_shapes
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import predict_scene
 from aftermap.scoring.instances import label_components, match_buildings, shares
@@ -48,6 +49,7 @@ BINS = 15
 BENEATH = 0.1
 LEAST_M2 = 10.0
 LEAST_PX = 20
+DEPTH_PX = 3.0
 MEASURES = ("localization", "phantoms", "found", "AUC", "accuracy", "none", "ECE", "Brier", "AUC destroyed")
 
 
@@ -112,14 +114,20 @@ def predicted(model: AnyPredictor, scene: Scene, kept: Path) -> dict[str, np.nda
     return arrays
 
 
-def counted(stored: dict[str, np.ndarray], scene: Scene, threshold: float) -> Counted:
-    """The counts of one scene."""
+def counted(stored: dict[str, np.ndarray], scene: Scene, threshold: float, *, part: bool) -> Counted:
+    """The counts of one scene; touching buildings are parted as a map does it, or not."""
     mask = read_mask(scene, target="building")
     judged, target = mask != IGNORE, mask == 1
     found = stored["building"] > 255 * threshold
     pixels = np.array([(found & target).sum(), (found & ~target & judged).sum(), (~found & target).sum()])
     least = smallest(scene)
-    traced = label_components(found, min_area_px=least)
+    if part:
+        strength = np.where(found, 1 + (254 * (stored["building"] / 255)).astype(np.uint8), 0).astype(
+            np.uint8
+        )
+        traced = part_shapes(strength, min_area_px=least, depth_px=DEPTH_PX)
+    else:
+        traced = label_components(found, min_area_px=least)
     true = label_components(target, min_area_px=4)
     beneath = shares(target, traced)
     of_unknown = shares(~judged, traced) > 0.5
@@ -186,7 +194,7 @@ def measures(scenes: list[Counted]) -> dict[str, float]:
 
 
 def rows(
-    name: str, template: str, folder: Path, data: Path, only: list[str]
+    name: str, template: str, folder: Path, data: Path, only: list[str], part: bool
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """The measures of a model by event, then over all."""
     everything: list[Counted] = []
@@ -197,11 +205,12 @@ def rows(
         model = aftermap.open_model(template.format(event=event))
         kept = folder / "predictions" / f"{name}-{model.sha256[:12]}"
         print(f"{event}: {len(scenes)} scenes by {model.name}", file=sys.stderr)
-        part = [
-            counted(predicted(model, scene, kept), scene, model.card.building_threshold) for scene in scenes
+        counts = [
+            counted(predicted(model, scene, kept), scene, model.card.building_threshold, part=part)
+            for scene in scenes
         ]
-        everything += part
-        by_event.append(measures(part))
+        everything += counts
+        by_event.append(measures(counts))
         yield event, by_event[-1]
     mean = {key: float(np.nanmean([m[key] for m in by_event])) for key in (*MEASURES, "buildings")}
     yield "mean over events", mean
@@ -216,6 +225,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+", help="a model, or a template with {event}")
     parser.add_argument("--data", type=Path, default=SOURCE)
     parser.add_argument("--events", nargs="*", default=[], help="only these")
+    parser.add_argument("--whole", action="store_true", help="touching buildings are not parted")
     options = parser.parse_args()
     for template in options.models:
         name = Path(template.replace("/model", "")).name.replace("-{event}", "") or template
@@ -226,7 +236,9 @@ def main() -> None:
             + "|---:" * (len(MEASURES) + 1)
             + "|"
         )
-        for event, values in rows(name, template, options.folder, options.data, options.events):
+        for event, values in rows(
+            name, template, options.folder, options.data, options.events, not options.whole
+        ):
             cells = [f"{values[key]:.3f}" for key in MEASURES]
             print(f"| {event} | {values['buildings']:,.0f} | " + " | ".join(cells) + " |", flush=True)
 

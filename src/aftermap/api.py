@@ -554,7 +554,7 @@ def synth(
         size_px: width and height.
         seed: the same seed gives the same bytes.
         kinds: of disaster: wind, flood, fire, earthquake; all by default.
-        backdrop: folder of real images of one date to paint the disaster on; needs `footprints`.
+        backdrop: folder of real images of one date to paint the disaster on, with `footprints` or a folder `masks`.
         footprints: the buildings of the backdrop.
         workers: processes.
 
@@ -568,10 +568,9 @@ def synth(
     from aftermap.errors import DataError
     from aftermap.synthetic.write import synthesise
 
-    if (backdrop is None) != (footprints is None):
-        given, absent = ("--backdrop", "--footprints") if backdrop else ("--footprints", "--backdrop")
+    if footprints is not None and backdrop is None:
         raise DataError(
-            f"{given} is given without {absent}: damage is painted on images with known buildings"
+            "--footprints is given without --backdrop: damage is painted on images with known buildings"
         )
     return synthesise(
         Path(out),

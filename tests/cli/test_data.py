@@ -1,6 +1,8 @@
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from aftermap.cli.app import main
 from aftermap.data.scene import Manifest
@@ -171,10 +173,23 @@ def test_check_of_an_unprepared_folder_says_what_to_do(source, capsys):
     assert "aftermap data prepare" in " ".join(error.split())
 
 
-def test_a_backdrop_needs_footprints(tmp_path, capsys):
-    code, _, error = run(capsys, "synth", "-o", tmp_path / "s", "--backdrop", tmp_path)
+def test_a_backdrop_needs_known_buildings(tmp_path, capsys):
+    photo = np.random.default_rng(1).integers(60, 200, (96, 96, 3), dtype=np.uint8)
+    (tmp_path / "photos" / "images").mkdir(parents=True)
+    Image.fromarray(photo).save(tmp_path / "photos" / "images" / "town.png")
+    words = ("synth", "-o", tmp_path / "s", "--scenes", "2", "--size", "96")
+    code, _, error = run(capsys, *words, "--backdrop", tmp_path / "photos")
     assert code == 2
-    assert "--backdrop is given without --footprints" in " ".join(error.split())
+    assert "pass --footprints, or put a folder 'masks' beside the images" in " ".join(error.split())
+    mask = np.zeros((96, 96), np.uint8)
+    mask[20:50, 30:70] = 255
+    (tmp_path / "photos" / "masks").mkdir()
+    Image.fromarray(mask).save(tmp_path / "photos" / "masks" / "town.png")
+    assert run(capsys, *words, "--backdrop", tmp_path / "photos")[0] == 0
+    pre = np.asarray(Image.open(next((tmp_path / "s" / "images").glob("*_pre_disaster.png"))))
+    assert (pre == photo).all()
+    code, _, error = run(capsys, *words, "--footprints", tmp_path / "photos")
+    assert code == 2 and "--footprints is given without --backdrop" in " ".join(error.split())
 
 
 def test_folds_make_one_of_them_the_validation_split(prepared, tmp_path, capsys):

@@ -292,6 +292,19 @@ def test_the_table_shows_each_class_and_where_the_map_is(
     printed = capsys.readouterr().out
     assert "16 buildings" in printed and "destroyed" in printed and "25.0%" in printed
     assert f"open {tmp_path / 'map' / 'map.html'}" in printed
+    assert "licence" not in printed  # the model of this test is free
+
+
+def test_a_licence_that_is_not_free_is_said_with_the_map(
+    tmp_path: Path, model: Path, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    nc = tmp_path / "nc"
+    shutil.copytree(model, nc)
+    card = json.loads((nc / "card.json").read_text())
+    (nc / "card.json").write_text(json.dumps(card | {"licence": "CC BY-NC-SA 4.0"}))
+    with pytest.raises(SystemExit):
+        main(["map", *map(str, pair), "-o", str(tmp_path / "map"), "--model", str(nc)])
+    assert f"model {nc}: licence CC BY-NC-SA 4.0" in capsys.readouterr().out
 
 
 def test_ctrl_c_leaves_a_run_that_resumes(

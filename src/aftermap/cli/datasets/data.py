@@ -145,7 +145,8 @@ def synth(
         size: Width and height in pixels.
         seed: The same seed gives the same bytes.
         kind: Kind of disaster (wind, flood, fire, earthquake); may be given several times, all of them by default.
-        backdrop: Folder of real images of one date to paint the disaster on; needs --footprints.
+        backdrop: Folder of real images of one date to paint the disaster on, with --footprints or a folder
+            'masks' in it.
         footprints: The buildings of the backdrop.
         workers: Processes.
         json: Print the counts as JSON.

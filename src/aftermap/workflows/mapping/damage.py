@@ -67,6 +67,7 @@ def map_damage(
         InputError: images, vector files or the model cannot be used, or do not go together.
         OutputError: the output exists or cannot be written.
     """
+    settings.setdefault("part_touching", True)
     chosen = Settings(**settings)
     return run_map(out, chosen, lambda model: _DamageTask(model, pre, post, align, chosen), progress=progress)
 
