@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from aftermap.workflows.mapping.run import Progress
     from aftermap.workflows.mapping.settings import MapOptions
 
-FREE_LICENCES = ("MIT", "Apache-2.0")
+NOTHING_TO_SAY = ("MIT", "Apache-2.0", "not stated")
+"""Licences that ask nothing of who uses a map."""
 
 
 def map_command(
@@ -64,7 +65,6 @@ def map_command(
 
     Example: aftermap map aerial.tif -m runs/potsdam/steps/5/model -o cover
 
-<<<<<<< HEAD
     Args:
         pre: Image from before, a folder of tiles (and folders in it), a zip archive of them or a plain VRT; any
             reference system and resolution. With one date the image.
@@ -89,8 +89,8 @@ def map_command(
             images and guess nothing. "none": every pixel is ground. By default the images are believed, and a large
             black or white rest up to an image's edge is guessed to be no ground, which is warned about.
         min_area: Smallest building, or region of a class, that becomes a polygon, in square metres; 10 by default.
-        part_touching: Tell touching houses apart when they are traced, by a watershed; the default for --task buildings
-            only.
+        part_touching: Tell touching houses apart when they are traced, by a watershed; the default,
+            --no-part-touching turns it off.
         title: Heading of page and picture; by default the name of the output folder.
         pre_date: When the first or only image was taken, such as 2011-05-24; by default what its files say.
         post_date: The same of the image from after.
@@ -99,66 +99,6 @@ def map_command(
         running: How the model is run.
         window: Side of the model's windows in pixels; smaller takes less memory.
         json: Print the summary as JSON.
-=======
-    Parameters
-    ----------
-    pre
-        Image from before, a folder of tiles (and folders in it), a zip archive of them or a plain VRT; any reference
-        system and resolution. With one date the image.
-    post
-        Image from after, or a folder of tiles; it is brought onto the grid of the first date.
-    out
-        Folder to make.
-    task
-        damage: what happened to each building between two dates. buildings: where they are on one image. classes: what
-        every pixel of one image shows, by the classes that the model tells. By default classes where there is one image
-        and the model has a legend of classes, else damage.
-    model
-        Model folder, ensemble folder, exported model, or "box" for the model in the package. With --task buildings
-        a model of two dates is shown the image as both, and one of classes needs a class called building.
-    footprints
-        Buildings to judge, any vector file, or FILE:LAYER; their ids and columns are kept. By default they are traced
-        from what the model sees.
-    aoi
-        Polygons that bound the map, any vector file, or FILE:LAYER.
-    align
-        Whether a measured shift between the dates is taken out where that brings them closer.
-    bands
-        Bands to use, counted from 1, in the order of the model's card: 3,2,1 for an image in blue, green, red;
-        1,2,3,4 for a model that also looks at near infrared.
-    stretch
-        Percentiles brought to 0 and 255, such as 2,98, for pixels that are not 8-bit.
-    crs
-        Reference system of the map, such as EPSG:32615; the first date's by default.
-    resolution
-        Pixel size of the map in metres (degrees where the reference system is geographic).
-    cloud_mask
-        Raster that is not 0 where the ground is hidden; buildings there are not assessed.
-    nodata
-        Value of pixels that show no ground, such as 0, in place of what the images say. "declared": believe the images
-        and guess nothing. "none": every pixel is ground. By default the images are believed, and a large black or white
-        rest up to an image's edge is guessed to be no ground, which is warned about.
-    min_area
-        Smallest building, or region of a class, that becomes a polygon, in square metres; 10 by default.
-    part_touching
-        Tell touching houses apart when they are traced, by a watershed; the default, --no-part-touching turns it off.
-    title
-        Heading of page and picture; by default the name of the output folder.
-    pre_date
-        When the first or only image was taken, such as 2011-05-24; by default what its files say.
-    post_date
-        The same of the image from after.
-    overwrite
-        Replace an earlier result.
-    resume
-        Continue an interrupted run with the same options.
-    running
-        How the model is run.
-    window
-        Side of the model's windows in pixels; smaller takes less memory.
-    json
-        Print the summary as JSON.
->>>>>>> b0b11c7 (models: 'field' as a package of its own, events.py, touching houses parted in damage maps)
     """
     chosen = None if bands is None else whole_numbers("--bands", bands, "3,2,1")
     limits = percentiles(stretch)
@@ -224,32 +164,7 @@ def map_command(
             f"gate {result.gate['model']}: {result.gate['skipped']} of {result.gate['windows']} windows were taken as "
             "empty and not looked at further"
         )
-<<<<<<< HEAD
     say(f"open {result.folder / 'map.html'}")
-=======
-    for line in _about_model(model, result.folder):
-        console.print(line, markup=False, soft_wrap=True)
-    console.print(f"open {result.folder / 'map.html'}", markup=False, soft_wrap=True)
->>>>>>> b0b11c7 (models: 'field' as a package of its own, events.py, touching houses parted in damage maps)
-
-
-def _about_model(model: str, out: Path) -> Iterator[str]:
-    """Under which licence a model may be used that is not free, and that there is one trained on real disasters."""
-    from aftermap.artefacts.installed import FIELD, installed_model
-    from aftermap.artefacts.store import BOX
-    from aftermap.files import read_json
-
-    if model == BOX:
-        how = (
-            "take it by -m field"
-            if installed_model(FIELD)
-            else "install packages/aftermap-field and pass -m field"
-        )
-        yield f"the model in the box is free; one trained on real disasters, for non-commercial use, is 'field': {how}"
-        return
-    licence = read_json(out / "provenance.json")["model"]["licence"]
-    if licence not in FREE_LICENCES:
-        yield f"model {model}: licence {licence}, which holds for what is made with it; see its card"
 
 
 def demo(
