@@ -1,9 +1,10 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 
-from aftermap.artefacts.card import Card, TrainingRecord
+from aftermap.artefacts.card import Calibration, Card, TrainingRecord, describe
 from aftermap.artefacts.store import load_card, load_model, save_model
 from aftermap.errors import ModelError, OutputError
 from aftermap.models.build import build_model
@@ -124,3 +125,39 @@ def test_saving_again_replaces_the_folder_whole(folder):
     save_model(folder, loaded.model, loaded.card.model_copy(update={"name": "other"}))
     assert load_card(folder).name == "other"
     assert sorted(p.name for p in folder.parent.iterdir()) == ["m"]
+
+
+def test_a_calibration_is_a_power_and_factors_by_class():
+    calibration = Calibration(temperature=2.0, factors=(1.0, 1.0, 1.0, 2.0))
+    found = calibration.apply(np.array([[0.64, 0.04, 0.16, 0.16], [np.nan] * 4]))
+    np.testing.assert_allclose(found[0], np.array([0.8, 0.2, 0.4, 0.8]) / 2.2)
+    assert np.isnan(found[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"temperature": 0, "factors": (1, 1, 1, 1)}, "greater than 0"),
+        ({"temperature": 1, "factors": (1, 1, 1, 0)}, "greater than 0"),
+        ({"temperature": 1, "factors": (1, 1)}, "calibration has 2 factors, joint-damage-scale has 4"),
+    ],
+)
+def test_a_calibration_of_another_scheme_or_without_a_scale_is_refused(folder, given, said):
+    card = load_card(folder).model_dump() | {"scheme": "joint-damage-scale", "calibration": given}
+    with pytest.raises(ValueError, match=said):
+        Card.model_validate(card)
+
+
+def test_the_readme_says_how_objects_and_probabilities_are_decided(folder):
+    card = load_card(folder).model_copy(
+        update={
+            "object_threshold": 0.7,
+            "calibration": Calibration(
+                temperature=1.5, factors=(1, 1, 1, 1), fitted_on="five events", events={"a fire": 0.04}
+            ),
+        }
+    )
+    text = describe(card)
+    assert "- A traced shape is a building from a mean probability of 0.7 on" in text
+    assert "temperature 1.5, factors 1, 1, 1, 1, fitted on five events" in text
+    assert "without which it was fitted: a fire 0.040" in text

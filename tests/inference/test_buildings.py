@@ -258,3 +258,16 @@ def test_p_building_tells_an_empty_place_from_a_building() -> None:
     frame = judged(outlines, probabilities, np.zeros((10, 20), np.uint8))
     assert frame["p_building"].tolist() == pytest.approx([0.8, 0.02], abs=1e-6)
     assert frame["p_destroyed"].tolist() == pytest.approx([1, 1])
+
+
+def test_evidence_of_some_buildings_is_left_when_others_are_dropped() -> None:
+    probabilities = np.zeros((5, 4, 8), np.float32)
+    probabilities[1, :, :4], probabilities[4, :, 4:] = 0.9, 0.3
+    probabilities[0] = 1 - probabilities[1:].sum(axis=0)
+    labels = np.repeat([[1, 1, 1, 1, 2, 2, 2, 3]], 4, axis=0)
+    evidence = Evidence(4)
+    evidence.add(labels, probabilities, np.zeros((4, 8), np.uint8))
+    np.testing.assert_allclose(evidence.mean_presence(), [0.9, 0.3, 0.3, 0], atol=1e-6)
+    evidence.keep(evidence.mean_presence() >= 0.5)
+    assert evidence.pixels[:, 0].tolist() == [16]
+    np.testing.assert_allclose(evidence.levels[0, :4] / 16, [1, 0, 0, 0], atol=1e-6)

@@ -11,6 +11,7 @@ import rasterio
 import shapely
 
 import colour_town as colours
+from aftermap.artefacts.card import Calibration
 from aftermap.artefacts.ensemble import GateIngredient, Ingredient, compose, save_ensemble
 from aftermap.classes import DAMAGE
 from aftermap.errors import AlignmentWarning, DataWarning, OutputError, PixelCoordinatesWarning
@@ -431,3 +432,49 @@ def test_decision_weights_choose_classes_and_leave_the_probabilities_to_the_mode
     np.testing.assert_allclose(
         first.probabilities.array.astype(int), second.probabilities.array.astype(int), atol=6
     )
+
+
+def test_shapes_below_the_cards_object_threshold_are_no_buildings_unless_the_user_says_so(
+    tmp_path: Path, pair: tuple[Path, Path]
+) -> None:
+    every = map_damage(
+        *pair,
+        tmp_path / "all",
+        model=colours.save_colour_model(tmp_path / "m", temperature=8.0),
+        window_px=96,
+    ).buildings
+    found = float(every["p_building"].min())
+    assert 0.8 < found == every["p_building"].max() < 0.9
+    below, above = (
+        colours.save_colour_model(tmp_path / name, temperature=8.0, object_threshold=found + step)
+        for name, step in (("below", -0.01), ("above", 0.01))
+    )
+    kept = map_damage(*pair, tmp_path / "kept", model=below, window_px=96).buildings
+    assert sorted(kept.geometry.to_wkb()) == sorted(every.geometry.to_wkb())
+    assert len(map_damage(*pair, tmp_path / "none", model=above, window_px=96).buildings) == 0
+    every[["building_id", "geometry"]].to_file(tmp_path / "known.gpkg")
+    given = map_damage(
+        *pair, tmp_path / "given", model=above, window_px=96, footprints=tmp_path / "known.gpkg"
+    )
+    assert len(given.buildings) == len(every) == 16
+
+
+def test_a_calibration_corrects_what_is_reported_and_not_what_is_decided(
+    tmp_path: Path, pair: tuple[Path, Path]
+) -> None:
+    calibration = Calibration(temperature=2.0, factors=(4.0, 1.0, 1.0, 0.5))
+    plain, corrected = (
+        map_damage(
+            *pair,
+            tmp_path / f"map-{name}",
+            model=colours.save_colour_model(tmp_path / name, temperature=8.0, calibration=given),
+            window_px=96,
+        ).buildings
+        for name, given in (("plain", None), ("corrected", calibration))
+    )
+    assert list(plain["damage"]) == list(corrected["damage"])
+    columns = ["p_no_damage", "p_minor", "p_major", "p_destroyed"]
+    expected = np.sqrt(plain[columns].to_numpy()) * [4, 1, 1, 0.5]
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(corrected[columns], expected, atol=1e-9)
+    assert not np.allclose(corrected[columns], plain[columns], atol=0.05)

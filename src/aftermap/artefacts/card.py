@@ -3,7 +3,8 @@
 import math
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+import numpy as np
+from pydantic import Field, PositiveFloat, model_validator
 
 from aftermap.classes import SCHEMES, ClassScheme
 from aftermap.config import Config
@@ -75,6 +76,28 @@ class Weights(Config):
     parameters: int
 
 
+class Calibration(Config):
+    """How probabilities of a building's classes are corrected: p ** (1 / temperature) times a factor, to the sum of 1.
+
+    Attributes:
+        temperature: above 1 makes them less sure.
+        factors: one per class after the background.
+        events: expected calibration error by event, each under a correction that was fitted without it.
+        fitted_on: which buildings, in words.
+    """
+
+    temperature: PositiveFloat
+    factors: tuple[PositiveFloat, ...]
+    events: dict[str, float] = Field(default_factory=dict)
+    fitted_on: str = ""
+
+    def apply(self, shares: np.ndarray) -> np.ndarray:
+        """Corrected probabilities (n, K) of probabilities (n, K) that sum to 1; rows of nan stay what they are."""
+        powered = np.asarray(shares, np.float64) ** (1 / self.temperature) * np.asarray(self.factors)
+        corrected: np.ndarray = powered / powered.sum(axis=1, keepdims=True)
+        return corrected
+
+
 class BaseCard(Config):
     """What a single model and an ensemble have in common: what they take, what they tell, how it is decided.
 
@@ -90,6 +113,9 @@ class BaseCard(Config):
             `building_threshold` for all.
         damage_weights: factors of the classes after the background, which shift mass between them; tuned on
             validation scenes. None leaves them as the model gives them.
+        object_threshold: a traced shape is a building where the mean of p(building) over its pixels is at least this;
+            below are mostly roads, pools and bare ground. Buildings whose outlines are given are all kept.
+        calibration: how the reported probabilities of a building's classes follow from the model's; None reports those.
         minor_dilation: what becomes minor damage in the 5 x 5 squares around it: nothing; no-damage (`right`); or
             no-damage and major damage, as the winning xView2 entry did by an operator's precedence (`compat`).
         metrics: scores by test set, then by name.
@@ -108,6 +134,8 @@ class BaseCard(Config):
     building_threshold: float = 0.5
     class_thresholds: tuple[float, ...] | None = None
     damage_weights: tuple[float, ...] | None = None
+    object_threshold: float = 0.0
+    calibration: Calibration | None = None
     minor_dilation: MinorDilation = "none"
     metrics: dict[str, dict[str, float]] = Field(default_factory=dict)
     training: TrainingRecord
@@ -142,10 +170,15 @@ class BaseCard(Config):
                 raise ValueError(
                     f"{name} has {len(values)} values, {self.scheme} has {kinds} after the background"
                 )
-        limits = (self.building_threshold, *(self.class_thresholds or ()))
+        limits = (self.building_threshold, self.object_threshold, *(self.class_thresholds or ()))
         wrong = [value for value in limits if not 0 <= value <= 1]
         if wrong:
             raise ValueError(f"thresholds are probabilities from 0 to 1, {wrong[0]:g} is none")
+        if self.calibration is not None and len(self.calibration.factors) != kinds:
+            found = len(self.calibration.factors)
+            raise ValueError(
+                f"calibration has {found} factors, {self.scheme} has {kinds} classes after the background"
+            )
         if self.minor_dilation != "none" and "minor-damage" not in self.classes.names:
             raise ValueError(f"minor_dilation needs a scheme with minor-damage, this one is {self.scheme}")
         if len(set(self.bands)) != len(self.bands):
@@ -219,6 +252,12 @@ def describe_parts(card: BaseCard, parts: list[str], figures: list[str]) -> str:
         f"{card.resolution_m[1]:g} m",
         _decision(card),
     ]
+    if card.object_threshold:
+        lines.append(
+            f"- A traced shape is a building from a mean probability of {card.object_threshold:g} on"
+        )
+    if card.calibration is not None:
+        lines += _corrected(card.calibration)
     if card.minor_dilation != "none":
         lines.append(f"- Minor damage spreads over 5 x 5 pixels: {card.minor_dilation}")
     lines += [
@@ -251,3 +290,15 @@ def _decision(card: BaseCard) -> str:
         return f"- Building threshold: {card.building_threshold:g}"
     named = zip(card.classes.names[1:], card.class_thresholds, strict=True)
     return "- Building thresholds: " + ", ".join(f"{name} {value:g}" for name, value in named)
+
+
+def _corrected(calibration: Calibration) -> list[str]:
+    """How probabilities are corrected, and how well that held on events without which it was fitted."""
+    factors = ", ".join(f"{value:.3g}" for value in calibration.factors)
+    lines = [f"- Probabilities of buildings: temperature {calibration.temperature:.3g}, factors {factors}"]
+    if calibration.fitted_on:
+        lines[0] += f", fitted on {calibration.fitted_on}"
+    if calibration.events:
+        errors = ", ".join(f"{event} {value:.3f}" for event, value in calibration.events.items())
+        lines.append(f"- Expected calibration error on events without which it was fitted: {errors}")
+    return lines

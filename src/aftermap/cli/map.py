@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aftermap.workflows.mapping.run import Progress
     from aftermap.workflows.mapping.settings import MapOptions
 
-NOTHING_TO_SAY = ("MIT", "Apache-2.0", "not stated")
+NOTHING_TO_SAY = ("MIT", "Apache-2.0", "CC0-1.0", "CC BY 4.0", "not stated")
 """Licences that ask nothing of who uses a map."""
 
 
@@ -164,7 +164,26 @@ def map_command(
             f"gate {result.gate['model']}: {result.gate['skipped']} of {result.gate['windows']} windows were taken as "
             "empty and not looked at further"
         )
-    say(f"open {result.folder / 'map.html'}")
+    say(*_about_model(model, result.folder), f"open {result.folder / 'map.html'}")
+
+
+def _about_model(model: str, out: Path) -> Iterator[str]:
+    """Under which licence a model may be used that is not free, and that there is one trained on real disasters."""
+    from aftermap.artefacts.installed import FIELD, installed_model
+    from aftermap.artefacts.store import BOX
+    from aftermap.files import read_json
+
+    if model == BOX:
+        how = (
+            "take it by -m field"
+            if installed_model(FIELD)
+            else "install packages/aftermap-field and pass -m field"
+        )
+        yield f"the model in the box is free; one trained on real disasters, for non-commercial use, is 'field': {how}"
+        return
+    licence = read_json(out / "provenance.json")["model"]["licence"]
+    if licence not in NOTHING_TO_SAY:
+        yield f"model {model}: licence {licence}, which holds for what is made with it; see its card"
 
 
 def demo(

@@ -12,6 +12,7 @@ from rasterio.features import rasterize
 from shapely import Polygon
 from shapely.geometry.base import BaseGeometry
 
+from aftermap.artefacts.card import Calibration
 from aftermap.classes import DAMAGE, NOT_ASSESSED
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import area_m2, trace, trace_labels
@@ -253,6 +254,16 @@ class Evidence:
         self.levels[buildings] += levels
         self.pixels[buildings] += pixels
 
+    def mean_presence(self) -> np.ndarray:
+        """Mean of p(building) over the assessed pixels of each building, (n,); 0 where there is none."""
+        pixels = self.pixels[:, Missing.ASSESSED]
+        mean: np.ndarray = self.levels[:, -1] / np.maximum(pixels, 1)
+        return mean
+
+    def keep(self, chosen: np.ndarray) -> None:
+        """Leave the other buildings out; bool (n,)."""
+        self.levels, self.pixels = self.levels[chosen], self.pixels[chosen]
+
     def sparse(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Indices of the buildings that have pixels, with their rows of `levels` and `pixels`."""
         buildings = np.flatnonzero(self.pixels.sum(axis=1))
@@ -272,14 +283,16 @@ def assess(
     grid: Grid,
     *,
     misaligned: bool = False,
+    calibration: Calibration | None = None,
 ) -> geopandas.GeoDataFrame:
     """The table of buildings.
 
-    The probabilities are the model's: the mean over the building's assessed pixels of p(level) / p(building), and of
-    p(building). The class is decided by the same mean with the decision weights of the model, so it need not be the most
-    probable one. `seen` is the share of its area that was assessed; `confidence` is the model's probability of the
-    decided class times `seen`, so that what was not looked at lowers it. Where less than MIN_SEEN was seen, or the dates
-    are `misaligned`, the class is `not-assessed`, probabilities and confidence are missing, and `reason` says why.
+    The probabilities are the model's: the mean over the building's assessed pixels of p(level) / p(building), corrected
+    where the model's card says how, and of p(building). The class is decided by the same mean with the decision weights
+    of the model, so it need not be the most probable one. `seen` is the share of its area that was assessed;
+    `confidence` is the model's probability of the decided class times `seen`, so that what was not looked at lowers it.
+    Where less than MIN_SEEN was seen, or the dates are `misaligned`, the class is `not-assessed`, probabilities and
+    confidence are missing, and `reason` says why.
 
     Args:
         buildings: `building_id` and geometry in the grid's reference system.
@@ -287,6 +300,7 @@ def assess(
         evidence: of these buildings, in the same order.
         grid: the scene.
         misaligned: the dates lie too far apart for any building to be compared.
+        calibration: of the probabilities of the levels.
 
     Returns:
         One row per building with the columns of the layer `buildings`.
@@ -300,6 +314,8 @@ def assess(
     means[assessed] = evidence.levels[assessed] / pixels[assessed, None]
     best = np.where(assessed, np.nan_to_num(means[:, :_LEVELS]).argmax(axis=1), 0)
     levels = means[:, _LEVELS : 2 * _LEVELS]
+    if calibration is not None:
+        levels = calibration.apply(levels)
     confidence = np.where(assessed, levels[np.arange(count), best] * seen, np.nan)
     centroids = shapely.centroid(np.array(polygons, dtype=object))
     lon, lat = np.full(count, np.nan), np.full(count, np.nan)

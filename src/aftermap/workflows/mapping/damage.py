@@ -153,7 +153,10 @@ class _DamageTask(ObjectTask):
         inputs: Inputs,
     ) -> geopandas.GeoDataFrame:
         misaligned = _is_misaligned(inputs, outlines)
-        return assess(buildings, outlines, evidence, inputs.grid, misaligned=misaligned)
+        calibration = self.predictor.card.calibration
+        return assess(
+            buildings, outlines, evidence, inputs.grid, misaligned=misaligned, calibration=calibration
+        )
 
     def summarise(self, frame: geopandas.GeoDataFrame, grid: Grid) -> dict[str, Any]:
         return summarise(frame, grid)

@@ -12,6 +12,7 @@ from shapely.geometry.base import BaseGeometry
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import from_pixels
 from aftermap.inference.buildings import Evidence, Painter, trace_rows
+from aftermap.inference.postprocess import Missing
 from aftermap.inference.tiling import Band
 from aftermap.products.styles import Style, style_layer
 from aftermap.products.vectors import Layer, write_buildings
@@ -131,6 +132,11 @@ class ObjectTask(Task):
         for each in rows:
             stored, missing = each.load("probabilities", "missing")
             evidence.merge(*self._paint(painter, each.start, stored, missing).sparse())
+        # what nobody could look at has no probability: it stays, and is told as not assessed
+        likely = evidence.mean_presence() >= self.predictor.card.object_threshold
+        likely |= evidence.pixels[:, Missing.ASSESSED] == 0
+        evidence.keep(likely)
+        polygons = [polygon for polygon, kept in zip(polygons, likely.tolist(), strict=True) if kept]
         frame = geopandas.GeoDataFrame(
             {"building_id": [str(number) for number in range(1, len(polygons) + 1)]},
             geometry=[from_pixels(polygon, grid) for polygon in polygons],
