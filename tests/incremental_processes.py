@@ -7,11 +7,11 @@ import torch
 
 from aftermap.config import build_config
 from aftermap.data.batch import Batch
+from aftermap.learning.configs.incremental import IncrementalConfig
+from aftermap.learning.configs.optimizer import CosineConfig, OptimizerConfig
 from aftermap.learning.loop import Training, fit
 from aftermap.learning.objectives.incremental import Incremental
-from aftermap.learning.objectives.incremental_config import IncrementalConfig
 from aftermap.learning.objectives.turned_views import Turns
-from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
 from incremental_stub import Stub
 
 STEPS = 3

@@ -7,7 +7,8 @@ from torch import nn
 from aftermap.artefacts.card import Card, Normalisation, TrainingRecord
 from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
 from aftermap.artefacts.store import save_model
-from aftermap.learning.teachers import StudentImages, Teacher, TeacherConfig
+from aftermap.learning.configs.distillation import TeacherConfig
+from aftermap.learning.teachers import StudentImages, Teacher
 from aftermap.models.build import build_model
 from aftermap.models.configs import CustomConfig, SiameseUnetConfig, UnetConfig
 from aftermap.models.networks.dense import DenseModel

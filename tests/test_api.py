@@ -1,7 +1,10 @@
 """The Python face: names, signatures, what goes in from memory, and what a result is in a notebook."""
 
+import base64
+import dataclasses
 import gc
 import inspect
+import io
 import json
 import re
 import subprocess
@@ -19,6 +22,7 @@ import rasterio
 import yaml
 from affine import Affine
 from geopandas.testing import assert_geodataframe_equal
+from PIL import Image
 from shapely.geometry import box
 
 import aftermap
@@ -182,7 +186,7 @@ def test_an_array_that_is_no_image_is_refused(model: Path, array: np.ndarray, er
         ),
         ({"bands": "1,2,3"}, InputError, "bands is the text '1,2,3', expected numbers such as"),
         ({"stretch": "2,98"}, InputError, "stretch is the text '2,98'"),
-        ({"nodata": "zero"}, RasterError, "--nodata zero is no value"),
+        ({"nodata": "zero"}, RasterError, "nodata zero is no value"),
     ],
 )
 def test_arguments_of_another_kind_are_refused_in_one_line(changes: dict[str, Any], error: type, said: str):
@@ -226,8 +230,26 @@ def test_rasters_come_with_their_grid_and_names(mapped: MapResult):
 
 def test_a_notebook_shows_the_picture_the_counts_and_the_warnings(mapped: MapResult):
     text = mapped._repr_html_()
-    assert text.startswith('<div><img src="data:image/png;base64,') and str(mapped.page) in text
+    assert text.startswith('<div><img src="data:image/webp;base64,') and str(mapped.page) in text
     assert text.count("<td>4</td><td>25.0 %</td>") == 4 and "Major damage" in text
+
+
+def test_a_large_picture_is_small_in_a_notebook(mapped: MapResult, tmp_path: Path):
+    noise = np.random.default_rng(0).integers(0, 256, (900, 1860, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "overview.png")
+    assert (tmp_path / "overview.png").stat().st_size > 4_000_000
+    text = dataclasses.replace(mapped, folder=tmp_path)._repr_html_()
+    assert len(text) < 300_000
+    picture = re.search('base64,([^"]+)', text)
+    assert picture is not None
+    with Image.open(io.BytesIO(base64.b64decode(picture[1]))) as shown:
+        assert shown.format == "WEBP" and shown.width / shown.height == pytest.approx(1860 / 900, rel=0.01)
+
+
+def test_a_result_is_one_short_line(mapped: MapResult):
+    assert repr(mapped) == f"<map of damage: 16 buildings, 0.0 megapixels, in {mapped.folder}>"
+    one = dataclasses.replace(mapped, buildings=mapped.buildings[:1], warnings=("a",), task="classes")
+    assert repr(one) == f"<map of classes: 1 region, 0.0 megapixels, 1 warning, in {mapped.folder}>"
 
 
 def test_plot_draws_every_building_in_its_colour(mapped: MapResult):

@@ -149,3 +149,44 @@ def test_a_card_is_read_by_almost_nothing(town):
         == set()
     )
     assert peak < 60
+
+
+RECIPES_REFUSED = {
+    "train nosuch.yaml": "there is no recipe nosuch.yaml: ",
+    "train localization.yaml data.manifests=[nix]": "nix holds no manifest.json: ",
+    "train localization.yaml data.manifests=[town] init_from=nix": "no model at nix: ",
+    "train localization.yaml data.manifests=[town] optimiser.lr=3": "unknown key 'optimiser': did you mean 'optimizer'?",
+    "train kd/student-damage.yaml data.manifests=[town] objective.teachers.main.model=nix": "no model at nix: ",
+    "train adapt-event.yaml data=[nix]": "nix holds no manifest.json: ",
+    "train incremental/small.yaml data.manifests=[nix] task=6s": "nix holds no manifest.json: ",
+    "train self-training.yaml pool.manifest=[nix]": "unknown key 'pool.manifest': did you mean 'manifests'?",
+    "run xview2/plan.yaml data.manifests=[nix]": "nix holds no manifest.json: ",
+    "run xview2/plan.yaml data.manifests=[town] seedz=[0]": "unknown key 'seedz': did you mean 'seeds'?",
+    "run xview2/plan.yaml data.manifests=[town] each.steppes=3": "unknown key 'steppes': did you mean 'steps'?",
+    "adapt box town --event e --steps 0": "steps",
+    "adapt box nix --event e": "nix holds no manifest.json: ",
+    "meta-train metadamagenet/maml.yaml data.manifests=[nix]": "nix holds no manifest.json: ",
+    "search localization.yaml --space small.yaml data.manifests=[nix]": "no recipe small.yaml: did you mean search/",
+    "search localization.yaml --space search/small.yaml data.manifests=[nix]": "nix holds no manifest.json: ",
+    "search localization.yaml --space search/small.yaml data.manifets=[nix]": "unknown key 'data.manifets': did you",
+    "search localization.yaml --range-test data.manifests=[nix]": "nix holds no manifest.json: ",
+}
+
+
+def test_a_wrong_recipe_is_refused_before_anything_that_trains_is_loaded(town):
+    work = (
+        f"import contextlib, io\nfrom aftermap.cli.app import main\nfor words in {[*RECIPES_REFUSED]}:\n"
+        " with contextlib.redirect_stderr(io.StringIO()) as told, contextlib.suppress(SystemExit): main(words.split())\n"
+        " print('TOLD', told.getvalue().count(chr(10)), told.getvalue().strip())"
+    )
+    done = run("-c", TOLD.format(work=work), cwd=town)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = re.findall(r"^TOLD (\d+) aftermap: (.*)$", done.stdout, flags=re.MULTILINE)
+    for (words, expected), (lines, line) in zip(RECIPES_REFUSED.items(), told, strict=True):
+        assert lines == "1" and expected in line, f"{words}: {line}"
+    loaded_modules = re.search(r"^LOADED (.*)$", done.stdout, flags=re.MULTILINE)[1].split()
+    assert {*HEAVY, "matplotlib"} & {name.partition(".")[0] for name in loaded_modules} == {
+        "optuna",
+        "filelock",
+    }
+    assert not (town / "runs").exists()

@@ -11,7 +11,8 @@ from torch import nn
 from aftermap.artefacts.card import Card, TrainingRecord
 from aftermap.artefacts.store import LoadedModel
 from aftermap.data.batch import Batch
-from aftermap.learning.teachers import StudentImages, Teacher, TeacherConfig
+from aftermap.learning.configs.distillation import TeacherConfig
+from aftermap.learning.teachers import StudentImages, Teacher
 from aftermap.models.configs import CustomConfig
 from aftermap.models.networks.dense import DenseModel
 from saved_models import PLAIN

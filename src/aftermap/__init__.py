@@ -4,6 +4,7 @@ The public names are loaded on first use, so that `import aftermap` needs neithe
 """
 
 from importlib import import_module
+from inspect import isfunction
 from typing import Any
 
 __version__ = "0.2.0"
@@ -49,7 +50,13 @@ __all__ = ["__version__", *sorted(_PUBLIC)]
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
-        return getattr(import_module(_PUBLIC[name]), name)
+        found = getattr(import_module(_PUBLIC[name]), name)
+        if isfunction(found):
+            from aftermap.wording import called_from_python
+
+            found = called_from_python(found)
+        globals()[name] = found
+        return found
     raise AttributeError(f"module 'aftermap' has no attribute {name!r}")
 
 

@@ -359,7 +359,6 @@ def train(
     from aftermap.config import override_words
     from aftermap.errors import RecipeError
     from aftermap.workflows.kinds import interrupted_recipe, read_recipe, train_recipe
-    from aftermap.workflows.training.training_kind import unseen
 
     words = override_words(overrides)
     kind, settings = interrupted_recipe(Path(out), words) if resume else read_recipe(recipe, words)
@@ -367,7 +366,7 @@ def train(
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if given and kind != "incremental":
         raise RecipeError(f"step and start are of recipes of kind incremental, {recipe} is of kind {kind}")
-    return train_recipe(settings, Path(out), resume=resume, on_progress=on_progress or unseen, **given)
+    return train_recipe(settings, Path(out), resume=resume, on_progress=on_progress, **given)
 
 
 def adapt(
@@ -403,8 +402,8 @@ def adapt(
     Example:
         aftermap.adapt("box", "xbd-prepared", "runs/harvey", event="hurricane-harvey", scenes=3).kept
     """
+    from aftermap.workflows.adaptation.config import wanted_adaptation
     from aftermap.workflows.adaptation.run import adapt as run_adaptation
-    from aftermap.workflows.adaptation.run import wanted_adaptation
     from aftermap.workflows.training.training_kind import unseen
 
     wanted = wanted_adaptation(model, Path(data), labels=labels, event=event, **keys)

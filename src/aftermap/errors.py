@@ -24,6 +24,8 @@ AftermapWarning
 
 import reprlib
 
+from aftermap.wording import worded
+
 _LONGEST = 2500
 _SHOWN = reprlib.Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 160
@@ -36,6 +38,9 @@ def shown(value: object) -> str:
 
 class AftermapError(Exception):
     """Base of all errors that aftermap raises on purpose; whatever it tells of a file, its text is one line."""
+
+    def __init__(self, *told: object) -> None:
+        super().__init__(*(worded(each) if isinstance(each, str) else each for each in told))
 
     def __str__(self) -> str:
         text = "".join(letter if letter.isprintable() else " " for letter in super().__str__())
@@ -92,6 +97,9 @@ class TrainingError(AftermapError):
 
 class AftermapWarning(UserWarning):
     """Base of all warnings that aftermap issues."""
+
+    def __init__(self, *told: object) -> None:
+        super().__init__(*(worded(each) if isinstance(each, str) else each for each in told))
 
 
 class PixelCoordinatesWarning(AftermapWarning):

@@ -170,7 +170,7 @@ def test_other_files_are_not_taken_for_checkpoints(tmp_path, data, message):
 def test_an_archive_of_checkpoints_is_to_be_unpacked(tmp_path):
     with zipfile.ZipFile(tmp_path / "weights.zip", "w") as archive:
         archive.writestr("weights/res34_loc_0_1_best", b"x")
-    with pytest.raises(ModelError, match=r"archive of 1 files \(res34_loc_0_1_best\): unpack it"):
+    with pytest.raises(ModelError, match=r"archive of 1 file \(res34_loc_0_1_best\): unpack it"):
         read_checkpoint(tmp_path / "weights.zip")
 
 

@@ -221,6 +221,36 @@ def test_a_window_that_is_too_small(fails: Fails, pair: tuple[Path, Path]) -> No
     assert "windows of 32 px are too small: at least 64 px" in fails(*pair, "--window", "32")
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        (
+            "--resolution",
+            "0",
+            "aftermap: --resolution 0.0 is not a size: pass the pixel size in metres, such as 0.5",
+        ),
+        ("--resolution", "-2", "aftermap: --resolution -2.0 is not a size: pass"),
+        ("--resolution", "nan", "aftermap: --resolution nan is not a size: pass"),
+        ("--nodata", "zero", "aftermap: --nodata zero is no value: pass"),
+        (
+            "--nodata",
+            "300",
+            "pre.tif holds uint8 values, expected a whole number from 0 to 255, declared or none",
+        ),
+        (
+            "--nodata",
+            "0.5",
+            "pre.tif holds uint8 values, expected a whole number from 0 to 255, declared or none",
+        ),
+    ],
+)
+def test_a_pixel_size_or_nodata_value_that_cannot_be_is_refused_before_the_model_is_opened(
+    fails: Fails, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, option: str, value: str, said: str
+) -> None:
+    monkeypatch.setattr("aftermap.workflows.mapping.run.open_predictor", lambda *_: pytest.fail("opened"))
+    assert said in fails(*pair, option, value)
+
+
 def test_a_device_that_is_no_device(fails: Fails, pair: tuple[Path, Path]) -> None:
     assert "no device 'quantum': use cpu, cuda or cuda:n" in fails(*pair, "--device", "quantum")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aftermap.cli.progress import EVERY_SECONDS, Lines, clock_time, counted, progress
+from aftermap.cli.progress import EVERY_SECONDS, Lines, amount_done, clock_time, progress
 
 
 class Clock:
@@ -109,7 +109,7 @@ def test_a_terminal_gets_bars(capsys, monkeypatch):
     [(3, 10, "", "3 of 10"), (3, None, "", "3"), (1.25, 4, "Mpx", "1.2 of 4.0 Mpx"), (0, 0, "", "0 of 0")],
 )
 def test_counts(done, total, unit, text):
-    assert counted(done, total, unit) == text
+    assert amount_done(done, total, unit) == text
 
 
 @pytest.mark.parametrize(

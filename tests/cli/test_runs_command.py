@@ -100,7 +100,7 @@ def test_plot_and_export_write_files(command, tmp_path):
     assert command("plot", "damage-resnet34", "damage-dpn92", "-o", tmp_path / "runs.png")[0] == 0
     assert (tmp_path / "runs.png").read_bytes().startswith(b"\x89PNG")
     code, out, _ = command("export", "--name", "dpn", "-o", tmp_path / "runs.csv")
-    assert (code, out.startswith("wrote 1 runs to")) == (0, True)
+    assert (code, out.startswith("wrote 1 run to")) == (0, True)
     assert len((tmp_path / "runs.csv").read_text().splitlines()) == 2
 
 

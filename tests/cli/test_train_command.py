@@ -1,7 +1,5 @@
 """`aftermap train` goes by the kind of the recipe, and exits with 1 where guard rails keep the old model."""
 
-from dataclasses import replace
-
 import pytest
 import yaml
 
@@ -9,7 +7,7 @@ from aftermap.cli.app import main
 from aftermap.errors import RecipeError
 from aftermap.workflows.adaptation.guard import Evidence, Verdict
 from aftermap.workflows.adaptation.without_labels import AdaptedWithoutLabels
-from aftermap.workflows.kinds import KINDS, kind_of, read_recipe
+from aftermap.workflows.kinds import kind_of, read_recipe
 from aftermap.workflows.self_training.run import SelfTrained
 
 
@@ -73,7 +71,7 @@ def test_an_adaptation_without_labels_is_the_shipped_recipe_with_the_options_lai
         asked.update(recipe=recipe, folder=folder)
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(KINDS, "adapt-event", replace(KINDS["adapt-event"], run=fake))
+    monkeypatch.setattr("aftermap.workflows.adaptation.run.adapt", fake)
     (tmp_path / "prepared").mkdir()
     (tmp_path / "prepared" / "manifest.json").touch()
     monkeypatch.chdir(tmp_path)
@@ -89,6 +87,16 @@ def test_an_adaptation_without_labels_refuses_what_needs_them(capsys, words):
     assert code == 2 and err.startswith("aftermap: --scenes and --norm are of an adaptation with labels")
 
 
+@pytest.fixture
+def prepared(tmp_path, monkeypatch):
+    """Datasets where the shipped recipes look for them; nothing is read of them here."""
+    for name in ("tiles-prepared", "event-prepared", "xbd-prepared"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").touch()
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("prepared")
 @pytest.mark.parametrize(("kept", "code"), [("student", 0), ("teacher", 1)])
 def test_self_training_exits_by_its_verdict(capsys, tmp_path, monkeypatch, kept, code):
     asked = {}
@@ -97,13 +105,14 @@ def test_self_training_exits_by_its_verdict(capsys, tmp_path, monkeypatch, kept,
         asked.update(name=recipe.name, folder=folder, resume=resume)
         return SelfTrained(folder / "model", kept, "no gain: so it is", [], 0.1)
 
-    monkeypatch.setitem(KINDS, "self-training", replace(KINDS["self-training"], run=fake))
+    monkeypatch.setattr("aftermap.workflows.self_training.run.self_train", fake)
     run = tmp_path / "run"
     found, out, _ = ended(capsys, "self-training.yaml", "name=mine", "-o", str(run))
     assert (found, asked) == (code, {"name": "mine", "folder": run, "resume": False})
     assert f"kept: the {kept} (no gain: so it is)" in out and str(run / "model") in out
 
 
+@pytest.mark.usefixtures("prepared")
 @pytest.mark.parametrize(("kept", "code"), [("adapted", 0), ("parent", 1)])
 def test_adaptation_exits_by_its_verdict_and_shows_the_truth_beside_it(
     capsys, tmp_path, monkeypatch, kept, code
@@ -115,7 +124,7 @@ def test_adaptation_exits_by_its_verdict_and_shows_the_truth_beside_it(
             folder / "model", kept, 1.0, verdict, evidence(0.5), evidence(0.6), *truth, scenes=3
         )
 
-    monkeypatch.setitem(KINDS, "adapt-event", replace(KINDS["adapt-event"], run=fake))
+    monkeypatch.setattr("aftermap.workflows.adaptation.run.adapt", fake)
     found, out, _ = ended(capsys, "adapt-event.yaml", "model=box", "-o", str(tmp_path / "run"))
     assert found == code and f"gain: on paper; the folder holds the {kept} model" in out
     assert "from 0.500 to 0.400" in out
@@ -126,6 +135,7 @@ def test_there_must_be_something_to_resume(capsys, tmp_path):
     assert (code, err) == (2, f"aftermap: {tmp_path} holds no interrupted run to resume")
 
 
+@pytest.mark.usefixtures("prepared")
 def test_an_interrupted_self_training_says_how_it_goes_on(capsys, tmp_path, monkeypatch):
     def fake(recipe, folder, **_):
         folder.mkdir()
@@ -133,7 +143,7 @@ def test_an_interrupted_self_training_says_how_it_goes_on(capsys, tmp_path, monk
         (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(KINDS, "self-training", replace(KINDS["self-training"], run=fake))
+    monkeypatch.setattr("aftermap.workflows.self_training.run.self_train", fake)
     run = tmp_path / "run"
     code, _, err = ended(capsys, "self-training.yaml", "-o", str(run))
     assert (code, err) == (130, f"aftermap: interrupted: aftermap train --resume {run} goes on")

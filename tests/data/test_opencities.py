@@ -210,5 +210,5 @@ class TestWrongInput:
     def test_no_tile_at_all(self, tmp_path):
         root = write_opencities(tmp_path / "s")
         config = CutConfig(by="empty", size_px=200)
-        with pytest.raises(DataError, match="none of the 3 images gives a tile"):
+        with pytest.raises(DataError, match="none of 3 images gives a tile"):
             prepare_opencities(root, tmp_path / "out", config)

@@ -176,7 +176,7 @@ def test_nodata_of_an_image_is_unknown_to_its_labels(tmp_path):
 
 def test_pixels_of_16_bits_are_refused(tmp_path):
     Image.fromarray(np.full((8, 8), 4000, np.uint16)).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"a\.png has 1 bands of uint16, expected 8 bits"):
+    with pytest.raises(DataError, match=r"a\.png has 1 band of uint16, expected 8 bits"):
         read_pixels(tmp_path / "a.png")
     assert read_file(tmp_path / "a.png").array.tolist() == np.full((1, 8, 8), 4000).tolist()
 

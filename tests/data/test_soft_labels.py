@@ -10,9 +10,9 @@ from aftermap.data.loading.sampling import ClassSampling, EpochSampling
 from aftermap.data.scene import Manifest, SceneGrid
 from aftermap.data.soft_labels import SOFT_UNKNOWN, class_probabilities, read_soft, write_soft
 from aftermap.errors import DataError
+from aftermap.learning.configs.terms import SoftLabelConfig, SupervisedConfig
 from aftermap.learning.losses.pixel import harden, soft_kl
 from aftermap.learning.objectives.supervised import Supervised
-from aftermap.learning.objectives.terms import SoftLabelConfig, SupervisedConfig
 from squares import make_dataset
 
 

@@ -137,7 +137,7 @@ class TestWrongInput:
     def test_labels_that_belong_to_no_image(self, tmp_path):
         write_raster(tmp_path / "s" / "3band" / "3band_img1.tif")
         write_labels(tmp_path / "s" / "geojson" / "other_img1.geojson", [BOX])
-        with pytest.raises(DataError, match=r"none of the 1 images .* has a label, the first is 3band_img1"):
+        with pytest.raises(DataError, match=r"none of 1 image .* has a label, first 3band_img1"):
             prepare_spacenet(tmp_path / "s", tmp_path / "out", WHOLE)
 
     def test_images_without_their_labels_folder(self, tmp_path):

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aftermap.classes import IGNORE
+from aftermap.data.loading.damage_targets import DamageTargets
 from aftermap.data.loading.targets import (
-    DamageTargets,
     channels_of,
     damage_channels,
     damage_index,

@@ -4,15 +4,8 @@ import pytest
 import torch
 
 from aftermap.classes import IGNORE
-from aftermap.data.loading.few_shot_tasks import (
-    ShotConfig,
-    Shots,
-    ShotSource,
-    TaskSource,
-    by_place,
-    cut,
-    part,
-)
+from aftermap.data.loading.few_shot_tasks import Shots, ShotSource, TaskSource, by_place, cut, part
+from aftermap.data.loading.sampling import ShotConfig
 from aftermap.data.scene import Scene
 from aftermap.errors import DataError
 from made_xbd import scene as made_scene

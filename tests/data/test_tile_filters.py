@@ -100,8 +100,8 @@ BOTH = [frozenset({1, 3})] * 2
     [
         (BOTH, "6s", 5, "overlapped", "step 5 of task 6s has no tile to learn clutter from: none of 2 tiles holds it"),
         (BOTH, "222a", 2, "overlapped", "to learn car, clutter from: none of 2 tiles holds any of them"),
-        (BOTH, "6s", 0, "disjoint", "all 2 tiles that hold it hold a class of a later step"),
-        (BOTH[:1], "building / tree", 1, "image-split", "dealt out all 1 tiles that hold it to other classes"),
+        (BOTH, "6s", 0, "disjoint", "disjoint bars all 2 tiles that hold it, for a class of a later step"),
+        (BOTH[:1], "building / tree", 1, "image-split", "dealt out the one tile that holds it to other classes"),
     ],
 )  # fmt: skip
 def test_an_empty_step_names_itself_its_classes_and_the_way_out(tiles, task, step, mode, reason):

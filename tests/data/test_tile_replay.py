@@ -101,7 +101,7 @@ def test_a_memory_too_small_for_one_tile_is_refused():
 
 def test_a_class_left_out_for_want_of_memory_is_named():
     sets = [frozenset({1}), frozenset({2})]
-    with pytest.warns(DataWarning, match="remembers 1 tiles and none of class [12]: give it more"):
+    with pytest.warns(DataWarning, match="remembers 1 tile and none of class [12]: give it more"):
         choose_replay(scenes(2), sets, TILE_MB, classes=[1, 2])
 
 

@@ -243,7 +243,7 @@ def test_two_dates_are_read_for_a_model_of_two(town, tmp_path):
 
 
 def test_scenes_without_any_known_pixel_are_refused(town):
-    with pytest.raises(DataError, match="none of the 4 scenes has a pixel of a class to evaluate"):
+    with pytest.raises(DataError, match="none of 4 scenes has a pixel of a class to evaluate"):
         evaluate_classes(ByRed(), town.scenes, lookups=np.full(256, 255, np.uint8), classes=4)
 
 

@@ -9,19 +9,16 @@ import torch.nn.functional as F
 from aftermap.classes import IGNORE
 from aftermap.config import Config, build_config
 from aftermap.errors import RecipeError
-from aftermap.learning.losses import distillation as losses
-from aftermap.learning.losses.pixel import binary_cross_entropy, cross_entropy
-from aftermap.learning.objectives.distillation_terms import (
+from aftermap.learning.configs.distillation_terms import (
     DistillationTerm,
-    TeacherOutput,
     check_distillation,
     distillation_names,
-    distillation_value,
-    factor,
-    pixel_weights,
     teacher_of,
 )
-from aftermap.learning.objectives.schedule import Schedule
+from aftermap.learning.configs.schedule import Schedule, factor
+from aftermap.learning.losses import distillation as losses
+from aftermap.learning.losses.pixel import binary_cross_entropy, cross_entropy
+from aftermap.learning.objectives.distillation_terms import TeacherOutput, distillation_value, pixel_weights
 
 
 class Terms(Config):

@@ -10,11 +10,12 @@ from aftermap.classes import IGNORE
 from aftermap.config import build_config
 from aftermap.data.batch import Batch
 from aftermap.errors import RecipeError
+from aftermap.learning.configs.distillation import DistillationConfig
+from aftermap.learning.configs.optimizer import OptimizerConfig
+from aftermap.learning.configs.terms import SupervisedConfig
 from aftermap.learning.loop import Training, fit
-from aftermap.learning.objectives.distillation import Distillation, DistillationConfig, build_distillation
+from aftermap.learning.objectives.distillation import Distillation, build_distillation
 from aftermap.learning.objectives.supervised import Supervised
-from aftermap.learning.objectives.terms import SupervisedConfig
-from aftermap.learning.optimizer import OptimizerConfig
 from aftermap.models.build import build_model
 from aftermap.models.configs import SiameseUnetConfig, UnetConfig, Xview2UnetConfig
 from saved_models import PLAIN, SMALL, make_ensemble, opened, save_building, save_damage

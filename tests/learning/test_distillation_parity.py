@@ -12,14 +12,11 @@ from torch import nn
 from aftermap.config import Config, build_config
 from aftermap.data.batch import Batch
 from aftermap.errors import RecipeError
+from aftermap.learning.configs.distillation_terms import DistillationTerm
+from aftermap.learning.configs.terms import SupervisedConfig
 from aftermap.learning.losses import distillation as losses
-from aftermap.learning.objectives.distillation_terms import (
-    DistillationTerm,
-    TeacherOutput,
-    distillation_value,
-)
+from aftermap.learning.objectives.distillation_terms import TeacherOutput, distillation_value
 from aftermap.learning.objectives.supervised import Supervised
-from aftermap.learning.objectives.terms import SupervisedConfig
 from worked_distillation import NEAR, features, ramp
 
 

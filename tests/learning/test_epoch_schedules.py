@@ -3,7 +3,8 @@
 import pytest
 
 from aftermap.errors import RecipeError
-from aftermap.learning.optimizer import CompatCosineConfig, ExponentialConfig, lr_factor
+from aftermap.learning.configs.optimizer import CompatCosineConfig, ExponentialConfig
+from aftermap.learning.optimizer import lr_factor
 
 
 def rates(schedule, epochs, *, steps_per_epoch=3):

@@ -7,9 +7,10 @@ from pydantic import ValidationError
 from aftermap.classes import IGNORE
 from aftermap.data.batch import Batch
 from aftermap.errors import RecipeError
+from aftermap.learning.configs.heads import HeadsConfig
+from aftermap.learning.configs.terms import SoftLabelConfig
 from aftermap.learning.losses.region import dice
-from aftermap.learning.objectives.heads import HeadsConfig, HeadsObjective
-from aftermap.learning.objectives.terms import SoftLabelConfig
+from aftermap.learning.objectives.heads import HeadsObjective
 from aftermap.models.build import build_model
 from aftermap.models.configs import FpnEfficientnetConfig, UnetConfig
 from aftermap.models.networks.fpn import Heads

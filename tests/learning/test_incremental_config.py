@@ -4,7 +4,7 @@ import pytest
 
 from aftermap.config import build_config
 from aftermap.errors import RecipeError
-from aftermap.learning.objectives.incremental_config import PRESETS, IncrementalConfig
+from aftermap.learning.configs.incremental import PRESETS, IncrementalConfig
 
 
 def config(**tree):

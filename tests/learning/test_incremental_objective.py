@@ -12,8 +12,8 @@ from aftermap.classes import IGNORE
 from aftermap.config import build_config
 from aftermap.data.batch import Batch
 from aftermap.errors import RecipeError
+from aftermap.learning.configs.incremental import PRESETS, IncrementalConfig
 from aftermap.learning.objectives.incremental import Incremental
-from aftermap.learning.objectives.incremental_config import PRESETS, IncrementalConfig
 from aftermap.learning.objectives.turned_views import Turns
 from aftermap.models.networks.dense import DenseModel
 from incremental_stub import Counted, Stub, worked_batch

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from aftermap.config import build_config
+from aftermap.learning.configs.incremental import IncrementalConfig
 from aftermap.learning.objectives.incremental import Incremental
-from aftermap.learning.objectives.incremental_config import IncrementalConfig
 from aftermap.learning.objectives.turned_views import Turns
 from incremental_stub import Stub, worked_batch
 

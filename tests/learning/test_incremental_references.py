@@ -10,6 +10,8 @@ import torch
 from aftermap.classes import IGNORE
 from aftermap.config import build_config
 from aftermap.data.batch import Batch
+from aftermap.learning.configs.incremental import PRESETS, IncrementalConfig
+from aftermap.learning.configs.optimizer import CosineConfig, OptimizerConfig
 from aftermap.learning.loop import Training, fit
 from aftermap.learning.losses.incremental import (
     knowledge_distillation,
@@ -18,9 +20,7 @@ from aftermap.learning.losses.incremental import (
 )
 from aftermap.learning.losses.pseudo_labels import ThresholdMeter
 from aftermap.learning.objectives.incremental import Incremental
-from aftermap.learning.objectives.incremental_config import PRESETS, IncrementalConfig
 from aftermap.learning.objectives.turned_views import Turns
-from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
 from aftermap.models.build import build_model
 from aftermap.models.configs import UnetConfig
 from aftermap.models.growth import grow

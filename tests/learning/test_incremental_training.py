@@ -11,11 +11,11 @@ import incremental_processes
 from aftermap.config import build_config
 from aftermap.data.batch import Batch
 from aftermap.errors import RecipeError
+from aftermap.learning.configs.incremental import PRESETS, IncrementalConfig
+from aftermap.learning.configs.optimizer import CosineConfig, OptimizerConfig
 from aftermap.learning.loop import Training, fit
 from aftermap.learning.objectives.incremental import Incremental
-from aftermap.learning.objectives.incremental_config import PRESETS, IncrementalConfig
 from aftermap.learning.objectives.turned_views import Turns
-from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
 from aftermap.models.build import build_model
 from aftermap.models.configs import ResidualUnetConfig, UnetConfig
 from aftermap.models.growth import grow

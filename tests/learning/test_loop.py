@@ -7,11 +7,11 @@ from torch import nn
 
 from aftermap.data.batch import Batch
 from aftermap.errors import TrainingError
+from aftermap.learning.configs.optimizer import CosineConfig, OneCycleConfig, OptimizerConfig
+from aftermap.learning.configs.terms import SupervisedConfig
 from aftermap.learning.loop import Training, fit
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.supervised import Supervised
-from aftermap.learning.objectives.terms import SupervisedConfig
-from aftermap.learning.optimizer import CosineConfig, OneCycleConfig, OptimizerConfig
 from aftermap.models.build import build_model
 from aftermap.models.configs import SiameseUnetConfig
 from aftermap.models.networks.dense import DenseModel

@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from aftermap.classes import IGNORE
+from aftermap.learning.configs.terms import RegionTerm
 from aftermap.learning.losses import region
 from aftermap.learning.losses.pixel import cross_entropy, focal
-from aftermap.learning.objectives.terms import RegionTerm, term_value, truth_of
+from aftermap.learning.objectives.terms import term_value, truth_of
 
 
 def logits_of(probabilities):

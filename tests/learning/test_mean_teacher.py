@@ -8,11 +8,12 @@ from torch import nn
 
 from aftermap.classes import IGNORE
 from aftermap.data.batch import Batch
+from aftermap.learning.configs.mean_teacher import MeanTeacherConfig, StrongConfig
+from aftermap.learning.configs.optimizer import CosineConfig, OptimizerConfig
+from aftermap.learning.configs.schedule import Schedule
 from aftermap.learning.loop import Training, fit
-from aftermap.learning.objectives.mean_teacher import MeanTeacher, MeanTeacherConfig
-from aftermap.learning.objectives.schedule import Schedule
-from aftermap.learning.objectives.strong_views import StrongConfig, strong_view
-from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
+from aftermap.learning.objectives.mean_teacher import MeanTeacher
+from aftermap.learning.objectives.strong_views import strong_view
 from aftermap.models.networks.dense import DenseModel
 from saved_models import Bands
 

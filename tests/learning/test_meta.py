@@ -9,10 +9,12 @@ from torch import nn
 from aftermap.config import build_config
 from aftermap.data.batch import Batch
 from aftermap.errors import RecipeError
+from aftermap.learning.configs.adapting import MetaConfig
+from aftermap.learning.configs.optimizer import MultistepConfig, OptimizerConfig
+from aftermap.learning.configs.terms import SupervisedConfig
 from aftermap.learning.loop import Training, fit
 from aftermap.learning.meta import (
     Maml,
-    MetaConfig,
     adapt_to_support,
     bound_loss,
     learned_parameters,
@@ -22,8 +24,6 @@ from aftermap.learning.meta import (
 )
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.supervised import Supervised
-from aftermap.learning.objectives.terms import SupervisedConfig
-from aftermap.learning.optimizer import MultistepConfig, OptimizerConfig
 from aftermap.models.build import build_model
 from aftermap.models.configs import SiameseUnetConfig, UnetConfig
 from aftermap.models.networks.dense import DenseModel

@@ -11,9 +11,10 @@ from aftermap.classes import IGNORE
 from aftermap.config import build_config, read_tree
 from aftermap.data.batch import Batch
 from aftermap.errors import RecipeError
+from aftermap.learning.configs.terms import SupervisedConfig
 from aftermap.learning.losses import lovasz, pixel, region
 from aftermap.learning.objectives.supervised import Supervised
-from aftermap.learning.objectives.terms import SupervisedConfig, term_names
+from aftermap.learning.objectives.terms import term_names
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 

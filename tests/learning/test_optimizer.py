@@ -7,12 +7,9 @@ import torch
 from torch import nn
 
 from aftermap.errors import RecipeError
+from aftermap.learning.configs.optimizer import CosineConfig, MultistepConfig, OneCycleConfig, OptimizerConfig
 from aftermap.learning.optimizer import (
     BiasedEpsilonAdamW,
-    CosineConfig,
-    MultistepConfig,
-    OneCycleConfig,
-    OptimizerConfig,
     build_optimizer,
     lr_factor,
     momentum_at,

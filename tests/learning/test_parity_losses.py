@@ -7,9 +7,9 @@ from torch import nn
 from aftermap.classes import IGNORE
 from aftermap.config import build_config
 from aftermap.data.batch import Batch
+from aftermap.learning.configs.terms import SupervisedConfig
 from aftermap.learning.losses import lovasz, pixel, region
 from aftermap.learning.objectives.supervised import Supervised
-from aftermap.learning.objectives.terms import SupervisedConfig
 
 # the winner's numbers are results of 32-bit arithmetic
 WINNER = 2e-5

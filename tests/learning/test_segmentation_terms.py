@@ -8,11 +8,11 @@ from worked_incremental import MASK, OLD, student_logits
 
 from aftermap.config import build_config
 from aftermap.errors import RecipeError
+from aftermap.learning.configs.incremental import IncrementalConfig
 from aftermap.learning.losses.class_overlap import dual_tanimoto, focal_tversky, tanimoto
 from aftermap.learning.losses.incremental import merged_mask, unbiased_focal, unbiased_log_probabilities
 from aftermap.learning.losses.pixel import focal
 from aftermap.learning.objectives.incremental import Incremental
-from aftermap.learning.objectives.incremental_config import IncrementalConfig
 from aftermap.learning.objectives.segmentation_terms import segmentation_value
 from incremental_stub import Stub, worked_batch
 

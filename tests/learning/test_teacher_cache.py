@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from aftermap.errors import OutputError
+from aftermap.learning.configs.distillation import TeacherConfig
 from aftermap.learning.objectives.distillation_terms import TeacherOutput
 from aftermap.learning.teacher_cache import TeacherCache, TeacherCacheWarning, remembered, sample_keys
-from aftermap.learning.teachers import StudentImages, Teacher, TeacherConfig
+from aftermap.learning.teachers import StudentImages, Teacher
 from saved_models import PLAIN, as_student, opened, raw, save_building, save_damage
 
 ENTRY = {"logits": torch.arange(1000).half()}

@@ -1,135 +1,332 @@
-"""Lets a training run die before each of its file operations; started as a process of its own by test_killed_runs.
+"""Lets real runs die before each of their file operations, and goes on with them as a user would.
 
-PyTorch refuses to learn in a child of a process that has learned, so that here every run is in a child.
+    export PYTHONPATH=tests:src
+    python tests/workflows/killed_runs.py map         # of every walk some points, as the tests take them
+    AFTERMAP_CRASH_STRIDE=1 python tests/workflows/killed_runs.py plan export adapt
+
+Started as processes of their own by test_killed_runs: PyTorch refuses to learn in a child of a process that has
+learned, so that here every run is in a child. Prints how many points there were and how many were gone on from.
 """
 
+import json
 import os
+import shutil
 import sys
 import tempfile
-import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
-
-from aftermap.data.batch import Batch
-from aftermap.files import replacing_folder
-from aftermap.learning.experiments.notify import NotifyConfig
-from aftermap.learning.experiments.tracking import RecordsConfig
-from aftermap.learning.loop import Training
-from aftermap.learning.objectives.supervised import Supervised
-from aftermap.learning.objectives.terms import SupervisedConfig
-from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
-from aftermap.models.networks.dense import DenseModel
-from aftermap.workflows.training.run_folder import check_folder
-from aftermap.workflows.training.start import RunLength
-from aftermap.workflows.training.training_kind import TrainingKind, run_training
 from crash_points import crash_points, in_child
 
-STEPS = 2
-STRIDE = int(os.environ.get("AFTERMAP_CRASH_STRIDE", "3"))
-"""Every so many points are gone on from; 1 takes every one and 80 processor seconds."""
+os.environ.update(AFTERMAP_TRACKING="off", AFTERMAP_TRUST="all", OMP_NUM_THREADS="1")
+EVENT = "squares"
 
 
-class Small(DenseModel):
-    dates, classes, stride = 1, 2, 1
+@dataclass(frozen=True)
+class Walk:
+    """A run that is killed.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = torch.nn.Sequential(
-            torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.BatchNorm2d(4), torch.nn.ReLU()
-        )
-        self.head = torch.nn.Conv2d(4, 2, 1)
+    Attributes:
+        begin: makes what the run finds.
+        run: the run itself.
+        go_on: what a user does after a kill.
+        outcome: what must be the same as without the kill.
+        stride: every so many points of different states are gone on from, where nothing else is asked for.
+        load: imports what the run imports, and draws nothing that takes longer than the run.
+    """
 
-    def forward_features(self, image: torch.Tensor) -> torch.Tensor:
-        return self.body(image[:, 0])
-
-    def forward_head(self, features: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        return self.head(features)
-
-
-class Noise:
-    """Batch n is a function of n alone."""
-
-    def batch(self, index: int) -> Batch:
-        generator = torch.Generator().manual_seed(index)
-        image = torch.randn(2, 1, 3, 8, 8, generator=generator)
-        return Batch(image, (image[:, 0, 0] > 0).long())
+    begin: Callable[[Path], object]
+    run: Callable[[Path], object]
+    go_on: Callable[[Path], object]
+    outcome: Callable[[Path], object]
+    stride: int
+    load: Callable[[], object]
 
 
-class SmallRun(TrainingKind):
-    """A score that falls, and a model that is one file of weights."""
-
-    name, tree, save_every = "small", {"name": "small"}, 1
-    records, notify = RecordsConfig(), NotifyConfig()
-    patience = 1
-
-    def __init__(self) -> None:
-        torch.manual_seed(0)
-        config = OptimizerConfig(lr=0.01, schedule=CosineConfig(warmup_steps=2))
-        self.training = Training(
-            Small(), Supervised(SupervisedConfig()), config, steps=STEPS, seed=3, precision="no"
-        )
-        self.source = Noise()
-        self.length = RunLength(STEPS, 0, 1, 1)
-
-    def facts(self) -> dict[str, object]:
-        return {"seed": 3}
-
-    def assess(
-        self, model: DenseModel, run: object, step: int, minutes: float
-    ) -> tuple[dict[str, float], object]:
-        return {"score": [0.5, 0.4][step - 1]}, None  # type: ignore[return-value]
-
-    def save(self, folder: Path, model: DenseModel, card: object) -> None:
-        with replacing_folder(folder, ours=("weights.pt",)) as part:
-            torch.save(model.state_dict(), part / "weights.pt")
+def contents(folder: Path, *names: str) -> dict[str, bytes]:
+    """Files below a folder by their name there; with names only these, and None for the others."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() if not names or p.name in names else b""
+        for p in files
+    }
 
 
-def run(folder: Path, *, resume: bool = False) -> None:
-    check_folder(folder / "run", resume=resume)
-    run_training(SmallRun(), folder / "run", resume=resume, started=time.monotonic())
+# A map of two dates with the exported model in the box
 
 
-def go_on(folder: Path) -> None:
-    """What a user does after a kill: the same again where nothing was begun, else --resume."""
-    file = folder / "run" / "run.json"
-    if file.exists() and '"complete"' in file.read_text():
-        return
-    run(folder, resume=file.exists())
+def begin_map(folder: Path) -> None:
+    import towns_in_rasters as town
+
+    for name, shift in (("pre.tif", (0, 0)), ("post.tif", (1, 0))):
+        town.write_raster(folder / name, size=96, shift=shift)
+    town.footprints().to_file(folder / "houses.gpkg")
 
 
-def outcome(folder: Path) -> tuple[dict[str, torch.Tensor], list[str], str]:
+def run_map(folder: Path, **how: bool) -> None:
+    from aftermap import api
+
+    dates = folder / "pre.tif", folder / "post.tif"
+    api.map(
+        *dates, folder / "out", footprints=folder / "houses.gpkg", window_px=64, halo_px=16, threads=1, **how
+    )
+
+
+def go_on_with_map(folder: Path) -> None:
+    """What was begun is resumed or begun again, by turns: both must do."""
+    begun, there = (folder / "out.work" / "journal.json").is_file(), (folder / "out").is_dir()
+    resume = begun and len(list((folder / "out.work").rglob("*"))) % 2 == 1
+    if begun or not there:
+        run_map(folder, resume=resume, overwrite=there or (begun and not resume))
+
+
+def map_made(folder: Path) -> object:
+    exact = (
+        "damage.tif",
+        "probabilities.tif",
+        "buildings.csv",
+        "buildings.geojson",
+        "summary.json",
+        "damage.qml",
+    )
+    assert {p.name for p in folder.iterdir()} - {"out.work"} == {"pre.tif", "post.tif", "houses.gpkg", "out"}
+    if (folder / "out.work").exists():  # a kill while the finished work folder is removed
+        assert not (folder / "out.work" / "journal.json").exists()
+    return contents(folder / "out", *exact)
+
+
+# A plan: a training, an ensemble of its model, a submission
+
+
+def begin_plan(folder: Path) -> None:
+    import yaml
+
+    from squares import make_dataset
+
+    make_dataset(folder / "data", scenes=4)
+    training = {
+        "name": "tiny",
+        "task": "building",
+        "data": {"manifests": ["elsewhere"]},
+        "model": {"kind": "custom", "target": "small_networks:Small", "classes": 2},
+        "sampling": {"crop_px": 32, "batch_size": 2},
+        "steps": 2,
+        "evaluate_every": 1,
+        "licence": "MIT",
+        "seed": 5,
+    }
+    stages = [
+        {"kind": "train", "name": "first", "recipe": "tiny.yaml"},
+        {"kind": "train", "name": "second", "recipe": "tiny.yaml", "init_from": "first"},
+        {"kind": "submission", "name": "answers", "model": "second", "split": "validation", "tta": "none"},
+    ]
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(training))
+    plan = {"name": "two", "data": {"manifests": [str(folder / "data")]}, "stages": stages}
+    (folder / "plan.yaml").write_text(yaml.safe_dump(plan))
+
+
+def run_plan(folder: Path) -> None:
+    from aftermap.workflows.plans.plan import load_plan, plan_jobs
+    from aftermap.workflows.plans.stages import PlanListener, run_jobs
+
+    plan, recipes = load_plan(folder / "plan.yaml", [])
+    jobs = plan_jobs(plan, recipes, folder / "runs")
+    for _ in run_jobs(plan, jobs, folder / "runs", command="", listener=PlanListener()):
+        pass
+
+
+def plan_made(folder: Path) -> object:
+    runs = folder / "runs"
+    states = {
+        name: json.loads((runs / name / "stage.json").read_text())["status"] for name in plan_jobs_made(runs)
+    }
+    weights = [(runs / name / "model" / "model.safetensors").read_bytes() for name in ("first-0", "second-0")]
+    lines = [
+        {key: value for key, value in json.loads(line).items() if key != "minutes"}
+        for name in ("first-0", "second-0")
+        for line in (runs / name / "metrics.jsonl").read_text().splitlines()
+    ]
+    left = {p.name for name in ("first-0", "second-0") for p in (runs / name).iterdir()}
+    return states, weights, lines, contents(runs / "answers" / "predictions"), left - {"resume", ".lock"}
+
+
+def plan_jobs_made(runs: Path) -> list[str]:
+    return sorted(p.name for p in runs.iterdir() if p.is_dir())
+
+
+# An export to OpenVINO, over an older one in which the user keeps a file
+
+
+def begin_export(folder: Path) -> None:
+    from aftermap.artefacts.card import Card, TrainingRecord
+    from aftermap.artefacts.store import save_model
+    from aftermap.models.configs import CustomConfig
+    from small_networks import Small
+
+    card = Card(
+        name="small",
+        model=CustomConfig(target="small_networks:Small", classes=2),
+        dates=1,
+        scheme="building",
+        training=TrainingRecord(data="none", data_licence="none"),
+        licence="CC0-1.0",
+    )
+    save_model(folder / "model", Small(), card)
+
+
+def run_export(folder: Path, *, overwrite: bool = False) -> None:
+    from aftermap.workflows.export import run as export
+
+    made = export.synthetic_tiles(1, size_px=128)
+    export.synthetic_tiles = lambda: made
+    export.export_model(
+        folder / "model", folder / "out", export.ExportOptions(to="openvino"), overwrite=overwrite
+    )
+
+
+def go_on_with_export(folder: Path) -> None:
+    run_export(folder, overwrite=(folder / "out").exists())
+
+
+def export_made(folder: Path) -> object:
+    assert {p.name for p in folder.iterdir()} == {"model", "out"}
+    return contents(folder / "out", "model.bin")
+
+
+# An adaptation with labels
+
+
+def begin_adaptation(folder: Path) -> None:
+    from squares import make_dataset
+
+    begin_export(folder)
+    make_dataset(folder / "data", scenes=4)
+
+
+def run_adaptation(folder: Path, *, resume: bool = False) -> None:
+    from aftermap.workflows.adaptation.config import wanted_adaptation
+    from aftermap.workflows.kinds import interrupted_recipe, train_recipe
+
     run = folder / "run"
-    lines = [line.split('"lr"')[0] for line in (run / "metrics.jsonl").read_text().splitlines()]
-    status = "complete" if '"complete"' in (run / "run.json").read_text() else "not complete"
-    return torch.load(run / "model" / "weights.pt", weights_only=True), lines, status
+    said: dict[str, Any] = {"event": EVENT, "scenes": 1, "steps": 2, "force": True}
+    wanted = (
+        interrupted_recipe(run)[1] if resume else wanted_adaptation(folder / "model", folder / "data", **said)
+    )
+    train_recipe(wanted, run, resume=resume)
+
+
+def go_on_with_adaptation(folder: Path) -> None:
+    file = folder / "run" / "run.json"
+    if file.is_file() and json.loads(file.read_text())["status"] == "complete":
+        return
+    run_adaptation(folder, resume=file.is_file() and (folder / "run" / "recipe.yaml").is_file())
+
+
+def adaptation_made(folder: Path) -> object:
+    run = folder / "run"
+    report = json.loads((run / "adaptation.json").read_text())
+    left = {p.name for p in run.iterdir()} - {"resume", ".lock"}
+    facts = json.loads((run / "run.json").read_text())
+    scores = {key: report[key] for key in ("before", "after", "scenes", "evaluated")}
+    return facts["status"], (run / "model" / "model.safetensors").read_bytes(), scores, left
+
+
+# All of them
+
+
+def load_light() -> None:
+    import towns_in_rasters  # noqa: F401
+
+
+def load_heavy() -> None:
+    import torch
+
+    import aftermap.workflows.adaptation.adaptation_kind as adaptation
+    import small_networks  # noqa: F401
+
+    torch.set_num_threads(1)
+    adaptation.write_comparison = lambda *_, **__: None
+
+
+def load_export() -> None:
+    load_heavy()
+    import aftermap.workflows.export.run  # noqa: F401
+
+
+WALKS = {
+    "map": Walk(begin_map, run_map, go_on_with_map, map_made, 12, load_light),
+    "plan": Walk(begin_plan, run_plan, run_plan, plan_made, 30, load_heavy),
+    "export": Walk(begin_export, run_export, go_on_with_export, export_made, 12, load_export),
+    "adapt": Walk(begin_adaptation, run_adaptation, go_on_with_adaptation, adaptation_made, 20, load_heavy),
+}
+
+
+def state_of(folder: Path) -> object:
+    return sorted((p.relative_to(folder).as_posix(), p.stat().st_size) for p in folder.rglob("*"))
+
+
+def differences(made: object, expected: object) -> str:
+    """Where two outcomes differ, in short."""
+    if isinstance(made, dict) and isinstance(expected, dict):
+        keys = [key for key in made.keys() | expected.keys() if made.get(key) != expected.get(key)]
+        return ", ".join(f"{key}: {differences(made.get(key), expected.get(key))}" for key in sorted(keys))
+    if isinstance(made, tuple) and isinstance(expected, tuple):
+        parts = enumerate(zip(made, expected, strict=True))
+        return "; ".join(f"{n}: {differences(a, b)}" for n, (a, b) in parts if a != b)
+    return f"{made!r:.300} and not {expected!r:.300}"
+
+
+def walk(name: str, stride: int) -> tuple[int, int, int]:
+    """Points, different states among them, and how many of these were gone on from."""
+    wanted = WALKS[name]
+    wanted.load()
+    with tempfile.TemporaryDirectory() as place:
+        scratch = Path(place)
+        (scratch / "whole").mkdir()
+        (scratch / "walk").mkdir()
+
+        def all_of_it(folder: Path) -> None:
+            wanted.begin(folder)
+            wanted.run(folder)
+
+        told = in_child(all_of_it, scratch / "whole")
+        assert not told, told
+        expected = wanted.outcome(scratch / "whole")
+        shutil.rmtree(scratch / "whole")
+        points = states = walked = 0
+        before: object = None
+
+        def begin(folder: Path) -> None:
+            assert not (told := in_child(wanted.begin, folder)), told
+
+        for point in crash_points(wanted.run, begin, scratch / "walk"):
+            points += 1
+            state = state_of(point.folder)
+            if state == before:
+                continue
+            before, states = state, states + 1
+            if (states - 1) % stride:
+                continue
+            where = f"{name}, point {point.number} ({point.operation})"
+            told = in_child(wanted.go_on, point.folder)
+            assert not told, f"{where}: {told}"
+            made = wanted.outcome(point.folder)
+            assert made == expected, f"{where}: {differences(made, expected)}"
+            walked += 1
+    return points, states, walked
 
 
 def main() -> None:
-    torch.set_num_threads(1)
     os.fsync = lambda _: None  # type: ignore[assignment]
-    with tempfile.TemporaryDirectory() as name:
-        scratch = Path(name)
-        (scratch / "whole").mkdir()
-        in_child(run, scratch / "whole")
-        weights, lines, status = outcome(scratch / "whole")
-        assert status == "complete" and len(lines) == STEPS, (status, lines)
-        (scratch / "walk").mkdir()
-        walked = 0
-        for point in crash_points(run, lambda folder: None, scratch / "walk"):
-            if point.number % STRIDE:
-                continue
-            where = f"point {point.number}: {point.operation}"
-            told = in_child(go_on, point.folder)
-            assert not told, f"{where}: {told}"
-            again, lines_again, status = outcome(point.folder)
-            assert status == "complete" and lines_again == lines, f"{where}: {status} {lines_again}"
-            assert all(torch.equal(weights[key], again[key]) for key in weights), where
-            left = {path.name for path in (point.folder / "run").iterdir()}
-            expected = {"recipe.yaml", "run.json", "metrics.jsonl", "log.txt", "model"}
-            assert left - {"resume", "samples", ".lock"} == expected, f"{where}: {left}"
-            walked += 1
-        print(walked)
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["AFTERMAP_CACHE"] = cache
+        for name in sys.argv[1:]:
+            stride = int(os.environ.get("AFTERMAP_CRASH_STRIDE", WALKS[name].stride))
+            print(name, *walk(name, stride), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
 from aftermap.artefacts.store import load_card, load_model, save_model
 from aftermap.cli.app import main
 from aftermap.config import load_config
-from aftermap.data.loading.few_shot_tasks import ShotConfig
+from aftermap.data.loading.sampling import ShotConfig
 from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import DataError, DataWarning, ModelError, OutputError, RecipeError
 from aftermap.learning.trainable import tune_only

@@ -15,10 +15,10 @@ from aftermap.artefacts.store import load_card, load_model, save_model
 from aftermap.config import load_config
 from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import DataError, ModelError, OutputError, RecipeError, TrainingError
+from aftermap.learning.configs.optimizer import CosineConfig, OptimizerConfig
+from aftermap.learning.configs.terms import SupervisedConfig
 from aftermap.learning.loop import Training, fit
 from aftermap.learning.objectives.supervised import Supervised
-from aftermap.learning.objectives.terms import SupervisedConfig
-from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
 from aftermap.workflows.adaptation import without_labels as module
 from aftermap.workflows.adaptation.config import AdaptEventRecipe
 from aftermap.workflows.adaptation.run import adapt
@@ -243,7 +243,7 @@ def test_scenes_may_be_named_or_taken_by_split(data, parent):
         (
             {"splits": ("validation",)},
             DataError,
-            "none of the 6 scenes is of split validation: theirs are test, train",
+            "none of 6 scenes is of split validation: theirs are test, train",
         ),
         ({"model": "nowhere"}, ModelError, "no model at nowhere"),
         (

@@ -8,8 +8,9 @@ import torch
 
 from aftermap.artefacts.card import Normalisation
 from aftermap.config import build_config, load_config
-from aftermap.learning.objectives.distillation import Distillation, DistillationConfig
-from aftermap.learning.objectives.distillation_terms import teacher_of
+from aftermap.learning.configs.distillation import DistillationConfig
+from aftermap.learning.configs.distillation_terms import teacher_of
+from aftermap.learning.objectives.distillation import Distillation
 from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.optimizer import lr_factor
 from aftermap.models.build import build_model

@@ -13,7 +13,7 @@ from aftermap.classes import DAMAGE
 from aftermap.data.scene import Manifest, read_images
 from aftermap.errors import ModelError, RecipeError
 from aftermap.inference.predictor import Predictor
-from aftermap.learning.objectives.incremental_config import Method
+from aftermap.learning.configs.incremental import Method
 from aftermap.workflows.incremental.run import learn_incrementally
 from aftermap.workflows.incremental.step_model import sampling_of
 from coloured_cities import make_cities

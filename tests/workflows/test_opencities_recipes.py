@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aftermap.data.augment.operations import geometric, photometric
-from aftermap.learning.optimizer import OneCycleConfig
+from aftermap.learning.configs.optimizer import OneCycleConfig
 from aftermap.models.build import build_model
 from aftermap.models.networks.dense import count_parameters
 from aftermap.workflows.training.config import TrainRecipe

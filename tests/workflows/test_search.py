@@ -16,8 +16,15 @@ from aftermap.config import build_config, load_config
 from aftermap.data.scene import Manifest, read_images, read_mask
 from aftermap.errors import DataError, OutputError, RecipeError, TrainingError
 from aftermap.workflows.search.report import importance, write_results
-from aftermap.workflows.search.run import DIED, Search, SearchListener, recipe_tree
-from aftermap.workflows.search.space import Range, SearchSpace, check_space, load_space, with_lists
+from aftermap.workflows.search.run import DIED, Search, SearchListener
+from aftermap.workflows.search.space import (
+    Range,
+    SearchSpace,
+    check_space,
+    load_space,
+    recipe_tree,
+    with_lists,
+)
 from aftermap.workflows.search.trial import validation_loss
 from aftermap.workflows.training.config import TrainRecipe
 from aftermap.workflows.training.range_test import RangeSettings, range_test

@@ -8,7 +8,7 @@ import torch
 from aftermap.artefacts.store import load_model
 from aftermap.data.scene import Manifest
 from aftermap.errors import TeacherWarning
-from aftermap.learning.teachers import TeacherConfig
+from aftermap.learning.configs.distillation import TeacherConfig
 from aftermap.workflows.training.run import train
 from aftermap.workflows.training.teachers import SCENES, TeacherScores, check_teachers
 from saved_models import make_ensemble, save_damage

@@ -114,7 +114,7 @@ def test_each_class_gets_the_threshold_that_it_needs(tmp_path):
     assert 0.44 <= card.class_thresholds[0] < 0.8 and 0.2 <= card.class_thresholds[3] < 0.3
     assert tuned.before["localization_f1"] == pytest.approx(6 / 7)  # the ruins are missed
     assert tuned.after["score"] == pytest.approx(1, abs=1e-5)
-    assert card.metrics["the 1 scenes it was tuned on"]["score"] == 1
+    assert card.metrics["the 1 scene it was tuned on"]["score"] == 1
 
 
 def test_what_was_promised_is_what_evaluate_measures(tmp_path):

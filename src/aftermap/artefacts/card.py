@@ -10,6 +10,7 @@ from aftermap.classes import SCHEMES, ClassScheme
 from aftermap.config import Config
 from aftermap.data.legends import Legend
 from aftermap.models.configs import ModelConfig
+from aftermap.wording import counted
 
 GIVEN_BANDS = ("red", "green", "blue")
 """The order in which colour images are read and handed to a predictor, whatever order its model wants."""
@@ -235,7 +236,7 @@ def describe(card: Card) -> str:
         grown = card.incremental
         steps = "; ".join(", ".join(names) for names in grown.steps)
         parts.append(
-            f"- Classes learned in {len(grown.steps)} steps of {grown.task} by {grown.method}: {steps}"
+            f"- Classes learned in {counted(len(grown.steps), 'step')} of {grown.task} by {grown.method}: {steps}"
         )
     return describe_parts(card, parts, figures)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from aftermap.errors import ModelError
 from aftermap.files import sha256_of
+from aftermap.wording import counted
 
 Format = Literal["torch", "torch-legacy", "safetensors"]
 
@@ -134,7 +135,7 @@ def _check_archive(path: Path, size: int) -> None:
     if not any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
         files = [Path(name).name for name in names if not name.endswith("/")]
         raise ModelError(
-            f"{path} is an archive of {len(files)} files ({_listed(files)}): unpack it, and import the folder "
+            f"{path} is an archive of {counted(len(files), 'file')} ({_listed(files)}): unpack it, and import the folder "
             "with --all or one file of it"
         )
 

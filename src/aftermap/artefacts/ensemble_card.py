@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from aftermap.artefacts.card import BaseCard, describe_parts
 from aftermap.classes import BUILDING
 from aftermap.config import Config
+from aftermap.wording import counted
 
 GATE_FOLDER = "gate"
 
@@ -105,7 +106,7 @@ class EnsembleCard(BaseCard):
 def describe_ensemble(card: EnsembleCard) -> str:
     """The card as Markdown, for the ensemble folder's README."""
     rule = "probabilities, cut to 8 bits" if card.compat_uint8 else card.averaging
-    parts = [f"- Ensemble of {len(card.members)} models, mean of their {rule}:"]
+    parts = [f"- Ensemble of {counted(len(card.members), 'model')}, mean of their {rule}:"]
     for member in card.members:
         group = f", group {member.group}" if member.group else ""
         parts.append(f"  - `{member.folder}`: {member.role}, weight {member.weight:g}{group}")

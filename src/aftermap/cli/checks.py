@@ -5,9 +5,14 @@ Only what costs nothing to see is looked at here, in the words of the functions 
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from aftermap.errors import DataError, FootprintError, GeoreferenceError, ModelError, OutputError, RasterError
+
+if TYPE_CHECKING:
+    from aftermap.config import Config
 
 
 def check_images(*paths: Path | None) -> None:
@@ -66,6 +71,24 @@ def check_dataset(path: Path) -> None:
         raise DataError(f"{path} holds no manifest.json: make one with 'aftermap data prepare'")
 
 
+def check_recipe(recipe: "Config") -> None:
+    """Refuse a recipe that names datasets or models which are not there.
+
+    Raises:
+        DataError, ModelError: the first of them.
+    """
+    from aftermap.config import Config
+
+    for name, value in recipe:
+        for each in value.values() if isinstance(value, dict) else _listed(value):
+            if isinstance(each, Config):
+                check_recipe(each)
+            elif each is not None and name in ("manifests", "data"):
+                check_dataset(Path(each))
+            elif each is not None and name in ("model", "init_from"):
+                check_model(each)
+
+
 def check_masks(folder: Path, role: str) -> None:
     """Refuse what is no folder of masks.
 
@@ -122,3 +145,7 @@ def _is_there(path: Path) -> bool:
     """Whether a path exists, or is an address that only the functions that open it can tell of."""
     text = os.fspath(path)
     return ":/" in text or text.startswith("/vsi") or path.exists()
+
+
+def _listed(value: object) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else (value,)

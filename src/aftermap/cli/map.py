@@ -14,6 +14,7 @@ from aftermap.cli.options import IMAGES, OBJECTS, RESULT, RUNNING, Flag, Json, O
 from aftermap.cli.output import print_json, say
 from aftermap.cli.progress import progress
 from aftermap.cli.running import AS_IT_IS, BackendName, Running, percentiles, say_choices, whole_numbers
+from aftermap.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -161,8 +162,8 @@ def map_command(
     say(f"{result.megapixels:.1f} megapixels in {result.seconds:.0f} s ({rate:.2f} s per megapixel)")
     if result.gate is not None:
         say(
-            f"gate {result.gate['model']}: {result.gate['skipped']} of {result.gate['windows']} windows were taken as "
-            "empty and not looked at further"
+            f"gate {result.gate['model']}: {result.gate['skipped']} of {counted(result.gate['windows'], 'window')} taken "
+            "as empty and not looked at further"
         )
     say(*_about_model(model, result.folder), f"open {result.folder / 'map.html'}")
 
@@ -217,7 +218,9 @@ def demo(
         print_json(result.as_dict())
         return
     truth = ", ".join(f"{count:,} {level}" for level, count in result.scene.polygons.items())
-    say(f"{result.scene.event}, a town of {sum(result.scene.polygons.values()):,} buildings: {truth}")
+    say(
+        f"{result.scene.event}, a town of {counted(sum(result.scene.polygons.values()), 'building')}: {truth}"
+    )
     say(_counts(result.map.summary), markup=True)
     say(score_tables(result.scores.as_dict()), f"open {result.map.folder / 'map.html'}")
 
@@ -248,15 +251,15 @@ def _counts(summary: dict[str, Any]) -> "Table":
 
     from aftermap.classes import DAMAGE, NOT_ASSESSED, NOT_ASSESSED_COLOUR
 
-    table = Table(title=f"{summary['buildings']} buildings", title_justify="left")
+    table = Table(title=f"{counted(summary['buildings'], 'building')}", title_justify="left")
     for heading in ("damage", "buildings", "share", "area m2", "mean confidence"):
         table.add_column(heading, justify="left" if heading == "damage" else "right")
 
-    def row(colour: str, name: str, counted: dict[str, Any], share: float | None) -> None:
-        area, confidence = counted["area_m2"], counted.get("mean_confidence")
+    def row(colour: str, name: str, found: dict[str, Any], share: float | None) -> None:
+        area, confidence = found["area_m2"], found.get("mean_confidence")
         table.add_row(
             f"[{colour}]■[/] {name}",
-            f"{counted['buildings']:,}",
+            f"{found['buildings']:,}",
             "" if share is None else f"{share:.1%}",
             "" if area is None else f"{area:,.0f}",
             "" if confidence is None else f"{confidence:.2f}",
@@ -278,7 +281,7 @@ def _grades(summary: dict[str, Any]) -> "Table":
     from aftermap.products.summary import GRADES
 
     area = summary["area_m2"]
-    title = f"{summary['buildings']:,} buildings" + ("" if area is None else f" on {area:,.0f} m2")
+    title = f"{counted(summary['buildings'], 'building')}" + ("" if area is None else f" on {area:,.0f} m2")
     table = Table(title=title, title_justify="left")
     for heading in ("confidence", "from", "buildings"):
         table.add_column(heading, justify="left" if heading == "confidence" else "right")
@@ -293,7 +296,7 @@ def _areas(summary: dict[str, Any]) -> "Table":
 
     area = summary["area_ha"]
     title = f"{summary['assessed_px']:,} pixels" if area is None else f"{area:,.1f} ha"
-    table = Table(title=f"{title} in {summary['regions']:,} regions", title_justify="left")
+    table = Table(title=f"{title} in {counted(summary['regions'], 'region')}", title_justify="left")
     for heading in ("class", "area ha", "share", "regions", "mean confidence"):
         table.add_column(heading, justify="left" if heading == "class" else "right")
     for name, found in summary["classes"].items():

@@ -58,7 +58,7 @@ def progress(unit: str = "") -> Iterator[Progress]:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total, count="", note="")
             bars.update(
-                tasks[stage], completed=done, total=total, count=counted(done, total, unit), note=note
+                tasks[stage], completed=done, total=total, count=amount_done(done, total, unit), note=note
             )
 
         yield show
@@ -119,7 +119,7 @@ class Lines:
         if now - self._said < EVERY_SECONDS and not (is_end and known.is_said):
             return
         self._said, known.is_said = now, not is_end
-        line = f"{stage}: {counted(done, total, self._unit)}"
+        line = f"{stage}: {amount_done(done, total, self._unit)}"
         if is_end:
             line += f", done in {clock_time(now - known.since)}"
         elif total:
@@ -130,7 +130,7 @@ class Lines:
         self._write(f"{line}  {note}".rstrip())
 
 
-def counted(done: float, total: float | None, unit: str = "") -> str:
+def amount_done(done: float, total: float | None, unit: str = "") -> str:
     """So much of so much: `12.3 of 35.0 Mpx`, `350 of 1000`."""
     amount = f"{done:.1f}" if unit else f"{done:.0f}"
     if total is not None:

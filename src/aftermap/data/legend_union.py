@@ -13,6 +13,7 @@ from aftermap.classes import IGNORE, ClassScheme
 from aftermap.config import Config
 from aftermap.data.legends import Byte, Legend, hexadecimal
 from aftermap.errors import DataError
+from aftermap.wording import counted
 
 EARLIER = "earlier"
 """Ends the name of a union in which classes come from a model alone."""
@@ -122,7 +123,7 @@ def _union(
 ) -> LegendUnion:
     if len(entries) > IGNORE:
         raise DataError(
-            f"the datasets have {len(entries)} classes together, a mask of 8 bits can hold {IGNORE}"
+            f"the datasets have {counted(len(entries), 'class', 'classes')} together, a mask of 8 bits can hold {IGNORE}"
         )
     names, colours = zip(*entries.values(), strict=True)
     parts = list(dict.fromkeys(legend.name for legend in legends))

@@ -14,6 +14,7 @@ from aftermap.data.legends import Legend
 from aftermap.errors import DataError, RasterError, shown
 from aftermap.files import write_text
 from aftermap.geo.whole import WholeImage, find_unseen
+from aftermap.wording import counted
 
 MANIFEST_NAME = "manifest.json"
 _LONGEST_NAME = 200
@@ -255,7 +256,7 @@ def read_bands(scene: Scene, bands: Sequence[str]) -> np.ndarray:
         image = read_image(scene.pre) if scene.bands == RGB else _read_raster(scene.pre)
         if len(image) < len(scene.bands):
             raise DataError(
-                f"{scene.pre} has {len(image)} bands, expected {len(scene.bands)}: {', '.join(scene.bands)}"
+                f"{scene.pre} has {counted(len(image), 'band')}, expected {len(scene.bands)}: {', '.join(scene.bands)}"
             )
         read = {band: image[scene.bands.index(band)] for band in own}
     read |= {band: _read_raster(scene.layers[band])[0] for band in bands if band not in scene.bands}

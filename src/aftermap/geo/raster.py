@@ -24,6 +24,7 @@ from aftermap.geo.lattice import (
 from aftermap.geo.resample import MOVABLE, Interpolation, moved, reduce_blocks, warp
 from aftermap.geo.rests import Rest
 from aftermap.geo.tiles import Layer, agree_on_alpha, check_alike, layers_of, union_of
+from aftermap.wording import counted
 
 _STRIP_BYTES = 16 << 20
 
@@ -91,7 +92,7 @@ class RasterSource:
         paths, name = find_images(path_or_paths)
         if grid is not None and len(paths) > 1:
             raise GeoreferenceError(
-                f"{name} holds {len(paths)} images, a georeference can be given for one only"
+                f"{name} holds {counted(len(paths), 'image')}, a georeference can be given for one only"
             )
         files = agree_on_alpha([RasterFile.inspect(path, grid=grid, nodata=nodata) for path in paths])
         first = files[0]
@@ -101,7 +102,7 @@ class RasterSource:
         available = first.count + all(file.alpha is not None for file in files)
         if not chosen or min(chosen) < 1 or max(chosen) > available:
             raise RasterError(
-                f"{name} has {available} band{'s' * (available != 1)}, --bands asks for "
+                f"{name} has {counted(available, 'band')}, --bands asks for "
                 f"{','.join(map(str, chosen)) or 'none'}: pass numbers from 1 to {available}"
             )
         return cls(
@@ -322,9 +323,9 @@ def require_bands(source: RasterSource, bands: Sequence[str] | None = None, expe
         return
     names = bands if bands is not None else ("red", "green", "blue")
     named = f" ({', '.join(names)})" if len(names) == expected else ""
-    found = f"{source.name} has {source.count} band{'s' * (source.count != 1)}"
+    found = f"{source.name} has {counted(source.count, 'band')}"
     if source.count != source.band_count:
-        found = f"--bands picks {source.count} of the {source.band_count} bands of {source.name}"
+        found = f"--bands picks {source.count} of the {counted(source.band_count, 'band')} of {source.name}"
         advice = f"pass {expected} numbers, in the model's order"
     elif source.count > expected:
         advice = f"pass --bands {','.join(map(str, source.bands[:expected]))}"

@@ -112,11 +112,20 @@ def _main(x: float, y: float) -> tuple[int, int]:
     return (int(np.sign(x)), 0) if abs(x) >= abs(y) else (0, int(np.sign(y)))
 
 
-def _check_size(resolution: float, target: CRS) -> None:
+def check_resolution(resolution: float) -> None:
+    """Refuse what is no size of a pixel, in whatever unit.
+
+    Raises:
+        GeoreferenceError: not above 0, or not finite.
+    """
     if not (math.isfinite(resolution) and resolution > 0):
         raise GeoreferenceError(
             f"--resolution {resolution} is not a size: pass the pixel size in metres, such as 0.5"
         )
+
+
+def _check_size(resolution: float, target: CRS) -> None:
+    check_resolution(resolution)
     if target.is_geographic and resolution > COARSEST_DEGREES:
         degrees = f"{resolution / _METRES_PER_DEGREE:.2g}"
         raise GeoreferenceError(

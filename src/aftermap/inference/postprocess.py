@@ -9,6 +9,7 @@ import numpy as np
 
 from aftermap.artefacts.card import BaseCard, MinorDilation
 from aftermap.classes import DAMAGE, IGNORE
+from aftermap.wording import counted
 
 SCALE = 254
 """Probabilities are stored as `round(SCALE * p)`: a step of 0.004, far below what a model knows, in a quarter
@@ -84,7 +85,9 @@ class Decision:
             class.
         """
         if len(probabilities) != len(self.thresholds) + 1:
-            raise ValueError(f"{len(probabilities)} classes, expected {len(self.thresholds) + 1}")
+            raise ValueError(
+                f"{counted(len(probabilities), 'class', 'classes')}, expected {len(self.thresholds) + 1}"
+            )
         likeliest: np.ndarray = probabilities[1:].argmax(axis=0).astype(np.uint8) + np.uint8(1)
         if len(set(self.thresholds)) == 1:
             return 1 - probabilities[0] > self.thresholds[0], likeliest

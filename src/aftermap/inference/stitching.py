@@ -13,6 +13,7 @@ from aftermap.geo.grid import Window
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX, predict_held
 from aftermap.scoring.class_scores import Confusion
+from aftermap.wording import counted
 
 OnScene = Callable[[Scene, np.ndarray, np.ndarray, np.ndarray], None]
 """Takes a scene, its images (T, C, H, W), its truth after the lookup and the predicted classes, both (H, W)."""
@@ -136,7 +137,7 @@ def evaluate_images(
             on_scene(scene, images, truth, predicted)
     if not by_image:
         raise DataError(
-            f"none of the {len(scenes)} scenes has a pixel of a class to evaluate: "
+            f"none of {counted(len(scenes), 'scene')} has a pixel of a class to evaluate: "
             "check their masks and the classes of the task"
         )
     return by_image

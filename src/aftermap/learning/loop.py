@@ -22,14 +22,9 @@ from accelerate.state import AcceleratorState
 from aftermap.data.batch import Batch
 from aftermap.errors import TrainingError
 from aftermap.files import replacing_folder, writing
+from aftermap.learning.configs.optimizer import OptimizerConfig
 from aftermap.learning.objectives.base import Objective
-from aftermap.learning.optimizer import (
-    OptimizerConfig,
-    build_optimizer,
-    lr_factor,
-    momentum_at,
-    set_momentum,
-)
+from aftermap.learning.optimizer import build_optimizer, lr_factor, momentum_at, set_momentum
 from aftermap.learning.precision import Precision
 from aftermap.models.networks.dense import DenseModel
 

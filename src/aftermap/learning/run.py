@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from aftermap import __version__
 from aftermap.data.scene import Scene
 from aftermap.errors import OutputError, TrainingError
@@ -131,6 +129,8 @@ class Run:
 
 def machine() -> str:
     """Processor, cores and accelerator in a few words."""
+    import torch
+
     gpu = f", {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else ""
     return f"{platform.machine()}, {os.cpu_count()} cores{gpu}, torch {torch.__version__}"
 

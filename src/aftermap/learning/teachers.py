@@ -3,11 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from aftermap.artefacts.activation import to_channels, to_probabilities
@@ -15,28 +12,14 @@ from aftermap.artefacts.card import Card
 from aftermap.artefacts.ensemble import is_ensemble, load_ensemble
 from aftermap.artefacts.ensemble_card import Averaging, Role
 from aftermap.artefacts.store import LoadedModel, load_model, model_folder
-from aftermap.config import Config
 from aftermap.errors import ModelError, RecipeError
+from aftermap.learning.configs.distillation import TeacherConfig
 from aftermap.learning.losses.pixel import widened
 from aftermap.learning.objectives.distillation_terms import TeacherOutput
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.taps import encode, feature_channels, tapped
 
 _LEAST = 1e-7  # probabilities below it have no logarithm worth learning
-
-
-class TeacherConfig(Config):
-    """A model that a student learns from.
-
-    Attributes:
-        model: a model folder, an ensemble folder, `box`, or a model of the hub.
-        weight: factor of all terms that look at it.
-        tta: `flips` answers with the mean over four mirrorings, at four times the cost.
-    """
-
-    model: Path
-    weight: Annotated[float, Field(ge=0)] = 1.0
-    tta: Literal["none", "flips"] = "none"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,13 @@
 """Learning with a part of a model: which weights change, and whether batch normalisation follows the new images."""
 
-from typing import Literal
-
 from torch import Tensor
 
 from aftermap.data.batch import Batch
 from aftermap.errors import ModelError
+from aftermap.learning.configs.adapting import Part
 from aftermap.learning.meta import norm_policy
 from aftermap.learning.objectives.base import Objective
 from aftermap.models.networks.dense import DenseModel
-
-Part = Literal["all", "decoder", "head"]
 
 
 def tune_only(model: DenseModel, part: Part) -> int:

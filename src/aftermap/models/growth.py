@@ -7,7 +7,6 @@ then the new ones.
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 from pydantic import ValidationError
@@ -16,20 +15,8 @@ from torch import Tensor
 from aftermap.errors import ModelError
 from aftermap.models.build import build_model, without_weights
 from aftermap.models.configs import AnyModelConfig, CustomConfig
+from aftermap.models.configs.growth import Initialisation
 from aftermap.models.networks.dense import DenseModel
-
-Initialisation = Literal["random", "background", "background-rebias", "previous-head"]
-"""How the rows of new classes start.
-
-`random`: as those of a new model. `background`: each as the background's row with bias b_bkg - ln(n + 1), n the
-number of new classes. `background-rebias`: so, and the background's own bias becomes that too; then the old classes'
-probabilities are exactly what they were, and the background shares its own equally with the new ones (until they are
-learned, a class may then be the likeliest that the whole background would have beaten).
-`previous-head`: as `background`, but from the first channel of the head of the step before, which is the background
-only after the first step.
-
-Source: Cermelli et al. 2020 (MiB), section 3.4, is `background-rebias`.
-"""
 
 
 def grow(

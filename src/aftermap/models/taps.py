@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from aftermap.errors import RecipeError
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.networks.unet import upsample
+from aftermap.wording import counted
 
 
 class Tap:
@@ -142,6 +143,6 @@ def _dates(features: Tensor, samples: int) -> Sequence[Tensor]:
     count, rest = divmod(len(features), samples)
     if rest or not count:
         raise RecipeError(
-            f"the encoder saw {len(features)} images for {samples} samples: expected one or more per sample"
+            f"the encoder saw {counted(len(features), 'image')} for {samples} samples: expected one or more per sample"
         )
     return features.chunk(count)

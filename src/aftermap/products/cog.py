@@ -21,6 +21,7 @@ from rasterio.windows import Window as RasterioWindow
 from aftermap.classes import BUILDING, DAMAGE, IGNORE, ClassScheme
 from aftermap.errors import OutputError
 from aftermap.geo.grid import Grid, Window, quiet_without_georeference
+from aftermap.wording import counted
 
 Colour = tuple[int, int, int, int]
 
@@ -114,7 +115,7 @@ class RasterWriter:
         if colormap is not None and (count != 1 or dtype != "uint8"):
             raise ValueError(f"a colour table needs one band of uint8, not {count} of {dtype}")
         if descriptions is not None and len(descriptions) != count:
-            raise ValueError(f"{len(descriptions)} band descriptions for {count} bands")
+            raise ValueError(f"{len(descriptions)} band descriptions for {counted(count, 'band')}")
         self.path = path
         self.part = path.with_name(path.name + ".part.tif")
         self.grid = grid
@@ -132,7 +133,7 @@ class RasterWriter:
             array = array[None]
         if array.shape != (self.count, window.height, window.width):
             raise ValueError(
-                f"array of shape {array.shape} does not fit {self.count} bands of "
+                f"array of shape {array.shape} does not fit {counted(self.count, 'band')} of "
                 f"{window.height} x {window.width}"
             )
         inside = 0 <= window.row <= window.row + window.height <= self.grid.height

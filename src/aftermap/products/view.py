@@ -13,6 +13,7 @@ from aftermap.geo.grid import Grid
 from aftermap.products.pictures import in_pixels, paint
 from aftermap.products.summary import GRADES, grade
 from aftermap.products.vectors import BUILDING_LAYER, DAMAGE_VALUES, PROBABILITIES, normalise
+from aftermap.wording import counted
 
 _HECTARE_FROM_M2 = 10_000
 
@@ -151,7 +152,10 @@ def damage_view(
     if skipped["buildings"]:
         reasons = ", ".join(f"{reason} ({number:,})" for reason, number in skipped["reasons"].items())
         about.append(f"Not assessed: {skipped['buildings']:,}. Reasons: {reasons}.")
-    headline = (f"{damaged:,}", f" of {assessed:,} assessed buildings are damaged")
+    headline = (
+        f"{damaged:,}",
+        f" of {counted(assessed, 'assessed building is', 'assessed buildings are')} damaged",
+    )
     colours = (*DAMAGE.colours[1:], NOT_ASSESSED_COLOUR)
     return View(
         heading="Damage",
@@ -192,9 +196,10 @@ def building_view(
         "Confidence: mean p(building) within the outline times the share of it that was seen. "
         f"The model was shown {summary['mode']}."
     )
+    count, _, buildings = counted(len(frame), "building").partition(" ")
     return View(
         heading="Buildings",
-        headline=(f"{len(frame):,}", " buildings" + ("" if area is None else f" on {area:,.0f} m²")),
+        headline=(count, f" {buildings}" + ("" if area is None else f" on {area:,.0f} m²")),
         pictures=(image, probability),
         mode="pre",
         kinds=_counted([*graded, *unseen], kinds),
@@ -228,7 +233,10 @@ def cover_view(image: Picture, cover: np.ndarray, grid: Grid, summary: dict[str,
     if missed["pixels"]:
         reasons = ", ".join(f"{reason} ({pixels:,} px)" for reason, pixels in missed["reasons"].items())
         about.append(f"Not assessed: {100 * missed['share_of_all']:.1f} %. Reasons: {reasons}.")
-    headline = (ground(summary["area_m2"], summary["assessed_px"]), f" in {len(found)} classes")
+    headline = (
+        ground(summary["area_m2"], summary["assessed_px"]),
+        f" in {counted(len(found), 'class', 'classes')}",
+    )
     colours = {index: kind.colour for index, kind in enumerate(kinds) if not kind.background}
     return View(
         heading="Classes",

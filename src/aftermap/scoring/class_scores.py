@@ -9,6 +9,7 @@ import numpy as np
 
 from aftermap.classes import IGNORE
 from aftermap.scoring.counts import plain
+from aftermap.wording import counted
 
 _EPSILON = 1.1920929e-07  # of float32: what the original adds to every denominator
 
@@ -23,7 +24,7 @@ class Confusion:
             ValueError: fewer than one class, or more than an 8-bit mask can name.
         """
         if not 1 <= classes <= IGNORE:
-            raise ValueError(f"{classes} classes, expected 1 to {IGNORE}")
+            raise ValueError(f"{counted(classes, 'class', 'classes')}, expected 1 to {IGNORE}")
         self._matrix = np.zeros((classes, classes), np.int64)
 
     @classmethod
@@ -87,7 +88,9 @@ class Confusion:
             ValueError: it has another number of classes.
         """
         if other.classes != self.classes:
-            raise ValueError(f"{other.classes} classes cannot be added to {self.classes}")
+            raise ValueError(
+                f"{counted(other.classes, 'class', 'classes')} cannot be added to {self.classes}"
+            )
         self._matrix += other._matrix
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from aftermap.scoring.class_scores import ClassScores
 from aftermap.scoring.continual import ContinualScores, StepScores, group
 from aftermap.scoring.counts import plain
+from aftermap.wording import counted
 
 COLUMNS = {
     "old": "IoU old",
@@ -101,7 +102,9 @@ def compare(
                 f"{method} learned {class_order(run)}, expected {class_order(every[0])}: compare runs of one task"
             )
         if not run.is_complete:
-            raise ValueError(f"{method} has {len(run.steps)} of {len(heads)} steps: let it run to its end")
+            raise ValueError(
+                f"{method} has {len(run.steps)} of {counted(len(heads), 'step')}: let it run to its end"
+            )
     for run in joint:
         if len(run.heads) != 1 or set(run.names) != set(names):
             raise ValueError(

@@ -16,6 +16,7 @@ from aftermap.scoring.instances import (
     label_components,
     shares,
 )
+from aftermap.wording import counted
 
 DAMAGE_CLASSES = DAMAGE.names[1:]
 
@@ -187,7 +188,7 @@ class BuildingScore:
         """
         predicted, target = np.asarray(predicted), np.asarray(target)
         if predicted.shape != target.shape:
-            raise ValueError(f"{len(predicted)} predicted classes for {len(target)} buildings")
+            raise ValueError(f"{len(predicted)} predicted classes for {counted(len(target), 'building')}")
         known = (target >= 1) & (target <= 4)
         counts = np.concatenate([_pairs(target[known], predicted[known]), np.zeros(3, np.int64)])
         self._tables.add(counts, event=event, scene=scene)

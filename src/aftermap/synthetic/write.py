@@ -31,6 +31,7 @@ from aftermap.synthetic.backdrop import paint_disaster
 from aftermap.synthetic.damage import KINDS, Kind, as_kind
 from aftermap.synthetic.pair import Pair, make_pair
 from aftermap.synthetic.photos import Photo, find_photos
+from aftermap.wording import counted
 
 EPSG = 32615
 LICENCE = "CC0-1.0"
@@ -91,7 +92,7 @@ def synthesise(
     """
     chosen = tuple(as_kind(kind) for kind in kinds or KINDS)
     if scenes < 1 or size_px < 32:
-        raise InputError(f"{scenes} scenes of {size_px} px: at least 1 scene of 32 px is needed")
+        raise InputError(f"{counted(scenes, 'scene')} of {size_px} px: at least 1 scene of 32 px is needed")
     photos = find_photos(backdrop, footprints) if backdrop is not None else []
     with _workspace(out) as work:
         jobs = [

@@ -3,27 +3,26 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aftermap.config import Config, build_config, read_tree
 from aftermap.errors import RecipeError
 from aftermap.workflows.adaptation.config import AdaptConfig, AdaptEventRecipe, MetaRecipe
-from aftermap.workflows.adaptation.meta_training import meta_train
-from aftermap.workflows.adaptation.run import adapt
-from aftermap.workflows.adaptation.with_labels import AdaptedWithLabels
-from aftermap.workflows.adaptation.without_labels import AdaptedWithoutLabels
 from aftermap.workflows.incremental.config import IncrementalRecipe
-from aftermap.workflows.incremental.run import LearnedIncrementally, learn_incrementally
 from aftermap.workflows.self_training.config import SelfTrainingRecipe
-from aftermap.workflows.self_training.run import SelfTrained, self_train
 from aftermap.workflows.training.config import TrainRecipe
 from aftermap.workflows.training.recipe_files import recipe_path
-from aftermap.workflows.training.run import train
 from aftermap.workflows.training.run_folder import check_folder
-from aftermap.workflows.training.training_kind import OnProgress, Trained, unseen
 
-Outcome = Trained | SelfTrained | AdaptedWithLabels | AdaptedWithoutLabels | LearnedIncrementally
-"""What comes of a training; each has a `model` folder."""
+if TYPE_CHECKING:
+    from aftermap.workflows.adaptation.with_labels import AdaptedWithLabels
+    from aftermap.workflows.adaptation.without_labels import AdaptedWithoutLabels
+    from aftermap.workflows.incremental.run import LearnedIncrementally
+    from aftermap.workflows.self_training.run import SelfTrained
+    from aftermap.workflows.training.training_kind import OnProgress, Trained
+
+    Outcome = Trained | SelfTrained | AdaptedWithLabels | AdaptedWithoutLabels | LearnedIncrementally
+    """What comes of a training; each has a `model` folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +31,20 @@ class RecipeKind:
 
     Attributes:
         recipe: what it can say.
-        run: trains what it says: `run(recipe, folder, resume=, command=, on_progress=)`; the outcome has a `model`.
         ended: a run that has come to its end may go on, with further steps.
     """
 
     recipe: type[Config]
-    run: Callable[..., Outcome]
     ended: bool = False
 
 
 KINDS = {
-    "train": RecipeKind(TrainRecipe, train),
-    "self-training": RecipeKind(SelfTrainingRecipe, self_train),
-    "adapt-event": RecipeKind(AdaptEventRecipe, adapt),
-    "adapt": RecipeKind(AdaptConfig, adapt),
-    "incremental": RecipeKind(IncrementalRecipe, learn_incrementally, ended=True),
-    "meta-train": RecipeKind(MetaRecipe, meta_train),
+    "train": RecipeKind(TrainRecipe),
+    "self-training": RecipeKind(SelfTrainingRecipe),
+    "adapt-event": RecipeKind(AdaptEventRecipe),
+    "adapt": RecipeKind(AdaptConfig),
+    "incremental": RecipeKind(IncrementalRecipe, ended=True),
+    "meta-train": RecipeKind(MetaRecipe),
 }
 
 
@@ -91,9 +88,9 @@ def train_recipe(
     *,
     resume: bool = False,
     command: str = "",
-    on_progress: OnProgress = unseen,
+    on_progress: "OnProgress | None" = None,
     **options: Any,
-) -> Outcome:
+) -> "Outcome":
     """Train what a recipe of any kind says, in a run folder.
 
     Args:
@@ -111,8 +108,36 @@ def train_recipe(
     Raises:
         AftermapError: what the kind's own entry raises.
     """
-    run = next(kind.run for kind in KINDS.values() if kind.recipe is type(recipe))
-    return run(recipe, folder, resume=resume, command=command, on_progress=on_progress, **options)
+    if on_progress is not None:
+        options["on_progress"] = on_progress
+    return _entry_of(recipe)(recipe, folder, resume=resume, command=command, **options)
+
+
+def _entry_of(recipe: Config) -> "Callable[..., Outcome]":
+    """What trains a recipe; networks are imported here, once its recipe is known to be right."""
+    match recipe:
+        case TrainRecipe():
+            from aftermap.workflows.training.run import train
+
+            return train
+        case SelfTrainingRecipe():
+            from aftermap.workflows.self_training.run import self_train
+
+            return self_train
+        case AdaptConfig() | AdaptEventRecipe():
+            from aftermap.workflows.adaptation.run import adapt
+
+            return adapt
+        case IncrementalRecipe():
+            from aftermap.workflows.incremental.run import learn_incrementally
+
+            return learn_incrementally
+        case MetaRecipe():
+            from aftermap.workflows.adaptation.meta_training import meta_train
+
+            return meta_train
+        case _:
+            raise TypeError(f"{type(recipe).__name__} is no recipe of a training")
 
 
 def kind_of(tree: dict[str, Any], name: Path | str) -> str:

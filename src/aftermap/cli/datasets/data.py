@@ -14,6 +14,7 @@ from aftermap.cli.options import Flag, Json, MaybeOut, Out, Several, Workers
 from aftermap.cli.output import print_json, say
 from aftermap.cli.progress import progress_bar
 from aftermap.cli.running import numbers
+from aftermap.wording import counted
 
 if TYPE_CHECKING:
     from aftermap.data.checking.doctor import Report
@@ -214,7 +215,11 @@ def _show_report(report: "Report") -> None:
             more = f"and {count - LISTED} more: --json lists all"
             table.add_row(Text(severity, colours[severity]), code, "", more)
     tables = [table] if report.findings else []
-    say(*tables, f"{report.scenes} scenes: {len(report.errors)} errors, {len(report.warnings)} warnings")
+    found = (
+        counted(report.scenes, "scene") + ": " + counted(len(report.errors), "error"),
+        counted(len(report.warnings), "warning"),
+    )
+    say(*tables, ", ".join(found))
 
 
 def _cell(counts: dict[str, int], has_legend: bool) -> str:

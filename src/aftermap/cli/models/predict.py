@@ -12,6 +12,7 @@ from aftermap.cli.options import Json, Out, SplitName
 from aftermap.cli.output import print_json, say, wide_console
 from aftermap.cli.progress import bar
 from aftermap.cli.running import AS_IT_IS, Running
+from aftermap.wording import counted
 
 if TYPE_CHECKING:
     from aftermap.inference.ensemble import RunningKeywords
@@ -63,7 +64,7 @@ def predict(
             on_scene=lambda _: advance(),
             **_keywords(running),
         )
-    say(f"{count} scenes predicted, {len(scenes) - count} were there: {out}")
+    say(f"{counted(count, 'scene')} predicted, {len(scenes) - count} were there: {out}")
 
 
 def evaluate(

@@ -90,7 +90,7 @@ def adapt(
     check_place(out)
     said |= {"event": event, "names": tuple(scene or ())}
     given = {key: value for key, value in said.items() if value is not None}
-    from aftermap.workflows.adaptation.run import wanted_adaptation
+    from aftermap.workflows.adaptation.config import wanted_adaptation
 
     config = wanted_adaptation(model, data, labels=labels, **given)
     outcome, folder = run_recipe(config, out=out, name=f"adapt-{event}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from aftermap.cli.checks import check_dataset, check_place
 from aftermap.cli.options import Json, MaybeOut
 from aftermap.cli.output import print_json, say
 from aftermap.cli.progress import progress
@@ -50,9 +51,7 @@ def run(
     from aftermap.extras import needs
 
     needs("aftermap run", "train")
-    from aftermap.learning.experiments.tracking import safe_command
     from aftermap.workflows.plans.plan import load_plan, plan_jobs
-    from aftermap.workflows.plans.stages import discard, job_state, run_jobs
 
     settings, recipes = load_plan(plan, list(overrides))
     folder = out or Path("runs") / settings.name
@@ -61,6 +60,14 @@ def run(
     for name in only or []:
         if name not in known:
             raise RecipeError(f"the plan has no stage {name!r}: it has {', '.join(sorted(known))}")
+    if not listing:
+        for manifest in settings.data.get("manifests") or []:
+            check_dataset(Path(manifest))
+        check_place(folder / "job")
+
+    from aftermap.learning.experiments.tracking import safe_command
+    from aftermap.workflows.plans.stages import discard, job_state, run_jobs
+
     if redo and not listing:
         made = ", ".join(discard(jobs, folder, redo)) or "nothing, none was made"
         say(f"deleted, to be made again: {made}", error=True)

@@ -8,6 +8,7 @@ from cyclopts import App, Parameter
 from aftermap.cli.options import Json, Out
 from aftermap.cli.output import print_json, say, wide_console
 from aftermap.extras import needs
+from aftermap.wording import counted
 
 if TYPE_CHECKING:
     from aftermap.workflows.training.runs import Comparison, RecordedRun
@@ -142,7 +143,7 @@ def export_command(
     from aftermap.workflows.training.runs import export_csv, list_runs, open_records
 
     runs = list_runs(open_records(store, experiment=experiment), where=where, name=name, status=status)
-    say(f"wrote {len(runs)} runs to {export_csv(runs, out)}")
+    say(f"wrote {counted(len(runs), 'run')} to {export_csv(runs, out)}")
 
 
 @app.command(name="import")

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from aftermap.cli.checks import check_dataset, check_place, check_recipe
 from aftermap.cli.options import Flag, Json, MaybeOut, Workers
 from aftermap.cli.output import print_json, say, wide_console
 from aftermap.cli.progress import bar, progress
+from aftermap.wording import counted
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -107,12 +109,15 @@ def _begun(
     recipe: Path, overrides: list[str], space: Path, trials: int | None, keep_models: bool, out: Path | None
 ) -> "Search":
     from aftermap.learning.experiments.tracking import safe_command
-    from aftermap.workflows.search.run import Search, recipe_tree
-    from aftermap.workflows.search.space import load_space
+    from aftermap.workflows.search.run import Search
+    from aftermap.workflows.search.space import load_space, recipe_tree
 
     tree = recipe_tree(recipe, overrides)
     wanted = load_space(space, [] if trials is None else [f"study.trials={trials}"])
+    for manifest in tree["data"]["manifests"]:
+        check_dataset(Path(manifest))
     folder = out or Path("runs") / f"{date.today().isoformat()}-{tree['name']}-search"
+    check_place(folder)
     command = "aftermap " + safe_command(sys.argv[1:])
     return Search.create(tree, wanted, folder, keep_models=keep_models, command=command)
 
@@ -140,7 +145,7 @@ def _study(search: "Search", workers: int, json_output: bool) -> int:
     except KeyboardInterrupt:
         write_results(search)
         raise KeyboardInterrupt(
-            f"interrupted after {len(search.ended())} of {search.wanted} trials: "
+            f"interrupted after {len(search.ended())} of {counted(search.wanted, 'trial')}: "
             f"aftermap search --resume {search.folder} goes on"
         ) from None
     report = write_results(search)
@@ -159,11 +164,15 @@ def _range_test(
     json_output: bool,
 ) -> int:
     from aftermap.workflows.training.config import TrainRecipe
-    from aftermap.workflows.training.range_test import RangeSettings, range_test
     from aftermap.workflows.training.recipe_files import load_recipe
 
     wanted = load_recipe(TrainRecipe, recipe, overrides)
+    check_recipe(wanted)
     folder = out or Path("runs") / f"{date.today().isoformat()}-{wanted.name}-range"
+    check_place(folder)
+
+    from aftermap.workflows.training.range_test import RangeSettings, range_test
+
     chosen = RangeSettings(*settings)
     with bar("range test", chosen.steps) as advance:
         result = range_test(wanted, folder, chosen, on_step=lambda step: advance())

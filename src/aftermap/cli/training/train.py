@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from aftermap.cli.checks import check_place, check_recipe
 from aftermap.cli.options import MaybeOut
 from aftermap.cli.progress import progress
 from aftermap.cli.training.outcomes import say_outcome
@@ -100,7 +101,9 @@ def wanted_recipe(
         return interrupted_recipe(resume, words)
     if recipe is None:
         raise RecipeError(f"no recipe given: {example}")
-    return read_recipe(recipe, overrides, kind=kind)
+    kind, settings = read_recipe(recipe, overrides, kind=kind)
+    check_recipe(settings)
+    return kind, settings
 
 
 def run_recipe(
@@ -109,9 +112,13 @@ def run_recipe(
     """Train what a recipe of any kind says and show how far it is; gives the outcome and the run folder."""
     from aftermap.learning.experiments.tracking import safe_command
     from aftermap.workflows.kinds import train_recipe
+    from aftermap.workflows.training.run_folder import check_folder
 
     name = name or getattr(settings, "name", "run")
     folder = resume or out or Path("runs") / f"{date.today().isoformat()}-{name}"
+    if resume is None and options.get("step") is None:
+        check_folder(folder, resume=False)
+    check_place(folder)
     with _resumable(folder), training_display() as show:
         outcome = train_recipe(
             settings,

@@ -9,6 +9,7 @@ from aftermap.cli.options import Flag, Json, MaybeOut, Out, SplitName
 from aftermap.cli.output import print_json, say
 from aftermap.cli.progress import bar
 from aftermap.cli.running import AS_IT_IS, Running, numbers
+from aftermap.wording import counted
 
 if TYPE_CHECKING:
     from aftermap.artefacts.ensemble import GateIngredient
@@ -68,7 +69,7 @@ def tune_thresholds(
         return
     from rich.table import Table
 
-    table = Table("score", "before", "after", title=f"{tuned.scenes} scenes, tuned by {tuned.by}")
+    table = Table("score", "before", "after", title=f"{counted(tuned.scenes, 'scene')}, tuned by {tuned.by}")
     for name, value in tuned.before.items():
         table.add_row(name, f"{value:.4f}", f"{tuned.after[name]:.4f}")
     say(table)
@@ -147,7 +148,9 @@ def ensemble(
     words = {"--roles": _words(roles, models), "--groups": _words(groups, models)}
     for option, given in {**words, "--weights": factors}.items():
         if len(given) != len(models):
-            raise InputError(f"{option} has {len(given)} entries for {len(models)} models: give one for each")
+            raise InputError(
+                f"{option} has {len(given)} entries for {counted(len(models), 'model')}: give one for each"
+            )
     known: dict[str | None, Role | None] = {None: None, "localization": "localization", "damage": "damage"}
     ingredients = []
     for model, role, weight, group in zip(models, words["--roles"], factors, words["--groups"], strict=True):

@@ -17,6 +17,7 @@ from aftermap.data.checking.splits import SPLITS
 from aftermap.data.masks import DAMAGE_NAMES
 from aftermap.data.scene import Manifest, Scene, Split
 from aftermap.errors import DataError
+from aftermap.wording import counted
 
 KNOWN_COUNTS = {"train": 2799, "tier3": 6369, "test": 933, "hold": 933}
 """Pairs in the splits of xBD (Gupta et al. 2019; xView2 competition)."""
@@ -202,7 +203,7 @@ def _events(manifest: Manifest) -> list[Finding]:
             found.append(Finding("warning", "event-leakage", None, message))
     unassigned = sum(scene.split == "unassigned" for scene in manifest.scenes)
     if unassigned:
-        message = f"{unassigned} scenes are in no split: run 'aftermap data split'"
+        message = f"{counted(unassigned, 'scene is', 'scenes are')} in no split: run 'aftermap data split'"
         found.append(Finding("warning", "unassigned", None, message))
     return found
 

@@ -17,6 +17,7 @@ from aftermap.data.readers.folder import grid_mismatch, read_grid
 from aftermap.data.scene import RGB, Scene
 from aftermap.errors import DataError, RasterError
 from aftermap.geo.files import OpenFiles, RasterFile
+from aftermap.wording import counted
 
 Severity = Literal["error", "warning", "info"]
 Note = Callable[[Severity, str, str], None]
@@ -165,7 +166,7 @@ def _note_bands(note: Note, scene: Scene) -> None:
         if path.is_file():
             count, _, _, kind = size_of(path)
             if count != expected or kind != "uint8":
-                message = f"{path} has {count} bands of {kind}, expected {expected} of 8 bits"
+                message = f"{path} has {counted(count, 'band')} of {kind}, expected {expected} of 8 bits"
                 note("error", "bands", f"{message}: prepare the data again")
 
 

@@ -11,6 +11,7 @@ from aftermap.data.geotransform import to_grid
 from aftermap.data.readers.webtiles import tile_at
 from aftermap.data.scene import Manifest, Scene, Split
 from aftermap.errors import DataError
+from aftermap.wording import counted
 
 OPEN_CITIES_FOLDS, OPEN_CITIES_SEED = 7, 777
 """Number and seed of the folds of the Open Cities system."""
@@ -53,7 +54,9 @@ def assign_folds(
     rest = [index for index in range(len(scenes)) if index not in tested]
     if compat_leak:
         if len(rest) < folds:
-            raise DataError(f"{len(rest)} scenes cannot be dealt out to {folds} folds: ask for fewer")
+            raise DataError(
+                f"{counted(len(rest), 'scene')} cannot be dealt out to {folds} folds: ask for fewer"
+            )
         validation = {rest[position] for position in random_folds(len(rest), folds)[fold]}
     else:
         labels = group_labels([scenes[index] for index in rest], group_zoom=group_zoom)

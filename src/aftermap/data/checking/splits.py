@@ -15,6 +15,7 @@ from aftermap.data.checking.overlap import ground, groups, same_ground, same_ima
 from aftermap.data.masks import DAMAGE_NAMES
 from aftermap.data.scene import Manifest, Scene, Split
 from aftermap.errors import DataError, DataWarning
+from aftermap.wording import counted
 
 By = Literal["event", "group", "block", "random", "source"]
 SPLITS: tuple[Split, Split, Split] = ("train", "validation", "test")
@@ -261,7 +262,8 @@ def _by_source(scenes: Sequence[Scene]) -> dict[int, Split]:
     unknown = [scene.name for scene in scenes if scene.source_split not in _SOURCE]
     if unknown:
         raise DataError(
-            f"{len(unknown)} scenes come from no published split, such as {unknown[0]}: split by event or block"
+            f"{counted(len(unknown), 'scene comes', 'scenes come')} from no published split, such as {unknown[0]}: "
+            "split by event or block"
         )
     return {index: _SOURCE[str(scene.source_split)] for index, scene in enumerate(scenes)}
 

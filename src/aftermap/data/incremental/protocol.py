@@ -15,6 +15,7 @@ from aftermap.data.incremental.task_tables import tasks_of
 from aftermap.data.legend_union import DatasetLabels, plain_name
 from aftermap.data.legends import Legend
 from aftermap.errors import RecipeError
+from aftermap.wording import counted
 
 TileUse = Literal["train", "validation", "test", "replay"]
 Future = Literal["ignore", "background"]
@@ -298,7 +299,7 @@ def describe(protocol: Protocol) -> list[str]:
     own = protocol.background
     ground = "added" if own is None else f"the dataset's own ({protocol.classes[own]})"
     lines = [
-        f"task {protocol.task}: {len(protocol.steps)} steps, filter {protocol.filter}, background {ground}",
+        f"task {protocol.task}: {counted(len(protocol.steps), 'step')}, filter {protocol.filter}, background {ground}",
     ]
     for step, labels in enumerate(protocol.steps):
         first = protocol.old_classes(step) or 1

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from aftermap.data.scene import Scene
 from aftermap.errors import DataError, DataWarning
+from aftermap.wording import counted
 
 _MB = 1_000_000
 
@@ -43,7 +44,7 @@ def choose_replay(
     if memory_mb < 0:
         raise ValueError(f"memory_mb is {memory_mb}, expected 0 or more")
     if len(scenes) != len(label_sets):
-        raise ValueError(f"{len(scenes)} scenes but {len(label_sets)} label sets")
+        raise ValueError(f"{counted(len(scenes), 'scene')} but {len(label_sets)} label sets")
     held = [labels & set(classes) for labels in label_sets]
     size = [scene.height * scene.width * (channels + 1) for scene in scenes]
     chosen: list[int] = []
@@ -62,7 +63,7 @@ def choose_replay(
     lost = occurring - {label for tile in chosen for label in held[tile]}
     if memory_mb and lost:
         warnings.warn(
-            f"a replay memory of {memory_mb:g} MB remembers {len(chosen)} tiles and none of class "
+            f"a replay memory of {memory_mb:g} MB remembers {counted(len(chosen), 'tile')} and none of class "
             f"{', '.join(map(str, sorted(lost)))}: give it more",
             DataWarning,
             stacklevel=2,

@@ -10,6 +10,7 @@ from aftermap.classes import IGNORE
 from aftermap.data.incremental.protocol import Filter, Protocol
 from aftermap.data.scene import Scene, Target, read_mask
 from aftermap.errors import DataError
+from aftermap.wording import counted
 
 
 def label_counts(scene: Scene, *, target: Target = "classes") -> dict[int, int]:
@@ -108,20 +109,22 @@ def _nothing(label_sets: Sequence[frozenset[int]], protocol: Protocol, step: int
     labels = protocol.new(step)
     names = ", ".join(protocol.names(labels))
     found = sum(bool(labels_here & set(labels)) for labels_here in label_sets)
+    it = "it" if len(labels) == 1 else "one of them"
+    all_that_hold = f"the one tile that holds {it}" if found == 1 else f"all {found} tiles that hold {it}"
     start = f"step {step} of task {protocol.task} has no tile to learn {names} from"
     if not found:
         return (
-            f"{start}: none of {len(label_sets)} tiles holds {'it' if len(labels) == 1 else 'any of them'}: "
+            f"{start}: none of {counted(len(label_sets), 'tile')} holds {'it' if len(labels) == 1 else 'any of them'}: "
             "leave the step out of the task, or add tiles"
         )
     if mode == "disjoint":
         return (
-            f"{start}: all {found} tiles that hold {'it' if len(labels) == 1 else 'one of them'} hold a class of a "
-            "later step too, which the filter disjoint bars: use the filter overlapped, or another order"
+            f"{start}: the filter disjoint bars {all_that_hold}, for a class of a later step beside: use the filter "
+            "overlapped, or another order"
         )
     return (
-        f"{start}: the filter image-split dealt out all {found} tiles that hold "
-        f"{'it' if len(labels) == 1 else 'one of them'} to other classes: use the filter overlapped, or another seed"
+        f"{start}: the filter image-split dealt out {all_that_hold} to other classes: use the filter overlapped, or "
+        "another seed"
     )
 
 

@@ -2,37 +2,16 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 
 from aftermap.classes import IGNORE
-from aftermap.config import Config
 from aftermap.data.batch import Batch
 from aftermap.data.checking.overlap import groups, same_ground, same_images
+from aftermap.data.loading.sampling import BuildingTarget, ShotConfig
 from aftermap.data.scene import Scene, read_images, read_mask
 from aftermap.errors import DataError
-
-BuildingTarget = Literal["building", "damage"]
-
-
-class ShotConfig(Config):
-    """How crops are cut out of scenes.
-
-    Attributes:
-        crop_px: height and width of a crop.
-        class_share: share of the crops that are centred near a pixel of a class other than the background, each class
-            of the scene as likely as the next; the rest lie anywhere.
-        turn: mirror and turn by quarters at random.
-        cache_mb: decoded scenes kept in memory.
-    """
-
-    crop_px: Annotated[int, Field(ge=1)] = 256
-    class_share: Annotated[float, Field(ge=0, le=1)] = 0.8
-    turn: bool = False
-    cache_mb: int = 2000
 
 
 class Shots:

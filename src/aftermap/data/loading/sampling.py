@@ -205,3 +205,23 @@ def draw_windows(
         )
         for _ in range(count)
     ]
+
+
+BuildingTarget = Literal["building", "damage"]
+
+
+class ShotConfig(Config):
+    """How crops are cut out of scenes.
+
+    Attributes:
+        crop_px: height and width of a crop.
+        class_share: share of the crops that are centred near a pixel of a class other than the background, each class
+            of the scene as likely as the next; the rest lie anywhere.
+        turn: mirror and turn by quarters at random.
+        cache_mb: decoded scenes kept in memory.
+    """
+
+    crop_px: Annotated[int, Field(ge=1)] = 256
+    class_share: Annotated[float, Field(ge=0, le=1)] = 0.8
+    turn: bool = False
+    cache_mb: int = 2000

@@ -1,44 +1,14 @@
 """What a network is taught: channels derived from a class mask, by pure functions on any device."""
 
-from typing import Literal, Self
+from typing import Literal
 
 import torch
-from pydantic import model_validator
 from torch import Tensor
 
 from aftermap.classes import DAMAGE, IGNORE
-from aftermap.config import Config
-
-MINOR_FIRST = (2, 3, 4, 1)
-"""Damage classes in the order in which the winner lets dilated ones overrule each other."""
+from aftermap.data.loading.damage_targets import DamageTargets
 
 _UNKNOWN = 1  # bit 0 of a pixel's byte; class k is bit k, background none
-
-
-class DamageTargets(Config):
-    """Channels for damage instead of the plain class mask.
-
-    Attributes:
-        dilation_px: side of the square that each class is dilated by; 1 leaves it as it is.
-        priority: where dilated classes meet, the earlier one stays.
-        channel_0: `background`, what no class covers; or `building`, what any class covers.
-
-    Source: xView2 first place, section "target" of its training scripts.
-    """
-
-    dilation_px: int = 5
-    priority: tuple[int, ...] = MINOR_FIRST
-    channel_0: Literal["background", "building"] = "background"
-
-    @model_validator(mode="after")
-    def _can_be_made(self) -> Self:
-        if self.dilation_px % 2 == 0 or self.dilation_px < 1:
-            raise ValueError(f"dilation_px is {self.dilation_px}, expected an odd number of pixels")
-        if sorted(self.priority) != list(range(1, len(DAMAGE))):
-            raise ValueError(
-                f"priority is {list(self.priority)}, expected each of 1 to {len(DAMAGE) - 1} once"
-            )
-        return self
 
 
 def damage_index(mask: Tensor, targets: DamageTargets) -> Tensor:

@@ -19,6 +19,7 @@ from aftermap.data.scene import Scene, Tile
 from aftermap.data.stretch import PERCENTILES, Stretch
 from aftermap.errors import DataError, RasterError, ReadingError
 from aftermap.geo.grid import Grid, Window
+from aftermap.wording import counted
 
 SKIPPED_BAND = "-"
 """Stands for a band that is left out where bands are named."""
@@ -257,7 +258,7 @@ def _read_extra(extra: ExtraBand, height: int, width: int) -> np.ndarray:
     """uint8 (1, H, W); what is missing at the lower or right border, a pixel or a hundredth, is 0."""
     values = read_file(extra.path).array
     if len(values) != 1:
-        raise DataError(f"{extra.path} has {len(values)} bands, expected one ({extra.name})")
+        raise DataError(f"{extra.path} has {counted(len(values), 'band')}, expected one ({extra.name})")
     short = (height - values.shape[1], width - values.shape[2])
     if min(short) < 0 or short[0] > max(1, height // 100) or short[1] > max(1, width // 100):
         raise DataError(

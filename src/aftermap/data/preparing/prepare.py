@@ -17,6 +17,7 @@ from aftermap.data.preparing.journal import IMAGES, JOURNAL_NAME, MASKS, SOFT, J
 from aftermap.data.scene import MANIFEST_NAME, Manifest, Scene
 from aftermap.errors import DataError, DataWarning, InputError, OutputError, ReadingError
 from aftermap.files import writing
+from aftermap.wording import counted
 
 _BY_FRACTION = ("split_fractions", "split_fold")
 
@@ -175,7 +176,7 @@ def _refuse(
         met: Counter[str] = sum((Counter(one.counts) for one in made.values()), Counter())
         reasons = ", ".join(f"{number} {reason}" for reason, number in met.items()) or "no place is left"
         raise DataError(
-            f"none of the {len(dataset.scenes)} images gives a tile ({reasons}): cut smaller tiles, or another way"
+            f"none of {counted(len(dataset.scenes), 'image')} gives a tile ({reasons}): cut smaller tiles, or another way"
         )
     return {"left_out": ",".join(problems)} if problems else {}
 

@@ -16,6 +16,7 @@ from aftermap.data.preparing.tile_grid import Tiling
 from aftermap.data.readers.class_labels import Official, deal_validation
 from aftermap.data.scene import Split
 from aftermap.errors import DataError
+from aftermap.wording import counted
 
 STORM_DAMAGE = 9
 """The tenth class, which hardly occurs and is background. Source: MiB-CD."""
@@ -179,7 +180,7 @@ def _numbers(path: Path) -> np.ndarray:
     array = read_file(path).array
     if array.dtype != np.uint8 or len(array) != 1:
         raise DataError(
-            f"{path} has {len(array)} bands of {array.dtype}, expected one of 8 bits with class numbers"
+            f"{path} has {counted(len(array), 'band')} of {array.dtype}, expected one of 8 bits with class numbers"
         )
     mask: np.ndarray = np.where(array[0] == STORM_DAMAGE, np.uint8(0), array[0])
     wrong = mask[(mask >= len(AGRIVISION.names)) & (mask != IGNORE)]

@@ -8,6 +8,7 @@ import numpy as np
 from aftermap.classes import IGNORE
 from aftermap.data.preparing.class_image import ClassMask
 from aftermap.errors import ReadingError
+from aftermap.wording import counted
 
 OffPalette = Literal["refuse", "nearest", "compat"]
 TOLERANCE = 32.0
@@ -82,7 +83,7 @@ def _refusal(image: np.ndarray, off: np.ndarray, count: int, name: str) -> str:
         for row, col in places[:_SHOWN]
     )
     more = ", ..." if count > _SHOWN else ""
-    kinds = f"{len(colours)} colour{'s' if len(colours) > 1 else ''}"
+    kinds = counted(len(colours), "colour")
     return (
         f"{name} has {count} pixels of {kinds} that its legend does not list: {shown}{more}; mend them, choose another "
         "--legend, or pass --off-palette nearest"

@@ -27,6 +27,7 @@ from aftermap.geo.georeference import horizontal
 from aftermap.geo.grid import Grid
 from aftermap.geo.limits import opened
 from aftermap.geo.vectors import FORMATS, part_layer
+from aftermap.wording import counted
 
 MaskKind = Literal["building", "damage", "soft"]
 """What masks of a plain folder hold."""
@@ -290,7 +291,7 @@ def read_grid(path: Path) -> SceneGrid | None:
         raise DataError(str(error)) from None
     if file.dtype != "uint8" or file.count != 3:
         raise DataError(
-            f"{path} has {file.count} bands of {file.dtype}, expected 3 bands of 8 bits (red, green, blue): "
+            f"{path} has {counted(file.count, 'band')} of {file.dtype}, expected 3 bands of 8 bits (red, green, blue): "
             "convert it with gdal_translate -ot Byte -scale -b 1 -b 2 -b 3"
         )
     return scene_grid(grid)

@@ -18,6 +18,7 @@ from aftermap.data.preparing.footprint_tiles import (
 from aftermap.data.stretch import PERCENTILES, Stretch
 from aftermap.errors import DataError
 from aftermap.geo.raster import RasterSource
+from aftermap.wording import counted
 
 BANDS = (1, 2, 3)
 
@@ -106,7 +107,7 @@ def spacenet_dataset(
     unlabelled = [image.name for image in found if not image.labels]
     if len(unlabelled) == len(found):
         raise DataError(
-            f"none of the {len(found)} images in {found[0].pre.parent} has a label, the first is {unlabelled[0]}: "
+            f"none of {counted(len(found), 'image')} in {found[0].pre.parent} has a label, first {unlabelled[0]}: "
             "name the folder with --labels, and how names differ with --image-prefix and --label-prefix"
         )
     percentiles = "" if stretch is None else f"{stretch[0]:g},{stretch[1]:g}"

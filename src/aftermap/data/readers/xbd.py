@@ -24,6 +24,7 @@ from aftermap.data.preparing.whole_scenes import WholeScenes
 from aftermap.data.scene import SceneGrid
 from aftermap.errors import DataError, DataWarning
 from aftermap.files import read_json
+from aftermap.wording import counted
 
 SPLIT_FOLDERS = ("train", "tier3", "test", "hold")
 DATES = ("pre", "post")
@@ -91,7 +92,7 @@ def xbd_dataset(
         notes["unpaired"] = ",".join(path.name for path in found.unpaired)
         names = ", ".join(path.name for path in found.unpaired[:5])
         warnings.warn(
-            f"{len(found.unpaired)} images have no partner of the other date and are left out: {names}",
+            f"{counted(len(found.unpaired), 'image has', 'images have')} no partner of the other date: left out: {names}",
             DataWarning,
             2,
         )
@@ -146,7 +147,7 @@ def find_scenes(source: Path) -> Found:
             scenes[scene.name] = scene
     if not scenes:
         expected = "<event>_<id>_pre_disaster.png with its ..._post_disaster.png in a folder named 'images'"
-        alone = f", only {len(unpaired)} images without partner" if unpaired else ""
+        alone = f", only {counted(len(unpaired), 'image')} without partner" if unpaired else ""
         raise DataError(f"no image pairs in {source}{alone}: expected {expected}")
     return Found(tuple(scenes[name] for name in sorted(scenes)), tuple(unpaired))
 

@@ -15,6 +15,7 @@ from aftermap.errors import DataWarning, FootprintError
 from aftermap.geo.vectors import binary, delimited, geojson, kml
 from aftermap.geo.vectors.binary import Layer
 from aftermap.geo.vectors.table import Table
+from aftermap.wording import counted
 
 Purpose = Literal["footprints", "labels", "area"]
 
@@ -238,7 +239,7 @@ def _unzipped(file: Path, wanted: str | None, purpose: Purpose) -> Iterator[tupl
                 vectors = [m for m in vectors if not Path(m.filename).name.startswith(".")]
                 if not vectors:
                     raise FootprintError(
-                        f"cannot read {what} {file}: none of its {len(members)} files is one of "
+                        f"cannot read {what} {file}: none of its {counted(len(members), 'file')} is one of "
                         f"{', '.join(suffix for suffix, kind in FORMATS.items() if kind != 'zip')}"
                     )
                 layers = [Layer(Path(member.filename).stem, "Polygon", 1) for member in vectors]

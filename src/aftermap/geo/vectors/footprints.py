@@ -19,6 +19,7 @@ from aftermap.geo.vectors.ids import building_ids
 from aftermap.geo.vectors.placing import apart, apart_in_pixels, area_in_pixels, onto_grid, touch
 from aftermap.geo.vectors.repair import Repaired, repair
 from aftermap.geo.vectors.table import Table
+from aftermap.wording import counted
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _read(path: Path, purpose: Purpose, *, columns: bool) -> tuple[Table, Repair
     table = read_table(path, purpose, columns=columns)
     repaired = repair(table.shapes)
     if shapely.is_missing(repaired.shapes).all():
-        rows = f"{len(table.shapes)} row{'s' * (len(table.shapes) != 1)}"
+        rows = counted(len(table.shapes), "row")
         what = (
             "expected building outlines"
             if purpose != "area"

@@ -19,8 +19,7 @@ from aftermap.config import Config
 from aftermap.errors import NotificationWarning
 from aftermap.extras import needs
 from aftermap.learning.experiments.background import Worker
-from aftermap.learning.experiments.records import failure
-from aftermap.learning.experiments.tracking import environment_name, from_environment
+from aftermap.learning.experiments.tracking import environment_name, failure, from_environment
 from aftermap.redaction import MASK
 
 VARIABLE = "AFTERMAP_NOTIFY"

@@ -15,9 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from aftermap.errors import AftermapError, OutputError, RecordsError, RecordsWarning
+from aftermap.errors import OutputError, RecordsError, RecordsWarning
 from aftermap.learning.experiments.tracking import (
     Connection,
+    failure,
     flatten,
     metrics_of,
     one_line,
@@ -278,13 +279,6 @@ class Records:
             RecordsWarning,
             stacklevel=3,
         )
-
-
-def failure(error: BaseException) -> str:
-    """Why a run failed, in one line and without passwords."""
-    return (
-        one_line(error) if isinstance(error, AftermapError) else f"{type(error).__name__}: {one_line(error)}"
-    )
 
 
 def run_identity(facts: Mapping[str, Any]) -> str:

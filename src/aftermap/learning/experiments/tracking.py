@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import SecretStr, field_serializer, field_validator
 
 from aftermap.config import Config, may_be_read
-from aftermap.errors import RecordsError
+from aftermap.errors import AftermapError, RecordsError
 from aftermap.extras import lacking, needs
 from aftermap.files import turn
 from aftermap.learning.experiments.background import Worker
@@ -371,3 +371,10 @@ def _knock(store: Store, seconds: float) -> None:
         connection.execute(
             sqlalchemy.text("SELECT 1" if address.get_backend_name() != "sqlite" else "PRAGMA schema_version")
         )
+
+
+def failure(error: BaseException) -> str:
+    """Why a run failed, in one line and without passwords."""
+    return (
+        one_line(error) if isinstance(error, AftermapError) else f"{type(error).__name__}: {one_line(error)}"
+    )

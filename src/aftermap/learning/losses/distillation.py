@@ -9,16 +9,13 @@ Source of the published forms: Bai et al. 2022 (GeoInformatica), its code (`trai
 2016 (less-forgetting learning).
 """
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aftermap.learning.configs.distillation_terms import Classes, Direction
 from aftermap.learning.losses.pixel import widened
 
-Classes = Literal["all", "building"]
-Direction = Literal["forward", "reverse", "both"]
 _LEAST = 1e-6
 # a teacher may say a plain 0, whose logarithm no divergence survives
 _LEAST_LOG = -100.0

@@ -7,9 +7,8 @@ neither side. The result is (K,); a channel that has nothing to say, such as one
 import torch
 from torch import Tensor
 
+from aftermap.learning.configs.terms import SMOOTH
 from aftermap.learning.losses.pixel import widened
-
-SMOOTH = 1e-6
 
 
 def dice(

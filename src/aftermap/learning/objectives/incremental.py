@@ -15,6 +15,14 @@ from torch.nn.functional import adaptive_avg_pool2d
 from aftermap.classes import IGNORE
 from aftermap.data.batch import Batch
 from aftermap.errors import RecipeError
+from aftermap.learning.configs.incremental import (
+    BinaryDistillation,
+    FeatureMse,
+    IncrementalConfig,
+    LocalPod,
+    RegulariserConfig,
+)
+from aftermap.learning.configs.segmentation import class_weights_of
 from aftermap.learning.losses.incremental import (
     feature_consistency,
     icarl_distillation,
@@ -30,15 +38,8 @@ from aftermap.learning.losses.pseudo_labels import (
     pseudo_labels,
 )
 from aftermap.learning.objectives.base import Objective
-from aftermap.learning.objectives.incremental_config import (
-    BinaryDistillation,
-    FeatureMse,
-    IncrementalConfig,
-    LocalPod,
-    RegulariserConfig,
-)
 from aftermap.learning.objectives.incremental_passes import Needs, Seen, ask_student, ask_teacher
-from aftermap.learning.objectives.segmentation_terms import class_weights_of, segmentation_value
+from aftermap.learning.objectives.segmentation_terms import segmentation_value
 from aftermap.learning.objectives.turned_views import Turns, draw_turns
 from aftermap.learning.regularisers import EWC, PI, RW, Regulariser
 from aftermap.models.embedding import Outputs

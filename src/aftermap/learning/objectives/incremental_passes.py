@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aftermap.learning.objectives.incremental_config import IncrementalConfig, LocalPod
+from aftermap.learning.configs.incremental import IncrementalConfig, LocalPod
 from aftermap.models.embedding import Features, Outputs, forward_all
 
 

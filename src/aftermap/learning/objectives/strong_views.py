@@ -1,37 +1,10 @@
 """The strongly changed images that a student of its own teacher is shown, drawn and made on the device of the batch."""
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from aftermap.config import Config
-
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class StrongConfig(Config):
-    """How strongly. Every image of every date is drawn for itself, but what is cut out, which is one place.
-
-    Attributes:
-        contrast: every band is multiplied by a factor from 1 / (1 + contrast) to 1 + contrast, mostly alike.
-        brightness: at most this is added to every band, in standard deviations of the normalisation.
-        noise: largest standard deviation of the noise of single pixels, in the same unit.
-        blur: chance that an image is smoothed over 3 x 3 px.
-        cutout: share of the area that is emptied, in squares.
-        cutout_px: side of those squares.
-        cutout_counts: whether the student is asked about what it was not shown.
-    """
-
-    contrast: float = Field(default=0.4, ge=0)
-    brightness: float = Field(default=0.3, ge=0)
-    noise: float = Field(default=0.1, ge=0)
-    blur: Share = 0.3
-    cutout: Share = 0.1
-    cutout_px: int = Field(default=32, ge=1)
-    cutout_counts: bool = False
+from aftermap.learning.configs.mean_teacher import StrongConfig
 
 
 def strong_view(image: Tensor, config: StrongConfig) -> tuple[Tensor, Tensor]:

@@ -4,15 +4,10 @@ import torch
 from torch import Tensor
 
 from aftermap.data.batch import Batch
+from aftermap.learning.configs.terms import SoftLabelConfig, SupervisedConfig
 from aftermap.learning.losses.pixel import harden, soft_kl, widened
 from aftermap.learning.objectives.base import Objective
-from aftermap.learning.objectives.terms import (
-    SoftLabelConfig,
-    SupervisedConfig,
-    term_names,
-    term_value,
-    truth_of,
-)
+from aftermap.learning.objectives.terms import term_names, term_value, truth_of
 from aftermap.models.networks.dense import DenseModel
 
 

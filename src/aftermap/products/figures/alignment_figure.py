@@ -14,6 +14,7 @@ from rasterio.features import shapes as trace_shapes
 from aftermap.data.checking.footprint_shift import FootprintShift, by_resolution
 from aftermap.data.scene import Scene, read_image, read_mask
 from aftermap.products.figures.sheet import PictureRow, pictures, short, write_figure
+from aftermap.wording import counted
 
 _TILES, _COLUMNS = 12, 4
 _TILE_IN = 3.0
@@ -106,8 +107,8 @@ def _shift_of(scene: Scene, shifts: Sequence[FootprintShift]) -> FootprintShift 
 
 def _caption(scene: Scene) -> str:
     number = sum(scene.polygons.values())
-    return f"{short(scene.name, 30)}, {number} building{'s' * (number != 1)}"
+    return f"{short(scene.name, 30)}, {counted(number, 'building')}"
 
 
 def _tiles(number: int) -> str:
-    return f"{number} tile{'s' * (number != 1)}"
+    return counted(number, "tile")

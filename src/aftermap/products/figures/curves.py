@@ -12,7 +12,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from aftermap.classes import DAMAGE
-from aftermap.products.figures.sheet import COLOURS, FAINT, dress, panels, write_figure
+from aftermap.products.figures.sheet import (
+    COLOURS,
+    FAINT,
+    dress,
+    panels,
+    write_figure,
+)
+from aftermap.wording import counted
 
 MAX_RUNS = 12
 
@@ -48,7 +55,7 @@ def draw_runs(path: Path, runs: Sequence[RunCurves], *, title: str, axis: str = 
         OutputError: the file cannot be written.
     """
     if not 1 <= len(runs) <= MAX_RUNS:
-        raise ValueError(f"{len(runs)} runs to draw, expected 1 to {MAX_RUNS}")
+        raise ValueError(f"{counted(len(runs), 'run')} to draw, expected 1 to {MAX_RUNS}")
     lines = [(name, heading) for name, heading in _LINES if any(run.series.get(name) for run in runs)]
     classes = _classes(runs)
     number = len(lines) + bool(classes)

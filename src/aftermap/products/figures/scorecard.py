@@ -11,6 +11,7 @@ from matplotlib.transforms import Bbox
 from aftermap.classes import DAMAGE
 from aftermap.products.figures.sheet import FAINT, GRID, INK, blank, dress, panels, write_figure
 from aftermap.products.score_table import EVENT_COLUMNS, event_rows, interval, number
+from aftermap.wording import counted
 
 MAX_EVENT_ROWS = 20
 
@@ -66,7 +67,7 @@ def _headlines(report: dict[str, Any]) -> list[str]:
         f"xView2 score {number(report['score'])}" + (f"   95 % {spread}" if spread else ""),
         f"localization F1 {number(report['localization_f1'])}, damage F1 {number(report['damage_f1'])}; over the "
         f"classes that are present: score {number(rule['score'])}, damage F1 {number(rule['damage_f1'])}{absent}",
-        f"{count} scene{'s' * (count != 1)}, {report['buildings']['buildings']} buildings",
+        f"{counted(count, 'scene')}, {counted(report['buildings']['buildings'], 'building')}",
     ]
 
 

@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from aftermap.products.figures.sheet import COLOURS, FAINT, dress, panels, write_figure
+from aftermap.wording import counted
 
 MOST_POINTS = 24
 
@@ -65,7 +66,7 @@ def draw_timing(
         OutputError: the file cannot be written.
     """
     if not 1 <= len(points) <= MOST_POINTS:
-        raise ValueError(f"{len(points)} points to draw, expected 1 to {MOST_POINTS}")
+        raise ValueError(f"{counted(len(points), 'point')} to draw, expected 1 to {MOST_POINTS}")
     if any(point.seconds <= 0 for point in points):
         raise ValueError("times must be above 0 for a logarithmic axis")
     names = list(dict.fromkeys(name for point in points for name in point.scores))

@@ -1,33 +1,27 @@
 """What can be said about an adaptation to an event, with labels of it or without."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from aftermap.artefacts.card import Activation, Card, Channel0, Normalisation
-from aftermap.config import Config
+from aftermap.config import Config, build_config, read_tree
 from aftermap.data.augment.operations import Flip, Operations, Rotate90
-from aftermap.data.loading.few_shot_tasks import ShotConfig
-from aftermap.data.loading.targets import DamageTargets
+from aftermap.data.loading.damage_targets import DamageTargets
+from aftermap.data.loading.sampling import ShotConfig
 from aftermap.data.scene import Split
+from aftermap.learning.configs.adapting import MetaConfig, Part
+from aftermap.learning.configs.mean_teacher import MeanTeacherConfig, Share
+from aftermap.learning.configs.optimizer import CosineConfig, OptimizerConfig
+from aftermap.learning.configs.terms import DEFAULT, BinaryCrossEntropyTerm, RegionTerm, SupervisedConfig
 from aftermap.learning.experiments.notify import NotifyConfig
 from aftermap.learning.experiments.tracking import RecordsConfig
-from aftermap.learning.meta import MetaConfig
-from aftermap.learning.objectives.mean_teacher import MeanTeacherConfig
-from aftermap.learning.objectives.strong_views import Share
-from aftermap.learning.objectives.terms import (
-    DEFAULT,
-    BinaryCrossEntropyTerm,
-    RegionTerm,
-    SupervisedConfig,
-)
-from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
 from aftermap.learning.precision import MetaPrecision, Precision
-from aftermap.learning.trainable import Part
 from aftermap.models.configs import ModelConfig
 from aftermap.workflows.adaptation.guard import GuardConfig
 from aftermap.workflows.training.config import LearnedTask
+from aftermap.workflows.training.recipe_files import recipe_path
 
 
 class AdaptConfig(Config):
@@ -251,3 +245,19 @@ class MetaRecipe(Config):
         if self.optimizer.accumulate != 1:
             raise ValueError("optimizer.accumulate is meta.task_set_size here: leave it out")
         return self
+
+
+def wanted_adaptation(
+    model: str | Path, data: Path, *, labels: bool = True, **said: Any
+) -> AdaptConfig | AdaptEventRecipe:
+    """What is asked for, laid over the defaults with labels, or over the shipped recipe adapt-event without.
+
+    Raises:
+        RecipeError: a key or value is wrong.
+    """
+    if labels:
+        return build_config(AdaptConfig, {"model": str(model), "data": data, **said}, source="adapt")
+    tree = read_tree(recipe_path("adapt-event.yaml"))
+    return build_config(
+        AdaptEventRecipe, tree | {"model": str(model), "data": [data], **said}, source="adapt"
+    )

@@ -21,15 +21,9 @@ from aftermap.data.loading.few_shot_tasks import Shots, TaskSource
 from aftermap.data.scene import Scene
 from aftermap.errors import DataError, RecipeError
 from aftermap.inference.postprocess import Decision
+from aftermap.learning.configs.adapting import MetaConfig
 from aftermap.learning.loop import Training
-from aftermap.learning.meta import (
-    Maml,
-    MetaConfig,
-    adapt_to_support,
-    norm_policy,
-    refresh_statistics,
-    support_and_query,
-)
+from aftermap.learning.meta import Maml, adapt_to_support, norm_policy, refresh_statistics, support_and_query
 from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.run import Run, data_checksum
 from aftermap.models.build import build_model, trust_own

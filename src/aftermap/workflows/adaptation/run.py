@@ -2,36 +2,17 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from aftermap.artefacts.ensemble import is_ensemble
 from aftermap.artefacts.store import load_model
-from aftermap.config import build_config, read_tree
 from aftermap.errors import ModelError
 from aftermap.workflows.adaptation.adaptation_kind import run_adaptation
 from aftermap.workflows.adaptation.config import AdaptConfig, AdaptEventRecipe
 from aftermap.workflows.adaptation.with_labels import AdaptedWithLabels, WithLabels
 from aftermap.workflows.adaptation.without_labels import AdaptedWithoutLabels, WithoutLabels
-from aftermap.workflows.training.recipe_files import recipe_path
 from aftermap.workflows.training.training_kind import OnProgress, unseen
-
-
-def wanted_adaptation(
-    model: str | Path, data: Path, *, labels: bool = True, **said: Any
-) -> AdaptConfig | AdaptEventRecipe:
-    """What is asked for, laid over the defaults with labels, or over the shipped recipe adapt-event without.
-
-    Raises:
-        RecipeError: a key or value is wrong.
-    """
-    if labels:
-        return build_config(AdaptConfig, {"model": str(model), "data": data, **said}, source="adapt")
-    tree = read_tree(recipe_path("adapt-event.yaml"))
-    return build_config(
-        AdaptEventRecipe, tree | {"model": str(model), "data": [data], **said}, source="adapt"
-    )
 
 
 def adapt(

@@ -13,10 +13,10 @@ from aftermap.data.loading.few_shot_tasks import Shots, ShotSource
 from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import RecipeError
 from aftermap.inference.predictor import AnyPredictor
+from aftermap.learning.configs.optimizer import CosineConfig, OptimizerConfig
 from aftermap.learning.loop import Step, Training, fit
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.supervised import Supervised
-from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
 from aftermap.learning.run import Run, data_checksum
 from aftermap.learning.trainable import FrozenNorm, tune_only
 from aftermap.workflows.adaptation.adaptation_kind import (

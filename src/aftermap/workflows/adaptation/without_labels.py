@@ -16,13 +16,14 @@ from aftermap.data.loading.sampling import ClassSampling
 from aftermap.data.scene import Scene, has_labels
 from aftermap.errors import ModelError, RecipeError
 from aftermap.inference.predictor import AnyPredictor
+from aftermap.learning.configs.optimizer import CosineConfig, OptimizerConfig
 from aftermap.learning.loop import Training
 from aftermap.learning.meta import refresh_statistics
 from aftermap.learning.objectives.mean_teacher import MeanTeacher
-from aftermap.learning.optimizer import CosineConfig, OptimizerConfig
 from aftermap.learning.run import Run, data_checksum
 from aftermap.learning.trainable import tune_only
 from aftermap.models.networks.dense import DenseModel
+from aftermap.wording import counted
 from aftermap.workflows.adaptation.adaptation_kind import (
     PICTURED,
     Adaptation,
@@ -151,7 +152,9 @@ class WithoutLabels(Adaptation[Judged, AdaptedWithoutLabels]):
         for when, judged in (("before", before), ("after", after)):
             found: dict[str, float] = {judged.evidence.source: judged.evidence.score}
             found |= {f"true_{name}": value for name, value in (judged.truth or {}).items()}
-            metrics[f"{self.event}, {count} scenes, {when} adapting without labels"] = finite(found)
+            metrics[f"{self.event}, {counted(count, 'scene')}, {when} adapting without labels"] = finite(
+                found
+            )
         accepted = verdict.kept == "student"
         forced = "" if accepted else f" Kept against the verdict: {verdict.reason}."
         said = "kept" if accepted or self.recipe.force else "refused"
@@ -160,7 +163,7 @@ class WithoutLabels(Adaptation[Judged, AdaptedWithoutLabels]):
             metrics=metrics,
             refusal=f"An adaptation to {self.event} without labels was refused ({verdict.reason}).",
             limits=f"Adapted to {self.event} without labels; elsewhere it may be worse than its parent.{forced}",
-            data=f"{count} scenes of {self.event} without labels",
+            data=f"{counted(count, 'scene')} of {self.event} without labels",
             licence="images",
             data_licence=self.given.licence,
             name=self.recipe.event or "adapted",

@@ -38,6 +38,7 @@ from aftermap.inference.parity import Budget, Parity, Tile, compare
 from aftermap.inference.predictor import Predictor
 from aftermap.models.configs import AnyModelConfig, CustomConfig
 from aftermap.synthetic import KINDS, make_pair
+from aftermap.wording import counted
 from aftermap.workflows.weights.counting import measure
 
 SYNTHETIC_SEED = 3_000_000
@@ -164,7 +165,7 @@ def export_model(
             card = seal(part, _with_graph(card, answer=network.answers()))
             del network
             del exportable  # its weights are in the file now, and in the original that comes next
-            tell(f"comparing on {len(tiles)} scenes" if tiles else "comparing on synthetic scenes")
+            tell(f"comparing on {counted(len(tiles), 'scene')}" if tiles else "comparing on synthetic scenes")
             parity = _compare(name, part, options, tiles)
             if not parity.passed:
                 raise _NotAlikeError
@@ -267,7 +268,7 @@ def _write_graph(
     if options.to == "openvino":
         model = to_openvino(module)
         if samples:
-            tell(f"measuring ranges on {len(samples)} windows")
+            tell(f"measuring ranges on {counted(len(samples), 'window')}")
             model = quantise_openvino(
                 model, samples, options=options.quantisation, activation=card.activation
             )
@@ -278,7 +279,7 @@ def _write_graph(
         return
     with tempfile.TemporaryDirectory(prefix="aftermap-export-") as name:
         source = to_onnx(module, Path(name) / "float.onnx")
-        tell(f"measuring ranges on {len(samples)} windows")
+        tell(f"measuring ranges on {counted(len(samples), 'window')}")
         quantise_onnx(source, path, samples, options=options.quantisation, activation=card.activation)
 
 

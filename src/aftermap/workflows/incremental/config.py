@@ -12,10 +12,10 @@ from aftermap.data.augment.operations import DEFAULT, Operations
 from aftermap.data.incremental.protocol import Filter, Future
 from aftermap.data.loading.sampling import ClassSampling, EpochSampling, SamplingConfig
 from aftermap.data.scene import Split
+from aftermap.learning.configs.incremental import IncrementalConfig
+from aftermap.learning.configs.optimizer import OptimizerConfig
 from aftermap.learning.experiments.notify import NotifyConfig
 from aftermap.learning.experiments.tracking import RecordsConfig
-from aftermap.learning.objectives.incremental_config import IncrementalConfig
-from aftermap.learning.optimizer import OptimizerConfig
 from aftermap.learning.precision import Precision
 from aftermap.models.configs import AnyModelConfig, ModelConfig
 

@@ -26,6 +26,7 @@ from aftermap.scoring.continual_tables import (
     comparison_table,
     step_table,
 )
+from aftermap.wording import counted
 from aftermap.workflows.incremental.scores import SCORES_NAME, STRIPS, read_scores
 
 REPORT_NAME = "incremental.json"
@@ -190,7 +191,7 @@ def compare_runs(
     except ValueError as error:
         raise InputError(str(error)) from None
     task = others[0].facts["task"]
-    heading = f"task {task} by {len(rows)} method{'s' * (len(rows) > 1)}"
+    heading = f"task {task} by {counted(len(rows), 'method')}"
     tree = {
         "task": task,
         "runs": [

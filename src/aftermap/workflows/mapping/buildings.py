@@ -49,7 +49,7 @@ def map_buildings(
     """
     settings.setdefault("part_touching", True)
     chosen = Settings(**settings)
-    return run_map(out, chosen, lambda model: _BuildingTask(model, image, chosen), progress=progress)
+    return run_map(out, chosen, [image], lambda model: _BuildingTask(model, image, chosen), progress=progress)
 
 
 class _BuildingTask(ObjectTask):

@@ -67,7 +67,7 @@ def map_classes(
         )
     if chosen.part_touching:
         raise InputError("a map of classes parts no buildings: leave --part-touching out")
-    return run_map(out, chosen, lambda model: _ClassTask(model, image, chosen), progress=progress)
+    return run_map(out, chosen, [image], lambda model: _ClassTask(model, image, chosen), progress=progress)
 
 
 def has_legend(model: str | Path) -> bool:

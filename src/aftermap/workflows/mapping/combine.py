@@ -22,6 +22,7 @@ from aftermap.geo.limits import one_line, opened
 from aftermap.inference.combine import combine
 from aftermap.inference.postprocess import SCALE
 from aftermap.products.cog import RasterWriter
+from aftermap.wording import counted
 
 RECORD_NAME = "combine.json"
 
@@ -241,7 +242,7 @@ def _common_grid(files: Sequence[Path], maps: Sequence[DatasetReader]) -> Grid:
 
 
 def _size(map_: DatasetReader) -> str:
-    return f"{map_.width} x {map_.height} pixels in {map_.count} band{'s' * (map_.count != 1)}"
+    return f"{map_.width} x {map_.height} pixels in {counted(map_.count, 'band')}"
 
 
 def _read(file: Path, map_: DatasetReader, window: Window) -> np.ndarray:

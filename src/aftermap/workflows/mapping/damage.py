@@ -69,7 +69,13 @@ def map_damage(
     """
     settings.setdefault("part_touching", True)
     chosen = Settings(**settings)
-    return run_map(out, chosen, lambda model: _DamageTask(model, pre, post, align, chosen), progress=progress)
+    return run_map(
+        out,
+        chosen,
+        [pre, post],
+        lambda model: _DamageTask(model, pre, post, align, chosen),
+        progress=progress,
+    )
 
 
 class _DamageTask(ObjectTask):

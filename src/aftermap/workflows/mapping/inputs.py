@@ -13,12 +13,15 @@ from rasterio.crs import CRS
 from aftermap.artefacts.card import BaseCard
 from aftermap.errors import DataWarning, RasterError
 from aftermap.geo.align import Shift
+from aftermap.geo.archives import find_images
 from aftermap.geo.datum import doubt_between
+from aftermap.geo.files import RasterFile
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.ground import Nodata
 from aftermap.geo.pair import Alignment, DatePair
 from aftermap.geo.raster import RasterSource, require_bands
 from aftermap.geo.single import SingleDate
+from aftermap.geo.target_grid import check_resolution
 from aftermap.inference.postprocess import Missing
 from aftermap.inference.tiling import Sample
 from aftermap.workflows.mapping.aoi import Area, read_area
@@ -167,6 +170,19 @@ class Reading:
     resolution: float | None = None
     cloud_mask: Path | None = None
     nodata: Nodata | None = None
+
+
+def check_reading(image: Path, reading: Reading) -> None:
+    """Refuse a pixel size that is none, and a nodata value that no pixel of an image can have, by its header alone.
+
+    Raises:
+        GeoreferenceError: the pixel size.
+        RasterError: the value, or the image cannot be read.
+    """
+    if reading.resolution is not None:
+        check_resolution(reading.resolution)
+    if isinstance(reading.nodata, float):
+        RasterFile.inspect(find_images(image)[0][0], nodata=reading.nodata, placed=False)
 
 
 def open_pair(

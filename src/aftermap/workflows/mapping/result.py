@@ -2,6 +2,7 @@
 
 import base64
 import html
+import io
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
@@ -12,12 +13,17 @@ from typing import Any, Literal
 import geopandas
 import numpy as np
 import rasterio
+from PIL import Image
 
 from aftermap.errors import InputError
 from aftermap.geo.grid import Grid
 from aftermap.products.view import Kind
+from aftermap.wording import counted
 
 TaskName = Literal["damage", "buildings", "classes"]
+
+_PICTURE_PX = 1240
+_PICTURE_BYTES = 200_000  # a notebook keeps the picture of every run of its cell
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class MapRaster:
             return cls(path, grid, tuple(name or "" for name in file.descriptions))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MapResult:
     """A finished map.
 
@@ -83,7 +89,12 @@ class MapResult:
     legend: tuple[Kind, ...] = ()
     kinds: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     gate: dict[str, Any] | None = None
-    kept: TemporaryDirectory[str] | None = field(default=None, repr=False)
+    kept: TemporaryDirectory[str] | None = None
+
+    def __repr__(self) -> str:
+        found = counted(len(self.buildings), "region" if self.task == "classes" else "building")
+        warned = f", {counted(len(self.warnings), 'warning')}" if self.warnings else ""
+        return f"<map of {self.task}: {found}, {self.megapixels:.1f} megapixels{warned}, in {self.folder}>"
 
     @cached_property
     def rasters(self) -> dict[str, MapRaster]:
@@ -168,7 +179,7 @@ class MapResult:
 
     def _repr_html_(self) -> str:
         """The picture, the counts and the warnings, for notebooks."""
-        picture = base64.b64encode((self.folder / "overview.png").read_bytes()).decode("ascii")
+        picture = base64.b64encode(_reduced(self.folder / "overview.png")).decode("ascii")
         rows = "".join(
             f'<tr><td><span style="color:{kind.colour}">&#9632;</span> {html.escape(kind.label)}</td>'
             f"<td>{html.escape(kind.amount)}</td><td>{kind.percent}</td></tr>"
@@ -176,7 +187,21 @@ class MapResult:
         )
         warned = "".join(f"<p>&#9888; {html.escape(warning)}</p>" for warning in self.warnings)
         return (
-            f'<div><img src="data:image/png;base64,{picture}" style="max-width:100%" alt="overview">'
+            f'<div><img src="data:image/webp;base64,{picture}" style="max-width:100%" alt="overview">'
             f"<table><tr><th>{html.escape(self.task)}</th><th>amount</th><th>share</th></tr>{rows}</table>{warned}"
             f"<p>{html.escape(str(self.page))}</p></div>"
         )
+
+
+def _reduced(path: Path) -> bytes:
+    """A picture as WebP of at most 200 kB, 1240 px wide where it was wider."""
+    with Image.open(path) as file:
+        picture = file.convert("RGB")
+    picture.thumbnail((_PICTURE_PX, 2 * _PICTURE_PX))
+    while True:
+        for quality in (85, 65, 45):
+            buffer = io.BytesIO()
+            picture.save(buffer, "WEBP", quality=quality, method=2)
+            if buffer.tell() <= _PICTURE_BYTES:
+                return buffer.getvalue()
+        picture = picture.resize((picture.width * 3 // 4, picture.height * 3 // 4))

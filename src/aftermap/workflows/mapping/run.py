@@ -6,7 +6,7 @@ report and the step from work folder to output folder are the same for all.
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import date
 from pathlib import Path
@@ -23,7 +23,7 @@ from aftermap.inference.tiling import predict_rows
 from aftermap.products.overview import draw_overview
 from aftermap.products.page.page import write_page
 from aftermap.products.view import dated
-from aftermap.workflows.mapping.inputs import Inputs
+from aftermap.workflows.mapping.inputs import Inputs, check_reading
 from aftermap.workflows.mapping.provenance import describe_run, gate_counts
 from aftermap.workflows.mapping.result import MapResult
 from aftermap.workflows.mapping.settings import Settings, identity
@@ -40,6 +40,7 @@ Progress = Callable[[str, int, int], None]
 def run_map(
     out: Path,
     settings: Settings,
+    mapped: Sequence[Path],
     open_task: Callable[[AnyPredictor], Task],
     *,
     progress: Progress | None = None,
@@ -52,6 +53,7 @@ def run_map(
     Args:
         out: the output folder.
         settings: what may be chosen.
+        mapped: one image or two; their headers are looked at before the model is opened.
         open_task: makes the task once the model is open.
         progress: called as the work goes on.
 
@@ -63,6 +65,8 @@ def run_map(
     report: Progress = progress or (lambda stage, done, total: None)
     check_output(out, overwrite=settings.overwrite)
     vectors = _checked_vectors(settings)
+    for image in mapped:
+        check_reading(image, settings.reading)
     messages: list[str] = []
     with watch("model"):
         model = open_predictor(settings.model, settings.running)

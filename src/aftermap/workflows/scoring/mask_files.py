@@ -12,6 +12,7 @@ from PIL import Image
 
 from aftermap.classes import IGNORE
 from aftermap.errors import DataError
+from aftermap.wording import counted
 
 Role = Literal["prediction", "target"]
 Kind = Literal["localization", "damage"]
@@ -104,7 +105,7 @@ def read_class_mask(path: Path, role: Role) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} is not a readable image: {error}") from None
     if bands != 1 or mask.ndim != 2:
-        raise DataError(f"{path} has {bands} bands, expected one band of class indices 0 to 4")
+        raise DataError(f"{path} has {counted(bands, 'band')}, expected one band of class indices 0 to 4")
     if mask.dtype.kind not in "bui":
         raise DataError(f"{path} holds {mask.dtype} values, expected class indices 0 to 4 as 8-bit integers")
     highest, lowest = mask.max(initial=0), mask.min(initial=0)
@@ -172,7 +173,7 @@ def scene_events(path: Path | None, targets: dict[str, MaskFiles]) -> dict[str, 
     missing = [scene for scene in targets if scene not in found]
     if missing:
         raise DataError(
-            f"{path} names no event for {len(missing)} of {len(targets)} scenes, the first is {missing[0]}"
+            f"{path} names no event for {len(missing)} of {counted(len(targets), 'scene')}, the first is {missing[0]}"
         )
     return found
 

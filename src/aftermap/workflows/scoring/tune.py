@@ -23,6 +23,7 @@ from aftermap.inference.tiling import predict_scene
 from aftermap.scoring.decision_weights import reweight
 from aftermap.scoring.pixels import DAMAGE_CLASSES, PixelScores, Score
 from aftermap.scoring.tuning import MEASURES, By, Choice, DecisionTable, What
+from aftermap.wording import counted
 from aftermap.workflows.scoring.evaluate import decide, require_scheme
 
 
@@ -127,7 +128,9 @@ def tune_model(
     if improved:
         changes = _changes(card, choice, damage=damage)
         measured = {name: round(value, 4) for name, value in after.items() if math.isfinite(value)}
-        changes["metrics"] = card.metrics | {f"the {len(labelled)} scenes it was tuned on": measured}
+        changes["metrics"] = card.metrics | {
+            f"the {counted(len(labelled), 'scene')} it was tuned on": measured
+        }
         card = card.model_copy(update=changes)
         path = rewrite_card(model, _stored(model, changes), out=out)
     else:
@@ -187,7 +190,7 @@ def _check(table: DecisionTable, scenes: Sequence[Scene], by: By) -> By:
     if len(absent) > len(DAMAGE_CLASSES) - 2:
         there = ", ".join(name for name in DAMAGE_CLASSES if name not in absent) or "no damage class"
         raise DataError(
-            f"the labels of these {len(scenes)} scenes hold {there} alone, so nothing can be told apart: "
+            f"the labels of these {counted(len(scenes), 'scene')} hold {there} alone, so nothing can be told apart: "
             "choose more scenes, or --by localization"
         )
     if absent and by == "official":

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 import yaml
@@ -21,15 +21,17 @@ from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from aftermap.config import Config, build_config, load_yaml, read_tree
+from aftermap.config import Config, build_config, load_yaml
 from aftermap.errors import OutputError, RecipeError, TrainingError
 from aftermap.files import make_folder, write_text
 from aftermap.learning.experiments.tracking import file_store
+from aftermap.wording import counted
 from aftermap.workflows.search.space import SearchSpace, check_space, with_lists
-from aftermap.workflows.search.trial import TrialOutcome, record_trial, run_trial
 from aftermap.workflows.training.config import TrainRecipe
-from aftermap.workflows.training.recipe_files import recipe_path
-from aftermap.workflows.training.training_kind import TrainingProgress
+
+if TYPE_CHECKING:
+    from aftermap.workflows.search.trial import TrialOutcome
+    from aftermap.workflows.training.training_kind import TrainingProgress
 
 DIED = "its process died"
 _HOPELESS = 5
@@ -57,7 +59,7 @@ class SearchListener:
     """What a search tells whoever shows it: a trial that begins, its steps, a trial that ended."""
 
     on_trial: Callable[[int, Mapping[str, Any], bool], None] = lambda number, values, resumed: None
-    on_step: Callable[[int, TrainingProgress], None] = lambda number, progress: None
+    on_step: Callable[[int, "TrainingProgress"], None] = lambda number, progress: None
     on_end: Callable[[FrozenTrial], None] = lambda trial: None
 
 
@@ -210,9 +212,11 @@ class Search:
 
     def _work(self, claim: _Claim, listener: SearchListener) -> None:
         """Train a trial and store how it ended."""
+        from aftermap.workflows.search.trial import run_trial
+
         trial, number = claim.trial, claim.trial.number
 
-        def on_progress(progress: TrainingProgress) -> None:
+        def on_progress(progress: "TrainingProgress") -> None:
             listener.on_step(number, progress)
 
         listener.on_trial(number, self.settings.search.values(trial.params), claim.resume)
@@ -265,8 +269,10 @@ class Search:
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 self.study.enqueue_trial(known.params, user_attrs={"retry_of": known.number})
 
-    def _tell(self, trial: Trial, outcome: TrialOutcome) -> None:
+    def _tell(self, trial: Trial, outcome: "TrialOutcome") -> None:
         """Store how a trial ended, and keep the weights of the best one only."""
+        from aftermap.workflows.search.trial import record_trial
+
         minutes = float(trial.user_attrs.get("minutes", 0.0)) + outcome.minutes
         for name, value in {
             "minutes": round(minutes, 3),
@@ -289,7 +295,7 @@ class Search:
         failed = [t for t in ended if t.state == TrialState.FAIL]
         if len(failed) == len(ended) >= _HOPELESS:
             raise TrainingError(
-                f"the first {len(failed)} trials all failed, the last one because: "
+                f"the first {counted(len(failed), 'trial')} all failed, the last one because: "
                 f"{failed[-1].user_attrs.get('reason')}: change the space"
             )
 
@@ -298,21 +304,6 @@ class Search:
 
     def _lock(self) -> FileLock:
         return FileLock(self.folder / "study.lock")
-
-
-def recipe_tree(path: Path, overrides: list[str]) -> dict[str, Any]:
-    """A training recipe as plain values, overrides laid over it.
-
-    Raises:
-        RecipeError: it is no training recipe, or wrong.
-    """
-    file = recipe_path(path)
-    tree = read_tree(file)
-    kind = tree.pop("kind", "train")
-    if kind != "train":
-        raise RecipeError(f"{path} is of kind {kind}: a search takes a training recipe")
-    build_config(TrainRecipe, tree, overrides, source=str(file))  # lays the overrides over the tree
-    return tree
 
 
 def _sampler(settings: SearchFile, number: int) -> optuna.samplers.BaseSampler:

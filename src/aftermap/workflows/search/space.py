@@ -16,7 +16,7 @@ from optuna.distributions import (
 )
 from pydantic import Field, field_validator, model_validator
 
-from aftermap.config import Config, build_config, load_config
+from aftermap.config import Config, build_config, load_config, read_tree
 from aftermap.errors import RecipeError
 from aftermap.workflows.training.config import TrainRecipe
 from aftermap.workflows.training.recipe_files import recipe_path
@@ -198,6 +198,21 @@ class SearchSpace(Config):
 def load_space(path: Path, overrides: list[str] | None = None) -> SearchSpace:
     """Read a space from a YAML file; see `load_config`."""
     return load_config(SearchSpace, recipe_path(path), overrides or [])
+
+
+def recipe_tree(path: Path, overrides: list[str]) -> dict[str, Any]:
+    """A training recipe as plain values, overrides laid over it.
+
+    Raises:
+        RecipeError: it is no training recipe, or wrong.
+    """
+    file = recipe_path(path)
+    tree = read_tree(file)
+    kind = tree.pop("kind", "train")
+    if kind != "train":
+        raise RecipeError(f"{path} is of kind {kind}: a search takes a training recipe")
+    build_config(TrainRecipe, tree, overrides, source=str(file))  # lays the overrides over the tree
+    return tree
 
 
 def check_space(tree: Mapping[str, Any], space: SearchSpace) -> None:

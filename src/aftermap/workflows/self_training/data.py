@@ -11,6 +11,7 @@ from aftermap.classes import BUILDING, DAMAGE, IGNORE
 from aftermap.data.checking.overlap import same_ground
 from aftermap.data.scene import Manifest, Scene, has_labels, read_mask
 from aftermap.errors import DataError, DataWarning
+from aftermap.wording import counted
 from aftermap.workflows.scoring.evaluate import spread
 from aftermap.workflows.self_training.config import SelfTrainingRecipe
 from aftermap.workflows.training.config import LearnedTask
@@ -60,7 +61,7 @@ def gather_material(recipe: SelfTrainingRecipe) -> SelfTrainingScenes:
         shared = _same_image(pool, scenes)
         if shared:
             raise DataError(
-                f"{len(shared)} of the {len(pool)} scenes of the pool are {what} (first: {shared[0].name}): "
+                f"{len(shared)} of the {counted(len(pool), 'scene')} of the pool are {what} (first: {shared[0].name}): "
                 "take them out with pool.splits, pool.events or another pool.manifests"
             )
     _warn_of_ground(pool, held)
@@ -152,7 +153,8 @@ def _pool(recipe: SelfTrainingRecipe) -> list[Scene]:
                 found.append(scene.without_labels())
     if not found:
         hint = (
-            f"{labelled} scenes have labels, and pool.hide_labels: true would take those without looking at them"
+            f"{counted(labelled, 'scene has', 'scenes have')} labels, and pool.hide_labels: true would take those "
+            "without looking at them"
             if labelled
             else f"expected images without labels in the splits {', '.join(wanted.splits)}"
             + (", of two dates" if recipe.task == "damage" else "")
@@ -177,8 +179,8 @@ def _warn_of_ground(pool: Sequence[Scene], held: Sequence[Scene]) -> None:
     across = {pair.first for pair in same_ground([*pool, *held]) if pair.first < len(pool) <= pair.second}
     if across:
         warnings.warn(
-            f"{len(across)} scenes of the pool show ground of validation or test scenes (first: "
-            f"{pool[min(across)].name}): scores there will be too good",
+            f"{counted(len(across), 'scene of the pool shows', 'scenes of the pool show')} ground of validation or test "
+            f"scenes (first: {pool[min(across)].name}): scores there will be too good",
             DataWarning,
             stacklevel=3,
         )

@@ -12,6 +12,7 @@ from aftermap.classes import ClassScheme
 from aftermap.files import write_json
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.predictor import AnyPredictor
+from aftermap.wording import counted
 from aftermap.workflows.adaptation.guard import Evidence, Verdict, gather_evidence, judge
 from aftermap.workflows.self_training.config import SelfTrainingRecipe, student_recipe, teacher_recipe
 from aftermap.workflows.self_training.data import SelfTrainingScenes, write_manifest
@@ -90,7 +91,7 @@ class Rounds:
             f"{len(negatives)} negatives"
         )
         if not selection.accepted and not negatives:
-            reason = f"none of the teacher's labels of {len(predicted)} scenes was accepted"
+            reason = f"none of the teacher's labels of {counted(len(predicted), 'scene')} was accepted"
             report |= {"kept": "teacher", "reason": reason, "before": None, "after": None, "verdict": None}
         else:
             manifest = write_manifest(

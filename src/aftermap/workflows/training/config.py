@@ -11,13 +11,13 @@ from aftermap.config import Config
 from aftermap.data.augment.operations import DEFAULT, Operations
 from aftermap.data.loading.sampling import BestCrop, ClassSampling, EpochSampling, SamplingConfig
 from aftermap.data.scene import Split
+from aftermap.learning.configs.distillation import DistillationConfig
+from aftermap.learning.configs.heads import HeadsConfig
+from aftermap.learning.configs.mean_teacher import MeanTeacherConfig
+from aftermap.learning.configs.optimizer import OptimizerConfig
+from aftermap.learning.configs.terms import SupervisedConfig
 from aftermap.learning.experiments.notify import NotifyConfig
 from aftermap.learning.experiments.tracking import RecordsConfig
-from aftermap.learning.objectives.distillation import DistillationConfig
-from aftermap.learning.objectives.heads import HeadsConfig
-from aftermap.learning.objectives.mean_teacher import MeanTeacherConfig
-from aftermap.learning.objectives.terms import SupervisedConfig
-from aftermap.learning.optimizer import OptimizerConfig
 from aftermap.learning.precision import Precision
 from aftermap.models.configs import ModelConfig
 

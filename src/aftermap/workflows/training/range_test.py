@@ -9,8 +9,8 @@ import torch
 
 from aftermap.errors import RecipeError
 from aftermap.files import make_folder, write_json
+from aftermap.learning.configs.optimizer import CosineConfig
 from aftermap.learning.loop import Step
-from aftermap.learning.optimizer import CosineConfig
 from aftermap.learning.range_test import RangeTest, RangeTraining, run_range_test
 from aftermap.products.figures.range_figure import draw_range
 from aftermap.workflows.training.config import TrainRecipe

@@ -9,8 +9,8 @@ import torch
 
 from aftermap.artefacts.card import Card
 from aftermap.data.scene import Scene
+from aftermap.learning.configs.distillation import DistillationConfig
 from aftermap.learning.loop import Training
-from aftermap.learning.objectives.distillation import DistillationConfig
 from aftermap.learning.run import Run, data_checksum
 from aftermap.models.networks.dense import DenseModel
 from aftermap.workflows.scoring.evaluate import spread

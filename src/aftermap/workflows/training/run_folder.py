@@ -1,8 +1,7 @@
 """A run's folder with its entry in the experiment database: new or gone on with, alike for every kind of run."""
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +74,9 @@ def open_run(
             run.record(status="running")
         else:
             run = Run.start(folder, yaml.safe_dump(dict(tree), sort_keys=False), facts())
-            if not samples:
-                shutil.rmtree(folder / "samples", ignore_errors=True)
+        if main and not samples:
+            with suppress(OSError):  # not there, or not empty
+                (folder / "samples").rmdir()
         with Records(connection, run, tree) as kept:
             yield run, kept
 

@@ -30,6 +30,7 @@ from aftermap.learning.experiments.tracking import (
 )
 from aftermap.learning.run import Run
 from aftermap.products.figures.curves import MAX_RUNS, RunCurves, draw_runs
+from aftermap.wording import counted
 
 _WORDS = {name: word for word, name in STATUS_NAMES.items()}
 _KEPT = "best_"
@@ -210,7 +211,9 @@ def plot_runs(connection: Connection, runs: Sequence[RecordedRun], path: Path) -
         OutputError: the picture cannot be written.
     """
     if len(runs) > MAX_RUNS:
-        raise RecordsError(f"{len(runs)} runs are too many for one picture: name at most {MAX_RUNS}")
+        raise RecordsError(
+            f"{counted(len(runs), 'run')} are too many for one picture: name at most {MAX_RUNS}"
+        )
     histories = [
         {key: _history(connection, run.id, key) for key in ("score", "loss", "lr", "epoch")} for run in runs
     ]
@@ -225,7 +228,7 @@ def plot_runs(connection: Connection, runs: Sequence[RecordedRun], path: Path) -
             for key, points in history.items()
         }
         curves.append(RunCurves(run.label, series, run.metrics))
-    title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
+    title = runs[0].name if len(runs) == 1 else f"{counted(len(runs), 'run')}"
     try:
         return draw_runs(path, curves, title=title, axis="epoch" if by_epoch else "step")
     except ValueError as error:
@@ -338,7 +341,7 @@ def _find(every: Sequence[RecordedRun], key: str) -> RecordedRun:
     if not found:
         raise RecordsError(f"no run is called {key}: 'aftermap runs' lists them")
     ids = ", ".join(run.id[:8] for run in found[:6])
-    raise RecordsError(f"{len(found)} runs are called {key}: name one by its id ({ids})")
+    raise RecordsError(f"{counted(len(found), 'run')} are called {key}: name one by its id ({ids})")
 
 
 def _fits(name: str, wanted: str) -> bool:

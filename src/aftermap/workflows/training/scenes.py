@@ -7,6 +7,7 @@ from aftermap.data.checking.doctor import check
 from aftermap.data.checking.splits import random_holdout
 from aftermap.data.scene import Manifest, Scene, has_labels
 from aftermap.errors import DataError
+from aftermap.wording import counted
 from aftermap.workflows.training.config import DataConfig, LearnedTask
 
 
@@ -76,7 +77,7 @@ def checked_manifest(path: Path, *, deep: bool = False, unlabelled: bool = False
     errors = [e for e in check(manifest, deep=deep).errors if not (unlabelled and e.code == "unlabelled")]
     if errors:
         raise DataError(
-            f"{path} did not pass its check ({len(errors)} errors; first: {errors[0].message}): "
+            f"{path} did not pass its check ({counted(len(errors), 'error')}; first: {errors[0].message}): "
             f"see 'aftermap data check {path}'"
         )
     return manifest

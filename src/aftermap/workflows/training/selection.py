@@ -23,6 +23,7 @@ from aftermap.scoring.original_scores import (
     original_score,
     stored_localization,
 )
+from aftermap.wording import counted
 from aftermap.workflows.adaptation.guard import GuardConfig, gather_evidence
 from aftermap.workflows.scoring.evaluate import Evaluation, evaluate, spread
 from aftermap.workflows.training.config import TrainRecipe
@@ -45,7 +46,9 @@ class StepJudge:
         if maps is not None:
             missing = [s.name for s in validation if not (maps / f"{s.name}.png").is_file()]
             if missing:
-                raise DataError(f"{maps} lacks the maps of {len(missing)} scenes, such as {missing[0]}.png")
+                raise DataError(
+                    f"{maps} lacks the maps of {counted(len(missing), 'scene')}, such as {missing[0]}.png"
+                )
 
     def assess(self, model: DenseModel, card: Card, run: Run, step: int) -> tuple[dict[str, float], Card]:
         """Metrics on the validation scenes, `score` among them, and the card with what was tuned on them."""

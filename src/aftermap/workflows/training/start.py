@@ -8,13 +8,16 @@ from aftermap.artefacts.store import load_model
 from aftermap.data.loading.loader import CropSource
 from aftermap.data.scene import Scene
 from aftermap.errors import RecipeError
+from aftermap.learning.configs.distillation import DistillationConfig
+from aftermap.learning.configs.heads import HeadsConfig
+from aftermap.learning.configs.mean_teacher import MeanTeacherConfig
+from aftermap.learning.configs.optimizer import OptimizerConfig
+from aftermap.learning.configs.terms import SupervisedConfig
 from aftermap.learning.objectives.base import Objective
-from aftermap.learning.objectives.distillation import DistillationConfig, build_distillation
-from aftermap.learning.objectives.heads import HeadsConfig, HeadsObjective, require_heads
-from aftermap.learning.objectives.mean_teacher import MeanTeacher, MeanTeacherConfig
+from aftermap.learning.objectives.distillation import build_distillation
+from aftermap.learning.objectives.heads import HeadsObjective, require_heads
+from aftermap.learning.objectives.mean_teacher import MeanTeacher
 from aftermap.learning.objectives.supervised import Supervised
-from aftermap.learning.objectives.terms import SupervisedConfig
-from aftermap.learning.optimizer import OptimizerConfig
 from aftermap.models.build import build_model, trust_own
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.weights.transfer import transfer_trunk

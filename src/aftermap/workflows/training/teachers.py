@@ -12,8 +12,9 @@ from aftermap.classes import IGNORE
 from aftermap.data.scene import Scene, has_labels, read_mask
 from aftermap.errors import TeacherWarning
 from aftermap.inference.ensemble import Options, open_predictor
-from aftermap.learning.teachers import TeacherConfig
+from aftermap.learning.configs.distillation import TeacherConfig
 from aftermap.scoring.pixels import PixelScores
+from aftermap.wording import counted
 from aftermap.workflows.scoring.evaluate import evaluate, spread
 
 SCENES = 8
@@ -76,7 +77,7 @@ class TeacherScores:
         if self.localization_f1 is None:
             return "not scored, no validation scene has the labels that it is about"
         damage = "" if self.damage_f1 is None else f", mean damage F1 {self.damage_f1:.3f}"
-        return f"localization F1 {self.localization_f1:.3f}{damage} on {self.scenes} scenes"
+        return f"localization F1 {self.localization_f1:.3f}{damage} on {counted(self.scenes, 'scene')}"
 
 
 def check_teachers(

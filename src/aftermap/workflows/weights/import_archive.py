@@ -9,6 +9,7 @@ from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
 from aftermap.artefacts.ensemble_card import EnsembleCard
 from aftermap.artefacts.folder import check_replaceable
 from aftermap.errors import ModelError
+from aftermap.wording import counted
 from aftermap.workflows.weights.archives import (
     Found,
     System,
@@ -86,7 +87,7 @@ def import_archive(
     gaps = gaps_of(chosen, found)
     if gaps and not partial:
         raise ModelError(
-            f"{source} lacks {len(gaps)} of the {len(expected_of(chosen))} files of the published ensemble "
+            f"{source} lacks {len(gaps)} of the {counted(len(expected_of(chosen)), 'file')} of the published ensemble "
             f"({'; '.join(gaps[:3])}{'; ...' if len(gaps) > 3 else ''}): --partial makes an ensemble of the others"
         )
     work = folder.with_name(folder.name + ".members")
@@ -152,13 +153,13 @@ def _decided(
     limits = []
     if gaps:
         limits = [
-            f"Not the published ensemble: of its {len(expected_of(system))} files it lacks {'; '.join(gaps)}."
+            f"Not the published ensemble: of its {counted(len(expected_of(system)), 'file')} it lacks {'; '.join(gaps)}."
         ]
     changes: dict[str, object] = {
         "limits": " ".join([*limits, *([card.limits] if card.limits else [])]),
         "training": card.training.model_copy(
             update={
-                "data": f"{origin.data}, by the {origin.title}; {len(card.members)} files",
+                "data": f"{origin.data}, by the {origin.title}; {counted(len(card.members), 'file')}",
                 "command": command,
             }
         ),

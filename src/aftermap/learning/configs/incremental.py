@@ -5,14 +5,14 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from aftermap.config import Config, merge
-from aftermap.learning.objectives.segmentation_terms import (
+from aftermap.learning.configs.segmentation import (
     FLAGGED,
     SegmentationConfig,
     SegmentationTerm,
     class_weights_of,
 )
-from aftermap.learning.objectives.terms import NotNegative
-from aftermap.models.growth import Initialisation
+from aftermap.learning.configs.terms import NotNegative
+from aftermap.models.configs.growth import Initialisation
 
 Method = Literal[
     "fine-tuning",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from aftermap.config import Config
-from aftermap.learning.objectives.terms import NotNegative
+from aftermap.learning.configs.terms import NotNegative
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
