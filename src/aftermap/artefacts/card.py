@@ -9,6 +9,7 @@ from pydantic import Field, PositiveFloat, model_validator
 from aftermap.classes import SCHEMES, ClassScheme
 from aftermap.config import Config
 from aftermap.data.legends import Legend
+from aftermap.files import markdown_table
 from aftermap.models.configs import ModelConfig
 from aftermap.wording import counted
 
@@ -267,17 +268,18 @@ def describe_parts(card: BaseCard, parts: list[str], figures: list[str]) -> str:
         *figures,
     ]
     if card.legend is not None:
-        lines += ["", "| value | class | colour |", "|---|---|---|"]
-        rows = enumerate(zip(card.legend.names, card.legend.colours, strict=True))
-        lines += [f"| {value} | {name} | `{colour}` |" for value, (name, colour) in rows]
+        named = enumerate(zip(card.legend.names, card.legend.colours, strict=True))
+        rows = [(value, name, f"`{colour}`") for value, (name, colour) in named]
+        lines += ["", *markdown_table(("value", "class", "colour"), rows)]
     if card.training.command:
         lines += ["", "Made by:", "", "```", card.training.command, "```"]
     if card.metrics:
         names = sorted({n for scores in card.metrics.values() for n in scores})
-        lines += ["", "| test set | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-        for test_set, scores in card.metrics.items():
-            values = (f"{scores[n]:.3f}" if n in scores else "" for n in names)
-            lines.append(f"| {test_set} | " + " | ".join(values) + " |")
+        measured = [
+            (test_set, *(f"{scores[n]:.3f}" if n in scores else "" for n in names))
+            for test_set, scores in card.metrics.items()
+        ]
+        lines += ["", *markdown_table(("test set", *names), measured)]
     if card.limits:
         lines += ["", card.limits]
     return "\n".join(lines) + "\n"

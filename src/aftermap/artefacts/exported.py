@@ -23,7 +23,7 @@ from aftermap.artefacts.graphs.probe import Answer
 from aftermap.artefacts.store import model_folder
 from aftermap.config import Config
 from aftermap.errors import ModelError
-from aftermap.files import replacing, sha256_of
+from aftermap.files import markdown_table, replacing, sha256_of
 
 EXPORTED_NAME = "exported.json"
 KEY = "aftermap"
@@ -233,14 +233,11 @@ def _describe_parity(parity: dict[str, Any], execution: Execution) -> str:
     ]
     classes = parity.get("classes", {})
     if classes:
-        lines += [
-            "",
-            "| class | F1 of the original | exported | F1 against the original |",
-            "|---|---|---|---|",
-        ]
-        for name, row in classes.items():
-            figures = (row.get(key) for key in ("f1_original", "f1_exported", "f1_against_original"))
-            lines.append(f"| {name} | " + " | ".join("" if v is None else f"{v:.4f}" for v in figures) + " |")
+        titles = ("class", "F1 of the original", "exported", "F1 against the original")
+        keys = ("f1_original", "f1_exported", "f1_against_original")
+        figures = {name: [row.get(key) for key in keys] for name, row in classes.items()}
+        rows = [(name, *(None if v is None else f"{v:.4f}" for v in row)) for name, row in figures.items()]
+        lines += ["", *markdown_table(titles, rows)]
     return "\n".join(lines)
 
 

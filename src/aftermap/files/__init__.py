@@ -7,6 +7,7 @@
     writing(path)                turns what the system says about a failed write into an OutputError
     sha256_of(path)
     csv_text / safe_cell         tables that a spreadsheet shows and never runs
+    markdown_table
 
     Claim(folder)                one writer at a time, until the process ends
     ResultFolder                 a result that takes long: claimed, resumed, published in one step
@@ -19,7 +20,7 @@ from aftermap.files.claims import Claim, turn
 from aftermap.files.folders import make_folder, remove_stale, replacing_folder, restore
 from aftermap.files.plain_json import read_json, to_plain, write_json
 from aftermap.files.result_folder import ResultFolder, check_output, work_path
-from aftermap.files.tables import csv_text, safe_cell
+from aftermap.files.tables import csv_text, markdown_table, safe_cell
 from aftermap.files.whole import replacing, write_bytes, write_text
 from aftermap.files.writing import DiskFullError, one_line, writing
 
@@ -30,6 +31,7 @@ __all__ = [
     "check_output",
     "csv_text",
     "make_folder",
+    "markdown_table",
     "one_line",
     "read_json",
     "remove_stale",

@@ -1,4 +1,4 @@
-"""CSV that a spreadsheet shows and never runs.
+"""CSV that a spreadsheet shows and never runs, and tables in Markdown.
 
 A cell of text that a spreadsheet would take for a formula (it begins with `=`, `+`, `-` or `@`, also in full width or
 after spaces, or with a tab or a line break) gets an apostrophe in front. Numbers stay numbers, written as text too. A
@@ -29,3 +29,10 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([safe_cell(value) for value in row] for row in rows)
     return text.getvalue()
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """The lines of a table in Markdown; None is an empty cell."""
+    whole = [headings, ["---"] * len(headings), *rows]
+    cells = [["" if cell is None else str(cell).replace("|", "\\|") for cell in row] for row in whole]
+    return ["| " + " | ".join(row) + " |" for row in cells]

@@ -9,6 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from aftermap.files import markdown_table
+
 _BACKENDS = ("auto", "torch", "onnxruntime", "openvino")
 SCORE_NAMES = {"official_score": "official score", "localization_f1": "localization F1"}
 
@@ -40,11 +42,8 @@ def timing_markdown(report: dict[str, Any]) -> str:
     lines = [f"{machine_line(report)}.", ""]
     if report["entries"]:
         columns = [("model", label_entries(report["entries"])), *_columns(report)]
-        lines.append("| " + " | ".join(heading for heading, _ in columns) + " |")
-        lines.append("|---" * len(columns) + "|")
-        for row in zip(*(cells for _, cells in columns), strict=True):
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
-        lines.append("")
+        rows = zip(*(cells for _, cells in columns), strict=True)
+        lines += [*markdown_table([heading for heading, _ in columns], rows), ""]
     lines += [f"{line}  " for line in remarks(report)]
     lines += [f"Not measured: {_named(failure)}: {failure['reason']}  " for failure in report["failures"]]
     return "\n".join(lines).rstrip() + "\n"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
+from aftermap.files import markdown_table
 from aftermap.scoring.class_scores import ClassScores
 from aftermap.scoring.continual import ContinualScores, StepScores, group
 from aftermap.scoring.counts import plain
@@ -119,54 +120,51 @@ def compare(
     return Comparison(rows, seeds_of, joint_name if joint else None)
 
 
-def comparison_table(comparison: Comparison, *, digits: int = 3) -> str:
+def comparison_table(comparison: Comparison) -> str:
     """Markdown: a row per method, mean ± standard deviation over the seeds; columns that nobody has are left out."""
     shown = [
         name
         for name in COLUMNS
         if any(not math.isnan(row[name].mean) for row in comparison.rows.values() if name in row)
     ]
-    lines = [_row(["method", "seeds", *(COLUMNS[name] for name in shown)]), _rule(len(shown) + 2)]
-    for method, row in comparison.rows.items():
-        cells = [_spread(row[name], digits) if name in row else "" for name in shown]
-        lines.append(_row([method, str(comparison.seeds[method]), *cells]))
-    return "\n".join(lines) + "\n"
+    rows = [
+        (method, comparison.seeds[method], *(_spread(row[name]) if name in row else "" for name in shown))
+        for method, row in comparison.rows.items()
+    ]
+    return _lines(["method", "seeds", *(COLUMNS[name] for name in shown)], rows)
 
 
-def step_table(run: ContinualScores, *, digits: int = 3) -> str:
+def step_table(run: ContinualScores) -> str:
     """Markdown: a row per step of a run, then its means over the steps."""
     headings = ["step", "learned", "IoU old", "IoU new", "IoU all", "with background", "F1 all", "micro F1"]
     headings += ["forgetting"] + ["intransigence"] * (run.joint is not None)
-    lines = [_row(headings), _rule(len(headings))]
+    rows = []
     for step in run.steps:
         values = [step.old.iou, step.new.iou, step.all.iou, step.all_with_background.iou, step.all.f1]
         values += [step.micro_f1, step.mean_forgetting]
         values += [step.mean_intransigence] * (run.joint is not None)
-        lines.append(_row([str(step.step), ", ".join(step.learned), *(_number(v, digits) for v in values)]))
+        rows.append([step.step, ", ".join(step.learned), *map(_number, values)])
     mean = run.average
     values = [mean["old"], mean["new"], mean["all"], mean["all_with_background"]]
     values += [_nanmean([step.all.f1 for step in run.steps]), mean["micro_f1"]]
-    cells = [_number(value, digits) for value in values]
-    cells += [""] + [_number(run.intransigence, digits)] * (run.joint is not None)
-    lines.append(_row(["mean", "", *cells]))
-    return "\n".join(lines) + "\n"
+    last = [""] + [_number(run.intransigence)] * (run.joint is not None)
+    return _lines(headings, [*rows, ["mean", "", *map(_number, values), *last]])
 
 
-def class_table(run: ContinualScores, *, digits: int = 3) -> str:
+def class_table(run: ContinualScores) -> str:
     """Markdown: a row per class with its IoU after every step, what of it was forgotten, and that of joint training."""
     headings = ["class", *(f"step {step.step}" for step in run.steps), "forgotten"]
     headings += ["joint"] * (run.joint is not None)
-    lines = [_row(headings), _rule(len(headings))]
+    rows = []
     for index, name in enumerate(run.names):
         values = run.iou(name)
         if index and run.learned_at(name) >= len(run.steps):
             continue  # a class still to come
-        cells = [_number(value, digits) for value in values]
-        cells.append(_number(run.final.forgetting.get(name, math.nan), digits))
+        values = [*values, run.final.forgetting.get(name, math.nan)]
         if run.joint is not None:
-            cells.append(_number(run.joint.iou[index] if run.joint.support[index] else math.nan, digits))
-        lines.append(_row([name, *cells]))
-    return "\n".join(lines) + "\n"
+            values.append(run.joint.iou[index] if run.joint.support[index] else math.nan)
+        rows.append([name, *map(_number, values)])
+    return _lines(headings, rows)
 
 
 def _measures(run: ContinualScores, bound: Mapping[str, float]) -> dict[str, float]:
@@ -231,18 +229,14 @@ def class_order(run: ContinualScores) -> str:
     return " -> ".join(", ".join(step) for step in steps)
 
 
-def _number(value: float, digits: int) -> str:
-    return "" if math.isnan(value) else f"{value:z.{digits}f}"
+def _lines(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    return "\n".join(markdown_table(headings, rows)) + "\n"
 
 
-def _spread(spread: Spread, digits: int) -> str:
-    beside = "" if math.isnan(spread.deviation) else f" ± {spread.deviation:.{digits}f}"
-    return _number(spread.mean, digits) + beside
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:z.3f}"
 
 
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _rule(columns: int) -> str:
-    return "|" + " --- |" * columns
+def _spread(spread: Spread) -> str:
+    beside = "" if math.isnan(spread.deviation) else f" ± {spread.deviation:.3f}"
+    return _number(spread.mean) + beside
