@@ -90,13 +90,7 @@ def _informal(rng: np.random.Generator, town: Town, block: Block, outline: np.nd
             rng, town.style, (float(x), float(y)), angle, width, length, block="informal", eaves_m=(2.2, 5)
         )
         town.claim(hut, rng.uniform(-0.3, 0.9))
-    for _ in range(int(rng.poisson(area / 300 * town.style.trees))):
-        town.plant(
-            rng,
-            rng.uniform(block.u0, block.u1),
-            rng.uniform(block.v0, block.v1),
-            float(rng.uniform(0.8, 3.5)),
-        )
+    town.scatter(rng, block, area / 300 * town.style.trees, lambda: rng.uniform(0.8, 3.5))
 
 
 def _apartments(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarray) -> None:
@@ -179,13 +173,7 @@ def _commercial(rng: np.random.Generator, town: Town, block: Block, outline: np.
             if lined:
                 for u in np.arange(block.u0 + 3, block.u1 - 3, 2.8):
                     town.ground.line(warp(np.full(2, u - 1.4), np.array([v - 2.4, v + 2.4])), 0.5, paint)
-    for _ in range(int(rng.poisson(wide * deep / 900 * style.trees))):
-        town.plant(
-            rng,
-            rng.uniform(block.u0, block.u1),
-            rng.uniform(block.v0, block.v1),
-            float(rng.uniform(0.8, 2.6)),
-        )
+    town.scatter(rng, block, wide * deep / 900 * style.trees, lambda: rng.uniform(0.8, 2.6))
 
 
 def pick_surface(rng: np.random.Generator, town: Town) -> Material:
@@ -228,13 +216,9 @@ def _trailers(rng: np.random.Generator, town: Town, block: Block, outline: np.nd
 def _park(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarray) -> None:
     town.paint(outline, ground.lawn(rng, town.style, wild=bool(rng.random() < 0.4)))
     area = (block.u1 - block.u0) * (block.v1 - block.v0)
-    for _ in range(int(rng.poisson(area / 180 * (0.3 + town.style.trees)))):
-        town.plant(
-            rng,
-            rng.uniform(block.u0, block.u1),
-            rng.uniform(block.v0, block.v1),
-            float(np.clip(rng.lognormal(1.0, 0.4), 1, 7)),
-        )
+    town.scatter(
+        rng, block, area / 180 * (0.3 + town.style.trees), lambda: np.clip(rng.lognormal(1.0, 0.4), 1, 7)
+    )
     if rng.random() < 0.4:  # a sports ground
         middle = town.plan.warp(np.array((block.u0 + block.u1) / 2), np.array((block.v0 + block.v1) / 2))
         t = np.linspace(0, 2 * np.pi, 24, endpoint=False)
@@ -314,13 +298,7 @@ def _clear(town: Town, x: float, y: float, radius_px: float) -> None:
 
 def _bare(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarray) -> None:
     town.paint(outline, ground.soil(rng, town.style))
-    for _ in range(int(rng.poisson(6 * town.style.trees))):
-        town.plant(
-            rng,
-            rng.uniform(block.u0, block.u1),
-            rng.uniform(block.v0, block.v1),
-            float(rng.uniform(0.6, 2.4)),
-        )
+    town.scatter(rng, block, 6 * town.style.trees, lambda: rng.uniform(0.6, 2.4))
 
 
 def _farm(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarray) -> None:
@@ -374,10 +352,4 @@ def _pond(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarra
         town.water[window] |= mask
         town.occupied[window] |= mask
         town.elevation[window] -= mask * np.float32(1.5)
-    for _ in range(int(rng.poisson(10 * town.style.trees))):
-        town.plant(
-            rng,
-            rng.uniform(block.u0, block.u1),
-            rng.uniform(block.v0, block.v1),
-            float(rng.uniform(1, 4.5)),
-        )
+    town.scatter(rng, block, 10 * town.style.trees, lambda: rng.uniform(1, 4.5))

@@ -304,18 +304,9 @@ def hall(
         )
     details = []
     if flat:
-        for _ in range(int(rng.integers(0, max(2, int(width_m * length_m / 90))))):
-            half = rng.uniform(0.6, 1.9)
-            details.append(
-                (
-                    rng.uniform(-0.42, 0.42) * width_m * metre,
-                    rng.uniform(-0.42, 0.42) * length_m * metre,
-                    half * metre,
-                    half * rng.uniform(0.5, 1.3) * metre,
-                    rng.uniform(0.5, 2.2),
-                    float(rng.choice([0.25, 0.5, 0.75, 0.9])),
-                )
-            )
+        count = int(rng.integers(0, max(2, int(width_m * length_m / 90))))
+        ranges = (0.6, 1.9), 0.42, (0.5, 1.3), (0.5, 2.2), (0.25, 0.5, 0.75, 0.9)
+        details = [_on_roof(rng, (width_m, length_m), metre, *ranges) for _ in range(count)]
     building = Building(
         centre, angle, parts, rng.uniform(4, 9), 0, "", (0, 0, 0), (0, 0, 0), "commercial", details
     )
@@ -354,23 +345,36 @@ def box(
         )
     details = []
     if is_flat and width_m * length_m > 40:
-        for _ in range(int(rng.poisson(1.3))):
-            half = rng.uniform(0.4, 1.4)
-            details.append(
-                (
-                    rng.uniform(-0.35, 0.35) * width_m * metre,
-                    rng.uniform(-0.35, 0.35) * length_m * metre,
-                    half * metre,
-                    half * rng.uniform(0.6, 1.5) * metre,
-                    rng.uniform(0.4, 2.4),
-                    float(rng.choice([0.15, 0.3, 0.5, 0.7, 0.9])),
-                )
-            )
+        ranges = (0.4, 1.4), 0.35, (0.6, 1.5), (0.4, 2.4), (0.15, 0.3, 0.5, 0.7, 0.9)
+        count = int(rng.poisson(1.3))
+        details = [_on_roof(rng, (width_m, length_m), metre, *ranges) for _ in range(count)]
     return dress(
         rng,
         style,
         Building(centre, angle, parts, rng.uniform(*eaves_m), 0, "", (0, 0, 0), (0, 0, 0), block, details),
         flat=is_flat,
+    )
+
+
+def _on_roof(
+    rng: np.random.Generator,
+    size_m: tuple[float, float],
+    metre: float,
+    half_m: tuple[float, float],
+    reach: float,
+    aspect: tuple[float, float],
+    height_m: tuple[float, float],
+    tones: tuple[float, ...],
+) -> tuple[float, float, float, float, float, float]:
+    """A box on a flat roof: its place, half its sides, its height and its tone, drawn from ranges."""
+    half = rng.uniform(*half_m)
+    return (
+        rng.uniform(-reach, reach) * size_m[0] * metre,
+        rng.uniform(-reach, reach) * size_m[1] * metre,
+        half * metre,
+        half * rng.uniform(*aspect) * metre,
+        rng.uniform(*height_m),
+        float(rng.choice(tones)),
     )
 
 

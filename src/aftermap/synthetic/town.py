@@ -1,19 +1,14 @@
 """Towns: a ground of streets, plots and water, with buildings and trees placed on it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
 from aftermap.synthetic.buildings import Building
-from aftermap.synthetic.canvas import (
-    SUBPIXEL_BITS,
-    Canvas,
-    Material,
-    bounding_window,
-    fixed,
-)
-from aftermap.synthetic.streets import StreetPlan
+from aftermap.synthetic.canvas import SUBPIXEL_BITS, Canvas, Material, bounding_window, fixed
+from aftermap.synthetic.streets import Block, StreetPlan
 from aftermap.synthetic.style import Style
 from aftermap.synthetic.texture import NoiseBank
 from aftermap.synthetic.vegetation import Canopy
@@ -63,6 +58,14 @@ class Town:
         """Add a tree at town coordinates."""
         x, y = self.plan.warp(np.array(u), np.array(v))
         self.trees.append((float(x), float(y), radius_m, radius_m * rng.uniform(1.2, 2.4)))
+
+    def scatter(
+        self, rng: np.random.Generator, block: Block, count: float, radius_m: Callable[[], float]
+    ) -> None:
+        """Add about so many trees (a Poisson number) anywhere in a block, the radius of each drawn."""
+        for _ in range(int(rng.poisson(count))):
+            u, v = rng.uniform(block.u0, block.u1), rng.uniform(block.v0, block.v1)
+            self.plant(rng, u, v, float(radius_m()))
 
     def claim(self, building: Building, gap_m: float = 0.8) -> bool:
         """Add a building unless something stands in its way; True if it was added."""
