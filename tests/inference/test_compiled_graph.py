@@ -60,3 +60,20 @@ def test_a_large_graph_is_not_kept(compiled, monkeypatch):
     monkeypatch.setattr(backend, "_LARGEST_KEPT_BYTES", 1000)
     logits(), logits()
     assert len(calls) == 2 and not folder.exists()
+
+
+def test_the_answer_of_what_is_kept_is_compared_once(compiled, monkeypatch):
+    asked, whole = [], backend.OpenvinoNetwork.__call__
+
+    def counted(network, images):
+        asked.append(images.shape)
+        return whole(network, images)
+
+    monkeypatch.setattr(backend.OpenvinoNetwork, "__call__", counted)
+    open_exported(BOX, Execution(threads=1)), open_exported(BOX, Execution(threads=1))
+    assert len(asked) == 1
+    open_exported(BOX, Execution(threads=2))
+    assert len(asked) == 2
+    monkeypatch.setattr(backend, "_LARGEST_KEPT_BYTES", 1000)
+    open_exported(BOX, Execution(threads=1)), open_exported(BOX, Execution(threads=1))
+    assert len(asked) == 4

@@ -15,6 +15,7 @@ from aftermap.artefacts.card import Card
 from aftermap.artefacts.exported import ExportedCard
 from aftermap.artefacts.graphs.probe import MOST_DEVIATION, Answer, probe, probe_size
 from aftermap.errors import ModelError
+from aftermap.inference.backends.cache import digest, recall, remember
 
 Runtime = Literal["torch", "onnxruntime", "openvino"]
 """What runs a network."""
@@ -171,7 +172,14 @@ class GraphFile:
 
 
 class GraphNetwork(Network[np.ndarray]):
-    """What networks have in common that are read from a graph file."""
+    """What networks have in common that are read from a graph file.
+
+    Attributes:
+        graph: the file.
+        kept_as: names what was compiled for this machine and is kept; None where it is compiled anew each time.
+    """
+
+    kept_as: str | None = None
 
     def __init__(self, graph: GraphFile, execution: Execution) -> None:
         """Take over what the graph is; see `Network`."""
@@ -202,13 +210,16 @@ class GraphNetwork(Network[np.ndarray]):
         return Answer.of(self(self.prepare(images)), size)
 
     def check_answer(self) -> None:
-        """Compare what it says of the probe with what it said when it was exported.
+        """Compare what it says of the probe with what it said when it was exported; of what is kept compiled, once.
 
         Raises:
             ModelError: it says something else, so that this runtime computes it wrongly here.
         """
         kept = self.graph.answer
         if kept is None:
+            return
+        key = None if self.kept_as is None else digest("answer", self.kept_as, kept.model_dump())
+        if key is not None and recall(key) is not None:
             return
         images = probe(self.card.dates, len(self.card.bands), kept.size_px)
         deviation = kept.deviation(self(self.prepare(images)))
@@ -218,6 +229,8 @@ class GraphNetwork(Network[np.ndarray]):
                 f"{deviation:.0%} of the spread away from the stored one, at most {MOST_DEVIATION:.0%} is rounding: take "
                 f"another version of {self.backend}, or the model that it was exported from with --backend torch"
             )
+        if key is not None:
+            remember(key, {"deviation": deviation})
 
     def whole(self, images: np.ndarray) -> np.ndarray:
         """Images in one piece of memory, without a copy where they are.

@@ -75,7 +75,7 @@ class OpenvinoNetwork(GraphNetwork):
         if self.threads:
             settings["INFERENCE_NUM_THREADS"] = self.threads
         try:
-            compiled = _compiled(core, graph.path, settings)
+            compiled, self.kept_as = _compiled(core, graph.path, settings)
         except RuntimeError as error:
             raise ModelError(f"openvino cannot use {graph.path}: {_first_line(error)}") from None
         if not self.threads:
@@ -94,11 +94,15 @@ class OpenvinoNetwork(GraphNetwork):
         return logits
 
 
-def _compiled(core: Any, path: Path, settings: dict[str, Any]) -> Any:
-    """A graph compiled for this processor; a small one as it was compiled before, which takes a quarter of the time."""
+def _compiled(core: Any, path: Path, settings: dict[str, Any]) -> tuple[Any, str | None]:
+    """A graph compiled for this processor; a small one as it was compiled before, which takes a quarter of the time.
+
+    Returns:
+        it, and what names it where it is kept.
+    """
     parts = [path, *([path.with_suffix(".bin")] if path.suffix == ".xml" else [])]
     if sum(part.stat().st_size for part in parts) > _LARGEST_KEPT_BYTES:
-        return core.compile_model(core.read_model(path), "CPU", settings)
+        return core.compile_model(core.read_model(path), "CPU", settings), None
     sums = [sha256_of(part) for part in parts]
     processor = [core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
     key = digest("compiled", sums, openvino.__version__, processor, settings)
@@ -110,8 +114,8 @@ def _compiled(core: Any, path: Path, settings: dict[str, Any]) -> Any:
     stored = kept_graph(key, "compiled.blob", make).read_bytes()
     seal, blob = stored[:32], stored[32:]
     if sha256(blob).digest() != seal:
-        return core.compile_model(core.read_model(path), "CPU", settings)
-    return core.import_model(blob, "CPU", settings)
+        return core.compile_model(core.read_model(path), "CPU", settings), None
+    return core.import_model(blob, "CPU", settings), key
 
 
 def _first_line(error: Exception) -> str:
