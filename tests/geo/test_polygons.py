@@ -11,7 +11,7 @@ from shapely import LineString, MultiPolygon, Point, Polygon, box
 
 from aftermap.errors import DataWarning, FootprintError
 from aftermap.geo.grid import Grid
-from aftermap.geo.polygons import area_m2, from_pixels, to_pixels, trace
+from aftermap.geo.polygons import area_m2, areas_m2, from_pixels, to_pixels, trace
 from aftermap.geo.vectors import read_footprints
 
 UTM = CRS.from_epsg(32615)
@@ -162,6 +162,24 @@ def test_areas_are_true_square_metres_in_every_reference_system():
         moved = geopandas.GeoSeries([utm], crs=UTM.to_wkt()).to_crs(epsg)[0]
         assert area_m2(moved, CRS.from_epsg(epsg)) == pytest.approx(10_000 / 0.9996**2, rel=1e-5)
     assert area_m2(utm, None) is None
+
+
+def test_areas_of_many_shapes_are_those_of_each_with_holes_and_parts_taken_out():
+    ring = shapely.box(0, 0, 100, 100).difference(shapely.box(40, 40, 60, 60))
+    shapes = [
+        shapely.affinity.translate(shape, 500_000, 4_100_000)
+        for shape in (
+            shapely.box(0, 0, 100, 100),
+            ring,
+            shapely.MultiPolygon([ring, shapely.box(200, 0, 210, 10)]),
+            shapely.MultiPolygon([shapely.box(0, 0, 1, 1)]),
+        )
+    ]
+    whole = area_m2(shapes[0], UTM)
+    expected = whole * np.array([1, 0.96, 0.97, 0.0001])
+    np.testing.assert_allclose(areas_m2(np.array(shapes, dtype=object), UTM), expected, rtol=1e-4)
+    assert np.isnan(areas_m2(np.array(shapes, dtype=object), None)).all()
+    assert areas_m2(np.array([], dtype=object), UTM).shape == (0,)
 
 
 def test_holes_do_not_count_as_area():

@@ -45,7 +45,7 @@ def test_large_blocks_of_16_bit_values_do_not_overflow():
     assert (means == 65_535).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from(["uint8", "uint16", "int16", "float32"]),
     st.floats(0.02, 0.98),

@@ -237,6 +237,18 @@ def test_the_class_is_decided_with_the_weights_and_the_probabilities_are_the_mod
     assert row["confidence"] == pytest.approx(0.25) and row["p_building"] == pytest.approx((0.8 + 0.4) / 2)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_buildings_are_judged_alike_from_the_models_own_bytes_and_from_decisions(seed: int) -> None:
+    own = np.random.default_rng(seed).dirichlet(np.full(5, 2.0), (20, 30)).transpose(2, 0, 1)
+    missing = np.zeros((20, 30), np.uint8)
+    outlines = [shapely.box(x, y, x + 9, y + 9) for x in (0, 10, 20) for y in (0, 10)]
+    exact = judged(outlines, weighted(own), missing, weights=WEIGHTS)
+    stored = judged(outlines, to_bytes(own, missing), missing, weights=WEIGHTS)
+    assert exact["damage"].tolist() == stored["damage"].tolist()
+    columns = ["p_no_damage", "p_minor", "p_major", "p_destroyed", "p_building", "confidence"]
+    np.testing.assert_allclose(exact[columns], stored[columns], atol=2e-3)
+
+
 @settings(max_examples=60)
 @given(st.integers(0, 10_000), st.booleans())
 def test_dividing_the_weights_out_gives_the_models_probabilities_back(seed: int, in_bytes: bool) -> None:

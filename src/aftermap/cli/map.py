@@ -44,6 +44,7 @@ def map_command(
     nodata: Annotated[str | None, IMAGES] = None,
     min_area: Annotated[float | None, OBJECTS] = None,
     part_touching: Annotated[bool | None, OBJECTS] = None,
+    keep_outside: Annotated[Flag, OBJECTS] = False,
     title: Annotated[str | None, RESULT] = None,
     pre_date: Annotated[str | None, RESULT] = None,
     post_date: Annotated[str | None, RESULT] = None,
@@ -92,6 +93,8 @@ def map_command(
         min_area: Smallest building, or region of a class, that becomes a polygon, in square metres; 10 by default.
         part_touching: Tell touching houses apart when they are traced, by a watershed; the default,
             --no-part-touching turns it off.
+        keep_outside: Keep footprints that do not touch the map in the layers, not assessed; by default they are only
+            counted.
         title: Heading of page and picture; by default the name of the output folder.
         pre_date: When the first or only image was taken, such as 2011-05-24; by default what its files say.
         post_date: The same of the image from after.
@@ -121,6 +124,7 @@ def map_command(
         "resolution": resolution,
         "cloud_mask": cloud_mask,
         "nodata": None if nodata is None else parse_nodata(nodata),
+        "keep_outside": keep_outside,
         "title": title,
         "pre_date": _day("--pre-date", pre_date),
         "post_date": _day("--post-date", post_date),
@@ -271,7 +275,7 @@ def _counts(summary: dict[str, Any]) -> "Table":
     if missed["buildings"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in missed["reasons"].items())
         row(NOT_ASSESSED_COLOUR, f"{NOT_ASSESSED} ({reasons})", missed, None)
-    return table
+    return _with_outside(table, summary)
 
 
 def _grades(summary: dict[str, Any]) -> "Table":
@@ -287,6 +291,17 @@ def _grades(summary: dict[str, Any]) -> "Table":
         table.add_column(heading, justify="left" if heading == "confidence" else "right")
     for name, least, colour in GRADES:
         table.add_row(f"[{colour}]■[/] {name}", f"{least:.1f}", f"{summary['grades'][name]['buildings']:,}")
+    return _with_outside(table, summary)
+
+
+def _with_outside(table: "Table", summary: dict[str, Any]) -> "Table":
+    """The table over what is told of footprints that do not touch the map."""
+    left_out = summary.get("footprints_outside", {}).get("left_out", 0)
+    if left_out:
+        table.caption = (
+            f"{left_out:,} footprints outside of the map were left out (--keep-outside keeps them)"
+        )
+        table.caption_justify = "left"
     return table
 
 

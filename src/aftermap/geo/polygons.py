@@ -2,6 +2,8 @@
 
 import math
 from functools import cache
+from itertools import pairwise
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -19,32 +21,47 @@ from aftermap.geo.outlines import regularise
 
 _GEOD = Geod(ellps="WGS84")
 
+Shapes = TypeVar("Shapes", BaseGeometry, np.ndarray)
 
-def to_pixels(geometry: BaseGeometry, grid: Grid) -> BaseGeometry:
-    """A geometry in the grid's reference system as pixel coordinates (x = column, y = row)."""
+
+def to_pixels(geometry: Shapes, grid: Grid) -> Shapes:
+    """A geometry, or an array of them, in the grid's reference system as pixel coordinates (x = column, y = row)."""
     return _affine(geometry, ~grid.transform)
 
 
-def from_pixels(geometry: BaseGeometry, grid: Grid) -> BaseGeometry:
-    """A geometry in pixel coordinates in the grid's reference system."""
+def from_pixels(geometry: Shapes, grid: Grid) -> Shapes:
+    """A geometry, or an array of them, in pixel coordinates in the grid's reference system."""
     return _affine(geometry, grid.transform)
 
 
 def area_m2(geometry: BaseGeometry, crs: CRS | None) -> float | None:
     """Area on the ellipsoid in square metres, holes taken out; None without reference system."""
+    return None if crs is None else float(areas_m2(np.array([geometry], dtype=object), crs)[0])
+
+
+def areas_m2(geometries: np.ndarray, crs: CRS | None) -> np.ndarray:
+    """`area_m2` of each of (n,) geometries; NaN without reference system."""
     if crs is None:
-        return None
-    lonlat = geometry
+        return np.full(len(geometries), np.nan)
+    parts, shape = shapely.get_parts(geometries, return_index=True)
+    polygons = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
+    rings, part = shapely.get_rings(parts[polygons], return_index=True)
+    points, ring = shapely.get_coordinates(rings, return_index=True)
+    lons, lats = points.T
     if crs != _DEGREES:
-        lonlat = shapely.transform(geometry, _to_degrees(crs).transform, interleaved=False)
-    parts = [part for part in shapely.get_parts(lonlat) if isinstance(part, Polygon)]
-    total = 0.0
-    for part in parts:
-        rings = [
-            abs(_GEOD.polygon_area_perimeter(*ring.coords.xy)[0]) for ring in (part.exterior, *part.interiors)
+        lons, lats = _to_degrees(crs).transform(lons, lats)
+    ends = np.searchsorted(ring, np.arange(len(rings) + 1)).tolist()
+    areas = np.array(
+        [
+            abs(_GEOD.polygon_area_perimeter(lons[start:stop], lats[start:stop])[0])
+            for start, stop in pairwise(ends)
         ]
-        total += rings[0] - sum(rings[1:])
-    return float(total)
+    )
+    holes = np.diff(part, prepend=-1) == 0  # a polygon's outer ring comes before its holes
+    total: np.ndarray = np.bincount(
+        shape[polygons][part], weights=np.where(holes, -areas, areas), minlength=len(geometries)
+    )
+    return total
 
 
 def trace(
@@ -90,13 +107,14 @@ def trace_labels(
 _DEGREES = CRS.from_epsg(4326)
 
 
-def _affine(geometry: BaseGeometry, t: Affine) -> BaseGeometry:
-    return shapely.transform(
+def _affine(geometry: Shapes, t: Affine) -> Shapes:
+    moved: Shapes = shapely.transform(
         geometry,
         lambda xy: np.column_stack(
             [t.a * xy[:, 0] + t.b * xy[:, 1] + t.c, t.d * xy[:, 0] + t.e * xy[:, 1] + t.f]
         ),
     )
+    return moved
 
 
 @cache

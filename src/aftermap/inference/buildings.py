@@ -15,7 +15,7 @@ from shapely.geometry.base import BaseGeometry
 from aftermap.artefacts.card import Calibration
 from aftermap.classes import DAMAGE, NOT_ASSESSED
 from aftermap.geo.grid import Grid
-from aftermap.geo.polygons import area_m2, trace, trace_labels
+from aftermap.geo.polygons import areas_m2, trace, trace_labels
 from aftermap.inference.parting import part_shapes, root_of
 from aftermap.inference.postprocess import REASONS, Missing, from_bytes, unweighted
 
@@ -151,7 +151,9 @@ class Painter:
 
     def __init__(self, polygons: Sequence[BaseGeometry], width: int) -> None:
         self.width = width
-        shapes = np.array([_paintable(p) for p in polygons], dtype=object)
+        shapes = np.array(polygons, dtype=object)
+        for tiny in np.flatnonzero(shapely.area(shapes) < _TINY_PX).tolist():
+            shapes[tiny] = _paintable(shapes[tiny])
         self.count = len(shapes)
         self._shapes = shapes
         self._tree = shapely.STRtree(shapes)
@@ -170,8 +172,7 @@ class Painter:
 
 
 def _paintable(polygon: BaseGeometry) -> BaseGeometry:
-    if polygon.area >= _TINY_PX:
-        return polygon
+    """A tiny building with the pixel that it stands on."""
     point = polygon.representative_point() if not polygon.is_empty else shapely.Point(-1, -1)
     col, row = np.floor(point.x), np.floor(point.y)
     return shapely.union(polygon, shapely.box(col, row, col + 1, row + 1))
@@ -197,8 +198,8 @@ def _layers(shapes: np.ndarray, tree: shapely.STRtree) -> np.ndarray:
 class Evidence:
     """What the pixels of each building say, summed over bands.
 
-    Probabilities come as a model gives them for its decisions, see `postprocess.unweighted`: the class is decided by
-    them, what is reported is the model's own.
+    The class is decided by probabilities with the decision weights in them, see `postprocess.unweighted`; what is
+    reported is the model's own.
 
     Attributes:
         levels: float64 (n, 9), sums over assessed pixels: p(level) / p(building) of the decision, the same of the model,
@@ -220,7 +221,7 @@ class Evidence:
 
         Args:
             labels: building index + 1, or 0, (h, W).
-            probabilities: float32 (5, h, W), or uint8 as `to_bytes` stores them.
+            probabilities: float32 (5, h, W) as the model decides by them, or uint8 as `to_bytes` stores its own.
             missing: `Missing` codes (h, W).
         """
         rows, cols = np.nonzero(labels)
@@ -233,9 +234,10 @@ class Evidence:
             return
         seen = code == Missing.ASSESSED
         building, values = building[seen], self.chosen(probabilities)[:, rows[seen], cols[seen]]
-        if values.dtype == np.uint8:
+        own = values.dtype == np.uint8
+        if own:
             values = from_bytes(values)
-        for level, weights in enumerate(self.weigh(values.astype(np.float64))):
+        for level, weights in enumerate(self.weigh(values.astype(np.float64), own=own)):
             self.levels[:, level] += np.bincount(building, weights=weights, minlength=count)
 
     @staticmethod
@@ -243,11 +245,19 @@ class Evidence:
         """The classes that count, of all."""
         return probabilities
 
-    def weigh(self, values: np.ndarray) -> np.ndarray:
-        """What each pixel adds, (kinds, n), of the probabilities (K, n) of the classes that count."""
-        levels = values[1:]
-        own = levels if self.weights is None else unweighted(values, self.weights)[1:]
-        return np.concatenate([_shares(levels), _shares(own), 1 - values[:1]])
+    def weigh(self, values: np.ndarray, *, own: bool) -> np.ndarray:
+        """What each pixel adds, (kinds, n), of the probabilities (K, n) of the classes that count.
+
+        Args:
+            values: the probabilities.
+            own: they are the model's, else the decision weights are in them.
+        """
+        decided = told = values[1:]
+        if self.weights is not None and own:
+            decided = told * self.weights[:, None]
+        elif self.weights is not None:
+            told = unweighted(values, self.weights)[1:]
+        return np.concatenate([_shares(decided), _shares(told), 1 - values[:1]])
 
     def merge(self, buildings: np.ndarray, levels: np.ndarray, pixels: np.ndarray) -> None:
         """Add what `sparse` gave for another band."""
@@ -307,8 +317,10 @@ def assess(
     """
     count = len(polygons)
     seen = seen_share(polygons, evidence, grid)
-    reason = [_reason(seen[i], evidence.pixels[i], polygons[i], grid, misaligned) for i in range(count)]
-    assessed = np.array([r == "" for r in reason], bool)
+    assessed = (seen >= MIN_SEEN) & (not misaligned)
+    reason = ["misaligned" if misaligned else ""] * count
+    for i in np.flatnonzero(seen < MIN_SEEN).tolist():
+        reason[i] = _reason(evidence.pixels[i], polygons[i], grid)
     pixels = evidence.pixels[:, Missing.ASSESSED]
     means = np.full((count, evidence.kinds), np.nan)
     means[assessed] = evidence.levels[assessed] / pixels[assessed, None]
@@ -331,7 +343,7 @@ def assess(
         "p_building": np.clip(means[:, -1], 0, 1),
         "confidence": confidence,
         "seen": seen,
-        "area_m2": [area_m2(g, grid.crs) if grid.is_georeferenced else np.nan for g in buildings.geometry],
+        "area_m2": areas_m2(buildings.geometry.to_numpy(), grid.crs),
         "lon": lon,
         "lat": lat,
         "reason": reason,
@@ -353,9 +365,8 @@ def seen_share(polygons: Sequence[BaseGeometry], evidence: Evidence, grid: Grid)
     return seen
 
 
-def _reason(seen: float, pixels: np.ndarray, polygon: BaseGeometry, grid: Grid, misaligned: bool) -> str:
-    if seen >= MIN_SEEN:
-        return "misaligned" if misaligned else ""
+def _reason(pixels: np.ndarray, polygon: BaseGeometry, grid: Grid) -> str:
+    """Why too little of a building was seen."""
     gaps = pixels.copy()
     gaps[Missing.ASSESSED] = 0
     outside = polygon.area - polygon.intersection(shapely.box(0, 0, grid.width, grid.height)).area

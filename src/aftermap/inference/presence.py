@@ -11,7 +11,7 @@ from shapely.geometry.base import BaseGeometry
 from aftermap.artefacts.card import BaseCard
 from aftermap.errors import ModelError
 from aftermap.geo.grid import Grid
-from aftermap.geo.polygons import area_m2
+from aftermap.geo.polygons import areas_m2
 from aftermap.inference.buildings import MIN_SEEN, Evidence, seen_share
 from aftermap.inference.postprocess import Decision, Missing
 from aftermap.inference.predictor import AnyPredictor
@@ -91,7 +91,7 @@ class PresenceEvidence(Evidence):
         """The building's class, which is the last one or the only one stored."""
         return probabilities[-1:]
 
-    def weigh(self, values: np.ndarray) -> np.ndarray:
+    def weigh(self, values: np.ndarray, *, own: bool) -> np.ndarray:
         """Probabilities as they are."""
         return values
 
@@ -128,7 +128,7 @@ def locate(
         "building_id": buildings["building_id"].astype(str).to_list(),
         "p_building": mean,
         "confidence": mean * seen,
-        "area_m2": [area_m2(g, grid.crs) if grid.is_georeferenced else np.nan for g in buildings.geometry],
+        "area_m2": areas_m2(buildings.geometry.to_numpy(), grid.crs),
         "lon": lon,
         "lat": lat,
         "seen": seen,

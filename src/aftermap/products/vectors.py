@@ -230,10 +230,11 @@ def _features(frame: gpd.GeoDataFrame) -> Iterator[str]:
             shapes[position] = _cut_antimeridian(shapes[position])
     shapes = shapely.transform(shapely.orient_polygons(shapes), lambda xy: np.round(xy, 7) + 0.0)
     columns = [name for name in frame.columns if name != frame.geometry.name]
-    records = frame[columns].itertuples(index=False, name=None)
+    values = [_plain_column(frame[name]) for name in columns]
+    records = zip(*values, strict=True) if values else iter([()] * len(frame))
+    encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
     for geometry, record in zip(shapely.to_geojson(shapes), records, strict=True):
-        properties = {name: _plain(value) for name, value in zip(columns, record, strict=True)}
-        text = json.dumps(properties, allow_nan=False, separators=(",", ":"))
+        text = encode(dict(zip(columns, record, strict=True)))
         yield f'{{"type":"Feature","properties":{text},"geometry":{geometry}}}'
 
 
@@ -250,6 +251,15 @@ def _cut_antimeridian(geometry: BaseGeometry) -> BaseGeometry:
         part for half in (left, right) for part in shapely.get_parts(half) if part.geom_type == "Polygon"
     ]
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+
+
+def _plain_column(column: "pd.Series[Any]") -> list[Any]:
+    """Values that JSON can hold."""
+    if column.dtype.kind == "f" and isinstance(column.dtype, np.dtype):
+        numbers = column.to_numpy().astype(object)
+        numbers[np.isnan(column.to_numpy())] = None
+        return list(numbers)
+    return [_plain(value) for value in column]
 
 
 def _plain(value: Any) -> Any:

@@ -21,7 +21,6 @@ from aftermap.inference.postprocess import (
     SCALE,
     Decision,
     damage_classes,
-    from_bytes,
     spread_minor_rows,
     to_bytes,
     unweighted,
@@ -114,42 +113,32 @@ class _DamageTask(ObjectTask):
             "thresholds": list(self._decision.thresholds),
             "minor_dilation": self._decision.minor_dilation,
             "damage_weights": self._weights,
-            "reported": "probabilities of the model",
+            "stored": "probabilities of the model",
         }
 
     def pixels(self, band: Band) -> dict[str, np.ndarray]:
         height, width = band.missing.shape
         damage = np.empty((height, width), np.uint8)
         stored = np.empty((len(DAMAGE), height, width), np.uint8)
+        strength = np.empty((height, width), np.uint8)
         for start in range(0, height, _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
             probabilities, missing = band.probabilities[:, part], band.missing[part]
             damage[part] = damage_classes(probabilities, missing, self._decision)
+            if self._weights is not None and len(probabilities):
+                probabilities = unweighted(probabilities, self._weights)
             stored[:, part] = to_bytes(probabilities, missing)
-        return {"damage": damage, "probabilities": stored, "missing": band.missing}
+            found = (damage[part] != 0) & (missing == 0)
+            strength[part] = np.where(found, np.uint8(IGNORE) - stored[0, part], 0)
+        arrays = {"damage": damage, "probabilities": stored, "missing": band.missing}
+        return arrays if self.known is not None else arrays | {"strength": strength}
 
     def finish(self, name: str, bands: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Minor damage spreads, without the buildings' classes changing by it; probabilities become the model's."""
-        if name == "damage":
-            return spread_minor_rows(bands, self._decision.minor_dilation)
-        return iter(bands) if self._weights is None else (self._own(band) for band in bands)
-
-    def _own(self, stored: np.ndarray) -> np.ndarray:
-        """Probabilities in 8 bits without the decision weights."""
-        assert self._weights is not None
-        own = np.empty_like(stored)
-        for start in range(0, stored.shape[1], _ROWS_AT_ONCE):
-            part = stored[:, start : start + _ROWS_AT_ONCE]
-            own[:, start : start + _ROWS_AT_ONCE] = to_bytes(
-                unweighted(from_bytes(part), self._weights), part[0] == IGNORE
-            )
-        return own
+        """Minor damage spreads, without the buildings' classes changing by it."""
+        return spread_minor_rows(bands, self._decision.minor_dilation) if name == "damage" else iter(bands)
 
     def strength(self, rows: Rows) -> np.ndarray:
-        damage, probabilities = rows.load("damage", "probabilities")
-        found = (damage != 0) & (damage != IGNORE)
-        strength: np.ndarray = np.where(found, np.uint8(IGNORE) - probabilities[0], 0)
-        return strength
+        return rows.load("strength")[0]
 
     def judge(
         self,

@@ -31,6 +31,8 @@ class Known:
         painter: paints them.
         columns: the user's, row by row.
         origin: where the ids come from.
+        outside: how many there are that do not touch the map.
+        left_out: whether these are left out of all above.
     """
 
     frame: geopandas.GeoDataFrame
@@ -38,9 +40,13 @@ class Known:
     painter: Painter
     columns: pd.DataFrame
     origin: str
+    outside: int = 0
+    left_out: bool = False
 
     @classmethod
-    def read(cls, path: Path, grid: Grid, *, scene: Grid | None = None) -> "Known":
+    def read(
+        cls, path: Path, grid: Grid, *, scene: Grid | None = None, keep_outside: bool = False
+    ) -> "Known":
         """Read a vector file, or `FILE:LAYER`.
 
         An outline that covers more than half of the scene is no building: it is left out where it holds most of the
@@ -50,21 +56,27 @@ class Known:
             path: see `geo.vectors.read_buildings`.
             grid: what is mapped.
             scene: the whole image, of which `grid` may be a part.
+            keep_outside: keep those that do not touch the grid.
 
         Raises:
             InputError: it cannot be used.
         """
         found = read_buildings(path, grid=grid)
-        outlines = [to_pixels(shape, grid) for shape in found.frame.geometry]
-        areas = _areas(path, outlines, scene or grid, grid)
-        kept = [row for row in range(len(outlines)) if row not in areas]
-        outlines = [outlines[row] for row in kept]
+        shapes = to_pixels(found.frame.geometry.to_numpy(), grid)
+        kept = np.ones(len(shapes), bool)
+        kept[list(_areas(path, shapes, scene or grid, grid))] = False
+        beyond = kept & ~shapely.intersects(shapes, shapely.box(0, 0, grid.width, grid.height))
+        if not keep_outside:
+            kept &= ~beyond
+        outlines = list(shapes[kept])
         return cls(
-            found.frame.iloc[kept].reset_index(drop=True),
+            found.frame[kept].reset_index(drop=True),
             outlines,
             Painter(outlines, grid.width),
-            found.columns.iloc[kept].reset_index(drop=True),
+            found.columns[kept].reset_index(drop=True),
             found.origin,
+            int(beyond.sum()),
+            not keep_outside,
         )
 
     def join(self, frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
@@ -72,9 +84,8 @@ class Known:
         return join_columns(frame, self.columns)
 
 
-def _areas(path: Path, outlines: list[BaseGeometry], scene: Grid, grid: Grid) -> set[int]:
+def _areas(path: Path, shapes: np.ndarray, scene: Grid, grid: Grid) -> set[int]:
     """Rows of outlines that are areas of interest, with a warning."""
-    shapes = np.array(outlines, dtype=object)
     whole = scene.width * scene.height
     large = shapely.area(shapes) > LARGEST_SHARE * whole
     if not large.any():

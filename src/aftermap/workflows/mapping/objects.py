@@ -99,7 +99,11 @@ class ObjectTask(Task):
         """Write the buildings; returns the summary."""
         write_buildings(frame, folder, self.layer)
         style_layer(folder, "buildings", self.style, list(frame.columns))
-        return self.summarise(frame, inputs.grid)
+        summary = self.summarise(frame, inputs.grid)
+        if self.known is not None:
+            outside, left_out = self.known.outside, self.known.left_out
+            summary["footprints_outside"] = {"footprints": outside, "left_out": outside if left_out else 0}
+        return summary
 
     def _trace(
         self, rows: Sequence[Rows], grid: Grid
@@ -139,7 +143,7 @@ class ObjectTask(Task):
         polygons = [polygon for polygon, kept in zip(polygons, likely.tolist(), strict=True) if kept]
         frame = geopandas.GeoDataFrame(
             {"building_id": [str(number) for number in range(1, len(polygons) + 1)]},
-            geometry=[from_pixels(polygon, grid) for polygon in polygons],
+            geometry=from_pixels(np.array(polygons, dtype=object), grid),
             crs=grid.crs.to_wkt() if grid.crs is not None else None,
         )
         return frame, polygons, evidence

@@ -76,7 +76,12 @@ def run_map(
         if settings.footprints is not None:
             from aftermap.workflows.mapping.known import Known
 
-            task.known = Known.read(settings.footprints, inputs.grid, scene=inputs.scene.grid)
+            task.known = Known.read(
+                settings.footprints,
+                inputs.grid,
+                scene=inputs.scene.grid,
+                keep_outside=settings.keep_outside,
+            )
         dates = _dates(inputs, settings)
     options = {"model": model.sha256, **settings.deciding(), **task.deciding()}
     images = {name: [identity(path) for path in s.files] for name, s in inputs.sources.items()}

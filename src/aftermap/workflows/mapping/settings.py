@@ -34,6 +34,7 @@ class MapOptions(RunningKeywords, total=False):
     nodata: Nodata | None
     min_area_m2: float
     part_touching: bool
+    keep_outside: bool
     title: str | None
     pre_date: date | None
     post_date: date | None
@@ -68,6 +69,7 @@ class Settings:
         nodata: what is missing ground in the images; see `geo.ground.Nodata`.
         min_area_m2: smaller traced shapes are no buildings.
         part_touching: tell touching houses apart when they are traced; see `inference.parting`.
+        keep_outside: keep footprints that do not touch the map as rows that are not assessed; else they are counted only.
         title: heading of page and picture; by default the output folder's name.
         pre_date: when the first or only image was taken; by default what its files say.
         post_date: the same of the second.
@@ -100,6 +102,7 @@ class Settings:
     nodata: Nodata | None = None
     min_area_m2: float = MIN_BUILDING_M2
     part_touching: bool = False
+    keep_outside: bool = False
     title: str | None = None
     pre_date: date | None = None
     post_date: date | None = None
@@ -161,6 +164,7 @@ class Settings:
             "resolution": self.resolution,
             "min_area_m2": self.min_area_m2,
             "part_touching": self.part_touching,
+            "keep_outside": self.keep_outside,
             "tta": self.tta,
             "scales": list(self.scales),
             "averaging": self.averaging,
