@@ -17,6 +17,7 @@ from aftermap.geo.vectors.table import Table, frame_of, known_crs, text_of
 _NAMES = ("wkt", "geometry", "geom", "the_geom", "wkt_geom", "wkt_geometry", "shape", "polygon")
 _POINTS = {"lon", "lng", "long", "longitude", "x", "lat", "latitude", "y"}
 _WKT = re.compile(r"\s*(?:SRID=(\d+);)?\s*(MULTIPOLYGON|POLYGON|[A-Z]+)\b", re.IGNORECASE)
+_OUTLINE = re.compile(r"\s*(?:SRID=\d+;)?\s*(MULTI)?POLYGON\s*[ZM]*\s*\(", re.IGNORECASE)
 _ROW_BYTES = 2**30
 
 
@@ -81,6 +82,11 @@ def _rows(path: Path, what: str) -> tuple[list[str], list[list[str]]]:
         csv.field_size_limit(limit)
     if not rows:
         raise FootprintError(f"cannot read {what} {path}: it is empty, expected a table with a column of WKT")
+    if any(_OUTLINE.match(cell) for cell in rows[0]):
+        raise FootprintError(
+            f"cannot read {what} {path}: its first row holds an outline, expected the names of the columns, such as "
+            "id,wkt"
+        )
     return [text_of(name.strip()) for name in rows[0]], rows[1:]
 
 
