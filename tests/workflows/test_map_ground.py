@@ -11,8 +11,9 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 
 import colour_town as colours
-from aftermap.errors import DataWarning, RasterError
+from aftermap.errors import DataWarning, GeoreferenceError, InputError, RasterError
 from aftermap.geo.grid import Grid
+from aftermap.geo.whole import WholeImage
 from aftermap.workflows.mapping.damage import map_damage
 
 RGB = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
@@ -177,3 +178,57 @@ def test_values_of_fewer_bits_are_not_taken_for_eight(
     told = rf"post\.tif holds values of {bits} bits \(0 to {2**bits - 1}\), the model expects uint8 .*pass --stretch"
     with pytest.raises(RasterError, match=told):
         map_damage(first, second, tmp_path / "map", model=model, footprints=footprints)
+
+
+def test_bands_are_read_by_the_colours_that_they_are_called(
+    tmp_path: Path, model: Path, footprints: Path
+) -> None:
+    pre, post, _ = colours.town()
+    first, second = (write(tmp_path / f"{n}.tif", a, RGB) for n, a in (("pre", pre), ("post", post)))
+    named = [
+        write(tmp_path / f"{n}.tif", a[::-1], RGB[::-1]) for n, a in (("pre-bgr", pre), ("post-bgr", post))
+    ]
+    expected = map_damage(first, second, tmp_path / "rgb", model=model, footprints=footprints).buildings
+    told = r"the bands of \w+-bgr\.tif are called blue, green, red: they are read by their names; pass --bands 1,2,3"
+    with pytest.warns(DataWarning, match=told):
+        found = map_damage(*named, tmp_path / "bgr", model=model, footprints=footprints).buildings
+    columns = ["damage", "p_no_damage", "p_minor", "p_major", "p_destroyed", "p_building", "seen"]
+    assert found[columns].equals(expected[columns])
+    np.testing.assert_array_equal(WholeImage.read(named[0]).rgb(), WholeImage.read(first).rgb())
+    stored = map_damage(
+        *named, tmp_path / "as-is", model=model, footprints=footprints, bands=(1, 2, 3)
+    ).buildings
+    assert not stored["p_building"].equals(expected["p_building"])
+
+
+def test_four_named_bands_are_advised_in_the_order_of_the_colours(tmp_path: Path, model: Path) -> None:
+    image = np.concatenate(
+        [colours.town()[0][::-1], np.full((1, colours.SIZE_PX, colours.SIZE_PX), 90, np.uint8)]
+    )
+    path = write(tmp_path / "bgrn.tif", image, [*RGB[::-1], ColorInterp.undefined])
+    with pytest.raises(RasterError, match=r"has 4 bands, the model expects 3 .*: pass --bands 3,2,1$"):
+        map_damage(path, path, tmp_path / "map", model=model)
+
+
+def test_one_image_for_both_dates_is_told(tmp_path: Path, model: Path, footprints: Path) -> None:
+    pre, _ = colours.write_town(tmp_path)
+    with pytest.warns(DataWarning, match=r"pre\.tif is given as the image from before and from after"):
+        map_damage(pre, pre, tmp_path / "map", model=model, footprints=footprints)
+
+
+def test_a_cloud_mask_of_another_place_is_refused(tmp_path: Path, model: Path) -> None:
+    pair = colours.write_town(tmp_path)
+    grid = colours.town_grid()
+    away = Grid(grid.crs, Affine.translation(50_000, 0) @ grid.transform, 60, 60)
+    mask = colours.write_image(tmp_path / "clouds.tif", np.zeros((1, 60, 60), np.uint8), away)
+    with pytest.raises(GeoreferenceError, match=r"clouds\.tif does not touch the map"):
+        map_damage(*pair, tmp_path / "map", model=model, cloud_mask=mask)
+
+
+@pytest.mark.parametrize("stretch", [(-1, 200), (float("nan"), 98), (98, 2), (50, 50)])
+def test_percentiles_that_are_none_are_refused(
+    tmp_path: Path, model: Path, stretch: tuple[float, float]
+) -> None:
+    pair = colours.write_town(tmp_path)
+    with pytest.raises(InputError, match="is not a pair of percentiles: pass two rising ones such as 2,98"):
+        map_damage(*pair, tmp_path / "map", model=model, stretch=stretch)

@@ -50,6 +50,7 @@ class RasterFile:
         guesses: whether black and white rests are looked for.
         has_palette: the single band holds indices into a colour table.
         acquired: when it was taken, by its metadata, or None.
+        colours: 1-based bands called red, green and blue, where the file names each once; else None.
         bits: of a value, where these are fewer than its type has.
         orientation: by EXIF, 1 where the pixels are stored as they are to be seen. They are read as stored.
     """
@@ -68,6 +69,7 @@ class RasterFile:
     acquired: datetime | None = None
     orientation: int = 1
     bits: int | None = None
+    colours: tuple[int, int, int] | None = None
 
     @classmethod
     def inspect(
@@ -128,6 +130,7 @@ class RasterFile:
             acquired=_acquired(dataset),
             orientation=_orientation(dataset),
             bits=_bits(dataset),
+            colours=_colours(dataset),
         )
 
     @property
@@ -313,6 +316,14 @@ def _acquired(dataset: rasterio.DatasetReader) -> datetime | None:
             with suppress(ValueError):
                 return datetime.strptime(str(text).strip()[:19], form)
     return None
+
+
+def _colours(dataset: rasterio.DatasetReader) -> tuple[int, int, int] | None:
+    named = {
+        name: band for band, name in enumerate(dataset.colorinterp, 1) if dataset.colorinterp.count(name) == 1
+    }
+    red, green, blue = (named.get(name) for name in (ColorInterp.red, ColorInterp.green, ColorInterp.blue))
+    return None if red is None or green is None or blue is None else (red, green, blue)
 
 
 def _bits(dataset: rasterio.DatasetReader) -> int | None:

@@ -26,6 +26,7 @@ from aftermap.geo.rests import Rest
 from aftermap.geo.tiles import Layer, agree_on_alpha, check_alike, layers_of, union_of
 from aftermap.wording import counted
 
+RGB = ("red", "green", "blue")
 _STRIP_BYTES = 16 << 20
 
 
@@ -203,6 +204,12 @@ class RasterSource:
         return min(date for date in told if date is not None) if all(told) else None
 
     @property
+    def colours(self) -> tuple[int, int, int] | None:
+        """1-based bands called red, green and blue in all tiles; None where they are not named, or not alike."""
+        named = {file.colours for file in self._tiles}
+        return named.pop() if len(named) == 1 else None
+
+    @property
     def bits(self) -> int | None:
         """Of a value, where these are fewer than its type has in any tile."""
         return min((file.bits for file in self._tiles if file.bits is not None), default=None)
@@ -321,14 +328,15 @@ def require_bands(source: RasterSource, bands: Sequence[str] | None = None, expe
     """
     if source.count == expected:
         return
-    names = bands if bands is not None else ("red", "green", "blue")
+    names = bands if bands is not None else RGB
     named = f" ({', '.join(names)})" if len(names) == expected else ""
     found = f"{source.name} has {counted(source.count, 'band')}"
     if source.count != source.band_count:
         found = f"--bands picks {source.count} of the {counted(source.band_count, 'band')} of {source.name}"
         advice = f"pass {expected} numbers, in the model's order"
     elif source.count > expected:
-        advice = f"pass --bands {','.join(map(str, source.bands[:expected]))}"
+        colours = source.colours if tuple(names) == RGB else None
+        advice = f"pass --bands {','.join(map(str, colours or source.bands[:expected]))}"
     elif source.has_palette:
         advice = "it holds indices into a colour table: expand it with 'gdal_translate -expand rgb'"
     elif source.count == 1:

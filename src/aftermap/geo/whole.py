@@ -57,12 +57,14 @@ class WholeImage:
             return cls(file, array, valid, colours, dataset.crs, dataset.transform)
 
     def rgb(self) -> np.ndarray:
-        """uint8 (3, H, W): the first three bands, grey three times, or the colours of the table; 0 where not valid.
+        """uint8 (3, H, W): red, green and blue by name, else the first three bands, grey three times, or the colours of
+        the table; 0 where not valid.
 
         Raises:
             RasterError: other than 8 bits, or two bands.
         """
-        bands = self.array[[band - 1 for band in self.file.bands]] if self.colours is None else self.colours
+        order = self.file.colours or self.file.bands
+        bands = self.array[[band - 1 for band in order]] if self.colours is None else self.colours
         if bands.dtype != np.uint8 or len(bands) == 2:
             raise RasterError(
                 f"{self.file.path} has {len(bands)} bands of {bands.dtype}, expected 8 bits, grey or red, green and blue"

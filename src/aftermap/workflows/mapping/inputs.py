@@ -11,7 +11,7 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from aftermap.artefacts.card import BaseCard
-from aftermap.errors import DataWarning, RasterError
+from aftermap.errors import DataWarning, GeoreferenceError, RasterError
 from aftermap.geo.align import Shift
 from aftermap.geo.archives import find_images
 from aftermap.geo.datum import doubt_between
@@ -19,7 +19,7 @@ from aftermap.geo.files import RasterFile
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.ground import Nodata
 from aftermap.geo.pair import Alignment, DatePair
-from aftermap.geo.raster import RasterSource, require_bands
+from aftermap.geo.raster import RGB, RasterSource, require_bands
 from aftermap.geo.single import SingleDate
 from aftermap.geo.target_grid import check_resolution
 from aftermap.inference.postprocess import Missing
@@ -196,6 +196,13 @@ def open_pair(
     """
     place = _xbd_grid(pre, post)
     first, second = (_open(path, card, reading, place) for path in (pre, post))
+    if [path.resolve() for path in first.files] == [path.resolve() for path in second.files]:
+        warnings.warn(
+            f"{first.name} is given as the image from before and from after, so nothing can have changed: pass the other "
+            "date too",
+            DataWarning,
+            stacklevel=3,
+        )
     pair = DatePair.open(first, second, crs=reading.crs, resolution=reading.resolution, align=align)
     return _fitted(pair, card, reading, place, name=pre.name)
 
@@ -217,6 +224,18 @@ def open_image(image: Path, card: BaseCard, reading: Reading) -> Inputs:
 def _open(path: Path, card: BaseCard, reading: Reading, place: Grid | None) -> RasterSource:
     """An image whose bands and pixels the model can use."""
     source = RasterSource.open(path, reading.bands, grid=place, nodata=reading.nodata)
+    named = (
+        source.colours if reading.bands is None and source.count == 3 and card.given_bands == RGB else None
+    )
+    if named is not None and named != source.bands:
+        order = ", ".join(name for _, name in sorted(zip(named, RGB, strict=True)))
+        warnings.warn(
+            f"the bands of {source.name} are called {order}: they are read by their names; pass --bands 1,2,3 where the "
+            "names are wrong",
+            DataWarning,
+            stacklevel=4,
+        )
+        source = RasterSource.open(path, named, grid=place, nodata=reading.nodata)
     require_bands(source, card.given_bands, len(card.bands))
     bits = source.bits if source.bits is not None and source.bits < 8 else None
     if reading.stretch is None and (source.dtype != card.dtype or bits is not None):
@@ -283,6 +302,10 @@ def _open_clouds(path: Path, place: Grid | None, grid: Grid) -> RasterSource:
                 stacklevel=5,
             )
             mask = every
+    if not every.read(thinned(grid, _SAMPLE_PX), "nearest").valid.any():
+        raise GeoreferenceError(
+            f"{mask.name} does not touch the map, so it says nothing of clouds there: pass the mask of these images"
+        )
     hidden = _hidden(mask, thinned(grid, _SAMPLE_PX)).mean()
     if hidden == 1:
         raise RasterError(

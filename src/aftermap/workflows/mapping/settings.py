@@ -132,6 +132,11 @@ class Settings:
                 raise InputError(
                     f"{name} is the text {getattr(self, name)!r}, expected numbers such as {example}"
                 )
+        if self.stretch is not None and not 0 <= self.stretch[0] < self.stretch[1] <= 100:
+            low, high = self.stretch
+            raise InputError(
+                f"--stretch {low:g},{high:g} is not a pair of percentiles: pass two rising ones such as 2,98"
+            )
         if isinstance(self.nodata, str):
             object.__setattr__(self, "nodata", parse_nodata(self.nodata))
 
