@@ -134,6 +134,24 @@ def test_a_map_loads_nothing_that_trains_and_little_memory(town):
     assert peak < 650  # 455 when this was written; 1,100 with PyTorch
 
 
+def test_a_map_of_two_dates_loads_no_other_way_of_mapping(town):
+    words = ["map", *map(str, pair(town)), "-o", "own-way"]
+    work = f"import contextlib\nfrom aftermap.cli.app import main\nwith contextlib.suppress(SystemExit): main({words})"
+    done = run("-c", TOLD.format(work=work), cwd=town)
+    modules = set(re.search(r"^LOADED (.*)$", done.stdout, flags=re.MULTILINE)[1].split())
+    assert (town / "own-way" / "map.html").is_file() and "aftermap.workflows.mapping.damage" in modules
+    others = {
+        *(
+            "aftermap.workflows.mapping.buildings",
+            "aftermap.workflows.mapping.classes",
+            "aftermap.data.scene",
+        ),
+        *("aftermap.data.readers.xbd", "aftermap.geo.vectors", "aftermap.workflows.mapping.known"),
+        *("PIL.TiffImagePlugin", "PIL.PcdImagePlugin"),  # of the forty that Pillow loads to save one picture
+    }
+    assert modules & others == set()
+
+
 def test_what_a_map_needs_is_imported_without_a_figure(town):
     modules, peak = loaded(MAP_IMPORTS, town)
     assert modules & {*HEAVY, "matplotlib", "scipy"} == set() and "openvino" in modules
