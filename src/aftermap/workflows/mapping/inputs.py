@@ -173,7 +173,7 @@ class Reading:
 
 
 def check_reading(image: Path, reading: Reading) -> None:
-    """Refuse a pixel size that is none, and a nodata value that no pixel of an image can have, by its header alone.
+    """Refuse what is no image, a pixel size that is none, and a nodata value that no pixel can have, by a header alone.
 
     Raises:
         GeoreferenceError: the pixel size.
@@ -181,8 +181,8 @@ def check_reading(image: Path, reading: Reading) -> None:
     """
     if reading.resolution is not None:
         check_resolution(reading.resolution)
-    if isinstance(reading.nodata, float):
-        RasterFile.inspect(find_images(image)[0][0], nodata=reading.nodata, placed=False)
+    nodata: Nodata = reading.nodata if isinstance(reading.nodata, float) else "declared"
+    RasterFile.inspect(find_images(image)[0][0], nodata=nodata, placed=False)
 
 
 def open_pair(
