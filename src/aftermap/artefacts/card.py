@@ -1,9 +1,8 @@
 """The card of a model: everything that is needed to use it rightly, and to know what it is."""
 
 import math
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-import numpy as np
 from pydantic import Field, PositiveFloat, model_validator
 
 from aftermap.classes import SCHEMES, ClassScheme
@@ -12,6 +11,9 @@ from aftermap.data.legends import Legend
 from aftermap.files import markdown_table
 from aftermap.models.configs import ModelConfig
 from aftermap.wording import counted
+
+if TYPE_CHECKING:
+    import numpy as np
 
 GIVEN_BANDS = ("red", "green", "blue")
 """The order in which colour images are read and handed to a predictor, whatever order its model wants."""
@@ -93,8 +95,10 @@ class Calibration(Config):
     events: dict[str, float] = Field(default_factory=dict)
     fitted_on: str = ""
 
-    def apply(self, shares: np.ndarray) -> np.ndarray:
+    def apply(self, shares: "np.ndarray") -> "np.ndarray":
         """Corrected probabilities (n, K) of probabilities (n, K) that sum to 1; rows of nan stay what they are."""
+        import numpy as np
+
         powered = np.asarray(shares, np.float64) ** (1 / self.temperature) * np.asarray(self.factors)
         corrected: np.ndarray = powered / powered.sum(axis=1, keepdims=True)
         return corrected
