@@ -62,9 +62,11 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Converted graphs of the tests stay out of the user's cache."""
+def own_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Converted graphs stay out of the user's cache; what killed processes leave goes with the rest."""
     os.environ["AFTERMAP_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    if tempfile.tempdir == str(MEMORY):
+        os.environ["TMPDIR"] = tempfile.tempdir = str(tmp_path_factory.mktemp("tmp"))
 
 
 @pytest.fixture(scope="session")
