@@ -5,7 +5,7 @@ DATA ?= ../shared/data
 # byte code is kept wherever this runs: processes of the tests would compile the package again and again
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test coverage docs lint format fuzz bench wheel box clean help
+.PHONY: demo test coverage docs lint format fuzz bench wheel box field clean help
 
 help:
 	@echo "make demo   synthesise an unseen town, map it, score it (about 3 minutes after installation)"
@@ -77,6 +77,36 @@ wheel: .venv/.dev
 
 clean:
 	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache
+
+FIELD := build/field
+EVENTS := hurricane-harvey hurricane-michael mexico-earthquake midwest-flooding santa-rosa-wildfire
+SHARED := ../shared/data
+# the model of packages/aftermap-field, from nothing and ../shared/data: about two hours on one core
+field: .venv/.dev
+	$(BIN)/python bench/backdrops.py build/backdrops
+	for seed in 1 2; do $(BIN)/aftermap data synth -o build/synthetic-$$seed --scenes 100 --size 512 --seed $$seed || exit 2; done
+	$(BIN)/aftermap data synth -o build/painted-banepa --scenes 48 --size 512 --seed 11 --backdrop build/backdrops/banepa.tif \
+	  --footprints $(SHARED)/hotosm-banepa/footprints.geojson
+	$(BIN)/aftermap data synth -o build/painted-dubai --scenes 120 --size 512 --seed 12 --backdrop $(SHARED)/dubai-landcover
+	$(BIN)/aftermap data synth -o build/painted-ggaba --scenes 35 --size 512 --seed 13 --backdrop build/backdrops/ggaba \
+	  --footprints $(SHARED)/oam-ggaba/labels.geojson
+	for set in synthetic-1 synthetic-2 painted-banepa painted-dubai painted-ggaba; do \
+	  $(BIN)/aftermap data split build/$$set --by random --fractions 0.9,0.1,0 || exit 2; done
+	$(BIN)/aftermap train recipes/field-start.yaml -o build/field-start
+	$(BIN)/aftermap data prepare xbd $(SHARED)/xbd-real -o $(FIELD)/real
+	$(BIN)/aftermap data prepare xbd $(SHARED)/xbd-mexico -o $(FIELD)/mexico
+	$(BIN)/aftermap data split $(FIELD)/mexico --by random --fractions 1,0,0
+	cp -r build/synthetic-1 $(FIELD)/synthetic && $(BIN)/aftermap data split $(FIELD)/synthetic --by random --fractions 1,0,0
+	for event in $(EVENTS); do \
+	  $(BIN)/aftermap data split $(FIELD)/real --by block --fractions 0.85,0.15,0 --hold-out $$event --out $(FIELD)/real/$$event.json && \
+	  $(BIN)/aftermap train recipes/field.yaml data.manifests="[$(FIELD)/real/$$event.json,$(FIELD)/mexico,$(FIELD)/synthetic]" \
+	    data.exclude_events="[$$event]" steps=120 -o $(FIELD)/field-$$event || exit 2; done
+	$(BIN)/aftermap data split $(FIELD)/real --by block --fractions 0.9,0.1,0
+	$(BIN)/aftermap train recipes/field.yaml -o $(FIELD)/all
+	$(BIN)/python bench/calibrate.py $(FIELD)/events '$(FIELD)/field-{event}/model' --write $(FIELD)/all/model
+	rm -rf packages/aftermap-field/src/aftermap_field/model && cp -r $(FIELD)/all/model packages/aftermap-field/src/aftermap_field/model
+	$(BIN)/aftermap export $(FIELD)/all/model --to openvino --precision int8 --normalise outside --calibrate $(FIELD)/real \
+	  --tiles $(FIELD)/real -o packages/aftermap-field/src/aftermap_field/model/exported/openvino-int8
 
 # the model in the box, from nothing: about 8 minutes of synthesis and 80 of training on one core
 box: .venv/.train

@@ -1,0 +1,232 @@
+"""Choose a model's thresholds and correct its probabilities on events that its siblings have not seen; prints a table.
+
+    python bench/calibrate.py /tmp/events 'runs/field-{event}/model' --write runs/field/model
+
+The siblings are models trained like the one to be corrected, each without one event: `{event}` in the template. What is
+said of an event comes from its sibling, so the figures are those of unseen ground. For the table each event is judged by
+what the *other* events chose; what is written into the card is chosen by all of them.
+
+    building threshold   mean over events of the localization F1
+    object threshold     mean over events of the F1 of buildings found
+    calibration          mean over events of the log-likelihood of given buildings: a temperature, and a factor by class
+    decision weights     the factors to the power of the temperature: the class is the most probable one
+
+Predictions are those that `events.py` keeps; `--data` and the folder are the same.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import minimize
+
+import aftermap
+from aftermap.artefacts.card import Calibration
+from aftermap.artefacts.edit import rewrite_card
+from aftermap.artefacts.store import load_card
+from aftermap.classes import IGNORE
+from aftermap.data.scene import read_mask
+from aftermap.inference.parting import part_shapes
+from aftermap.scoring.instances import label_components, match_buildings, shares
+from events import (
+    BENEATH,
+    DEPTH_PX,
+    MEASURES,
+    SOURCE,
+    auc,
+    calibration,
+    f1,
+    predicted,
+    scenes_of,
+    smallest,
+)
+
+THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
+OBJECTS = (0.0, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
+LEAST_SHARE = 1e-4
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a sibling says of an event that it has not seen.
+
+    Attributes:
+        pixels: true and false positives and false negatives (thresholds, 3).
+        objects: by threshold: mean p(building), phantom, matched of each traced shape (n, 3). buildings: true ones.
+        own: probabilities of the given buildings (n, 4). truth: their classes (n,).
+    """
+
+    pixels: np.ndarray
+    objects: tuple[np.ndarray, ...]
+    buildings: int
+    own: np.ndarray
+    truth: np.ndarray
+
+    def localization(self, threshold: int) -> float:
+        return f1(*self.pixels[threshold])
+
+    def found(self, threshold: int, limit: float) -> tuple[float, float]:
+        """F1 of buildings found, and the share of phantoms, with shapes below `limit` left out."""
+        mean, phantom, matched = self.objects[threshold].T
+        kept = mean >= limit
+        count, hits = int(kept.sum()), float(matched[kept].sum())
+        return f1(hits, count - hits, self.buildings - hits), float(phantom[kept].sum()) / max(count, 1)
+
+
+def looked_at(folder: Path, template: str, data: Path) -> dict[str, Event]:
+    """Every event that has a sibling."""
+    name = Path(template.replace("/model", "")).name.replace("-{event}", "")
+    found = {}
+    for event, scenes in scenes_of(folder, data).items():
+        if not Path(template.format(event=event)).exists():
+            continue
+        model = aftermap.open_model(template.format(event=event))
+        kept = folder / "predictions" / f"{name}-{model.sha256[:12]}"
+        pixels = np.zeros((len(THRESHOLDS), 3))
+        objects: list[list[np.ndarray]] = [[] for _ in THRESHOLDS]
+        buildings, own, truth = 0, [], []
+        for scene in scenes:
+            stored = predicted(model, scene, kept)
+            p = stored["building"]
+            mask = read_mask(scene, target="building")
+            judged, target = mask != IGNORE, mask == 1
+            true = label_components(target, min_area_px=4)
+            buildings += int(true.max(initial=0))
+            own.append(stored["own"])
+            truth.append(stored["truth"])
+            for place, threshold in enumerate(THRESHOLDS):
+                mine = p > 255 * threshold
+                pixels[place] += [
+                    (mine & target).sum(),
+                    (mine & ~target & judged).sum(),
+                    (~mine & target).sum(),
+                ]
+                strength = np.where(mine, 1 + (254 * (p / 255)).astype(np.uint8), 0).astype(np.uint8)
+                shapes = part_shapes(strength, min_area_px=smallest(scene), depth_px=DEPTH_PX)
+                count = int(shapes.max(initial=0))
+                sizes = np.bincount(shapes.ravel(), minlength=count + 1)[1:]
+                mean = np.bincount(shapes.ravel(), weights=p.ravel(), minlength=count + 1)[1:] / 255 / sizes
+                matched = np.zeros(count)
+                matched[match_buildings(shapes, true)[:, 0] - 1] = 1
+                known = shares(~judged, shapes) <= 0.5
+                rows = np.stack([mean, shares(target, shapes) < BENEATH, matched], axis=1)
+                objects[place].append(rows[known | (matched > 0)])
+        found[event] = Event(
+            pixels,
+            tuple(np.concatenate(rows) for rows in objects),
+            buildings,
+            np.concatenate(own),
+            np.concatenate(truth),
+        )
+    return found
+
+
+def corrected(events: list[Event]) -> tuple[float, np.ndarray]:
+    """Temperature and factors with the best mean log-likelihood over events; factors with a product of 1."""
+
+    def loss(values: np.ndarray) -> float:
+        temperature, steps = np.exp(values[0]), np.array([0, *values[1:]])
+        total = 0.0
+        for event in events:
+            scores = np.log(np.maximum(event.own, LEAST_SHARE)) / temperature + steps
+            scores -= np.logaddexp.reduce(scores, axis=1, keepdims=True)
+            total -= scores[np.arange(len(event.truth)), event.truth].mean()
+        return total / len(events) + 0.002 * float((steps**2).sum())
+
+    best = minimize(loss, np.zeros(4), method="L-BFGS-B", bounds=[(-1.5, 2.0), *[(-4, 4)] * 3])
+    factors = np.exp(np.array([0, *best.x[1:]]))
+    return float(np.exp(best.x[0])), factors / factors.max()
+
+
+def chosen(events: list[Event]) -> tuple[int, float, float, np.ndarray]:
+    """Place of the building threshold, object threshold, temperature and factors by these events."""
+    threshold = int(np.argmax([np.mean([e.localization(t) for e in events]) for t in range(len(THRESHOLDS))]))
+    limit = OBJECTS[int(np.argmax([np.mean([e.found(threshold, o)[0] for e in events]) for o in OBJECTS]))]
+    return threshold, limit, *corrected(events)
+
+
+def judged_by(event: Event, choice: tuple[int, float, float, np.ndarray]) -> dict[str, float]:
+    """The measures of `events.py` of one event under a choice."""
+    threshold, limit, temperature, factors = choice
+    own = Calibration(temperature=temperature, factors=tuple(factors)).apply(
+        np.maximum(event.own, LEAST_SHARE)
+    )
+    error, brier = calibration(own, event.truth)
+    found, phantoms = event.found(threshold, limit)
+    return {
+        "localization": event.localization(threshold),
+        "phantoms": phantoms,
+        "found": found,
+        "AUC": auc(1 - own[:, 0], event.truth > 0),
+        "accuracy": float((own.argmax(axis=1) == event.truth).mean()),
+        "none": float((event.truth == 0).mean()),
+        "ECE": error,
+        "Brier": brier,
+        "AUC destroyed": auc(own[:, 3], event.truth == 3),
+        "buildings": len(event.truth),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="that of events.py")
+    parser.add_argument("template", help="models by event, with {event}")
+    parser.add_argument("--data", type=Path, default=SOURCE)
+    parser.add_argument(
+        "--write", type=Path, metavar="MODEL", help="the model folder whose card takes the choice"
+    )
+    options = parser.parse_args()
+    events = looked_at(options.folder, options.template, options.data)
+    print(
+        "| unseen event | buildings | "
+        + " | ".join(MEASURES)
+        + " |\n|---"
+        + "|---:" * (len(MEASURES) + 1)
+        + "|"
+    )
+    table = {}
+    for name, event in events.items():
+        table[name] = judged_by(event, chosen([e for n, e in events.items() if n != name]))
+    mean = {key: float(np.nanmean([v[key] for v in table.values()])) for key in (*MEASURES, "buildings")}
+    total = sum(v["buildings"] for v in table.values())
+    pooled = {k: sum(v[k] * v["buildings"] for v in table.values()) / total for k in ("accuracy", "none")}
+    for name, values in {**table, "mean over events": mean}.items():
+        print(
+            f"| {name} | {values['buildings']:,.0f} | "
+            + " | ".join(f"{values[k]:.3f}" for k in MEASURES)
+            + " |"
+        )
+    print(f"\nall buildings: accuracy {pooled['accuracy']:.3f}, none {pooled['none']:.3f}")
+    threshold, limit, temperature, factors = chosen(list(events.values()))
+    weights = factors**temperature
+    print(
+        f"\nchosen by all: threshold {THRESHOLDS[threshold]}, object threshold {limit}, temperature {temperature:.3f}, "
+        f"factors {np.round(factors, 3).tolist()}, weights {np.round(weights, 3).tolist()}"
+    )
+    if options.write is None:
+        return
+    card = load_card(options.write)
+    figures = ("localization", "phantoms", "found", "AUC", "accuracy", "none", "ECE")
+    changes = {
+        "building_threshold": THRESHOLDS[threshold],
+        "object_threshold": limit,
+        "damage_weights": tuple(round(float(w), 4) for w in weights),
+        "calibration": Calibration(
+            temperature=round(temperature, 4),
+            factors=tuple(round(float(f), 4) for f in factors),
+            events={name: round(values["ECE"], 4) for name, values in table.items()},
+            fitted_on=f"{total:,.0f} buildings of {len(events)} events, each by a sibling that had not seen the event",
+        ),
+        "metrics": {
+            f"unseen: {name}": {key: round(values[key], 4) for key in figures}
+            for name, values in table.items()
+        },
+    }
+    rewrite_card(options.write, card.model_copy(update=changes))
+
+
+if __name__ == "__main__":
+    main()
