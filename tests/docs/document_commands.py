@@ -43,6 +43,7 @@ RUN: list[tuple[str, str]] = [
 NOT_RUN: list[tuple[str, str]] = [
     (r"^aftermap data synth", "the world of these tests is made by it"),
     (r"^aftermap demo", "a minute; tests/workflows/test_demo.py runs a small one"),
+    (r"-m field", "needs a package of its own; tests/test_field_package.py opens its model by its folder"),
     (r"hf://|weights (pull|push)", "asks a hub; tests/artefacts/test_hub.py has one of its own"),
     (
         r"weights import|winner",
