@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from scipy.optimize import minimize
 
 import aftermap
@@ -168,6 +169,51 @@ def judged_by(event: Event, choice: tuple[int, float, float, np.ndarray]) -> dic
     }
 
 
+def draw(events: dict[str, Event], path: Path) -> None:
+    """Two panels: how far probabilities can be believed, and what object thresholds trade."""
+    figure = Figure(figsize=(11, 4.8), layout="constrained")
+    believed, traded = figure.subplots(1, 2)
+    edges = np.linspace(0, 1, 11)
+    for corrected_too, colour, label in ((False, "#999999", "the model's"), (True, "#1f6fb4", "corrected")):
+        sure, right = [], []
+        for name, event in events.items():
+            own = event.own
+            if corrected_too:
+                others = [e for n, e in events.items() if n != name]
+                temperature, factors = corrected(others)
+                fitted = Calibration(temperature=temperature, factors=tuple(factors))
+                own = fitted.apply(np.maximum(own, LEAST_SHARE))
+            sure.append(own.max(axis=1))
+            right.append(own.argmax(axis=1) == event.truth)
+        confidence, hits = np.concatenate(sure), np.concatenate(right)
+        bins = np.clip(np.digitize(confidence, edges) - 1, 0, 9)
+        points = [
+            (confidence[bins == b].mean(), hits[bins == b].mean())
+            for b in range(10)
+            if (bins == b).sum() > 30
+        ]
+        believed.plot(*np.array(points).T, "o-", color=colour, label=label)
+    believed.plot([0.25, 1], [0.25, 1], ":", color="black", label="as told")
+    believed.set(
+        xlabel="probability of the likeliest class", ylabel="share that is right", title="Given buildings"
+    )
+    believed.legend(frameon=False)
+    for name, event in events.items():
+        threshold = int(np.argmax([event.localization(t) for t in range(len(THRESHOLDS))]))
+        curve = np.array([event.found(threshold, limit)[::-1] for limit in OBJECTS])
+        traded.plot(curve[:, 0], curve[:, 1], ".-", label=name)
+    traded.set(
+        xlabel="phantoms, share of traced buildings",
+        ylabel="F1 of buildings found",
+        title="Object thresholds, 0 to 0.8",
+    )
+    traded.legend(frameon=False, fontsize=8)
+    for axes in (believed, traded):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -177,6 +223,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=SOURCE)
     parser.add_argument(
         "--write", type=Path, metavar="MODEL", help="the model folder whose card takes the choice"
+    )
+    parser.add_argument(
+        "--figure", type=Path, metavar="PNG", help="reliability, and phantoms against found buildings"
     )
     options = parser.parse_args()
     events = looked_at(options.folder, options.template, options.data)
@@ -206,6 +255,8 @@ def main() -> None:
         f"\nchosen by all: threshold {THRESHOLDS[threshold]}, object threshold {limit}, temperature {temperature:.3f}, "
         f"factors {np.round(factors, 3).tolist()}, weights {np.round(weights, 3).tolist()}"
     )
+    if options.figure is not None:
+        draw(events, options.figure)
     if options.write is None:
         return
     card = load_card(options.write)

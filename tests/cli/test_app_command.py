@@ -3,14 +3,12 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 import yaml
 
 import aftermap
 from aftermap.cli.app import main
-from aftermap.workflows.kinds import KINDS
 
 
 def ended(capsys, *words):
@@ -27,9 +25,11 @@ def interrupted_training(recipe, folder, **_):
 
 
 def test_an_interrupted_training_says_how_it_goes_on(capsys, tmp_path, monkeypatch):
-    monkeypatch.setitem(KINDS, "train", replace(KINDS["train"], run=interrupted_training))
+    monkeypatch.setattr("aftermap.workflows.kinds._entry_of", lambda _: interrupted_training)
     run = tmp_path / "run"
-    code, err = ended(capsys, "train", "localization.yaml", "-o", str(run))
+    (tmp_path / "manifest.json").write_text("{}")
+    words = ("localization.yaml", f"data.manifests=[{tmp_path}]", "-o", str(run))
+    code, err = ended(capsys, "train", *words)
     assert (code, err) == (130, f"aftermap: interrupted: aftermap train --resume {run} goes on")
 
 
@@ -38,7 +38,9 @@ def test_an_interrupted_plan_says_how_it_goes_on(capsys, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("aftermap.workflows.plans.stages.run_jobs", interrupted)
-    code, err = ended(capsys, "run", "xview2/plan.yaml", "-o", str(tmp_path))
+    (tmp_path / "manifest.json").write_text("{}")
+    words = ("xview2/plan.yaml", f"data.manifests=[{tmp_path}]", "-o", str(tmp_path / "run"))
+    code, err = ended(capsys, "run", *words)
     assert (code, err) == (130, "aftermap: interrupted: the same command goes on (without --redo)")
 
 

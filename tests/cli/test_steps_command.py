@@ -78,7 +78,7 @@ def test_several_datasets_are_shown_as_one(capsys, tmp_path):
         (["--task", "6z"], "has no task '6z'"),
         (["--task", "bilding, car"], "did you mean building"),
         (["--task", "car / car"], "'car' is in steps 0 and 1"),
-        (["--task", "6s", "--filter", "disjoint"], "which the filter disjoint bars"),
+        (["--task", "6s", "--filter", "disjoint"], "the filter disjoint bars all 12 tiles that hold it"),
         (["--task", "6s", "--rows", "0"], "--rows is 0, expected 1 or more"),
         (["--task", "6s", "-o", "steps.tif"], "ends in .png"),
     ],

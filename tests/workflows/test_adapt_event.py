@@ -243,7 +243,7 @@ def test_scenes_may_be_named_or_taken_by_split(data, parent):
         (
             {"splits": ("validation",)},
             DataError,
-            "none of 6 scenes is of split validation: theirs are test, train",
+            "none of the 6 scenes is of split validation: theirs are test, train",
         ),
         ({"model": "nowhere"}, ModelError, "no model at nowhere"),
         (

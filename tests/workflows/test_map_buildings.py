@@ -169,7 +169,9 @@ def test_known_footprints_get_the_probability_of_their_pixels(
     shapes = {f"house {row}{col}": shape for (row, col), shape in colours.houses().items()}
     shapes |= {"empty lot": shapely.box(2, 2, 10, 10), "far away": shapely.box(1000, 1000, 1020, 1020)}
     path = colours.write_footprints(tmp_path / "f.gpkg", shapes)
-    frame = map_buildings(image, tmp_path / "map", model=roofs, footprints=path, **WINDOWS).buildings
+    frame = map_buildings(
+        image, tmp_path / "map", model=roofs, footprints=path, keep_outside=True, **WINDOWS
+    ).buildings
     told = dict(zip(frame["building_id"], frame["p_building"], strict=True))
     assert told["house 00"] > 0.99 and told["empty lot"] < 0.01 and np.isnan(told["far away"])
 

@@ -71,8 +71,12 @@ def check_dataset(path: Path) -> None:
         raise DataError(f"{path} holds no manifest.json: make one with 'aftermap data prepare'")
 
 
-def check_recipe(recipe: "Config") -> None:
+def check_recipe(recipe: "Config", place: str = "") -> None:
     """Refuse a recipe that names datasets or models which are not there.
+
+    Args:
+        recipe: the whole, or a part of one.
+        place: of the part, as dotted keys.
 
     Raises:
         DataError, ModelError: the first of them.
@@ -80,13 +84,17 @@ def check_recipe(recipe: "Config") -> None:
     from aftermap.config import Config
 
     for name, value in recipe:
-        for each in value.values() if isinstance(value, dict) else _listed(value):
+        named = value.items() if isinstance(value, dict) else [("", each) for each in _listed(value)]
+        for key, each in named:
             if isinstance(each, Config):
-                check_recipe(each)
+                check_recipe(each, ".".join(part for part in (place, name, key) if part))
             elif each is not None and name in ("manifests", "data"):
                 check_dataset(Path(each))
             elif each is not None and name in ("model", "init_from"):
-                check_model(each)
+                try:
+                    check_model(each)
+                except ModelError as error:
+                    raise ModelError(f"{place}: {error}" if place else str(error)) from None
 
 
 def check_masks(folder: Path, role: str) -> None:

@@ -106,11 +106,15 @@ class Scene(Config):
         return self.model_copy(update=gone)
 
 
+POOLED = "pooled"
+"""Kind of a manifest of scenes of several datasets, in which a name may occur more than once."""
+
+
 class Manifest(Config):
     """A prepared dataset: `manifest.json` beside its masks.
 
     Attributes:
-        kind: the reader that made it (`xbd`, `folder`, `synthetic`).
+        kind: the reader that made it (`xbd`, `folder`, `synthetic`), or POOLED.
         scheme: name of the class scheme of the finest masks; that of the legend where there is one.
         legend: the classes of the masks of `class_mask`.
         options: choices that changed the masks, such as `unclassified`.
@@ -147,7 +151,7 @@ class Manifest(Config):
         except ValidationError as error:
             raise DataError(explain(error, cls, f"{file} is not a manifest of this version")) from None
         places: dict[str, int] = {}
-        for number, scene in enumerate(manifest.scenes, 1):
+        for number, scene in enumerate(() if manifest.kind == POOLED else manifest.scenes, 1):
             if (first := places.setdefault(scene.name, number)) != number:
                 raise DataError(
                     f"{file} has two scenes of the name {scene.name}, number {first} and number {number} "

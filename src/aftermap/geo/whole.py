@@ -11,6 +11,7 @@ from aftermap.errors import RasterError
 from aftermap.geo.files import RasterFile, read_declared
 from aftermap.geo.grid import Grid
 from aftermap.geo.limits import opened
+from aftermap.wording import counted
 
 MOST_PIXELS = 400_000_000
 
@@ -67,7 +68,8 @@ class WholeImage:
         bands = self.array[[band - 1 for band in order]] if self.colours is None else self.colours
         if bands.dtype != np.uint8 or len(bands) == 2:
             raise RasterError(
-                f"{self.file.path} has {len(bands)} bands of {bands.dtype}, expected 8 bits, grey or red, green and blue"
+                f"{self.file.path} has {counted(len(bands), 'band')} of {bands.dtype}, expected 8 bits, grey or red, "
+                "green and blue"
             )
         pixels: np.ndarray = (
             np.repeat(bands, 3, axis=0) if len(bands) == 1 else np.ascontiguousarray(bands[:3])

@@ -63,12 +63,14 @@ def train(
 
     needs("aftermap train", "train")
     example = "aftermap train recipes/localization.yaml data.manifests='[FOLDER]'"
-    kind, settings = wanted_recipe(recipe, overrides, resume, example=example)
+    kind, settings = wanted_recipe(recipe, overrides, resume, example=example, checked=False)
     options: dict[str, Any] = {"step": step, "start": start} if kind == "incremental" else {}
     if not options and (step is not None or start is not None):
         raise RecipeError(
             f"--step and --from are for recipes of kind incremental, {resume or recipe} is of kind {kind}"
         )
+    if resume is None:
+        check_recipe(settings)
     return say_outcome(*run_recipe(settings, out=out, resume=resume, **options))
 
 
@@ -79,8 +81,9 @@ def wanted_recipe(
     *,
     example: str,
     kind: str | None = None,
+    checked: bool = True,
 ) -> tuple[str, "Config"]:
-    """The kind and the content of a recipe, or of the run to go on with.
+    """The kind and the content of a recipe, `checked` for the files that it names, or of the run to go on with.
 
     Raises:
         RecipeError: neither is named, or the recipe is of another kind than the command is for.
@@ -102,7 +105,8 @@ def wanted_recipe(
     if recipe is None:
         raise RecipeError(f"no recipe given: {example}")
     kind, settings = read_recipe(recipe, overrides, kind=kind)
-    check_recipe(settings)
+    if checked:
+        check_recipe(settings)
     return kind, settings
 
 

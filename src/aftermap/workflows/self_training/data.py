@@ -9,7 +9,7 @@ import numpy as np
 
 from aftermap.classes import BUILDING, DAMAGE, IGNORE
 from aftermap.data.checking.overlap import same_ground
-from aftermap.data.scene import Manifest, Scene, has_labels, read_mask
+from aftermap.data.scene import POOLED, Manifest, Scene, has_labels, read_mask
 from aftermap.errors import DataError, DataWarning
 from aftermap.wording import counted
 from aftermap.workflows.scoring.evaluate import spread
@@ -126,7 +126,7 @@ def write_manifest(
             )
         scenes = [scene.model_copy(update={"post": None}) for scene in scenes]
     scheme = DAMAGE if any(scene.damage_mask is not None for scene in scenes) else BUILDING
-    manifest = Manifest(kind="folder", scheme=scheme.name, options=material.options, scenes=scenes)
+    manifest = Manifest(kind=POOLED, scheme=scheme.name, options=material.options, scenes=scenes)
     folder.mkdir(parents=True, exist_ok=True)
     return manifest.save(folder)
 
