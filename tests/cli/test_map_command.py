@@ -15,6 +15,7 @@ import shapely
 
 import colour_town as colours
 from aftermap.cli.app import main
+from aftermap.cli.map import _about_model
 from aftermap.geo.grid import Grid
 
 Fails = Callable[..., str]
@@ -323,6 +324,22 @@ def test_the_table_shows_each_class_and_where_the_map_is(
     assert "16 buildings" in printed and "destroyed" in printed and "25.0%" in printed
     assert f"open {tmp_path / 'map' / 'map.html'}" in printed
     assert "licence" not in printed  # the model of this test is free
+
+
+@pytest.mark.parametrize(
+    ("is_here", "how"), [(True, "take it by -m field"), (False, "packages/aftermap-field")]
+)
+def test_a_map_by_the_box_says_that_there_is_a_model_trained_on_real_disasters(
+    is_here: bool, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_here:
+        (tmp_path / "aftermap_field").mkdir()
+        (tmp_path / "aftermap_field" / "__init__.py").write_text(
+            "raise AssertionError('nothing is imported')"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+    said = list(_about_model("box", tmp_path))
+    assert len(said) == 1 and how in said[0] and "non-commercial" in said[0]
 
 
 def test_a_licence_that_is_not_free_is_said_with_the_map(
