@@ -28,11 +28,9 @@ from aftermap.artefacts.edit import rewrite_card
 from aftermap.artefacts.store import load_card
 from aftermap.classes import IGNORE
 from aftermap.data.scene import read_mask
-from aftermap.inference.parting import part_shapes
 from aftermap.scoring.instances import label_components, match_buildings, shares
 from events import (
     BENEATH,
-    DEPTH_PX,
     MEASURES,
     SOURCE,
     auc,
@@ -40,7 +38,7 @@ from events import (
     f1,
     predicted,
     scenes_of,
-    smallest,
+    traced_shapes,
 )
 
 THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
@@ -103,8 +101,7 @@ def looked_at(folder: Path, template: str, data: Path) -> dict[str, Event]:
                     (mine & ~target & judged).sum(),
                     (~mine & target).sum(),
                 ]
-                strength = np.where(mine, 1 + (254 * (p / 255)).astype(np.uint8), 0).astype(np.uint8)
-                shapes = part_shapes(strength, min_area_px=smallest(scene), depth_px=DEPTH_PX)
+                shapes = traced_shapes(p, threshold, scene)
                 count = int(shapes.max(initial=0))
                 sizes = np.bincount(shapes.ravel(), minlength=count + 1)[1:]
                 mean = np.bincount(shapes.ravel(), weights=p.ravel(), minlength=count + 1)[1:] / 255 / sizes
@@ -124,7 +121,7 @@ def looked_at(folder: Path, template: str, data: Path) -> dict[str, Event]:
 
 
 def corrected(events: list[Event]) -> tuple[float, np.ndarray]:
-    """Temperature and factors with the best mean log-likelihood over events; factors with a product of 1."""
+    """Temperature and factors with the best mean log-likelihood over events; the largest factor is 1."""
 
     def loss(values: np.ndarray) -> float:
         temperature, steps = np.exp(values[0]), np.array([0, *values[1:]])

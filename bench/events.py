@@ -120,14 +120,7 @@ def counted(stored: dict[str, np.ndarray], scene: Scene, threshold: float, *, pa
     judged, target = mask != IGNORE, mask == 1
     found = stored["building"] > 255 * threshold
     pixels = np.array([(found & target).sum(), (found & ~target & judged).sum(), (~found & target).sum()])
-    least = smallest(scene)
-    if part:
-        strength = np.where(found, 1 + (254 * (stored["building"] / 255)).astype(np.uint8), 0).astype(
-            np.uint8
-        )
-        traced = part_shapes(strength, min_area_px=least, depth_px=DEPTH_PX)
-    else:
-        traced = label_components(found, min_area_px=least)
+    traced = traced_shapes(stored["building"], threshold, scene, part=part)
     true = label_components(target, min_area_px=4)
     beneath = shares(target, traced)
     of_unknown = shares(~judged, traced) > 0.5
@@ -146,6 +139,15 @@ def smallest(scene: Scene) -> int:
         return LEAST_PX
     grid = Grid(CRS.from_string(scene.grid.crs), Affine(*scene.grid.transform), scene.width, scene.height)
     return max(4, round(LEAST_M2 / grid.resolution_m**2)) if grid.resolution_m else LEAST_PX
+
+
+def traced_shapes(building: np.ndarray, threshold: float, scene: Scene, *, part: bool = True) -> np.ndarray:
+    """Numbers int32 (H, W) of what a map would trace of p(building) in 255ths, touching buildings parted or not."""
+    found = building > 255 * threshold
+    if not part:
+        return label_components(found, min_area_px=smallest(scene))
+    strength = np.where(found, 1 + (254 * (building / 255)).astype(np.uint8), 0).astype(np.uint8)
+    return part_shapes(strength, min_area_px=smallest(scene), depth_px=DEPTH_PX)
 
 
 def f1(hits: float, false: float, missed: float) -> float:
