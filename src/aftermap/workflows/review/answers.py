@@ -1,0 +1,173 @@
+"""Answers: what a person said of a building, kept in a journal that nothing is ever taken out of.
+
+    OUT/review/answers.jsonl      one answer or withdrawal a line, in the order in which they came
+
+A line is written and synced before it is confirmed, so a kill loses no confirmed answer; a line that a kill cut off is
+ignored. Whoever changes their mind adds an answer, whoever takes one back adds a withdrawal.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from aftermap.classes import DAMAGE
+from aftermap.errors import InputError
+from aftermap.files import writing
+
+FOLDER = "review"
+JOURNAL = "answers.jsonl"
+
+NOT_A_BUILDING = "not-a-building"
+CANNOT_TELL = "cannot-tell"
+VERDICTS = (*DAMAGE.names[1:], NOT_A_BUILDING, CANNOT_TELL)
+"""What may be said of a building."""
+
+Verdict = Literal["no-damage", "minor-damage", "major-damage", "destroyed", "not-a-building", "cannot-tell"]
+Reason = Literal["", "cloud", "shadow", "no data", "outside", "misaligned", "other"]
+Origin = Literal["sample", "active", "chosen", "drawn", "imported"]
+Text = Annotated[str, Field(max_length=2000)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class Answer(BaseModel):
+    """A line of the journal.
+
+    Attributes:
+        key: of this line.
+        building_id: of which building; a drawn one gets a new id that the map does not hold.
+        verdict: what was said; None withdraws the line `withdraws`.
+        reason: why nothing can be told.
+        reviewer: who said it.
+        at: when, UTC, ISO 8601.
+        origin: how the building came up: drawn at random for the totals, picked for the model, chosen by the reviewer,
+            drawn by them because the map misses it, or from another tool.
+        seconds: how long it was looked at.
+        shown: what the map said when it was looked at (`damage`, `confidence`, the map's `outlines_sha256`, ...).
+        geometry: GeoJSON in EPSG:4326 (pixels for a map without georeference) of a moved or drawn outline.
+        note: of the reviewer.
+        source: the file that an imported answer comes from.
+        withdraws: `key` of a line that this one takes back.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: Name = Field(default_factory=lambda: uuid.uuid4().hex)
+    building_id: Name
+    verdict: Verdict | None = None
+    reason: Reason = ""
+    reviewer: Name
+    at: str = Field(default_factory=_now)
+    origin: Origin = "chosen"
+    seconds: float | None = Field(None, ge=0, allow_inf_nan=False)
+    shown: dict[str, Any] = Field(default_factory=dict)
+    geometry: dict[str, Any] | None = None
+    note: Text = ""
+    source: Text = ""
+    withdraws: Name | None = None
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> "Answer":
+        if (self.verdict is None) == (self.withdraws is None):
+            raise ValueError("an answer has a verdict, or withdraws another one")
+        if self.reason and self.verdict != CANNOT_TELL:
+            raise ValueError("only an answer that cannot tell has a reason")
+        return self
+
+
+class Journal:
+    """The answers of a map.
+
+    Args:
+        folder: of the map.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FOLDER / JOURNAL
+
+    def add(self, answers: Iterable[Answer]) -> None:
+        """Write answers at the end; when this returns they are on the disk.
+
+        Raises:
+            OutputError: they cannot be written; those written before stay readable.
+        """
+        text = "".join(answer.model_dump_json(exclude_defaults=False) + "\n" for answer in answers)
+        with writing(self.path):
+            self.path.parent.mkdir(exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                size = os.fstat(descriptor).st_size
+                if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                    text = "\n" + text  # what a kill cut off stays a line of its own
+                data = memoryview(text.encode())
+                while data:
+                    data = data[os.write(descriptor, data) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def lines(self) -> Iterator[Answer]:
+        """Every line, in order; one that was cut off by a kill is left out.
+
+        Raises:
+            InputError: the journal cannot be read, or holds a whole line that is no answer.
+        """
+        if not self.path.is_file():
+            return
+        try:
+            rows = self.path.read_bytes().split(b"\n")
+        except OSError as error:
+            raise InputError(f"cannot read {self.path}: {error.strerror or error}") from None
+        for number, row in enumerate(rows, start=1):
+            try:
+                tree = json.loads(row)
+            except (ValueError, RecursionError):
+                continue  # empty, or cut off
+            try:
+                yield Answer.model_validate(tree)
+            except ValidationError as error:
+                told = error.errors()[0]
+                place = ".".join(str(part) for part in told["loc"])
+                raise InputError(f"{self.path} line {number} is no answer: {place} {told['msg']}") from None
+
+    def answers(self) -> list[Answer]:
+        """The answers that stand: the last of each reviewer on each building that was not withdrawn, in order."""
+        lines = list(self.lines())
+        withdrawn = {line.withdraws for line in lines if line.withdraws is not None}
+        standing: dict[tuple[str, str], Answer] = {}
+        for line in lines:
+            if line.verdict is not None and line.key not in withdrawn:
+                standing.pop((line.building_id, line.reviewer), None)
+                standing[line.building_id, line.reviewer] = line
+        return list(standing.values())
+
+
+def settle(answers: Iterable[Answer]) -> dict[str, Answer]:
+    """One answer for each building: the verdict of most reviewers, the latest of them; a tie goes to the latest.
+
+    Args:
+        answers: those that stand, in order.
+
+    Returns:
+        By `building_id`, in the order in which the buildings were first answered.
+    """
+    by_building: dict[str, list[Answer]] = {}
+    for answer in answers:
+        by_building.setdefault(answer.building_id, []).append(answer)
+    settled: dict[str, Answer] = {}
+    for name, given in by_building.items():
+        votes: dict[str | None, int] = {}
+        for answer in given:
+            votes[answer.verdict] = votes.get(answer.verdict, 0) + 1
+        most = max(votes.values())
+        settled[name] = next(answer for answer in reversed(given) if votes[answer.verdict] == most)
+    return settled
