@@ -38,6 +38,7 @@ __all__ = [
     *("map", "map_buildings", "map_classes"),
     *("open_model", "predict", "evaluate", "score"),
     *("train", "adapt"),
+    *("package",),
     *("prepare", "check", "split", "synth"),
 ]
 
@@ -581,6 +582,40 @@ def synth(
         footprints=None if footprints is None else Path(footprints),
         workers=workers,
     )
+
+
+# What is made of finished maps
+
+
+def package(
+    out: str | Path,
+    formats: Sequence[str] = ("all",),
+    *,
+    to: str | Path | None = None,
+    name: str = "buildings",
+) -> list[Path]:
+    """Write the buildings of a finished map of damage in the formats that other people open.
+
+    Args:
+        out: folder of the map.
+        formats: some of geoparquet, flatgeobuf, shapefile, kmz, pmtiles, csv, xlsx and stac, or all.
+        to: folder to write into; by default `package` in the map's.
+        name: of the files, without ending.
+
+    Returns:
+        The files.
+
+    Raises:
+        InputError: there is no finished map of damage, no such format, or a format cannot hold the map.
+        MissingExtraError: a format needs a library that is not installed.
+        OutputError: they cannot be written.
+
+    Example:
+        aftermap.package("joplin", ["kmz", "xlsx"], name="joplin")
+    """
+    from aftermap.workflows.package.formats import write_formats
+
+    return write_formats(Path(out), formats, to=None if to is None else Path(to), name=name)
 
 
 def _opened(model: "str | Path | AnyPredictor", running: "RunningKeywords") -> "AnyPredictor":

@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aftermap.errors import DataError, FootprintError, GeoreferenceError, ModelError, OutputError, RasterError
+from aftermap.errors import (
+    DataError,
+    FootprintError,
+    GeoreferenceError,
+    InputError,
+    ModelError,
+    OutputError,
+    RasterError,
+)
 
 if TYPE_CHECKING:
     from aftermap.config import Config
@@ -95,6 +103,19 @@ def check_recipe(recipe: "Config", place: str = "") -> None:
                     check_model(each)
                 except ModelError as error:
                     raise ModelError(f"{place}: {error}" if place else str(error)) from None
+
+
+def check_map(folder: Path) -> None:
+    """Refuse what is no folder of a map.
+
+    Raises:
+        InputError: there is no folder.
+    """
+    if not folder.is_dir():
+        found = "it is a file" if folder.exists() else "no such folder"
+        raise InputError(
+            f"{folder} is not a finished map ({found}): pass the output folder of 'aftermap map'"
+        )
 
 
 def check_masks(folder: Path, role: str) -> None:

@@ -101,7 +101,7 @@ def write_layer(frame: gpd.GeoDataFrame, folder: Path, name: str, *, table: bool
         _write_geopackage(frame, parts[0], name)
         _write_geojson(frame, parts[1], name)
         if table:
-            _cells(frame).to_csv(parts[2], index=False, lineterminator="\n")
+            as_cells(frame).to_csv(parts[2], index=False, lineterminator="\n")
     return finished
 
 
@@ -198,7 +198,7 @@ def _write_geopackage(frame: gpd.GeoDataFrame, path: Path, name: str) -> None:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": previous})
 
 
-def _cells(frame: gpd.GeoDataFrame) -> pd.DataFrame:
+def as_cells(frame: gpd.GeoDataFrame) -> pd.DataFrame:
     """The columns as a spreadsheet may open them."""
     table = frame.drop(columns=frame.geometry.name).rename(columns=safe_cell)
     texts = [name for name in table.columns if table[name].dtype.kind == "O"]
@@ -220,17 +220,26 @@ def _write_geojson(frame: gpd.GeoDataFrame, path: Path, name: str) -> None:
         file.write("\n]}\n")
 
 
-def _features(frame: gpd.GeoDataFrame) -> Iterator[str]:
-    """GeoJSON features of a normalised frame, in EPSG:4326 where it has a reference system."""
+def in_degrees(frame: gpd.GeoDataFrame) -> np.ndarray:
+    """The outlines (n,) as RFC 7946 wants them: EPSG:4326, 7 decimals, shells counter-clockwise, cut at 180 degrees.
+
+    Of a frame without reference system they stay in pixels.
+    """
     with transforming():
         shapes = (frame.geometry if frame.crs is None else frame.geometry.to_crs("EPSG:4326")).to_numpy()
     if frame.crs is not None:
         west, _, east, _ = shapely.bounds(shapes).T.reshape(4, -1)
         for position in np.flatnonzero((east - west > 180) | (east > 180)):
-            shapes[position] = _cut_antimeridian(shapes[position])
-    shapes = shapely.transform(shapely.orient_polygons(shapes), lambda xy: np.round(xy, 7) + 0.0)
+            shapes[position] = cut_antimeridian(shapes[position])
+    tidied: np.ndarray = shapely.transform(shapely.orient_polygons(shapes), lambda xy: np.round(xy, 7) + 0.0)
+    return tidied
+
+
+def _features(frame: gpd.GeoDataFrame) -> Iterator[str]:
+    """GeoJSON features of a normalised frame, in EPSG:4326 where it has a reference system."""
+    shapes = in_degrees(frame)
     columns = [name for name in frame.columns if name != frame.geometry.name]
-    values = [_plain_column(frame[name]) for name in columns]
+    values = [plain_column(frame[name]) for name in columns]
     records = zip(*values, strict=True) if values else iter([()] * len(frame))
     encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
     for geometry, record in zip(shapely.to_geojson(shapes), records, strict=True):
@@ -238,7 +247,7 @@ def _features(frame: gpd.GeoDataFrame) -> Iterator[str]:
         yield f'{{"type":"Feature","properties":{text},"geometry":{geometry}}}'
 
 
-def _cut_antimeridian(geometry: BaseGeometry) -> BaseGeometry:
+def cut_antimeridian(geometry: BaseGeometry) -> BaseGeometry:
     """Split a geometry in degrees that lies on both sides of 180, as RFC 7946 section 3.1.9 asks."""
     west, _, east, _ = geometry.bounds
     if east - west > 180:
@@ -253,7 +262,7 @@ def _cut_antimeridian(geometry: BaseGeometry) -> BaseGeometry:
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
 
 
-def _plain_column(column: "pd.Series[Any]") -> list[Any]:
+def plain_column(column: "pd.Series[Any]") -> list[Any]:
     """Values that JSON can hold."""
     if column.dtype.kind == "f" and isinstance(column.dtype, np.dtype):
         numbers = column.to_numpy().astype(object)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import geopandas
-import pyogrio
 import shapely
 
 from aftermap.classes import DAMAGE
-from aftermap.errors import InputError
+from aftermap.errors import FootprintError, InputError
 from aftermap.files import read_json
 from aftermap.geo.grid import Grid
+from aftermap.geo.vectors.files import read_table
 from aftermap.products.vectors import LAYER, normalise
 from aftermap.workflows.mapping.result import MapRaster
 from aftermap.workflows.mapping.work import MARKER
@@ -71,11 +71,16 @@ def open_map(folder: Path) -> FinishedMap:
         if not path.is_file():
             raise InputError(f"{path} is missing: map again")
     try:
-        frame = pyogrio.read_dataframe(table, layer=LAYER)
-        frame = normalise(frame)
         grid = MapRaster.open(raster).grid
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError, OSError) as error:
+        frame = normalise(_read_buildings(table, grid))
+    except (FootprintError, ValueError, OSError) as error:
         raise InputError(f"{table} cannot be used: {error}") from None
-    if grid.crs is None:
-        frame = frame.set_crs(None, allow_override=True)
     return FinishedMap(folder, frame, grid, summary, provenance)
+
+
+def _read_buildings(path: Path, grid: Grid) -> geopandas.GeoDataFrame:
+    """The table with every digit: pandas' reader makes decimals of whole numbers, and of yes and no, with gaps."""
+    found = read_table(path.with_name(f"{path.name}:{LAYER}"), "footprints", columns=True)
+    return geopandas.GeoDataFrame(
+        found.columns, geometry=found.shapes, crs=None if grid.crs is None else grid.crs.to_wkt()
+    )

@@ -1,0 +1,1 @@
+"""A finished map handed on: in the formats that other people open."""
