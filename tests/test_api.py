@@ -29,6 +29,8 @@ import aftermap
 import colour_town as colours
 from aftermap import api
 from aftermap.config import override_words
+from aftermap.data.checking.split_dataset import SplitOptions, split_dataset
+from aftermap.data.preparing.prepare import DatasetKind
 from aftermap.errors import (
     DataError,
     FootprintError,
@@ -39,24 +41,42 @@ from aftermap.errors import (
     RecipeError,
     TrainingError,
 )
+from aftermap.inference.ensemble import RunningKeywords
+from aftermap.synthetic.write import SynthOptions, synthesise
+from aftermap.workflows.kinds import TrainOptions, train_named
 from aftermap.workflows.mapping.result import MapResult
+from aftermap.workflows.scoring.evaluate import EvaluateOptions, evaluate_dataset
+from aftermap.workflows.scoring.predict import PredictOptions, predict_dataset
+from aftermap.workflows.scoring.score import ScoreOptions, score_folders
 
 WINDOWS = {"window_px": 96, "halo_px": 16}
 SIGNATURES = {
     "map": "pre post out * task model footprints aoi grid align progress ** options",
-    "map_buildings": "image out * model footprints aoi grid progress ** options",
-    "map_classes": "image out * model aoi grid progress ** options",
+    "map_buildings": "image out ** options",
+    "map_classes": "image out * model ** options",
     "open_model": "model ** running",
-    "predict": "model data out * split targets overwrite on_scene ** running",
-    "evaluate": "model data * split events threshold bootstrap boundary_m on_scene ** running",
-    "score": "prediction target * events bootstrap seed iou progress",
-    "train": "recipe out * overrides resume step start on_progress",
+    "predict": "model data out ** options",
+    "evaluate": "model data ** options",
+    "score": "prediction target ** options",
+    "train": "recipe out ** options",
     "adapt": "model data out * event labels on_progress ** keys",
-    "prepare": "source out * kind workers overwrite strict progress ** options",
+    "prepare": "source out * kind ** options",
     "check": "data * deep workers progress",
-    "split": "data * by fractions seed hold_out validate_on group_zoom folds fold compat_leak out",
-    "synth": "out * scenes size_px seed kinds backdrop footprints workers",
+    "split": "data * out ** options",
+    "synth": "out ** options",
 }
+OPTIONS = {
+    EvaluateOptions: (evaluate_dataset, "split events threshold bootstrap boundary_m on_scene"),
+    PredictOptions: (predict_dataset, "split targets overwrite on_scene"),
+    ScoreOptions: (score_folders, "events bootstrap seed iou progress"),
+    SplitOptions: (
+        split_dataset,
+        "by fractions seed hold_out validate_on group_zoom folds fold compat_leak",
+    ),
+    SynthOptions: (synthesise, "scenes size_px seed kinds backdrop footprints workers geotiff"),
+    TrainOptions: (train_named, "overrides resume step start on_progress"),
+}
+"""Keywords of the public functions, and the function that takes and explains them."""
 
 
 def words(function) -> str:
@@ -83,6 +103,17 @@ def test_every_function_shows_an_example_and_explains_its_parameters(name: str):
     if "see `map`" not in text:
         unexplained = [p for p in inspect.signature(function).parameters if f"    {p}: " not in text]
         assert unexplained == []
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: options.__name__)
+def test_options_are_the_keywords_of_the_function_that_explains_them(options: type):
+    function, names = OPTIONS[options]
+    own = options.__annotations__.keys() - RunningKeywords.__annotations__.keys()
+    assert set(names.split()) == own
+    parameters = inspect.signature(function).parameters.values()
+    assert [p.name for p in parameters if p.kind is p.KEYWORD_ONLY] == names.split()
+    text = inspect.getdoc(function) or ""
+    assert [name for name in names.split() if f"    {name}: " not in text] == []
 
 
 def test_naming_a_function_loads_no_heavy_library():
@@ -340,6 +371,6 @@ def test_a_dataset_is_prepared_and_a_recipe_is_trained_and_gone_on_with(tmp_path
 
 
 def test_every_kind_of_dataset_has_its_reader():
-    for kind in api.DatasetKind.__args__:
+    for kind in DatasetKind.__args__:
         module = import_module(f"aftermap.data.readers.{kind}")
         assert callable(getattr(module, f"{kind}_dataset"))

@@ -16,7 +16,7 @@ from aftermap.inference.postprocess import Decision, damage_classes, spread_mino
 from aftermap.models.configs import CustomConfig
 from aftermap.models.networks.dense import DenseModel
 from aftermap.workflows.scoring.evaluate import decide
-from aftermap.workflows.scoring.predict import predict_dataset
+from aftermap.workflows.scoring.predict import predict_scenes
 
 THRESHOLDS = (0.38, 0.13, 0.13, 0.14)
 
@@ -122,7 +122,7 @@ def test_sixteen_networks_of_the_winner_give_the_published_submission(tmp_path, 
     image = tmp_path / "image.png"
     cv2.imwrite(str(image), np.zeros((12, 12, 3), np.uint8))
     scene = Scene(name="test_pre_00000_part1.png", event="test", pre=image, post=image, width=12, height=12)
-    assert predict_dataset(open_predictor(folder), [scene], tmp_path / "submission") == 1
+    assert predict_scenes(open_predictor(folder), [scene], tmp_path / "submission") == 1
     written = {
         path.name: cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in (tmp_path / "submission").iterdir()
     }

@@ -23,7 +23,7 @@ from aftermap.inference.predictor import Predictor
 from aftermap.models.build import build_model
 from aftermap.models.configs import UnetConfig
 from aftermap.workflows.scoring.evaluate import evaluate, evaluate_legend
-from aftermap.workflows.scoring.predict import predict_dataset
+from aftermap.workflows.scoring.predict import predict_scenes
 from aftermap.workflows.scoring.tune import tune_model
 from coloured_cities import make_cities
 
@@ -77,7 +77,7 @@ def test_the_background_of_a_dataset_is_that_of_the_model() -> None:
 def test_scores_are_those_of_the_maps_of_the_scenes(tmp_path: Path, cities: Path, model: Path) -> None:
     manifest, predictor = Manifest.load(cities), Predictor(load_model(model))
     scenes = manifest.select("train")
-    assert predict_dataset(predictor, scenes, tmp_path) == len(scenes)
+    assert predict_scenes(predictor, scenes, tmp_path) == len(scenes)
     expected = np.zeros((4, 4), np.int64)
     lookup = lookup_between(LEGENDS["isprs"].scheme, LEGEND.scheme)
     for scene in scenes:
@@ -93,8 +93,8 @@ def test_scores_are_those_of_the_maps_of_the_scenes(tmp_path: Path, cities: Path
 
 def test_a_prediction_that_was_broken_off_goes_on(tmp_path: Path, cities: Path, model: Path) -> None:
     predictor, scenes = Predictor(load_model(model)), list(Manifest.load(cities).scenes)
-    assert predict_dataset(predictor, scenes[:2], tmp_path) == 2
-    assert predict_dataset(predictor, scenes[:3], tmp_path) == 1
+    assert predict_scenes(predictor, scenes[:2], tmp_path) == 2
+    assert predict_scenes(predictor, scenes[:3], tmp_path) == 1
 
 
 def test_evaluate_prints_the_scores_of_every_class(
@@ -140,7 +140,7 @@ def test_commands_about_buildings_and_damage_refuse_a_legend(
 ) -> None:
     predictor, scenes = Predictor(load_model(model)), list(Manifest.load(cities).scenes)
     with pytest.raises(InputError, match="leave --targets out"):
-        predict_dataset(predictor, scenes, tmp_path / "maps", targets=tmp_path / "truth")
+        predict_scenes(predictor, scenes, tmp_path / "maps", targets=tmp_path / "truth")
     with pytest.raises(ModelError, match="'aftermap evaluate'"):
         evaluate(predictor, scenes)
     with pytest.raises(ModelError, match="likeliest class, without thresholds"):

@@ -13,7 +13,7 @@ from aftermap.inference.postprocess import spread_minor
 from aftermap.workflows.mapping.damage import map_damage
 from aftermap.workflows.scoring.evaluate import evaluate
 from aftermap.workflows.scoring.mask_files import find_masks
-from aftermap.workflows.scoring.predict import competition_name, predict_dataset
+from aftermap.workflows.scoring.predict import competition_name, predict_scenes
 from aftermap.workflows.scoring.score import score_folders
 from colour_town import LEVELS, save_colour_model, town, town_grid, write_image
 
@@ -84,7 +84,7 @@ def run(capsys, *arguments):
 
 def test_predicting_with_an_ensemble_scores_as_evaluating_does(dataset, both, tmp_path):
     scenes = Manifest.load(dataset).scenes
-    count = predict_dataset(open_predictor(both), scenes, tmp_path / "p", targets=tmp_path / "t")
+    count = predict_scenes(open_predictor(both), scenes, tmp_path / "p", targets=tmp_path / "t")
     direct = evaluate(open_predictor(both), scenes).report.pixels
     files = score_folders(tmp_path / "p", tmp_path / "t", bootstrap=0).pixels
     assert (
@@ -97,9 +97,9 @@ def test_predicting_with_an_ensemble_scores_as_evaluating_does(dataset, both, tm
 
 def test_scenes_that_are_there_are_not_predicted_again(dataset, both, tmp_path):
     scenes = Manifest.load(dataset).scenes
-    assert predict_dataset(open_predictor(both), scenes[:1], tmp_path) == 1
-    assert predict_dataset(open_predictor(both), scenes, tmp_path) == 1
-    assert predict_dataset(open_predictor(both), scenes, tmp_path, overwrite=True) == 2
+    assert predict_scenes(open_predictor(both), scenes[:1], tmp_path) == 1
+    assert predict_scenes(open_predictor(both), scenes, tmp_path) == 1
+    assert predict_scenes(open_predictor(both), scenes, tmp_path, overwrite=True) == 2
 
 
 def test_the_command_takes_ensembles_and_all_ways_of_running(dataset, both, tmp_path, capsys):

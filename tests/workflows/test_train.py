@@ -18,7 +18,7 @@ from aftermap.errors import DataError, OutputError, RecipeError, RecordsError
 from aftermap.inference.predictor import Predictor
 from aftermap.inference.tiling import predict_scene
 from aftermap.workflows.scoring.evaluate import best_threshold, decide, evaluate, spread
-from aftermap.workflows.scoring.predict import predict_dataset
+from aftermap.workflows.scoring.predict import predict_scenes
 from aftermap.workflows.scoring.score import score_folders
 from aftermap.workflows.training.config import TrainRecipe
 from aftermap.workflows.training.recipe_files import load_recipe
@@ -206,8 +206,8 @@ def test_evaluation_equals_scoring_the_written_predictions(data, trained, tmp_pa
     scenes = Manifest.load(data).scenes
     predictor = Predictor(load_model(trained.model))
     direct = evaluate(predictor, scenes).report.pixels
-    count = predict_dataset(predictor, scenes, tmp_path / "p", targets=tmp_path / "t")
-    assert count == 6 and predict_dataset(predictor, scenes, tmp_path / "p") == 0
+    count = predict_scenes(predictor, scenes, tmp_path / "p", targets=tmp_path / "t")
+    assert count == 6 and predict_scenes(predictor, scenes, tmp_path / "p") == 0
     written = score_folders(tmp_path / "p", tmp_path / "t", bootstrap=0).pixels
     assert written.score == pytest.approx(direct.score, abs=1e-12)
     assert written.damage_f1_per_class == pytest.approx(direct.damage_f1_per_class)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -91,6 +91,20 @@ def open_predictor(name: str | Path, options: Options | None = None) -> AnyPredi
         averaging=options.averaging or "probabilities",
         compat_uint8=bool(options.compat_uint8),
     )
+
+
+def opened(model: str | Path | AnyPredictor, **running: Unpack[RunningKeywords]) -> AnyPredictor:
+    """The same with the fields of `Options` as keywords, and the backend `auto` by default; an open model as it is.
+
+    Raises:
+        ModelError: nothing usable is there, or it does not go with the options.
+    """
+    if isinstance(model, AnyPredictor):
+        return model
+    if "scales" in running:
+        running["scales"] = tuple(running["scales"])
+    options = Options(**{"backend": "auto", **running})  # type: ignore[arg-type]  # scales are a tuple now
+    return open_predictor(model, options)
 
 
 class EnsemblePredictor(AnyPredictor):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import cv2
 import geopandas as gpd
@@ -23,7 +23,7 @@ from shapely.geometry import Polygon
 from aftermap.classes import DAMAGE
 from aftermap.data.geotransform import scene_grid
 from aftermap.data.scene import Manifest, Scene
-from aftermap.errors import InputError, OutputError
+from aftermap.errors import DataError, InputError, OutputError
 from aftermap.files import replacing_folder
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import from_pixels
@@ -58,15 +58,28 @@ class _Made:
     buildings: list[tuple[str, str, Polygon]]
 
 
+class SynthOptions(TypedDict, total=False):
+    """Keywords of `synthesise`."""
+
+    scenes: int
+    size_px: int
+    seed: int
+    kinds: Sequence[str] | None
+    backdrop: str | Path | None
+    footprints: str | Path | None
+    workers: int
+    geotiff: bool
+
+
 def synthesise(
     out: Path,
     *,
-    scenes: int,
+    scenes: int = 8,
     size_px: int = 1024,
     seed: int = 0,
     kinds: Sequence[str] | None = None,
-    backdrop: Path | None = None,
-    footprints: Path | None = None,
+    backdrop: str | Path | None = None,
+    footprints: str | Path | None = None,
     workers: int = 1,
     geotiff: bool = True,
 ) -> Manifest:
@@ -90,6 +103,11 @@ def synthesise(
         InputError: the backdrop or its footprints cannot be used.
         InputError: numbers or kinds out of range.
     """
+    if footprints is not None and backdrop is None:
+        raise DataError(
+            "--footprints is given without --backdrop: damage is painted on images with known buildings"
+        )
+    backdrop, footprints = (None if path is None else Path(path) for path in (backdrop, footprints))
     chosen = tuple(as_kind(kind) for kind in kinds or KINDS)
     if scenes < 1 or size_px < 32:
         raise InputError(f"{counted(scenes, 'scene')} of {size_px} px: at least 1 scene of 32 px is needed")

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from aftermap.config import Config, build_config, read_tree
+from aftermap.config import Config, build_config, override_words, read_tree
 from aftermap.errors import RecipeError
 from aftermap.workflows.adaptation.config import AdaptConfig, AdaptEventRecipe, MetaRecipe
 from aftermap.workflows.incremental.config import IncrementalRecipe
@@ -80,6 +80,53 @@ def interrupted_recipe(folder: Path, overrides: Sequence[str] = ()) -> tuple[str
     kind = kind_of(tree, file)
     check_folder(folder, resume=True, ended=KINDS[kind].ended)
     return kind, build_config(KINDS[kind].recipe, tree, overrides, source=str(file))
+
+
+class TrainOptions(TypedDict, total=False):
+    """Keywords of `train_named`."""
+
+    overrides: Mapping[str, Any] | Sequence[str]
+    resume: bool
+    step: int | None
+    start: str | Path | None
+    on_progress: "OnProgress | None"
+
+
+def train_named(
+    recipe: str | Path | Mapping[str, Any],
+    folder: Path,
+    *,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    resume: bool = False,
+    step: int | None = None,
+    start: str | Path | None = None,
+    on_progress: "OnProgress | None" = None,
+) -> "Outcome":
+    """Train what a recipe says that is named or given as a mapping; see `train_recipe`.
+
+    Args:
+        recipe: a YAML file, the name of one that comes along, or what it says.
+        folder: the run folder; new, or that of an interrupted run with `resume`.
+        overrides: dotted keys of the recipe and their values, as a mapping or as words such as "steps=2000".
+        resume: go on with the run in `folder`, whose own recipe is taken, to the same weights as without the
+            interruption.
+        step: of an incremental task: this one alone, from 0.
+        start: of an incremental task: a model to begin from, or a run with one.
+        on_progress: called with how far it is after every step, scene and tile.
+
+    Raises:
+        RecipeError: no such recipe, or a key or value is wrong.
+        DataError: the data did not pass their check, or a split is empty.
+        TrainingError: a loss is not finite, or there is nothing to resume.
+        OutputError: the folder holds a run, or cannot be written.
+    """
+    words = override_words(overrides)
+    kind, settings = interrupted_recipe(folder, words) if resume else read_recipe(recipe, words)
+    options = {"step": step, "start": None if start is None else Path(start)}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if given and kind != "incremental":
+        raise RecipeError(f"step and start are of recipes of kind incremental, {recipe} is of kind {kind}")
+    return train_recipe(settings, folder, resume=resume, on_progress=on_progress, **given)
 
 
 def train_recipe(

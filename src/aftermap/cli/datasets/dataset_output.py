@@ -13,8 +13,8 @@ from aftermap.cli.progress import progress_bar
 from aftermap.cli.running import numbers, percentiles, whole_numbers
 
 if TYPE_CHECKING:
-    from aftermap.api import DatasetKind
     from aftermap.data.preparing.cut_config import CutConfig
+    from aftermap.data.preparing.prepare import DatasetKind
     from aftermap.data.preparing.tile_grid import Tiling
     from aftermap.data.scene import Manifest
 

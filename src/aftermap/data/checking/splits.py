@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from aftermap.classes import DAMAGE
-from aftermap.data.checking.folds import OPEN_CITIES_FOLDS, assign_folds, group_labels
+from aftermap.data.checking.folds import group_labels
 from aftermap.data.checking.overlap import ground, groups, same_ground, same_images
 from aftermap.data.masks import DAMAGE_NAMES
 from aftermap.data.scene import Manifest, Scene, Split
@@ -25,60 +25,6 @@ _SOURCE: dict[str, Split] = {"train": "train", "tier3": "train", "hold": "valida
 # and of a class that a split lacks; a class with fewer buildings than _RARE counts for less.
 _MOST_STRIPS, _LEAST_PLACES = 9, 3
 _BORDER, _LACKING, _RARE = 0.05, 0.5, 20
-
-
-def split_dataset(
-    manifest: Manifest,
-    *,
-    by: By | None = None,
-    fractions: Sequence[float] | None = None,
-    seed: int | None = None,
-    hold_out: Sequence[str] = (),
-    validate_on: Sequence[str] = (),
-    group_zoom: int | None = None,
-    folds: int | None = None,
-    fold: int | None = None,
-    compat_leak: bool = False,
-) -> Manifest:
-    """Assign every scene by shares, see `assign_splits`, or by folds where one is named, see `assign_folds`.
-
-    Raises:
-        DataError: options of the two ways together, or values that they do not take.
-    """
-    try:
-        if fold is None and folds is None and not compat_leak:
-            return assign_splits(
-                manifest,
-                by=by or ("event" if group_zoom is None else "group"),
-                fractions=(0.7, 0.15, 0.15) if fractions is None else fractions,
-                seed=seed or 0,
-                hold_out=hold_out,
-                validate_on=validate_on,
-                group_zoom=group_zoom,
-            )
-        unused = {
-            "--by": by not in (None, "group"),
-            "--fractions": fractions is not None,
-            "--seed": seed is not None,
-            "--validate-on": validate_on,
-        }
-        if taken := [name for name, given in unused.items() if given]:
-            raise DataError(f"{taken[0]} does not go with folds, which are dealt out by group: leave it out")
-        if fold is None:
-            known = "--folds" if folds is not None else "--compat-leak"
-            raise DataError(f"{known} is given without --fold, the number of the one to validate on (from 0)")
-        if folds is None and not compat_leak:
-            raise DataError("--fold is given without --folds, their number: pass e.g. --folds 5")
-        return assign_folds(
-            manifest,
-            folds=OPEN_CITIES_FOLDS if folds is None else folds,
-            fold=fold,
-            group_zoom=group_zoom,
-            hold_out=hold_out,
-            compat_leak=compat_leak,
-        )
-    except ValueError as error:
-        raise DataError(str(error)) from None
 
 
 def assign_splits(

@@ -8,9 +8,11 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from typing import Any, Literal
 
 from aftermap.data.preparing.dataset import Dataset, Made, MakeScenes, PreparedFolder, Progress, SourceScene
 from aftermap.data.preparing.journal import IMAGES, JOURNAL_NAME, MASKS, SOFT, Journal, claim, keep_splits
@@ -25,6 +27,45 @@ _BY_FRACTION = ("split_fractions", "split_fold")
 def usual_folder(source: Path) -> Path:
     """Where a dataset is prepared if nobody says: the source's name with -prepared, here."""
     return Path(f"{source.resolve().name}-prepared")
+
+
+DatasetKind = Literal[
+    "xbd", "folder", "class_folder", "isprs", "isaid", "agrivision", "opencities", "spacenet"
+]
+"""Each has `<kind>_dataset` in `aftermap.data.readers.<kind>`."""
+
+
+def prepare_source(
+    source: Path,
+    out: Path | None = None,
+    *,
+    kind: DatasetKind = "xbd",
+    workers: int = 1,
+    overwrite: bool = False,
+    strict: bool = False,
+    progress: Progress | None = None,
+    **reading: Any,
+) -> Manifest:
+    """Find the scenes of a dataset of some kind, and prepare them.
+
+    Args:
+        source: the dataset's folder, or the file that lists it.
+        out: folder to make; by default the source's name with -prepared, here.
+        kind: how it is laid out; `class_folder` is a plain folder with masks of many classes and a `legend`.
+        workers: processes.
+        overwrite: write into a folder that holds other things.
+        strict: refuse a dataset of which a single scene cannot be used.
+        progress: called with (scenes done, scenes).
+        reading: keywords of `<kind>_dataset`.
+
+    Raises:
+        DataError: the dataset cannot be used.
+        OutputError: `out` cannot be written, or holds something else.
+    """
+    reader = import_module(f"aftermap.data.readers.{kind}")
+    found = getattr(reader, f"{kind}_dataset")(source, **reading)
+    folder = out or usual_folder(source)
+    return prepare(found, folder, workers=workers, overwrite=overwrite, strict=strict, progress=progress)
 
 
 def prepare(

@@ -14,18 +14,33 @@ from aftermap.workflows.mapping.run import Progress
 from aftermap.workflows.mapping.settings import MapKeywords, MapOptions
 
 
+class ClassMapOptions(MapOptions, total=False):
+    """Keywords of `map_images` for the classes of one date, beside the model."""
+
+    aoi: Vectors | None
+    grid: Place | None
+    progress: Progress | None
+
+
+class BuildingMapOptions(ClassMapOptions, total=False):
+    """The same for the buildings of one date, and the model."""
+
+    model: str | Path
+    footprints: Vectors | None
+
+
 def map_images(
     pre: Imagery,
-    post: Imagery | None,
-    out: str | Path | None,
+    post: Imagery | None = None,
+    out: str | Path | None = None,
     *,
-    task: TaskName | None,
-    model: str | Path,
-    footprints: Vectors | None,
-    aoi: Vectors | None,
-    grid: Place | None,
-    align: Alignment,
-    progress: Progress | None,
+    task: TaskName | None = None,
+    model: str | Path = "box",
+    footprints: Vectors | None = None,
+    aoi: Vectors | None = None,
+    grid: Place | None = None,
+    align: Alignment = "auto",
+    progress: Progress | None = None,
     **options: Unpack[MapOptions],
 ) -> MapResult:
     """Map two dates or one; see `aftermap.api.map`.

@@ -29,7 +29,7 @@ from aftermap.workflows.plans.plan import (
     TuneStage,
 )
 from aftermap.workflows.scoring.evaluate import evaluate
-from aftermap.workflows.scoring.predict import predict_dataset
+from aftermap.workflows.scoring.predict import predict_scenes
 from aftermap.workflows.scoring.tune import tune_model
 from aftermap.workflows.training.config import DataConfig, TrainRecipe
 from aftermap.workflows.training.run import finish_training
@@ -203,7 +203,7 @@ def _submission(plan: Plan, stage: SubmissionStage, model: Path, out: Path, list
         done += 1
         listener.on_scene(done, len(scenes))
 
-    predict_dataset(predictor, scenes, out / "predictions", targets=out / "targets", on_scene=on_scene)
+    predict_scenes(predictor, scenes, out / "predictions", targets=out / "targets", on_scene=on_scene)
     labelled = [scene for scene in scenes if scene.is_labelled]
     if labelled:
         report = evaluate(predictor, labelled).report

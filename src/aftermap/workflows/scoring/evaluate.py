@@ -5,15 +5,16 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 
 from aftermap.artefacts.card import BaseCard
 from aftermap.classes import DAMAGE, IGNORE
-from aftermap.data.scene import Manifest, Scene, Target, read_images, read_mask
+from aftermap.data.scene import Manifest, Scene, Target, labelled_scenes, read_images, read_mask
 from aftermap.errors import DataError, InputError, ModelError
 from aftermap.inference.agreement import lookup_between
+from aftermap.inference.ensemble import RunningKeywords, opened
 from aftermap.inference.postprocess import Decision, spread_minor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.stitching import evaluate_classes
@@ -166,22 +167,48 @@ def decisive_score(pixels: PixelScores) -> float:
     return 0.3 * pixels.localization_f1 + 0.7 * statistics.fmean(occurring)
 
 
+class EvaluateOptions(RunningKeywords, total=False):
+    """Keywords of `evaluate_dataset`."""
+
+    split: str
+    events: Sequence[str]
+    threshold: float | None
+    bootstrap: int
+    boundary_m: float | None
+    on_scene: Callable[..., None] | None
+
+
 def evaluate_dataset(
-    predictor: AnyPredictor,
+    model: str | Path | AnyPredictor,
     data: Path,
-    scenes: Sequence[Scene],
     *,
-    threshold: float | None,
-    bootstrap: int,
-    boundary_m: float | None,
-    on_scene: Callable[..., None] | None,
+    split: str = "test",
+    events: Sequence[str] = (),
+    threshold: float | None = None,
+    bootstrap: int = 1000,
+    boundary_m: float | None = None,
+    on_scene: Callable[..., None] | None = None,
+    **running: Unpack[RunningKeywords],
 ) -> ScoreReport | ClassScores:
-    """Score any model on labelled scenes of a dataset, by what it tells; arguments as those of `evaluate`.
+    """Score any model on the labelled scenes of a dataset, by what it tells.
+
+    Args:
+        model: a model or ensemble folder, an exported model, `box`, or one that is open.
+        data: a prepared dataset.
+        split: which scenes: `train`, `validation`, `test`, `unassigned` or `all`.
+        events: only these; all by default.
+        threshold: building threshold of all classes instead of the card's.
+        bootstrap: resamples of the scenes for the intervals; 0 leaves them out.
+        boundary_m: width in metres of the band in which boundary IoU compares outlines; by default 2 % of the diagonal.
+        on_scene: called with each scene.
+        running: how a model that is not open yet is run; see `aftermap.inference.ensemble.Options`.
 
     Raises:
         InputError: options that a model with a legend does not take.
-        DataError: the dataset has other classes than the model.
+        DataError: no labelled scenes, or the dataset has other classes than the model.
     """
+    scenes = labelled_scenes(data, split, events)
+    predictor = opened(model, **running)
     manifest = Manifest.load(data)
     if predictor.card.legend is not None:
         if threshold is not None or boundary_m is not None:

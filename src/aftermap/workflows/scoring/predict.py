@@ -3,13 +3,15 @@
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Unpack
 
 import cv2
 import numpy as np
 
-from aftermap.data.scene import Scene, read_images, read_mask
+from aftermap.data.scene import Scene, read_images, read_mask, scenes_of
 from aftermap.errors import InputError
 from aftermap.files import write_bytes, write_json
+from aftermap.inference.ensemble import RunningKeywords, opened
 from aftermap.inference.parity import read_dates
 from aftermap.inference.postprocess import Decision
 from aftermap.inference.predictor import AnyPredictor
@@ -21,7 +23,52 @@ _ENDING = re.compile(r"(_(pre|post)_disaster|_part1)(\.png)*$")
 _NUMBERED = re.compile(r"(?P<split>test|hold|train|tier\d)_(pre_|post_)?(?P<number>\d+)")
 
 
+class PredictOptions(RunningKeywords, total=False):
+    """Keywords of `predict_dataset`."""
+
+    split: str
+    targets: str | Path | None
+    overwrite: bool
+    on_scene: Callable[[Scene], None] | None
+
+
 def predict_dataset(
+    model: str | Path | AnyPredictor,
+    data: Path,
+    out: Path,
+    *,
+    split: str = "all",
+    targets: str | Path | None = None,
+    overwrite: bool = False,
+    on_scene: Callable[[Scene], None] | None = None,
+    **running: Unpack[RunningKeywords],
+) -> int:
+    """Predict scenes of a prepared dataset; see `predict_scenes`.
+
+    Args:
+        model: a model or ensemble folder, an exported model, `box`, or one that is open.
+        data: a prepared dataset.
+        out: folder for the predictions; those that are there are kept, so that an interrupted run goes on.
+        split: which scenes: `train`, `validation`, `test`, `unassigned` or `all`.
+        targets: folder for the truth in the same naming.
+        overwrite: predict again what is there.
+        on_scene: called with each scene.
+        running: how a model that is not open yet is run; see `aftermap.inference.ensemble.Options`.
+
+    Returns:
+        How many scenes were predicted now.
+    """
+    return predict_scenes(
+        opened(model, **running),
+        scenes_of(data, split),
+        out,
+        targets=None if targets is None else Path(targets),
+        overwrite=overwrite,
+        on_scene=on_scene,
+    )
+
+
+def predict_scenes(
     predictor: AnyPredictor,
     scenes: Sequence[Scene],
     folder: Path,

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from aftermap.errors import DataError, DataWarning
 from aftermap.files import write_json
@@ -48,11 +48,21 @@ class ScoreReport:
         }
 
 
+class ScoreOptions(TypedDict, total=False):
+    """Keywords of `score_folders`."""
+
+    events: str | Path | None
+    bootstrap: int
+    seed: int
+    iou: float
+    progress: Callable[[int, int], None] | None
+
+
 def score_folders(
     prediction: Path,
     target: Path,
     *,
-    events: Path | None = None,
+    events: str | Path | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
     iou: float = 0.5,
@@ -84,7 +94,7 @@ def score_folders(
     notes = _compare(predictions, targets, prediction, target)
     for note in notes:
         warnings.warn(note, DataWarning, stacklevel=2)
-    event_of = scene_events(events, targets)
+    event_of = scene_events(None if events is None else Path(events), targets)
     pixels, buildings, building_map = Score(), BuildingScore(iou=iou), BuildingMapScore(iou=iou)
     only_buildings = not any(files.damage for files in predictions.values())
     for number, (scene, files) in enumerate(targets.items(), 1):
