@@ -5,7 +5,7 @@ DATA ?= ../shared/data
 # byte code is kept wherever this runs: processes of the tests would compile the package again and again
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test coverage docs lint format fuzz bench wheel box field clean help
+.PHONY: demo test coverage docs lint format fuzz bench wheel qgis box field clean help
 
 help:
 	@echo "make demo   synthesise an unseen town, map it, score it (about 3 minutes after installation)"
@@ -14,6 +14,7 @@ help:
 	@echo "make fuzz   the readers on changed files, for SECONDS (600), of TARGET (all)"
 	@echo "make docs   the documentation site in build/site; broken links are errors"
 	@echo "make lint   ruff, mypy --strict, import contracts"
+	@echo "make qgis   the plugin for QGIS as dist/aftermap_toolbox.zip"
 	@echo "make bench  speed and memory of the map command (see docs/benchmarks.md)"
 
 # what maps, scores, checks, prepares and synthesises: no PyTorch; byte code is made of what is used, which saves 100 MB
@@ -74,6 +75,11 @@ bench: .venv/.dev
 
 wheel: .venv/.dev
 	$(BIN)/python -m build
+
+# the plugin for QGIS; nothing is compiled
+qgis:
+	mkdir -p dist && rm -rf dist/aftermap_toolbox.zip qgis/aftermap_toolbox/__pycache__
+	cd qgis && $(PYTHON) -m zipfile -c ../dist/aftermap_toolbox.zip aftermap_toolbox
 
 clean:
 	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache

@@ -1,6 +1,7 @@
 """How far a command is, on standard error: bars on a terminal, and elsewhere (a log file, CI) a line now and then."""
 
 import itertools
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 EVERY_SECONDS = 30.0
-"""Time between two lines; a command that takes less prints none."""
+"""Time between two lines; a command that takes less prints none. The variable AFTERMAP_PROGRESS_SECONDS sets another."""
 
 
 class Progress(Protocol):
@@ -90,7 +91,7 @@ class _Stage:
 
 
 class Lines:
-    """Prints a line where none was for 30 seconds, and one at the end of a stage that got any.
+    """Prints a line where none was for 30 seconds (or as long as was asked for), and one at the end of a stage that got any.
 
     Args:
         unit: Of what is counted.
@@ -109,6 +110,7 @@ class Lines:
         self._clock = clock
         self._write = write or (lambda line: print(line, file=sys.stderr, flush=True))
         self._stages: dict[str, _Stage] = {}
+        self._every = _every_seconds()
         self._said = clock()
 
     def __call__(self, stage: str, done: float, total: float | None, note: str = "") -> None:
@@ -116,7 +118,7 @@ class Lines:
         now = self._clock()
         known = self._stages.setdefault(stage, _Stage(now, done))
         is_end = total is not None and done >= total
-        if now - self._said < EVERY_SECONDS and not (is_end and known.is_said):
+        if now - self._said < self._every and not (is_end and known.is_said):
             return
         self._said, known.is_said = now, not is_end
         line = f"{stage}: {amount_done(done, total, self._unit)}"
@@ -128,6 +130,14 @@ class Lines:
                 left = (now - known.since) * (total - done) / (done - known.first)
                 line += f", {clock_time(left)} left"
         self._write(f"{line}  {note}".rstrip())
+
+
+def _every_seconds() -> float:
+    """What a program that shows our lines asked for, else what suits a log file."""
+    try:
+        return max(float(os.environ["AFTERMAP_PROGRESS_SECONDS"]), 0.0)
+    except (KeyError, ValueError):
+        return EVERY_SECONDS
 
 
 def amount_done(done: float, total: float | None, unit: str = "") -> str:
