@@ -4,34 +4,13 @@ import dataclasses
 import json
 
 import numpy as np
-import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aftermap.classes import DAMAGE
 from aftermap.errors import InputError
 from aftermap.workflows.totals.sampling import FLOOR, Sample, draw_sample, timetable
-
-
-def town(count=300, *, seed=0, not_assessed=0):
-    """A table of buildings as a map writes it: the model is sure of most."""
-    generator = np.random.default_rng(seed)
-    damaged = generator.beta(0.3, 1.2, count)
-    rest = generator.dirichlet([1, 1, 1], count) * damaged[:, None]
-    shares = np.column_stack([1 - damaged, rest])
-    frame = pandas.DataFrame(
-        {
-            "building_id": [f"b{number}" for number in range(count)],
-            "damage": np.array(DAMAGE.names[1:])[shares.argmax(axis=1)],
-            "area_m2": generator.lognormal(5, 0.6, count).round(1),
-        }
-    )
-    frame[["p_no_damage", "p_minor", "p_major", "p_destroyed"]] = shares.round(4)
-    if not_assessed:
-        frame.loc[: not_assessed - 1, "damage"] = "not-assessed"
-        frame.loc[: not_assessed - 1, ["p_no_damage", "p_minor", "p_major", "p_destroyed"]] = np.nan
-    return frame
+from sampled_towns import town
 
 
 @pytest.fixture(scope="module")

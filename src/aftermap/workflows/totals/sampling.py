@@ -2,17 +2,17 @@
 
     OUT/review/sample.json      seed, strata, the order, and what the map said when it was drawn
 
-Each stratum has a random permutation of its own. A timetable, fixed before anything is looked at, says which stratum comes
-next: first each in turn until it has its floor, then always the one in which a further building tells most (Wright 2012,
-priority N S / sqrt(n (n + 1)), which is the exact optimum for each length). So
+Each stratum has a random permutation of its own. A timetable, fixed before anything is looked at, says which stratum
+comes next: first each in turn until it has its floor, then always the one in which a further building tells most (Wright
+2012, priority N S / sqrt(n (n + 1)), which is the exact optimum for each length). So
 
 - the first m buildings are a simple random sample without replacement in each stratum, of n_h(m) of its N_h buildings;
 - n_h(m) is known beforehand, and a building of stratum h is among the first m with probability n_h(m) / N_h;
 - every m of at least the number of strata is valid: each stratum is there. Shorter ones say nothing of some strata;
 - a longer sample goes on where a shorter one ended.
 
-Who stops must not do so because of what was seen last. A building that was answered for another reason keeps its place in the
-order, and brings nobody into the sample.
+Who stops must not do so because of what was seen last. A building that was answered for another reason keeps its place
+in the order, and brings nobody into the sample.
 
 Source: Wright, "The equivalence of Neyman optimum allocation for sampling and equal proportions for apportioning the U.S.
 House of Representatives", The American Statistician 66 (2012).
@@ -57,7 +57,8 @@ class Sample:
         strata: parts that are sampled apart.
         ids: of every building that was assessed, sorted, (N,).
         stratum: of each, int (N,).
-        probabilities: the map's when the sample was drawn, (N, 4), from no damage to destroyed.
+        predicted: class that the map gave each when the sample was drawn, 0 for no damage to 3 for destroyed, int (N,).
+        probabilities: the map's likewise, (N, 4).
         order: of the sample, as indices into `ids`, (n,).
     """
 
@@ -66,6 +67,7 @@ class Sample:
     strata: tuple[Stratum, ...]
     ids: tuple[str, ...]
     stratum: np.ndarray
+    predicted: np.ndarray
     probabilities: np.ndarray
     order: np.ndarray
 
@@ -165,6 +167,7 @@ class Sample:
             "buildings": {
                 "building_id": self.ids,
                 "stratum": self.stratum.tolist(),
+                "predicted": self.predicted.tolist(),
                 **{
                     name: np.round(self.probabilities[:, level] * _STEPS).astype(int).tolist()
                     for level, name in enumerate(PROBABILITIES)
@@ -226,12 +229,12 @@ def draw_sample(
     by_name = np.argsort(names, kind="stable")
     frame, names = frame.iloc[by_name], names[by_name]
     probabilities = np.clip(frame[list(PROBABILITIES)].to_numpy(np.float64), 0, 1)
-    predicted = frame["damage"].map({name: level for level, name in enumerate(DAMAGE.names[1:])})
+    levels = {name: level for level, name in enumerate(DAMAGE.names[1:])}
+    predicted = frame["damage"].map(levels).fillna(0).to_numpy(np.int64)
     at_most = strata or max(1, min(_MOST_STRATA, size // _PER_STRATUM))
-    parts, stratum = stratify(
-        predicted.fillna(0).to_numpy(np.int64), 1 - probabilities[:, 0], _areas(frame), at_most=at_most
-    )
-    empty = Sample(seed, outlines_sha256, parts, tuple(names), stratum, probabilities, np.zeros(0, np.int64))
+    parts, stratum = stratify(predicted, 1 - probabilities[:, 0], _areas(frame), at_most=at_most)
+    none = np.zeros(0, np.int64)
+    empty = Sample(seed, outlines_sha256, parts, tuple(names), stratum, predicted, probabilities, none)
     return empty.extended(size)
 
 
@@ -304,7 +307,7 @@ def _understood(tree: Any) -> Sample:
     strata = tuple(
         Stratum(str(each["name"]), int(each["buildings"]), float(each["spread"])) for each in tree["strata"]
     )
-    stratum = np.array(columns["stratum"], np.int64)
+    stratum, predicted = (np.array(columns[name], np.int64) for name in ("stratum", "predicted"))
     probabilities = np.stack([np.array(columns[name], np.float64) for name in PROBABILITIES], axis=1) / _STEPS
     order = np.array([place[name] for name in tree["order"]], np.int64)
     sizes = [each.buildings for each in strata]
@@ -313,8 +316,10 @@ def _understood(tree: Any) -> Sample:
     if (
         stratum.shape != (len(ids),)
         or len(probabilities) != len(ids)
+        or predicted.shape != (len(ids),)
         or stratum.min(initial=0) < 0
         or np.bincount(stratum, minlength=len(strata)).tolist() != sizes
     ):
         raise ValueError("its strata do not have the buildings that they should")
-    return Sample(int(tree["seed"]), str(tree["outlines_sha256"]), strata, ids, stratum, probabilities, order)
+    told = int(tree["seed"]), str(tree["outlines_sha256"])
+    return Sample(*told, strata, ids, stratum, predicted, probabilities, order)

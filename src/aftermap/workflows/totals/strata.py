@@ -1,8 +1,7 @@
 """Parts of a map that are sampled apart: by predicted class, then by area and by p(damaged).
 
-A part is worth having where it makes what is alike in it more alike. Strata begin as the classes that are predicted. While
-there may be more of them, the one that takes most of the sample is cut in two: by p(damaged) where the model tells its
-buildings apart, otherwise by area. The first cut of a large class is by area.
+Strata begin as the classes that are predicted. While there may be more of them, the one that takes most of the sample is
+cut in two: a large class first by area, then by p(damaged) where the model tells its buildings apart, otherwise by area.
 """
 
 from dataclasses import dataclass
