@@ -12,7 +12,8 @@ from rasterio.crs import CRS
 
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import from_pixels, trace
-from aftermap.inference.buildings import Evidence, Painter, assess, trace_rows
+from aftermap.inference.buildings import Evidence, assess, trace_rows
+from aftermap.inference.painting import Painter
 from aftermap.inference.postprocess import from_bytes, to_bytes, unweighted
 
 UTM = Grid(CRS.from_epsg(32615), Affine(0.5, 0, 300000, 0, -0.5, 4000000), 40, 40)

@@ -7,8 +7,6 @@ import cv2
 import geopandas
 import numpy as np
 import shapely
-from affine import Affine
-from rasterio.features import rasterize
 from shapely import Polygon
 from shapely.geometry.base import BaseGeometry
 
@@ -17,7 +15,7 @@ from aftermap.classes import DAMAGE, NOT_ASSESSED
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import areas_m2, trace, trace_labels
 from aftermap.inference.parting import part_shapes, root_of
-from aftermap.inference.postprocess import REASONS, Missing, from_bytes, unweighted
+from aftermap.inference.postprocess import REASONS, Missing, from_bytes
 
 MIN_SEEN = 0.5
 """A building is assessed where at least this share of its pixels was seen at both dates."""
@@ -27,7 +25,7 @@ MAX_BUILDING_ROWS = 4096
 
 MODE = "pre+post"
 _LEVELS = len(DAMAGE) - 1
-_TINY_PX = 4.0
+_PIXELS_AT_ONCE = 1 << 18  # of a band, so that what is computed of them stays in the cache
 
 
 def trace_rows(
@@ -136,65 +134,6 @@ def _renumber(labels: np.ndarray, index_of: dict[int, int]) -> np.ndarray:
     return np.array([index_of.get(v, 0) for v in values.tolist()], np.int32)[inverse.ravel()]
 
 
-class Painter:
-    """Paints buildings into rows of pixels, overlapping ones into separate layers so that none hides another.
-
-    Buildings of less than four pixels get at least the pixel they stand on.
-
-    Args:
-        polygons: in pixel coordinates of the scene.
-        width: columns of the scene.
-
-    Attributes:
-        count: how many buildings there are.
-    """
-
-    def __init__(self, polygons: Sequence[BaseGeometry], width: int) -> None:
-        self.width = width
-        shapes = np.array(polygons, dtype=object)
-        for tiny in np.flatnonzero(shapely.area(shapes) < _TINY_PX).tolist():
-            shapes[tiny] = _paintable(shapes[tiny])
-        self.count = len(shapes)
-        self._shapes = shapes
-        self._tree = shapely.STRtree(shapes)
-        self._layer = _layers(shapes, self._tree)
-
-    def paint(self, row: int, height: int) -> Iterator[np.ndarray]:
-        """Layers int32 (height, width) from scene row `row` on: the building's index + 1, or 0."""
-        box = shapely.box(0, row, self.width, row + height)
-        found = np.sort(self._tree.query(box))
-        for layer in np.unique(self._layer[found]).tolist():
-            members = found[self._layer[found] == layer]
-            pairs = [(self._shapes[i], i + 1) for i in members.tolist()]
-            yield rasterize(
-                pairs, out_shape=(height, self.width), transform=Affine.translation(0, row), dtype="int32"
-            )
-
-
-def _paintable(polygon: BaseGeometry) -> BaseGeometry:
-    """A tiny building with the pixel that it stands on."""
-    point = polygon.representative_point() if not polygon.is_empty else shapely.Point(-1, -1)
-    col, row = np.floor(point.x), np.floor(point.y)
-    return shapely.union(polygon, shapely.box(col, row, col + 1, row + 1))
-
-
-def _layers(shapes: np.ndarray, tree: shapely.STRtree) -> np.ndarray:
-    """A layer for each shape, such that shapes of one layer share no area (greedy colouring)."""
-    layer = np.zeros(len(shapes), np.int32)
-    if len(shapes) == 0:
-        return layer
-    first, second = tree.query(shapes, predicate="intersects")
-    first, second = first[second < first], second[second < first]
-    shared = shapely.area(shapely.intersection(shapes[first], shapes[second])) > 0
-    neighbours: dict[int, list[int]] = {}
-    for a, b in zip(first[shared].tolist(), second[shared].tolist(), strict=True):
-        neighbours.setdefault(a, []).append(b)
-    for a in sorted(neighbours):
-        taken = {int(layer[b]) for b in neighbours[a]}
-        layer[a] = next(n for n in range(len(taken) + 1) if n not in taken)
-    return layer
-
-
 class Evidence:
     """What the pixels of each building say, summed over bands.
 
@@ -224,12 +163,23 @@ class Evidence:
             probabilities: float32 (5, h, W) as the model decides by them, or uint8 as `to_bytes` stores its own.
             missing: `Missing` codes (h, W).
         """
+        rows = max(1, _PIXELS_AT_ONCE // max(1, labels.shape[1]))
+        for top in range(0, len(labels), rows):
+            part = slice(top, top + rows)
+            self._add(labels[part], probabilities[:, part], missing[part])
+
+    def _add(self, labels: np.ndarray, probabilities: np.ndarray, missing: np.ndarray) -> None:
         rows, cols = np.nonzero(labels)
         if rows.size == 0:
             return
         building, code = labels[rows, cols] - 1, missing[rows, cols].astype(np.int64)
-        count, codes = len(self.pixels), len(Missing)
-        self.pixels += np.bincount(building * codes + code, minlength=count * codes).reshape(count, codes)
+        first, codes = int(building.min()), len(Missing)
+        building -= first
+        count = int(building.max()) + 1
+        some = slice(first, first + count)
+        self.pixels[some] += np.bincount(building * codes + code, minlength=count * codes).reshape(
+            count, codes
+        )
         if probabilities.shape[0] == 0:
             return
         seen = code == Missing.ASSESSED
@@ -238,7 +188,7 @@ class Evidence:
         if own:
             values = from_bytes(values)
         for level, weights in enumerate(self.weigh(values.astype(np.float64), own=own)):
-            self.levels[:, level] += np.bincount(building, weights=weights, minlength=count)
+            self.levels[some, level] += np.bincount(building, weights=weights, minlength=count)
 
     @staticmethod
     def chosen(probabilities: np.ndarray) -> np.ndarray:
@@ -252,12 +202,15 @@ class Evidence:
             values: the probabilities.
             own: they are the model's, else the decision weights are in them.
         """
-        decided = told = values[1:]
-        if self.weights is not None and own:
-            decided = told * self.weights[:, None]
-        elif self.weights is not None:
-            told = unweighted(values, self.weights)[1:]
-        return np.concatenate([_shares(decided), _shares(told), 1 - values[:1]])
+        present = 1 - values[:1]
+        shares = _shares(values[1:])
+        if self.weights is None:
+            return np.concatenate([shares, shares, present])
+        # what `unweighted` does beside dividing by the weights cancels out in shares
+        known = self.weights > 0
+        factors = self.weights if own else np.divide(1, self.weights, out=np.zeros(_LEVELS), where=known)
+        others = _shares(values[1:] * factors[:, None])
+        return np.concatenate([others, shares, present] if own else [shares, others, present])
 
     def merge(self, buildings: np.ndarray, levels: np.ndarray, pixels: np.ndarray) -> None:
         """Add what `sparse` gave for another band."""
@@ -282,7 +235,8 @@ class Evidence:
 
 def _shares(levels: np.ndarray) -> np.ndarray:
     total = levels.sum(axis=0)
-    shares: np.ndarray = np.where(total > 0, levels / np.where(total > 0, total, 1), 1 / _LEVELS)
+    shares: np.ndarray = np.full(levels.shape, 1 / _LEVELS)
+    np.divide(levels, total, out=shares, where=total > 0)
     return shares
 
 
@@ -355,8 +309,13 @@ def assess(
 def seen_share(polygons: Sequence[BaseGeometry], evidence: Evidence, grid: Grid) -> np.ndarray:
     """Share of each building that was assessed; parts beyond the grid count as not seen."""
     shapes = np.array(polygons, dtype=object)
-    inside = shapely.area(shapely.intersection(shapes, shapely.box(0, 0, grid.width, grid.height)))
-    area = shapely.area(shapes)
+    inside = area = shapely.area(shapes)
+    left, top, right, bottom = shapely.bounds(shapes).reshape(-1, 4).T
+    beyond = ~((left >= 0) & (top >= 0) & (right <= grid.width) & (bottom <= grid.height))
+    if beyond.any():
+        inside = area.copy()
+        image = shapely.box(0, 0, grid.width, grid.height)
+        inside[beyond] = shapely.area(shapely.intersection(shapes[beyond], image))
     share_inside = np.divide(inside, area, out=np.zeros(len(shapes)), where=area > 0)
     total = evidence.pixels.sum(axis=1)
     assessed = evidence.pixels[:, Missing.ASSESSED]

@@ -24,7 +24,7 @@ from aftermap.products.view import Picture, View, building_view
 from aftermap.workflows.mapping.inputs import Inputs, Reading, open_image
 from aftermap.workflows.mapping.objects import ObjectTask
 from aftermap.workflows.mapping.result import MapResult
-from aftermap.workflows.mapping.run import OVERVIEW_PX, Progress, run_map, to_rgb
+from aftermap.workflows.mapping.run import Progress, run_map, to_rgb
 from aftermap.workflows.mapping.settings import MapKeywords, Settings
 from aftermap.workflows.mapping.task import Raster, thinned_rows
 from aftermap.workflows.mapping.work import Rows
@@ -112,9 +112,9 @@ class _BuildingTask(ObjectTask):
     def view(
         self, frame: geopandas.GeoDataFrame, rows: Sequence[Rows], inputs: Inputs, summary: dict[str, Any]
     ) -> View:
-        (image,), (valid,) = inputs.overview(OVERVIEW_PX)
+        (image,), (valid,) = inputs.overview()
         rgb = to_rgb(image, valid)
-        probability = heat(rgb, thinned_rows(rows, "probabilities", inputs.grid, OVERVIEW_PX), levels=SCALE)
+        probability = heat(rgb, thinned_rows(rows, "probabilities", inputs.grid), levels=SCALE)
         return building_view(
             frame,
             Picture("Image", rgb, valid),

@@ -30,7 +30,7 @@ from aftermap.products.view import Picture, View, cover_view
 from aftermap.workflows.mapping.inputs import Inputs, Reading, open_image
 from aftermap.workflows.mapping.objects import MIN_BUILDING_PX
 from aftermap.workflows.mapping.result import MapResult
-from aftermap.workflows.mapping.run import OVERVIEW_PX, Progress, run_map, to_rgb
+from aftermap.workflows.mapping.run import Progress, run_map, to_rgb
 from aftermap.workflows.mapping.settings import MapKeywords, Settings
 from aftermap.workflows.mapping.task import Raster, Task, thinned_rows
 from aftermap.workflows.mapping.work import Rows
@@ -153,11 +153,9 @@ class _ClassTask(Task):
     def view(
         self, frame: geopandas.GeoDataFrame, rows: Sequence[Rows], inputs: Inputs, summary: dict[str, Any]
     ) -> View:
-        (image,), (valid,) = inputs.overview(OVERVIEW_PX)
+        (image,), (valid,) = inputs.overview()
         picture = Picture("Image", _shown(image, valid, self.predictor.card.given_bands), valid)
-        return cover_view(
-            picture, thinned_rows(rows, "classes", inputs.grid, OVERVIEW_PX), inputs.grid, summary
-        )
+        return cover_view(picture, thinned_rows(rows, "classes", inputs.grid), inputs.grid, summary)
 
     def _bands(self, rows: Sequence[Rows], areas: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Finished rows for the tracing, counted as they pass; confidences from 0 to 1."""

@@ -35,7 +35,7 @@ from aftermap.products.view import Picture, View, damage_view
 from aftermap.workflows.mapping.inputs import Inputs, Reading, open_pair
 from aftermap.workflows.mapping.objects import ObjectTask
 from aftermap.workflows.mapping.result import MapResult
-from aftermap.workflows.mapping.run import OVERVIEW_PX, Progress, run_map, to_rgb
+from aftermap.workflows.mapping.run import Progress, run_map, to_rgb
 from aftermap.workflows.mapping.settings import MapKeywords, Settings
 from aftermap.workflows.mapping.task import Raster
 from aftermap.workflows.mapping.work import Rows
@@ -159,7 +159,7 @@ class _DamageTask(ObjectTask):
     def view(
         self, frame: geopandas.GeoDataFrame, rows: Sequence[Rows], inputs: Inputs, summary: dict[str, Any]
     ) -> View:
-        images, valid = inputs.overview(OVERVIEW_PX)
+        images, valid = inputs.overview()
         before, after = (
             Picture(name, to_rgb(image, seen), seen)
             for name, image, seen in zip(("Before", "After"), images, valid, strict=True)

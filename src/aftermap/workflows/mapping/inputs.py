@@ -25,6 +25,7 @@ from aftermap.geo.target_grid import check_resolution
 from aftermap.inference.postprocess import Missing
 from aftermap.inference.tiling import Sample
 from aftermap.workflows.mapping.aoi import Area, read_area
+from aftermap.workflows.mapping.overview import Overview
 
 _SAMPLE_PX = 1_000_000
 _CLOUDY = 0.5
@@ -84,6 +85,7 @@ class Inputs:
         stretches: one per date, or none where the pixels are used as they are.
         cloud_mask: not 0 where clouds hide the ground.
         notes: what was decided without a warning, for the report.
+        gathered: the whole map in small, of the windows that were read.
     """
 
     scene: DatePair | SingleDate
@@ -91,6 +93,7 @@ class Inputs:
     stretches: tuple[Stretch, ...]
     cloud_mask: RasterSource | None
     notes: tuple[str, ...]
+    gathered: Overview
 
     @property
     def grid(self) -> Grid:
@@ -117,26 +120,17 @@ class Inputs:
         for patch, reason in reversed(list(zip(patches, (Missing.PRE, Missing.POST), strict=False))):
             missing[~patch.valid] = reason
         missing[self.area.outside(window)] = Missing.OUTSIDE
-        return Sample(
+        sample = Sample(
             images=np.stack([self._pixels(i, patch.array) for i, patch in enumerate(patches)]),
             valid=np.stack([patch.valid for patch in patches]),
             missing=missing,
         )
+        self.gathered.add(window, sample)
+        return sample
 
-    def overview(self, pixels: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """The whole map in at most about `pixels` pixels, to look at.
-
-        Returns:
-            each date as uint8 (C, H, W), and bool (T, H, W) where each has data.
-        """
-        grid = thinned(self.grid, pixels)
-        across, down = grid.width / self.grid.width, grid.height / self.grid.height
-        shift = self.shift
-        dx, dy = (shift.dx_px * across, shift.dy_px * down) if shift and shift.applied else (0.0, 0.0)
-        places = (grid, grid.shift(dx, dy))
-        patches = [s.read(place) for s, place in zip(self.scene.sources.values(), places, strict=False)]
-        images = [self._pixels(i, patch.array) for i, patch in enumerate(patches)]
-        return images, np.stack([patch.valid for patch in patches])
+    def overview(self) -> tuple[list[np.ndarray], np.ndarray]:
+        """The whole map in at most about OVERVIEW_PX pixels, to look at; see `Overview.finished`."""
+        return self.gathered.finished(self.read)
 
     def close(self) -> None:
         """Close all files."""
@@ -270,7 +264,7 @@ def _fitted(
         mask = _open_clouds(reading.cloud_mask, place, area.grid)
     _check_datums([*scene.sources.values(), *([mask] if mask is not None else [])], area.grid)
     notes = () if place is None else (f"georeference recovered from the xBD labels of {name}",)
-    return Inputs(scene, area, stretches, mask, notes)
+    return Inputs(scene, area, stretches, mask, notes, Overview(area.grid))
 
 
 def _check_datums(sources: Sequence[RasterSource], grid: Grid) -> None:

@@ -11,7 +11,8 @@ from shapely.geometry.base import BaseGeometry
 
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import from_pixels
-from aftermap.inference.buildings import Evidence, Painter, trace_rows
+from aftermap.inference.buildings import Evidence, trace_rows
+from aftermap.inference.painting import Painter
 from aftermap.inference.postprocess import Missing
 from aftermap.inference.tiling import Band
 from aftermap.products.styles import Style, style_layer

@@ -30,9 +30,6 @@ from aftermap.workflows.mapping.settings import Settings, identity
 from aftermap.workflows.mapping.task import Task
 from aftermap.workflows.mapping.work import MARKER, WorkFolder, check_output
 
-OVERVIEW_PX = 6_000_000
-"""Pixels of the images in `map.html`; larger scenes are thinned."""
-
 Progress = Callable[[str, int, int], None]
 """Told the stage, the pixels done and the pixels in all."""
 

@@ -16,7 +16,8 @@ from aftermap.inference.tiling import Band
 from aftermap.products.cog import Colour, RasterWriter
 from aftermap.products.styles import write_class_names, write_raster_style
 from aftermap.products.view import View
-from aftermap.workflows.mapping.inputs import Inputs, Reading, thinned
+from aftermap.workflows.mapping.inputs import Inputs, Reading
+from aftermap.workflows.mapping.overview import OVERVIEW_PX, block_middles, block_px
 from aftermap.workflows.mapping.result import TaskName
 from aftermap.workflows.mapping.work import Rows
 
@@ -131,19 +132,17 @@ class Task(ABC):
         return []
 
 
-def thinned_rows(rows: Sequence[Rows], name: str, grid: Grid, pixels: int) -> np.ndarray:
-    """A stored array uint8 (H, W) of every so many pixels, on the grid that `thinned` makes of the map's.
+def thinned_rows(rows: Sequence[Rows], name: str, grid: Grid) -> np.ndarray:
+    """A stored array uint8 (H, W) at the middles of the blocks that `Overview` makes of the map.
 
     Args:
         rows: finished rows; those that are not there give IGNORE.
         name: of the array, (h, W) or (1, h, W).
         grid: of the map.
-        pixels: about how many there may be.
     """
-    small = thinned(grid, pixels)
-    wanted = ((np.arange(small.height) + 0.5) * grid.height / small.height).astype(np.int64)
-    cols = ((np.arange(small.width) + 0.5) * grid.width / small.width).astype(np.int64)
-    values = np.full((small.height, small.width), IGNORE, np.uint8)
+    step = block_px(grid, OVERVIEW_PX)
+    wanted, cols = block_middles(grid.height, step), block_middles(grid.width, step)
+    values = np.full((len(wanted), len(cols)), IGNORE, np.uint8)
     for each in rows:
         here = np.flatnonzero((wanted >= each.start) & (wanted < each.stop))
         stored = each.load(name)[0].reshape(-1, grid.width)
