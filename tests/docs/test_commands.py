@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import cv2
+import finished_maps
 import geopandas
 import numpy as np
 import pytest
@@ -79,6 +80,7 @@ def world(tmp_path_factory, request):
     Path("tiles").mkdir()
     shutil.copy(dates["pre"], "tiles/a.tif")
     paint_land_cover(Path("imagery"), Path("legend.yaml"))
+    finished_maps.finish(root / "joplin", finished_maps.table([(10, 10), (30, 20)], ["destroyed", "no-damage"]))
     outlines = geopandas.read_file("made/footprints.gpkg")
     outlines.to_file("buildings.gpkg")
     outlines.to_file("osm.gpkg")
