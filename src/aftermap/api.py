@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from aftermap.inference.predictor import AnyPredictor
     from aftermap.scoring.class_scores import ClassScores
     from aftermap.synthetic.write import SynthOptions
+    from aftermap.workflows.areas.run import AreaOptions, AreaResult
     from aftermap.workflows.kinds import Outcome, TrainOptions
     from aftermap.workflows.mapping.images import BuildingMapOptions, ClassMapOptions
     from aftermap.workflows.mapping.memory import Imagery, Place, Vectors
@@ -46,7 +47,7 @@ __all__ = [
     *("map", "map_buildings", "map_classes"),
     *("open_model", "predict", "evaluate", "score"),
     *("train", "adapt"),
-    *("package",),
+    *("areas", "package"),
     *("prepare", "check", "split", "synth"),
 ]
 
@@ -360,6 +361,22 @@ def synth(out: str | Path, **options: "Unpack[SynthOptions]") -> "Manifest":
 
 
 # What is made of finished maps
+
+
+def areas(out: str | Path, **options: "Unpack[AreaOptions]") -> "list[AreaResult]":
+    """Count a finished map of damage by areas, and write `OUT/areas/NAME.*` for each kind that is asked for.
+
+    Args:
+        out: folder of the map.
+        options: h3, grid, grid_crs, by, name, pcode, tiles and rasters of `count_areas`.
+
+    Example:
+        (cells,) = aftermap.areas("joplin", h3=9)
+        cells.areas.nlargest(5, "damaged")
+    """
+    from aftermap.workflows.areas.run import write_areas
+
+    return write_areas(Path(out), **options)
 
 
 def package(

@@ -5,12 +5,14 @@ import shutil
 from pathlib import Path
 
 import cv2
-import finished_maps
 import geopandas
 import numpy as np
 import pytest
+import rasterio
+import shapely
 from document_commands import Shown, how, shown_commands
 
+import finished_maps
 from aftermap.cli.app import app, main
 
 COMMANDS = shown_commands()
@@ -50,6 +52,21 @@ def paint_land_cover(folder: Path, legend: Path) -> None:
     )
 
 
+def write_districts(folder: Path) -> None:
+    """A district with a P-code around the finished map, its people, and its squares of the ground."""
+    grid = finished_maps.UTM
+    geopandas.GeoDataFrame(
+        {"ADM3_PCODE": ["XX0101"], "ADM3_EN": ["All"], "sector": ["1"]},
+        geometry=[shapely.box(*grid.bounds)],
+        crs=grid.crs,
+    ).to_file(folder / "admin.gpkg", layer="adm3")
+    with rasterio.open(
+        folder / "population.tif", "w", driver="GTiff", width=120, height=80, count=1, dtype="float32",
+        crs=grid.crs, transform=grid.transform,
+    ) as file:  # fmt: skip
+        file.write(np.ones((80, 120), np.float32), 1)
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory, request):
     """Every file that the pages name, tiny: what their commands are run on."""
@@ -80,7 +97,10 @@ def world(tmp_path_factory, request):
     Path("tiles").mkdir()
     shutil.copy(dates["pre"], "tiles/a.tif")
     paint_land_cover(Path("imagery"), Path("legend.yaml"))
-    finished_maps.finish(root / "joplin", finished_maps.table([(10, 10), (30, 20)], ["destroyed", "no-damage"]))
+    finished_maps.finish(
+        root / "joplin", finished_maps.table([(10, 10), (30, 20)], ["destroyed", "no-damage"])
+    )
+    write_districts(root)
     outlines = geopandas.read_file("made/footprints.gpkg")
     outlines.to_file("buildings.gpkg")
     outlines.to_file("osm.gpkg")

@@ -11,8 +11,8 @@ from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
 from aftermap import __version__
+from aftermap.cli import areas, package, score
 from aftermap.cli import map as mapping
-from aftermap.cli import package, score
 from aftermap.cli.datasets import data
 from aftermap.cli.ending import ended_by_signals
 from aftermap.cli.help import let_flow
@@ -50,6 +50,7 @@ app.command(tune.tune_thresholds, name="tune-thresholds")
 app.command(tune.ensemble, name="ensemble")
 app.command(score.combine, name="combine")
 app.command(score.score, name="score")
+app.command(areas.areas, name="areas")
 app.command(package.package, name="package")
 app.command(runs.app, name="runs")
 app.command(export.export, name="export")

@@ -151,7 +151,7 @@ def check_place(out: Path | None) -> None:
         ) from None
 
 
-def check_crs(text: str | None) -> None:
+def check_crs(text: str | None, option: str = "--crs") -> None:
     """Refuse a reference system that nobody knows.
 
     Raises:
@@ -166,7 +166,7 @@ def check_crs(text: str | None) -> None:
         CRS.from_user_input(text)
     except CRSError:
         raise GeoreferenceError(
-            f"--crs {text} is not a known reference system: pass one such as EPSG:32615"
+            f"{option} {text} is not a known reference system: pass one such as EPSG:32615"
         ) from None
 
 

@@ -230,7 +230,8 @@ def in_degrees(frame: gpd.GeoDataFrame) -> np.ndarray:
     if frame.crs is not None:
         west, _, east, _ = shapely.bounds(shapes).T.reshape(4, -1)
         for position in np.flatnonzero((east - west > 180) | (east > 180)):
-            shapes[position] = cut_antimeridian(shapes[position])
+            if _crosses(shapes[position]):
+                shapes[position] = cut_antimeridian(shapes[position])
     tidied: np.ndarray = shapely.transform(shapely.orient_polygons(shapes), lambda xy: np.round(xy, 7) + 0.0)
     return tidied
 
@@ -244,7 +245,13 @@ def _features(frame: gpd.GeoDataFrame) -> Iterator[str]:
     encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
     for geometry, record in zip(shapely.to_geojson(shapes), records, strict=True):
         text = encode(dict(zip(columns, record, strict=True)))
-        yield f'{{"type":"Feature","properties":{text},"geometry":{geometry}}}'
+        yield f'{{"type":"Feature","properties":{text},"geometry":{geometry or "null"}}}'
+
+
+def _crosses(shape: BaseGeometry) -> bool:
+    """Whether a part of it crosses 180 degrees, and does not reach around a pole."""
+    west, south, east, north = shapely.bounds(shapely.get_parts(shape)).T
+    return bool(((east > 180) | ((east - west > 180) & (south > -90) & (north < 90))).any())
 
 
 def cut_antimeridian(geometry: BaseGeometry) -> BaseGeometry:

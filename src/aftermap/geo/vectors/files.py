@@ -17,7 +17,7 @@ from aftermap.geo.vectors.binary import Layer
 from aftermap.geo.vectors.table import Table
 from aftermap.wording import counted
 
-Purpose = Literal["footprints", "labels", "area"]
+Purpose = Literal["footprints", "labels", "area", "areas"]
 
 FORMATS = {
     ".gpkg": "GeoPackage",
@@ -37,7 +37,12 @@ FORMATS = {
 }
 """What each ending stands for."""
 
-_WORDS = {"footprints": "footprints", "labels": "footprints", "area": "the area of interest"}
+_WORDS = {
+    "footprints": "footprints",
+    "labels": "footprints",
+    "area": "the area of interest",
+    "areas": "areas",
+}
 _TEXTS = ("GeoJSON", "GeoJSON lines", "KML", "table of text")
 _BUILDINGS = re.compile(
     r"build|footprint|house|roof|b[aâ]timent|edifici|edificaç|geb(ä|ae?)ude", re.IGNORECASE
@@ -84,7 +89,8 @@ def read_table(path: Path, purpose: Purpose, *, columns: bool) -> Table:
 
     One that is named (`FILE:LAYER`) is taken. Else it is the only layer that holds polygons; of several, for footprints
     the one called buildings, the only one named like buildings, or the only one that is not named like an area of
-    interest; for an area the only one named like one. Where that leaves a choice the layers are listed.
+    interest; for an area the only one named like one; for areas to count by it has to be the only one. Where that leaves
+    a choice the layers are listed.
 
     Args:
         path: a file, or `FILE:LAYER`.
@@ -153,6 +159,8 @@ def _choose(
     others = [layer for layer in full if layer not in areas]
     if purpose == "area":
         chosen = full if len(full) == 1 else areas
+    elif purpose == "areas":
+        chosen = full
     else:
         exact = [layer for layer in others if layer.name.casefold() == "buildings"]
         alike = [layer for layer in others if _BUILDINGS.search(layer.name)]

@@ -102,7 +102,7 @@ def _fill_template(path: Path, data: dict[str, Any], scripts: Sequence[str]) -> 
         "title": html.escape(data["title"]),
         "version": html.escape(__version__),
         "css": (assets / "map.css").read_text(encoding="utf-8"),
-        "data": _embed(data),
+        "data": embed(data),
         "script": f'window.aftermap = {{}};\naftermap.ready = (async () => {{\n"use strict";\n{script}\n}})();',
     }
     page = (assets / "map.html").read_text(encoding="utf-8")
@@ -120,7 +120,7 @@ def _objects(objects: Objects) -> dict[str, Any]:
     }
 
 
-def _embed(data: Any) -> str:
+def embed(data: Any) -> str:
     """JSON that no HTML parser can mistake for markup."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=to_plain)
     for character in "<>&\u2028\u2029":

@@ -1,0 +1,45 @@
+"""Writes a map by areas: GeoPackage and GeoJSON in colours, CSV, a page and a picture."""
+
+from pathlib import Path
+
+import geopandas
+
+from aftermap.products.areas.page import write_area_page
+from aftermap.products.areas.subject import Subject
+from aftermap.products.styles import Entry, Style, style_layer
+from aftermap.products.vectors import write_layer
+
+AREA_STYLE = Style(
+    "damaged share",
+    "damaged_share",
+    (
+        Entry("up to 10 % damaged", "#fff1c2", above=0.0, below=0.1),
+        Entry("10 to 25 % damaged", "#fecc5c", above=0.1, below=0.25),
+        Entry("25 to 50 % damaged", "#fd8d3c", above=0.25, below=0.5),
+        Entry("50 to 75 % damaged", "#f03b20", above=0.5, below=0.75),
+        Entry("over 75 % damaged", "#a50f26", above=0.75, below=1.0),
+    ),
+)
+"""By the share of assessed buildings that are damaged; areas without an assessed building have no colour."""
+
+
+def write_area_layers(subject: Subject, folder: Path) -> list[Path]:
+    """Write `NAME.gpkg`, `.geojson`, `.qml`, `.csv`, `.html` and `.png` into an existing folder.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    from aftermap.products.figures.areas_figure import draw_areas
+
+    frame = subject.frame
+    files = write_layer(_closed(frame), folder, subject.name)
+    style_layer(folder, subject.name, AREA_STYLE, list(frame.columns))
+    page = write_area_page(folder / f"{subject.name}.html", subject)
+    picture = draw_areas(folder / f"{subject.name}.png", subject)
+    return [*files, folder / f"{subject.name}.qml", page, picture]
+
+
+def _closed(frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
+    """With the geometry last, as our other layers have it."""
+    others = [name for name in frame.columns if name != frame.geometry.name]
+    return frame[[*others, frame.geometry.name]]

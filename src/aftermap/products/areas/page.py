@@ -1,0 +1,112 @@
+"""Writes a map by areas as one HTML file that opens offline: coloured by a column that can be switched, and the table.
+
+Everything stands inside it, and its content security policy forbids the network. Text from outside enters as JSON
+without `<`, and the page only ever shows it as text.
+"""
+
+import html
+import math
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from aftermap import __version__
+from aftermap.files import to_plain, write_text
+from aftermap.products.areas.subject import UNKNOWN_COLOUR, Subject
+from aftermap.products.page.page import embed
+
+WIDTH = 1000.0
+"""Units of the drawing across; a unit is a pixel on most screens."""
+
+_SHOWN = (
+    *(
+        "area_id",
+        "name",
+        "pcode",
+        "buildings",
+        "assessed",
+        "damaged",
+        "damaged_share",
+        "no_damage",
+        "minor_damage",
+    ),
+    *("major_damage", "destroyed", "not_assessed", "built_m2", "damaged_m2", "area_km2", "surveyed_share"),
+)
+
+
+def write_area_page(path: Path, subject: Subject) -> Path:
+    """Write the page.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    shapes, (left, bottom, right, top), outline = subject.drawn()
+    scale = WIDTH / max(right - left, 1e-9)
+    height = (top - bottom) * scale
+    frame = subject.frame
+    columns = [name for name in _SHOWN if name in frame.columns and frame[name].notna().any()]
+    columns += [metric.column for metric in subject.metrics if metric.column not in columns]
+
+    def on_page(xy: np.ndarray) -> np.ndarray:
+        return np.column_stack([(xy[:, 0] - left) * scale, (top - xy[:, 1]) * scale])
+
+    data = {
+        "title": subject.heading,
+        "areas": subject.title,
+        "facts": list(subject.facts),
+        "width": WIDTH,
+        "height": round(height, 1),
+        "metres": 1 / scale,
+        "paths": [None if shape is None else _path(shapely.transform(shape, on_page)) for shape in shapes],
+        "outline": _ring(on_page(outline)),
+        "columns": columns,
+        "rows": [[_cell(value) for value in frame[name].astype(object)] for name in columns],
+        "metrics": [_metric(subject, number) for number in range(len(subject.metrics))],
+        "unknown": UNKNOWN_COLOUR,
+    }
+    assets = resources.files("aftermap.products.areas") / "assets"
+    parts = {
+        "title": html.escape(f"{subject.heading}: {subject.title}"),
+        "version": html.escape(__version__),
+        "css": (assets / "areas.css").read_text(encoding="utf-8"),
+        "data": embed(to_plain(data)),
+        "script": (assets / "areas.js").read_text(encoding="utf-8"),
+    }
+    page = (assets / "areas.html").read_text(encoding="utf-8")
+    return write_text(path, re.sub(r"@@(\w+)@@", lambda match: parts[match.group(1)], page))
+
+
+def _metric(subject: Subject, number: int) -> dict[str, Any]:
+    metric = subject.metrics[number]
+    values = subject.frame[metric.column].to_numpy(float)
+    return {
+        "column": metric.column,
+        "label": metric.label,
+        "unit": metric.unit,
+        "unknown": metric.unknown,
+        "steps": [{"colour": step.colour, "label": step.label} for step in metric.steps],
+        "step": metric.step_of(values).tolist(),
+    }
+
+
+def _path(shape: BaseGeometry) -> str:
+    return "".join(
+        _ring(np.asarray(ring.coords))
+        for part in shapely.get_parts(shape)
+        for ring in (part.exterior, *part.interiors)
+    )
+
+
+def _ring(points: np.ndarray) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points[:-1].tolist()) + "Z"
+
+
+def _cell(value: Any) -> Any:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value
