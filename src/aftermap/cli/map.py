@@ -35,7 +35,7 @@ def map_command(
     model: Annotated[str, Parameter(name=["-m", "--model"])] = "box",
     footprints: Path | None = None,
     aoi: Path | None = None,
-    align: Annotated[Literal["auto", "off"], IMAGES] = "auto",
+    align: Annotated[Literal["auto", "local", "off"], IMAGES] = "auto",
     bands: Annotated[str | None, IMAGES] = None,
     stretch: Annotated[str | None, IMAGES] = None,
     crs: Annotated[str | None, IMAGES] = None,
@@ -80,7 +80,8 @@ def map_command(
         footprints: Buildings to judge, any vector file, or FILE:LAYER; their ids and columns are kept. By default they
             are traced from what the model sees.
         aoi: Polygons that bound the map, any vector file, or FILE:LAYER.
-        align: Whether a measured shift between the dates is taken out where that brings them closer.
+        align: Whether a measured shift between the dates is taken out where that brings them closer. local: what is left
+            of it from place to place is taken out as well, by the same rule; for hills and slanted views.
         bands: Bands to use, counted from 1, in the order of the model's card: 3,2,1 for an image in blue, green, red;
             1,2,3,4 for a model that also looks at near infrared.
         stretch: Percentiles brought to 0 and 255, such as 2,98, for pixels that are not 8-bit.

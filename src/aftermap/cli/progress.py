@@ -91,7 +91,7 @@ class _Stage:
 
 
 class Lines:
-    """Prints a line where none was for 30 seconds (or as long as was asked for), and one at the end of a stage that got any.
+    """Prints a line where none was for 30 seconds, or as long as was asked for, and one at the end of a stage with any.
 
     Args:
         unit: Of what is counted.

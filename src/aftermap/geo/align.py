@@ -293,7 +293,7 @@ def _agreement(fields: _Fields, windows: list[Window], dx: float, dy: float) -> 
     """Correlation of gradient strength per patch, before and after taking the shift out."""
     before, after = [], []
     for window in windows:
-        pair = [_correlation(fields(window, shift)) for shift in ((0.0, 0.0), (dx, dy))]
+        pair = [correlation(fields(window, shift)) for shift in ((0.0, 0.0), (dx, dy))]
         if pair[0] is not None and pair[1] is not None:
             before.append(pair[0])
             after.append(pair[1])
@@ -302,7 +302,12 @@ def _agreement(fields: _Fields, windows: list[Window], dx: float, dy: float) -> 
     return np.array(before), np.array(after)
 
 
-def _correlation(pair: tuple[np.ndarray, np.ndarray, np.ndarray] | None) -> float | None:
+def correlation(pair: tuple[np.ndarray, np.ndarray, np.ndarray] | None) -> float | None:
+    """How alike the gradient strengths of two dates are, -1 to 1; None where that cannot be said.
+
+    Args:
+        pair: gradient fields (H, W) of both dates, and where both hold data.
+    """
     if pair is None:
         return None
     # Blurred, so that the smoothing of a resampled date does not pass for agreement.

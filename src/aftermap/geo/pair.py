@@ -20,10 +20,11 @@ from aftermap.errors import (
 from aftermap.geo.align import Shift, measure_shift
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.lattice import pixel_outline
+from aftermap.geo.local_shift import LocalShift, measure_local_shift
 from aftermap.geo.raster import Patch, RasterSource
 from aftermap.geo.target_grid import target_grid
 
-Alignment = Literal["auto", "off"]
+Alignment = Literal["auto", "local", "off"]
 Source = str | Path | Sequence[str | Path] | RasterSource
 
 
@@ -38,6 +39,7 @@ class DatePair:
             reference system, rows run south and columns east, whatever the images do.
         shift: how far the second date lies beside the first.
         warnings: what was warned about, for the report.
+        local: what is left of the shift from place to place; None where that was not asked for.
     """
 
     pre: RasterSource
@@ -45,6 +47,7 @@ class DatePair:
     grid: Grid
     shift: Shift
     warnings: list[str]
+    local: LocalShift | None = None
 
     @classmethod
     def open(
@@ -66,7 +69,8 @@ class DatePair:
             crs: reference system of the common grid; the first date's by default.
             resolution: pixel size in metres (in degrees where the reference system is geographic); the first
                 date's by default.
-            align: `auto` takes the measured shift out where that brings the dates measurably closer.
+            align: `auto` takes the measured shift out where that brings the dates measurably closer; `local` then
+                takes out what is left of it from place to place, by the same rule.
 
         Raises:
             RasterError: an image cannot be used.
@@ -107,7 +111,11 @@ class DatePair:
             _warn(f"the shift between the dates was not measured: {shift.reason}", AlignmentWarning, messages)
         elif not shift.applied and math.hypot(shift.dx_px, shift.dy_px) >= 1.0:
             _warn(f"the shift between the dates was not removed: {shift.reason}", AlignmentWarning, messages)
-        return replace(unaligned, shift=shift)
+        pair = replace(unaligned, shift=shift)
+        if align == "local":
+            local = measure_local_shift(pair._read_first, pair._read_second, overlap, pair._translation)
+            pair = replace(pair, local=local)
+        return pair
 
     @property
     def sources(self) -> Mapping[str, RasterSource]:
@@ -116,8 +124,14 @@ class DatePair:
 
     def read(self, window: Window) -> tuple[Patch, Patch]:
         """Both dates in a window of `grid`, which may reach beyond it (not valid there)."""
-        shift = (self.shift.dx_px, self.shift.dy_px) if self.shift.applied else (0.0, 0.0)
-        return self._read_first(window), self._read_second(window, *shift)
+        first = self._read_first(window)
+        if self.local is None or not self.local.applied:
+            return first, self._read_second(window, *self._translation)
+        return first, replace(self.local.read(self._read_second, window, *self._translation), grid=first.grid)
+
+    @property
+    def _translation(self) -> tuple[float, float]:
+        return (self.shift.dx_px, self.shift.dy_px) if self.shift.applied else (0.0, 0.0)
 
     def close(self) -> None:
         """Close the files of both dates."""

@@ -111,6 +111,12 @@ class Inputs:
         """How far the second of two dates lies beside the first."""
         return self.scene.shift if isinstance(self.scene, DatePair) else None
 
+    @property
+    def local_shift(self) -> dict[str, object] | None:
+        """What the report says of the shift from place to place; None where it was not asked for."""
+        local = self.scene.local if isinstance(self.scene, DatePair) else None
+        return None if local is None else local.as_dict()
+
     def read(self, window: Window) -> Sample:
         """The dates in a window, with the reason where a pixel cannot be assessed."""
         patches = self.scene.read(self.area.in_scene(window))

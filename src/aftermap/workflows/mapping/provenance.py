@@ -73,6 +73,7 @@ def describe_run(
         "inputs": described,
         "grid": describe_grid(inputs.grid),
         "shift": inputs.shift,
+        "local_shift": inputs.local_shift,
         "stretch": inputs.stretches or None,
         "options": options,
         "execution": predictor.execution or None,
