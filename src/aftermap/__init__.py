@@ -39,6 +39,7 @@ _PUBLIC = {
                 "train",
                 "adapt",
             ),
+            "report",
             *("prepare", "check", "split", "synth"),
         ),
         "aftermap.api",

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from aftermap.workflows.mapping.result import MapResult, TaskName
     from aftermap.workflows.mapping.run import Progress
     from aftermap.workflows.mapping.settings import MapOptions
+    from aftermap.workflows.report.run import ReportOptions
     from aftermap.workflows.scoring.evaluate import EvaluateOptions
     from aftermap.workflows.scoring.predict import PredictOptions
     from aftermap.workflows.scoring.score import ScoreOptions, ScoreReport
@@ -47,7 +48,7 @@ __all__ = [
     *("map", "map_buildings", "map_classes"),
     *("open_model", "predict", "evaluate", "score"),
     *("train", "adapt"),
-    *("areas", "package"),
+    *("areas", "package", "report"),
     *("prepare", "check", "split", "synth"),
 ]
 
@@ -400,3 +401,21 @@ def package(
     from aftermap.workflows.package.formats import write_formats
 
     return write_formats(Path(out), formats, to=None if to is None else Path(to), name=name)
+
+
+def report(
+    out: str | Path, *, to: str | Path | None = None, **options: "Unpack[ReportOptions]"
+) -> list[Path]:
+    """Write a finished map of damage as a report of two pages, as PDF, HTML and DOCX.
+
+    Args:
+        out: folder of the map.
+        to: folder to write into; by default `report` in the map's.
+        options: language, title, organisation, credit, paper and formats of `write_report`.
+
+    Example:
+        aftermap.report("joplin", language="fr", organisation="Protection civile")
+    """
+    from aftermap.workflows.report.run import write_report
+
+    return write_report(Path(out), to=None if to is None else Path(to), **options)

@@ -42,6 +42,7 @@ RUN: list[tuple[str, str]] = [
 """A command that one of these fits is run, with further words that make it small."""
 
 NOT_RUN: list[tuple[str, str]] = [
+    (r"^aftermap report ", "needs a finished map; tests/workflows/report make some"),
     (r"^aftermap data synth", "the world of these tests is made by it"),
     (r"^aftermap demo", "a minute; tests/workflows/test_demo.py runs a small one"),
     (r"-m field", "needs a package of its own; tests/test_field_package.py opens its model by its folder"),

@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
 from aftermap import __version__
-from aftermap.cli import areas, package, score
+from aftermap.cli import areas, package, report, score
 from aftermap.cli import map as mapping
 from aftermap.cli.datasets import data
 from aftermap.cli.ending import ended_by_signals
@@ -52,6 +52,7 @@ app.command(score.combine, name="combine")
 app.command(score.score, name="score")
 app.command(areas.areas, name="areas")
 app.command(package.package, name="package")
+app.command(report.report, name="report")
 app.command(runs.app, name="runs")
 app.command(export.export, name="export")
 app.command(bench.bench, name="bench")

@@ -55,7 +55,7 @@ def draw_overview(path: Path, view: View, grid: Grid, *, title: str, warnings: S
     # Tall or flat scenes keep a readable panel: it is at most 2.2 times as high as it is wide.
     height = round(_PANEL_PX * min(max(grid.height / grid.width, 0.25), 2.2))
     width = 2 * _LEFT_PX + 2 * _PANEL_PX + _BETWEEN_PX
-    legend, small = _font(11), _font(9)
+    legend, small = lettering(11), lettering(9)
     lines = [line for warning in warnings for line in _wrapped(warning, small, width - 2 * _LEFT_PX)]
     entries = _legend(view)
     columns = _columns(entries, legend, width - 2 * _LEFT_PX)
@@ -64,13 +64,13 @@ def draw_overview(path: Path, view: View, grid: Grid, *, title: str, warnings: S
     foot = _FOOT_PX + legend_px + _WARNING_LINE_PX * len(lines)
     sheet = Image.new("RGB", (width, below + foot), "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((_LEFT_PX, 42), _one_line(title), _INK, _font(15, bold=True), anchor="lm")
+    draw.text((_LEFT_PX, 42), _one_line(title), _INK, lettering(15, bold=True), anchor="lm")
     for column, picture in enumerate(view.pictures):
         scale = min(_PANEL_PX / grid.width, height / grid.height)
         size = max(1, round(grid.width * scale)), max(1, round(grid.height * scale))
-        panel = _resized(as_pixels(picture.rgb, grid), size)
+        panel = resized(as_pixels(picture.rgb, grid), size)
         if view.objects is not None and column == view.objects.on:
-            _draw_buildings(panel, view.objects, view.kinds, grid)
+            draw_buildings(panel, view.objects, view.kinds, grid)
         if column == len(view.pictures) - 1:
             _draw_scale(panel, grid)
         left = _LEFT_PX + column * (_PANEL_PX + _BETWEEN_PX)
@@ -89,15 +89,22 @@ def draw_overview(path: Path, view: View, grid: Grid, *, title: str, warnings: S
 
 
 @cache
-def _font(points: float, *, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """DejaVu Sans, which knows most scripts and comes with matplotlib, or Pillow's own where it is not there."""
-    size, found = points * _PX_PER_POINT, find_spec("matplotlib")
-    if found is not None and found.origin is not None:
-        folder = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"
+def lettering(points: float, *, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """DejaVu Sans, which knows most scripts, or Pillow's own where it is not there."""
+    size, folder = points * _PX_PER_POINT, fonts_folder()
+    if folder is not None:
         file = folder / f"DejaVuSans{'-Bold' if bold else ''}.ttf"
         if file.is_file():
             return ImageFont.truetype(str(file), size)
     return ImageFont.load_default(size)
+
+
+def fonts_folder() -> Path | None:
+    """Where matplotlib keeps the fonts that come along with it; None where it is not installed."""
+    found = find_spec("matplotlib")
+    if found is None or found.origin is None:
+        return None
+    return Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"
 
 
 def _one_line(text: str) -> str:
@@ -155,7 +162,7 @@ def _draw_legend(
     """Squares and words, the first line at `middle_px`."""
     if not entries:
         return
-    font, left, rows = _font(11), _LEFT_PX + 9.0, -(-len(entries) // columns)
+    font, left, rows = lettering(11), _LEFT_PX + 9.0, -(-len(entries) // columns)
     for column, width in enumerate(_widths(entries, columns, font)):
         for row, (words, colour) in enumerate(entries[column * rows : (column + 1) * rows]):
             middle = middle_px + row * _LEGEND_LINE_PX
@@ -164,14 +171,25 @@ def _draw_legend(
         left += width
 
 
-def _resized(pixels: np.ndarray, size: tuple[int, int]) -> Image.Image:
+def resized(pixels: np.ndarray, size: tuple[int, int]) -> Image.Image:
     """A picture of another size: means over areas where it is smaller."""
     smaller = size[0] <= pixels.shape[1]
     way = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
     return Image.fromarray(cv2.resize(pixels, size, interpolation=way))
 
 
-def _draw_buildings(panel: Image.Image, objects: Objects, kinds: Sequence[Kind], grid: Grid) -> None:
+def draw_buildings(
+    panel: Image.Image, objects: Objects, kinds: Sequence[Kind], grid: Grid, *, tint: float = _TINT
+) -> None:
+    """Draw outlines on a picture of the whole grid, filled with a share of their colour.
+
+    Args:
+        panel: of the grid's proportions; it is changed.
+        objects: the buildings.
+        kinds: the legend.
+        grid: what the picture shows.
+        tint: how much of the fill covers the picture, 0 to 1.
+    """
     shapes = objects.outlines
     scale = panel.width / grid.width, panel.height / grid.height
     # Lines thin out with the buildings, so that a whole city does not become one blot of outlines.
@@ -183,7 +201,7 @@ def _draw_buildings(panel: Image.Image, objects: Objects, kinds: Sequence[Kind],
     for kind, rings in zip(objects.kinds.tolist(), _rings(shapes, np.array(scale)), strict=True):
         cv2.fillPoly(fills[kind], rings, 255, cv2.LINE_AA, _SUBPIXEL_BITS)
         cv2.polylines(lines[kind], rings, True, 255, thick, cv2.LINE_AA, _SUBPIXEL_BITS)
-    for masks, share in ((fills, _TINT), (lines, min(1.0, line_px / thick))):
+    for masks, share in ((fills, tint), (lines, min(1.0, line_px / thick))):
         for kind, mask in masks.items():
             left, top, width, height = cv2.boundingRect(mask)
             if not width:
@@ -212,8 +230,8 @@ def _draw_scale(panel: Image.Image, grid: Grid) -> None:
     longest = grid.width * unit / 4
     power = 10.0 ** math.floor(math.log10(longest))
     length = next(factor * power for factor in (5, 2, 1) if factor * power <= longest)
-    label = f"{length:g} px" if grid.resolution_m is None else _metres(length)
-    draw, font = ImageDraw.Draw(panel), _font(9)
+    label = f"{length:g} px" if grid.resolution_m is None else metres(length)
+    draw, font = ImageDraw.Draw(panel), lettering(9)
     left, bottom = round(0.03 * panel.width), panel.height - round(0.03 * panel.width)
     right = left + round(length / unit * panel.width / grid.width)
     draw.rectangle((left, bottom - 4, right, bottom + 4), "black")
@@ -228,5 +246,6 @@ def _draw_scale(panel: Image.Image, grid: Grid) -> None:
     draw.text(place, label, "white", font, anchor="ms")
 
 
-def _metres(length: float) -> str:
+def metres(length: float) -> str:
+    """A round length as a scale bar says it."""
     return f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
