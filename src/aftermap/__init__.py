@@ -41,6 +41,7 @@ _PUBLIC = {
             ),
             "report",
             *("prepare", "check", "split", "synth"),
+            *("answers",),
         ),
         "aftermap.api",
     ),

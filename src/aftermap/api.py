@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+
     from aftermap.data.checking.doctor import Report
     from aftermap.data.checking.split_dataset import SplitOptions
     from aftermap.data.preparing.prepare import DatasetKind
@@ -48,6 +50,7 @@ __all__ = [
     *("map", "map_buildings", "map_classes"),
     *("open_model", "predict", "evaluate", "score"),
     *("train", "adapt"),
+    "answers",
     *("areas", "package", "report"),
     *("prepare", "check", "split", "synth"),
 ]
@@ -274,6 +277,27 @@ def adapt(
 
     wanted = wanted_adaptation(model, Path(data), labels=labels, event=event, **keys)
     return train_recipe(wanted, Path(out), on_progress=on_progress)
+
+
+# Answers
+
+
+def answers(out: str | Path) -> "GeoDataFrame":
+    """What people said of the buildings of a map: a row for each answer that stands.
+
+    Args:
+        out: folder of the map; `aftermap review` asks for answers.
+
+    Returns:
+        Columns of `workflows.review.exchange.COLUMNS` and the outline that each is about, in the map's reference system.
+
+    Example:
+        aftermap.answers("joplin").query("verdict == 'destroyed'")
+    """
+    from aftermap.workflows.mapping.finished import open_map
+    from aftermap.workflows.review.exchange import answer_table
+
+    return answer_table(open_map(Path(out)))
 
 
 # Datasets

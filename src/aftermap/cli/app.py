@@ -18,6 +18,7 @@ from aftermap.cli.ending import ended_by_signals
 from aftermap.cli.help import let_flow
 from aftermap.cli.models import bench, export, weights
 from aftermap.cli.models import predict as learn
+from aftermap.cli.review import review
 from aftermap.cli.training import adapt, incremental, plan, runs, search, train, tune
 from aftermap.errors import AftermapError, AftermapWarning
 from aftermap.extras import extra_of, install_command
@@ -54,6 +55,7 @@ app.command(areas.areas, name="areas")
 app.command(package.package, name="package")
 app.command(report.report, name="report")
 app.command(runs.app, name="runs")
+app.command(review, name="review")
 app.command(export.export, name="export")
 app.command(bench.bench, name="bench")
 app.command(learn.models, name="models")

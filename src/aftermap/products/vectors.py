@@ -105,6 +105,22 @@ def write_layer(frame: gpd.GeoDataFrame, folder: Path, name: str, *, table: bool
     return finished
 
 
+def write_file(frame: gpd.GeoDataFrame, path: Path, name: str) -> Path:
+    """Write a frame as one GeoPackage, or as GeoJSON by any other ending; returns the file.
+
+    Args:
+        frame: as it is to be stored; see `write_buildings` for what becomes of its coordinates.
+        path: the file.
+        name: of the layer.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with replacing(path, also=(DataSourceError, DataLayerError)) as part:
+        (_write_geopackage if path.suffix.lower() == ".gpkg" else _write_geojson)(frame, part, name)
+    return path
+
+
 def normalise(frame: gpd.GeoDataFrame, layer: "Layer | None" = None) -> gpd.GeoDataFrame:
     """Check a buildings frame and bring it to the layer's column order, types and rounding.
 

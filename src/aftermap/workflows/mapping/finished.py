@@ -12,7 +12,7 @@ import shapely
 from aftermap.classes import DAMAGE
 from aftermap.errors import FootprintError, InputError
 from aftermap.files import read_json
-from aftermap.geo.grid import Grid
+from aftermap.geo.grid import Grid, quiet_without_georeference
 from aftermap.geo.vectors.files import read_table
 from aftermap.products.vectors import LAYER, normalise
 from aftermap.workflows.mapping.result import MapRaster
@@ -71,7 +71,8 @@ def open_map(folder: Path) -> FinishedMap:
         if not path.is_file():
             raise InputError(f"{path} is missing: map again")
     try:
-        grid = MapRaster.open(raster).grid
+        with quiet_without_georeference():
+            grid = MapRaster.open(raster).grid
         frame = normalise(_read_buildings(table, grid))
     except (FootprintError, ValueError, OSError) as error:
         raise InputError(f"{table} cannot be used: {error}") from None

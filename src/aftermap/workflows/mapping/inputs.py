@@ -194,7 +194,7 @@ def open_pair(
         RasterError: bands or pixel type do not fit the model.
         GeoreferenceError: the dates, the area or the mask do not go together.
     """
-    place = _xbd_grid(pre, post)
+    place = xbd_grid(pre, post)
     first, second = (_open(path, card, reading, place) for path in (pre, post))
     if [path.resolve() for path in first.files] == [path.resolve() for path in second.files]:
         warnings.warn(
@@ -214,7 +214,7 @@ def open_image(image: Path, card: BaseCard, reading: Reading) -> Inputs:
         RasterError: bands or pixel type do not fit the model.
         GeoreferenceError: the image, the area or the mask do not go together.
     """
-    place = _xbd_grid(image)
+    place = xbd_grid(image)
     single = SingleDate.open(
         _open(image, card, reading, place), crs=reading.crs, resolution=reading.resolution
     )
@@ -368,7 +368,7 @@ def thinned(grid: Grid, pixels: int) -> Grid:
     )
 
 
-def _xbd_grid(*images: Path) -> Grid | None:
+def xbd_grid(*images: Path) -> Grid | None:
     """The georeference of plain xBD images, fitted to the labels beside them; both dates share their pixels."""
     if not all(path.is_file() for path in images):
         return None

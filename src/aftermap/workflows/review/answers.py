@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -100,20 +100,7 @@ class Journal:
         Raises:
             OutputError: they cannot be written; those written before stay readable.
         """
-        text = "".join(answer.model_dump_json(exclude_defaults=False) + "\n" for answer in answers)
-        with writing(self.path):
-            self.path.parent.mkdir(exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            try:
-                size = os.fstat(descriptor).st_size
-                if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                    text = "\n" + text  # what a kill cut off stays a line of its own
-                data = memoryview(text.encode())
-                while data:
-                    data = data[os.write(descriptor, data) :]
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        append_lines(self.path, answers)
 
     def lines(self) -> Iterator[Answer]:
         """Every line, in order; one that was cut off by a kill is left out.
@@ -121,34 +108,82 @@ class Journal:
         Raises:
             InputError: the journal cannot be read, or holds a whole line that is no answer.
         """
-        if not self.path.is_file():
-            return
-        try:
-            rows = self.path.read_bytes().split(b"\n")
-        except OSError as error:
-            raise InputError(f"cannot read {self.path}: {error.strerror or error}") from None
-        for number, row in enumerate(rows, start=1):
-            try:
-                tree = json.loads(row)
-            except (ValueError, RecursionError):
-                continue  # empty, or cut off
-            try:
-                yield Answer.model_validate(tree)
-            except ValidationError as error:
-                told = error.errors()[0]
-                place = ".".join(str(part) for part in told["loc"])
-                raise InputError(f"{self.path} line {number} is no answer: {place} {told['msg']}") from None
+        return read_lines(self.path, Answer, "answer")
 
     def answers(self) -> list[Answer]:
         """The answers that stand: the last of each reviewer on each building that was not withdrawn, in order."""
-        lines = list(self.lines())
-        withdrawn = {line.withdraws for line in lines if line.withdraws is not None}
-        standing: dict[tuple[str, str], Answer] = {}
-        for line in lines:
-            if line.verdict is not None and line.key not in withdrawn:
-                standing.pop((line.building_id, line.reviewer), None)
-                standing[line.building_id, line.reviewer] = line
-        return list(standing.values())
+        return standing(self.lines())
+
+
+Line = TypeVar("Line", bound=BaseModel)
+
+
+def append_lines(path: Path, lines: Iterable[BaseModel]) -> None:
+    """Write lines at the end of a journal; when this returns they are on the disk.
+
+    Raises:
+        OutputError: they cannot be written; those written before stay readable.
+    """
+    text = "".join(line.model_dump_json() + "\n" for line in lines)
+    with writing(path):
+        path.parent.mkdir(exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                text = "\n" + text  # what a kill cut off stays a line of its own
+            data = memoryview(text.encode())
+            while data:
+                data = data[os.write(descriptor, data) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read_lines(path: Path, kind: type[Line], word: str) -> Iterator[Line]:
+    """Every line of a journal, in order; one that was cut off by a kill is left out.
+
+    Args:
+        path: of the journal.
+        kind: what its lines are.
+        word: for that.
+
+    Raises:
+        InputError: the journal cannot be read, or holds a whole line that is something else.
+    """
+    if not path.is_file():
+        return
+    try:
+        rows = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    for number, row in enumerate(rows, start=1):
+        try:
+            tree = json.loads(row)
+        except (ValueError, RecursionError):
+            continue  # empty, or cut off
+        try:
+            yield kind.model_validate(tree)
+        except ValidationError as error:
+            told = error.errors()[0]
+            place = ".".join(str(part) for part in told["loc"])
+            raise InputError(f"{path} line {number} is no {word}: {place} {told['msg']}") from None
+
+
+def standing(lines: Iterable[Answer]) -> list[Answer]:
+    """The answers that stand: the last of each reviewer on each building that was not withdrawn, in order.
+
+    Args:
+        lines: of a journal, in order.
+    """
+    lines = list(lines)
+    withdrawn = {line.withdraws for line in lines if line.withdraws is not None}
+    last: dict[tuple[str, str], Answer] = {}
+    for line in lines:
+        if line.verdict is not None and line.key not in withdrawn:
+            last.pop((line.building_id, line.reviewer), None)
+            last[line.building_id, line.reviewer] = line
+    return list(last.values())
 
 
 def settle(answers: Iterable[Answer]) -> dict[str, Answer]:

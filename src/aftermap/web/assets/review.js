@@ -1,0 +1,379 @@
+// The screen of a review: one building at a time.
+
+class Screen {
+  constructor(store) {
+    this.store = store;
+    this.queue = new Queue(store, {
+      changed: () => this.draw(),
+      failed: (error, more) => this.alarm(error, more),
+      told: (state) => this.tell(state),
+    });
+    this.view = { mode: "side", step: 1, outline: true, ...memory.read("view", {}) };
+    this.view.shown = "post";
+    this.item = null;
+    this.rings = null; // of the outline, where it was moved
+    this.drawn = []; // outlines drawn here, which the map misses
+    this.pen = new Pen({
+      view: () => this.views[0],
+      changed: () => this.draw(),
+      finished: (rings) => this.shapeDone(rings),
+    });
+    this.isDrawing = false;
+    this.missing = null; // a drawn outline that waits for its answer
+    this.mapShown = false;
+    this.asking = false;
+    this.canvases = $$("#panes canvas");
+    for (const canvas of this.canvases) listen(this, canvas);
+    new ResizeObserver(() => this.draw()).observe($("#panes"));
+  }
+
+  get steps() {
+    return this.store.offline ? 3 : STEPS.length;
+  }
+
+  // Which building
+
+  async advance() {
+    this.say("");
+    const item = await this.queue.next();
+    if (!item) return this.finished();
+    this.show(item);
+  }
+
+  show(item, before = null) {
+    Object.assign(this, { item, rings: null, missing: null, mapShown: false, drawn: [] });
+    this.view.shown = "post";
+    this.stopDrawing();
+    this.askReason(false);
+    this.isDone(false);
+    this.began = performance.now();
+    this.note(before?.note ?? "", { open: Boolean(before?.note) });
+    const [name, title] = ORIGINS[item.origin] ?? ["", ""];
+    Object.assign($("#origin"), { textContent: name, title, className: item.origin });
+    $("#name").textContent = `building ${item.id}${item.double ? " · read twice" : ""}`;
+    $("#verdicts").classList.remove("waiting");
+    this.showMap(false);
+    this.draw();
+    this.measure?.(performance.now());
+  }
+
+  async finished() {
+    this.item = null;
+    if (!this.queue.empty) return this.say("Waiting for the next building …");
+    const state = this.state ?? (await this.store.state());
+    const done = $("#done");
+    const rest = state.buildings - state.answered;
+    const words = this.store.offline
+      ? "Save your answers as a file, and take it in with: aftermap review OUT --import FILE"
+      : "Answers are saved. Go on with aftermap learn and aftermap totals, or look at more buildings.";
+    done.replaceChildren(
+      make("h2", {}, "All looked at"),
+      make("p", {}, `${state.answered} buildings are answered, ${state.mine} of them by you.`),
+      make("p", {}, words),
+    );
+    if (!this.store.offline && rest > 0) {
+      done.append(make("button", { type: "button", class: "main", onclick: () => this.more(20) }, "20 more"));
+    }
+    if (this.store.offline) done.append(make("button", { type: "button", class: "main", onclick: () => this.download() }, "Save answers"));
+    this.isDone(true);
+  }
+
+  async more(count) {
+    await this.attempt(async () => {
+      this.tell((await this.store.more(count)).state);
+      await this.advance();
+    });
+  }
+
+  isDone(is) {
+    $("#done").hidden = !is;
+    $("#panes").classList.toggle("over", is);
+    if (is) $("#done button")?.focus();
+  }
+
+  // What is said
+
+  answer(verdict, reason = "") {
+    if (!this.item) return;
+    const missing = this.missing;
+    const said = {
+      key: newKey(),
+      building_id: missing ? "" : this.item.id,
+      verdict,
+      reason,
+      seconds: Math.round(performance.now() - this.began) / 1000,
+      note: $("#note-text").value.trim(),
+      outline: missing ?? this.rings,
+      origin: this.item.origin === "chosen" ? "chosen" : "",
+      shown: { mode: this.view.mode, context: this.view.step, map_shown: this.mapShown },
+    };
+    said.reviewer = this.store.reviewer;
+    this.queue.say(said);
+    this.askReason(false);
+    if (missing) {
+      this.drawn.push(missing);
+      this.missing = null;
+      this.note("");
+      this.say(`Drawn building saved as ${labelOf(verdict).toLowerCase()}: now the one of the map`);
+      return this.draw();
+    }
+    this.advance().then(() => this.say(`${labelOf(verdict)}${reason ? ` (${reason})` : ""} · z takes it back`));
+  }
+
+  choose(verdict) {
+    if (!this.item) return;
+    if (verdict === "cannot-tell") return this.askReason(true);
+    this.answer(verdict);
+  }
+
+  askReason(is) {
+    this.asking = is;
+    $("#reasons").hidden = !is;
+    $("#verdicts").hidden = is;
+    if (is) $("#reasons button").focus({ preventScroll: true });
+  }
+
+  async skip() {
+    if (!this.item) return;
+    const { id } = this.item;
+    await this.attempt(async () => {
+      await this.store.skip(id);
+      this.queue.held.delete(id);
+      await this.advance();
+    });
+  }
+
+  async undo() {
+    await this.attempt(async () => {
+      const undone = await this.queue.undo();
+      if (!undone) return this.say("There is nothing to take back");
+      const { withdrawn, item } = undone;
+      if (!item) return this.say(`${labelOf(withdrawn.verdict)} of a drawn building taken back`);
+      if (this.item?.id !== item.id) this.queue.putBack(this.item);
+      this.queue.held.add(item.id);
+      this.show(item, withdrawn);
+      this.say(`Taken back: ${labelOf(withdrawn.verdict)}`);
+    });
+  }
+
+  async attempt(what) {
+    try {
+      await what();
+    } catch (error) {
+      this.say(error.message);
+    }
+  }
+
+  note(text, { open = false } = {}) {
+    $("#note-text").value = text;
+    this.openNote(open);
+  }
+
+  openNote(is) {
+    $("#note-row").hidden = !is;
+    $("#note").setAttribute("aria-expanded", String(is));
+  }
+
+  // The outline
+
+  shift(dx, dy) {
+    if (!this.item) return;
+    if (this.missing) this.missing = moved(this.missing, dx, dy);
+    else this.rings = moved(this.rings ?? this.item.outline, dx, dy);
+    this.draw();
+  }
+
+  reset() {
+    this.rings = this.missing = null;
+    this.draw();
+  }
+
+  startDrawing() {
+    if (!this.item) return;
+    if (this.view.mode === "side") this.pen.view = () => this.views[this.views.length - 1];
+    this.isDrawing = true;
+    this.missing = null;
+    $("#draw").setAttribute("aria-pressed", "true");
+    this.hint("Click the corners, or arrow keys and Enter; c closes, Esc ends");
+    this.pen.start(null);
+  }
+
+  stopDrawing() {
+    this.isDrawing = false;
+    this.pen.points = [];
+    this.pen.cross = null;
+    $("#draw").setAttribute("aria-pressed", "false");
+    this.hint("");
+  }
+
+  shapeDone(rings) {
+    this.stopDrawing();
+    this.missing = rings;
+    this.hint("What happened to the building that you drew? 1 to 4, or r to drop it");
+    this.draw();
+  }
+
+  hint(text) {
+    $("#hint").textContent = text;
+    $("#hint").hidden = !text;
+  }
+
+  // The view
+
+  setMode(mode) {
+    this.view.mode = mode;
+    this.view.shown = "post";
+    this.remember();
+  }
+
+  flicker() {
+    if (this.view.mode !== "flicker") this.view.mode = "flicker";
+    this.view.shown = this.view.shown === "post" ? "pre" : "post";
+    this.remember();
+  }
+
+  context(by) {
+    this.view.step = Math.min(this.steps - 1, Math.max(0, this.view.step + by));
+    this.remember();
+  }
+
+  toggleOutline() {
+    this.view.outline = !this.view.outline;
+    this.remember();
+  }
+
+  remember() {
+    const { mode, step, outline } = this.view;
+    memory.write("view", { mode, step, outline });
+    this.draw();
+  }
+
+  showMap(is) {
+    this.mapShown ||= is;
+    const button = $("#show-map");
+    const { damage, confidence, reason } = this.item?.map ?? {};
+    const sure = confidence == null ? "" : ` ${Math.round(confidence * 100)} %`;
+    button.textContent = is ? `Map: ${labelOf(damage)}${sure}${reason ? ` (${reason})` : ""}` : "Map: hidden";
+    button.setAttribute("aria-pressed", String(is));
+  }
+
+  get views() {
+    const step = Math.min(this.view.step, this.steps - 1);
+    const seen = this.canvases.filter((canvas) => canvas.clientWidth);
+    return seen.map((canvas) => new View(canvas, this.item, step));
+  }
+
+  draw() {
+    const { mode, shown, step } = this.view;
+    const panes = $("#panes");
+    panes.dataset.mode = mode;
+    for (const button of $$("[data-mode]", $("#tools"))) {
+      button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
+    }
+    $("#outline").setAttribute("aria-pressed", String(this.view.outline));
+    $("#closer").disabled = step <= 0;
+    $("#wider").disabled = step >= this.steps - 1;
+    $("#reset").disabled = !this.rings && !this.missing;
+    $("#divider").hidden = mode !== "swipe";
+    const caption = { side: "After", flicker: shown === "post" ? "After" : "Before", swipe: "Before | After" }[mode];
+    $("#pane-after figcaption").textContent = caption;
+    panes.dataset.shown = mode === "flicker" ? shown : "";
+    if (!this.item) return;
+    const views = this.views;
+    const divider = $("#divider").value / 100;
+    views.forEach((view, at) => {
+      const frame = this.item.frames[view.frame];
+      view.clear();
+      const across = (Math.max(view.width, view.height) / view.scale) * 0.98;
+      if (view.frame === "near" && across > frame[2] && this.item.frames.wide) this.paint(view, at, views.length, "wide", divider);
+      this.paint(view, at, views.length, view.frame, divider);
+      this.over(view, at === views.length - 1);
+    });
+    this.describe();
+  }
+
+  paint(view, at, panes, name, divider) {
+    const { mode, shown } = this.view;
+    const dates = this.queue.load(this.item, name);
+    const frame = this.item.frames[name];
+    if (mode === "side" && panes === 2) view.picture(dates[at], frame);
+    else if (mode === "swipe") {
+      view.picture(dates[0], frame, { to: divider });
+      view.picture(dates[1], frame, { from: divider });
+    } else view.picture(dates[shown === "post" ? 1 : 0], frame);
+  }
+
+  over(view, isLast) {
+    if (this.view.outline) {
+      view.rings(this.item.around.flat(), { colour: "rgba(255, 255, 255, 0.75)", width: 1 });
+      for (const rings of this.drawn) view.rings(rings, { colour: "#ffe14d", width: 2, casing: 2 });
+      if (this.rings) view.rings(this.item.outline, { colour: "#9adfe8", width: 1, dash: [4, 4] });
+      const chosen = this.missing ? this.item.outline : (this.rings ?? this.item.outline);
+      view.rings(chosen, { colour: this.missing ? "#9adfe8" : "#2fe3ff", width: 2.5, casing: 2.5 });
+      if (this.missing) view.rings(this.missing, { colour: "#ffe14d", width: 2.5, casing: 2.5 });
+    }
+    if (this.isDrawing && isLast) this.pen.draw(view);
+    view.ruler(this.state?.metres_per_px);
+  }
+
+  describe() {
+    const { id, origin } = this.item;
+    this.canvases.forEach((canvas, at) => {
+      const when = ["Before", "After"][at];
+      const text = `${when}: building ${id}, ${(ORIGINS[origin] ?? [""])[0].toLowerCase()}`;
+      if (canvas.getAttribute("aria-label") !== text) canvas.setAttribute("aria-label", text);
+    });
+  }
+
+  // What is told
+
+  tell(state) {
+    if (!state) return;
+    this.state = state;
+    const [sample, active] = [state.sample, state.active];
+    const of = sample[1] + active[1];
+    const done = sample[0] + active[0];
+    $("#bar-sample").style.width = `${of ? (100 * sample[0]) / of : 0}%`;
+    $("#bar-active").style.width = `${of ? (100 * active[0]) / of : 0}%`;
+    const bar = $("#progress");
+    bar.setAttribute("aria-valuemax", of);
+    bar.setAttribute("aria-valuenow", done);
+    bar.setAttribute("aria-valuetext", `${done} of ${of}`);
+    $("#count").replaceChildren(
+      make("b", {}, `${done} of ${of}`),
+      make("span", { class: "sample" }, `${sample[0]}/${sample[1]} random`),
+      make("span", { class: "active" }, `${active[0]}/${active[1]} picked`),
+    );
+    const { pairs, agree, kappa } = state.agreement;
+    const beyond = kappa == null ? "" : `, kappa ${kappa.toFixed(2)}`;
+    $("#agree").textContent = pairs ? `${agree} of ${pairs} read twice agree${beyond}` : "";
+    if (this.store.offline) $("#download").textContent = `Save answers${this.store.unsaved ? ` (${this.store.unsaved})` : ""}`;
+  }
+
+  say(text) {
+    $("#said").textContent = text;
+  }
+
+  alarm(error, { lost = false } = {}) {
+    const count = this.queue.outbox.length;
+    $("#alarm").hidden = !error;
+    if (!error) return;
+    const kept = count ? ` ${count} answer${count === 1 ? " is" : "s are"} NOT saved yet and kept in this browser.` : "";
+    $("#alarm p").textContent = lost ? `An answer was refused: ${error.message}.${kept}` : `Not saved: ${error.message}.${kept}`;
+    if (this.item === null) this.say("");
+  }
+
+  async retry() {
+    await this.queue.flush();
+    if (!this.item && !this.queue.outbox.length) {
+      $("#alarm").hidden = true;
+      await this.advance();
+    }
+  }
+
+  download() {
+    this.store.download();
+    this.tell(this.state);
+    this.say("Answers saved as a file");
+  }
+}

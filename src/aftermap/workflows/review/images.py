@@ -1,0 +1,177 @@
+"""The images of a finished map, opened again: the same files, on the map's grid, with its shift, bands and stretch.
+
+A map keeps no full-resolution images and names no folders. Where they lie is kept beside the answers, for this machine
+and this user alone:
+
+    OUT/review/images.json      paths, sizes and times of files whose checksums were found right
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from aftermap.errors import AftermapError, InputError
+from aftermap.files import read_json, sha256_of, write_json
+from aftermap.geo.align import Shift
+from aftermap.geo.grid import Window
+from aftermap.geo.pair import DatePair
+from aftermap.geo.raster import RasterSource
+from aftermap.workflows.mapping.finished import FinishedMap
+from aftermap.workflows.mapping.inputs import Stretch, thinned, xbd_grid
+from aftermap.workflows.review.answers import FOLDER
+
+SIDE_FILE = "images.json"
+DATES = ("pre", "post")
+
+
+@dataclass(frozen=True)
+class MapImages:
+    """Both dates of a map, read as the map read them.
+
+    Attributes:
+        pair: the dates on the grid of the map, with the shift that the map took out.
+        stretches: one per date, or none where the pixels are used as they are.
+    """
+
+    pair: DatePair
+    stretches: tuple[Stretch, ...]
+    _turn: Lock = field(default_factory=Lock, repr=False, compare=False)
+
+    def read(self, window: Window, side_px: int) -> tuple[np.ndarray, np.ndarray]:
+        """Both dates in a window of the map's grid, which may reach beyond it.
+
+        Args:
+            window: what is looked at.
+            side_px: longest side of the pictures; a larger window is thinned to it.
+
+        Returns:
+            two uint8 (H, W, 3), 0 where a date has no data.
+        """
+        grid = self.pair.grid.crop(window)
+        most = max(window.width, window.height)
+        place = thinned(grid, max(1, window.width * window.height * side_px**2 // most**2))
+        if most <= side_px:
+            place = grid
+        across, down = place.width / grid.width, place.height / grid.height
+        shift = self.pair.shift
+        moved = (shift.dx_px * across, shift.dy_px * down) if shift.applied else (0.0, 0.0)
+        with self._turn:  # open files are read by one thread at a time
+            patches = self.pair.pre.read(place), self.pair.post.read(place.shift(*moved))
+        first, second = (self._pixels(i, patch.array) for i, patch in enumerate(patches))
+        return first, second
+
+    def close(self) -> None:
+        """Close the files."""
+        self.pair.close()
+
+    def _pixels(self, date: int, array: np.ndarray) -> np.ndarray:
+        shown = self.stretches[date].apply(array) if self.stretches else array
+        if shown.dtype != np.uint8:
+            shown = np.clip(shown, 0, 255).astype(np.uint8)
+        bands = [0, 1, 2] if len(shown) >= 3 else [0, 0, 0]
+        return np.ascontiguousarray(np.moveaxis(shown[bands], 0, -1))
+
+
+def open_images(found: FinishedMap, pre: Path | None = None, post: Path | None = None) -> MapImages:
+    """Open the images that a map was made of.
+
+    Args:
+        found: the map.
+        pre: the image from before, or its folder of tiles; by default where it was the last time.
+        post: the image from after.
+
+    Raises:
+        InputError: they are not known, not there, or not those of the map.
+        RasterError: they cannot be read.
+        OutputError: where they lie cannot be noted.
+    """
+    paths = _places(found, pre, post)
+    described = found.provenance.get("inputs", {})
+    options = found.provenance.get("options", {})
+    place = xbd_grid(*paths.values()) if found.grid.is_georeferenced else None
+    sources = []
+    try:
+        for date, path in paths.items():
+            bands = described[date].get("bands")
+            nodata = options.get("nodata")
+            sources.append(RasterSource.open(path, bands, grid=place, nodata=nodata))
+        shift = Shift(**found.provenance["shift"])
+        stretches = tuple(
+            Stretch(tuple(s["low"]), tuple(s["high"])) for s in found.provenance["stretch"] or ()
+        )
+    except (KeyError, TypeError):
+        raise InputError(
+            f"{found.folder / 'provenance.json'} does not say how the images were read: map again"
+        ) from None
+    _check(found, paths, sources)
+    pair = DatePair(sources[0], sources[1], found.grid, shift, [])
+    return MapImages(pair, stretches)
+
+
+def _side_file(found: FinishedMap) -> Path:
+    return found.folder / FOLDER / SIDE_FILE
+
+
+def _remembered(found: FinishedMap) -> dict[str, Any]:
+    """What the side file says; nothing where there is none, or it is of no use."""
+    with suppress(AftermapError):
+        tree = read_json(_side_file(found))
+        if isinstance(tree, dict) and all(isinstance(tree.get(date), str) for date in DATES):
+            return tree
+    return {}
+
+
+def _places(found: FinishedMap, pre: Path | None, post: Path | None) -> dict[str, Path]:
+    """Where each date lies."""
+    known = _remembered(found)
+    paths: dict[str, Path] = {}
+    for date, given in zip(DATES, (pre, post), strict=True):
+        path = given or (Path(known[date]) if known else None)
+        if path is None:
+            files = found.provenance.get("inputs", {}).get(date, {}).get("files", [])
+            names = ", ".join(str(file.get("name")) for file in files[:3]) + (
+                ", ..." if len(files) > 3 else ""
+            )
+            raise InputError(
+                f"a map keeps no full images: pass --pre and --post, those it was made of (--{date}: {names})"
+            )
+        if not path.exists():
+            where = "" if given else ", where it was the last time"
+            raise InputError(f"there is no image {path}{where}: pass --pre and --post, those of the map")
+        paths[date] = path.absolute()
+    return paths
+
+
+def _check(found: FinishedMap, paths: dict[str, Path], sources: Sequence[RasterSource]) -> None:
+    """Refuse images of another map; remember which files were right, so that they are read through once."""
+    known = _remembered(found).get("checked", {})
+    checked: dict[str, list[float]] = {}
+    for date, source in zip(DATES, sources, strict=True):
+        expected = found.provenance["inputs"][date]["files"]
+        names, wanted = [path.name for path in source.files], [str(file["name"]) for file in expected]
+        if names != wanted:
+            odd = next(iter(sorted(set(names) ^ set(wanted))), "the number of files")
+            told = "is not among the files of the map" if odd in names else "of the map is missing"
+            raise InputError(f"--{date} {paths[date]}: {odd} {told}: pass the image that it was made of")
+        for path, file in zip(source.files, expected, strict=True):
+            status = path.stat()
+            mark = [status.st_size, status.st_mtime]
+            same = status.st_size == file["bytes"] and (
+                known.get(str(path)) == mark or sha256_of(path) == file["sha256"]
+            )
+            if not same:
+                raise InputError(
+                    f"--{date} {path} has changed since the map was made, or is another image of that name (its checksum "
+                    "differs): pass the image that it was made of"
+                )
+            checked[str(path)] = mark
+    tree = {**{date: str(path) for date, path in paths.items()}, "checked": checked}
+    if tree != _remembered(found):
+        file = write_json(_side_file(found), tree, parents=True, sync=False)
+        with suppress(OSError):
+            file.chmod(0o600)

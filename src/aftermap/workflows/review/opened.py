@@ -1,0 +1,50 @@
+"""A review of a map begun, or gone on with: its plan, its sample, its pictures."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from aftermap.workflows.mapping.finished import FinishedMap
+from aftermap.workflows.review.crops import Crops
+from aftermap.workflows.review.images import open_images
+from aftermap.workflows.review.picking import pick
+from aftermap.workflows.review.plan import open_plan
+from aftermap.workflows.review.session import Review
+from aftermap.workflows.totals.sampling import sample_of
+
+
+def open_review(
+    found: FinishedMap,
+    *,
+    pre: Path | None = None,
+    post: Path | None = None,
+    budget: int | None = None,
+    active: float | None = None,
+    double: float | None = None,
+    seed: int | None = None,
+) -> Review:
+    """Begin the review of a map, or go on where it stopped.
+
+    Args:
+        found: the map.
+        pre: the image from before; by default where it was the last time.
+        post: the image from after.
+        budget: buildings to look at; 100 where nothing was said before.
+        active: share of them that is picked for the model; 0.3.
+        double: share of the random sample that two people look at; 0.1.
+        seed: of the sample; 0.
+
+    Raises:
+        InputError: the images are not those of the map, or the review is of other buildings.
+        OutputError: plan or sample cannot be written.
+    """
+    images = open_images(found, pre, post)
+    plan = open_plan(found, budget=budget, active=active, double=double, seed=seed)
+
+    def draw(size: int) -> list[str]:
+        return sample_of(found, size, seed=plan.seed).drawn if size else []
+
+    return Review(found, plan, draw(plan.sample_wanted), Crops(found, images), pick=_pick, draw=draw)
+
+
+def _pick(found: FinishedMap, known: Collection[str], count: int, seed: int) -> list[str]:
+    return pick(found.buildings, None, known, count, seed)
