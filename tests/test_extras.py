@@ -1,16 +1,13 @@
 """A command whose extra is not installed says so in one line before any work, in a process that cannot import it."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from aftermap.errors import MissingExtraError
 from aftermap.extras import MODULES, extra_of, install_command, lacking, needs
-
-FRONT = Path(__file__).with_name("missing_extras.py")
+from light_process import light_process
 
 COMMANDS = {
     "train": ["train", "localization.yaml", "-o", "run"],
@@ -23,7 +20,8 @@ COMMANDS = {
     "export --to openvino": ["export", "box", "--to", "openvino", "-o", "run"],
     "export --to onnx": ["export", "box", "--to", "onnx", "-o", "run"],
     "export --precision int8": ["export", "box", "--to", "openvino", "--precision", "int8", "-o", "run"],
-    "bench": ["bench", "box", "-o", "run"],
+    "bench reference:xview2-resnet34-damage": ["bench", "reference:xview2-resnet34-damage", "-o", "run"],
+    "bench box+torch": ["bench", "box+torch", "-o", "run"],
     "runs": ["runs"],
     "runs compare": ["runs", "compare", "a", "b"],
     "runs plot": ["runs", "plot", "a", "-o", "run"],
@@ -49,7 +47,8 @@ MISSING = [
     ("export --to onnx", "train,onnx,export", "train,onnx,export"),
     ("export --to onnx", "export", "export"),
     ("export --precision int8", "export", "export"),
-    ("bench", "train", "train"),
+    ("bench reference:xview2-resnet34-damage", "train", "train"),
+    ("bench box+torch", "train", "train"),
     ("runs", "track", "track"),
     ("runs compare", "track", "track"),
     ("runs plot", "track", "track"),
@@ -65,10 +64,8 @@ MISSING = [
 
 def without(extras, *words, cwd):
     """The command's end where the modules of some extras, separated by commas, cannot be found."""
-    modules = ",".join(module for extra in extras.split(",") for module in MODULES[extra])
-    environment = {key: value for key, value in os.environ.items() if key != "AFTERMAP_BACKEND"}
-    command = [sys.executable, FRONT, modules, *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
+    modules = tuple(module for extra in extras.split(",") for module in MODULES[extra])
+    return light_process().command(*words, cwd=cwd, absent=modules)
 
 
 @pytest.mark.parametrize(("command", "absent", "asked"), MISSING)
@@ -76,7 +73,7 @@ def test_a_missing_extra_is_told_in_one_line_before_any_work(command, absent, as
     done = without(absent, *COMMANDS[command], cwd=tmp_path)
     subject = command.partition(",")[0]
     line = f"aftermap {subject} needs more than the core of aftermap: pip install 'aftermap[{asked}]'"
-    assert (done.returncode, done.stderr, done.stdout) == (2, f"aftermap: {line}\n", "")
+    assert (done.code, done.err, done.out) == (2, f"aftermap: {line}\n", "")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -97,7 +94,7 @@ def test_the_core_alone_synthesises_checks_maps_and_scores(tmp_path):
     ]
     for words in steps:
         done = without(",".join(MODULES), *words, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.err
     made = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert {
         "map/damage.tif",

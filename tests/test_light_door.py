@@ -5,15 +5,14 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 
 from aftermap.extras import MODULES
+from light_process import light_process
 
-FRONT = Path(__file__).with_name("missing_extras.py")
 EXTRAS = sorted({module for modules in MODULES.values() for module in modules} | {"torchvision"})
 
 TOLD = (
@@ -44,9 +43,9 @@ def run(*command, cwd):
 
 def bare(*words, cwd, code=0):
     """What the command prints in a process that can import no extra: its errors where it is to end with a code."""
-    done = run(FRONT, ",".join(EXTRAS), *words, cwd=cwd)
-    assert done.returncode == code, done.stderr[-2000:]
-    return done.stderr if code else done.stdout
+    done = light_process().command(*words, cwd=cwd, absent=tuple(EXTRAS))
+    assert done.code == code, done.err[-2000:]
+    return done.err if code else done.out
 
 
 def loaded(work, cwd):
@@ -74,7 +73,8 @@ def pair(town):
 
 def test_a_map_without_extras_is_the_map_with_them(town):
     bare("map", *pair(town), "-o", "bare-map", cwd=town)
-    assert run("-m", "aftermap.cli.app", "map", *pair(town), "-o", "whole-map", cwd=town).returncode == 0
+    whole = light_process().command("map", *pair(town), "-o", "whole-map", cwd=town)
+    assert whole.code == 0 and "backend exported/openvino-int8: it came with the model\n" in whole.err
     for name in ("damage.tif", "probabilities.tif"):
         with (
             rasterio.open(town / "bare-map" / name) as mine,
@@ -82,6 +82,14 @@ def test_a_map_without_extras_is_the_map_with_them(town):
         ):
             assert np.array_equal(mine.read(), theirs.read())
     assert (town / "bare-map" / "overview.png").is_file() and (town / "bare-map" / "map.html").is_file()
+
+
+def test_a_map_that_is_refused_says_its_reason_alone(town):
+    told = bare("map", *pair(town), "--bands", "7,8,9", "-o", "refused", cwd=town, code=2)
+    assert told.startswith("aftermap: ") and told.count("\n") == 1
+    (town / "cut.geojson").write_text("{")
+    told = bare("map", *pair(town), "--aoi", "cut.geojson", "-o", "refused", cwd=town, code=2)
+    assert told.startswith("aftermap: ") and told.count("\n") == 1
 
 
 def test_buildings_of_one_image_are_mapped_without_extras(town):
@@ -95,6 +103,20 @@ def test_a_model_that_only_pytorch_runs_is_refused_in_one_line(town):
         "aftermap: box with --backend torch needs more than the core of aftermap: pip install 'aftermap[train]'"
     )
     assert not (town / "refused").exists()
+
+
+def test_a_graph_is_timed_without_pytorch(tmp_path):
+    work = (
+        "from aftermap.workflows.bench import run, report, worker\n"
+        "from aftermap.workflows.bench.job import Job\n"
+        "from aftermap.workflows.bench.subjects import Model\n"
+        "job = Job(model='box', backend='auto', size_px=64, threads=1)\n"
+        "model = Model(job)\n"
+        "assert model.start()['execution']['backend'] == 'openvino'\n"
+        "assert len(model.visit(calls=2, untimed=1)['network_seconds']) == 2"
+    )
+    modules, _ = loaded(work, tmp_path)
+    assert not modules & (HEAVY - {"matplotlib"})
 
 
 def test_scores_are_counted_without_extras(town):
@@ -175,13 +197,14 @@ RECIPES_REFUSED = {
     "train localization.yaml data.manifests=[town] init_from=nix": "no model at nix: ",
     "train localization.yaml data.manifests=[town] optimiser.lr=3": "unknown key 'optimiser': did you mean 'optimizer'?",
     "train kd/student-damage.yaml data.manifests=[town] objective.teachers.main.model=nix": "no model at nix: ",
+    "train localization.yaml data.manifests=[town] steps=-5": "steps: Input should be greater than or equal to 1",
     "train adapt-event.yaml data=[nix]": "nix holds no manifest.json: ",
     "train incremental/small.yaml data.manifests=[nix] task=6s": "nix holds no manifest.json: ",
     "train self-training.yaml pool.manifest=[nix]": "unknown key 'pool.manifest': did you mean 'manifests'?",
     "run xview2/plan.yaml data.manifests=[nix]": "nix holds no manifest.json: ",
     "run xview2/plan.yaml data.manifests=[town] seedz=[0]": "unknown key 'seedz': did you mean 'seeds'?",
     "run xview2/plan.yaml data.manifests=[town] each.steppes=3": "unknown key 'steppes': did you mean 'steps'?",
-    "adapt box town --event e --steps 0": "steps",
+    "adapt box town --event synthetic-wind --steps 0": "steps",
     "adapt box nix --event e": "nix holds no manifest.json: ",
     "meta-train metadamagenet/maml.yaml data.manifests=[nix]": "nix holds no manifest.json: ",
     "search localization.yaml --space small.yaml data.manifests=[nix]": "no recipe small.yaml: did you mean search/",
@@ -192,19 +215,8 @@ RECIPES_REFUSED = {
 
 
 def test_a_wrong_recipe_is_refused_before_anything_that_trains_is_loaded(town):
-    work = (
-        f"import contextlib, io\nfrom aftermap.cli.app import main\nfor words in {[*RECIPES_REFUSED]}:\n"
-        " with contextlib.redirect_stderr(io.StringIO()) as told, contextlib.suppress(SystemExit): main(words.split())\n"
-        " print('TOLD', told.getvalue().count(chr(10)), told.getvalue().strip())"
-    )
-    done = run("-c", TOLD.format(work=work), cwd=town)
-    assert done.returncode == 0, done.stderr[-2000:]
-    told = re.findall(r"^TOLD (\d+) aftermap: (.*)$", done.stdout, flags=re.MULTILINE)
-    for (words, expected), (lines, line) in zip(RECIPES_REFUSED.items(), told, strict=True):
-        assert lines == "1" and expected in line, f"{words}: {line}"
-    loaded_modules = re.search(r"^LOADED (.*)$", done.stdout, flags=re.MULTILINE)[1].split()
-    assert {*HEAVY, "matplotlib"} & {name.partition(".")[0] for name in loaded_modules} == {
-        "optuna",
-        "filelock",
-    }
+    for words, expected in RECIPES_REFUSED.items():
+        done = light_process().command(*words.split(), cwd=town)
+        assert (done.code, done.err.count("\n")) == (2, 1) and expected in done.err, f"{words}: {done.err}"
+        assert {*HEAVY, "matplotlib"} & done.modules <= {"optuna", "filelock"}
     assert not (town / "runs").exists()

@@ -1,8 +1,5 @@
 """A mistake in the arguments is told before anything heavy is imported."""
 
-import subprocess
-import sys
-
 import pytest
 
 from aftermap.cli.checks import (
@@ -14,8 +11,9 @@ from aftermap.cli.checks import (
     check_place,
 )
 from aftermap.errors import DataError, FootprintError, GeoreferenceError, ModelError, OutputError, RasterError
+from light_process import light_process
 
-HEAVY = (
+HEAVY = {
     "torch",
     "timm",
     "torchvision",
@@ -26,28 +24,7 @@ HEAVY = (
     "rasterio",
     "geopandas",
     "scipy",
-)
-CODE = """
-import sys
-from aftermap.cli.app import main
-try:
-    main(sys.argv[1:])
-except SystemExit as ended:
-    heavy = [name for name in {heavy} if name in sys.modules]
-    print(f"{{ended.code}} {{heavy}}")
-"""
-
-
-def ended(*words, cwd):
-    done = subprocess.run(
-        [sys.executable, "-c", CODE.format(heavy=HEAVY), *map(str, words)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=120,
-    )
-    return done.stdout.strip(), done.stderr.strip()
-
+}
 
 NO_IMAGE = "cannot read no.tif: no such file or directory"
 NO_OUTLINES = "cannot read no.gpkg: no such file or directory"
@@ -77,6 +54,10 @@ MISTAKES = {
     ("bench", "no"): "no model at no: give a model folder",
     ("adapt", "no", "data", "--event", "x"): "no model at no: give a model folder",
     ("adapt", "box", "no", "--event", "x"): "no holds no manifest.json",
+    ("incremental-report", "data", "-o", "out"): "data is no folder of an incremental run: it has no run.json and",
+    ("map", "x" * 300, "there.tif", "-o", "out"): "'xxxxxx",
+    ("map", "there.tif", "there.tif", "-m", "data", "-o", "out"): "data is not a model folder: it has no card.json",
+    ("data", "synth", "-o", "there.tif"): "cannot write there.tif: it is a file, not a folder; choose another",
 }  # fmt: skip
 
 
@@ -87,10 +68,10 @@ def test_a_mistake_is_told_before_anything_heavy_is_imported(words, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "manifest.json").write_text("{}")
     (tmp_path / "targets").mkdir()
-    out, err = ended(*words, cwd=tmp_path)
-    assert err.startswith(f"aftermap: {MISTAKES[words]}")
-    assert "\n" not in err
-    assert out == "2 []"
+    ended = light_process().command(*words, cwd=tmp_path)
+    assert ended.err.startswith(f"aftermap: {MISTAKES[words]}")
+    assert (ended.code, ended.err.count("\n"), ended.out) == (2, 1, "")
+    assert not ended.modules & HEAVY
     assert {path.name for path in tmp_path.iterdir()} == {"there.tif", "there.gpkg", "data", "targets"}
 
 
@@ -100,13 +81,14 @@ def test_what_is_there_passes(tmp_path):
     check_images(file, tmp_path, None)
     check_outlines(file, tmp_path / "image.tif:layer", None)
     check_model("box")
+    (tmp_path / "exported.json").touch()
     check_model(tmp_path)
     check_model("hf://owner/name")
     check_place(tmp_path / "a" / "b")
     check_place(None)
     check_crs("EPSG:32633")
     check_crs(None)
-    assert [path.name for path in tmp_path.iterdir()] == ["image.tif"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["exported.json", "image.tif"]
 
 
 def test_what_is_not_there_is_named(tmp_path):

@@ -31,6 +31,12 @@ def test_a_resolution_that_is_no_size_is_refused(size: float) -> None:
         target_grid(METRES, None, size, name="a.tif")
 
 
+@pytest.mark.parametrize("metres", [50.5, 5000.0])
+def test_a_pixel_larger_than_the_scene_is_refused_with_its_size(metres: float) -> None:
+    with pytest.raises(GeoreferenceError, match=r"larger than the scene: a\.tif is only 50 m wide or high"):
+        target_grid(METRES, None, metres, name="a.tif")
+
+
 def test_a_coarser_grid_covers_the_same_ground() -> None:
     grid = target_grid(METRES, None, 2.0, name="a.tif")
     assert (grid.width, grid.height, grid.transform.a, grid.transform.e) == (50, 25, 2, -2)

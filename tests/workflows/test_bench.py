@@ -17,8 +17,9 @@ from aftermap.errors import DataError, InputError, ModelError
 from aftermap.models.build import build_model
 from aftermap.models.configs import CustomConfig, SiameseUnetConfig
 from aftermap.workflows.bench import run as benchmark
-from aftermap.workflows.bench.candidates import facts_of, materialise, parse_candidates, references
+from aftermap.workflows.bench.candidates import facts_of, materialise, parse_candidates
 from aftermap.workflows.bench.process import CandidateError, WorkerProcess
+from aftermap.workflows.bench.references import references
 from aftermap.workflows.bench.rounds import (
     Estimate,
     Track,

@@ -39,13 +39,18 @@ def card_in(folder: Path, name: str | Path | None = None) -> Card:
             f"no model at {name or folder}: give a model folder, hf://owner/name, or 'box' for the model in the box"
         )
     if not file.is_file():
-        inside = folder / "model"
-        hint = f": did you mean {inside}?" if (inside / CARD_NAME).is_file() else ""
-        raise ModelError(f"{folder} is not a model folder: it has no {CARD_NAME}{hint}")
+        raise no_card(folder, CARD_NAME)
     try:
         return Card.model_validate_json(file.read_bytes())
     except ValidationError as error:
         raise ModelError(explain(error, Card, f"{file} cannot be understood")) from None
+
+
+def no_card(folder: Path, name: str) -> ModelError:
+    """What to say of a folder that holds no card."""
+    inside = folder / "model"
+    hint = f": did you mean {inside}?" if (inside / name).is_file() else ""
+    return ModelError(f"{folder} is not a model folder: it has no {name}{hint}")
 
 
 def ensemble_in(folder: Path, name: str | Path | None = None) -> EnsembleCard:
@@ -63,8 +68,8 @@ def ensemble_in(folder: Path, name: str | Path | None = None) -> EnsembleCard:
         raise ModelError(explain(error, EnsembleCard, f"{file} cannot be understood")) from None
 
 
-_CARDS = (CARD_NAME, ENSEMBLE_NAME, "exported.json")
-_OURS = (*_CARDS, "README.md", WEIGHTS_NAME, "model.onnx", "model.xml", "model.bin", "exported")
+CARDS = (CARD_NAME, ENSEMBLE_NAME, "exported.json")
+_OURS = (*CARDS, "README.md", WEIGHTS_NAME, "model.onnx", "model.xml", "model.bin", "exported")
 
 
 def replacing_model(folder: Path, *, also: tuple[type[Exception], ...] = ()) -> AbstractContextManager[Path]:
@@ -86,7 +91,7 @@ def check_replaceable(folder: Path) -> None:
     Raises:
         OutputError: something else is there.
     """
-    if not folder.exists() or any((folder / name).is_file() for name in _CARDS):
+    if not folder.exists() or any((folder / name).is_file() for name in CARDS):
         return
     if not folder.is_dir() or any(folder.iterdir()):
         raise OutputError(f"{folder} exists and is no model folder: give another output folder")

@@ -7,17 +7,19 @@ import sys
 import warnings
 from typing import Any
 
-from cyclopts import App, CycloptsError, UnusedCliTokensError
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from rich.console import Console
 
 from aftermap import __version__
 from aftermap.cli import areas, package, report, score
 from aftermap.cli import map as mapping
+from aftermap.cli.checks import check_path
 from aftermap.cli.datasets import data
 from aftermap.cli.ending import ended_by_signals
 from aftermap.cli.help import let_flow
 from aftermap.cli.models import bench, export, weights
 from aftermap.cli.models import predict as learn
+from aftermap.cli.progress import forget_held, say_held
 from aftermap.cli.review import review
 from aftermap.cli.training import adapt, incremental, plan, runs, search, train, tune
 from aftermap.errors import AftermapError, AftermapWarning
@@ -34,6 +36,7 @@ app = App(
     ),
     version=__version__,
     help_format="plaintext",
+    default_parameter=Parameter(validator=check_path),
     suppress_keyboard_interrupt=False,
 )
 app.command(mapping.demo, name="demo")
@@ -92,6 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
         standard, warnings.showwarning = warnings.showwarning, show  # type: ignore[assignment]
         try:
             result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+            say_held()
             sys.stdout.flush()
             if ending.by is not signal.SIGINT:  # a command that ends well where it is interrupted
                 sys.exit(ending.status)
@@ -117,6 +121,8 @@ def main(arguments: list[str] | None = None) -> None:
         except BrokenPipeError:  # whoever read the output has enough, such as `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
+        finally:
+            forget_held()
     sys.exit(result if isinstance(result, int) else 0)
 
 

@@ -17,10 +17,27 @@ from aftermap.errors import (
     ModelError,
     OutputError,
     RasterError,
+    shown,
 )
 
 if TYPE_CHECKING:
     from aftermap.config import Config
+
+
+def check_path(_: object, value: object) -> None:
+    """Refuse a path that the system cannot even look for, such as one with a name of 300 letters.
+
+    Raises:
+        InputError: the reason.
+    """
+    if isinstance(value, Path):
+        try:
+            value.stat()
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            pass
+        except (OSError, ValueError) as error:
+            reason = (getattr(error, "strerror", None) or str(error)).lower()
+            raise InputError(f"{shown(str(value))} cannot be a path: {reason}") from None
 
 
 def check_images(*paths: Path | None) -> None:
@@ -48,15 +65,40 @@ def check_outlines(*paths: Path | None) -> None:
             raise FootprintError(f"cannot read {path}: no such file or directory")
 
 
-def check_model(name: str | Path) -> None:
+def check_model(name: str | Path, *, whole: bool = False) -> None:
     """Refuse a model that is neither the one in the box, nor of the hub, nor there.
 
+    Args:
+        name: as the user wrote it.
+        whole: read its card, too: for commands whose imports, or first stage, take longer than that.
+
     Raises:
-        ModelError: there is none.
+        ModelError: there is none, or its card cannot be understood.
     """
-    if str(name) == "box" or _is_there(Path(name)):
+    _find_model(name)
+    if whole and not _is_address(Path(name)):
+        from aftermap.artefacts.ensemble import read_card
+        from aftermap.artefacts.exported import is_exported, load_exported_card
+
+        _ = load_exported_card(name) if is_exported(name) else read_card(name)
+
+
+def _find_model(name: str | Path) -> None:
+    path = Path(name)
+    check_path(Path, path)
+    if (
+        str(name) == "box"
+        or _is_address(path)
+        or (path.suffix.lower() in (".onnx", ".xml") and path.is_file())
+    ):
         return
-    if str(name).isidentifier():
+    if path.is_dir():
+        from aftermap.artefacts.folder import CARD_NAME, CARDS, no_card
+
+        if not any((path / card).is_file() for card in CARDS):
+            raise no_card(path, CARD_NAME)
+        return
+    if str(name).isidentifier() and not path.exists():
         from aftermap.artefacts.installed import FIELD, FIELD_MISSING, installed_models
 
         installed = installed_models()
@@ -69,14 +111,52 @@ def check_model(name: str | Path) -> None:
     )
 
 
-def check_dataset(path: Path) -> None:
+def check_dataset(path: Path, *, whole: bool = False) -> None:
     """Refuse what is no prepared dataset.
 
+    Args:
+        path: its folder, or its manifest.
+        whole: read the manifest, too: for commands whose imports take longer than that.
+
     Raises:
-        DataError: there is no manifest.
+        DataError: there is no manifest, or it cannot be understood.
     """
     if not (path / "manifest.json" if path.is_dir() else path).is_file():
         raise DataError(f"{path} holds no manifest.json: make one with 'aftermap data prepare'")
+    if whole:
+        from aftermap.data.scene import Manifest
+
+        Manifest.load(path)
+
+
+def check_event(data: Path, event: str) -> None:
+    """Refuse an event that a prepared dataset does not hold.
+
+    Raises:
+        DataError: there is no such dataset, or no scene of the event.
+    """
+    check_dataset(data, whole=True)
+    from collections import Counter
+
+    from aftermap.data.scene import Manifest
+
+    counts = Counter(scene.event for scene in Manifest.load(data).scenes)
+    if event not in counts:
+        known = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items())) or "none"
+        raise DataError(f"{data} has no scenes of event {event}: its events are {known}")
+
+
+def check_incremental_runs(folders: Sequence[Path]) -> None:
+    """Refuse folders that no incremental run has written.
+
+    Raises:
+        InputError: the first of them.
+    """
+    for folder in folders:
+        if not all((folder / name).is_file() for name in ("run.json", "protocol.json")):
+            raise InputError(
+                f"{folder} is no folder of an incremental run: it has no run.json and protocol.json"
+            )
 
 
 def check_recipe(recipe: "Config", place: str = "") -> None:
@@ -97,7 +177,7 @@ def check_recipe(recipe: "Config", place: str = "") -> None:
             if isinstance(each, Config):
                 check_recipe(each, ".".join(part for part in (place, name, key) if part))
             elif each is not None and name in ("manifests", "data"):
-                check_dataset(Path(each))
+                check_dataset(Path(each), whole=True)
             elif each is not None and name in ("model", "init_from"):
                 try:
                     check_model(each)
@@ -129,13 +209,15 @@ def check_masks(folder: Path, role: str) -> None:
 
 
 def check_place(out: Path | None) -> None:
-    """Refuse a place that takes no new files, by making one there for a moment.
+    """Refuse a place for a folder that takes no new files, by making one there for a moment.
 
     Raises:
         OutputError: what is in the way.
     """
     if out is None:
         return
+    if out.is_file():
+        raise OutputError(f"cannot write {out}: it is a file, not a folder; choose another output folder")
     parent = next((p for p in out.absolute().parents if p.exists()), Path("/"))
     try:
         with tempfile.TemporaryDirectory(prefix=".aftermap-", dir=parent):
@@ -172,8 +254,12 @@ def check_crs(text: str | None, option: str = "--crs") -> None:
 
 def _is_there(path: Path) -> bool:
     """Whether a path exists, or is an address that only the functions that open it can tell of."""
+    return _is_address(path) or path.exists()
+
+
+def _is_address(path: Path) -> bool:
     text = os.fspath(path)
-    return ":/" in text or text.startswith("/vsi") or path.exists()
+    return ":/" in text or text.startswith("/vsi")
 
 
 def _listed(value: object) -> Sequence[Any]:

@@ -212,7 +212,7 @@ def demo(
     from aftermap.products.score_table import score_tables
     from aftermap.workflows.mapping.demo import run_demo
 
-    check_model(model)
+    check_model(model, whole=True)
     check_place(out)
     say_choices()
     with _progress() as report:

@@ -13,6 +13,25 @@ EVERY_SECONDS = 30.0
 """Time between two lines; a command that takes less prints none. The variable AFTERMAP_PROGRESS_SECONDS sets another."""
 
 
+_held: list[str] = []
+
+
+def say_when_working(line: str) -> None:
+    """Keep a line for standard error until a stage goes on, or the command ends well."""
+    _held.append(line)
+
+
+def say_held() -> None:
+    """Print the lines that were kept."""
+    while _held:
+        print(_held.pop(0), file=sys.stderr, flush=True)
+
+
+def forget_held() -> None:
+    """Leave out the lines that were kept: there was no work."""
+    _held.clear()
+
+
 class Progress(Protocol):
     """Told how far a stage is."""
 
@@ -38,7 +57,13 @@ def progress(unit: str = "") -> Iterator[Progress]:
 
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
-        yield Lines(unit)
+        lines = Lines(unit)
+
+        def tell(stage: str, done: float, total: float | None, note: str = "") -> None:
+            say_held()
+            lines(stage, done, total, note)
+
+        yield tell
         return
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -56,6 +81,7 @@ def progress(unit: str = "") -> Iterator[Progress]:
         tasks: dict[str, Any] = {}
 
         def show(stage: str, done: float, total: float | None, note: str = "") -> None:
+            say_held()
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total, count="", note="")
             bars.update(

@@ -1,13 +1,13 @@
 """Options of every command that runs a model on scenes."""
 
 import logging
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from aftermap.cli.options import RUNNING
+from aftermap.cli.progress import say_when_working
 
 if TYPE_CHECKING:
     from aftermap.inference.backends.base import Precision
@@ -63,8 +63,10 @@ class Running:
 
     def options(self) -> "Options":
         """The same for the functions below the command line."""
+        from aftermap.inference.backends.base import known_device
         from aftermap.inference.ensemble import Options
 
+        known_device(self.device)
         say_choices()
         return Options(
             device=self.device,
@@ -91,11 +93,11 @@ def _short(word: PrecisionName) -> "Precision":
 
 
 class _Lines(logging.Handler):
-    """Prints what is logged, as it is, to standard error as it is at that moment."""
+    """Says what is logged as soon as the work is seen to go on; a command that is refused says its reason alone."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a line."""
-        print(record.getMessage(), file=sys.stderr, flush=True)
+        """Keep a line until then."""
+        say_when_working(record.getMessage())
 
 
 def say_choices() -> None:

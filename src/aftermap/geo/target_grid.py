@@ -62,6 +62,13 @@ def target_grid(base: Grid, crs: str | CRS | None, resolution: float | None, *, 
     if resolution is not None:
         wide = high = resolution / (target.linear_units_factor[1] if target.is_projected else 1.0)
     left, bottom, right, top = outline.bounds
+    if resolution is not None and (right - left < wide or top - bottom < high):
+        unit = "m" if target.is_projected else "degrees"
+        side = min(right - left, top - bottom) * resolution / wide
+        raise GeoreferenceError(
+            f"--resolution {resolution:g} is larger than the scene: {name} is only {side:.3g} {unit} wide or high; pass "
+            "a smaller one"
+        )
     left, top = math.floor(left / wide + 1e-6) * wide, math.ceil(top / high - 1e-6) * high
     right, bottom = math.ceil(right / wide - 1e-6) * wide, math.floor(bottom / high + 1e-6) * high
     width, height = round((right - left) / wide), round((top - bottom) / high)

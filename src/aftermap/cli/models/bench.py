@@ -57,18 +57,16 @@ def bench(
         out: Folder for bench.json, bench.md and score-time.png.
         json_output: Print the results as JSON.
     """
-    from aftermap.extras import needs
-
-    needs("aftermap bench", "train")
     for model in models:
         if not model.startswith("reference:"):
             check_model(model.partition("+")[0])
     if data is not None:
-        check_dataset(data)
+        check_dataset(data, whole=True)
     check_place(out)
 
+    from aftermap.inference.backends.base import known_device
     from aftermap.products.timing_table import timing_tables
-    from aftermap.workflows.bench.report import begin_report, write_report
+    from aftermap.workflows.bench.candidates import parse_candidates
     from aftermap.workflows.bench.run import Settings
     from aftermap.workflows.bench.run import bench as measure
 
@@ -84,6 +82,11 @@ def bench(
         data=data,
         split=split,
     )
+    known_device(device)
+    parse_candidates(models, backends=settings.backends, batches=settings.batches, tta=tta)
+
+    from aftermap.workflows.bench.report import begin_report, write_report  # which brings matplotlib
+
     if out is not None:
         begin_report(out)
     report = measure(models, settings, on_progress=lambda line: say(line, error=True))

@@ -1,7 +1,10 @@
 """`aftermap export`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from aftermap.cli.checks import check_dataset, check_model, check_place
 from aftermap.cli.options import Flag, Json, Out
@@ -19,10 +22,10 @@ def export(
     precision: Literal["fp32", "fp16", "int8"] = "fp32",
     normalise: Literal["inside", "outside"] = "inside",
     calibrate: Path | None = None,
-    windows: int = 96,
+    windows: Annotated[int, Parameter(validator=Number(gte=1))] = 96,
     int8: list[str] | None = None,
     tiles: Path | None = None,
-    scenes: int = 24,
+    scenes: Annotated[int, Parameter(validator=Number(gte=0))] = 24,
     budget: list[str] | None = None,
     execution: Literal["f32", "bf16"] = "f32",
     overwrite: Flag = False,
@@ -64,10 +67,10 @@ def export(
     needs(f"aftermap export --to {to}", *wanted)
     if precision == "int8":
         needs("aftermap export --precision int8", "export")
-    check_model(model)
+    check_model(model, whole=True)
     for data in (calibrate, tiles):
         if data is not None:
-            check_dataset(data)
+            check_dataset(data, whole=True)
     check_place(out)
 
     from rich.console import Console

@@ -45,7 +45,7 @@ def predict(
         running: How the model is run.
     """
     check_model(model)
-    check_dataset(data)
+    check_dataset(data, whole=True)
     check_place(out)
     check_place(targets)
 
@@ -100,7 +100,7 @@ def evaluate(
         json_output: Print JSON.
     """
     check_model(model)
-    check_dataset(data)
+    check_dataset(data, whole=True)
 
     from aftermap import api
     from aftermap.data.scene import scenes_of

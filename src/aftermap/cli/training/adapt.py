@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from aftermap.cli.checks import check_dataset, check_model, check_place
+from aftermap.cli.checks import check_event, check_model, check_place
 from aftermap.cli.options import Json, MaybeOut
 from aftermap.cli.training.outcomes import print_adapted, say_outcome
 from aftermap.cli.training.train import run_recipe, wanted_recipe
@@ -85,8 +85,8 @@ def adapt(
         raise InputError(
             "--scenes and --norm are of an adaptation with labels: leave them out, or --no-labels"
         )
-    check_model(model)
-    check_dataset(data)
+    check_model(model, whole=True)
+    check_event(data, event)
     check_place(out)
     said |= {"event": event, "names": tuple(scene or ())}
     given = {key: value for key, value in said.items() if value is not None}

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from aftermap.cli.checks import check_incremental_runs, check_place
 from aftermap.cli.options import Json, Out
 from aftermap.cli.output import print_json, say
 
@@ -26,6 +27,9 @@ def incremental_report(
         by: What makes runs one row, with their seeds as its spread: the method, or the recipe's name.
         json_output: Print JSON.
     """
+    check_incremental_runs(runs)
+    check_place(out)
+
     from aftermap.workflows.incremental.report import compare_runs
 
     tree = compare_runs(runs, out, by=by)

@@ -62,7 +62,7 @@ def run(
             raise RecipeError(f"the plan has no stage {name!r}: it has {', '.join(sorted(known))}")
     if not listing:
         for manifest in settings.data.get("manifests") or []:
-            check_dataset(Path(manifest))
+            check_dataset(Path(manifest), whole=True)
         check_place(folder / "job")
 
     from aftermap.learning.experiments.tracking import safe_command

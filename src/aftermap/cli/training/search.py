@@ -115,7 +115,7 @@ def _begun(
     tree = recipe_tree(recipe, overrides)
     wanted = load_space(space, [] if trials is None else [f"study.trials={trials}"])
     for manifest in tree["data"]["manifests"]:
-        check_dataset(Path(manifest))
+        check_dataset(Path(manifest), whole=True)
     folder = out or Path("runs") / f"{date.today().isoformat()}-{tree['name']}-search"
     check_place(folder)
     command = "aftermap " + safe_command(sys.argv[1:])

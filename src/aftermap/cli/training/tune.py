@@ -49,8 +49,8 @@ def tune_thresholds(
         running: How the model is run; run it alike afterwards.
         json_output: Print JSON.
     """
-    check_model(model)
-    check_dataset(data)
+    check_model(model, whole=True)
+    check_dataset(data, whole=True)
     check_place(out)
 
     from aftermap.data.scene import labelled_scenes
@@ -137,6 +137,9 @@ def ensemble(
 
     if not models:
         raise InputError("no models given: aftermap ensemble MODEL MODEL -o FOLDER")
+    for model in models:
+        check_model(model, whole=True)
+    check_place(out)
     if out.exists():
         if not overwrite:
             raise OutputError(f"{out} exists: pass --overwrite to replace it, or choose another folder")

@@ -16,7 +16,7 @@ class CosineConfig(Config):
     """
 
     kind: Literal["cosine"] = "cosine"
-    warmup_steps: int = 50
+    warmup_steps: int = Field(default=50, ge=0)
     final_fraction: float = 0.01
 
 
@@ -118,12 +118,12 @@ class OptimizerConfig(Config):
     """
 
     algorithm: Algorithm = "adamw"
-    lr: float = 1e-3
-    weight_decay: float = 1e-2
+    lr: float = Field(default=1e-3, ge=0, allow_inf_nan=False)
+    weight_decay: float = Field(default=1e-2, ge=0, allow_inf_nan=False)
     betas: tuple[float, float] | None = None
     epsilon: float = 1e-8
     clip_norm: float = 1.0
-    accumulate: int = 1
+    accumulate: int = Field(default=1, ge=1)
     decay_all: bool = False
     compat_epsilon: bool = False
     schedule: ScheduleConfig = CosineConfig()

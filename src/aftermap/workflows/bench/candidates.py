@@ -5,30 +5,21 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-import torch
-from torch import nn
-
-from aftermap.artefacts.card import Card, Normalisation, TrainingRecord
 from aftermap.artefacts.ensemble import Ingredient, compose, read_card, save_ensemble
 from aftermap.artefacts.ensemble_card import EnsembleCard
-from aftermap.artefacts.exported import ExportedCard, is_exported, load_exported_card
-from aftermap.artefacts.store import load_card, model_folder, save_model
-from aftermap.classes import BUILDING, DAMAGE
+from aftermap.artefacts.exported import EXPORTED_NAME, ExportedCard, is_exported, load_exported_card
+from aftermap.artefacts.store import load_card, model_folder
 from aftermap.errors import InputError, ModelError
+from aftermap.extras import lacking, needs
 from aftermap.inference.backends.base import Backend
+from aftermap.inference.backends.opening import COMPANIONS
 from aftermap.inference.tta import Tta, views
-from aftermap.models.build import build_model
-from aftermap.models.configs import AnyModelConfig, CustomConfig
-from aftermap.models.networks.dense import count_parameters
-from aftermap.models.weights.published import PUBLISHED
-from aftermap.workflows.weights.catalogue import listed_models
-from aftermap.workflows.weights.counting import SIZE_PX, measure
+from aftermap.workflows.weights.catalogue import SIZE_PX
 
 REFERENCE = "reference:"
 _SEEDS = re.compile(r"([1-9]\d?)seeds?")
-_CALIBRATION_PX = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +97,8 @@ def parse_candidates(
         if seeds and not source.startswith(REFERENCE):
             raise InputError(f"{model}: +{seeds[0]}seeds is for references, whose weights are random")
         _check_there(source)
+        if lacking("train") and ("torch" in (own_backends or backends) or not _has_graph(source)):
+            needs(f"aftermap bench {model}", "train")
         for backend in own_backends or backends:
             for batch in batches:
                 views_of = own_tta[0] if own_tta else tta
@@ -122,7 +115,9 @@ def materialise(candidate: Candidate, folder: Path) -> str:
     members = [folder / f"{kind}-{seed}" for seed in range(candidate.seeds)]
     for seed, member in enumerate(members):
         if not member.exists():
-            _write_reference(kind, member, seed)
+            from aftermap.workflows.bench.references import write_reference
+
+            write_reference(kind, member, seed)
     if len(members) == 1:
         return str(members[0])
     ensemble = folder / f"{kind}-{len(members)}seeds"
@@ -153,7 +148,14 @@ def facts_of(model: str, *, tta: Tta, size_px: int) -> Facts:
         parts = [(load_card(folder / member.folder), folder / member.folder) for member in card.members]
     else:
         parts = [(card, folder)]
-    sizes = [_measured(each.model, size_px) for each, _ in parts]
+        if lacking("train") and card.weights is not None:  # then it was run by a graph that lies beside it
+            for file in sorted(folder.glob(f"{COMPANIONS}/*/{EXPORTED_NAME}")):
+                exported = load_exported_card(file.parent)
+                if exported.graph.source.sha256 == card.weights.sha256:
+                    return _exported_facts(exported, count, size_px)
+    from aftermap.workflows.bench.references import measured
+
+    sizes = [measured(each.model, size_px) for each, _ in parts]
     gmacs = [each for _, each in sizes]
     return Facts(
         dates=card.dates,
@@ -165,17 +167,6 @@ def facts_of(model: str, *, tta: Tta, size_px: int) -> Facts:
         stored=", ".join(dict.fromkeys(each.weights.dtype for each, _ in parts if each.weights)),
         scores=card.metrics,
     )
-
-
-def references() -> dict[str, AnyModelConfig]:
-    """Every architecture that `reference:` knows, by name."""
-    listed = {
-        f"{entry.name}-{use}": config
-        for entry in listed_models()
-        for use, config in (("localization", entry.localization), ("damage", entry.damage))
-        if config is not None and not isinstance(config, CustomConfig)
-    }
-    return {name: entry.config for name, entry in PUBLISHED.items()} | listed
 
 
 def _split(model: str) -> tuple[str, list[str]]:
@@ -191,6 +182,9 @@ def _split(model: str) -> tuple[str, list[str]]:
 
 def _check_there(source: str) -> None:
     if source.startswith(REFERENCE):
+        needs(f"aftermap bench {source}", "train")
+        from aftermap.workflows.bench.references import references
+
         kind, names = source.removeprefix(REFERENCE), references()
         if kind not in names:
             near = difflib.get_close_matches(kind, names, n=3, cutoff=0.4) or list(names)[:3]
@@ -201,42 +195,9 @@ def _check_there(source: str) -> None:
         read_card(source)
 
 
-def _write_reference(kind: str, folder: Path, seed: int) -> None:
-    """A model folder with random weights and statistics of batch normalisation that fit them.
-
-    Without these, values grow or shrink from layer to layer, and half precision overflows.
-    """
-    config = references()[kind]
-    config = config.model_copy(update={"encoder_weights": None})
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = build_model(config)
-        norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-        for norm in norms:
-            norm.momentum = 1.0
-        with torch.inference_mode():
-            model.train()(torch.randn(2, model.dates, 3, _CALIBRATION_PX, _CALIBRATION_PX))
-    entry = PUBLISHED.get(kind)
-    one = config.classes == 1
-    details: dict[str, Any] = {"activation": "sigmoid"} if one else {}
-    if entry is not None:
-        details = {
-            "activation": entry.activation,
-            "channel_0": entry.channel_0,
-            "bands": entry.bands,
-            "normalisation": Normalisation(mean=entry.mean, std=entry.std),
-        }
-    card = Card(
-        name=kind,
-        dates=2 if model.dates == 2 else 1,
-        scheme=BUILDING.name if config.classes <= 2 else DAMAGE.name,
-        model=config,
-        training=TrainingRecord(data="none: random weights", data_licence="none"),
-        licence="MIT",
-        limits="Random weights, for timing only.",
-        **details,
-    )
-    save_model(folder, model.eval(), card)
+def _has_graph(source: str) -> bool:
+    """Whether a model is an exported one, or has one beside it."""
+    return is_exported(source) or any(model_folder(source).glob(f"{COMPANIONS}/*/{EXPORTED_NAME}"))
 
 
 def _exported_facts(card: ExportedCard, count: int, size_px: int) -> Facts:
@@ -252,14 +213,3 @@ def _exported_facts(card: ExportedCard, count: int, size_px: int) -> Facts:
         stored=graph.precision,
         scores=card.metrics,
     )
-
-
-def _measured(config: AnyModelConfig, size_px: int) -> tuple[int, float | None]:
-    """Parameters and 1e9 multiply-accumulates of one scene, None where a model of the user's own cannot be counted."""
-    try:
-        measured = measure(config, size_px=size_px)
-    except Exception:
-        if not isinstance(config, CustomConfig):
-            raise
-        return count_parameters(build_model(config)), None
-    return measured.total, measured.gmacs

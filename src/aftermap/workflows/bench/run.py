@@ -12,9 +12,9 @@ from typing import Any
 
 from aftermap.data.scene import labelled_scenes
 from aftermap.errors import InputError
+from aftermap.extras import lacking
 from aftermap.files.cache import CACHE_VARIABLE
-from aftermap.inference.backends.base import Backend, Precision
-from aftermap.inference.backends.pytorch import torch_device
+from aftermap.inference.backends.base import Backend, Precision, known_device
 from aftermap.inference.tta import Tta
 from aftermap.scoring.counts import plain
 from aftermap.workflows.bench.candidates import (
@@ -179,7 +179,10 @@ def _check(settings: Settings) -> None:
         raise InputError(f"--seconds {settings.seconds:g}: expected more than 0")
     if not settings.batches or not settings.backends:
         raise InputError("no batch or no backend given: pass --batch 1 --backend auto")
-    torch_device(settings.device)
+    if known_device(settings.device).startswith("cuda"):
+        from aftermap.inference.backends.pytorch import torch_device
+
+        torch_device(settings.device)
 
 
 def _start(
@@ -220,6 +223,8 @@ def _start(
 
 
 def _start_ceiling(settings: Settings, threads: int, open_things: ExitStack) -> Track | None:
+    if lacking("train"):
+        return None
     worker = open_things.enter_context(WorkerProcess(Job(threads=threads, device=settings.device)))
     try:
         worker.start()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from aftermap.errors import ModelError
 from aftermap.inference.backends.base import Network
@@ -39,11 +38,12 @@ class Model:
             ModelError: it cannot be opened, does not take this size, or gives no numbers.
         """
         job = self._job
-        torch.set_num_threads(job.threads)
         options = Options(
             device=job.device, backend=job.backend, threads=job.threads, precision=job.precision, tta=job.tta
         )
         self._predictor = open_predictor(job.model, options)
+        if torch := sys.modules.get("torch"):  # graphs are run without it
+            torch.set_num_threads(job.threads)
         loaded = time.monotonic()
         multiple, bands = self._predictor.multiple, len(self._predictor.card.bands)
         if job.size_px % multiple:
@@ -84,7 +84,7 @@ class Model:
             seconds.append(time.perf_counter() - begin)
             if self._network:
                 network.append(self._network.seconds)
-        peak_gpu = torch.cuda.max_memory_allocated() / 1e6 if self._job.device.startswith("cuda") else None
+        peak_gpu = _peak_gpu_mb() if self._job.device.startswith("cuda") else None
         return {
             "seconds": seconds,
             "network_seconds": network,
@@ -139,7 +139,15 @@ class TimedNetwork(Network[Any]):
 
     def _wait(self) -> None:
         if self.device.startswith("cuda"):
+            import torch
+
             torch.cuda.synchronize(self.device)
+
+
+def _peak_gpu_mb() -> float:
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 1e6
 
 
 def peak_memory_mb() -> float:

@@ -41,7 +41,7 @@ def _subject(job: Job) -> Any:
         from aftermap.workflows.bench.subjects import Model
 
         return Model(job)
-    from aftermap.workflows.bench.machine import Machine
+    from aftermap.workflows.bench.ceiling import Machine
 
     return Machine(job)
 

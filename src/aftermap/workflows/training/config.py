@@ -50,7 +50,7 @@ class HoldoutConfig(Config):
             of such a run are not honest.
     """
 
-    fraction: float = 0.1
+    fraction: float = Field(default=0.1, gt=0, lt=1)
     seed: int = 0
     compat_train_on_all: bool = False
 
@@ -133,17 +133,17 @@ class TrainRecipe(Config):
     normalisation: Normalisation = Normalisation()
     resolution_m: tuple[float, float] = (0.3, 1.2)
     precision: Precision = "auto"
-    steps: int = 1000
-    epochs: int | None = None
-    evaluate_every: int = 250
+    steps: int = Field(default=1000, ge=1)
+    epochs: int | None = Field(default=None, ge=1)
+    evaluate_every: int = Field(default=250, ge=1)
     evaluate_first: int | None = None
-    validation_scenes: int = 40
-    save_every: int = 0
+    validation_scenes: int = Field(default=40, ge=0)
+    save_every: int = Field(default=0, ge=0)
     teacher_check: bool = True
     records: RecordsConfig = RecordsConfig()
     notify: NotifyConfig = NotifyConfig()
     seed: int = 0
-    threads: int = 0
+    threads: int = Field(default=0, ge=0)
     weights_dtype: Literal["float32", "float16"] = "float32"
     licence: str = "not stated"
     limits: str = ""

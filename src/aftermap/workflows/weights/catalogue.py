@@ -21,6 +21,9 @@ from aftermap.models.configs import (
 from aftermap.models.configs.libraries import Architecture, Fusion
 from aftermap.models.weights.published import PUBLISHED
 
+SIZE_PX = 1024
+"""Height and width of the images that the multiply-accumulates are counted for."""
+
 COUNTS = Path(__file__).with_name("counts.json")
 """What `counting` has found, by name and use; `python -m aftermap.workflows.weights.counting` writes it."""
 

@@ -12,10 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from aftermap.models.build import build_model, without_weights
 from aftermap.models.configs import AnyModelConfig
 from aftermap.models.networks.dense import count_parameters
-from aftermap.workflows.weights.catalogue import COUNTS, listed_models
-
-SIZE_PX = 1024
-"""Height and width of the images that the multiply-accumulates are counted for."""
+from aftermap.workflows.weights.catalogue import COUNTS, SIZE_PX, listed_models
 
 
 @dataclass(frozen=True, slots=True)

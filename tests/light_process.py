@@ -1,0 +1,140 @@
+"""The command in processes that have imported next to nothing, which one process forks: its imports are paid once.
+
+    ended = light_process().command("map", "no.tif", "there.tif", "-o", "out", cwd=folder)
+    assert ended.code == 2 and "torch" not in ended.modules
+
+A process of the tests has PyTorch loaded, and its forks would have it too; the one that forks here has loaded the command
+line and what is named as `preload`.
+"""
+
+import atexit
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended.
+
+    Attributes:
+        code: its exit status.
+        out: what it printed.
+        err: the same on standard error.
+        modules: top-level modules that it had loaded then.
+        seconds: of processor time.
+    """
+
+    code: int
+    out: str
+    err: str
+    modules: frozenset[str]
+    seconds: float
+
+
+class LightProcess:
+    """A process that forks others for single commands.
+
+    Args:
+        preload: modules to import in it, besides the command line.
+    """
+
+    def __init__(self, *preload: str) -> None:
+        environment = {name: value for name, value in os.environ.items() if name != "AFTERMAP_BACKEND"}
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, *preload],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        atexit.register(self.close)
+
+    def command(self, *words: object, cwd: Path, absent: tuple[str, ...] = ()) -> Ended:
+        """Run `aftermap WORDS` in a folder, as if the modules `absent` were not installed."""
+        request = {"words": [str(word) for word in words], "cwd": str(cwd), "absent": absent}
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        told = json.loads(self._process.stdout.readline())
+        return Ended(**told | {"modules": frozenset(told["modules"])})
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.communicate()
+
+
+@functools.cache
+def light_process(*preload: str) -> LightProcess:
+    """The one of this process of the tests."""
+    return LightProcess(*preload)
+
+
+def _serve() -> None:
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    for name in ("aftermap.cli.app", *sys.argv[1:]):
+        import_module(name)
+    for line in sys.stdin:
+        answers.write(json.dumps(_forked(**json.loads(line))) + "\n")
+
+
+def _forked(words: list[str], cwd: str, absent: list[str]) -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as place:
+        files = [Path(place) / name for name in ("out", "err", "modules")]
+        before = _seconds()
+        child = os.fork()
+        if child == 0:
+            _command(words, cwd, absent, *files)
+        _, status = os.waitpid(child, 0)
+        out, err, modules = (file.read_text(errors="replace") if file.exists() else "" for file in files)
+    return {
+        "code": os.waitstatus_to_exitcode(status),
+        "out": out,
+        "err": err,
+        "modules": modules.split(),
+        "seconds": _seconds() - before,
+    }
+
+
+def _command(words: list[str], cwd: str, absent: list[str], out: Path, err: Path, modules: Path) -> None:
+    code = 70
+    try:
+        for number, file in ((1, out), (2, err)):
+            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.chdir(cwd)
+        if absent:
+            from missing_extras import NotInstalled
+
+            sys.meta_path.insert(0, NotInstalled(absent))
+        from aftermap.cli.app import main
+
+        sys.argv = ["aftermap", *words]
+        main(words)
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        modules.write_text(" ".join({name.partition(".")[0] for name in sys.modules}))
+        os._exit(code)
+
+
+def _seconds() -> float:
+    now = os.times()
+    return now.children_user + now.children_system
+
+
+if __name__ == "__main__":
+    _serve()
