@@ -25,6 +25,9 @@ from aftermap.workflows.areas.h3_cells import H3Cells, cell_polygon
 from aftermap.workflows.areas.polygons import PolygonAreas
 from aftermap.workflows.areas.run import count_areas
 from aftermap.workflows.areas.squares import Squares, system_of
+from aftermap.workflows.mapping.finished import open_map
+from aftermap.workflows.review.answers import Answer, Journal
+from aftermap.workflows.totals.sampling import sample_of
 
 PLACES = [(10, 10), (20, 30), (60, 10), (110, 70), (30, 60)]
 DAMAGE = ["destroyed", "no-damage", "minor-damage", "not-assessed", "major-damage"]
@@ -409,3 +412,32 @@ def test_the_page_switches_colours_and_tells_of_an_area(made, tmp_path):
         page.click("#table tbody tr:first-child")
         assert page.inner_text("#picked h2") == "<b>w</b> (row 1)" and faults == []
         browser.close()
+
+
+def test_an_answered_sample_gives_intervals_by_area(tmp_path):
+    """West all destroyed and east all whole, a full count of the sample in each: what was found is what is told."""
+    random = np.random.default_rng(1)
+    west, east = (random.uniform((low, 1), (low + 48, 79), (30, 2)) for low in (1, 61))
+    frame = finished_maps.table([*west.tolist(), *east.tolist()], ["destroyed"] * 30 + ["no-damage"] * 30)
+    out = finished_maps.finish(tmp_path / "ville", frame)
+    admin = write_admin(
+        tmp_path / "a.gpkg", in_metres((0, 0, 50, 80), (50, 0, 120, 80)), {"name": ["w", "e"]}
+    )
+    (before,) = count_areas(out, by=admin)
+    assert not [name for name in before.areas.columns if "estimate" in name]
+    sample = sample_of(open_map(out), 60)
+    verdicts = frame.set_index("building_id")["damage"]
+    Journal(out).add(
+        Answer(building_id=each, verdict=verdicts[each], reviewer="r", origin="sample")
+        for each in sample.drawn
+    )
+    (result,) = count_areas(out, by=admin)
+    rows = result.areas.set_index("name")
+    columns = ["damaged_estimate", "damaged_low", "damaged_high", "answers"]
+    assert rows.loc["w", columns].tolist() == [30, 30, 30, 30] and rows.loc["e", columns].tolist() == [
+        0,
+        0,
+        0,
+        30,
+    ]
+    assert set(rows["estimate_kind"]) == {"counted"}

@@ -35,6 +35,7 @@ _SHOWN = (
         "no_damage",
         "minor_damage",
     ),
+    *("damaged_estimate", "damaged_low", "damaged_high", "estimate_kind", "answers"),
     *("major_damage", "destroyed", "not_assessed", "built_m2", "damaged_m2", "area_km2", "surveyed_share"),
 )
 

@@ -121,6 +121,17 @@ class Subject:
             _amounts(frame, "buildings", "Buildings", "", BLUES),
             _amounts(frame, "not_assessed", "Buildings not assessable", "", GREYS),
             Metric("surveyed_share", "Surveyed share of the ground", "%", _shares(BLUES), "not known"),
+            *(
+                _amounts(
+                    frame,
+                    f"{kind}_estimate",
+                    f"{kind.capitalize()} buildings, estimated from the sample",
+                    "",
+                    REDS,
+                )
+                for kind in ("damaged", "destroyed")
+                if f"{kind}_estimate" in frame.columns
+            ),
             *(_amounts(frame, column, f"{file}, sum", "", BLUES) for column, file in rasters.items()),
         ]
         west, south, east, north = summary["bounds_lonlat"]

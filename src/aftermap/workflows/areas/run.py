@@ -19,6 +19,7 @@ from aftermap.workflows.areas.basis import Basis
 from aftermap.workflows.areas.counts import OUTSIDE, count_by, representative_points, totals_of
 from aftermap.workflows.areas.ground import sample_ground
 from aftermap.workflows.areas.polygons import PolygonAreas, read_areas, tile_areas
+from aftermap.workflows.areas.sampled import add_estimates
 from aftermap.workflows.areas.squares import Squares, system_of
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
 
@@ -158,6 +159,7 @@ def _count(found: FinishedMap, basis: Basis, slug: str, rasters: Sequence[Path])
             f"the map has {len(frame):,} {basis.title}, more than {MOST_AREAS:,}: choose larger ones"
         )
     _tell(basis, points, frame)
+    add_estimates(frame, found, counts.building_area)
     sums: dict[str, dict[str, float | None]] = {}
     titles: dict[str, str] = {}
     for path in rasters:

@@ -20,12 +20,13 @@
     area_id: "Area", name: "Name", pcode: "P-code", buildings: "Buildings", assessed: "Assessed", damaged: "Damaged",
     damaged_share: "Damaged share", no_damage: "No damage", minor_damage: "Minor", major_damage: "Major",
     destroyed: "Destroyed", not_assessed: "Not assessable", built_m2: "Built m²", damaged_m2: "Damaged m²",
-    area_km2: "Area km²", surveyed_share: "Surveyed", damaged_low: "Damaged, from", damaged_high: "Damaged, to",
+    area_km2: "Area km²", surveyed_share: "Surveyed", damaged_estimate: "Damaged, estimated", damaged_low: "from", damaged_high: "to", estimate_kind: "Estimate is",
+    answers: "Answers", destroyed_estimate: "Destroyed, estimated",
   };
   const place = new Map(data.columns.map((name, index) => [name, index]));
   const count = data.paths.length;
   const value = (column, row) => data.rows[place.get(column)][row];
-  const isText = (column) => ["area_id", "name", "pcode"].includes(column);
+  const isText = (column) => ["area_id", "name", "pcode", "estimate_kind"].includes(column);
   const said = (column, row) => {
     const found = value(column, row);
     if (found === null) return isText(column) ? "" : "–";
