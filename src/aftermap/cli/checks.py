@@ -191,7 +191,7 @@ def check_map(folder: Path) -> None:
     Raises:
         InputError: there is no folder.
     """
-    if not folder.is_dir():
+    if not folder.is_dir() and not folder.with_name(folder.name + ".work").is_dir():
         found = "it is a file" if folder.exists() else "no such folder"
         raise InputError(
             f"{folder} is not a finished map ({found}): pass the output folder of 'aftermap map'"

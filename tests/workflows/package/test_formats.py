@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import zipfile
 from xml.etree import ElementTree
 
@@ -279,3 +280,18 @@ def test_what_cannot_be_packaged_is_told(made, tmp_path):
         api.package(tmp_path, ["kmz"])
     with pytest.raises(InputError, match="no name for a file"):
         api.package(made, ["csv"], name="../x")
+
+
+def test_a_map_whose_report_lacks_something_is_handed_on_without_it(made, tmp_path):
+    out = shutil.copytree(made, tmp_path / "old", ignore=shutil.ignore_patterns("package"))
+    (out / "provenance.json").write_text(json.dumps({"scale": "joint-damage-scale", "model": None}))
+    with pytest.raises(InputError, match="neither that of the image from after nor that of the map is known"):
+        api.package(out)
+    assert not list((out / "package").iterdir())
+    (workbook,) = api.package(out, ["xlsx"])
+    rows = {
+        row[0].value: row[1].value
+        for row in openpyxl.load_workbook(workbook)["Summary"].iter_rows()
+        if row[0].value
+    }
+    assert rows["destroyed"] == 1 and "model" not in rows

@@ -3,15 +3,18 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import geopandas
 import numpy as np
 import shapely
 from pyproj import CRS, Transformer
+from shapely.geometry.base import BaseGeometry
 
 from aftermap.classes import DAMAGE
 from aftermap.geo.datum import transforming
+from aftermap.geo.grid import Grid
+from aftermap.products.lineage import Lineage
+from aftermap.products.summary import bounds_lonlat
 
 NONE_COLOUR = "#f4f6f3"
 UNKNOWN_COLOUR = "#c9c9c9"
@@ -19,6 +22,9 @@ REDS = ("#fff1c2", "#fecc5c", "#fd8d3c", "#f03b20", "#a50f26")
 BLUES = ("#dfeaf6", "#b3cfe8", "#75abd6", "#3782bd", "#0a4a90")
 GREYS = ("#e6e2ea", "#cbc5d4", "#a79fb5", "#7d7390", "#54496a")
 _SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
+_FINEST = 4000
+"""Parts of a view's side that are drawn apart."""
+
 _AROUND = 0.35
 """How far a view reaches beyond the map, in sides of the map, where areas do."""
 
@@ -91,8 +97,8 @@ class Subject:
         name: str,
         title: str,
         frame: geopandas.GeoDataFrame,
-        summary: Mapping[str, Any],
-        provenance: Mapping[str, Any],
+        grid: Grid,
+        lineage: Lineage,
         heading: str,
         rasters: Mapping[str, str],
     ) -> "Subject":
@@ -102,8 +108,8 @@ class Subject:
             name: of the files.
             title: what the areas are.
             frame: the table.
-            summary: what the map's `summary.json` holds.
-            provenance: what its `provenance.json` holds.
+            grid: that was mapped, with a reference system.
+            lineage: of the map.
             heading: what map it is.
             rasters: names of files by the columns that hold their sums.
         """
@@ -134,23 +140,26 @@ class Subject:
             ),
             *(_amounts(frame, column, f"{file}, sum", "", BLUES) for column, file in rasters.items()),
         ]
-        west, south, east, north = summary["bounds_lonlat"]
-        model, inputs = provenance["model"], provenance["inputs"]
-        days = [(inputs.get(date) or {}).get("acquired") or "date not known" for date in ("pre", "post")]
+        bounds = bounds_lonlat(grid)
+        assert bounds is not None
+        days = [day or "date not known" for day in (lineage.before, lineage.after)]
+        model = f" Model: {lineage.model} ({lineage.licence or 'licence not told'})." if lineage.model else ""
+        made = f" Map made on {lineage.created[:10]}." if lineage.created else ""
         facts = (
             f"Scale of damage: {DAMAGE.name}; damaged is minor-damage and worse.",
-            f"Images: before {days[0]}, after {days[1]}. Model: {model['name']} {model['version']} ({model['licence']}).",
+            f"Images: before {days[0]}, after {days[1]}.{model}{made}",
             "Rapid assessment from images, not validated in the field. A building counts in the area that holds a point "
             "inside its outline.",
         )
+        west, south, east, north = bounds
         return cls(name, title, heading, frame, tuple(metrics), facts, (west, south, east, north))
 
     def drawn(self) -> tuple[np.ndarray, tuple[float, float, float, float], np.ndarray]:
         """The ground as it is drawn: metres east and north of the map's middle, in equal areas.
 
         Returns:
-            Outlines (n,), None where an area has none; the view as left, bottom, right, top; the outline of the mapped
-            ground, (5, 2).
+            Outlines (n,), no finer than can be seen, None where an area has none there; the view as left, bottom, right,
+            top; the outline of the mapped ground, (5, 2).
         """
         west, south, east, north = self.bounds
         east += 360 * (east < west)
@@ -177,7 +186,23 @@ class Subject:
             if np.isfinite([all_low, all_high]).all():
                 low, high = np.maximum(low, all_low), np.minimum(high, all_high)
         edge = 0.02 * float((high - low).max())
-        return shapes, (*(low - edge).tolist(), *(high + edge).tolist()), outline
+        view = (*(low - edge).tolist(), *(high + edge).tolist())
+        for row in known.tolist():
+            shapes[row] = _simpler(shapes[row], view)
+        return shapes, view, outline
+
+
+def _simpler(shape: BaseGeometry, view: tuple[float, float, float, float]) -> BaseGeometry | None:
+    """The part of an outline around the view, with as many corners as can be told apart."""
+    left, bottom, right, top = view
+    size = max(right - left, top - bottom)
+    try:
+        near = shapely.clip_by_rect(shape, left - size, bottom - size, right + size, top + size)
+        fewer = shapely.simplify(near, size / _FINEST)
+    except shapely.errors.GEOSException:  # what crosses itself once it is flat
+        return shape
+    parts = [part for part in shapely.get_parts(fewer) if part.geom_type == "Polygon"]
+    return None if not parts else parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
 
 
 def _shares(colours: Sequence[str]) -> tuple[Step, ...]:

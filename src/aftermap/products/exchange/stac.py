@@ -4,16 +4,16 @@ Source: STAC specification 1.1.0, item; extensions projection 2.0.0, file 2.1.0 
 """
 
 from collections.abc import Mapping
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import shapely
 
 from aftermap.classes import DAMAGE, IGNORE
-from aftermap.errors import GeoreferenceError
+from aftermap.errors import GeoreferenceError, InputError
 from aftermap.files import sha256_of
 from aftermap.geo.grid import Grid
+from aftermap.products.lineage import Lineage
 from aftermap.products.summary import bounds_lonlat
 from aftermap.products.vectors import cut_antimeridian
 
@@ -59,7 +59,7 @@ _KEPT = tuple(_TITLES)
 def stac_item(
     folder: Path,
     grid: Grid,
-    provenance: Mapping[str, Any],
+    lineage: Lineage,
     *,
     name: str,
     also: Mapping[str, Path],
@@ -73,12 +73,13 @@ def stac_item(
     Args:
         folder: of the map.
         grid: that was mapped.
-        provenance: what `provenance.json` holds.
+        lineage: of the map.
         name: `id` of the item.
         also: further files, by the name that they are referred to with.
         steps: the way from the item to the map's folder, such as `../`.
 
     Raises:
+        InputError: no day is known of it.
         GeoreferenceError: the map is in pixels.
         OSError: a file cannot be read.
     """
@@ -87,8 +88,7 @@ def stac_item(
     bounds = bounds_lonlat(grid)
     assert bounds is not None
     files = {steps + each: folder / each for each in _KEPT if (folder / each).is_file()} | dict(also)
-    model, code = provenance["model"], grid.crs.to_epsg()
-    inputs = provenance["inputs"]
+    code = grid.crs.to_epsg()
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
@@ -97,12 +97,12 @@ def stac_item(
         "geometry": shapely.geometry.mapping(_outline(grid)),
         "bbox": bounds,
         "properties": {
-            **_when(provenance),
-            "created": provenance["created"].replace("+00:00", "Z"),
+            **_when(lineage),
+            **({} if lineage.created is None else {"created": lineage.created}),
             "title": f"Damage of buildings, {name}",
             "description": (
-                f"Damage of buildings on the {DAMAGE.name} by {model['name']} {model['version']}, estimated from images "
-                f"({provenance['mode']}). Rapid assessment, not validated in the field."
+                f"Damage of buildings on the {DAMAGE.name}, estimated from images ({lineage.mode or 'dates not told'}) "
+                f"by {lineage.model or 'a model'}. Rapid assessment, not validated in the field."
             ),
             "gsd": grid.resolution_m,
             "proj:code": None if code is None else f"EPSG:{code}",
@@ -110,12 +110,11 @@ def stac_item(
             "proj:shape": list(grid.shape),
             "proj:transform": list(grid.transform)[:6],
             "aftermap:scale": DAMAGE.name,
-            "aftermap:model": {key: model[key] for key in ("name", "version", "sha256", "licence")},
-            "aftermap:images": {
-                date_: {"acquired": inputs[date_].get("acquired")}
-                for date_ in ("pre", "post")
-                if date_ in inputs
-            },
+            "aftermap:model": lineage.model,
+            "aftermap:model_sha256": lineage.model_sha256,
+            "aftermap:licence": lineage.licence,
+            "aftermap:before": lineage.before,
+            "aftermap:after": lineage.after,
         },
         "links": [],
         "assets": {Path(href).name: _asset(href, path) for href, path in files.items()},
@@ -139,11 +138,14 @@ def _outline(grid: Grid) -> Any:
     return shapely.orient_polygons(whole)
 
 
-def _when(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    day = (provenance["inputs"].get("post") or {}).get("acquired")
-    if not day:
-        return {"datetime": provenance["created"].replace("+00:00", "Z")}
-    day = date.fromisoformat(day[:10]).isoformat()
+def _when(lineage: Lineage) -> dict[str, Any]:
+    if lineage.after is None:
+        if lineage.created is None:
+            raise InputError(
+                "a STAC item needs a day: neither that of the image from after nor that of the map is known"
+            )
+        return {"datetime": lineage.created}
+    day = lineage.after[:10]
     return {
         "datetime": None,
         "start_datetime": f"{day}T00:00:00Z",

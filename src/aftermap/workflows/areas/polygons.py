@@ -72,13 +72,15 @@ class PolygonAreas:
     def _locate(self, lons: np.ndarray, lats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         crs = CRS(self.frame.crs)
         xs, ys = between(DEGREES, crs).transform(np.asarray(lons, float), np.asarray(lats, float))
-        tree = shapely.STRtree(self.frame.geometry.to_numpy())
+        shapes = self.frame.geometry.to_numpy()
         keys = np.full(len(xs), len(self.frame), np.int64)
         holding = np.zeros(len(xs), np.int64)
         west, _, east, _ = self.frame.total_bounds
         for turn in (0.0, 360.0, -360.0) if crs.is_geographic else (0.0,):
             near = np.flatnonzero(np.isfinite(xs) & (xs + turn >= west) & (xs + turn <= east))
-            points, owners = tree.query(shapely.points(xs[near] + turn, ys[near]), predicate="intersects")
+            # the tree is of points, so that polygons of many corners are looked at in a prepared form
+            tree = shapely.STRtree(shapely.points(xs[near] + turn, ys[near]))
+            owners, points = tree.query(shapes, predicate="intersects")
             np.minimum.at(keys, near[points], owners)
             np.add.at(holding, near[points], 1)
         keys[keys == len(self.frame)] = NOWHERE

@@ -14,6 +14,7 @@ from aftermap.extras import needs
 from aftermap.files import make_folder
 from aftermap.products.areas.layers import write_area_layers
 from aftermap.products.areas.subject import Subject
+from aftermap.products.lineage import Lineage
 from aftermap.wording import counted
 from aftermap.workflows.areas.basis import Basis
 from aftermap.workflows.areas.counts import OUTSIDE, count_by, representative_points, totals_of
@@ -174,9 +175,8 @@ def _count(found: FinishedMap, basis: Basis, slug: str, rasters: Sequence[Path])
             "in_areas_with_damage": round(float(values[damaged].sum()), 2),
         }
         titles[column] = path.name
-    subject = Subject.of(
-        slug, basis.title, frame, found.summary, found.provenance, found.folder.resolve().name, titles
-    )
+    lineage = Lineage.of(found.provenance)
+    subject = Subject.of(slug, basis.title, frame, found.grid, lineage, found.folder.resolve().name, titles)
     return AreaResult(slug, basis.title, frame, totals_of(frame), sums, subject)
 
 

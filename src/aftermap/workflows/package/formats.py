@@ -17,6 +17,8 @@ from aftermap.errors import DataWarning, GeoreferenceError, InputError
 from aftermap.extras import Extra, needs
 from aftermap.files import make_folder, replacing, to_plain
 from aftermap.geo.vectors.table import unique_names
+from aftermap.products.lineage import Lineage
+from aftermap.products.summary import summarise
 from aftermap.products.vectors import as_cells
 from aftermap.wording import counted
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
@@ -62,19 +64,23 @@ class Job:
     @property
     def facts(self) -> dict[str, Any]:
         """What a reader of a table must know of the map."""
-        told, inputs = self.map.provenance, self.map.provenance["inputs"]
-        model = told["model"]
+        lineage = self.lineage
         return {
             "scale": DAMAGE.name,
             "assessment": "remote sensing: rapid assessment, not validated in the field",
-            "dates compared": told["mode"],
-            "image from before": (inputs.get("pre") or {}).get("acquired"),
-            "image from after": (inputs.get("post") or {}).get("acquired"),
-            "model": f"{model['name']} {model['version']}",
-            "licence of the model": model["licence"],
-            "coordinates": self.map.summary.get("coordinates"),
-            "map made": told["created"],
+            "dates compared": lineage.mode,
+            "image from before": lineage.before,
+            "image from after": lineage.after,
+            "model": lineage.model,
+            "licence of the model": lineage.licence,
+            "coordinates": self.map.grid.crs.to_string() if self.map.grid.crs is not None else "pixels",
+            "map made": lineage.created,
         }
+
+    @property
+    def lineage(self) -> Lineage:
+        """What the map was made of."""
+        return Lineage.of(self.map.provenance)
 
 
 def write_formats(
@@ -193,8 +199,9 @@ def _write_pmtiles(job: Job, path: Path) -> None:
 def _write_xlsx(job: Job, path: Path) -> None:
     from aftermap.products.exchange.workbook import legend_rows, summary_rows, write_workbook
 
+    summary = summarise(job.map.buildings, job.map.grid)
     cut = write_workbook(
-        job.frame, path, summary=summary_rows(job.map.summary, job.facts), legend=legend_rows(DAMAGE.name)
+        job.frame, path, summary=summary_rows(summary, job.facts), legend=legend_rows(DAMAGE.name)
     )
     if cut:
         warnings.warn(
@@ -207,9 +214,7 @@ def _write_xlsx(job: Job, path: Path) -> None:
 def _write_stac(job: Job, path: Path, others: Mapping[str, Path]) -> None:
     from aftermap.products.exchange.stac import stac_item
 
-    item = stac_item(
-        job.map.folder, job.map.grid, job.map.provenance, name=job.name, also=others, steps=job.steps
-    )
+    item = stac_item(job.map.folder, job.map.grid, job.lineage, name=job.name, also=others, steps=job.steps)
     text = json.dumps(to_plain(item), indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
