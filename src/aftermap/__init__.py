@@ -41,7 +41,7 @@ _PUBLIC = {
             ),
             "report",
             *("prepare", "check", "split", "synth"),
-            *("answers",),
+            *("answers", "totals", "areas", "package"),
         ),
         "aftermap.api",
     ),

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from aftermap.workflows.scoring.evaluate import EvaluateOptions
     from aftermap.workflows.scoring.predict import PredictOptions
     from aftermap.workflows.scoring.score import ScoreOptions, ScoreReport
+    from aftermap.workflows.totals.run import TotalsOptions, TotalsResult
     from aftermap.workflows.training.training_kind import OnProgress
 
 __all__ = [
@@ -51,7 +52,7 @@ __all__ = [
     *("open_model", "predict", "evaluate", "score"),
     *("train", "adapt"),
     "answers",
-    *("areas", "package", "report"),
+    *("totals", "areas", "package", "report"),
     *("prepare", "check", "split", "synth"),
 ]
 
@@ -386,6 +387,25 @@ def synth(out: str | Path, **options: "Unpack[SynthOptions]") -> "Manifest":
 
 
 # What is made of finished maps
+
+
+def totals(out: str | Path, **options: "Unpack[TotalsOptions]") -> "TotalsResult":
+    """Say how many buildings of a finished map are damaged, with an interval that covers.
+
+    It rests on the answers of reviewers to a random sample; without one there is no interval. The result
+    has `words`, a `table`, and the files that were written into `totals` in the map's folder.
+
+    Args:
+        out: folder of the map.
+        options: `target`, `kind` and `risk`.
+
+    Example:
+        found = aftermap.totals("joplin", target=0.1)
+        found.totals["damaged"].low, found.table
+    """
+    from aftermap.workflows.totals.run import totals as estimate
+
+    return estimate(Path(out), **options)
 
 
 def areas(out: str | Path, **options: "Unpack[AreaOptions]") -> "list[AreaResult]":

@@ -37,7 +37,7 @@ RUN: list[tuple[str, str]] = [
     (r"data (check|split|steps)", ""),
     (r"data from-footprints", "--size 64 --min-building 0"),
     (r"map ", ""),
-    (r"(package|areas) ", ""),
+    (r"(package|areas|totals) ", ""),
 ]
 """A command that one of these fits is run, with further words that make it small."""
 

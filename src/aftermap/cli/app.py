@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from rich.console import Console
 
 from aftermap import __version__
-from aftermap.cli import areas, package, report, score
+from aftermap.cli import areas, package, report, score, totals
 from aftermap.cli import map as mapping
 from aftermap.cli.checks import check_path
 from aftermap.cli.datasets import data
@@ -54,6 +54,7 @@ app.command(tune.tune_thresholds, name="tune-thresholds")
 app.command(tune.ensemble, name="ensemble")
 app.command(score.combine, name="combine")
 app.command(score.score, name="score")
+app.command(totals.totals, name="totals")
 app.command(areas.areas, name="areas")
 app.command(package.package, name="package")
 app.command(report.report, name="report")

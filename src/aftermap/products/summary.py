@@ -14,6 +14,9 @@ from aftermap.products.vectors import DAMAGE_VALUES
 GRADES = (("sure", 0.9, "#2f7fe0"), ("likely", 0.7, "#24b5a8"), ("doubtful", 0.0, "#f0b13a"))
 """Grades of a building's confidence: name, from which confidence on, colour. They only sort what is looked at."""
 
+UNCALIBRATED = "uncalibrated on this event"
+"""What to say beside the model's confidence as long as nobody has answered for enough buildings ('aftermap totals')."""
+
 
 def summarise(frame: gpd.GeoDataFrame, grid: Grid) -> dict[str, Any]:
     """Summary of a buildings frame, ready for `summary.json`.

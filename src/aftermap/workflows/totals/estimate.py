@@ -2,8 +2,8 @@
 
 The estimate that counts is always the stratified one: what was found in each stratum, times what it stands for, with the
 interval of `intervals`. The strata hold what the model knows already: on real events the difference and the
-prediction-powered estimators scatter 0 to 3 % less, while their intervals fail for rare classes. Both stand beside it as
-a check, and are never chosen by what they say.
+prediction-powered estimators scatter as much, and their intervals fail for rare classes. Both stand beside it as a check,
+and are never chosen by what they say.
 
 What cannot be told is left out, as if it were missing at random within its stratum; what the total would be at worst and
 at best stands beside it. Answers "not a building" are a kind of their own, so phantoms are taken out of every class.
