@@ -9,15 +9,19 @@ from qgis.core import (
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingException,
+    QgsProcessingOutputFile,
+    QgsProcessingOutputFolder,
     QgsProcessingOutputNumber,
     QgsProcessingOutputRasterLayer,
     QgsProcessingOutputString,
     QgsProcessingOutputVectorLayer,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterDefinition,
+    QgsProcessingParameterEnum,
     QgsProcessingParameterFeatureSource,
     QgsProcessingParameterFile,
     QgsProcessingParameterFolderDestination,
+    QgsProcessingParameterNumber,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
 )
@@ -76,6 +80,20 @@ class _Algorithm(QgsProcessingAlgorithm):
         details = QgsProcessingContext.LayerDetails(title, context.project(), output)
         context.addLayerToLoadOnCompletion(str(path), details)
 
+    def add_map(self):
+        """Add the parameter for a finished map."""
+        folder = QgsProcessingParameterFile.Folder
+        self.add(QgsProcessingParameterFile("MAP", "Result folder of 'Map damaged buildings'", folder))
+
+    def polygons(self, parameters, name, context, feedback):
+        """FILE:LAYER of a layer of polygons: its own file, or a copy of what is selected or lives in memory only; or ''."""
+        if not parameters.get(name):
+            return ""
+        path, layer = self.parameterAsCompatibleSourceLayerPathAndLayerName(
+            parameters, name, context, _VECTORS, "gpkg", feedback
+        )
+        return f"{path}:{layer}" if layer else path
+
     def add(self, parameter, *, advanced=False):
         """Add a parameter; advanced ones are folded away."""
         if advanced:
@@ -131,11 +149,9 @@ class MapDamage(_Algorithm):
             out.rmdir()  # QGIS makes temporary folders beforehand
         images = [self.image(parameters, name, context) for name in ("PRE", "POST")]
         words = ["map", *images, "-o", out, "--model", text("MODEL") or "box", "--json"]
-        for name in ("FOOTPRINTS", "AOI"):
-            words += self.polygons(parameters, name, context, feedback)
-        for name in ("BANDS", "STRETCH"):
-            if text(name):
-                words += [f"--{name.lower()}", text(name)]
+        given = {name: self.polygons(parameters, name, context, feedback) for name in ("FOOTPRINTS", "AOI")}
+        given |= {name: text(name) for name in ("BANDS", "STRETCH")}
+        words += options(given)
         for name in ("RESUME", "OVERWRITE"):
             if self.parameterAsBoolean(parameters, name, context):
                 words.append(f"--{name.lower()}")
@@ -162,14 +178,98 @@ class MapDamage(_Algorithm):
             raise QgsProcessingException(f"give an image from {when}, or a folder of its tiles, and not both")
         return tiles or layer.source()
 
-    def polygons(self, parameters, name, context, feedback):
-        """The option for a layer of polygons: its file, or a copy of what is selected or lives in memory only."""
-        if not parameters.get(name):
-            return []
-        path, layer = self.parameterAsCompatibleSourceLayerPathAndLayerName(
-            parameters, name, context, _VECTORS, "gpkg", feedback
-        )
-        return [f"--{name.lower()}", f"{path}:{layer}" if layer else path]
+
+class CountAreas(_Algorithm):
+    """`aftermap areas`: a finished map counted by cells, squares or polygons."""
+
+    ID = "areas"
+    TITLE = "Count damage by areas"
+    HELP = (
+        "Counts the buildings of a finished map by H3 cells, by squares, or by polygons such as districts, with built "
+        "area and what was not surveyed. A building counts once. Give one kind of areas."
+    )
+
+    def initAlgorithm(self, configuration=None):  # noqa: N802
+        self.add_map()
+        kind = QgsProcessingParameterNumber.Integer
+        self.add(QgsProcessingParameterNumber("H3", "Resolution of H3 cells, 0 to 15", kind, None, True, 0, 15))
+        kind = QgsProcessingParameterNumber.Double
+        self.add(QgsProcessingParameterNumber("GRID", "Side of squares in metres", kind, None, True, 10))
+        polygons = [QgsProcessing.TypeVectorPolygon]
+        self.add(QgsProcessingParameterFeatureSource("BY", "Polygons, such as districts", polygons, optional=True))
+        self.add(QgsProcessingParameterString("NAME", "Column of the polygons with their names", optional=True))
+        self.add(QgsProcessingParameterString("PCODE", "Column of the polygons with P-codes", optional=True))
+        self.add(QgsProcessingParameterRasterLayer("RASTER", "Raster to be summed, such as population", optional=True))
+        self.addOutput(QgsProcessingOutputVectorLayer("AREAS", "Areas", QgsProcessing.TypeVectorPolygon))
+        self.addOutput(QgsProcessingOutputString("PAGE", "Page"))
+
+    def processAlgorithm(self, parameters, context, feedback):  # noqa: N802
+        given = {name: self.parameterAsString(parameters, name, context) for name in ("H3", "GRID", "NAME", "PCODE")}
+        given["BY"] = self.polygons(parameters, "BY", context, feedback)
+        if sum(bool(given[name]) for name in ("H3", "GRID", "BY")) != 1:
+            raise QgsProcessingException("give one of H3 cells, squares and polygons")
+        raster = self.parameterAsRasterLayer(parameters, "RASTER", context)
+        given["RASTER"] = "" if raster is None else raster.source()
+        folder = self.parameterAsString(parameters, "MAP", context)
+        found = json.loads(self.call(["areas", folder, *options(given), "--json"], feedback))[0]
+        layer = Path(folder) / "areas" / f"{found['name']}.gpkg"
+        self.load(layer, found["title"], "AREAS", context)
+        return {"AREAS": str(layer), "PAGE": str(layer.with_suffix(".html"))}
 
 
-ALGORITHMS = (MapDamage,)
+class WriteReport(_Algorithm):
+    """`aftermap report`: a finished map as a document of two pages."""
+
+    ID = "report"
+    TITLE = "Report on a damage map"
+    HELP = "Writes a finished map as two pages of PDF, as HTML and as DOCX: counts, map, areas, method, limits and rights."
+    LANGUAGES = ("en", "fr", "es", "ar")
+
+    def initAlgorithm(self, configuration=None):  # noqa: N802
+        self.add_map()
+        languages = ["English", "Français", "Español", "العربية"]
+        self.add(QgsProcessingParameterEnum("LANGUAGE", "Language", languages, defaultValue=0))
+        self.add(QgsProcessingParameterEnum("PAPER", "Paper", ["A4", "Letter"], defaultValue=0))
+        for name, title in (("TITLE", "Title"), ("ORGANISATION", "Organisation"), ("CREDIT", "Credit of the imagery")):
+            self.add(QgsProcessingParameterString(name, title, optional=True))
+        self.addOutput(QgsProcessingOutputFile("PDF", "Report"))
+
+    def processAlgorithm(self, parameters, context, feedback):  # noqa: N802
+        names = ("TITLE", "ORGANISATION", "CREDIT")
+        given = {name: self.parameterAsString(parameters, name, context) for name in names}
+        given["LANGUAGE"] = self.LANGUAGES[self.parameterAsEnum(parameters, "LANGUAGE", context)]
+        given["PAPER"] = ("a4", "letter")[self.parameterAsEnum(parameters, "PAPER", context)]
+        folder = self.parameterAsString(parameters, "MAP", context)
+        files = json.loads(self.call(["report", folder, *options(given), "--json"], feedback))["files"]
+        return {"PDF": next(file for file in files if file.endswith(".pdf"))}
+
+
+class WritePackage(_Algorithm):
+    """`aftermap package`: the buildings in the formats that other people open."""
+
+    ID = "package"
+    TITLE = "Package a damage map"
+    HELP = "Writes the buildings of a finished map in the formats that other people open. All are written, or none."
+    FORMATS = ("geoparquet", "flatgeobuf", "shapefile", "kmz", "pmtiles", "csv", "xlsx", "stac")
+
+    def initAlgorithm(self, configuration=None):  # noqa: N802
+        self.add_map()
+        formats = list(self.FORMATS)
+        self.add(QgsProcessingParameterEnum("FORMATS", "Formats", formats, allowMultiple=True, defaultValue=[3, 6]))
+        self.add(QgsProcessingParameterString("NAME", "Name of the files", "buildings"))
+        self.addOutput(QgsProcessingOutputFolder("PACKAGE", "Package"))
+
+    def processAlgorithm(self, parameters, context, feedback):  # noqa: N802
+        chosen = [self.FORMATS[number] for number in self.parameterAsEnums(parameters, "FORMATS", context)]
+        given = {"FORMAT": ",".join(chosen), "NAME": self.parameterAsString(parameters, "NAME", context)}
+        folder = self.parameterAsString(parameters, "MAP", context)
+        files = json.loads(self.call(["package", folder, *options(given), "--json"], feedback))["files"]
+        return {"PACKAGE": str(Path(files[0]).parent)}
+
+
+def options(given):
+    """Options of a command from values by name; those that are empty are left out."""
+    return [word for name, value in given.items() if value for word in (f"--{name.lower()}", value)]
+
+
+ALGORITHMS = (MapDamage, CountAreas, WriteReport, WritePackage)
