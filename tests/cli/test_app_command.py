@@ -10,6 +10,9 @@ import yaml
 import aftermap
 from aftermap.cli.app import main
 
+EMPTY = '{"kind": "folder", "scheme": "building", "scenes": []}'
+"""A dataset of no scenes."""
+
 
 def ended(capsys, *words):
     with pytest.raises(SystemExit) as stopped:
@@ -27,7 +30,7 @@ def interrupted_training(recipe, folder, **_):
 def test_an_interrupted_training_says_how_it_goes_on(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("aftermap.workflows.kinds._entry_of", lambda _: interrupted_training)
     run = tmp_path / "run"
-    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "manifest.json").write_text(EMPTY)
     words = ("localization.yaml", f"data.manifests=[{tmp_path}]", "-o", str(run))
     code, err = ended(capsys, "train", *words)
     assert (code, err) == (130, f"aftermap: interrupted: aftermap train --resume {run} goes on")
@@ -38,7 +41,7 @@ def test_an_interrupted_plan_says_how_it_goes_on(capsys, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("aftermap.workflows.plans.stages.run_jobs", interrupted)
-    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "manifest.json").write_text(EMPTY)
     words = ("xview2/plan.yaml", f"data.manifests=[{tmp_path}]", "-o", str(tmp_path / "run"))
     code, err = ended(capsys, "run", *words)
     assert (code, err) == (130, "aftermap: interrupted: the same command goes on (without --redo)")
@@ -51,6 +54,17 @@ def test_an_interruption_that_nobody_explains_is_called_one(capsys, tmp_path, mo
     monkeypatch.setattr("aftermap.workflows.export.run.export_model", interrupted)
     words = ("export", "box", "--to", "onnx", "-o", str(tmp_path / "out"))
     assert ended(capsys, *words) == (130, "aftermap: interrupted")
+
+
+@pytest.mark.parametrize("group", [(), ("data",), ("data", "prepare"), ("weights",)])
+def test_a_group_of_commands_alone_prints_its_help(capsys, group):
+    told = []
+    for words in (group, (*group, "--help")):
+        with pytest.raises(SystemExit) as stopped:
+            main(list(words))
+        told.append((stopped.value.code, capsys.readouterr()))
+    assert told[0] == told[1] and told[0][0] == 0
+    assert told[0][1].out.startswith(f"Usage: {' '.join(('aftermap', *group))} COMMAND")
 
 
 def test_a_word_too_many_is_named_with_the_command(capsys):

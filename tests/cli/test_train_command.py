@@ -10,6 +10,9 @@ from aftermap.workflows.adaptation.without_labels import AdaptedWithoutLabels
 from aftermap.workflows.kinds import kind_of, read_recipe
 from aftermap.workflows.self_training.run import SelfTrained
 
+EMPTY = '{"kind": "folder", "scheme": "building", "scenes": []}'
+"""A dataset of no scenes."""
+
 
 def ended(capsys, *words):
     return ended_with(capsys, "train", *words)
@@ -72,8 +75,9 @@ def test_an_adaptation_without_labels_is_the_shipped_recipe_with_the_options_lai
         raise KeyboardInterrupt
 
     monkeypatch.setattr("aftermap.workflows.adaptation.run.adapt", fake)
+    monkeypatch.setattr("aftermap.cli.training.adapt.check_event", lambda *_: None)
     (tmp_path / "prepared").mkdir()
-    (tmp_path / "prepared" / "manifest.json").touch()
+    (tmp_path / "prepared" / "manifest.json").write_text(EMPTY)
     monkeypatch.chdir(tmp_path)
     words = ["adapt", "box", "prepared", "--event", "flood", "--no-labels", "--seed", "3", "--scene", "a"]
     code, _, _ = ended_with(capsys, *words, "-o", str(tmp_path / "run"))
@@ -92,7 +96,7 @@ def prepared(tmp_path, monkeypatch):
     """Datasets where the shipped recipes look for them; nothing is read of them here."""
     for name in ("tiles-prepared", "event-prepared", "xbd-prepared"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "manifest.json").touch()
+        (tmp_path / name / "manifest.json").write_text(EMPTY)
     monkeypatch.chdir(tmp_path)
 
 

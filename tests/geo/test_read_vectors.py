@@ -378,6 +378,20 @@ def test_a_layer_called_an_area_of_interest_is_no_buildings_unless_it_is_named(t
     assert len(read_buildings(Path(f"{path}:AOI"), grid=GRID).frame) == 4
 
 
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (("Town hall", "School"), ["Town hall", "School"]),
+        (("House", "House"), ["1", "2"]),
+        (("School", None), ["1", "2"]),
+    ],
+)
+def test_placemarks_without_ids_are_called_by_their_names_where_these_tell_them_apart(tmp_path, names, ids):
+    rows = [(None, {"name": name, "height": 1}) for name in names]
+    found = read_buildings(write_kml(tmp_path / "f.kml", rows), grid=GRID).frame
+    assert found.building_id.tolist() == ids
+
+
 def test_folders_of_kml_and_files_of_an_archive_are_layers(tmp_path):
     write_kml(tmp_path / "a.kml", [("1", {})], folder="town")
     text = (tmp_path / "a.kml").read_text()

@@ -6,7 +6,8 @@ Order of precedence, names compared without case, and as a Shapefile cuts them t
    `fid`, `objectid`, `globalid`, `gml_id`, `ogc_fid`, `full_plus_code`: the first column with a different value in
    every row; if there is none, the first one with any value, repeated ids numbered (`7`, `7-2`) and missing ones called
    after their row (`row-5`), with a warning.
-2. the features' own ids: `id` of GeoJSON features and KML placemarks, fid of GeoPackages.
+2. the features' own ids: `id` of GeoJSON features and KML placemarks, fid of GeoPackages. Where no placemark of a KML has
+   an `id`, their names, if every one has a name and no two the same.
 3. 1, 2, 3 and so on in the order of the file.
 """
 

@@ -46,10 +46,16 @@ class Placemarks:
             shapes,
             CRS.from_user_input(DEGREES),
             frame_of(columns, len(shapes), of_text=True),
-            self.ids,
+            self._own_ids(),
             frozenset(self.kinds),
             notes,
         )
+
+    def _own_ids(self) -> list[str | None]:
+        """Where no placemark has an `id`, their names, if each has one of its own."""
+        names = [row.get("name") for row in self.values]
+        are_ids = not any(self.ids) and None not in names and len(set(names)) == len(names)
+        return names if are_ids else self.ids
 
 
 def read_kml(path: Path, what: str) -> dict[str, Placemarks]:
