@@ -27,6 +27,7 @@ from aftermap.workflows.areas.run import count_areas
 from aftermap.workflows.areas.squares import Squares, system_of
 from aftermap.workflows.mapping.finished import open_map
 from aftermap.workflows.review.answers import Answer, Journal
+from aftermap.workflows.review.areas import Mark, add_marks
 from aftermap.workflows.totals.sampling import sample_of
 
 PLACES = [(10, 10), (20, 30), (60, 10), (110, 70), (30, 60)]
@@ -380,7 +381,7 @@ def test_layers_come_with_their_colours(made):
     assert text[0].startswith(
         "area_id,name,pcode,damage_scale,buildings,assessed,no_damage,minor_damage,major_damage"
     )
-    assert text[2].startswith("32615_E400000_N4099500_500m,,,joint-damage-scale,2,2,1,0,0,1,0,1,0.5,")
+    assert text[2].startswith("32615_E400000_N4099500_500m,,,joint-damage-scale,2,2,1,0,0,1,0,0,1,0.5,")
     page = (folder / "grid-500m.html").read_text()
     assert "default-src 'none'" in page and "http://" not in page.replace("http://www.w3.org/2000/svg", "")
     first = {path.name: path.read_bytes() for path in folder.glob("grid-500m.*")}
@@ -441,3 +442,28 @@ def test_an_answered_sample_gives_intervals_by_area(tmp_path):
         30,
     ]
     assert set(rows["estimate_kind"]) == {"counted"}
+
+
+def test_buildings_outside_of_marked_ground_are_not_surveyed(tmp_path):
+    """West of 300 m was marked: b1, b2 lie there; b5 lies on the border's far side and was answered."""
+    out = finished_maps.finish(tmp_path / "ville", finished_maps.table(PLACES, DAMAGE))
+    (west,) = geopandas.GeoSeries(in_metres((0, 0, 25, 80)), crs=32615).to_crs(4326)
+    add_marks(open_map(out), [Mark(surveyed=True, geometry=shapely.geometry.mapping(west), reviewer="r")])
+    Journal(out).add([Answer(building_id="b5", verdict="destroyed", reviewer="r")])
+    with pytest.warns(
+        DataWarning, match=r"2 buildings outside of the ground .* the model takes 1 of them for damaged"
+    ):
+        (result,) = count_areas(out, grid=5000)
+    row = result.areas.iloc[0]
+    columns = [
+        "buildings",
+        "assessed",
+        "destroyed",
+        "minor_damage",
+        "major_damage",
+        "not_assessed",
+        "not_surveyed",
+    ]
+    assert row[columns].tolist() == [5, 3, 1, 0, 1, 0, 2]
+    assert row["surveyed_km2"] == pytest.approx(0.2, rel=2e-3)
+    assert row["not_surveyed_km2"] == pytest.approx(0.76, rel=2e-3)

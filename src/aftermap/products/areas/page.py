@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -24,19 +25,10 @@ WIDTH = 1000.0
 """Units of the drawing across; a unit is a pixel on most screens."""
 
 _SHOWN = (
-    *(
-        "area_id",
-        "name",
-        "pcode",
-        "buildings",
-        "assessed",
-        "damaged",
-        "damaged_share",
-        "no_damage",
-        "minor_damage",
-    ),
+    *("area_id", "name", "pcode", "buildings", "assessed", "damaged", "damaged_share"),
     *("damaged_estimate", "damaged_low", "damaged_high", "estimate_kind", "answers"),
-    *("major_damage", "destroyed", "not_assessed", "built_m2", "damaged_m2", "area_km2", "surveyed_share"),
+    *("no_damage", "minor_damage", "major_damage", "destroyed", "not_assessed", "not_surveyed"),
+    *("built_m2", "damaged_m2", "area_km2", "surveyed_share"),
 )
 
 
@@ -50,7 +42,7 @@ def write_area_page(path: Path, subject: Subject) -> Path:
     scale = WIDTH / max(right - left, 1e-9)
     height = (top - bottom) * scale
     frame = subject.frame
-    columns = [name for name in _SHOWN if name in frame.columns and frame[name].notna().any()]
+    columns = [name for name in _SHOWN if name in frame.columns and _says(frame[name])]
     columns += [metric.column for metric in subject.metrics if metric.column not in columns]
 
     def on_page(xy: np.ndarray) -> np.ndarray:
@@ -80,6 +72,10 @@ def write_area_page(path: Path, subject: Subject) -> Path:
     }
     page = (assets / "areas.html").read_text(encoding="utf-8")
     return write_text(path, re.sub(r"@@(\w+)@@", lambda match: parts[match.group(1)], page))
+
+
+def _says(column: "pd.Series[Any]") -> bool:
+    return bool(column.notna().any() and (column.name != "not_surveyed" or column.any()))
 
 
 def _metric(subject: Subject, number: int) -> dict[str, Any]:

@@ -126,6 +126,11 @@ class Subject:
             _amounts(frame, "damaged_m2", "Damaged built area", "m²", REDS),
             _amounts(frame, "buildings", "Buildings", "", BLUES),
             _amounts(frame, "not_assessed", "Buildings not assessable", "", GREYS),
+            *(
+                [_amounts(frame, "not_surveyed", "Buildings not surveyed", "", GREYS)]
+                if frame["not_surveyed"].any()
+                else []
+            ),
             Metric("surveyed_share", "Surveyed share of the ground", "%", _shares(BLUES), "not known"),
             *(
                 _amounts(

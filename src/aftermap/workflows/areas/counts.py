@@ -19,6 +19,7 @@ OUTSIDE = "outside of all areas"
 
 CLASSES = tuple(name.replace("-", "_") for name in DAMAGE.names[1:])
 _SKIPPED = NOT_ASSESSED.replace("-", "_")
+_UNSEEN = "not_surveyed"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,12 @@ class Counted:
 
 
 def count_by(
-    basis: Basis, buildings: geopandas.GeoDataFrame, points: tuple[np.ndarray, np.ndarray], ground: Ground
+    basis: Basis,
+    buildings: geopandas.GeoDataFrame,
+    points: tuple[np.ndarray, np.ndarray],
+    ground: Ground,
+    *,
+    surveyed: np.ndarray | None = None,
 ) -> Counted:
     """Count buildings, their built area and the surveyed ground by area.
 
@@ -45,6 +51,8 @@ def count_by(
         buildings: the map's.
         points: longitude and latitude of a point of each; see `representative_points`.
         ground: the map's.
+        surveyed: which buildings lie on ground that people surveyed, bool (n,); the others count as not surveyed, and in
+            no class. None where nobody marked any ground: all count.
     """
     at, lies = basis.locate(*points), basis.locate(ground.lons, ground.lats)
     keys = np.unique(np.concatenate([at, lies, basis.listed]))
@@ -56,17 +64,17 @@ def count_by(
     place = np.array([rows[key] for key in at.tolist()], np.int64)
     known = lies != NOWHERE if not outside else np.ones(len(lies), bool)
     spot = np.array([rows[key] for key in lies[known].tolist()], np.int64)
-    table: dict[str, Any] = _of_buildings(buildings, place, len(order))
-    surveyed = np.bincount(spot, ground.surveyed_m2[known], len(order))
+    table: dict[str, Any] = _of_buildings(buildings, place, len(order), surveyed)
+    looked_at = np.bincount(spot, ground.surveyed_m2[known], len(order))
     mapped = np.bincount(spot, ground.mapped_m2[known], len(order))
     crs = CRS(described.crs)
     size = np.full(len(order), np.nan)
     size[: len(inside)] = ground_areas_m2(described.geometry.to_numpy(), crs)
     table |= {
         "area_km2": size / 1e6,
-        "surveyed_km2": surveyed / 1e6,
-        "not_surveyed_km2": (mapped - surveyed) / 1e6,
-        "surveyed_share": np.minimum(surveyed / size, 1.0),
+        "surveyed_km2": looked_at / 1e6,
+        "not_surveyed_km2": (mapped - looked_at) / 1e6,
+        "surveyed_share": np.minimum(looked_at / size, 1.0),
     }
     names = {
         column: [*described[column], *([OUTSIDE if column == "area_id" else None] * outside)]
@@ -95,6 +103,7 @@ def totals_of(frame: pd.DataFrame) -> dict[str, Any]:
         "assessed",
         *CLASSES,
         _SKIPPED,
+        _UNSEEN,
         "damaged",
         "built_m2",
         "damaged_m2",
@@ -103,10 +112,14 @@ def totals_of(frame: pd.DataFrame) -> dict[str, Any]:
     return {name: np.asarray(frame[name]).sum().item() for name in summed}
 
 
-def _of_buildings(buildings: geopandas.GeoDataFrame, place: np.ndarray, count: int) -> dict[str, Any]:
+def _of_buildings(
+    buildings: geopandas.GeoDataFrame, place: np.ndarray, count: int, surveyed: np.ndarray | None
+) -> dict[str, Any]:
     damage = buildings["damage"].to_numpy()
     area = buildings["area_m2"].to_numpy(float)
-    assessed = damage != NOT_ASSESSED
+    every = np.ones(len(buildings), bool)
+    seen = every if surveyed is None else surveyed
+    assessed = seen & (damage != NOT_ASSESSED)
     damaged = assessed & (damage != DAMAGE.names[1])
 
     def number(rows: np.ndarray) -> np.ndarray:
@@ -115,7 +128,6 @@ def _of_buildings(buildings: geopandas.GeoDataFrame, place: np.ndarray, count: i
     def metres(rows: np.ndarray) -> np.ndarray:
         return np.bincount(place[rows], np.nan_to_num(area[rows]), minlength=count)
 
-    every = np.ones(len(buildings), bool)
     looked_at = number(assessed)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.where(looked_at > 0, number(damaged) / looked_at, np.nan)
@@ -125,8 +137,9 @@ def _of_buildings(buildings: geopandas.GeoDataFrame, place: np.ndarray, count: i
         "damage_scale": [DAMAGE.name] * count,
         "buildings": number(every),
         "assessed": looked_at,
-        **{key: number(damage == name) for key, name in zip(CLASSES, DAMAGE.names[1:], strict=True)},
-        _SKIPPED: number(~assessed),
+        **{key: number(seen & (damage == name)) for key, name in zip(CLASSES, DAMAGE.names[1:], strict=True)},
+        _SKIPPED: number(seen & ~assessed),
+        _UNSEEN: number(~seen),
         "damaged": number(damaged),
         "damaged_share": share,
         "built_m2": metres(every),

@@ -1,17 +1,21 @@
 """The ground of a map as points with square metres, so that any area can be told how much of it was looked at."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import rasterio
+import shapely
+from pyproj import CRS
 from rasterio.windows import Window
+from shapely.geometry.base import BaseGeometry
 
 from aftermap.classes import IGNORE
 from aftermap.errors import InputError
 from aftermap.geo.grid import Grid
 from aftermap.geo.ground_area import row_areas_m2
+from aftermap.workflows.areas.basis import DEGREES, between
 
 FEWEST, MOST = 100_000, 1_000_000
 PER_EDGE = 12
@@ -35,6 +39,14 @@ class Ground:
     lats: np.ndarray
     mapped_m2: np.ndarray
     surveyed_m2: np.ndarray
+
+    def within(self, marked: BaseGeometry, grid: Grid) -> "Ground":
+        """The same, of which only what lies in some ground (in the grid's system) was surveyed, by middles."""
+        assert grid.crs is not None
+        xs, ys = between(DEGREES, CRS.from_wkt(grid.crs.to_wkt())).transform(self.lons, self.lats)
+        shapely.prepare(marked)
+        inside = shapely.contains_xy(marked, xs, ys)
+        return replace(self, surveyed_m2=np.where(inside, self.surveyed_m2, 0.0))
 
 
 def sample_ground(raster: Path, grid: Grid, edge_m: float | None) -> Ground:

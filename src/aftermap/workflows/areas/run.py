@@ -9,6 +9,7 @@ from typing import Any, TypedDict, Unpack
 import geopandas
 import numpy as np
 
+from aftermap.classes import DAMAGE, NOT_ASSESSED
 from aftermap.errors import DataWarning, GeoreferenceError, InputError
 from aftermap.extras import needs
 from aftermap.files import make_folder
@@ -23,6 +24,8 @@ from aftermap.workflows.areas.polygons import PolygonAreas, read_areas, tile_are
 from aftermap.workflows.areas.sampled import add_estimates
 from aftermap.workflows.areas.squares import Squares, system_of
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
+from aftermap.workflows.review.answers import Journal
+from aftermap.workflows.review.areas import Survey, surveyed_areas
 
 FOLDER = "areas"
 MOST_AREAS = 20_000
@@ -153,13 +156,19 @@ def count_areas(
 def _count(found: FinishedMap, basis: Basis, slug: str, rasters: Sequence[Path]) -> AreaResult:
     points = representative_points(found.buildings, found.grid)
     ground = sample_ground(found.folder / "damage.tif", found.grid, basis.edge_m)
-    counts = count_by(basis, found.buildings, points, ground)
+    survey = surveyed_areas(found, Journal(found.folder).answers())
+    if survey.is_marked:
+        ground = ground.within(survey.ground, found.grid)
+    surveyed = survey.inside if survey.is_marked else None
+    counts = count_by(basis, found.buildings, points, ground, surveyed=surveyed)
     frame = counts.frame
     if len(frame) > MOST_AREAS:
         raise InputError(
             f"the map has {len(frame):,} {basis.title}, more than {MOST_AREAS:,}: choose larger ones"
         )
     _tell(basis, points, frame)
+    if survey.is_marked and not survey.inside.all():
+        _tell_survey(found, survey)
     add_estimates(frame, found, counts.building_area)
     sums: dict[str, dict[str, float | None]] = {}
     titles: dict[str, str] = {}
@@ -198,6 +207,17 @@ def _tell(basis: Basis, points: tuple[np.ndarray, np.ndarray], frame: geopandas.
                 DataWarning,
                 stacklevel=4,
             )
+
+
+def _tell_survey(found: FinishedMap, survey: Survey) -> None:
+    damage = found.buildings["damage"].to_numpy()[~survey.inside]
+    damaged = int((~np.isin(damage, (DAMAGE.names[1], NOT_ASSESSED))).sum())
+    warnings.warn(
+        f"{counted(len(damage), 'building')} outside of the ground that people marked as surveyed: counted as not "
+        f"surveyed, and in no class; the model takes {damaged:,} of them for damaged",
+        DataWarning,
+        stacklevel=4,
+    )
 
 
 def _names(bases: Sequence[Basis]) -> list[str]:

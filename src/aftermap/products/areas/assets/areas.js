@@ -19,7 +19,7 @@
   const TITLES = {
     area_id: "Area", name: "Name", pcode: "P-code", buildings: "Buildings", assessed: "Assessed", damaged: "Damaged",
     damaged_share: "Damaged share", no_damage: "No damage", minor_damage: "Minor", major_damage: "Major",
-    destroyed: "Destroyed", not_assessed: "Not assessable", built_m2: "Built m²", damaged_m2: "Damaged m²",
+    destroyed: "Destroyed", not_assessed: "Not assessable", not_surveyed: "Not surveyed", built_m2: "Built m²", damaged_m2: "Damaged m²",
     area_km2: "Area km²", surveyed_share: "Surveyed", damaged_estimate: "Damaged, estimated", damaged_low: "from", damaged_high: "to", estimate_kind: "Estimate is",
     answers: "Answers", destroyed_estimate: "Destroyed, estimated",
   };
