@@ -294,13 +294,13 @@ def _grades(summary: dict[str, Any]) -> "Table":
 
 
 def _with_outside(table: "Table", summary: dict[str, Any]) -> "Table":
-    """The table over what is told of footprints that do not touch the map."""
+    """The table over what is told of its confidence and of footprints that do not touch the map."""
+    notes = [f"confidence is {summary['confidence']}"] if summary.get("confidence") else []
     left_out = summary.get("footprints_outside", {}).get("left_out", 0)
     if left_out:
-        table.caption = (
-            f"{left_out:,} footprints outside of the map were left out (--keep-outside keeps them)"
-        )
-        table.caption_justify = "left"
+        notes.append(f"{left_out:,} footprints outside of the map were left out (--keep-outside keeps them)")
+    if notes:
+        table.caption, table.caption_justify = "; ".join(notes), "left"
     return table
 
 

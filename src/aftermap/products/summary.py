@@ -53,6 +53,7 @@ def summarise(frame: gpd.GeoDataFrame, grid: Grid) -> dict[str, Any]:
         },
         "area_m2": _area(frame, grid),
         "mean_confidence": _mean(assessed["confidence"]),
+        "confidence": UNCALIBRATED,
         **place(grid),
     }
 
@@ -78,6 +79,7 @@ def summarise_buildings(frame: gpd.GeoDataFrame, grid: Grid, *, mode: str) -> di
         "area_m2": _area(frame, grid),
         "median_area_m2": round(float(areas.median()), 1) if areas.notna().any() else None,
         "mean_confidence": _mean(frame["confidence"]),
+        "confidence": UNCALIBRATED,
         **place(grid),
     }
 

@@ -11,7 +11,7 @@ from aftermap import __version__
 from aftermap.classes import DAMAGE, NOT_ASSESSED, NOT_ASSESSED_COLOUR
 from aftermap.geo.grid import Grid
 from aftermap.products.pictures import in_pixels, paint
-from aftermap.products.summary import GRADES, grade
+from aftermap.products.summary import GRADES, UNCALIBRATED, grade
 from aftermap.products.vectors import BUILDING_LAYER, DAMAGE_VALUES, PROBABILITIES, normalise
 from aftermap.wording import counted
 
@@ -147,7 +147,8 @@ def damage_view(
     )
     about = [
         f"Damage classes: {DAMAGE.name.replace('-', ' ')}. Shares are of the assessed buildings. Probabilities and "
-        "confidence are the model's; its decision weights choose the class, which need not be the most probable one."
+        f"confidence are the model's, {UNCALIBRATED}; its decision weights choose the class, which need not be the most "
+        "probable one."
     ]
     if skipped["buildings"]:
         reasons = ", ".join(f"{reason} ({number:,})" for reason, number in skipped["reasons"].items())
@@ -193,7 +194,7 @@ def building_view(
     ]
     unseen = [(NOT_ASSESSED, "Not seen", NOT_ASSESSED_COLOUR)] if (kinds == len(GRADES)).any() else []
     about = (
-        "Confidence: mean p(building) within the outline times the share of it that was seen. "
+        f"Confidence, {UNCALIBRATED}: mean p(building) within the outline times the share of it that was seen. "
         f"The model was shown {summary['mode']}."
     )
     count, _, buildings = counted(len(frame), "building").partition(" ")

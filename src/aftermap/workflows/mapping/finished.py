@@ -58,7 +58,7 @@ def open_map(folder: Path) -> FinishedMap:
             altered.
     """
     if not (folder / MARKER).is_file():
-        if folder.with_name(folder.name + ".work").is_dir():
+        if (folder.parent / f"{folder.name}.work").is_dir():
             raise InputError(f"the map {folder} is not finished: repeat its command with --resume")
         raise InputError(f"{folder} is not a finished map: pass the output folder of 'aftermap map'")
     provenance, summary = read_json(folder / MARKER), read_json(folder / "summary.json")
