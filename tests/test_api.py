@@ -54,6 +54,7 @@ SIGNATURES = {
     "map": "pre post out * task model footprints aoi grid align progress ** options",
     "map_buildings": "image out ** options",
     "map_classes": "image out * model ** options",
+    "learn": "out",
     "open_model": "model ** running",
     "predict": "model data out ** options",
     "evaluate": "model data ** options",

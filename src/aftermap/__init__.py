@@ -32,6 +32,7 @@ _PUBLIC = {
                 "map",
                 "map_buildings",
                 "map_classes",
+                "learn",
                 "open_model",
                 "predict",
                 "evaluate",

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from aftermap.scoring.class_scores import ClassScores
     from aftermap.synthetic.write import SynthOptions
     from aftermap.workflows.areas.run import AreaOptions, AreaResult
+    from aftermap.workflows.event_model.run import Learnt
     from aftermap.workflows.kinds import Outcome, TrainOptions
     from aftermap.workflows.mapping.images import BuildingMapOptions, ClassMapOptions
     from aftermap.workflows.mapping.memory import Imagery, Place, Vectors
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     *("map", "map_buildings", "map_classes"),
+    "learn",
     *("open_model", "predict", "evaluate", "score"),
     *("train", "adapt"),
     "answers",
@@ -422,6 +424,24 @@ def areas(out: str | Path, **options: "Unpack[AreaOptions]") -> "list[AreaResult
     from aftermap.workflows.areas.run import write_areas
 
     return write_areas(Path(out), **options)
+
+
+def learn(out: str | Path) -> "Learnt":
+    """Learn the event's own model from the answers to a map of damage, and rewrite its table where that is better.
+
+    Answers of reviewers win; what the map's model said stays in the column `damage_model`. `map` with `features=True`
+    keeps what is best learnt from.
+
+    Args:
+        out: folder of the map, with the answers of `aftermap review`.
+
+    Example:
+        found = aftermap.learn("joplin")
+        found.better, found.check.macro_f1_before, found.check.macro_f1_after
+    """
+    from aftermap.workflows.event_model.run import learn_from_answers
+
+    return learn_from_answers(Path(out))
 
 
 def package(

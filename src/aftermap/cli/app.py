@@ -16,6 +16,7 @@ from aftermap.cli import map as mapping
 from aftermap.cli.checks import check_path
 from aftermap.cli.datasets import data
 from aftermap.cli.ending import ended_by_signals
+from aftermap.cli.event_model import learn as learn_command
 from aftermap.cli.help import let_flow
 from aftermap.cli.models import bench, export, weights
 from aftermap.cli.models import predict as learn
@@ -41,6 +42,7 @@ app = App(
 )
 app.command(mapping.demo, name="demo")
 app.command(mapping.map_command, name="map")
+app.command(learn_command, name="learn")
 app.command(data.app, name="data")
 app.command(train.train, name="train")
 app.command(plan.run, name="run")

@@ -45,6 +45,7 @@ def map_command(
     min_area: Annotated[float | None, OBJECTS] = None,
     part_touching: Annotated[bool | None, OBJECTS] = None,
     keep_outside: Annotated[Flag, OBJECTS] = False,
+    features: Annotated[Flag, OBJECTS] = False,
     title: Annotated[str | None, RESULT] = None,
     pre_date: Annotated[str | None, RESULT] = None,
     post_date: Annotated[str | None, RESULT] = None,
@@ -96,6 +97,8 @@ def map_command(
             --no-part-touching turns it off.
         keep_outside: Keep footprints that do not touch the map in the layers, not assessed; by default they are only
             counted.
+        features: Keep what every building looks like on both dates (features.npz), for aftermap learn; maps of damage
+            only.
         title: Heading of page and picture; by default the name of the output folder.
         pre_date: When the first or only image was taken, such as 2011-05-24; by default what its files say.
         post_date: The same of the image from after.
@@ -126,6 +129,7 @@ def map_command(
         "cloud_mask": cloud_mask,
         "nodata": None if nodata is None else parse_nodata(nodata),
         "keep_outside": keep_outside,
+        "features": features,
         "title": title,
         "pre_date": _day("--pre-date", pre_date),
         "post_date": _day("--post-date", post_date),

@@ -39,25 +39,25 @@ class Painter:
         self._owner = shape[part[ring[1:][edges]]]
         self._turned = shapely.is_ccw(rings)[ring[1:][edges]]
 
-    def paint(self, row: int, height: int) -> Iterator[np.ndarray]:
-        """Layers int32 (height, width) from scene row `row` on: the building's index + 1, or 0."""
-        box = shapely.box(0, row, self.width, row + height)
-        found = np.sort(self._tree.query(box))
+    def paint(self, row: int, height: int, *, col: int = 0, width: int | None = None) -> Iterator[np.ndarray]:
+        """Layers int32 (height, width) from scene row `row` and column `col` on: the building's index + 1, or 0."""
+        width = self.width - col if width is None else width
+        found = np.sort(self._tree.query(shapely.box(col, row, col + width, row + height)))
         for layer in np.unique(self._layer[found]).tolist():
             members = found[self._layer[found] == layer]
-            labels = np.zeros((height, self.width), np.int32)
-            self._fill(labels, members, row)
+            labels = np.zeros((height, width), np.int32)
+            self._fill(labels, members, row, col)
             yield labels
 
-    def _fill(self, labels: np.ndarray, members: np.ndarray, row: int) -> None:
-        """Number the pixels whose middle lies within one of some buildings; labels (h, W) begin at scene row `row`."""
+    def _fill(self, labels: np.ndarray, members: np.ndarray, row: int, col: int) -> None:
+        """Number the pixels whose middle lies within one of some buildings; labels (h, w) begin at `row` and `col`."""
         height, width = labels.shape
         chosen = np.zeros(self.count, bool)
         chosen[members] = True
         edges = chosen[self._owner]
         owner = self._owner[edges]
         start, stop = self._start[edges], self._stop[edges]
-        x0, y0, x1, y1 = start[:, 0], start[:, 1] - row, stop[:, 0], stop[:, 1] - row
+        x0, y0, x1, y1 = start[:, 0] - col, start[:, 1] - row, stop[:, 0] - col, stop[:, 1] - row
         down = y0 <= y1
         left, right = np.where(down, x0, x1), np.where(down, x1, x0)
         upper, lower = np.where(down, y0, y1), np.where(down, y1, y0)

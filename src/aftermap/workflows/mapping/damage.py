@@ -32,6 +32,7 @@ from aftermap.products.styles import DAMAGE_STYLE
 from aftermap.products.summary import summarise
 from aftermap.products.vectors import DAMAGE_LAYER
 from aftermap.products.view import Picture, View, damage_view
+from aftermap.workflows.mapping.features import keep_features
 from aftermap.workflows.mapping.inputs import Inputs, Reading, open_pair
 from aftermap.workflows.mapping.objects import ObjectTask
 from aftermap.workflows.mapping.result import MapResult
@@ -82,6 +83,7 @@ class _DamageTask(ObjectTask):
 
     name = "damage"
     mode = "pre+post"
+    keeps_features = True
     layer = DAMAGE_LAYER
     style = DAMAGE_STYLE
     rasters = (
@@ -152,6 +154,11 @@ class _DamageTask(ObjectTask):
         return assess(
             buildings, outlines, evidence, inputs.grid, misaligned=misaligned, calibration=calibration
         )
+
+    def keep_features(
+        self, frame: geopandas.GeoDataFrame, rows: Sequence[Rows], inputs: Inputs, folder: Path
+    ) -> None:
+        keep_features(frame, rows, inputs, folder)
 
     def summarise(self, frame: geopandas.GeoDataFrame, grid: Grid) -> dict[str, Any]:
         return summarise(frame, grid)

@@ -79,6 +79,19 @@ def open_map(folder: Path) -> FinishedMap:
     return FinishedMap(folder, frame, grid, summary, provenance)
 
 
+def read_buildings(folder: Path, grid: Grid) -> geopandas.GeoDataFrame:
+    """The table of buildings in a folder, checked.
+
+    Raises:
+        InputError: there is none, or it cannot be used.
+    """
+    table = folder / f"{LAYER}.gpkg"
+    try:
+        return normalise(_read_buildings(table, grid))
+    except (FootprintError, ValueError, OSError) as error:
+        raise InputError(f"{table} cannot be used: {error}") from None
+
+
 def _read_buildings(path: Path, grid: Grid) -> geopandas.GeoDataFrame:
     """The table with every digit: pandas' reader makes decimals of whole numbers, and of yes and no, with gaps."""
     found = read_table(path.with_name(f"{path.name}:{LAYER}"), "footprints", columns=True)

@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 
 from aftermap import __version__
-from aftermap.errors import AftermapWarning, DataWarning
+from aftermap.errors import AftermapWarning, DataWarning, InputError
 from aftermap.files import write_json, writing
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.predictor import AnyPredictor
@@ -68,6 +68,10 @@ def run_map(
     with watch("model"):
         model = open_predictor(settings.model, settings.running)
         task = open_task(model)
+        if settings.features and not task.keeps_features:
+            raise InputError(
+                f"features are kept of maps of damage, and this is one of {task.name}: leave --features out"
+            )
     with noted(messages), watch("inputs"):
         inputs = task.open(settings.reading)
         if settings.footprints is not None:
@@ -116,6 +120,9 @@ def run_map(
             report("writing", total // 2, total)
             with watch("buildings"), noted(messages):
                 frame = task.table(rows, inputs)
+            if settings.features:
+                with watch("features"):
+                    task.keep_features(frame, rows, inputs, work.result)
             with watch("layers"):
                 summary = task.write_table(frame, inputs, work.result)
                 write_json(work.result / "summary.json", summary)

@@ -35,6 +35,7 @@ class MapOptions(RunningKeywords, total=False):
     min_area_m2: float
     part_touching: bool
     keep_outside: bool
+    features: bool
     title: str | None
     pre_date: date | None
     post_date: date | None
@@ -70,6 +71,7 @@ class Settings:
         min_area_m2: smaller traced shapes are no buildings.
         part_touching: tell touching houses apart when they are traced; see `inference.parting`.
         keep_outside: keep footprints that do not touch the map as rows that are not assessed; else they are counted only.
+        features: keep what the buildings look like, for `learn`; maps of damage only.
         title: heading of page and picture; by default the output folder's name.
         pre_date: when the first or only image was taken; by default what its files say.
         post_date: the same of the second.
@@ -103,6 +105,7 @@ class Settings:
     min_area_m2: float = MIN_BUILDING_M2
     part_touching: bool = False
     keep_outside: bool = False
+    features: bool = False
     title: str | None = None
     pre_date: date | None = None
     post_date: date | None = None

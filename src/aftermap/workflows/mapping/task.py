@@ -80,6 +80,7 @@ class Task(ABC):
         predictor: the model as it is shown the windows.
         rasters: files of the map.
         known: the user's buildings, set once the inputs are open; None where they are traced.
+        keeps_features: whether what the buildings look like can be kept.
     """
 
     name: TaskName
@@ -88,6 +89,7 @@ class Task(ABC):
     predictor: AnyPredictor
     rasters: tuple[Raster, ...]
     known: "Known | None" = None
+    keeps_features = False
 
     @abstractmethod
     def open(self, reading: Reading) -> Inputs:
@@ -118,6 +120,12 @@ class Task(ABC):
         self, frame: geopandas.GeoDataFrame, rows: Sequence[Rows], inputs: Inputs, summary: dict[str, Any]
     ) -> View:
         """What the page and the picture show."""
+
+    def keep_features(
+        self, frame: geopandas.GeoDataFrame, rows: Sequence[Rows], inputs: Inputs, folder: Path
+    ) -> None:
+        """Write what the buildings look like, where `keeps_features`; see `features`."""
+        raise NotImplementedError
 
     def kinds(self, frame: geopandas.GeoDataFrame, view: View) -> np.ndarray:
         """Index into the view's kinds of each row of the table, int (n,)."""

@@ -11,6 +11,7 @@ import numpy as np
 from aftermap.classes import NOT_ASSESSED
 from aftermap.products.vectors import PROBABILITIES
 
+_AS_MANY, _FEWEST_IN_DOUBT = 3, 30
 _DIMENSIONS = 24
 _LEAST_DOUBT = 0.05
 """Even where the model is sure a building may come up: it may be surely wrong."""
@@ -25,8 +26,10 @@ def pick(
 ) -> list[str]:
     """Buildings to ask about, the most useful first; the same arguments give the same ones.
 
-    The next building is drawn with a chance that grows with the doubt about its class (the entropy of its probabilities)
-    and with the square of its distance, among the features, to the nearest one that was answered or picked.
+    Of the buildings whose class is most in doubt (by the entropy of the probabilities), three times as many as wanted,
+    the next one is drawn with a chance that grows with its doubt and with the square of its distance, among the features,
+    to the nearest one that was answered or picked. It pays to learn from the answers and to pick again every 20 or so:
+    then the doubt is that of the event's own model.
 
     Args:
         buildings: the table of a map, with the columns of `products.vectors.COLUMNS`.
@@ -43,7 +46,7 @@ def pick(
         ValueError: the features are of another number of buildings, or `count` is negative.
 
     Source: Arthur and Vassilvitskii 2007 (k-means++), weighted by entropy; the same draws in the space of gradients are
-        Ash et al. 2020 (BADGE).
+        Ash et al. 2020 (BADGE). Measured in docs/benchmarks.md: diversity over all buildings was worse than doubt alone.
     """
     if count < 0:
         raise ValueError(f"{count} buildings to pick: expected 0 or more")
@@ -58,12 +61,15 @@ def pick(
         return []
     space = _space(_columns(buildings) if features is None else np.asarray(features, np.float64), known)
     doubt = np.where(open_, _LEAST_DOUBT + _entropy(shares), 0)
+    random = np.random.default_rng(seed)
+    wanted = min(count, int(open_.sum()))
+    order = np.lexsort((random.random(len(ids)), -doubt))  # equal ones by lot
+    doubt[order[max(_FEWEST_IN_DOUBT, _AS_MANY * wanted) :]] = 0
     far = np.full(len(ids), np.inf)
     for row in np.flatnonzero(answered & known).tolist():
         np.minimum(far, _squared(space, row), out=far)
-    random = np.random.default_rng(seed)
     picked: list[int] = []
-    for _ in range(min(count, int(open_.sum()))):
+    for _ in range(wanted):
         weights = doubt * np.where(np.isfinite(far), far, 1)
         if not weights.any():  # all that is left is the same as what was answered
             weights = doubt

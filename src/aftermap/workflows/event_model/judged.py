@@ -1,0 +1,81 @@
+"""The table with what was learnt and what was answered; answers win."""
+
+from collections.abc import Mapping
+
+import geopandas
+import numpy as np
+
+from aftermap.classes import DAMAGE, NOT_ASSESSED
+from aftermap.products.vectors import COLUMNS, PROBABILITIES
+from aftermap.workflows.event_model.check import Check
+from aftermap.workflows.event_model.described import Described
+from aftermap.workflows.event_model.model import fit_levels, fit_phantoms, softened
+from aftermap.workflows.review.answers import NOT_A_BUILDING
+
+NO_BUILDING = "not a building"
+"""The reason why a phantom is not assessed."""
+
+OWN = ("damage_model", "reviewed", "p_not_building")
+"""Columns that learning adds, behind those that every map has."""
+
+
+def judge(
+    buildings: geopandas.GeoDataFrame,
+    described: Described,
+    check: Check | None,
+    verdicts: Mapping[int, str],
+    learnt: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> geopandas.GeoDataFrame:
+    """The table of buildings as it is from now on.
+
+    Args:
+        buildings: as the map's model left them.
+        described: the same.
+        check: of the event's own model; None, or one that is not better, leaves the map's classes.
+        verdicts: what was answered, by row.
+        learnt: rows with a level, their levels, and rows that are no building.
+    """
+    frame = buildings.copy()
+    frame = frame.rename(columns={name: f"user_{name}" for name in OWN if name in frame.columns})
+    frame["damage_model"] = frame["damage"]
+    frame["reviewed"] = False
+    frame["p_not_building"] = np.nan
+    rows, levels, phantoms = learnt
+    names = np.array(DAMAGE.names[1:], dtype=object)
+    assessed = np.flatnonzero(described.assessed)
+    if check is not None and check.better:
+        model = fit_levels(described.values, rows, levels)
+        shares = softened(model.probabilities, check.temperature)[assessed]
+        decided = model.decided[assessed]
+        frame.loc[assessed, "damage"] = names[decided]
+        frame.loc[assessed, list(PROBABILITIES)] = shares
+        frame.loc[assessed, "confidence"] = (
+            shares[np.arange(len(assessed)), decided] * frame["seen"].to_numpy()[assessed]
+        )
+    if check is not None and check.rejects:
+        every = np.concatenate([rows, phantoms])
+        is_phantom = np.arange(len(every)) >= len(rows)
+        told = fit_phantoms(described.values, every, is_phantom)
+        frame.loc[assessed, "p_not_building"] = told[assessed].round(4)
+        _reject(frame, assessed[told[assessed] > 0.5])
+    for row, verdict in verdicts.items():
+        if verdict == NOT_A_BUILDING:
+            _reject(frame, np.array([row]))
+        else:
+            shares = (names == verdict).astype(float)
+            frame.loc[row, list(PROBABILITIES)] = shares
+            frame.loc[row, ["damage", "confidence", "reason"]] = [verdict, 1.0, ""]
+            if not np.isfinite(frame.loc[row, "p_building"]):
+                frame.loc[row, "p_building"] = 1.0
+        frame.loc[row, "reviewed"] = True
+    if frame["p_not_building"].isna().all():
+        frame = frame.drop(columns="p_not_building")
+    added = [name for name in OWN if name in frame.columns]
+    rest = [name for name in frame.columns if name not in (*COLUMNS, *added)]
+    return frame[[*COLUMNS, *added, *rest]]
+
+
+def _reject(frame: geopandas.GeoDataFrame, rows: np.ndarray) -> None:
+    """Take buildings for none: not assessed, with the reason."""
+    frame.loc[rows, ["damage", "reason"]] = [NOT_ASSESSED, NO_BUILDING]
+    frame.loc[rows, [*PROBABILITIES, "confidence"]] = np.nan
