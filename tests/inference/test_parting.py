@@ -95,3 +95,21 @@ def test_a_shape_too_large_for_a_row_of_houses_stays_whole(monkeypatch: pytest.M
     two = strength((10, 30, 5, 25), (18, 22, 25, 30), (10, 30, 30, 50))
     monkeypatch.setattr("aftermap.inference.parting.MAX_PARTED_PX", 20 * 45 - 1)
     assert part_shapes(two, min_area_px=20, depth_px=2).max() == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_shapes_on_one_sheet_are_parted_as_each_alone(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    rough = cv2.GaussianBlur(draw.standard_normal((90, 160)).astype(np.float32), (0, 0), 3 + seed)
+    strength = np.where(rough > 0, np.clip(128 + 900 * rough, 1, 255), 0).astype(np.uint8)
+    count, shapes = cv2.connectedComponents((strength != 0).astype(np.uint8), connectivity=4)
+    expected, found = np.zeros(strength.shape, np.int32), 0
+    for shape in range(1, count):
+        own = shapes == shape
+        if own.sum() < 12:
+            continue
+        alone = part_touching(np.where(own, strength, 0), min_area_px=12, depth_px=1.5)
+        expected[own] = alone[own] + found
+        found += int(alone.max())
+    np.testing.assert_array_equal(part_shapes(strength, min_area_px=12, depth_px=1.5), expected)
+    assert found > count  # some were parted

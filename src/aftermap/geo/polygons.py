@@ -1,6 +1,7 @@
 """Building outlines: ground to pixels and back, masks to polygons, areas in square metres."""
 
 import math
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from typing import TypeVar
@@ -64,8 +65,26 @@ def areas_m2(geometries: np.ndarray, crs: CRS | None) -> np.ndarray:
     return total
 
 
+@dataclass(frozen=True)
+class Sheet:
+    """Parts of a scene side by side in one array, to be traced at once.
+
+    Attributes:
+        columns: int (n,), where each part begins.
+        places: int (n, 2), column and row of its upper left pixel in the scene.
+    """
+
+    columns: np.ndarray
+    places: np.ndarray
+
+
 def trace(
-    mask: np.ndarray, grid: Grid, *, min_area_px: float = 20.0, simplify_px: float = 1.0
+    mask: np.ndarray,
+    grid: Grid,
+    *,
+    min_area_px: float = 20.0,
+    simplify_px: float = 1.0,
+    sheet: Sheet | None = None,
 ) -> list[Polygon]:
     """Outline the buildings of a mask, one polygon per 4-connected shape.
 
@@ -77,17 +96,23 @@ def trace(
         grid: where the mask lies; its pixels may be oblong on the ground.
         min_area_px: smaller shapes are slivers and dropped.
         simplify_px: how far an outline may move.
+        sheet: what the mask consists of, where it is no part of a scene; polygons lie in the scene.
 
     Returns:
         Valid polygons in pixel coordinates, from top to bottom.
     """
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
     areas = stats[:, cv2.CC_STAT_AREA]
-    return _traced(labels, areas, grid, min_area_px=min_area_px, simplify_px=simplify_px)
+    return _traced(labels, areas, grid, min_area_px, simplify_px, sheet)
 
 
 def trace_labels(
-    labels: np.ndarray, grid: Grid, *, min_area_px: float = 20.0, simplify_px: float = 1.0
+    labels: np.ndarray,
+    grid: Grid,
+    *,
+    min_area_px: float = 20.0,
+    simplify_px: float = 1.0,
+    sheet: Sheet | None = None,
 ) -> list[Polygon]:
     """Outline buildings that were told apart, which may touch; see `trace`.
 
@@ -96,12 +121,13 @@ def trace_labels(
         grid: where the labels lie.
         min_area_px: smaller shapes are dropped.
         simplify_px: how far an outline may move.
+        sheet: see `trace`.
 
     Returns:
         Valid polygons in pixel coordinates, in the order of their labels.
     """
     areas = np.bincount(labels.ravel())
-    return _traced(labels, areas, grid, min_area_px=min_area_px, simplify_px=simplify_px)
+    return _traced(labels, areas, grid, min_area_px, simplify_px, sheet)
 
 
 _DEGREES = CRS.from_epsg(4326)
@@ -124,7 +150,12 @@ def _to_degrees(crs: CRS) -> Transformer:
 
 
 def _traced(
-    labels: np.ndarray, areas: np.ndarray, grid: Grid, *, min_area_px: float, simplify_px: float
+    labels: np.ndarray,
+    areas: np.ndarray,
+    grid: Grid,
+    min_area_px: float,
+    simplify_px: float,
+    sheet: Sheet | None,
 ) -> list[Polygon]:
     """Outlines of labels that cover so many pixels each."""
     aspect = _aspect(grid)
@@ -137,9 +168,15 @@ def _traced(
     # Right angles hold on the ground, so oblong pixels are stretched to squares for the fit.
     ground = shapely.transform(traced, lambda xy: xy * (1.0, aspect))
     fitted = regularise(ground, tolerance=simplify_px * max(1.0, aspect))
-    polygons: list[Polygon] = _moved(
-        shapely.transform(fitted, lambda xy: xy / (1.0, aspect)), corners
-    ).tolist()
+    fitted = shapely.transform(fitted, lambda xy: xy / (1.0, aspect))
+    part = None
+    if sheet is not None:
+        part = np.searchsorted(sheet.columns, corners[:, 0], side="right") - 1
+        corners[:, 0] -= sheet.columns[part]
+    placed = _moved(fitted, corners)
+    if sheet is not None:
+        placed = _moved(placed, sheet.places[part])
+    polygons: list[Polygon] = placed.tolist()
     return polygons
 
 

@@ -13,7 +13,7 @@ from shapely.geometry.base import BaseGeometry
 from aftermap.artefacts.card import Calibration
 from aftermap.classes import DAMAGE, NOT_ASSESSED
 from aftermap.geo.grid import Grid
-from aftermap.geo.polygons import areas_m2, trace, trace_labels
+from aftermap.geo.polygons import Sheet, areas_m2, trace, trace_labels
 from aftermap.inference.parting import part_shapes, root_of
 from aftermap.inference.postprocess import REASONS, Missing, from_bytes
 
@@ -25,6 +25,7 @@ MAX_BUILDING_ROWS = 4096
 
 MODE = "pre+post"
 _LEVELS = len(DAMAGE) - 1
+_SHEET_PX = 1 << 20
 _PIXELS_AT_ONCE = 1 << 18  # of a band, so that what is computed of them stays in the cache
 
 
@@ -54,13 +55,27 @@ def trace_rows(
         Polygons in pixel coordinates of the scene.
     """
 
-    def polygons(values: np.ndarray, row: int, col: int) -> Iterator[Polygon]:
-        if part_depth_px is not None:
-            labels = part_shapes(values, min_area_px=min_area_px, depth_px=part_depth_px)
-            shapes = trace_labels(labels, grid, min_area_px=min_area_px, simplify_px=simplify_px)
-        else:
-            shapes = trace(values != 0, grid, min_area_px=min_area_px, simplify_px=simplify_px)
-        yield from shapely.transform(np.array(shapes, dtype=object), lambda xy: xy + np.array([col, row]))
+    def polygons(values: np.ndarray, sheet: Sheet) -> Iterator[Polygon]:
+        chosen = {"min_area_px": min_area_px, "simplify_px": simplify_px}
+        if part_depth_px is None:
+            yield from trace(values != 0, grid, **chosen, sheet=sheet)
+            return
+        labels = part_shapes(values, min_area_px=min_area_px, depth_px=part_depth_px)
+        yield from trace_labels(labels, grid, **chosen, sheet=sheet)
+
+    def apart(finished: Sequence[_Shape]) -> Iterator[Polygon]:
+        """Trace shapes side by side, which takes as long as one of them."""
+        pieces = [shape.assembled() for shape in finished]
+        for some in _side_by_side([values.shape for values, _, _ in pieces]):
+            ends = np.cumsum([pieces[i][0].shape[1] + 1 for i in some])
+            starts = np.concatenate([[0], ends[:-1]])
+            values = np.zeros(
+                (max(pieces[i][0].shape[0] for i in some), int(ends[-1])), pieces[some[0]][0].dtype
+            )
+            for i, start in zip(some, starts.tolist(), strict=True):
+                height, width = pieces[i][0].shape
+                values[:height, start : start + width] = pieces[i][0]
+            yield from polygons(values, Sheet(starts, np.array([(pieces[i][2], pieces[i][1]) for i in some])))
 
     open_shapes: list[_Shape] = []
     above = np.zeros(grid.width, np.int32)  # index + 1 in `open_shapes` of each pixel in the last row seen
@@ -73,7 +88,7 @@ def trace_rows(
         if not last:
             cut[labels[-1]] = True
         cut[0] = False
-        yield from polygons(np.where(cut[labels], 0, values), row, 0)
+        yield from polygons(np.where(cut[labels], 0, values), Sheet(np.zeros(1, int), np.array([(0, row)])))
 
         shapes = list(open_shapes)
         index_of = {0: 0}
@@ -96,12 +111,14 @@ def trace_rows(
         above_numbers = _renumber(labels[-1], index_of)
         alive = {root_of(owner, n) for n in np.unique(above_numbers).tolist() if n} if not last else set()
         open_shapes, position = [], {0: 0}
+        finished: list[_Shape] = []
         for number, shape in merged.items():
             if number in alive and row + values.shape[0] - shape.top < MAX_BUILDING_ROWS:
                 open_shapes.append(shape)
                 position[number] = len(open_shapes)
             else:
-                yield from polygons(*shape.assembled())
+                finished.append(shape)
+        yield from apart(finished)
         above = np.array([position.get(root_of(owner, n), 0) for n in above_numbers.tolist()], np.int32)
 
 
@@ -126,6 +143,20 @@ class _Shape:
             part = whole[row - top : row - top + height, col - left : col - left + width]
             np.maximum(part, values, out=part)
         return whole, top, left
+
+
+def _side_by_side(shapes: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
+    """Indices of (height, width) in groups that fill a sheet of bounded size each."""
+    some: list[int] = []
+    height = width = 0
+    for i, (high, wide) in enumerate(shapes):
+        height, width = max(height, high), width + wide + 1
+        if some and height * width > _SHEET_PX:
+            yield some
+            some, height, width = [], high, wide + 1
+        some.append(i)
+    if some:
+        yield some
 
 
 def _renumber(labels: np.ndarray, index_of: dict[int, int]) -> np.ndarray:

@@ -7,6 +7,9 @@ MAX_PARTED_PX = 4_000_000
 """A shape whose box is larger is no row of houses; it stays whole, so that it cannot fill the memory."""
 
 SMOOTHING_PX = 1.5
+GAP_PX = 8
+"""Between shapes that are parted on one sheet: more than the smoothing reaches."""
+
 _STEPS_PER_PX = 64  # of the land: in whole numbers no rounding decides where a wall stands
 
 
@@ -30,22 +33,10 @@ def part_touching(strength: np.ndarray, *, min_area_px: float, depth_px: float) 
     persistence and simplification".
     """
     inside = np.pad(strength > 0, 1)
-    land = _land(np.pad(strength, 1), inside)
     pixels = np.flatnonzero(inside)  # of the padded image, in row order
-    peak_of = _climb(land.ravel(), pixels, inside.shape[1])
-    peaks, basin = np.unique(peak_of, return_inverse=True)
-    owner = list(range(len(peaks)))
-    if len(peaks) > 1:
-        number = np.full(inside.size, -1, np.int64)
-        number[pixels] = basin
-        edges = _saddles(land.ravel(), number, pixels, inside.shape[1])
-        height = land.ravel()[peaks].tolist()
-        area = np.bincount(basin, minlength=len(peaks)).tolist()
-        _merge(owner, edges, height, area, depth_px * _STEPS_PER_PX, min_area_px)
-    roots = np.array([root_of(owner, k) for k in range(len(peaks))])
-    parts = np.unique(roots, return_inverse=True)[1] + 1
+    basin, _, root = _basins(np.pad(strength, 1), pixels, min_area_px, depth_px)
     labels = np.zeros(inside.size, np.int32)
-    labels[pixels] = parts[basin]
+    labels[pixels] = (np.unique(root, return_inverse=True)[1] + 1)[basin]
     parted: np.ndarray = labels.reshape(inside.shape)[1:-1, 1:-1].copy()
     return parted
 
@@ -63,21 +54,93 @@ def part_shapes(strength: np.ndarray, *, min_area_px: float, depth_px: float) ->
     """
     mask = (strength != 0).astype(np.uint8)
     count, shapes, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
-    labels, found = np.zeros(strength.shape, np.int32), 0
-    for shape in range(1, count):
-        left, top, width, height, area = stats[shape].tolist()
-        if area < min_area_px:
-            continue
-        place = slice(top, top + height), slice(left, left + width)
-        own = shapes[place] == shape
-        if area < 2 * min_area_px or width * height > MAX_PARTED_PX:
-            labels[place][own] = found = found + 1
-            continue
-        alone = np.where(own, strength[place], 0)
-        parts = part_touching(alone, min_area_px=min_area_px, depth_px=depth_px)
-        labels[place][own] = parts[own] + found
-        found += int(parts.max())
+    left, top, width, height, area = stats.T.astype(np.int64)
+    large = area >= min_area_px
+    large[0] = False
+    whole = large & ((area < 2 * min_area_px) | (width * height > MAX_PARTED_PX))
+    parts_of = whole.astype(np.int64)  # of each shape
+    flat, within, number = (
+        [],
+        [],
+        [],
+    )  # pixels of the mask, their shapes, and their parts counted within these
+    for some in _batches(np.flatnonzero(large & ~whole), (width + GAP_PX) * (height + GAP_PX)):
+        chosen = np.zeros(count, bool)
+        chosen[some] = True
+        here = np.flatnonzero(chosen[shapes])
+        shape = shapes.reshape(-1)[here]
+        x, y, size = _laid_out(width[some], height[some])
+        across, down = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        across[some], down[some] = x - left[some], y - top[some]
+        row, col = np.divmod(here, strength.shape[1])
+        place = (row + down[shape]) * size[1] + col + across[shape]
+        sheet, source = np.zeros(size, np.uint8), np.zeros(size[0] * size[1], np.int32)
+        sheet.reshape(-1)[place], source[place] = strength.reshape(-1)[here], here
+        pixels = np.flatnonzero(sheet)
+        basin, peaks, root = _basins(sheet, pixels, min_area_px, depth_px)
+        mine = source[pixels]
+        roots, part = np.unique(root, return_inverse=True)
+        owner = shapes.reshape(-1)[source[peaks[roots]]]  # the shape of each part
+        order = np.lexsort((roots, owner))
+        counted = np.bincount(owner, minlength=count)
+        rank = np.empty(len(roots), np.int64)
+        rank[order] = np.arange(len(roots)) - (np.cumsum(counted) - counted)[owner[order]]
+        parts_of += counted
+        flat.append(mine)
+        within.append(owner[part][basin])
+        number.append(rank[part][basin])
+    before = np.cumsum(parts_of) - parts_of
+    labels: np.ndarray = np.where(whole, before + 1, 0).astype(np.int32)[shapes]
+    if flat:
+        parted = before[np.concatenate(within)] + np.concatenate(number) + 1
+        labels.reshape(-1)[np.concatenate(flat)] = parted
     return labels
+
+
+def _batches(shapes: np.ndarray, area: np.ndarray) -> list[np.ndarray]:
+    """Shapes in groups that fill a sheet of bounded size each."""
+    sheet = np.cumsum(area[shapes]) // MAX_PARTED_PX
+    return np.split(shapes, np.flatnonzero(np.diff(sheet)) + 1) if len(shapes) else []
+
+
+def _laid_out(width: np.ndarray, height: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Upper left corners of boxes on a sheet, in shelves, with a gap around each; and the sheet's height and width."""
+    across = int(max(width.max() + 2 * GAP_PX, 1024))
+    x, y = np.zeros(len(width), np.int64), np.zeros(len(width), np.int64)
+    col, row, shelf = GAP_PX, GAP_PX, 0
+    for box in np.argsort(-height, kind="stable").tolist():
+        if col + width[box] + GAP_PX > across:
+            col, row, shelf = GAP_PX, row + shelf + GAP_PX, 0
+        x[box], y[box] = col, row
+        col += int(width[box]) + GAP_PX
+        shelf = max(shelf, int(height[box]))
+    return x, y, (row + shelf + GAP_PX, across)
+
+
+def _basins(
+    strength: np.ndarray, pixels: np.ndarray, min_area_px: float, depth_px: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Basins of shapes with nothing at the border, and which of them are one part; see `part_touching`.
+
+    `pixels` are the flat indices of all that is not 0, in row order.
+
+    Returns:
+        the basin of each pixel, the pixel of each basin's peak, and of each basin one that stands for its part.
+    """
+    width = strength.shape[1]
+    land = _land(strength, strength > 0)
+    peak_of = _climb(land, pixels)
+    peaks = pixels[peak_of == pixels]
+    number = np.full(strength.size, -1, np.int32)
+    number[peaks] = np.arange(len(peaks))
+    basin = number[peak_of]
+    number[pixels] = basin
+    height = land.reshape(-1)
+    owner = list(range(len(peaks)))
+    area = np.bincount(basin, minlength=len(peaks)).tolist()
+    edges = _saddles(height, number, pixels, width)
+    _merge(owner, edges, height[peaks].tolist(), area, depth_px * _STEPS_PER_PX, min_area_px)
+    return basin, peaks, np.array([root_of(owner, peak) for peak in range(len(peaks))], np.int64)
 
 
 def _land(strength: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -89,22 +152,23 @@ def _land(strength: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return land
 
 
-def _climb(land: np.ndarray, pixels: np.ndarray, width: int) -> np.ndarray:
-    """The peak that each pixel reaches by its steepest way up, as an index of the padded image."""
+def _climb(land: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """The peak that each pixel reaches by its steepest way up, as flat indices of the image."""
     size = land.size
     # Unique heights, so that a plateau has one peak and no way runs in a circle.
-    unique = np.full(size, -1, np.int64)
-    unique[pixels] = land[pixels] * size + pixels
-    around = pixels[:, None] + np.array([0, -width, width, -1, 1])
-    upward = np.arange(size)
-    upward[pixels] = np.take_along_axis(around, unique[around].argmax(axis=1)[:, None], axis=1)[:, 0]
-    reached = upward[pixels]
+    unique = np.full(land.shape, -1, np.int64)
+    unique.reshape(-1)[pixels] = land.reshape(-1)[pixels] * size + pixels
+    highest = unique.copy()
+    for here, there in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        np.maximum(highest[here], unique[there], out=highest[here])
+        np.maximum(highest[there], unique[here], out=highest[there])
+    upward = np.zeros(size, np.int64)
+    upward[pixels] = reached = highest.reshape(-1)[pixels] % size
     while True:
         higher: np.ndarray = upward[reached]
         if np.array_equal(higher, reached):
             return higher
-        upward[pixels] = higher
-        reached = higher
+        upward[pixels] = reached = higher
 
 
 def _saddles(
@@ -115,10 +179,10 @@ def _saddles(
     pairs, heights = [], []
     for step in (1, width):
         a, b = number[pixels], number[pixels + step]
-        meet = (b >= 0) & (a != b)
-        low, high = np.minimum(a, b)[meet], np.maximum(a, b)[meet]
-        pairs.append(low * count + high)
-        heights.append(np.minimum(land[pixels], land[pixels + step])[meet])
+        meet = np.flatnonzero((b >= 0) & (a != b))
+        a, b, here = a[meet].astype(np.int64), b[meet].astype(np.int64), pixels[meet]
+        pairs.append(np.minimum(a, b) * count + np.maximum(a, b))
+        heights.append(np.minimum(land[here], land[here + step]))
     pair, height = np.concatenate(pairs), np.concatenate(heights)
     order = np.lexsort((pair, -height))
     pair, height = pair[order], height[order]

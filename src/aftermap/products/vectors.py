@@ -218,8 +218,24 @@ def as_cells(frame: gpd.GeoDataFrame) -> pd.DataFrame:
     """The columns as a spreadsheet may open them."""
     table = frame.drop(columns=frame.geometry.name).rename(columns=safe_cell)
     texts = [name for name in table.columns if table[name].dtype.kind == "O"]
-    cells: pd.DataFrame = table.assign(**{name: table[name].map(safe_cell) for name in texts})
+    cells: pd.DataFrame = table.assign(**{name: _safe_cells(table[name]) for name in texts})
     return cells
+
+
+def _safe_cells(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """`safe_cell` of every value; of words that come again and again, once."""
+    if not is_text(column):
+        return column.map(safe_cell)
+    words = column.drop_duplicates()
+    unsafe = {word: safe for word in words.to_list() if (safe := safe_cell(word)) != word}
+    return column.replace(unsafe) if unsafe else column
+
+
+def is_text(column: "pd.Series[Any]") -> bool:
+    """Whether every value of a column is text, and none is missing."""
+    if column.dtype.kind != "O" or column.isna().any():
+        return False
+    return pd.api.types.infer_dtype(column, skipna=False) == "string"
 
 
 def _write_geojson(frame: gpd.GeoDataFrame, path: Path, name: str) -> None:
@@ -291,6 +307,8 @@ def plain_column(column: "pd.Series[Any]") -> list[Any]:
         numbers = column.to_numpy().astype(object)
         numbers[np.isnan(column.to_numpy())] = None
         return list(numbers)
+    if is_text(column) or (isinstance(column.dtype, np.dtype) and column.dtype.kind in "iub"):
+        return list(column.to_list())
     return [_plain(value) for value in column]
 
 

@@ -20,6 +20,8 @@ import numpy as np
 import pandas as pd
 import shapely
 
+from aftermap.products.vectors import is_text
+
 DECIMALS = {"lon": 6, "lat": 6, "area_m2": 1}
 """Of a column, at most; of others 4, which is what the layers keep."""
 
@@ -63,9 +65,9 @@ def _column(values: "pd.Series[Any]", name: str, arrays: dict[str, np.ndarray]) 
             codes[here] = (whole - low + 1).astype(np.uint32)
             arrays[f"column {name}"] = codes
             return {"kind": "numbers", "decimals": decimals, "low": low}
-    plain = [
-        _plain(value) if seen else None for value, seen in zip(values.tolist(), here.tolist(), strict=True)
-    ]
+    plain = values.tolist()
+    if not is_text(values):
+        plain = [_plain(value) if seen else None for value, seen in zip(plain, here.tolist(), strict=True)]
     if plain and all(value == plain[0] for value in plain):
         return {"kind": "same", "value": plain[0]}
     if plain == [str(number) for number in range(1, len(plain) + 1)]:
