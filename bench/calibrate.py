@@ -2,6 +2,9 @@
 
     python bench/calibrate.py /tmp/events 'runs/field-{event}/model' --write runs/field/model
 
+    python bench/calibrate.py /tmp/free box --sets build/synthetic-7 build/painted-banepa build/painted-ggaba \
+        --shares 313033,36860,29904,31560 --correction --write src/aftermap/box
+
 The siblings are models trained like the one to be corrected, each without one event: `{event}` in the template. What is
 said of an event comes from its sibling, so the figures are those of unseen ground. For the table each event is judged by
 what the *other* events chose; what is written into the card is chosen by all of them.
@@ -10,6 +13,10 @@ what the *other* events chose; what is written into the card is chosen by all of
     object threshold     mean over events of the F1 of buildings found
     calibration          mean over events of the log-likelihood of given buildings: a temperature, and a factor by class
     decision weights     the factors to the power of the temperature: the class is the most probable one
+
+The second command is for a model that no real disaster may take part in: sets that it has not learned from stand for the
+events, and their buildings are weighed so that the classes have the shares given (those of xBD as Gupta et al. 2019
+publish them), because a generator strikes far more houses than a disaster does.
 
 Predictions are those that `events.py` keeps; `--data` and the folder are the same.
 """
@@ -27,7 +34,7 @@ from aftermap.artefacts.card import Calibration
 from aftermap.artefacts.edit import rewrite_card
 from aftermap.artefacts.store import load_card
 from aftermap.classes import IGNORE
-from aftermap.data.scene import read_mask
+from aftermap.data.scene import Scene, read_mask
 from aftermap.scoring.instances import label_components, match_buildings, shares
 from events import (
     BENEATH,
@@ -73,15 +80,20 @@ class Event:
         return f1(hits, count - hits, self.buildings - hits), float(phantom[kept].sum()) / max(count, 1)
 
 
-def looked_at(folder: Path, template: str, data: Path) -> dict[str, Event]:
+def looked_at(folder: Path, template: str, by_event: dict[str, list[Scene]]) -> dict[str, Event]:
     """Every event that has a sibling."""
     name = Path(template.replace("/model", "")).name.replace("-{event}", "")
     found = {}
-    for event, scenes in scenes_of(folder, data).items():
-        if not Path(template.format(event=event)).exists():
+    for event, scenes in by_event.items():
+        if "{event}" in template and not Path(template.format(event=event)).exists():
             continue
         model = aftermap.open_model(template.format(event=event))
-        kept = folder / "predictions" / f"{name}-{model.sha256[:12]}"
+        kept = (
+            folder
+            / "predictions"
+            / f"{name}-{model.sha256[:12]}"
+            / ("" if event == scenes[0].event else event)
+        )
         pixels = np.zeros((len(THRESHOLDS), 3))
         objects: list[list[np.ndarray]] = [[] for _ in THRESHOLDS]
         buildings, own, truth = 0, [], []
@@ -120,16 +132,28 @@ def looked_at(folder: Path, template: str, data: Path) -> dict[str, Event]:
     return found
 
 
-def corrected(events: list[Event]) -> tuple[float, np.ndarray]:
-    """Temperature and factors with the best mean log-likelihood over events; the largest factor is 1."""
+def corrected(events: list[Event], shares: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+    """Temperature and factors with the best mean log-likelihood over events; the largest factor is 1.
+
+    Args:
+        events: what is known of them.
+        shares: of the classes, which buildings are weighed to; None takes buildings as they are.
+    """
+    weights = []
+    for event in events:
+        own = np.bincount(event.truth, minlength=4) / len(event.truth)
+        weight = (
+            np.ones(len(event.truth)) if shares is None else (shares / np.maximum(own, 1e-9))[event.truth]
+        )
+        weights.append(weight / weight.sum())
 
     def loss(values: np.ndarray) -> float:
         temperature, steps = np.exp(values[0]), np.array([0, *values[1:]])
         total = 0.0
-        for event in events:
+        for event, weight in zip(events, weights, strict=True):
             scores = np.log(np.maximum(event.own, LEAST_SHARE)) / temperature + steps
             scores -= np.logaddexp.reduce(scores, axis=1, keepdims=True)
-            total -= scores[np.arange(len(event.truth)), event.truth].mean()
+            total -= float(weight @ scores[np.arange(len(event.truth)), event.truth])
         return total / len(events) + 0.002 * float((steps**2).sum())
 
     best = minimize(loss, np.zeros(4), method="L-BFGS-B", bounds=[(-1.5, 2.0), *[(-4, 4)] * 3])
@@ -137,11 +161,11 @@ def corrected(events: list[Event]) -> tuple[float, np.ndarray]:
     return float(np.exp(best.x[0])), factors / factors.max()
 
 
-def chosen(events: list[Event]) -> tuple[int, float, float, np.ndarray]:
+def chosen(events: list[Event], shares: np.ndarray | None = None) -> tuple[int, float, float, np.ndarray]:
     """Place of the building threshold, object threshold, temperature and factors by these events."""
     threshold = int(np.argmax([np.mean([e.localization(t) for e in events]) for t in range(len(THRESHOLDS))]))
     limit = OBJECTS[int(np.argmax([np.mean([e.found(threshold, o)[0] for e in events]) for o in OBJECTS]))]
-    return threshold, limit, *corrected(events)
+    return threshold, limit, *corrected(events, shares)
 
 
 def judged_by(event: Event, choice: tuple[int, float, float, np.ndarray]) -> dict[str, float]:
@@ -218,6 +242,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="that of events.py")
     parser.add_argument("template", help="models by event, with {event}")
     parser.add_argument("--data", type=Path, default=SOURCE)
+    parser.add_argument("--sets", type=Path, nargs="+", help="prepared sets in place of the events")
+    parser.add_argument(
+        "--shares",
+        type=lambda text: np.array(text.split(","), float),
+        help="of the four classes, to weigh by",
+    )
+    parser.add_argument("--correction", action="store_true", help="write no thresholds, they stay")
     parser.add_argument(
         "--write", type=Path, metavar="MODEL", help="the model folder whose card takes the choice"
     )
@@ -225,7 +256,12 @@ def main() -> None:
         "--figure", type=Path, metavar="PNG", help="reliability, and phantoms against found buildings"
     )
     options = parser.parse_args()
-    events = looked_at(options.folder, options.template, options.data)
+    if options.sets:
+        by_event = {path.name: list(aftermap.Manifest.load(path).scenes) for path in options.sets}
+    else:
+        by_event = scenes_of(options.folder, options.data)
+    events = looked_at(options.folder, options.template, by_event)
+    shares = None if options.shares is None else options.shares / options.shares.sum()
     print(
         "| unseen event | buildings | "
         + " | ".join(MEASURES)
@@ -235,7 +271,7 @@ def main() -> None:
     )
     table = {}
     for name, event in events.items():
-        table[name] = judged_by(event, chosen([e for n, e in events.items() if n != name]))
+        table[name] = judged_by(event, chosen([e for n, e in events.items() if n != name], shares))
     mean = {key: float(np.nanmean([v[key] for v in table.values()])) for key in (*MEASURES, "buildings")}
     total = sum(v["buildings"] for v in table.values())
     pooled = {k: sum(v[k] * v["buildings"] for v in table.values()) / total for k in ("accuracy", "none")}
@@ -246,7 +282,7 @@ def main() -> None:
             + " |"
         )
     print(f"\nall buildings: accuracy {pooled['accuracy']:.3f}, none {pooled['none']:.3f}")
-    threshold, limit, temperature, factors = chosen(list(events.values()))
+    threshold, limit, temperature, factors = chosen(list(events.values()), shares)
     weights = factors**temperature
     print(
         f"\nchosen by all: threshold {THRESHOLDS[threshold]}, object threshold {limit}, temperature {temperature:.3f}, "
@@ -258,17 +294,21 @@ def main() -> None:
         return
     card = load_card(options.write)
     figures = ("localization", "phantoms", "found", "AUC", "accuracy", "none", "ECE")
+    thresholds = {"building_threshold": THRESHOLDS[threshold], "object_threshold": limit}
+    what = "sets" if options.sets else "events"
     changes = {
-        "building_threshold": THRESHOLDS[threshold],
-        "object_threshold": limit,
+        **({} if options.correction else thresholds),
         "damage_weights": tuple(round(float(w), 4) for w in weights),
         "calibration": Calibration(
             temperature=round(temperature, 4),
             factors=tuple(round(float(f), 4) for f in factors),
             events={name: round(values["ECE"], 4) for name, values in table.items()},
-            fitted_on=f"{total:,.0f} buildings of {len(events)} events, each by a sibling that had not seen the event",
+            fitted_on=f"{total:,.0f} buildings of {len(events)} {what} that the model, or its sibling, had not seen"
+            + ("" if shares is None else f", weighed to class shares of {np.round(shares, 3).tolist()}"),
         ),
-        "metrics": {
+        "metrics": card.metrics
+        if options.correction
+        else {
             f"unseen: {name}": {key: round(values[key], 4) for key in figures}
             for name, values in table.items()
         },

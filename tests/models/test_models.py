@@ -17,6 +17,7 @@ CONFIGS = [
     SiameseUnetConfig(**SMALL),
     SiameseUnetConfig(**SMALL, fold=2, head_stride=4),
     SiameseUnetConfig(**SMALL, fuse="decoder", head_stride=4),
+    SiameseUnetConfig(**SMALL, fuse="difference", fold=2, pixel_skip=True, head_stride=2),
 ]
 
 
@@ -63,6 +64,19 @@ def test_late_fusion_without_change_sees_the_same_features_twice():
     image = torch.randn(1, 1, 3, 64, 64).expand(1, 2, 3, 64, 64)
     pre, post = model.forward_features(image).chunk(2, dim=1)
     assert torch.allclose(pre, post, atol=1e-5)
+
+
+def test_the_difference_of_equal_dates_adds_nothing():
+    torch.manual_seed(0)
+    differing = build_model(SiameseUnetConfig(**SMALL, fuse="difference")).eval()
+    plain = build_model(SiameseUnetConfig(**SMALL)).eval()
+    weights = differing.state_dict()
+    for name in [name for name in weights if name.startswith("mix.") and name.endswith("weight")]:
+        weights[name] = weights[name][:, : 2 * len(weights[name])]  # (C, 3C, 1, 1): pre, post, difference
+    plain.load_state_dict(weights)
+    same, other = torch.randn(1, 1, 3, 64, 64).expand(1, 2, 3, 64, 64), torch.randn(1, 2, 3, 64, 64)
+    assert torch.allclose(differing(same), plain(same), atol=1e-6)
+    assert not torch.allclose(differing(other), plain(other), atol=1e-5)
 
 
 def test_the_mix_starts_as_the_pre_image():

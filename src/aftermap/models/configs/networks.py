@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from aftermap.config import Config
 from aftermap.models.configs.encoder import EncoderName, EncoderOptions, EncoderWeights, ExtraBands
 
-Fuse = Literal["encoder", "decoder"]
-"""Where the two dates become one: before the decoder or after it."""
+Fuse = Literal["encoder", "difference", "decoder"]
+"""Where the two dates become one: before the decoder, there with what differs between them, or after it."""
 
 
 class _TimmUnetConfig(Config):

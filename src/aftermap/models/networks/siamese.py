@@ -16,7 +16,8 @@ class SiameseUnet(DenseModel):
 
     With `fuse="decoder"` the whole trunk runs on each date and the head sees both results side by side, as in the
     xView2 winner. With `fuse="encoder"` the two feature maps of every stage are mixed by a 1x1 convolution that
-    starts as "take the pre image", so that a localization decoder keeps its meaning; the decoder runs once.
+    starts as "take the pre image", so that a localization decoder keeps its meaning; the decoder runs once. With
+    `fuse="difference"` the mix is shown the absolute difference of the two maps as well.
     """
 
     dates = 2
@@ -35,11 +36,15 @@ class SiameseUnet(DenseModel):
         self.stride = encoder.strides[-1]
         self.encoder = encoder
         self.decoder = UnetDecoder(encoder.channels, encoder.strides, widths, stride=head_stride)
-        self.mix = nn.ModuleList([pre_first_mix(c) for c in encoder.channels] if fuse == "encoder" else [])
+        self.differs = fuse == "difference"
+        parts = 3 if self.differs else 2
+        self.mix = nn.ModuleList(
+            [] if fuse == "decoder" else [pre_first_mix(c, parts) for c in encoder.channels]
+        )
         if encoder.pixel_skip and len(self.mix):
             # last in the list though first in the forward pass: the names of the others stay those without it
             self.mix.append(self.mix.pop(0))
-        width = self.decoder.out_channels * (1 if fuse == "encoder" else 2)
+        width = self.decoder.out_channels * (2 if fuse == "decoder" else 1)
         self.head = nn.Conv2d(width, classes, 1)
 
     def forward_features(self, image: Tensor) -> Tensor:
@@ -48,20 +53,24 @@ class SiameseUnet(DenseModel):
         stages = self.encoder(both)
         if len(self.mix):
             mixes = [self.mix[-1], *self.mix[:-1]] if self.encoder.pixel_skip else self.mix
-            # (2B, c, h, w) -> (B, 2c, h, w)
-            stages = [mix(torch.cat(stage.chunk(2), dim=1)) for mix, stage in zip(mixes, stages, strict=True)]
+            # (2B, c, h, w) -> (B, 2c, h, w), or (B, 3c, h, w) with the difference
+            stages = [mix(self._beside(stage)) for mix, stage in zip(mixes, stages, strict=True)]
             fused: Tensor = self.decoder(stages)
             return fused
         return torch.cat(self.decoder(stages).chunk(2), dim=1)
+
+    def _beside(self, stage: Tensor) -> Tensor:
+        pre, post = stage.chunk(2)
+        return torch.cat([pre, post, (post - pre).abs()] if self.differs else [pre, post], dim=1)
 
     def forward_head(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits (B, classes, H, W)."""
         return upsample(self.head(features), size)
 
 
-def pre_first_mix(channels: int) -> nn.Conv2d:
-    """1x1 convolution of (pre, post) features that starts as the identity on pre, with a little noise on post."""
-    mix = nn.Conv2d(2 * channels, channels, 1)
+def pre_first_mix(channels: int, parts: int = 2) -> nn.Conv2d:
+    """1x1 convolution of features of pre, post and what else that starts as the identity on pre, with a little noise."""
+    mix = nn.Conv2d(parts * channels, channels, 1)
     with torch.no_grad():
         mix.weight[:, :channels, 0, 0] = torch.eye(channels)
         mix.weight[:, channels:].normal_(std=0.1 / channels**0.5)
