@@ -43,8 +43,11 @@ from aftermap.errors import (
 )
 from aftermap.inference.ensemble import RunningKeywords
 from aftermap.synthetic.write import SynthOptions, synthesise
+from aftermap.workflows.comparing.run import CompareOptions, compare
+from aftermap.workflows.fusing.run import FuseOptions, fuse
 from aftermap.workflows.kinds import TrainOptions, train_named
 from aftermap.workflows.mapping.result import MapResult
+from aftermap.workflows.monitoring.run import MonitorOptions, monitor
 from aftermap.workflows.scoring.evaluate import EvaluateOptions, evaluate_dataset
 from aftermap.workflows.scoring.predict import PredictOptions, predict_dataset
 from aftermap.workflows.scoring.score import ScoreOptions, score_folders
@@ -59,6 +62,9 @@ SIGNATURES = {
     "predict": "model data out ** options",
     "evaluate": "model data ** options",
     "score": "prediction target ** options",
+    "compare": "out truth ** options",
+    "fuse": "sources out ** options",
+    "monitor": "maps out ** options",
     "train": "recipe out ** options",
     "adapt": "model data out * event labels on_progress ** keys",
     "totals": "out ** options",
@@ -72,6 +78,9 @@ SIGNATURES = {
     "synth": "out ** options",
 }
 OPTIONS = {
+    CompareOptions: (compare, "kind column mapping within iou several unlisted area name as_answers"),
+    FuseOptions: (fuse, "weights rule within column mapping probability reliability title overwrite"),
+    MonitorOptions: (monitor, "dates allow_repair title overwrite"),
     EvaluateOptions: (evaluate_dataset, "split events threshold bootstrap boundary_m on_scene"),
     PredictOptions: (predict_dataset, "split targets overwrite on_scene"),
     ScoreOptions: (score_folders, "events bootstrap seed iou progress"),

@@ -34,13 +34,16 @@ if TYPE_CHECKING:
     from aftermap.scoring.class_scores import ClassScores
     from aftermap.synthetic.write import SynthOptions
     from aftermap.workflows.areas.run import AreaOptions, AreaResult
+    from aftermap.workflows.comparing.run import CompareOptions, Comparison
     from aftermap.workflows.event_model.run import Learnt
+    from aftermap.workflows.fusing.run import Fused, FuseOptions
     from aftermap.workflows.kinds import Outcome, TrainOptions
     from aftermap.workflows.mapping.images import BuildingMapOptions, ClassMapOptions
     from aftermap.workflows.mapping.memory import Imagery, Place, Vectors
     from aftermap.workflows.mapping.result import MapResult, TaskName
     from aftermap.workflows.mapping.run import Progress
     from aftermap.workflows.mapping.settings import MapOptions
+    from aftermap.workflows.monitoring.run import MonitorOptions, Series
     from aftermap.workflows.report.run import ReportOptions
     from aftermap.workflows.scoring.evaluate import EvaluateOptions
     from aftermap.workflows.scoring.predict import PredictOptions
@@ -52,6 +55,7 @@ __all__ = [
     *("map", "map_buildings", "map_classes"),
     "learn",
     *("open_model", "predict", "evaluate", "score"),
+    *("compare", "fuse", "monitor"),
     *("train", "adapt"),
     "answers",
     *("totals", "areas", "package", "report"),
@@ -442,6 +446,59 @@ def learn(out: str | Path) -> "Learnt":
     from aftermap.workflows.event_model.run import learn_from_answers
 
     return learn_from_answers(Path(out))
+
+
+def compare(out: str | Path, truth: "Vectors", **options: "Unpack[CompareOptions]") -> "Comparison":
+    """Hold a finished map of damage against points or polygons that others graded; the result is in its `compare`.
+
+    Args:
+        out: folder of the map.
+        truth: a vector file, `FILE:LAYER`, a label file of xBD's or a folder of them, or a GeoDataFrame.
+        options: kind, column, mapping, within, iou, several, unlisted, area, name and as_answers of
+            `aftermap.workflows.comparing.run.compare`.
+
+    Example:
+        found = aftermap.compare("joplin", "EMSR999_AOI01_GRA_PRODUCT_builtUpP.shp", within=8)
+        found.summary["damaged"]["recall"]
+    """
+    from aftermap.workflows.comparing.run import compare as hold_against
+
+    return hold_against(Path(out), truth, **options)
+
+
+def fuse(sources: Sequence[str | Path], out: str | Path, **options: "Unpack[FuseOptions]") -> "Fused":
+    """Fuse several maps and layers of one event on the buildings of the first map, as a folder like a map's.
+
+    Args:
+        sources: folder of a finished map, then further ones, vector layers, and rasters of the probability of damage.
+        out: folder to make.
+        options: weights, rule, within, column, mapping, probability, reliability, title and overwrite of
+            `aftermap.workflows.fusing.run.fuse`.
+
+    Example:
+        fused = aftermap.fuse(["box", "field", "radar.tif"], "fused", weights=[1, 1, 0.5])
+        fused.buildings.query("disagreement >= 0.5")
+    """
+    from aftermap.workflows.fusing.run import fuse as fuse_sources
+
+    return fuse_sources([Path(source) for source in sources], Path(out), **options)
+
+
+def monitor(maps: Sequence[str | Path], out: str | Path, **options: "Unpack[MonitorOptions]") -> "Series":
+    """Bring finished maps of several dates together: the state of every building over time, and what is new.
+
+    Args:
+        maps: folders of the maps, in any order.
+        out: folder to make.
+        options: dates, allow_repair, title and overwrite of `aftermap.workflows.monitoring.run.monitor`.
+
+    Example:
+        series = aftermap.monitor(["feb08", "feb20"], "series")
+        series.summary["changes"][-1]["newly_destroyed"]
+    """
+    from aftermap.workflows.monitoring.run import monitor as bring_together
+
+    return bring_together([Path(folder) for folder in maps], Path(out), **options)
 
 
 def package(

@@ -18,6 +18,7 @@ from aftermap.cli.datasets import data
 from aftermap.cli.ending import ended_by_signals
 from aftermap.cli.event_model import learn as learn_command
 from aftermap.cli.help import let_flow
+from aftermap.cli.maps import compare, fuse, monitor
 from aftermap.cli.models import bench, export, weights
 from aftermap.cli.models import predict as learn
 from aftermap.cli.progress import forget_held, say_held
@@ -54,6 +55,9 @@ app.command(learn.predict, name="predict")
 app.command(learn.evaluate, name="evaluate")
 app.command(tune.tune_thresholds, name="tune-thresholds")
 app.command(tune.ensemble, name="ensemble")
+app.command(compare.compare, name="compare")
+app.command(fuse.fuse, name="fuse")
+app.command(monitor.monitor, name="monitor")
 app.command(score.combine, name="combine")
 app.command(score.score, name="score")
 app.command(totals.totals, name="totals")

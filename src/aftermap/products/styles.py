@@ -39,6 +39,11 @@ ALIASES = {
     "model_sha256": "Model checksum",
     "region_id": "Region",
     "class": "Class",
+    "agreement": "Map and source",
+    "grade": "Grade of the source",
+    "truth": "The same in classes of the map",
+    "marks": "Marks on it",
+    "distance_m": "Distance of the mark (m)",
     "class_index": "Class number",
 }
 """What our columns are called for a reader."""

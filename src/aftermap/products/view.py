@@ -90,6 +90,25 @@ class Objects:
 
 
 @dataclass(frozen=True)
+class Times:
+    """Several dates of a view's buildings, for the page's slider.
+
+    Attributes:
+        labels: the dates, in their order.
+        columns: of the buildings, that hold their kind on each.
+        headlines: of each date; see `View`.
+        notes: what is new on each.
+        tiles: the second picture on each, as a page holds it; None where the one before stays.
+    """
+
+    labels: tuple[str, ...]
+    columns: tuple[str, ...]
+    headlines: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    tiles: tuple[list[dict[str, Any]] | None, ...]
+
+
+@dataclass(frozen=True)
 class View:
     """What a map shows.
 

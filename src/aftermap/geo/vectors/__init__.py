@@ -3,6 +3,7 @@
     read_buildings(path, grid=grid)         outlines with the user's ids and columns
     read_footprints(path, grid=grid)        the outlines alone
     read_area_of_interest(path, grid=grid)  an area as the part of an image that lies in it
+    read_marks(path, grid=grid)             points and polygons that somebody graded, with their columns
     part_layer(path)                        the file and the layer of FILE:LAYER
     plain_frame(frame)                      a table in memory as any file can hold it
 
@@ -19,11 +20,13 @@ from aftermap.geo.vectors.footprints import (
     read_footprints,
 )
 from aftermap.geo.vectors.ids import ID_COLUMNS
+from aftermap.geo.vectors.marks import Marks, read_marks
 
 __all__ = [
     "FORMATS",
     "ID_COLUMNS",
     "Footprints",
+    "Marks",
     "check_vectors",
     "names_area",
     "part_layer",
@@ -31,4 +34,5 @@ __all__ = [
     "read_area_of_interest",
     "read_buildings",
     "read_footprints",
+    "read_marks",
 ]

@@ -57,6 +57,11 @@ class Layer:
         """Whether its type allows polygons."""
         return self.kind.startswith(("Unknown", "Geometry")) or any(kind in self.kind for kind in _OUTLINES)
 
+    @property
+    def may_hold_points(self) -> bool:
+        """Whether its type allows points."""
+        return self.kind.startswith(("Unknown", "Geometry")) or "Point" in self.kind
+
 
 def layers_of(path: Path, what: str) -> list[Layer]:
     """The layers with geometries of a GeoPackage, FlatGeobuf or Shapefile.

@@ -17,7 +17,7 @@ from aftermap.geo.vectors.binary import Layer
 from aftermap.geo.vectors.table import Table
 from aftermap.wording import counted
 
-Purpose = Literal["footprints", "labels", "area", "areas"]
+Purpose = Literal["footprints", "labels", "area", "areas", "marks"]
 
 FORMATS = {
     ".gpkg": "GeoPackage",
@@ -42,6 +42,7 @@ _WORDS = {
     "labels": "footprints",
     "area": "the area of interest",
     "areas": "areas",
+    "marks": "points or polygons",
 }
 _TEXTS = ("GeoJSON", "GeoJSON lines", "KML", "table of text")
 _BUILDINGS = re.compile(
@@ -52,6 +53,7 @@ _AREAS = re.compile(
     r"(?![a-z])",
     re.IGNORECASE,
 )
+_GRADED = re.compile(r"built[ _-]?up|damage|grad(e|ing)|dins|assess|survey", re.IGNORECASE)
 _UNZIPPING = (zipfile.BadZipFile, zlib.error, RuntimeError, OSError, EOFError, ValueError, IndexError)
 _MAX_UNZIPPED = 8 * 2**30
 _MAX_MEMBERS = 10_000
@@ -89,8 +91,9 @@ def read_table(path: Path, purpose: Purpose, *, columns: bool) -> Table:
 
     One that is named (`FILE:LAYER`) is taken. Else it is the only layer that holds polygons; of several, for footprints
     the one called buildings, the only one named like buildings, or the only one that is not named like an area of
-    interest; for an area the only one named like one; for areas to count by it has to be the only one. Where that leaves
-    a choice the layers are listed.
+    interest; for an area the only one named like one; for areas to count by it has to be the only one; of marks, which
+    may be points too, the only one named after damage or built-up areas. Where that leaves a choice the layers are
+    listed.
 
     Args:
         path: a file, or `FILE:LAYER`.
@@ -108,17 +111,15 @@ def read_table(path: Path, purpose: Purpose, *, columns: bool) -> Table:
 
 def _read(path: Path, wanted: str | None, purpose: Purpose, *, columns: bool) -> Table:
     what, kind = _WORDS[purpose], _format(path, _WORDS[purpose])
+    points = purpose == "marks"
     if kind == "KML":
-        placemarks = kml.read_kml(path, what)
-        layers = [
-            Layer(name, "Polygon" if any(p.parts) else "/".join(sorted(p.kinds)) or "nothing", len(p.parts))
-            for name, p in placemarks.items()
-        ]
+        placemarks = kml.read_kml(path, what, points=points)
+        layers = [Layer(name, p.kind, len(p.parts)) for name, p in placemarks.items()]
         return placemarks[_choose(layers, wanted, path, purpose).name].table()
     if kind in ("GeoPackage", "FlatGeobuf", "Shapefile"):
         layers = binary.layers_of(path, what)
-        held = [layer for layer in layers if layer.may_hold_outlines]
-        if len(held) > 1:
+        held = [layer for layer in layers if layer.may_hold_outlines or (points and layer.may_hold_points)]
+        if len(held) > 1 and not points:
             held = [layer for layer in held if binary.holds_outlines(path, layer, what)]
         chosen = _choose(layers, wanted, path, purpose, held=held)
         return binary.read_layer(path, chosen, what, columns=columns)
@@ -126,8 +127,8 @@ def _read(path: Path, wanted: str | None, purpose: Purpose, *, columns: bool) ->
     if kind == "GeoParquet":
         return binary.read_parquet(path, what, columns=columns)
     if kind == "table of text":
-        return delimited.read_delimited(path, what, columns=columns)
-    return geojson.read_geojson(path, what, columns=columns, lines=kind == "GeoJSON lines")
+        return delimited.read_delimited(path, what, columns=columns, points=points)
+    return geojson.read_geojson(path, what, columns=columns, lines=kind == "GeoJSON lines", points=points)
 
 
 def _choose(
@@ -147,12 +148,14 @@ def _choose(
         if len(named) == 1:
             return named[0]
         raise FootprintError(f"{path} has no layer {wanted}: its layers are {listed}")
-    held = [layer for layer in layers if layer.may_hold_outlines] if held is None else held
+    if held is None:
+        points = purpose == "marks"
+        held = [layer for layer in layers if layer.may_hold_outlines or (points and layer.may_hold_points)]
     if not held and len(layers) == 1:
         return layers[0]  # whose rows say what it holds instead
     if not held:
         raise FootprintError(
-            f"cannot read {what} {path}: it holds no layer of polygons, its layers are {listed}"
+            f"cannot read {what} {path}: it holds no layer of {_held(purpose)}, its layers are {listed}"
         )
     full = [layer for layer in held if layer.count] or list(held)
     areas = [layer for layer in full if names_area(layer.name)]
@@ -161,6 +164,9 @@ def _choose(
         chosen = full if len(full) == 1 else areas
     elif purpose == "areas":
         chosen = full
+    elif purpose == "marks":
+        graded = [layer for layer in full if _GRADED.search(layer.name)]
+        chosen = next((some for some in (full, graded, others) if len(some) == 1), [])
     else:
         exact = [layer for layer in others if layer.name.casefold() == "buildings"]
         alike = [layer for layer in others if _BUILDINGS.search(layer.name)]
@@ -174,17 +180,27 @@ def _choose(
             )
     if len(chosen) != 1:
         raise FootprintError(
-            f"{path} has several layers of polygons, and it is not clear which holds {what}: {listed}: name one, such as "
+            f"{path} has several layers of {_held(purpose)}, and it is not clear which holds "
+            f"{'the grades' if purpose == 'marks' else what}: {listed}: name one, such as "
             f"{path}:{full[0].name}"
         )
     (layer,) = chosen
-    if len(full) > 1 and purpose != "area" and layer.name.casefold() != "buildings" and len(others) > 1:
+    if (
+        len(full) > 1
+        and purpose not in ("area", "marks")
+        and layer.name.casefold() != "buildings"
+        and len(others) > 1
+    ):
         warnings.warn(
             f"{what} in {path.name}: layer {layer.name} is read, of {listed}: name another with FILE:LAYER",
             DataWarning,
             stacklevel=5,
         )
     return layer
+
+
+def _held(purpose: Purpose) -> str:
+    return "points or polygons" if purpose == "marks" else "polygons"
 
 
 def _format(path: Path, what: str) -> str:

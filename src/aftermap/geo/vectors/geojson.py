@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 from pyproj import CRS
 from shapely.geometry.base import BaseGeometry
 
@@ -33,7 +34,7 @@ _GEOMETRIES = (
 )
 
 
-def read_geojson(path: Path, what: str, *, columns: bool, lines: bool) -> Table:
+def read_geojson(path: Path, what: str, *, columns: bool, lines: bool, points: bool = False) -> Table:
     """Read a GeoJSON file.
 
     Args:
@@ -41,6 +42,7 @@ def read_geojson(path: Path, what: str, *, columns: bool, lines: bool) -> Table:
         what: the file's part, for messages.
         columns: read the properties too.
         lines: the file is newline-delimited.
+        points: keep points too.
 
     Raises:
         FootprintError: it is no GeoJSON, or in a reference system that is not known.
@@ -65,7 +67,9 @@ def read_geojson(path: Path, what: str, *, columns: bool, lines: bool) -> Table:
             continue
         geometry = feature.get("geometry")
         try:
-            shapes[row] = _shape(geometry, kinds)
+            shapes[row] = _point(geometry) if points else None
+            if shapes[row] is None:
+                shapes[row] = _shape(geometry, kinds)
         except (TypeError, ValueError, IndexError, KeyError, AttributeError, OverflowError):
             broken += 1
         own = feature.get("id")
@@ -161,6 +165,14 @@ def _features(document: dict[str, Any], place: str) -> Iterator[Any]:
 
 def _shape(geometry: Any, kinds: set[str]) -> BaseGeometry | None:
     return None if geometry is None else polygon_of(_parts(geometry, kinds, 0))
+
+
+def _point(geometry: Any) -> BaseGeometry | None:
+    """A point, or several; None of anything else."""
+    kind = None if geometry is None else geometry["type"]
+    if kind == "Point":
+        return shapely.Point([float(value) for value in geometry["coordinates"][:2]])
+    return shapely.MultiPoint(_ring(geometry["coordinates"])) if kind == "MultiPoint" else None
 
 
 def _parts(geometry: Any, kinds: set[str], depth: int) -> list[Rings]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import shapely
 from pyproj import CRS
 
 from aftermap.errors import FootprintError
@@ -27,6 +28,7 @@ class Placemarks:
         values: name, description and extended data of each.
         kinds: geometries that are no polygons.
         broken: placemarks with coordinates that are no numbers.
+        points: of each placemark, where they are asked for.
     """
 
     parts: list[list[Rings]] = field(default_factory=list)
@@ -34,6 +36,14 @@ class Placemarks:
     values: list[dict[str, str]] = field(default_factory=list)
     kinds: set[str] = field(default_factory=set)
     broken: int = 0
+    points: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def kind(self) -> str:
+        """What it holds, as a layer's type of geometry."""
+        if any(self.parts):
+            return "Polygon"
+        return "Point" if any(map(len, self.points)) else "/".join(sorted(self.kinds)) or "nothing"
 
     def table(self) -> Table:
         """As every reader gives it; KML is always in degrees."""
@@ -41,6 +51,9 @@ class Placemarks:
         columns = {name: [row.get(name) for row in self.values] for name in names}
         shapes = np.full(len(self.parts), None, dtype=object)
         shapes[:] = [polygon_of(parts) for parts in self.parts]
+        for row, points in enumerate(self.points):
+            if shapes[row] is None and len(points):
+                shapes[row] = shapely.MultiPoint(points)
         notes = (f"{self.broken} placemarks have coordinates that are no numbers",) if self.broken else ()
         return Table(
             shapes,
@@ -58,8 +71,8 @@ class Placemarks:
         return names if are_ids else self.ids
 
 
-def read_kml(path: Path, what: str) -> dict[str, Placemarks]:
-    """The placemarks of a KML file by the folder that they lie in.
+def read_kml(path: Path, what: str, *, points: bool = False) -> dict[str, Placemarks]:
+    """The placemarks of a KML file by the folder that they lie in, their points too if that is asked for.
 
     Raises:
         FootprintError: it is no KML.
@@ -84,7 +97,7 @@ def read_kml(path: Path, what: str) -> dict[str, Placemarks]:
             if tag == "name" and inside and inside[-1] in _CONTAINERS:
                 names[-1] = (element.text or "").strip() or names[-1]
             elif tag == "Placemark":
-                _add(layers.setdefault(names[-1], Placemarks()), element)
+                _add(layers.setdefault(names[-1], Placemarks()), element, points=points)
                 element.clear()
             elif tag in _CONTAINERS:
                 names.pop()
@@ -94,14 +107,20 @@ def read_kml(path: Path, what: str) -> dict[str, Placemarks]:
     return layers
 
 
-def _add(layer: Placemarks, placemark: ElementTree.Element) -> None:
+def _add(layer: Placemarks, placemark: ElementTree.Element, *, points: bool) -> None:
     parts: list[Rings] = []
+    places: list[np.ndarray] = []
     values: dict[str, str] = {}
     for element in placemark.iter():
         tag = _tag(element)
         if tag == "Polygon":
             try:
                 parts.append(_rings(element))
+            except ValueError:
+                layer.broken += 1
+        elif tag == "Point" and points:
+            try:
+                places.append(_ring(element))
             except ValueError:
                 layer.broken += 1
         elif tag in _OTHERS and not (tag == "LinearRing" and parts):
@@ -115,6 +134,7 @@ def _add(layer: Placemarks, placemark: ElementTree.Element) -> None:
         if _tag(child) in ("name", "description") and child.text:
             values.setdefault(_tag(child), _clean(child.text))
     layer.parts.append(parts)
+    layer.points.append(np.concatenate(places) if places else np.zeros((0, 2)))
     layer.ids.append(placemark.get("id") or None)
     layer.values.append({name: value for name, value in values.items() if value})
 

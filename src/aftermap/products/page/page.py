@@ -27,9 +27,10 @@ from aftermap.errors import InputError
 from aftermap.files import to_plain, write_text
 from aftermap.geo.grid import Grid
 from aftermap.products.page.compact import pack
+from aftermap.products.page.stored import StoredPictures
 from aftermap.products.pictures import as_image
 from aftermap.products.vectors import PIXEL_NOTE
-from aftermap.products.view import Kind, Objects, Picture, View
+from aftermap.products.view import Kind, Objects, Picture, Times, View
 
 MAX_SIDE_PX = 4096
 _TILE_PX = 1024
@@ -42,7 +43,15 @@ _FORMATS = (PngImagePlugin, WebPImagePlugin)
 
 
 def write_page(
-    path: Path, view: View, grid: Grid, *, title: str, model: str = "", warnings: Sequence[str] = ()
+    path: Path,
+    view: View,
+    grid: Grid,
+    *,
+    title: str,
+    model: str = "",
+    warnings: Sequence[str] = (),
+    stored: StoredPictures | None = None,
+    times: Times | None = None,
 ) -> Path:
     """Write `path`, one self-contained HTML page.
 
@@ -53,6 +62,8 @@ def write_page(
         title: heading of the page.
         model: name and version of the model, shown below the heading.
         warnings: shown in a banner that cannot be closed.
+        stored: pictures of another page of this grid, in place of the view's.
+        times: several dates of the view's buildings; the view shows the last.
 
     Returns:
         `path`.
@@ -61,13 +72,6 @@ def write_page(
         ValueError: pictures of other proportions than the grid's.
         OutputError: the file cannot be written.
     """
-    first, second = (as_image(p.rgb, grid, MAX_SIDE_PX, valid=p.valid) for p in view.pictures)
-    if view.cover is not None:
-        second = Image.fromarray(np.ascontiguousarray(view.cover)).resize(
-            first.size, Image.Resampling.NEAREST
-        )
-    elif second.size != first.size:
-        second = second.resize(first.size, Image.Resampling.BILINEAR)
     objects = view.objects
     data = {
         "title": title,
@@ -83,16 +87,13 @@ def write_page(
         },
         "classes": [_entry(kind) for kind in view.kinds],
         "grid": describe_grid(grid),
-        "images": {
-            "width": first.width,
-            "height": first.height,
-            "pre": to_tiles(first),
-            "post": to_tiles(second, lossless=view.cover is not None),
-        },
+        "images": _images(view, grid) if stored is None else stored.images(),
         "objects": None if objects is None else _objects(objects),
+        "times": None if times is None else asdict(times),
     }
     script = "objects.js" if objects is not None else "cover.js"
-    _fill_template(path, to_plain(data), (*_SCRIPTS, script))
+    also = () if times is None else ("times.js",)
+    _fill_template(path, to_plain(data), (*_SCRIPTS, script, *also))
     return path
 
 
@@ -166,6 +167,23 @@ def _joined(tiles: list[dict[str, Any]], size: tuple[int, int]) -> tuple[np.ndar
             picture.paste(part.convert("RGBA"), (int(tile["x"]), int(tile["y"])))
     pixels = np.asarray(picture)
     return pixels[..., :3] * (pixels[..., 3:] > 0), pixels[..., 3] > 0
+
+
+def _images(view: View, grid: Grid) -> dict[str, Any]:
+    """Both pictures as tiles of one size."""
+    first, second = (as_image(p.rgb, grid, MAX_SIDE_PX, valid=p.valid) for p in view.pictures)
+    if view.cover is not None:
+        second = Image.fromarray(np.ascontiguousarray(view.cover)).resize(
+            first.size, Image.Resampling.NEAREST
+        )
+    elif second.size != first.size:
+        second = second.resize(first.size, Image.Resampling.BILINEAR)
+    return {
+        "width": first.width,
+        "height": first.height,
+        "pre": to_tiles(first),
+        "post": to_tiles(second, lossless=view.cover is not None),
+    }
 
 
 def _fill_template(path: Path, data: dict[str, Any], scripts: Sequence[str]) -> None:

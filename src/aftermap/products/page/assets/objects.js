@@ -79,12 +79,16 @@ const LABELS = {
   building_id: "Id", damage: "Damage", reason: "Reason", lon: "Longitude", lat: "Latitude", p_building: "Mean p(building)",
   p_no_damage: "p(no damage)", p_minor: "p(minor)", p_major: "p(major)", p_destroyed: "p(destroyed)", image: "Image", confidence: "Confidence", seen: "Share seen", area_m2: "Area", mode: "Mode", pre_image: "Image before",
   post_image: "Image after", model: "Model", model_version: "Model version", model_sha256: "Model hash",
+  agreement: "Outcome", grade: "Source says", truth: "In classes of the map", marks: "Marks on it", distance_m: "Mark lies off", p_damaged: "p(damaged)",
+  disagreement: "Sources differ", entropy: "Openness", sources: "Sources", changed_on: "Last change", destroyed_since: "Destroyed since",
+  newly_destroyed: "Newly destroyed", assessed: "Times assessed", contradicted: "Maps contradict",
 };
 const SEPARATE = new Set(["building_id", "damage", "reason", "lon", "lat", ...bars]);
 
 function describe(name, value) {
   if (value === null || value === "") return "–";
-  if (name === "confidence" || name === "seen" || name.startsWith("p_")) return percent(value);
+  if (name === "confidence" || name === "seen" || name === "disagreement" || name.startsWith("p_")) return percent(value);
+  if (name === "distance_m") return `${number(value, 1)} m`;
   if (name === "area_m2") return `${number(value, 1)} m²`;
   return typeof value === "number" ? number(value, 6) : String(value);
 }

@@ -244,14 +244,14 @@ function listenToMap() {
     return [event.clientX - frame.left, event.clientY - frame.top];
   };
   map.addEventListener("pointerdown", (event) => {
-    if (event.target.closest("button, #handle")) return;
+    if (event.target.closest("button, #handle, #times")) return;
     map.setPointerCapture(event.pointerId);
     pointers.set(event.pointerId, local(event));
     if (pointers.size === 1) travelled = 0;
   });
   map.addEventListener("pointermove", (event) => {
     const now = local(event), before = pointers.get(event.pointerId);
-    if (!before) { if (event.pointerType === "mouse" && !event.target.closest("button, #handle")) hover(...now); return; }
+    if (!before) { if (event.pointerType === "mouse" && !event.target.closest("button, #handle, #times")) hover(...now); return; }
     const others = [...pointers].filter(([id]) => id !== event.pointerId).map(([, point]) => point);
     pointers.set(event.pointerId, now);
     travelled += Math.hypot(now[0] - before[0], now[1] - before[1]);
@@ -280,7 +280,7 @@ function listenToMap() {
     if (state.hovered >= 0) { state.hovered = -1; redraw("overlay"); }
   });
   map.addEventListener("dblclick", (event) => {
-    if (!event.target.closest("button, #handle")) zoomBy(event.shiftKey ? 0.5 : 2, ...local(event));
+    if (!event.target.closest("button, #handle, #times")) zoomBy(event.shiftKey ? 0.5 : 2, ...local(event));
   });
   map.addEventListener("wheel", (event) => {
     event.preventDefault();

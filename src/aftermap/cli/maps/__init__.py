@@ -1,0 +1,1 @@
+"""Commands on finished maps and on what others know of the same ground."""

@@ -1,0 +1,1 @@
+"""A finished map held against what others found on the same ground."""

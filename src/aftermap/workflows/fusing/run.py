@@ -1,0 +1,344 @@
+"""Several maps and layers of one event, fused on the buildings of the first map, as a folder that other commands open.
+
+FUSED/buildings.gpkg       the columns of a map, then `disagreement`, `entropy`, `sources` and what each source says
+FUSED/damage.tif           the fused classes, painted into the outlines
+FUSED/map.html             the fused map; FUSED/disagreement.html shows where the sources differ
+FUSED/summary.json, provenance.json
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import geopandas
+import numpy as np
+import rasterio.features
+import shapely
+
+from aftermap.classes import DAMAGE, IGNORE, NOT_ASSESSED, NOT_ASSESSED_COLOUR
+from aftermap.errors import InputError
+from aftermap.files import check_output, replacing_folder, write_json
+from aftermap.geo.grid import Grid, Window
+from aftermap.geo.polygons import to_pixels
+from aftermap.products.cog import RasterWriter, damage_colormap
+from aftermap.products.page.page import write_page
+from aftermap.products.page.stored import stored_pictures
+from aftermap.products.pictures import in_pixels
+from aftermap.products.styles import DAMAGE_STYLE, style_layer, write_class_names
+from aftermap.products.summary import summarise
+from aftermap.products.vectors import PROBABILITIES, normalise, write_buildings
+from aftermap.products.view import Kind, Objects, View, damage_view, describe_size
+from aftermap.wording import counted
+from aftermap.workflows.fusing.pooling import Pool, entropy, pool
+from aftermap.workflows.fusing.sources import Reading, Source, of_map, open_source, told
+from aftermap.workflows.mapping.finished import FinishedMap, open_map
+from aftermap.workflows.mapping.provenance import describe_grid, versions
+from aftermap.workflows.mapping.work import MARKER
+
+_CLASSES = DAMAGE.names[1:]
+_OURS = (
+    MARKER,
+    "summary.json",
+    "map.html",
+    "disagreement.html",
+    "damage.tif",
+    "damage.tif.aux.xml",
+    "buildings.*",
+)
+_ROWS = 512
+_LEVELS = (
+    ("agreed", "All say the same", "#3a9d5d"),
+    ("minority", "A minority differs", "#e9b44c"),
+    ("majority", "Half or more differ", "#d1495b"),
+    ("alone", "One source alone", "#5b8fb9"),
+    (NOT_ASSESSED, "No source", NOT_ASSESSED_COLOUR),
+)
+
+
+class FuseOptions(TypedDict, total=False):
+    """Keywords of `fuse`."""
+
+    weights: Sequence[float] | None
+    rule: Pool | Literal["auto"]
+    within: float
+    column: str | None
+    mapping: Mapping[str, str] | None
+    probability: str | None
+    reliability: float
+    title: str | None
+    overwrite: bool
+
+
+@dataclass(frozen=True, repr=False)
+class Fused:
+    """Several sources as one map.
+
+    Attributes:
+        folder: the output folder.
+        buildings: as `buildings.gpkg` holds them.
+        summary: what `summary.json` holds.
+        sources: what each says.
+        weights: theirs.
+        rule: of the pool.
+    """
+
+    folder: Path
+    buildings: geopandas.GeoDataFrame = field(compare=False)
+    summary: dict[str, Any]
+    sources: tuple[Source, ...] = field(compare=False)
+    weights: tuple[float, ...] = ()
+    rule: Pool = "linear"
+
+    def __repr__(self) -> str:
+        return (
+            f"<{len(self.sources)} sources on {counted(len(self.buildings), 'building')}, in {self.folder}>"
+        )
+
+
+def fuse(
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    weights: Sequence[float] | None = None,
+    rule: Pool | Literal["auto"] = "auto",
+    within: float = 10.0,
+    column: str | None = None,
+    mapping: Mapping[str, str] | None = None,
+    probability: str | None = None,
+    reliability: float = 0.8,
+    title: str | None = None,
+    overwrite: bool = False,
+) -> Fused:
+    """Fuse sources on the buildings of the first one.
+
+    Args:
+        sources: the folder of a finished map, whose buildings count, then further maps, vector layers of points or
+            polygons, and rasters of the probability of damage.
+        out: folder to make.
+        weights: of the sources, above 0; all alike by default.
+        rule: `linear` or `logarithmic`, see `pooling`. `auto` takes the logarithmic pool where every source gives
+            probabilities, and the linear one where one only gives grades, which may not veto the others.
+        within: how far a point may lie from its building, metres.
+        column: that holds the grades of a layer; by default told by what it holds.
+        mapping: what its words mean; see `workflows.comparing`.
+        probability: column of a layer that holds the probability of damage.
+        reliability: how likely a grade without a probability is right.
+        title: of the page; by default the folder's name.
+        overwrite: replace an earlier result.
+
+    Raises:
+        InputError: a source cannot be used, or does not lie on the map.
+        OutputError: the output exists or cannot be written.
+    """
+    if len(sources) < 2:
+        raise InputError(f"{counted(len(sources), 'source')} given: fusing takes two or more")
+    if not 0.5 <= reliability < 1:
+        raise InputError(f"--reliability {reliability:g} is no share from 0.5 to below 1")
+    chosen = [1.0] * len(sources) if weights is None else [float(weight) for weight in weights]
+    if len(chosen) != len(sources) or not all(0 < weight < float("inf") for weight in chosen):
+        raise InputError(
+            f"--weights has {len(chosen)} for {counted(len(sources), 'source')}: pass a number above 0 for each, such as "
+            "1,0.5"
+        )
+    check_output(out, marker=MARKER, overwrite=overwrite)
+    base = open_map(sources[0])
+    reading = Reading(within, column, mapping, probability, reliability)
+    opened = [of_map(base, base), *(_opened(base, path, reading) for path in sources[1:])]
+    taken: Pool = (
+        rule if rule != "auto" else "linear" if any(s.kind == "grades" for s in opened) else "logarithmic"
+    )
+    pooled = pool([source.opinions for source in opened], chosen, taken)
+    frame = _table(base, opened, np.array(chosen), pooled)
+    summary = summarise(frame, base.grid)
+    with replacing_folder(out, ours=_OURS) as folder:
+        write_buildings(frame, folder)
+        style_layer(folder, "buildings", DAMAGE_STYLE, list(normalise(frame).columns))
+        _write_raster(base, frame, folder / "damage.tif")
+        write_json(folder / "summary.json", summary)
+        notes = [
+            f"{taken} pool of {len(opened)} sources, weights {', '.join(f'{weight:g}' for weight in chosen)}",
+            *(told(source) for source in opened),
+        ]
+        _write_pages(base, folder, frame, summary, notes, title or out.name)
+        write_json(folder / MARKER, _provenance(base, opened, chosen, taken, reading, notes))
+    return Fused(out, frame, summary, tuple(opened), tuple(chosen), taken)
+
+
+def _opened(base: FinishedMap, path: Path, reading: Reading) -> Source:
+    source = open_source(base, path, reading)
+    if not source.speaks.any() and len(base.buildings):
+        raise InputError(f"{path} says nothing of any building of {base.folder}")
+    return source
+
+
+def _table(
+    base: FinishedMap, sources: Sequence[Source], weights: np.ndarray, pooled: np.ndarray
+) -> geopandas.GeoDataFrame:
+    """The base's table with the pooled probabilities, and what the sources say."""
+    known = np.isfinite(pooled).all(axis=1)
+    speaks = np.array([source.speaks for source in sources])
+    best = np.where(known, np.argmax(np.where(np.isfinite(pooled), pooled, 0), axis=1), 0)
+    said = np.array([source.allowed for source in sources])
+    agreed = np.where(speaks[:, :, None], said, True).all(axis=0)
+    one = (
+        agreed.sum(axis=1) == 1
+    )  # all that speak say the same class: it is theirs, whatever their decisions weigh
+    best = np.where(one & known, np.argmax(agreed, axis=1), best)
+    rows = np.arange(len(best))
+    differs = speaks & ~said[:, rows, best]
+    spoken = (weights[:, None] * speaks).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        disagreement = (weights[:, None] * differs).sum(axis=0) / spoken
+    frame = base.buildings.copy()
+    words = np.array(_CLASSES, dtype=object)
+    frame["damage"] = np.where(known, words[best], NOT_ASSESSED)
+    frame[list(PROBABILITIES)] = pooled
+    frame["confidence"] = np.where(known, pooled[rows, best], np.nan)
+    frame["p_building"] = np.where(known, frame["p_building"].astype(float).fillna(1.0), np.nan)
+    frame["seen"] = np.where(known, frame["seen"].astype(float).clip(lower=0), frame["seen"].astype(float))
+    frame["reason"] = np.where(known, "", "no source")
+    frame["mode"] = "fused"
+    added = {
+        "disagreement": np.round(disagreement, 4),
+        "entropy": np.round(entropy(pooled), 4),
+        "sources": speaks.sum(axis=0),
+        **{f"says_{number}": source.classes for number, source in enumerate(sources, start=1)},
+    }
+    taken = {name: f"earlier_{name}" for name in added if name in frame.columns}
+    return frame.rename(columns=taken).assign(**added)
+
+
+def _level(frame: geopandas.GeoDataFrame, speaks: np.ndarray) -> np.ndarray:
+    share = frame["disagreement"].to_numpy(float)
+    level = np.where(share > 0, np.where(share >= 0.5, 2, 1), 0)
+    level = np.where(speaks == 1, 3, level)
+    return np.where(speaks == 0, 4, level)
+
+
+def _write_raster(base: FinishedMap, frame: geopandas.GeoDataFrame, path: Path) -> None:
+    """The classes in their outlines; what the first map did not see stays so beside them."""
+    grid = base.grid
+    values = [IGNORE if name == NOT_ASSESSED else DAMAGE.index(name) for name in frame["damage"]]
+    shapes = to_pixels(frame.geometry.to_numpy(), grid)
+    tree = shapely.STRtree(shapes)
+    with RasterWriter(
+        path,
+        grid,
+        count=1,
+        dtype="uint8",
+        nodata=IGNORE,
+        colormap=damage_colormap(),
+        descriptions=("damage",),
+    ) as writer:
+        for row in range(0, grid.height, _ROWS):
+            window = Window(row, 0, min(_ROWS, grid.height - row), grid.width)
+            here = np.sort(tree.query(shapely.box(0, row, grid.width, row + window.height)))
+            block = _unseen(base.folder / "damage.tif", grid, window)
+            if len(here):
+                moved = shapely.transform(shapes[here], lambda xy, top=row: xy - (0, top))
+                painted = zip(moved, (values[index] for index in here.tolist()), strict=True)
+                rasterio.features.rasterize(painted, out=block)
+            writer.write(window, block)
+    write_class_names(path, DAMAGE)
+
+
+def _unseen(path: Path, grid: Grid, window: Window) -> np.ndarray:
+    """Background, and not assessed where the first map is."""
+    with rasterio.open(path, driver="GTiff") as file:
+        earlier = file.read(1, window=((window.row, window.row + window.height), (0, grid.width)))
+    block: np.ndarray = np.where(earlier == IGNORE, np.uint8(IGNORE), np.uint8(0))
+    return block
+
+
+def _write_pages(
+    base: FinishedMap,
+    folder: Path,
+    frame: geopandas.GeoDataFrame,
+    summary: dict[str, Any],
+    notes: Sequence[str],
+    title: str,
+) -> None:
+    grid = base.grid
+    stored = stored_pictures(base.folder / "map.html", width=grid.width, height=grid.height)
+    first, second = stored.pictures
+    view = damage_view(frame, first, second, grid, summary)
+    about = (*(f"{note[:1].upper()}{note[1:]}." for note in notes), describe_size(grid))
+    options: dict[str, Any] = {"model": "fused", "warnings": stored.warnings, "stored": stored}
+    write_page(folder / "map.html", _with_about(view, about), grid, title=title, **options)
+    level = _level(frame, frame["sources"].to_numpy(int))
+    counts = np.bincount(level, minlength=len(_LEVELS)).tolist()
+    compared = sum(counts[:3])
+    kinds = tuple(
+        Kind(
+            name,
+            words,
+            colour,
+            f"{amount:,}",
+            amount / compared if compared and number < 3 else None,
+            assessed=name != NOT_ASSESSED,
+        )
+        for number, ((name, words, colour), amount) in enumerate(zip(_LEVELS, counts, strict=True))
+    )
+    differ = View(
+        heading="Where the sources differ",
+        headline=(
+            f"{counts[1] + counts[2]:,}",
+            f" of {counted(compared, 'building of several sources is', 'buildings of several sources are')} in dispute",
+        ),
+        pictures=(first, second),
+        mode="swipe",
+        kinds=kinds,
+        about=about,
+        objects=Objects(normalise(frame), in_pixels(frame, grid), level, on=1),
+    )
+    write_page(folder / "disagreement.html", differ, grid, title=f"{title}: where sources differ", **options)
+
+
+def _with_about(view: View, about: tuple[str, ...]) -> View:
+    return replace(view, about=(*view.about[:-1], *about))
+
+
+def _provenance(
+    base: FinishedMap,
+    sources: Sequence[Source],
+    weights: Sequence[float],
+    rule: Pool,
+    reading: Reading,
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    listed = [
+        {
+            "name": source.name,
+            "kind": source.kind,
+            "about": source.about,
+            "weight": weight,
+            "speaks_of": int(source.speaks.sum()),
+        }
+        for source, weight in zip(sources, weights, strict=True)
+    ]
+    digest = hashlib.sha256(repr((rule, listed, base.outlines_sha256)).encode()).hexdigest()
+    names = " + ".join(source.name for source in sources)
+    return {
+        "format": 1,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "mode": "fused",
+        "scale": DAMAGE.name,
+        "model": {"name": f"fused {names}", "version": "1", "sha256": digest},
+        "inputs": base.provenance.get("inputs", {}),
+        "sources": listed,
+        "grid": describe_grid(base.grid),
+        "options": {
+            "rule": rule,
+            "within_m": reading.within,
+            "column": reading.column,
+            "mapping": None if reading.mapping is None else dict(reading.mapping),
+            "probability": reading.probability,
+            "reliability": reading.reliability,
+        },
+        "warnings": list(base.provenance.get("warnings", [])),
+        "notes": list(notes),
+        "versions": versions(),
+    }

@@ -1,0 +1,158 @@
+"""Several sources fused: pools by hand, sources that abstain or part less, and a folder that opens like a map."""
+
+import json
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+from shapely.geometry import Point
+
+from aftermap import api
+from aftermap.errors import InputError
+from aftermap.workflows.fusing.pooling import Opinions, entropy, pool, refined
+from aftermap.workflows.mapping.finished import open_map
+from exact_maps import GRID, NORTH, WEST, finished, house
+
+PLACES = {"A": house(4, 4), "B": house(24, 4), "C": house(44, 4), "D": house(64, 4)}
+ALL, BINARY = np.arange(4), np.array([0, 1, 1, 1])
+
+
+def said(rows, groups=ALL):
+    table = np.array(rows, float)
+    return Opinions(table, np.tile(groups, (len(table), 1)))
+
+
+def town(folder, damage, **options):
+    return finished(folder, {name: (PLACES[name], *told) for name, told in damage.items()}, **options)
+
+
+@pytest.fixture(scope="module")
+def maps(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("maps")
+    first = {
+        "A": ("no-damage", (0.8, 0.1, 0.1, 0.0)),
+        "B": ("destroyed", (0.1, 0.1, 0.2, 0.6)),
+        "C": ("not-assessed",),
+        "D": ("minor-damage", (0.5, 0.3, 0.1, 0.1)),
+    }
+    second = {
+        "A": ("no-damage", (0.6, 0.2, 0.1, 0.1)),
+        "B": ("no-damage", (0.7, 0.1, 0.1, 0.1)),
+        "C": ("not-assessed",),
+        "D": ("minor-damage", (0.5, 0.3, 0.1, 0.1)),
+    }
+    return town(folder / "box", first), town(folder / "field", second, model="field")
+
+
+def test_a_linear_pool_is_the_mean_by_weight():
+    found = pool([said([[0.8, 0.1, 0.1, 0.0]]), said([[0.2, 0.2, 0.2, 0.4]])], [3.0, 1.0], "linear")
+    assert found[0] == pytest.approx([0.65, 0.125, 0.125, 0.1])
+
+
+def test_a_logarithmic_pool_is_the_normed_product():
+    found = pool([said([[0.8, 0.1, 0.05, 0.05]]), said([[0.2, 0.4, 0.2, 0.2]])], [1.0, 1.0], "logarithmic")
+    roots = np.sqrt([0.16, 0.04, 0.01, 0.01])
+    assert found[0] == pytest.approx(roots / roots.sum())
+    alike = pool([said([[0.7, 0.1, 0.1, 0.1]])] * 3, [1.0, 2.0, 0.5], "logarithmic")
+    assert alike[0] == pytest.approx([0.7, 0.1, 0.1, 0.1])  # the same thing said thrice makes nobody surer
+
+
+def test_who_says_nothing_abstains():
+    silent = said([[np.nan] * 4, [np.nan] * 4])
+    found = pool([said([[0.7, 0.1, 0.1, 0.1], [np.nan] * 4]), silent], [1.0, 9.0], "linear")
+    assert found[0] == pytest.approx([0.7, 0.1, 0.1, 0.1]) and np.isnan(found[1]).all()
+
+
+def test_a_coarse_source_moves_the_line_that_it_knows_only():
+    fine, coarse = said([[0.8, 0.1, 0.06, 0.04]]), said([[0.4, 0.2, 0.2, 0.2]], BINARY)
+    assert refined(coarse, fine.probabilities)[0] == pytest.approx([0.4, 0.3, 0.18, 0.12])
+    found = pool([fine, coarse], [1.0, 1.0], "linear")[0]
+    assert found == pytest.approx([0.6, 0.2, 0.12, 0.08])
+    assert found[1:] / found[1:].sum() == pytest.approx(np.array([0.1, 0.06, 0.04]) / 0.2)
+
+
+def test_entropy_is_nought_where_one_is_sure_and_one_where_all_are_alike():
+    found = entropy(np.array([[1, 0, 0, 0], [0.25] * 4, [0.5, 0.5, 0, 0], [np.nan] * 4]))
+    assert found[:3] == pytest.approx([0, 1, 0.5]) and np.isnan(found[3])
+
+
+def test_maps_are_fused_into_one_that_opens_as_a_map(maps, tmp_path):
+    fused = api.fuse(maps, tmp_path / "fused", rule="linear", weights=[1, 1])
+    again = open_map(fused.folder)
+    rows = again.buildings.set_index("building_id")
+    assert rows.loc["B", ["p_no_damage", "p_destroyed"]].tolist() == pytest.approx([0.4, 0.35])
+    assert rows["damage"].to_dict() == {
+        "A": "no-damage",
+        "B": "no-damage",
+        "C": "not-assessed",
+        "D": "minor-damage",  # both say so, though no damage is likelier: their decisions stand
+    }
+    assert rows["sources"].tolist() == [2, 2, 0, 2]
+    assert rows["disagreement"].fillna(-1).tolist() == [0, 0.5, -1, 0]
+    assert rows.loc["B", "says_1"] == "destroyed" and rows.loc["C", "reason"] == "no source"
+    with rasterio.open(fused.folder / "damage.tif") as raster:
+        painted = raster.read(1)
+    assert [int(painted[16, column]) for column in (0, 16, 56, 96, 136)] == [0, 1, 1, 255, 2]
+    assert again.provenance["sources"][1]["about"] == "map of field 1"
+    assert "Where the sources differ" in (fused.folder / "disagreement.html").read_text()
+    survey = geopandas.GeoDataFrame(
+        {"damage_gra": ["Destroyed"]}, geometry=[Point(WEST + 28, NORTH - 8)], crs="EPSG:32636"
+    )
+    assert api.compare(fused.folder, survey).summary["found"]["count"] == 1
+
+
+def test_grades_and_rasters_join_in(maps, tmp_path):
+    graded = tmp_path / "ems.geojson"
+    points = [Point(WEST + 8, NORTH - 8), Point(WEST + 48, NORTH - 8), Point(WEST + 68, NORTH - 8)]
+    geopandas.GeoDataFrame(
+        {"damage_gra": ["Damaged", "Destroyed", "Possibly damaged"]}, geometry=points, crs="EPSG:32636"
+    ).to_crs(4326).to_file(graded)
+    values = np.full((1, GRID.height, GRID.width), np.nan, np.float32)
+    values[0, 8:24, 48:64] = 0.9  # B
+    radar = tmp_path / "radar.tif"
+    shape = {"height": GRID.height, "width": GRID.width, "count": 1, "dtype": "float32", "nodata": np.nan}
+    with rasterio.open(radar, "w", driver="GTiff", crs=GRID.crs, transform=GRID.transform, **shape) as file:
+        file.write(values)
+    fused = api.fuse([maps[0], graded, radar], tmp_path / "fused", weights=[1, 1, 2])
+    assert fused.rule == "linear"  # grades may not veto
+    rows = fused.buildings.set_index("building_id")
+    # A: .8 .1 .1 0 and "Damaged": none .1, destroyed .1, .8 on minor and major as the map parts them
+    assert rows.loc["A", "p_no_damage"] == pytest.approx((0.8 + 0.2) / 2, abs=0.01)
+    assert rows.loc["A", "p_minor"] == pytest.approx((0.1 + 0.4) / 2, abs=0.01)
+    # B: p(damaged) .9 of the map, .9 of the raster
+    assert rows.loc["B", "p_no_damage"] == pytest.approx(0.1) and rows.loc["B", "damage"] == "destroyed"
+    assert rows.loc["C", "damage"] == "destroyed" and rows.loc["C", "p_destroyed"] == pytest.approx(0.8)
+    assert rows["sources"].tolist() == [2, 2, 1, 1]  # "Possibly damaged" says nothing of D
+    assert rows.loc["C", "says_2"] == "Destroyed"
+
+
+def test_a_layer_with_probabilities_speaks_in_these(maps, tmp_path):
+    layer = tmp_path / "team.gpkg"
+    geopandas.GeoDataFrame(
+        {"p_damaged": [0.2, None]}, geometry=[house(4, 4), house(24, 4)], crs="EPSG:32636"
+    ).to_file(layer)
+    fused = api.fuse([maps[0], layer], tmp_path / "fused")
+    assert fused.rule == "logarithmic" and fused.buildings["sources"].tolist() == [2, 1, 0, 1]
+    assert json.loads((fused.folder / "provenance.json").read_text())["sources"][1]["kind"] == "probabilities"
+
+
+def test_what_cannot_be_fused_is_told(maps, tmp_path):
+    def refused(match, sources, **options):
+        with pytest.raises(InputError, match=match):
+            api.fuse(sources, tmp_path / "out", **options)
+
+    refused("takes two or more", maps[:1])
+    refused("for 2 sources", maps, weights=[1])
+    refused("above 0", maps, weights=[1, 0])
+    refused("--reliability", maps, reliability=1.0)
+    refused("not a finished map", [maps[0], tmp_path])
+    layer = tmp_path / "odd.gpkg"
+    geopandas.GeoDataFrame({"p_damaged": [20.0]}, geometry=[house(4, 4)], crs="EPSG:32636").to_file(layer)
+    refused("expected probabilities from 0 to 1", [maps[0], layer])
+    beside = tmp_path / "beside.gpkg"
+    geopandas.GeoDataFrame({"p_damaged": [0.5]}, geometry=[house(4, 40)], crs="EPSG:32636").to_file(beside)
+    refused("says nothing of any building", [maps[0], beside])
+    away = finished(tmp_path / "away", {"A": (house(2000, 4), "destroyed")})
+    refused("overlaps", [maps[0], away])
+    assert not (tmp_path / "out").exists()
