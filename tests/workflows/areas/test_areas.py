@@ -15,7 +15,7 @@ from rasterio.crs import CRS
 
 import finished_maps
 from aftermap import api
-from aftermap.errors import DataWarning, FootprintError, InputError
+from aftermap.errors import DataWarning, FootprintError, InputError, OutputError
 from aftermap.geo.grid import Grid
 from aftermap.geo.ground_area import row_areas_m2
 from aftermap.workflows.areas.basis import DEGREES, ground_areas_m2
@@ -467,3 +467,17 @@ def test_buildings_outside_of_marked_ground_are_not_surveyed(tmp_path):
     assert row[columns].tolist() == [5, 3, 1, 0, 1, 0, 2]
     assert row["surveyed_km2"] == pytest.approx(0.2, rel=2e-3)
     assert row["not_surveyed_km2"] == pytest.approx(0.76, rel=2e-3)
+
+
+def test_what_cannot_be_finished_leaves_the_older_files(tmp_path, monkeypatch):
+    out = finished_maps.finish(tmp_path / "ville", finished_maps.table(PLACES, DAMAGE))
+    api.areas(out, grid=500)
+    before = {path.name: path.read_bytes() for path in (out / "areas").iterdir()}
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("aftermap.products.figures.areas_figure.write_figure", fail)
+    with pytest.raises(OutputError, match="the disk is full"):
+        api.areas(out, grid=500, grid_crs="EPSG:6933")
+    assert before == {path.name: path.read_bytes() for path in (out / "areas").iterdir()}

@@ -31,6 +31,7 @@ COLUMNS = {
     "inhabited": pd.array([True, None, False], dtype="boolean"),
     "quartier_résidentiel": pd.Series(["Saint-Étienne 北", None, "=1+1"], dtype=object),
     "built": pd.Series(["1999-12-31", "2001-02-03", None], dtype=object),
+    "bbox": pd.Series([0.5, 1e300, 1e-20]),
     "note": pd.Series(["é" * 200, "", "\x07bell"], dtype=object),
 }
 DAMAGE = ["destroyed", "no-damage", "not-assessed"]
@@ -75,6 +76,7 @@ def test_geoparquet_keeps_every_value_and_the_box_of_each_building(files, buildi
     assert [row["built"] for row in rows] == ["1999-12-31", "2001-02-03", None]
     assert [row["quartier_résidentiel"] for row in rows] == ["Saint-Étienne 北", None, "=1+1"]
     assert rows[2]["p_minor"] is None and {row["damage_scale"] for row in rows} == {"joint-damage-scale"}
+    assert [row["bbox_2"] for row in rows] == [0.5, 1e300, 1e-20]
     assert rows[0]["bbox"] == {"xmin": 400_095, "ymin": 4_099_895, "xmax": 400_105, "ymax": 4_099_905}
     assert [shapely.from_wkb(row["geometry"]) for row in rows] == buildings.geometry.tolist()
     geo = json.loads(table.schema.metadata[b"geo"])
@@ -105,7 +107,10 @@ def test_shapefile_names_and_texts_are_cut_by_a_table_that_lies_beside_them(file
     assert [row["inhabited"] for row in rows] == ["T", "?", "F"]
     assert [row["quartier_r"] for row in rows] == ["Saint-Étienne 北", "", "=1+1"]
     assert rows[0]["note"] == "é" * 127 and rows[1]["built"] == "2001-02-03"
+    assert [row["bbox"] for row in rows] == ["0.5", "1e+300", "1e-20"]
     said = pd.read_csv(tmp_path / "ville_columns.csv", keep_default_na=False)
+    notes = said.set_index("column")["what became of it"]
+    assert sorted(notes[notes != ""].index) == ["bbox", "note", "ref"]
     assert said.set_index("column").loc["quartier_résidentiel", "name"] == "quartier_r"
     assert "1 cut to 254 bytes" in said.set_index("column").loc["note", "what became of it"]
     long = pd.read_csv(tmp_path / "ville_long_texts.csv")

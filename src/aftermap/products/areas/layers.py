@@ -1,9 +1,12 @@
 """Writes a map by areas: GeoPackage and GeoJSON in colours, CSV, a page and a picture."""
 
+import tempfile
 from pathlib import Path
 
 import geopandas
 
+from aftermap.files import writing
+from aftermap.files.whole import PREFIX, sync_path
 from aftermap.products.areas.page import write_area_page
 from aftermap.products.areas.subject import Subject
 from aftermap.products.styles import Entry, Style, style_layer
@@ -24,11 +27,19 @@ AREA_STYLE = Style(
 
 
 def write_area_layers(subject: Subject, folder: Path) -> list[Path]:
-    """Write `NAME.gpkg`, `.geojson`, `.qml`, `.csv`, `.html` and `.png` into an existing folder.
+    """Write `NAME.gpkg`, `.geojson`, `.qml`, `.csv`, `.html` and `.png` into an existing folder, once all are finished.
 
     Raises:
-        OutputError: they cannot be written.
+        OutputError: they cannot be written; older ones stay.
     """
+    with writing(folder), tempfile.TemporaryDirectory(prefix=PREFIX, dir=folder) as beside:
+        parts = _write(subject, Path(beside))
+        for part in parts:
+            sync_path(part)
+        return [part.replace(folder / part.name) for part in parts]
+
+
+def _write(subject: Subject, folder: Path) -> list[Path]:
     from aftermap.products.figures.areas_figure import draw_areas
 
     frame = subject.frame

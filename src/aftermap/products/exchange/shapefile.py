@@ -5,7 +5,8 @@
     NAME_long_texts.csv                 texts of more than 254 bytes, whole; only where there are any
 
 Names are cut to ten letters of ASCII. Whole numbers beyond 2^53 become text, because most readers take the numbers of a
-.dbf for decimal ones; an empty text and no text are the same there.
+.dbf for decimal ones, and so do decimal numbers that its 24 digits cannot hold; an empty text and no text are the same
+there.
 """
 
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import geopandas
+import numpy as np
 import pandas as pd
 
 from aftermap.errors import InputError
@@ -36,6 +38,7 @@ SHORT = {
 
 LONGEST_NAME = 10
 LONGEST_TEXT = 254
+_LARGEST = 1e15
 _MOST_COLUMNS = 255
 _MOST_BYTES = 2**31 - 1
 _PARTS = ("shp", "shx", "dbf", "prj", "cpg")
@@ -62,8 +65,12 @@ def write_shapefile(frame: geopandas.GeoDataFrame, path: Path, name: str) -> Non
     kept, said = {}, [("name", "column", "what became of it")]
     long: list[tuple[Any, ...]] = [("row", "building_id", "column", "text")]
     for column in columns:
-        values = browsable(frame[column])
-        note = "" if values is frame[column] else "whole numbers as text: some are beyond 2^53"
+        own = frame[column]
+        values = browsable(own)
+        note = "" if values is own else "whole numbers as text: some are beyond 2^53"
+        if own.dtype.kind == "f" and not _fits(own.to_numpy(float, na_value=np.nan)):
+            values = pd.Series([None if pd.isna(v) else repr(float(v)) for v in own], own.index, dtype=object)
+            note = "numbers as text: some are too large or too small for 24 digits with 15 decimals"
         if values.dtype.kind == "O":
             whole = values
             values = values.map(cut_text)
@@ -98,6 +105,14 @@ def write_shapefile(frame: geopandas.GeoDataFrame, path: Path, name: str) -> Non
         if len(long) > 1:
             members[f"{name}_long_texts.csv"] = csv_text(long).encode()
         write_zip(path, members)
+
+
+def _fits(values: np.ndarray) -> bool:
+    """Whether decimal numbers keep 12 digits where 15 of them may follow the point."""
+    known = values[np.isfinite(values)]
+    if (np.abs(known) >= _LARGEST).any():
+        return False
+    return bool((np.abs(np.round(known, 15) - known) <= 1e-12 * np.abs(known)).all())
 
 
 def short_names(columns: Sequence[str]) -> dict[str, str]:
