@@ -41,6 +41,7 @@ _PUBLIC = {
                 "train",
                 "adapt",
             ),
+            "agency_package",
             "report",
             *("prepare", "check", "split", "synth"),
             *("answers", "totals", "areas", "package"),

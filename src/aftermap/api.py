@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from aftermap.workflows.mapping.run import Progress
     from aftermap.workflows.mapping.settings import MapOptions
     from aftermap.workflows.monitoring.run import MonitorOptions, Series
+    from aftermap.workflows.package.agency import AgencyOptions, PackageResult
     from aftermap.workflows.report.run import ReportOptions
     from aftermap.workflows.scoring.evaluate import EvaluateOptions
     from aftermap.workflows.scoring.predict import PredictOptions
@@ -58,7 +59,7 @@ __all__ = [
     *("compare", "fuse", "monitor"),
     *("train", "adapt"),
     "answers",
-    *("totals", "areas", "package", "report"),
+    *("totals", "areas", "package", "agency_package", "report"),
     *("prepare", "check", "split", "synth"),
 ]
 
@@ -522,6 +523,25 @@ def package(
     from aftermap.workflows.package.formats import write_formats
 
     return write_formats(Path(out), formats, to=None if to is None else Path(to), name=name)
+
+
+def agency_package(
+    out: str | Path, agency: str, *, to: str | Path | None = None, **options: "Unpack[AgencyOptions]"
+) -> "PackageResult":
+    """Write a finished map of damage in the names, layers and attributes of an agency, as a new version.
+
+    Args:
+        out: folder of the map.
+        agency: ems, unosat, fema or hdx.
+        to: folder of the versions; by default `package/AGENCY` in the map's.
+        options: code, number, event, organisation and licence of `write_agency_package`.
+
+    Example:
+        aftermap.agency_package("joplin", "ems", code="EMSR123", number=1).folder
+    """
+    from aftermap.workflows.package.agency import write_agency_package
+
+    return write_agency_package(Path(out), agency, to=None if to is None else Path(to), **options)
 
 
 def report(

@@ -38,7 +38,8 @@ def report(
         organisation: Who hands the report on.
         credit: Credit and licence of the imagery, such as "Imagery: NOAA, public domain".
         paper: Size of PDF and DOCX.
-        format: Some of pdf, html and docx, separated by commas.
+        format: Some of pdf, html, docx and geopdf, separated by commas; geopdf is the map alone, which GIS place on the
+            ground.
         out: Folder to write into; by default "report" in the map's folder.
         json: Print the files as JSON.
     """

@@ -15,7 +15,7 @@ from PIL import Image
 
 import finished_maps
 from aftermap import api
-from aftermap.errors import InputError, OutputError
+from aftermap.errors import GeoreferenceError, InputError, OutputError
 from aftermap.files import read_json, write_json
 from aftermap.geo.grid import Grid
 from aftermap.products.page.page import write_page
@@ -97,6 +97,7 @@ def test_the_page_says_what_where_when_and_how_many(english):
         "All assessed 4 100.0 % 14,4",
         "Not assessed, by reason: cloud (1).",
         "Scale: Joint Damage Scale.",
+        "Joint Damage Scale Destroyed Major damage Minor damage No damage Not assessed Image after the event",
         "Confidence is uncalibrated on this event.",
         "licence MIT",
         "credit and licence of the imagery not stated",
@@ -133,6 +134,13 @@ def test_other_languages(made, code, damaged, tmp_path):
     assert f'<html lang="{code}" dir="{"rtl" if code == "ar" else "ltr"}">' in source
     with zipfile.ZipFile(files[1]) as archive:
         body = archive.read("word/document.xml").decode()
+    order = ["b", "bCs", "color", "sz", "szCs", "rtl", "lang"]
+    for run_properties in re.findall(r"<w:rPr>(.*?)</w:rPr>", body):
+        names = [name for name in re.findall(r"<w:(\w+)", run_properties) if name in order]
+        assert names == sorted(names, key=order.index)
+    assert all(
+        each.startswith("<w:pPr><w:pStyle") for each in re.findall(r"<w:pPr><w:\w+[^>]*><w:bidi/>", body)
+    )
     assert ("<w:bidi/>" in body) == ("<w:bidiVisual/>" in body) == ("<w:rtl" in body) == (code == "ar")
 
 
@@ -146,7 +154,8 @@ def facts(made):
     tree["inputs"]["footprints"] = {"name": NASTY}
     write_json(folder / "provenance.json", tree)
     (folder / "areas").mkdir()
-    rows = "".join(f"{NASTY.replace(chr(34), '')} {n},C{n},9,9,{n}\n" for n in range(40))
+    rows = "".join(f"{NASTY.replace(chr(34), '')} {n},C{n},{n % 2},{n % 2},0\n" for n in range(10))
+    rows += "".join(f"{n},,0,0,0\n" for n in range(30))
     (folder / "areas" / "adm2.csv").write_text("name,pcode,buildings,assessed,damaged\n" + rows)
     return folder
 
@@ -174,10 +183,10 @@ def test_both_papers_and_no_font_of_the_system(made, monkeypatch):
 
     typst_pages._fonts.cache_clear()
     monkeypatch.setattr(typst, "Fonts", watched)
-    content, pictures = run.composed(made, wording("ar"))
+    ready = run.composed(made, wording("ar"))
     sizes = []
     for paper in ("a4", "letter"):
-        pages = page_pictures(content, pictures, paper=paper, ppi=36)
+        pages = page_pictures(ready.content, ready.pictures, paper=paper, ppi=36)
         assert len(pages) == 2
         with Image.open(io.BytesIO(pages[0])) as page:
             sizes.append(page.size)
@@ -189,11 +198,13 @@ def test_the_table_by_areas_has_the_most_damaged_first(made, tmp_path):
     folder = shutil.copytree(made, tmp_path / "map", ignore=shutil.ignore_patterns("report"))
     (folder / "areas").mkdir()
     (folder / "areas" / "a.csv").write_text(
-        'area_id,name,buildings,assessed,damaged\n1,Nord,3,2,1\n2,"Sud, l\'Est",9,8,6\n3,Ouest,1,0,0\n'
+        'area_id,name,buildings,assessed,damaged\n1,Nord,1,1,0\n2,"Sud, l\'Est",3,3,3\n3,Ouest,1,0,0\n'
     )
-    (folder / "areas" / "0.csv").write_text("area_id,name,buildings,assessed,damaged\nE1_N2,,9,9,9\n")
+    (folder / "areas" / "0.csv").write_text(
+        "area_id,name,buildings,assessed,damaged\nE1_N2,,9,9,9\n"
+    )  # has no names
     page = read_html(api.report(folder, formats=["html"])[0])[1]
-    assert "By area Area Buildings Damaged Share Sud, l'Est 9 6 75.0 % Nord 3 1 50.0 % Ouest 1 0 –" in page
+    assert "By area Area Buildings Damaged Share Sud, l'Est 3 3 100.0 % Nord 1 0 0.0 % Ouest 1 0 –" in page
 
 
 def total(estimate, low, high):
@@ -206,6 +217,7 @@ def test_totals_and_their_intervals_are_told(made, tmp_path):
     tree = {
         "level": 0.95,
         "sample": {"answers": 120},
+        "mapped": {"damaged": 3},
         "totals": {"damaged": total(1234.4, 1100, 1402.6), "destroyed": total(600, 510.4, 700)},
         "confidence": {"calibration": {"method": "temperature"}},
     }
@@ -218,6 +230,9 @@ def test_totals_and_their_intervals_are_told(made, tmp_path):
     write_json(folder / "totals" / "totals.json", {**tree, "sample": None, "totals": {}})
     page = read_html(api.report(folder, formats=["html"])[0])[1]
     assert "Rapid assessment, not validated in the field" in page
+    write_json(folder / "totals" / "totals.json", {**tree, "mapped": {"damaged": 4}})
+    with pytest.raises(InputError, match="is of an earlier map, which counted 4 damaged buildings and not 3"):
+        api.report(folder, formats=["html"])
     write_json(folder / "totals" / "totals.json", {"level": 0.95})
     with pytest.raises(InputError, match=r"totals\.json does not hold totals: KeyError\('sample'\)"):
         api.report(folder, formats=["html"])
@@ -229,6 +244,29 @@ def test_a_map_in_pixels_has_a_grid_of_pixels_and_no_north(tmp_path):
     assert "The images have no georeference: positions are counted in pixels (120 × 80)." in page
     assert "Grid: pixels." in page and "Destroyed Collapsed, burnt out or no longer there 2 50.0 % –" in page
     assert lines_of(grid) == ([0, 25, 50, 75, 100], [0, 25, 50, 75])
+
+
+@pytest.mark.parametrize("code", ["en", "ar"])
+def test_a_geopdf_lies_where_the_map_lies(made, code, tmp_path):
+    """Its corners in degrees, and the same bytes again; the band of the legend hangs below the map."""
+    (path,) = api.report(made, formats=["geopdf"], language=code, to=tmp_path)
+    data = path.read_bytes()
+    assert path.name == f"map-{code}.pdf" and data.startswith(b"%PDF-") and data.count(b"/Type /Page ") <= 1
+    numbers = [float(each) for each in re.search(rb"/GPTS \[([^]]*)\]", data)[1].split()]
+    corners = [(numbers[n + 1], numbers[n]) for n in range(0, 8, 2)]
+    grid = finished_maps.UTM
+    lons, lats = grid.lonlat(np.array([0.0, 120.0]), np.array([0.0, 0.0]))
+    (upper_left,) = [each for each in corners if each == pytest.approx((lons[0], lats[0]), abs=1e-6)]
+    (upper_right,) = [each for each in corners if each == pytest.approx((lons[1], lats[1]), abs=1e-6)]
+    below = grid.lonlat(np.array([0.0]), np.array([80.0]))[1][0]
+    assert min(lat for _, lat in corners) < below and upper_left[0] < upper_right[0]
+    assert api.report(made, formats=["geopdf"], language=code, to=tmp_path)[0].read_bytes() == data
+
+
+def test_a_map_in_pixels_has_no_geopdf(tmp_path):
+    folder = finish(tmp_path / "plain", Grid.pixels(120, 80))
+    with pytest.raises(GeoreferenceError, match="this is a map in pixels: leave geopdf out"):
+        api.report(folder, formats=["geopdf"])
 
 
 def test_a_map_without_buildings_is_told(tmp_path):
@@ -253,7 +291,9 @@ def test_the_picture_comes_from_the_page(made):
 def test_wrong_input_is_one_line(made, tmp_path):
     with pytest.raises(InputError, match="is not a finished map"):
         api.report(tmp_path / "nothing")
-    with pytest.raises(InputError, match="no report is written as 'odt': expected some of pdf, html, docx"):
+    with pytest.raises(
+        InputError, match="no report is written as 'odt': expected some of pdf, html, docx, geopdf"
+    ):
         api.report(made, formats=["odt"])
     with pytest.raises(InputError, match="no paper is called 'a3'"):
         api.report(made, paper="a3")

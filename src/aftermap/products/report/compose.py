@@ -53,6 +53,7 @@ def compose(facts: Facts, words: Wording, *, most_areas: int = MOST_AREAS) -> Co
         if is_plain
         else words.say("map_caption", crs=words.given(str(crs), 60)),
         legend=tuple((row.colour, row.name) for row in rows[:-1]) + _grey(facts, words),
+        legend_heading=words.say("scale_name"),
         pair_heading=words.say("pair"),
         pair_captions=_captions(facts, words),
         area_heading=words.say("areas"),
@@ -211,8 +212,8 @@ def _areas(
     headings += [words.say("interval", confidence=words.percent(0.95, 0))] if has_intervals else []
     rows = []
     for row in shown:
-        cells = [clean(row.name, 60) or "–"]
-        cells += [clean(row.code, 24)] if has_codes else []
+        cells = [words.given(row.name, 60) or "–"]
+        cells += [words.given(row.code, 24)] if has_codes else []
         cells += [words.number(row.buildings), words.number(row.damaged), _percent(row.share, words)]
         if has_intervals:
             cells.append(_range(row.low, row.high, words))

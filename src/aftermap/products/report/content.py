@@ -47,6 +47,7 @@ class Content:
     map_heading: str
     map_caption: str
     legend: tuple[tuple[str, str], ...]
+    legend_heading: str
     pair_heading: str
     pair_captions: tuple[str, str]
     area_heading: str

@@ -12,6 +12,7 @@ from aftermap.products.report.map_picture import Pictures
 if TYPE_CHECKING:
     from docx.document import Document
 
+_RUN_ORDER = ("rStyle", "rFonts", "b", "bCs", "i", "iCs", "color", "sz", "szCs", "rtl", "cs", "lang")
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 _SOFT, _ACCENT = "5A6875", "1F4E79"
 _PAPERS = {"a4": (210.0, 297.0), "letter": (215.9, 279.4)}
@@ -56,7 +57,7 @@ def docx(content: Content, pictures: Pictures, *, paper: str = "a4") -> bytes:
         writer.text(note, size=8, colour=_SOFT)
     writer.heading(content.map_heading)
     writer.picture(pictures.map, writer.width_mm, _MAP_HEIGHT_MM)
-    writer.legend(content.legend)
+    writer.legend(content.legend_heading, content.legend)
     writer.text(content.map_caption, size=8, colour=_SOFT)
     if content.area_rows:
         writer.heading(content.area_heading)
@@ -118,8 +119,8 @@ class _Writer:
         paragraph = self.text(f"{figures}  ", size=20, bold=True, colour=colour.removeprefix("#"))
         self._run(paragraph, words, size=10)
 
-    def legend(self, entries: Sequence[tuple[str, str]]) -> None:
-        paragraph = self.text("")
+    def legend(self, heading: str, entries: Sequence[tuple[str, str]]) -> None:
+        paragraph = self.text(f"{heading}    ", size=8.5, colour=_SOFT)
         for colour, name in entries:
             self._run(paragraph, "\u25a0 ", colour=colour.removeprefix("#").upper())
             self._run(paragraph, f"{name}    ", size=8.5)
@@ -147,7 +148,7 @@ class _Writer:
         table = self.document.add_table(rows=0, cols=len(headings))
         table.style = "Table Grid"
         if self.rtl:
-            _child(table._tbl.tblPr, "w:bidiVisual")
+            _child(table._tbl.tblPr, "w:bidiVisual", after="w:tblStyle")
         for number, row in enumerate([headings, *rows]):
             for column, (cell, words) in enumerate(zip(table.add_row().cells, row, strict=True)):
                 paragraph = cell.paragraphs[0]
@@ -188,26 +189,37 @@ class _Writer:
         language = _child(properties, "w:lang", val="en" if foreign else self.code)
         if self.rtl and not foreign:
             language.set(qn("w:bidi"), self.code)
+        _in_order(properties)
 
     def _turn(self, paragraph: Any) -> None:
-        _child(paragraph._p.get_or_add_pPr(), "w:bidi", first=True)
+        _child(paragraph._p.get_or_add_pPr(), "w:bidi", after="w:pStyle")
 
 
-def _child(parent: Any, name: str, *, first: bool = False, val: str | None = None) -> Any:
-    """An element of WordprocessingML beneath another one."""
+def _child(parent: Any, name: str, *, after: str = "", val: str | None = None) -> Any:
+    """An element of WordprocessingML beneath another one: after a first one of some name, or at the end."""
     from docx.oxml import OxmlElement
     from docx.oxml.ns import qn
 
     child = OxmlElement(name)
     if val is not None:
         child.set(qn("w:val"), val)
-    if first and len(parent) and parent[0].tag == qn("w:pStyle"):
-        parent.insert(1, child)
-    elif first:
-        parent.insert(0, child)
+    if after:
+        parent.insert(int(len(parent) > 0 and parent[0].tag == qn(after)), child)
     else:
         parent.append(child)
     return child
+
+
+def _in_order(properties: Any) -> None:
+    """Bring a run's properties into the order that the standard asks for (ECMA-376, CT_RPr)."""
+    from docx.oxml.ns import qn
+
+    names = [qn(f"w:{name}") for name in _RUN_ORDER]
+    children = sorted(
+        properties, key=lambda child: names.index(child.tag) if child.tag in names else len(names)
+    )
+    for child in children:
+        properties.append(child)  # moves it to the end
 
 
 def _shade(cell: Any, colour: str) -> None:

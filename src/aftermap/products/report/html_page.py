@@ -141,7 +141,7 @@ def _legend(content: Content, names: dict[str, str]) -> str:
         f'<span><span class="swatch fill-{names[colour]}"></span>{_t(name)}</span>'
         for colour, name in content.legend
     )
-    return f'<p class="legend">{entries}</p>'
+    return f'<p class="legend"><span class="scale">{_t(content.legend_heading)}</span>{entries}</p>'
 
 
 def _figure(picture: bytes, caption: str, between: str = "") -> str:

@@ -18,11 +18,15 @@ _KEYS = ("area_id", "name")
 _MOST_BYTES = 64 * 1024 * 1024
 
 
-def read_totals(folder: Path) -> Totals | None:
+def read_totals(folder: Path, summary: Mapping[str, Any]) -> Totals | None:
     """What a checked sample says of a map, as `aftermap totals` wrote it; None where nothing can be said.
 
+    Args:
+        folder: of the map.
+        summary: its `summary.json`.
+
     Raises:
-        InputError: its file cannot be used.
+        InputError: its file cannot be used, or is of an earlier map.
     """
     path = folder / TOTALS
     if not path.is_file():
@@ -32,6 +36,12 @@ def read_totals(folder: Path) -> Totals | None:
         sample, found = tree["sample"], tree["totals"]
         if sample is None or "damaged" not in found:
             return None
+        counted, mapped = summary["damaged"]["buildings"], tree["mapped"]["damaged"]
+        if mapped != counted:
+            raise InputError(
+                f"{path} is of an earlier map, which counted {mapped} damaged buildings and not {counted}: repeat "
+                "'aftermap totals', or move the file away"
+            )
         classes = {name: _estimate(found[name]) for name in DAMAGE.names[1:] if name in found}
         return Totals(
             sample=int(sample["answers"]),
@@ -44,18 +54,28 @@ def read_totals(folder: Path) -> Totals | None:
         raise InputError(f"{path} does not hold totals: {error!r}") from None
 
 
-def read_areas(folder: Path) -> Areas | None:
+def read_areas(folder: Path, summary: Mapping[str, Any]) -> Areas | None:
     """Counts by area, most damaged first, out of a table in `areas`; None where there is none.
 
     Of several it is the first whose areas have names, such as districts, or the first of all.
 
+    Args:
+        folder: of the map.
+        summary: its `summary.json`.
+
     Raises:
-        InputError: a table cannot be read.
+        InputError: a table cannot be read, or is of an earlier map.
     """
     tables = [(path, _table(path)) for path in sorted((folder / AREAS).glob("*.csv"))]
     filled = [(path, rows) for path, rows in tables if rows]
     named = [(path, rows) for path, rows in filled if any(row.name != row.key for row in rows)]
     for path, rows in named or filled:
+        counted, mapped = sum(row.buildings for row in rows), summary["buildings"]
+        if counted != mapped:
+            raise InputError(
+                f"{path} counts {counted} buildings and the map has {mapped}: it is of an earlier map; repeat "
+                "'aftermap areas', or move the file away"
+            )
         worst = sorted(rows, key=lambda row: (-row.damaged, -row.buildings, row.name))
         return Areas(f"{AREAS}/{path.name}", tuple(worst))
     return None

@@ -1,15 +1,18 @@
-"""Writes the report of a finished map: `OUT/report/report-LANGUAGE.pdf`, `.html` and `.docx`."""
+"""Writes the report of a finished map: `OUT/report/report-LANGUAGE.pdf`, `.html`, `.docx`, and `map-LANGUAGE.pdf`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict, get_args
 
 import numpy as np
+from PIL import Image
 
 from aftermap.classes import DAMAGE, NOT_ASSESSED_COLOUR
 from aftermap.errors import InputError, shown
 from aftermap.extras import needs
 from aftermap.files import make_folder, write_bytes
+from aftermap.geo.grid import Grid
 from aftermap.products.pictures import in_pixels
 from aftermap.products.report.compose import compose
 from aftermap.products.report.content import Content
@@ -22,9 +25,18 @@ from aftermap.products.view import Kind, Objects
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
 from aftermap.workflows.report.gather import read_areas, read_totals
 
-Format = Literal["pdf", "html", "docx"]
+Format = Literal["pdf", "html", "docx", "geopdf"]
 Paper = Literal["a4", "letter"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+USUAL: tuple[Format, ...] = ("pdf", "html", "docx")
+"""What is written where nothing is asked for."""
+
+_NAMES: dict[Format, str] = {
+    "pdf": "report-{}.pdf",
+    "html": "report-{}.html",
+    "docx": "report-{}.docx",
+    "geopdf": "map-{}.pdf",
+}
 FOLDER = "report"
 
 
@@ -47,7 +59,7 @@ def write_report(
     organisation: str = "",
     credit: str = "",
     paper: Paper = "a4",
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] = USUAL,
     to: Path | None = None,
 ) -> list[Path]:
     """Write the report of a finished map of damage.
@@ -59,7 +71,7 @@ def write_report(
         organisation: who hands it on.
         credit: credit and licence of the imagery.
         paper: a4 or letter.
-        formats: some of pdf, html and docx.
+        formats: some of pdf, html, docx and geopdf, the map alone on its ground.
         to: folder to write into; by default `report` in the map's.
 
     Returns:
@@ -67,6 +79,7 @@ def write_report(
 
     Raises:
         InputError: there is no finished map of damage, no such language or format, or a file of the map cannot be used.
+        GeoreferenceError: a GeoPDF is asked for of a map in pixels.
         MissingExtraError: the extra `report` is not installed.
         OutputError: the files cannot be written.
     """
@@ -74,35 +87,56 @@ def write_report(
     wanted = _formats(formats)
     if paper not in get_args(Paper):
         raise InputError(f"no paper is called {shown(paper)}: expected one of {', '.join(get_args(Paper))}")
-    if set(wanted) - {"html"}:
+    if set(wanted) & {"pdf", "docx"}:
         needs("aftermap report as PDF or DOCX", "report")
     given = {"title": title, "organisation": organisation, "credit": credit}
-    content, pictures = composed(folder, words, **{name: value or "" for name, value in given.items()})
-    made = [(each, _set(each, content, pictures, paper)) for each in wanted]
+    ready = composed(folder, words, **{name: value or "" for name, value in given.items()})
+    made = [(_NAMES[each].format(words.code), _set(each, ready, paper)) for each in wanted]
     target = folder / FOLDER if to is None else to
     make_folder(target)
-    return [write_bytes(target / f"report-{words.code}.{ending}", data) for ending, data in made]
+    return [write_bytes(target / name, data) for name, data in made]
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A report before it is set.
+
+    Attributes:
+        content: what it says.
+        pictures: of it.
+        after: the image after the event, of the whole grid.
+        objects: the buildings, with outlines in pixels of the grid.
+        kinds: the legend of the pictures.
+        grid: the grid that was mapped.
+    """
+
+    content: Content
+    pictures: Pictures
+    after: Image.Image
+    objects: Objects
+    kinds: tuple[Kind, ...]
+    grid: Grid
 
 
 def composed(
     folder: Path, words: Wording, *, title: str = "", organisation: str = "", credit: str = ""
-) -> tuple[Content, Pictures]:
+) -> Composed:
     """What the report of a map says in a language, and its pictures; see `write_report`."""
     map_ = open_map(folder)
     page = read_page(folder / "map.html")
-    facts = facts_of(
-        map_, title or page.title or folder.resolve().name, organisation=organisation, credit=credit
-    )
+    named = title or page.title or folder.resolve().name
     try:
+        facts = facts_of(map_, named, organisation=organisation, credit=credit)
         content = compose(facts, words)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"summary.json or provenance.json of {folder} cannot be used: {error!r}") from None
+    objects, kinds = _objects(map_)
     pictures = Pictures(
-        map=draw_map(page.after, *_objects(map_), map_.grid),
+        map=draw_map(page.after, objects, kinds, map_.grid),
         before=small_picture(page.before),
         after=small_picture(page.after),
     )
-    return content, pictures
+    return Composed(content, pictures, page.after, objects, kinds, map_.grid)
 
 
 def facts_of(map_: FinishedMap, title: str, *, organisation: str = "", credit: str = "") -> Facts:
@@ -113,21 +147,25 @@ def facts_of(map_: FinishedMap, title: str, *, organisation: str = "", credit: s
         provenance=map_.provenance,
         organisation=organisation,
         credit=credit,
-        totals=read_totals(map_.folder),
-        areas=read_areas(map_.folder),
+        totals=read_totals(map_.folder, map_.summary),
+        areas=read_areas(map_.folder, map_.summary),
     )
 
 
-def _set(form: Format, content: Content, pictures: Pictures, paper: Paper) -> bytes:
+def _set(form: Format, ready: Composed, paper: Paper) -> bytes:
     if form == "html":
-        return html_page(content, pictures).encode()
+        return html_page(ready.content, ready.pictures).encode()
     if form == "pdf":
         from aftermap.products.report.typst_pages import pdf
 
-        return pdf(content, pictures, paper=paper)
+        return pdf(ready.content, ready.pictures, paper=paper)
+    if form == "geopdf":
+        from aftermap.products.report.geopdf import geopdf
+
+        return geopdf(ready.content, ready.after, ready.objects, ready.kinds, ready.grid)
     from aftermap.products.report.docx_file import docx
 
-    return docx(content, pictures, paper=paper)
+    return docx(ready.content, ready.pictures, paper=paper)
 
 
 def _formats(formats: Sequence[str]) -> list[Format]:
