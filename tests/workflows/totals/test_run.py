@@ -8,6 +8,7 @@ import pytest
 
 import aftermap
 from aftermap.errors import InputError
+from aftermap.products.vectors import write_buildings
 from aftermap.workflows.mapping.finished import open_map
 from aftermap.workflows.review.answers import Answer, Journal
 from aftermap.workflows.totals.estimate import looked_at
@@ -115,3 +116,13 @@ def test_a_sample_of_other_outlines_is_refused(made, reviewed):
 def test_a_map_without_a_building_is_counted(tmp_path, made):
     folder = finish(tmp_path / "empty", made[0].iloc[:0])
     assert aftermap.totals(folder).mapped["buildings"] == 0
+
+
+def test_the_map_of_today_stands_beside_the_estimate(made, reviewed):
+    before = aftermap.totals(reviewed).totals["damaged"]
+    changed = made[0].copy()
+    changed.loc[changed["damage"] == "destroyed", "damage"] = "no-damage"
+    write_buildings(changed, reviewed)
+    after = aftermap.totals(reviewed).totals["damaged"]
+    assert after.mapped == (changed["damage"].isin(["minor-damage", "major-damage"])).sum() < before.mapped
+    assert (after.estimate, after.low, after.high) == (before.estimate, before.low, before.high)

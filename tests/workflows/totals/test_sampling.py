@@ -3,8 +3,10 @@
 import dataclasses
 import json
 
+import geopandas
 import numpy as np
 import pytest
+import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -148,3 +150,13 @@ def test_one_class_and_equal_probabilities_are_no_obstacle():
     frame["area_m2"] = np.nan
     sample = draw_sample(frame, 40, seed=0)
     assert len(sample.strata) == 1 and dataclasses.asdict(sample.strata[0])["name"] == "no-damage"
+
+
+def test_areas_of_a_map_without_georeference_are_pixels():
+    generator = np.random.default_rng(0)
+    sides = generator.uniform(2, 9, 120)
+    frame = geopandas.GeoDataFrame(
+        town(120, seed=2).assign(area_m2=np.nan), geometry=[shapely.box(0, 0, side, side) for side in sides]
+    )
+    names = [each.name for each in draw_sample(frame, 60, seed=0).strata]
+    assert any("px" in name for name in names) and not any("m²" in name for name in names)

@@ -255,6 +255,9 @@ def _estimated(map_: FinishedMap, answers: list[Answer], options: TotalsOptions)
         check_outlines(sample, map_)
         looked = looked_at(sample, answers)
         found = estimate(None, sample, looked)
+        # the table may have changed since the sample was drawn: by a model of the event, or by reviewed answers
+        current = {name: replace(total, mapped=mapped.get(name)) for name, total in found.totals.items()}
+        found = replace(found, totals=current)
         confidence = confidence_of(sample, looked, risk=options.get("risk", RISK))
         target = options.get("target")
         if target is not None:

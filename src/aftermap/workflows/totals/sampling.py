@@ -232,7 +232,8 @@ def draw_sample(
     levels = {name: level for level, name in enumerate(DAMAGE.names[1:])}
     predicted = frame["damage"].map(levels).fillna(0).to_numpy(np.int64)
     at_most = strata or max(1, min(_MOST_STRATA, size // _PER_STRATUM))
-    parts, stratum = stratify(predicted, 1 - probabilities[:, 0], _areas(frame), at_most=at_most)
+    areas, unit = _areas(frame)
+    parts, stratum = stratify(predicted, 1 - probabilities[:, 0], areas, at_most=at_most, unit=unit)
     none = np.zeros(0, np.int64)
     empty = Sample(seed, outlines_sha256, parts, tuple(names), stratum, predicted, probabilities, none)
     return empty.extended(size)
@@ -293,11 +294,12 @@ def timetable(sizes: np.ndarray, spreads: np.ndarray, size: int, have: np.ndarra
     return [part for _, _, part in turns[: size - int(have.sum())]]
 
 
-def _areas(frame: "pandas.DataFrame | geopandas.GeoDataFrame") -> np.ndarray:
+def _areas(frame: "pandas.DataFrame | geopandas.GeoDataFrame") -> tuple[np.ndarray, str]:
+    """Area of each building and its unit: square metres, or pixels for a map without georeference."""
     areas = frame["area_m2"].astype(float).to_numpy()
     if np.isnan(areas).all() and isinstance(frame, geopandas.GeoDataFrame):
-        return np.asarray(frame.geometry.area)
-    return np.asarray(areas)
+        return np.asarray(frame.geometry.area), "px"
+    return np.asarray(areas), "m²"
 
 
 def _understood(tree: Any) -> Sample:

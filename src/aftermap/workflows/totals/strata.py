@@ -36,15 +36,16 @@ class Stratum:
 
 
 def stratify(
-    predicted: np.ndarray, p_damaged: np.ndarray, area: np.ndarray, *, at_most: int
+    predicted: np.ndarray, p_damaged: np.ndarray, area: np.ndarray, *, at_most: int, unit: str = "m²"
 ) -> tuple[tuple[Stratum, ...], np.ndarray]:
     """Share buildings out to strata.
 
     Args:
         predicted: class of each building, 0 for no damage to 3 for destroyed, int (N,).
         p_damaged: of each, (N,).
-        area: of each, in any unit, NaN where nobody knows, (N,).
+        area: of each, NaN where nobody knows, (N,).
         at_most: number of strata; there are fewer where nothing is left to tell apart.
+        unit: of the areas.
 
     Returns:
         The strata, and the stratum of each building, int (N,).
@@ -63,7 +64,7 @@ def stratify(
     stratum = np.empty(len(predicted), np.int64)
     for number, cell in enumerate(found):
         stratum[cell.rows] = number
-    return tuple(cell.told(p_damaged, area) for cell in found), stratum
+    return tuple(cell.told(p_damaged, area, unit) for cell in found), stratum
 
 
 def spread_of(p_damaged: np.ndarray) -> float:
@@ -109,11 +110,11 @@ class _Cell:
             return []
         return [_Cell(self.rows[side], self.classes, (*self.cuts, kind)) for side in (~above, above)]
 
-    def told(self, p_damaged: np.ndarray, area: np.ndarray) -> Stratum:
+    def told(self, p_damaged: np.ndarray, area: np.ndarray, unit: str) -> Stratum:
         words = [" or ".join(_CLASSES[each] for each in self.classes)]
         if "area" in self.cuts:
             mine = area[self.rows]
-            words.append(f"{mine.min():,.0f} to {mine.max():,.0f} m²")
+            words.append(f"{mine.min():,.0f} to {mine.max():,.0f} {unit}")
         if "p" in self.cuts:
             mine = p_damaged[self.rows]
             words.append(f"p(damaged) {mine.min():.3f} to {mine.max():.3f}")
