@@ -10,7 +10,7 @@ from aftermap.workflows.event_model.model import LEVELS, fit_levels, fit_phantom
 
 FOLDS = 5
 REDRAWS = 1000
-SURE = 0.75
+SURE = 0.5
 """Share of the redraws of the answers in which macro F1 must not fall."""
 
 FEWEST_PHANTOMS = 3

@@ -55,19 +55,20 @@ def judge(
     if check is not None and check.rejects:
         every = np.concatenate([rows, phantoms])
         is_phantom = np.arange(len(every)) >= len(rows)
-        told = fit_phantoms(described.values, every, is_phantom)
-        frame.loc[assessed, "p_not_building"] = told[assessed].round(4)
-        _reject(frame, assessed[told[assessed] > 0.5])
-    for row, verdict in verdicts.items():
-        if verdict == NOT_A_BUILDING:
-            _reject(frame, np.array([row]))
-        else:
-            shares = (names == verdict).astype(float)
-            frame.loc[row, list(PROBABILITIES)] = shares
-            frame.loc[row, ["damage", "confidence", "reason"]] = [verdict, 1.0, ""]
-            if not np.isfinite(frame.loc[row, "p_building"]):
-                frame.loc[row, "p_building"] = 1.0
-        frame.loc[row, "reviewed"] = True
+        doubtful = fit_phantoms(described.values, every, is_phantom)[assessed]
+        frame.loc[assessed, "p_not_building"] = doubtful.round(4)
+        _reject(frame, assessed[doubtful > 0.5])
+    told_rows = np.array(sorted(verdicts), np.int64)
+    told = np.array([verdicts[row] for row in told_rows.tolist()], dtype=object)
+    frame.loc[told_rows, "reviewed"] = True
+    phantom = told == NOT_A_BUILDING
+    _reject(frame, told_rows[phantom])
+    levelled = told_rows[~phantom]
+    frame.loc[levelled, "damage"] = told[~phantom]
+    frame.loc[levelled, list(PROBABILITIES)] = (told[~phantom, None] == names).astype(float)
+    frame.loc[levelled, "confidence"] = 1.0
+    frame.loc[levelled, "reason"] = ""
+    frame.loc[levelled, "p_building"] = frame.loc[levelled, "p_building"].fillna(1.0)
     if frame["p_not_building"].isna().all():
         frame = frame.drop(columns="p_not_building")
     added = [name for name in OWN if name in frame.columns]
@@ -77,5 +78,6 @@ def judge(
 
 def _reject(frame: geopandas.GeoDataFrame, rows: np.ndarray) -> None:
     """Take buildings for none: not assessed, with the reason."""
-    frame.loc[rows, ["damage", "reason"]] = [NOT_ASSESSED, NO_BUILDING]
+    frame.loc[rows, "damage"] = NOT_ASSESSED
+    frame.loc[rows, "reason"] = NO_BUILDING
     frame.loc[rows, [*PROBABILITIES, "confidence"]] = np.nan

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 LEVELS = 4
-STRENGTH = 0.5
+STRENGTH = 0.3
 """Inverse of the penalty; with columns scaled as `described` scales them, right for 30 to 500 answers."""
 
 RARE = 0.5

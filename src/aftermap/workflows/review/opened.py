@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
+from aftermap.workflows.mapping.features import read_features
 from aftermap.workflows.mapping.finished import FinishedMap
 from aftermap.workflows.review.crops import Crops
 from aftermap.workflows.review.images import open_images
@@ -47,4 +48,5 @@ def open_review(
 
 
 def _pick(found: FinishedMap, known: Collection[str], count: int, seed: int) -> list[str]:
-    return pick(found.buildings, None, known, count, seed)
+    features = read_features(found.folder, found.buildings["building_id"].astype(str).tolist())
+    return pick(found.buildings, None if features is None else features.values, known, count, seed)

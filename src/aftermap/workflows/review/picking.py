@@ -11,7 +11,7 @@ import numpy as np
 from aftermap.classes import NOT_ASSESSED
 from aftermap.products.vectors import PROBABILITIES
 
-_AS_MANY, _FEWEST_IN_DOUBT = 3, 30
+_AS_MANY, _FEWEST_IN_DOUBT = 1.5, 30
 _DIMENSIONS = 24
 _LEAST_DOUBT = 0.05
 """Even where the model is sure a building may come up: it may be surely wrong."""
@@ -26,7 +26,7 @@ def pick(
 ) -> list[str]:
     """Buildings to ask about, the most useful first; the same arguments give the same ones.
 
-    Of the buildings whose class is most in doubt (by the entropy of the probabilities), three times as many as wanted,
+    Of the buildings whose class is most in doubt (by the entropy of the probabilities), half as many again as wanted,
     the next one is drawn with a chance that grows with its doubt and with the square of its distance, among the features,
     to the nearest one that was answered or picked. It pays to learn from the answers and to pick again every 20 or so:
     then the doubt is that of the event's own model.
@@ -64,7 +64,7 @@ def pick(
     random = np.random.default_rng(seed)
     wanted = min(count, int(open_.sum()))
     order = np.lexsort((random.random(len(ids)), -doubt))  # equal ones by lot
-    doubt[order[max(_FEWEST_IN_DOUBT, _AS_MANY * wanted) :]] = 0
+    doubt[order[max(_FEWEST_IN_DOUBT, round(_AS_MANY * wanted)) :]] = 0
     far = np.full(len(ids), np.inf)
     for row in np.flatnonzero(answered & known).tolist():
         np.minimum(far, _squared(space, row), out=far)
