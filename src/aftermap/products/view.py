@@ -166,8 +166,8 @@ def damage_view(
     )
     about = [
         f"Damage classes: {DAMAGE.name.replace('-', ' ')}. Shares are of the assessed buildings. Probabilities and "
-        f"confidence are the model's, {UNCALIBRATED}; its decision weights choose the class, which need not be the most "
-        "probable one."
+        f"confidence are the model's, {summary.get('confidence', UNCALIBRATED)}; its decision weights choose the class, "
+        "which need not be the most probable one."
     ]
     if skipped["buildings"]:
         reasons = ", ".join(f"{reason} ({number:,})" for reason, number in skipped["reasons"].items())

@@ -126,3 +126,12 @@ def test_the_map_of_today_stands_beside_the_estimate(made, reviewed):
     after = aftermap.totals(reviewed).totals["damaged"]
     assert after.mapped == (changed["damage"].isin(["minor-damage", "major-damage"])).sum() < before.mapped
     assert (after.estimate, after.low, after.high) == (before.estimate, before.low, before.high)
+
+
+def test_phantoms_that_a_map_has_learnt_are_not_called_unsurveyed(made, reviewed):
+    changed = made[0].copy()
+    levels = ["p_no_damage", "p_minor", "p_major", "p_destroyed", "p_building", "confidence"]
+    changed.loc[20:24, levels] = np.nan
+    changed.loc[20:24, ["damage", "reason"]] = ["not-assessed", "not a building"]
+    write_buildings(changed, reviewed)
+    assert aftermap.totals(reviewed).not_assessed == 8

@@ -111,6 +111,8 @@ def learn_from_answers(folder: Path) -> Learnt:
     summary = summarise(frame, now.grid)
     summary = {**original.summary, **summary, "learnt": record}
     summary["reviewed"] = int(frame["reviewed"].sum())
+    if check.better:
+        summary["confidence"] = f"calibrated on this event by {summary['reviewed']} answers"
     rewrite(now, frame, summary, _sentence(check, summary["reviewed"]), record)
     return Learnt(
         folder=folder,

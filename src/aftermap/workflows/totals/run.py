@@ -18,6 +18,7 @@ from aftermap.classes import DAMAGE, NOT_ASSESSED
 from aftermap.extras import needs
 from aftermap.files import csv_text, make_folder, write_json, write_text
 from aftermap.products.figures.totals_figure import Bar, draw_totals
+from aftermap.workflows.event_model.judged import NO_BUILDING
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
 from aftermap.workflows.review.answers import Answer, Journal, settle
 from aftermap.workflows.totals.confidence import Confidence, confidence_of, write_confidence
@@ -249,6 +250,9 @@ def _estimated(map_: FinishedMap, answers: list[Answer], options: TotalsOptions)
     for answer in settle(answers).values():
         if answer.origin == "drawn" and answer.building_id not in known and answer.verdict in levels:
             drawn[answer.verdict] = drawn.get(answer.verdict, 0) + 1
+    # a building that a reviewer called none is 'not-assessed' in the table of a map that has learnt from it
+    unseen = (damage == NOT_ASSESSED) & (map_.buildings["reason"].fillna("") != NO_BUILDING)
+    not_assessed = int(unseen.sum())
     found = further = confidence = None
     if place_of(map_.folder).is_file():
         sample = Sample.load(map_.folder)
@@ -262,7 +266,6 @@ def _estimated(map_: FinishedMap, answers: list[Answer], options: TotalsOptions)
         target = options.get("target")
         if target is not None:
             further = answers_needed(sample, looked, target, kind=options.get("kind", "damaged"))
-    not_assessed = int((damage == NOT_ASSESSED).sum())
     return TotalsResult(map_.folder, mapped, not_assessed, drawn, found, further, confidence)
 
 
