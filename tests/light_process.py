@@ -11,6 +11,7 @@ import atexit
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ class Ended:
         err: the same on standard error.
         modules: top-level modules that it had loaded then.
         seconds: of processor time.
+        opened: how many files it opened in its folder, where a signal was asked for.
     """
 
     code: int
@@ -37,6 +39,7 @@ class Ended:
     err: str
     modules: frozenset[str]
     seconds: float
+    opened: int
 
 
 class LightProcess:
@@ -57,14 +60,37 @@ class LightProcess:
         )
         atexit.register(self.close)
 
-    def command(self, *words: object, cwd: Path, absent: tuple[str, ...] = ()) -> Ended:
-        """Run `aftermap WORDS` in a folder, as if the modules `absent` were not installed."""
-        request = {"words": [str(word) for word in words], "cwd": str(cwd), "absent": absent}
+    def command(
+        self,
+        *words: object,
+        cwd: Path,
+        absent: tuple[str, ...] = (),
+        signal_at: tuple[int, int] | None = None,
+    ) -> Ended:
+        """Run `aftermap WORDS` in a folder.
+
+        Args:
+            words: the command line.
+            cwd: the folder.
+            absent: modules that it cannot import, as if they were not installed.
+            signal_at: the number of a file, among those that it opens there, and the signal that it gets as it does.
+        """
+        request = {
+            "words": [str(word) for word in words],
+            "cwd": str(cwd),
+            "absent": absent,
+            "signal_at": signal_at,
+        }
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         told = json.loads(self._process.stdout.readline())
         return Ended(**told | {"modules": frozenset(told["modules"])})
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
 
     def close(self) -> None:
         """End it."""
@@ -87,26 +113,45 @@ def _serve() -> None:
         answers.write(json.dumps(_forked(**json.loads(line))) + "\n")
 
 
-def _forked(words: list[str], cwd: str, absent: list[str]) -> dict[str, object]:
+def _forked(
+    words: list[str], cwd: str, absent: list[str], signal_at: tuple[int, int] | None
+) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as place:
         files = [Path(place) / name for name in ("out", "err", "modules")]
         before = _seconds()
         child = os.fork()
         if child == 0:
-            _command(words, cwd, absent, *files)
+            _command(words, cwd, absent, signal_at, *files)
         _, status = os.waitpid(child, 0)
         out, err, modules = (file.read_text(errors="replace") if file.exists() else "" for file in files)
     return {
         "code": os.waitstatus_to_exitcode(status),
         "out": out,
         "err": err,
-        "modules": modules.split(),
+        "modules": modules.split()[1:],
+        "opened": int(modules.partition(" ")[0] or 0),
         "seconds": _seconds() - before,
     }
 
 
-def _command(words: list[str], cwd: str, absent: list[str], out: Path, err: Path, modules: Path) -> None:
-    code = 70
+def _command(
+    words: list[str],
+    cwd: str,
+    absent: list[str],
+    signal_at: tuple[int, int] | None,
+    out: Path,
+    err: Path,
+    modules: Path,
+) -> None:
+    code, opened = 70, 0
+
+    def count(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal opened
+        if event == "open" and str(arguments[0]).startswith(("out", ".", cwd)):
+            opened += 1
+            if opened == signal_at[0]:  # type: ignore[index]
+                os.kill(os.getpid(), signal_at[1])  # type: ignore[index]
+
     try:
         for number, file in ((1, out), (2, err)):
             os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
@@ -118,6 +163,11 @@ def _command(words: list[str], cwd: str, absent: list[str], out: Path, err: Path
             sys.meta_path.insert(0, NotInstalled(absent))
         from aftermap.cli.app import main
 
+        if signal_at:  # which whoever started the tests in the background may have told to ignore
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+            sys.addaudithook(count)
         sys.argv = ["aftermap", *words]
         main(words)
     except SystemExit as ended:
@@ -127,7 +177,7 @@ def _command(words: list[str], cwd: str, absent: list[str], out: Path, err: Path
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        modules.write_text(" ".join({name.partition(".")[0] for name in sys.modules}))
+        modules.write_text(" ".join([str(opened), *{name.partition(".")[0] for name in sys.modules}]))
         os._exit(code)
 
 

@@ -394,9 +394,6 @@ def dress(
         rng, (tone[0] * 1.14, tone[1] * 1.14, tone[2] * 1.14), spread * (0.4 + 0.8 * style.roof_spread)
     )
     building.wall = jitter(rng, (170, 162, 150), 30, 0.25)
-    building.pitch = (
-        0.0
-        if flat
-        else float(rng.uniform(0.2, 0.75) if building.block != "commercial" else rng.uniform(0.08, 0.25))
-    )
+    slopes = (0.08, 0.25) if building.block == "commercial" else (0.2, 0.75)
+    building.pitch = 0.0 if flat else float(rng.uniform(*slopes))
     return building

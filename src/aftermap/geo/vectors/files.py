@@ -44,7 +44,6 @@ _WORDS = {
     "areas": "areas",
     "marks": "points or polygons",
 }
-_TEXTS = ("GeoJSON", "GeoJSON lines", "KML", "table of text")
 _BUILDINGS = re.compile(
     r"build|footprint|house|roof|b[aâ]timent|edifici|edificaç|geb(ä|ae?)ude", re.IGNORECASE
 )

@@ -16,7 +16,6 @@ FARTHEST = 1e9
 """Coordinates beyond this lie on no map, in any unit that maps are drawn in."""
 
 _MAX_NESTING = 8
-_COLLECTIONS = (5, 6, 7)  # shapely's types of MultiLineString, MultiPolygon, GeometryCollection
 _POLYGONS = (3, 6)
 
 Rings = Sequence[np.ndarray]

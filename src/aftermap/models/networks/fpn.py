@@ -86,9 +86,6 @@ class GlobalContext(nn.Module):
 WIDTH = 64
 """Channels of every level of the pyramid, and of the features that the heads see."""
 
-HEAD_STRIDE = 4
-"""Stride in input pixels of the heads that look at cells."""
-
 _LEAST = 1e-12
 
 

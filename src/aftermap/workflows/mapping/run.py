@@ -91,26 +91,8 @@ def run_map(
         closing(inputs),
         WorkFolder(out, fingerprint, resume=settings.resume, overwrite=settings.overwrite) as work,
     ):
-        finished = work.finished()
-        start_row = finished[-1].stop if finished else 0
-        width, total = inputs.grid.width, inputs.grid.width * inputs.grid.height
-        report("predicting", start_row * width, total)
-        if start_row < inputs.grid.height:
-            predicted = predict_rows(
-                watch.timed("reading", inputs.read),
-                _Timed(task.predictor, watch),
-                inputs.grid,
-                window_px=settings.window_px,
-                halo_px=settings.halo,
-                batch=settings.batch or (1 if settings.device == "cpu" else 8),
-                start_row=start_row,
-            )
-            with closing(predicted):
-                for band in predicted:
-                    with watch("storing"):
-                        work.add(band.row, band.stop, task.keep(band))
-                    report("predicting", band.stop * width, total)
-                    del band  # its rows are a view of what the next ones need no more
+        total = inputs.grid.width * inputs.grid.height
+        start_row = _predict(task, inputs, work, settings, watch, report)
         report("writing", 0, total)
         with writing(out, resumable=True):
             rows = work.finished()
@@ -165,6 +147,38 @@ def run_map(
         kinds=task.kinds(frame, view),
         gate=gate_counts(model),
     )
+
+
+def _predict(
+    task: Task, inputs: Inputs, work: WorkFolder, settings: Settings, watch: "Stopwatch", report: Progress
+) -> int:
+    """Predict the rows that an interrupted run has not finished, and keep what the map needs of each band of them.
+
+    Returns:
+        The first of these rows.
+    """
+    finished = work.finished()
+    start_row = finished[-1].stop if finished else 0
+    width, height = inputs.grid.width, inputs.grid.height
+    report("predicting", start_row * width, height * width)
+    if start_row == height:
+        return start_row
+    predicted = predict_rows(
+        watch.timed("reading", inputs.read),
+        _Timed(task.predictor, watch),
+        inputs.grid,
+        window_px=settings.window_px,
+        halo_px=settings.halo,
+        batch=settings.batch or (1 if settings.device == "cpu" else 8),
+        start_row=start_row,
+    )
+    with closing(predicted):
+        for band in predicted:
+            with watch("storing"):
+                work.add(band.row, band.stop, task.keep(band))
+            report("predicting", band.stop * width, height * width)
+            del band  # its rows are a view of what the next ones need no more
+    return start_row
 
 
 def _checked_vectors(settings: Settings) -> dict[str, Path]:
