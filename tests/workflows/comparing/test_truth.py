@@ -109,6 +109,16 @@ def test_a_mapping_says_what_any_words_mean(tmp_path):
         parse_mapping("D")
 
 
+def test_codes_that_two_scales_read_otherwise_are_not_guessed(tmp_path):
+    path = written(tmp_path / "codes.gpkg", {"dmg": [1, 2, 3, 4]})
+    with pytest.raises(
+        InputError, match="may be UNOSAT damage classes or Joint Damage Scale: say which with --as"
+    ):
+        open_truth(path, GRID, column="dmg")
+    assert open_truth(path, GRID, column="dmg", source="xbd").grades.tolist()[3] == "destroyed"
+    assert open_truth(path, GRID, column="dmg", source="unosat").grades.tolist()[0] == "Destroyed"
+
+
 def test_points_come_in_any_format(tmp_path):
     to_degrees = Transformer.from_crs("EPSG:32636", "EPSG:4326", always_xy=True)
     lon, lat = to_degrees.transform(WEST + 8, NORTH - 8)

@@ -207,7 +207,7 @@ def _words(
     count = {words.title: sum(words.grade(word) is not None for word in graded) for words in known}
     whole = [words for words in known if graded and count[words.title] == len(graded)]
     if whole:
-        return max(whole, key=lambda words: sum(words.exact(word) for word in graded))
+        return _likeliest(file, name, graded, whole)
     best = max(known, key=lambda words: (count[words.title], sum(map(words.exact, graded))))
     others = [word for word in graded if best.grade(word) is None]
     also = next((words for words in known if words is not best and any(map(words.grade, others))), None)
@@ -223,6 +223,31 @@ def _words(
             f"its words are, {_MAPPING}"
         )
     return best
+
+
+def _likeliest(file: Path, name: str, graded: Sequence[str], known: Sequence[Words]) -> Words:
+    """Of scales that know every word the one whose columns are called so, and that writes most words just so.
+
+    Raises:
+        InputError: nothing tells them apart, and they mean different things, as codes do.
+    """
+    patterns = {SOURCES[key].title: COLUMNS[key] for key in SOURCES}
+
+    def fits(words: Words) -> tuple[bool, int]:
+        is_theirs = any(
+            re.fullmatch(pattern, name.split(" to ")[0].casefold()) for pattern in patterns[words.title]
+        )
+        return is_theirs, sum(words.exact(word) for word in graded)
+
+    best = max(map(fits, known))
+    alike = [words for words in known if fits(words) == best]
+    said = {tuple(words.grade(word)[1] for word in graded) for words in alike}  # type: ignore[index]  # all are known
+    if len(said) > 1:
+        raise InputError(
+            f"{file.name}: what {name} holds ({listing(graded, 4)}) may be {' or '.join(w.title for w in alike)}: "
+            "say which with --as, or what the words are with --mapping"
+        )
+    return alike[0]
 
 
 def _is_empty(cell: Any) -> bool:
