@@ -21,8 +21,12 @@ class Queue {
     if (this.outbox.length) this.flush();
   }
 
-  async next() {
-    if (!this.waiting.length) await this.fill();
+  async next(waits) {
+    if (!this.waiting.length) {
+      waits();
+      await this.fill();
+      if (!this.waiting.length) await this.fill(); // one that was under way did not know of the last answer
+    }
     const item = this.waiting.shift() ?? null;
     if (item) this.held.add(item.id);
     this.fill();

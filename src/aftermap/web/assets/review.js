@@ -35,7 +35,8 @@ class Screen {
 
   async advance() {
     this.say("");
-    const item = await this.queue.next();
+    this.item = null; // a key that comes too early must not answer the building before
+    const item = await this.queue.next(() => this.wait());
     if (!item) return this.finished();
     this.show(item);
   }
@@ -51,15 +52,20 @@ class Screen {
     const [name, title] = ORIGINS[item.origin] ?? ["", ""];
     Object.assign($("#origin"), { textContent: name, title, className: item.origin });
     $("#name").textContent = `building ${item.id}${item.double ? " · read twice" : ""}`;
-    $("#verdicts").classList.remove("waiting");
+    $("#panes").classList.remove("waiting");
     this.showMap(false);
     this.draw();
     this.measure?.(performance.now());
   }
 
+  wait() {
+    $("#name").textContent = "the next one is on its way …";
+    $("#panes").classList.add("waiting");
+  }
+
   async finished() {
-    this.item = null;
-    if (!this.queue.empty) return this.say("Waiting for the next building …");
+    if (!this.queue.empty) return this.wait();
+    $("#name").textContent = "";
     const state = this.state ?? (await this.store.state());
     const done = $("#done");
     const rest = state.buildings - state.answered;
@@ -343,6 +349,7 @@ class Screen {
       make("b", {}, `${done} of ${of}`),
       make("span", { class: "sample" }, `${sample[0]}/${sample[1]} random`),
       make("span", { class: "active" }, `${active[0]}/${active[1]} picked`),
+      ...(state.others ? [make("span", {}, `+${state.others} others`)] : []),
     );
     const { pairs, agree, kappa } = state.agreement;
     const beyond = kappa == null ? "" : `, kappa ${kappa.toFixed(2)}`;

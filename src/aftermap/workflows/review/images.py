@@ -6,6 +6,7 @@ and this user alone:
     OUT/review/images.json      paths, sizes and times of files whose checksums were found right
 """
 
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from aftermap.errors import AftermapError, InputError
+from aftermap.errors import AftermapError, DataWarning, InputError
 from aftermap.files import read_json, sha256_of, write_json
 from aftermap.geo.align import Shift
 from aftermap.geo.grid import Window
@@ -109,6 +110,13 @@ def open_images(found: FinishedMap, pre: Path | None = None, post: Path | None =
             f"{found.folder / 'provenance.json'} does not say how the images were read: map again"
         ) from None
     _check(found, paths, sources)
+    if (found.provenance.get("local_shift") or {}).get("applied"):
+        warnings.warn(
+            "the map took a grid of shifts out, which it does not keep: the image from after is shown with one shift for "
+            "all of it, so some outlines may lie a few pixels beside their roofs",
+            DataWarning,
+            stacklevel=2,
+        )
     pair = DatePair(sources[0], sources[1], found.grid, shift, [])
     return MapImages(pair, stretches)
 

@@ -1,0 +1,256 @@
+"""The page of a review in a browser: by keys alone, by several people, on a phone, and when nothing can be saved."""
+
+import json
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aftermap.workflows.mapping.finished import open_map
+from aftermap.workflows.review.answers import Journal
+from aftermap.workflows.review.areas import marks
+from aftermap.workflows.review.opened import open_review
+from reviewed_map import make_map
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+]
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    if not CHROMIUM.is_file():
+        pytest.skip(f"needs {CHROMIUM}")
+    with playwright.sync_playwright() as engines:
+        chromium = engines.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("browser")
+    make_map(folder)
+    return folder
+
+
+@pytest.fixture
+def served(made, tmp_path):
+    """A review that is served: itself, and its address."""
+    uvicorn = pytest.importorskip("uvicorn")
+    from aftermap.web.app import review_app
+    from aftermap.web.serving import address, bind
+
+    out = shutil.copytree(made / "map", tmp_path / "map")
+    images = {"pre": made / "before.tif", "post": made / "after.tif"}
+    review = open_review(open_map(out), **images, budget=8, active=0.25, double=0)
+    listener = bind("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(review_app(review, "token"), log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    yield review, address(listener, "token")
+    server.should_exit = True
+    thread.join()
+    listener.close()
+
+
+def opened(browser, url, name, **options):
+    """A page whose reviewer has given a name, and its errors."""
+    page = browser.new_context(**options).new_page()
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("console", lambda said: page.errors.append(said.text) if "Security Policy" in said.text else None)
+    page.goto(url)
+    page.wait_for_selector("#ask-name[open]")
+    page.keyboard.type(name)
+    page.keyboard.press("Enter")
+    shows(page, "#name", "building")
+    return page
+
+
+def building(page):
+    shows(page, "#name", "building")
+    return re.search(r"building (\S+)", page.text_content("#name"))[1]
+
+
+def press(page, *keys):
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def answered(page, count):
+    shows(page, "#count b", f"{count} of")
+
+
+def shows(page, selector, text):
+    """Wait until an element holds a text; its policy lets nobody evaluate strings in the page."""
+    page.locator(selector).filter(has_text=text).wait_for(state="attached")
+
+
+def test_a_review_by_keys_alone(browser, served):
+    review, url = served
+    page = opened(browser, url, "Zoë")
+    first = building(page)
+    press(page, "4")
+    answered(page, 1)
+    second = building(page)
+    assert second != first
+    building(page)
+    press(page, "n")
+    page.keyboard.type("tarp on the roof: 2")
+    press(
+        page, "Enter", "f", "f", "w", ".", "b", "+", "-", "o", "o", "m", "Shift+ArrowRight", "ArrowDown", "2"
+    )
+    answered(page, 2)
+    third = building(page)
+    press(page, "u", "3")
+    answered(page, 3)
+    press(page, "z")
+    answered(page, 2)
+    assert building(page) == third
+    press(page, "s")
+    (one, two) = Journal(review.found.folder).answers()
+    assert (one.building_id, one.verdict, one.reviewer, one.shown["map_shown"]) == (
+        first,
+        "destroyed",
+        "Zoë",
+        False,
+    )
+    assert (two.building_id, two.verdict, two.note) == (second, "minor-damage", "tarp on the roof: 2")
+    assert two.shown["map_shown"] is True and two.geometry is not None
+    assert page.errors == []
+
+
+def test_a_missing_building_is_drawn_by_keys(browser, served):
+    review, url = served
+    page = opened(browser, url, "Ana")
+    shown = building(page)
+    press(page, "d", "Enter", *["Shift+ArrowRight"] * 3, "Enter", *["Shift+ArrowDown"] * 3, "Enter", "c", "4")
+    shows(page, "#said", "Drawn building saved")
+    assert building(page) == shown
+    press(page, "1")
+    answered(page, 1)
+    drawn, _ = Journal(review.found.folder).answers()
+    assert (drawn.origin, drawn.verdict, len(drawn.geometry["coordinates"][0])) == ("drawn", "destroyed", 4)
+    assert page.errors == []
+
+
+def test_two_people_see_different_buildings_until_all_are_done(browser, served):
+    review, url = served
+    pages = [opened(browser, url, name) for name in ("Ana", "Bo")]
+    assert building(pages[0]) != building(pages[1])
+    for turn in range(8):
+        page = pages[turn % 2]
+        if page.is_hidden("#done"):
+            press(page, "1")
+            page.wait_for_timeout(60)
+    for page in pages:
+        while page.is_hidden("#done"):
+            press(page, "1")
+            page.wait_for_timeout(100)
+    told = [answer.building_id for answer in Journal(review.found.folder).answers()]
+    assert len(told) == len(set(told)) == 8
+    assert (
+        "8 buildings are answered" in pages[0].text_content("#done")
+        and pages[0].errors == pages[1].errors == []
+    )
+
+
+def test_what_cannot_be_saved_is_told_kept_and_sent_again(browser, served, monkeypatch):
+    review, url = served
+    page = opened(browser, url, "Ana")
+    monkeypatch.setattr("aftermap.workflows.review.answers.os.fsync", full_disk)
+    press(page, "3")
+    building(page)
+    press(page, "4")
+    shows(page, "#alarm", "2 answers are NOT saved")
+    assert re.search(r"the disk is full.* 2 answers are NOT saved yet", page.text_content("#alarm"))
+    page.reload()  # even then
+    page.wait_for_selector("#alarm:not([hidden])")
+    monkeypatch.undo()
+    page.click("#retry")
+    page.wait_for_selector("#alarm", state="hidden")
+    assert sorted(answer.verdict for answer in review.answers) == ["destroyed", "major-damage"]
+
+
+def full_disk(*_):
+    raise OSError(28, "No space left on device")
+
+
+def test_on_a_phone_everything_is_in_reach(browser, served):
+    _, url = served
+    page = opened(browser, url, "Ana", **PHONE)
+    page.tap("[data-mode=flicker]")
+    page.tap("#pane-after canvas")
+    assert page.text_content("#pane-after figcaption") == "Before"
+    for button in page.query_selector_all("#verdicts button, #tools button, nav button"):
+        if button.is_visible():
+            box = button.bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= 390.5 and box["y"] + box["height"] <= 844.5
+            assert box["height"] >= 40
+    page.tap("[data-verdict=cannot-tell]")
+    page.tap("#reasons button:nth-child(1)")
+    answered(page, 1)
+    assert page.errors == []
+
+
+@pytest.mark.parametrize("size", [(683, 384), (844, 390), (1024, 600)])
+def test_small_screens_and_large_fonts_lose_nothing(browser, served, size):
+    _, url = served
+    page = opened(
+        browser, url, "Ana", viewport={"width": size[0], "height": size[1]}
+    )  # 1366 x 768 at 200 % is 683 x 384
+    for selector in ("[data-verdict=cannot-tell]", "#undo", "#open-help", "[data-verdict=no-damage]"):
+        box = page.query_selector(selector).bounding_box()
+        assert box["y"] + box["height"] <= size[1] + 0.5 and box["x"] + box["width"] <= size[0] + 0.5, (
+            selector
+        )
+    assert page.query_selector("#pane-after canvas").bounding_box()["height"] > 150
+
+
+def test_ground_is_marked_by_keys(browser, served):
+    review, url = served
+    page = opened(browser, url, "Ana")
+    press(page, "g")
+    shows(page, "#ground-count", "0 of 25")
+    press(page, "Enter", *["Shift+ArrowRight"] * 4, "Enter", *["Shift+ArrowDown"] * 4, "Enter", "c")
+    page.wait_for_timeout(500)
+    (mark,) = marks(review.found.folder)
+    assert mark.surveyed and mark.reviewer == "Ana" and page.errors == []
+
+
+def test_the_page_in_one_file_keeps_answers_and_saves_them(browser, served, tmp_path):
+    from aftermap.web.offline import write_offline
+    from aftermap.workflows.review.exchange import import_answers
+
+    review, _ = served
+    written = write_offline(review, tmp_path / "review.html")
+    assert written.buildings == 8 and written.megabytes < 1
+    page = opened(browser, written.path.as_uri(), "Ana")
+    first = building(page)
+    for key in ("1", "2", "z", "4"):
+        building(page)
+        press(page, key)
+    answered(page, 2)
+    page.reload()
+    answered(page, 2)
+    with page.expect_download() as download:
+        page.click("#download")
+    download.value.save_as(tmp_path / "answers.json")
+    assert len(json.loads((tmp_path / "answers.json").read_text())["answers"]) == 2
+    assert import_answers(review.found, tmp_path / "answers.json").answers == 2
+    assert {a.building_id: a.verdict for a in review.answers}[first] == "no-damage"
+    assert page.errors == []
