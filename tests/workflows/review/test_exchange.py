@@ -117,6 +117,35 @@ def test_polygons_are_matched_by_their_middle_in_any_system(found, tmp_path):
     assert stands(found) == {("b4", "qgis"): "no-damage"}
 
 
+def test_votes_of_many_are_one_answer_and_a_tie_is_none(found, tmp_path):
+    frame = found.buildings.geometry.to_crs(4326)
+    path = write_csv(
+        tmp_path / "agg_results.csv",
+        ["idx", "task_id", "0_count", "1_count", "2_count", "geom"],
+        *(
+            [n, f"t{n}", *votes, frame.iloc[n].wkt]
+            for n, votes in enumerate([(5, 1, 0), (1, 4, 0), (2, 2, 0)])
+        ),
+        [3, "t3", 1, 0, 0, "POLYGON((nonsense"],
+    )
+    taken = import_answers(found, path, mapping="0=no-damage,1=destroyed,2=cannot-tell", reviewer="crowd")
+    assert stands(found) == {("b0", "crowd"): "no-damage", ("b1", "crowd"): "destroyed"}
+    assert sorted(taken.left_out) == [
+        "1 left out: in no building of the map",
+        "1 left out: without an answer",
+    ]
+
+
+def test_the_place_of_a_form_is_found_in_its_parts(found, tmp_path):
+    lon, lat = lonlat(found, 5)
+    path = write_csv(
+        tmp_path / "form.csv",
+        ["_location_latitude", "_location_longitude", "damage"],
+        [lat, lon, "Destroyed"],
+    )
+    assert import_answers(found, path).answers == 1 and stands(found) == {("b5", "form"): "destroyed"}
+
+
 def page_answers(found, *answers, sha=None):
     return json.dumps(
         {

@@ -50,6 +50,7 @@ REASONS = ("reason",)
 OUTLINES = ("outlines_sha256",)
 _LON = ("lon", "lng", "longitude", "long", "x")
 _LAT = ("lat", "latitude", "y")
+_WKT = ("wkt", "geom", "geometry", "the_geom")
 _REASONS = ("cloud", "shadow", "no data", "outside", "misaligned", "other")
 
 
@@ -128,7 +129,7 @@ def read_foreign(path: Path, *, column: str | None, ids: str | None) -> Foreign:
         )
     if not rows:
         raise InputError(f"{file} has no rows")
-    values = _column(names, rows, column, VALUES, "--column")
+    values = _column(names, rows, column, VALUES, "--column") or _votes(names, rows)
     if values is None:
         some = ", ".join(names[:12]) or "none"
         raise InputError(
@@ -176,6 +177,27 @@ def _column(
     return None if at < 0 else [row.get(names[at], "") for row in rows]
 
 
+def _votes(names: Sequence[str], rows: Rows) -> list[str] | None:
+    """The answer of most people, where a column for each answer counts them (`0_count`, `1_count`, as MapSwipe does)."""
+    counted = {name: known[1] for name in names if (known := re.fullmatch(r"(\d+)_count", name.strip()))}
+    if not counted:
+        return None
+    values = []
+    for row in rows:
+        votes = {answer: _number(row.get(name, "")) for name, answer in counted.items()}
+        most = max(votes.values())
+        first = [answer for answer, count in votes.items() if count == most and most > 0]
+        values.append(first[0] if len(first) == 1 else "")  # a tie is no answer
+    return values
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
 def _text(value: Any) -> str:
     """A cell as text; whole numbers without a point, nothing for what is missing."""
     if value is None or (isinstance(value, float) and value != value):
@@ -211,11 +233,20 @@ def _csv_rows(path: Path) -> tuple[list[str], Rows]:
 
 
 def _columns_as_points(names: Sequence[str], rows: Rows) -> np.ndarray | None:
-    """Points of columns like lon and lat, None where there are none."""
+    """Points of columns like lon and lat, or of one of WKT; None where there are none."""
+    points = np.full(len(rows), None, object)
+    shape = _index(names, _WKT)
+    if shape >= 0:
+        for number, row in enumerate(rows):
+            points[number] = _middle(shapely.from_wkt(row.get(names[shape]) or None, on_invalid="ignore"))
+        if not shapely.is_missing(points).all():
+            return points
     x, y = _index(names, _LON), _index(names, _LAT)
+    if x < 0 or y < 0:  # as a form names the parts of a place: _location_longitude
+        ends = [name.lower().rpartition("_")[2] for name in names]
+        x, y = (ends.index(end) if end in ends else -1 for end in ("longitude", "latitude"))
     if x < 0 or y < 0:
         return None
-    points = np.full(len(rows), None, object)
     for number, row in enumerate(rows):
         try:
             points[number] = shapely.Point(float(row[names[x]]), float(row[names[y]]))

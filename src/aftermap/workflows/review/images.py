@@ -51,7 +51,7 @@ class MapImages:
             side_px: longest side of the pictures; a larger window is thinned to it.
 
         Returns:
-            two uint8 (H, W, 3), 0 where a date has no data.
+            two uint8 (H, W, 3), hatched where a date has no data.
         """
         grid = self.pair.grid.crop(window)
         most = max(window.width, window.height)
@@ -63,7 +63,9 @@ class MapImages:
         moved = (shift.dx_px * across, shift.dy_px * down) if shift.applied else (0.0, 0.0)
         with self._turn:  # open files are read by one thread at a time
             patches = self.pair.pre.read(place), self.pair.post.read(place.shift(*moved))
-        first, second = (self._pixels(i, patch.array) for i, patch in enumerate(patches))
+        first, second = (
+            _hatched(self._pixels(date, patch.array), patch.valid) for date, patch in enumerate(patches)
+        )
         return first, second
 
     def close(self) -> None:
@@ -76,6 +78,16 @@ class MapImages:
             shown = np.clip(shown, 0, 255).astype(np.uint8)
         bands = [0, 1, 2] if len(shown) >= 3 else [0, 0, 0]
         return np.ascontiguousarray(np.moveaxis(shown[bands], 0, -1))
+
+
+def _hatched(pixels: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Pixels (H, W, 3) with dark stripes where nothing was seen, which black ground might be taken for."""
+    if valid.all():
+        return pixels
+    rows, cols = np.indices(valid.shape)
+    stripes = np.where((rows + cols) % 16 < 8, 34, 52).astype(np.uint8)
+    pixels[~valid] = stripes[~valid][:, None]
+    return pixels
 
 
 def open_images(found: FinishedMap, pre: Path | None = None, post: Path | None = None) -> MapImages:
