@@ -95,9 +95,10 @@ def main() -> None:
                 if not started:
                     started = True
                     killer.start()
-            if not started:
+            if started:
+                killer.join()
+            else:  # it never answered
                 os.kill(child, signal.SIGKILL)
-            killer.join()
             os.waitpid(child, 0)
             kills += 1
         lines = list(Journal(found.folder).lines())

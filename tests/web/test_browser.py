@@ -58,7 +58,11 @@ def served(made, tmp_path):
     images = {"pre": made / "before.tif", "post": made / "after.tif"}
     review = open_review(open_map(out), **images, budget=8, active=0.25, double=0)
     listener = bind("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(review_app(review, "token"), log_level="error", lifespan="off"))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            review_app(review, "token"), log_level="error", lifespan="off", timeout_graceful_shutdown=1
+        )
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     yield review, address(listener, "token")

@@ -40,6 +40,12 @@ class Skipped(Asked):
     building_id: Name
 
 
+class Closed(Asked):
+    """Says that a window was closed."""
+
+    browser: Name
+
+
 class Said(Asked):
     """An answer; see `Review.answer`."""
 
@@ -112,6 +118,11 @@ def review_app(review: Review, token: str) -> App:
     @app.post("/skip")
     def skip(asked: Skipped) -> dict[str, Any]:
         review.skip(asked.browser, asked.building_id)
+        return {}
+
+    @app.post("/release")
+    def release(asked: Closed) -> dict[str, Any]:
+        review.release(asked.browser)
         return {}
 
     @app.post("/answer")

@@ -138,6 +138,25 @@ def test_what_is_skipped_comes_last(begin):
     assert names[-1] == first and len(names) == 3
 
 
+def test_what_was_skipped_comes_again_after_some_others(begin):
+    review = begin(budget=20, active=0, double=0)
+    first = review.take("ana", "one")[0]["id"]
+    review.skip("one", first)
+    names = []
+    for _ in range(10):
+        names.append(review.take("ana", "one")[0]["id"])
+        review.answer("ana", said({"id": names[-1]}))
+    assert names.index(first) == 8
+
+
+def test_a_closed_browser_gives_back_what_it_held(begin):
+    review = begin(budget=3, active=0, double=0)
+    held = [each["id"] for each in review.take("ana", "one", count=3)]
+    assert review.take("bo", "two") == []
+    review.release("one")
+    assert review.take("bo", "two")[0]["id"] == held[0]
+
+
 def test_outlines_are_kept_in_degrees(begin):
     review = begin(budget=4)
     item = review.take("ana", "one")[0]

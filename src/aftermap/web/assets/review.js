@@ -72,11 +72,14 @@ class Screen {
     const words = this.store.offline
       ? "Save your answers as a file, and take it in with: aftermap review OUT --import FILE"
       : "Answers are saved. Go on with aftermap learn and aftermap totals, or look at more buildings.";
+    const [did, of] = [state.sample[0] + state.active[0], state.sample[1] + state.active[1]];
+    const isOpen = !this.store.offline && did < of;
     done.replaceChildren(
-      make("h2", {}, "All looked at"),
+      make("h2", {}, isOpen ? `${of - did} are open in other browsers` : "All looked at"),
       make("p", {}, `${state.answered} buildings are answered, ${state.mine} of them by you.`),
-      make("p", {}, words),
+      make("p", {}, isOpen ? "They come here when a browser is closed, or answers nothing for five minutes." : words),
     );
+    if (isOpen) done.append(make("button", { type: "button", class: "main", onclick: () => this.advance() }, "Look again"));
     if (!this.store.offline && rest > 0) {
       done.append(make("button", { type: "button", class: "main", onclick: () => this.more(20) }, "20 more"));
     }

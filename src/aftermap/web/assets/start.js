@@ -68,6 +68,7 @@ function wire() {
   $("main").addEventListener("click", (event) => {
     if (event.detail && !$("#reasons").contains(event.target)) event.target.closest("button")?.blur();
   });
+  window.addEventListener("pagehide", () => store.offline || store.release());
   window.addEventListener("beforeunload", (event) => {
     if (screen.queue.outbox.length || (store.offline && store.unsaved)) event.preventDefault();
   });

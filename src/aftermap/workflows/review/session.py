@@ -25,8 +25,11 @@ from aftermap.workflows.review.crops import Crops, Frame, in_pixels, onto, rings
 from aftermap.workflows.review.plan import Picker, Plan, extend_picks, save_plan
 from aftermap.workflows.review.said import make_answer
 
-LEASE_SECONDS = 900.0
+LEASE_SECONDS = 300.0
 """A building that a browser took and never answered is given to another one after this time."""
+
+LATER = 8
+"""Buildings that come before one that was skipped: whoever stops early shall not leave holes in the sample."""
 
 OVERVIEW_PX = 1800
 
@@ -66,7 +69,8 @@ class Review:
         self._confidence = found.buildings["confidence"].to_numpy(float)
         self._reasons = found.buildings["reason"].astype(str).tolist()
         self._claims: dict[str, tuple[str, float]] = {}
-        self._skipped: dict[str, list[str]] = {}
+        self._skipped: dict[str, dict[str, int]] = {}
+        self._taken: dict[str, int] = {}
         self._size = -1
         self._reload()
 
@@ -100,6 +104,7 @@ class Review:
             while len(taken) < count and (chosen := self._next(reviewer, browser)) is not None:
                 name, origin = chosen
                 self._claims[name] = browser, now
+                self._taken[browser] = self._taken.get(browser, 0) + 1
                 taken.append(self.item(name, origin))
             return taken
 
@@ -122,21 +127,26 @@ class Review:
                 "confidence": None if confidence != confidence else round(confidence, 3),
                 "reason": self._reasons[row],
             },
-            "double": building_id in self.sample_set and self.plan.is_double(building_id),
+            "double": building_id in set(self.sample) and self.plan.is_double(building_id),
             **self.crops.describe(row),
         }
 
     def origin(self, building_id: str) -> str:
         """How a building comes up."""
-        if building_id in self.sample_set:
+        if building_id in set(self.sample):
             return "sample"
         return "active" if building_id in self.plan.picks else "chosen"
 
     def skip(self, browser: str, building_id: str) -> None:
-        """Put a building at the end of what a browser gets."""
+        """Show a building later to a browser, after some others."""
         with self._turn:
             self._claims.pop(building_id, None)
-            self._skipped.setdefault(browser, []).append(building_id)
+            self._skipped.setdefault(browser, {})[building_id] = self._taken.get(browser, 0)
+
+    def release(self, browser: str) -> None:
+        """Give back what a browser holds that was closed."""
+        with self._turn:
+            self._claims = {name: held for name, held in self._claims.items() if held[0] != browser}
 
     # What is said
 
@@ -162,8 +172,7 @@ class Review:
             self._add([answer])
             self._claims.pop(answer.building_id, None)
             for skipped in self._skipped.values():
-                if answer.building_id in skipped:
-                    skipped.remove(answer.building_id)
+                skipped.pop(answer.building_id, None)
             return answer
 
     def undo(self, reviewer: str, key: str | None = None) -> dict[str, Any] | None:
@@ -282,7 +291,8 @@ class Review:
                 "budget": self.plan.budget,
                 "sample": [sum(name in done for name in self.sample), len(self.sample)],
                 "active": [sum(name in picks for name in done), self.plan.picks_wanted],
-                "others": len(done - picks - self.sample_set),
+                "others": len(done - picks - set(self.sample)),
+                "held": len(self._claims),
                 "answered": len(done),
                 "mine": sum(answer.reviewer == reviewer for answer in self._standing),
                 "reviewers": sorted({answer.reviewer for answer in self._standing}),
@@ -303,11 +313,6 @@ class Review:
         with self._turn:
             self._reload()
             return list(self._standing)
-
-    @property
-    def sample_set(self) -> set[str]:
-        """Ids of the sample."""
-        return set(self.sample)
 
     def _map_said(self, building_id: str) -> dict[str, Any]:
         row = self._row_of[building_id]
@@ -337,6 +342,8 @@ class Review:
 
     def _next(self, reviewer: str, browser: str) -> tuple[str, str] | None:
         """The next building for a reviewer and how it comes up; None where all are done."""
+        if (name := self._skipped_before(browser, LATER)) is not None:
+            return name, self.origin(name)
         if (name := self._second_reading(reviewer, browser)) is not None:
             return name, "sample"
         sample = [name for name in self.sample if self._is_free(name, browser)]
@@ -351,11 +358,18 @@ class Review:
             return picks[0], "active"
         if sample:
             return sample[0], "sample"
-        if skipped := self._skipped.get(browser):
-            for name in list(skipped):
-                skipped.remove(name)
+        if (name := self._skipped_before(browser, 0)) is not None:
+            return name, self.origin(name)
+        return None
+
+    def _skipped_before(self, browser: str, others: int) -> str | None:
+        """A building that a browser skipped at least so many others ago, and that is free still."""
+        skipped = self._skipped.get(browser, {})
+        for name, when in list(skipped.items()):
+            if self._taken.get(browser, 0) - when >= others:
+                del skipped[name]
                 if self._is_free(name, browser):
-                    return name, self.origin(name)
+                    return name
         return None
 
     def _second_reading(self, reviewer: str, browser: str) -> str | None:
