@@ -42,7 +42,7 @@ class Command:
 
     Attributes:
         words: the command.
-        again: what is added where `begun` is there.
+        again: what is done instead where `begun` is there.
         begun: a file that says that something was begun.
     """
 
@@ -51,8 +51,9 @@ class Command:
     begun: str = "nothing"
 
 
+MAP = "map pre.tif post.tif -o out --window 64"
 LIGHT_COMMANDS = {
-    "map": Command("map pre.tif post.tif -o out --window 64", "--resume", "out.work/journal.json"),
+    "map": Command(MAP, f"{MAP} --resume", "out.work/journal.json"),
     "predict": Command("predict box data -o out --targets truth"),
     "evaluate": Command("evaluate box data --split all"),
     "score": Command("score data/masks data/masks -o out"),
@@ -62,12 +63,16 @@ LIGHT_COMMANDS = {
     "data check": Command("data check data"),
 }
 HEAVY_COMMANDS = {
-    "train": Command("train tiny.yaml -o out", "--resume out", "out/recipe.yaml"),
+    "train": Command("train tiny.yaml -o out", "train --resume out", "out/recipe.yaml"),
     "run": Command("run two.yaml -o out"),
-    "adapt": Command("adapt box data --event synthetic-wind --scenes 1 --steps 2 --force -o out"),
+    "adapt": Command(
+        "adapt box data --event synthetic-wind --scenes 1 --steps 2 --force -o out",
+        "train --resume out",
+        "out/recipe.yaml",
+    ),
     "export": Command("export box --to openvino -o out --scenes 1"),
     "search": Command(
-        "search tiny.yaml --space space.yaml --trials 1 -o out", "--resume out", "out/study.yaml"
+        "search tiny.yaml --space space.yaml --trials 1 -o out", "search --resume out", "out/study.yaml"
     ),
 }
 
@@ -114,7 +119,12 @@ def walk(
 
 
 def _fault(
-    process: LightProcess, command: Command, folder: Path, by: signal.Signals, ended: Ended, wanted: object
+    process: LightProcess,
+    command: Command,
+    folder: Path,
+    by: signal.Signals,
+    ended: Ended,
+    wanted: dict[str, bytes],
 ) -> str | None:
     lines = [
         line for line in ended.err.splitlines() if line and not line.startswith(("warning: ", "backend "))
@@ -124,17 +134,13 @@ def _fault(
     if "Traceback" in ended.err or not lines or not lines[-1].startswith("aftermap: "):
         return "no line of ours"
     begun = command.again and (folder / command.begun).exists()
-    words = command.words.split()
-    if begun:
-        words = (
-            [words[0], *command.again.split()] if "out" in command.again else [*words, *command.again.split()]
-        )
+    words = (command.again if begun else command.words).split()
     again = process.command(*words, cwd=folder)
     if again.code != 0:
         return f"does not go on: {again.code} {again.err[-300:]}"
-    if wanted != made(folder):
-        return "made something else"
-    return None
+    now = made(folder)
+    other = sorted(name for name in wanted.keys() | now.keys() if wanted.get(name) != now.get(name))
+    return f"made something else: {', '.join(other)}" if other else None
 
 
 def main() -> int:

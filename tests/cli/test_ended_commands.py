@@ -41,7 +41,7 @@ def test_two_that_go_on_at_once_do_not_meet(name: str, folder: Path):
     other = LightProcess()
     with ThreadPoolExecutor(1) as pool:
         try:
-            words += command.again.split()
+            words = (command.again or command.words).split()
             first = pool.submit(other.command, *words, cwd=folder, signal_at=(opened // 4, signal.SIGSTOP))
             working = stopped_child(other)
             second = process.command(*words, cwd=folder)
