@@ -69,6 +69,7 @@ SIGNATURES = {
     "adapt": "model data out * event labels on_progress ** keys",
     "totals": "out ** options",
     "areas": "out ** options",
+    "agency_package": "out agency * to ** options",
     "package": "out formats * to name",
     "report": "out * to ** options",
     "answers": "out",
