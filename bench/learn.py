@@ -10,6 +10,7 @@ an analyst answers with the truth:
     half of an event's buildings may be asked about, the other half is never shown to anybody and is what scores count
     random      the answers are drawn at random
     active      20 at random, then 20 at a time by `review.picking.pick`, the event's own model learnt in between
+    half ...    the same, every second one at random; only these are compared, as answers of a random sample are
     before      macro F1 of the map's classes on the other half, over the levels that are there
     after       of the event's own model where its check calls it better, else of the map; `raw`: without the check
 
@@ -170,7 +171,9 @@ def scored(event: Event, decided: np.ndarray, rows: np.ndarray) -> float:
     return float(macro_f1(event.truth[None, rows], decided[None, rows])[0])
 
 
-def answered(event: Event, described: Described, rows: np.ndarray, test: np.ndarray) -> dict[str, float]:
+def answered(
+    event: Event, described: Described, rows: np.ndarray, test: np.ndarray, drawn: np.ndarray | None = None
+) -> dict[str, float]:
     """Macro F1 on the other half after these answers; and accuracy and log loss."""
     levels = event.truth[rows]
     before = scored(event, event.decided, test)
@@ -181,7 +184,7 @@ def answered(event: Event, described: Described, rows: np.ndarray, test: np.ndar
     row["raw"] = scored(event, model.decided, test)
     if len(rows) not in CHECKED:
         return row
-    check = check_model(described, event.decided, rows, levels, rows[:0])
+    check = check_model(described, event.decided, rows, levels, rows[:0], drawn)
     row["after"] = row["raw"] if check.better else before
     row["better"] = float(check.better)
     shares = softened(model.probabilities, check.temperature)[test]
@@ -190,22 +193,29 @@ def answered(event: Event, described: Described, rows: np.ndarray, test: np.ndar
     return row
 
 
-def actively(event: Event, pool: np.ndarray, most: int, seed: int) -> Iterator[np.ndarray]:
-    """Rows answered so far, a batch at a time."""
-    rows = np.random.default_rng(seed).permutation(pool)[:BATCH].tolist()
+def actively(
+    event: Event, pool: np.ndarray, most: int, seed: int, share: float
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows answered so far, a batch at a time: a share is picked, the rest drawn. Also which were drawn."""
+    order = np.random.default_rng(seed).permutation(pool).tolist()
+    rows, drawn = order[:BATCH], [True] * BATCH
     frame, outside = event.frame.copy(), np.setdiff1d(np.arange(len(event.truth)), pool)
     frame.loc[outside, "damage"] = "not-assessed"
     while True:
-        yield np.array(rows)
+        yield np.array(rows), np.array(drawn)
         if len(rows) >= most:
             return
         if len(np.unique(event.truth[rows])) > 1:
             model = fit_levels(event.described.values, np.array(rows), event.truth[rows])
             frame.loc[:, list(PROBABILITIES)] = model.probabilities
-        picked = pick(frame, event.features, [str(row) for row in rows], BATCH, seed + len(rows))
-        rows += [int(name) for name in picked]
-        if not picked:
-            return
+        wanted = round(share * BATCH)
+        picked = pick(frame, event.features, [str(row) for row in rows], wanted, seed + len(rows))
+        taken = {*rows, *map(int, picked)}
+        fresh = [row for row in order if row not in taken][: BATCH - wanted]
+        rows, drawn = (
+            [*rows, *map(int, picked), *fresh],
+            [*drawn, *[False] * len(picked), *[True] * len(fresh)],
+        )
 
 
 def simulate(events: dict[str, Event], redraws: int) -> pd.DataFrame:
@@ -216,15 +226,15 @@ def simulate(events: dict[str, Event], redraws: int) -> pd.DataFrame:
             shuffled = np.random.default_rng(1000 + seed).permutation(len(event.truth))
             pool, test = np.sort(shuffled[: len(shuffled) // 2]), shuffled[len(shuffled) // 2 :]
             order = np.random.default_rng(seed).permutation(pool)
-            ways = {("random", n): order[:n] for n in COUNTS}
-            ways |= {
-                ("active", len(rows)): rows
-                for rows in actively(event, pool, max(COUNTS), seed)
-                if len(rows) in COUNTS
-            }
-            for (way, count), rows in ways.items():
+            ways: dict[tuple[str, int], tuple[np.ndarray, np.ndarray | None]]
+            ways = {("random", n): (order[:n], None) for n in COUNTS}
+            for way, share in (("active", 1.0), ("half and half", 0.5)):
+                for rows, drawn in actively(event, pool, max(COUNTS), seed, share):
+                    if len(rows) in COUNTS:
+                        ways[way, len(rows)] = (rows, None if share == 1 else drawn)
+            for (way, count), (rows, drawn) in ways.items():
                 line = {"event": name, "seed": seed, "way": way, "answers": count}
-                lines.append(line | answered(event, event.described, rows, test))
+                lines.append(line | answered(event, event.described, rows, test, drawn))
                 if way == "random" and count in CHECKED:
                     line["way"] = "random, no features"
                     lines.append(line | answered(event, event.table, rows, test))
@@ -238,7 +248,7 @@ def table(frame: pd.DataFrame) -> str:
         "| answers | " + " | ".join(frame["event"].unique()) + " | mean | worst redraw | called better |"
     ]
     lines.append("|---" + "|---:" * (frame["event"].nunique() + 3) + "|")
-    for way in ("random, no features", "random", "active"):
+    for way in ("random, no features", "random", "half and half", "active"):
         for count in CHECKED:
             chosen = frame[(frame["way"] == way) & (frame["answers"] == count)]
             gains = (chosen["after"] - chosen["before"]).groupby(chosen["event"], sort=False).mean()
@@ -321,7 +331,7 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
     axes = figure.subplots(1, len(names) + 1, sharex=True)
     for axis, name in zip(axes, ["mean", *names], strict=True):
         chosen = frame if name == "mean" else frame[frame["event"] == name]
-        for way, colour in (("random", "#8a94a0"), ("active", "#c2410c")):
+        for way, colour in (("random", "#8a94a0"), ("half and half", "#2f7fe0"), ("active", "#c2410c")):
             mean = curve(chosen, way)
             axis.plot(mean.index, mean, color=colour, marker="o", markersize=3, label=way)
         before = chosen.groupby("event")["before"].mean().mean()

@@ -66,8 +66,10 @@ def _told(found: "Learnt") -> list[str]:
     check = found.check
     low, high = check.gain_interval
     verdict = "better" if found.better else "no better"
+    compared = "" if check.judged == check.answers else f" ({check.judged} of a random sample are compared)"
     lines = [
-        f"learnt from {check.answers} answers on {check.blocks} blocks of ground, each told by what saw only others",
+        f"learnt from {check.answers} answers on {check.blocks} blocks of ground, each told by what saw only others"
+        f"{compared}",
         f"{verdict}: macro F1 {check.macro_f1_before:.3f} -> {check.macro_f1_after:.3f} ({check.gain:+.3f}, 95 % "
         f"{low:+.3f} to {high:+.3f}), log loss {check.log_loss_before:.3f} -> {check.log_loss_after:.3f}, accuracy "
         f"{check.accuracy_before:.3f} -> {check.accuracy_after:.3f}",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 
 pytest.importorskip("sklearn")
 
@@ -200,7 +201,6 @@ def test_neighbours_share_a_block():
 def test_a_model_without_knowledge_is_not_called_better():
     random = np.random.default_rng(4)
     own = np.tile([0.7, 0.1, 0.1, 0.1], (300, 1))
-    import shapely
 
     outlines = np.array(
         [shapely.box(x, y, x + 5, y + 5) for x, y in random.random((300, 2)) * 900], dtype=object
@@ -212,3 +212,22 @@ def test_a_model_without_knowledge_is_not_called_better():
     rows = np.arange(100)
     check = check_model(described, np.where(random.random(300) < 0.5, 0, 3), rows, levels, rows[:0])
     assert check.gain < 0.15 and check.gain_interval[0] < 0
+
+
+def test_only_answers_drawn_at_random_are_compared_where_there_are_enough():
+    random = np.random.default_rng(2)
+    levels = np.where(random.random(120) < 0.4, 3, 0)
+    outlines = np.array(
+        [shapely.box(x, y, x + 5, y + 5) for x, y in random.random((120, 2)) * 900], dtype=object
+    )
+    own = np.tile([0.7, 0.1, 0.1, 0.1], (120, 1))
+    hints = levels[:, None] + random.normal(size=(120, 3))
+    described = of_numbers(own, np.full(120, 0.9), outlines, np.ones(120, bool), hints)
+    rows, before = np.arange(120), levels.copy()
+    before[60:] = 3 - before[60:]  # the map is right of the first half and wrong of the other
+    right = check_model(described, before, rows, levels, rows[:0], rows < 60)
+    wrong = check_model(described, before, rows, levels, rows[:0], rows >= 60)
+    few = check_model(described, before, rows, levels, rows[:0], rows < 29)
+    assert (right.judged, right.accuracy_before, right.better) == (60, 1.0, False)
+    assert (wrong.judged, wrong.accuracy_before, wrong.better) == (60, 0.0, True)
+    assert few.judged == 120

@@ -15,6 +15,9 @@ SURE = 0.5
 
 FEWEST_PHANTOMS = 3
 
+FEWEST_DRAWN = 30
+"""Answers of a random sample from which on only they are compared."""
+
 _REPEATS = 2
 _FEWEST_BLOCKS = 12
 _MOST_HALVINGS = 10
@@ -29,6 +32,7 @@ class Check:
     Attributes:
         better: whether the event's own model replaces the map's classes.
         answers: with a level of damage.
+        judged: those of them that both models are compared on.
         blocks: of ground that stood on one side or the other as a whole.
         macro_f1_before: of the map's classes, mean over the levels among the answers.
         macro_f1_after: of the event's own.
@@ -46,6 +50,7 @@ class Check:
 
     better: bool
     answers: int
+    judged: int
     blocks: int
     macro_f1_before: float
     macro_f1_after: float
@@ -77,6 +82,7 @@ def check_model(
     rows: np.ndarray,
     levels: np.ndarray,
     phantom_rows: np.ndarray,
+    drawn: np.ndarray | None = None,
 ) -> Check:
     """Compare both models on the answers.
 
@@ -88,6 +94,8 @@ def check_model(
         rows: buildings with a level, int (m,).
         levels: their levels, int (m,).
         phantom_rows: buildings that are none, int (p,).
+        drawn: which of the answers are a random sample, bool (m,). Where there are enough of them only they are
+            compared: picked ones are hard, and say little of the rest. All of them teach.
     """
     blocks = blocks_of(described.centres[rows])
     told = np.zeros((len(rows), LEVELS))
@@ -99,19 +107,23 @@ def check_model(
             votes[held, model.decided[rows[held]]] += 1
     told /= told.sum(axis=1, keepdims=True)
     after = (votes + 1e-3 * told).argmax(axis=1)
-    losses = [_log_loss(softened(told, t), levels) for t in _TEMPERATURES]
+    judged = _judged(levels, drawn)
+    told, after, rows_judged = told[judged], after[judged], rows[judged]
+    truth = levels[judged]
+    losses = [_log_loss(softened(told, t), truth) for t in _TEMPERATURES]
     temperature = float(_TEMPERATURES[int(np.argmin(losses))])
-    own, old = described.own[rows], before[rows]
-    draws = np.random.default_rng(0).integers(0, len(rows), (REDRAWS, len(rows)))
-    gains = macro_f1(levels[draws], after[draws]) - macro_f1(levels[draws], old[draws])
-    f1 = [float(macro_f1(levels[None], each[None])[0]) for each in (old, after)]
-    loss = [_log_loss(own, levels), _log_loss(softened(told, temperature), levels)]
+    own, old = described.own[rows_judged], before[rows_judged]
+    draws = np.random.default_rng(0).integers(0, len(truth), (REDRAWS, len(truth)))
+    gains = macro_f1(truth[draws], after[draws]) - macro_f1(truth[draws], old[draws])
+    f1 = [float(macro_f1(truth[None], each[None])[0]) for each in (old, after)]
+    loss = [_log_loss(own, truth), _log_loss(softened(told, temperature), truth)]
     better = f1[1] > f1[0] and loss[1] < loss[0] and bool((gains >= 0).mean() >= SURE)
     low, high = np.percentile(gains, [2.5, 97.5]).tolist()
     found, false = _check_phantoms(described, rows, phantom_rows)
     return Check(
         better=better,
         answers=len(rows),
+        judged=len(truth),
         blocks=len(np.unique(blocks)),
         macro_f1_before=f1[0],
         macro_f1_after=f1[1],
@@ -119,13 +131,21 @@ def check_model(
         gain_interval=(low, high),
         log_loss_before=loss[0],
         log_loss_after=loss[1],
-        accuracy_before=float((old == levels).mean()),
-        accuracy_after=float((after == levels).mean()),
+        accuracy_before=float((old == truth).mean()),
+        accuracy_after=float((after == truth).mean()),
         temperature=temperature,
         phantoms_found=found,
         phantoms_false=false,
         phantoms=len(phantom_rows),
     )
+
+
+def _judged(levels: np.ndarray, drawn: np.ndarray | None) -> np.ndarray:
+    """Which answers are compared, bool (m,): those drawn at random, where they are many and say more than one thing."""
+    every = np.ones(len(levels), bool)
+    if drawn is None or drawn.sum() < FEWEST_DRAWN or len(np.unique(levels[drawn])) < 2:
+        return every
+    return drawn
 
 
 def _check_phantoms(described: Described, rows: np.ndarray, phantom_rows: np.ndarray) -> tuple[int, int]:

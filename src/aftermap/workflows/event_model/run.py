@@ -82,7 +82,8 @@ def learn_from_answers(folder: Path) -> Learnt:
     now = open_map(folder)
     source = original_folder(folder)
     original = now if source == folder else replace(now, buildings=read_buildings(source, now.grid))
-    verdicts = _verdicts(settle(Journal(folder).answers()), original)
+    settled = settle(Journal(folder).answers())
+    verdicts = _verdicts(settled, original)
     rows, levels, phantoms = _sorted_out(verdicts)
     _require(folder, verdicts, levels)
     features = read_features(folder, original.buildings["building_id"].astype(str).tolist())
@@ -93,7 +94,9 @@ def learn_from_answers(folder: Path) -> Learnt:
     _require(folder, verdicts, levels)
     damage = original.buildings["damage"].to_numpy()
     before = np.array([DAMAGE_VALUES.index(name) for name in damage])
-    check = check_model(described, before, rows, levels, phantoms)
+    names = original.buildings["building_id"].astype(str).to_numpy()
+    drawn = np.array([settled[names[row]].origin == "sample" for row in rows.tolist()])
+    check = check_model(described, before, rows, levels, phantoms, drawn)
     told = {row: verdict for row, verdict in verdicts.items() if verdict != CANNOT_TELL}
     frame = judge(original.buildings, described, check, told, (rows, levels, phantoms))
     answers = {
