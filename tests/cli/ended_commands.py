@@ -133,6 +133,8 @@ def _fault(
         return f"exit code {ended.code}"
     if "Traceback" in ended.err or not lines or not lines[-1].startswith("aftermap: "):
         return "no line of ours"
+    if made(folder) == wanted:  # it was done but for its last words
+        return None
     begun = command.again and (folder / command.begun).exists()
     words = (command.again if begun else command.words).split()
     again = process.command(*words, cwd=folder)

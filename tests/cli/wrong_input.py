@@ -176,12 +176,13 @@ WRONG: dict[str, dict[str, str]] = {
         "line break": "a\nb\x1b[31m",
     },
 }
-MAY_WORK = {
-    ("out", "line break"), ("dataset", "manifest-list"), ("masks", "images"), ("model", "line break"),
-}  # fmt: skip
+DONE_ALL_THE_SAME = {("out", "line break"), ("out", "no name"), ("out", "folder of other things")}
+"""Odd places that a command may well write to, which then does all of its work; tried where that is quick."""
 
 QUICK = ("combine", "score", "data split")
 """Commands that may do what can be done."""
+
+MAY_WORK = DONE_ALL_THE_SAME | {("dataset", "list"), ("masks", "images")}
 
 NINES = "9" * 25
 NUMBERS = ("-1", "0", "nan", "inf", "1e400", NINES, "many", "", "1,2,x", "1;2")
@@ -327,7 +328,7 @@ def tries() -> Iterator[Try]:
                 continue
             kind = word.strip("{}").partition(":")[0]
             for what, wrong in WRONG[kind].items():
-                if (kind, what) == ("out", "line break") and command not in QUICK:
+                if (kind, what) in DONE_ALL_THE_SAME and command not in QUICK:
                     continue
                 given = tuple(wrong if n == number else _good(w) for n, w in enumerate(words))
                 yield Try(

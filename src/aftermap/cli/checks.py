@@ -30,6 +30,9 @@ def check_path(_: object, value: object) -> None:
     Raises:
         InputError: the reason.
     """
+    if isinstance(value, (list, tuple)):
+        for each in value:
+            check_path(Path, each)
     if isinstance(value, Path):
         try:
             value.stat()
@@ -109,6 +112,18 @@ def _find_model(name: str | Path) -> None:
     raise ModelError(
         f"no model at {name}: give a model folder, hf://owner/name, or 'box' for the model in the box"
     )
+
+
+def check_checkpoint(path: Path) -> None:
+    """Refuse a checkpoint that is not there, or is a folder.
+
+    Raises:
+        ModelError: the reason.
+    """
+    if not path.exists():
+        raise ModelError(f"cannot read checkpoint {path}: No such file or directory")
+    if path.is_dir():
+        raise ModelError(f"cannot read checkpoint {path}: it is a folder; --all takes one")
 
 
 def check_dataset(path: Path, *, whole: bool = False) -> None:

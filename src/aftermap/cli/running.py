@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from aftermap.cli.options import RUNNING
 from aftermap.cli.progress import say_when_working
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 TtaName = Literal["none", "half-turn", "flips", "rotations", "full"]
 BackendName = Literal["auto", "torch", "onnxruntime", "openvino"]
 PrecisionName = Literal["auto", "f32", "bf16", "f16", "fp32", "fp16"]
+
+MOST_THREADS = 4096
 
 TTA_HELP = (
     "Average over views of each image: flips four mirrorings, rotations four quarter turns, full all eight, half-turn "
@@ -57,7 +60,7 @@ class Running:
     low_memory: Annotated[bool, Parameter(help=LOW_MEMORY_HELP, negative="")] = False
     device: Annotated[str, Parameter(help="cpu, cuda or cuda:n.")] = "cpu"
     backend: Annotated[BackendName, Parameter(help=BACKEND_HELP)] = "auto"
-    threads: Annotated[int, Parameter(help=THREADS_HELP)] = 0
+    threads: Annotated[int, Parameter(help=THREADS_HELP, validator=Number(gte=0, lte=MOST_THREADS))] = 0
     precision: Annotated[PrecisionName, Parameter(help=PRECISION_HELP)] = "auto"
     compiled: Annotated[bool, Parameter(name="--compile", help=COMPILED_HELP, negative="")] = False
 

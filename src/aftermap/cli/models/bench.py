@@ -9,7 +9,7 @@ from cyclopts.validators import Number
 from aftermap.cli.checks import check_dataset, check_model, check_place
 from aftermap.cli.options import Json, MaybeOut, SplitName
 from aftermap.cli.output import print_json, say, say_written
-from aftermap.cli.running import TTA_HELP, TtaName, whole_numbers
+from aftermap.cli.running import MOST_THREADS, TTA_HELP, TtaName, whole_numbers
 
 
 def bench(
@@ -17,7 +17,7 @@ def bench(
     backend: str = "auto",
     size: Annotated[int, Parameter(validator=Number(gte=1))] = 1024,
     batch: str = "1",
-    threads: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    threads: Annotated[int, Parameter(validator=Number(gte=0, lte=MOST_THREADS))] = 0,
     device: str = "cpu",
     precision: Literal["auto", "f32", "bf16", "f16"] = "auto",
     tta: Annotated[TtaName, Parameter(help=TTA_HELP)] = "none",

@@ -99,8 +99,12 @@ def evaluate(
         running: How the model is run.
         json_output: Print JSON.
     """
+    from aftermap.errors import InputError
+
     check_model(model)
     check_dataset(data, whole=True)
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise InputError(f"--threshold {threshold:g} is no probability: pass a number from 0 to 1")
 
     from aftermap import api
     from aftermap.data.scene import scenes_of

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from aftermap.cli.checks import check_checkpoint
 from aftermap.cli.options import Flag, Json, Out
 from aftermap.cli.output import print_json, say
 
@@ -73,6 +74,7 @@ def import_(
         raise InputError("give a checkpoint file with --as NAME, or --all FOLDER")
     if system is not None or compat:
         raise InputError("--system and --compat go with --all")
+    check_checkpoint(file)
     if name == CHANGEOS:
         if seed is not None or partial:
             raise InputError("--seed and --partial do not go with --as changeos")
