@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import geopandas
@@ -50,7 +51,7 @@ class Graded:
     meanings: list[Meaning | None]
     grades: list[str]
 
-    @property
+    @cached_property
     def assessed(self) -> np.ndarray:
         """Bool (n,)."""
         known: np.ndarray = (self.frame["damage"] != NOT_ASSESSED).to_numpy()

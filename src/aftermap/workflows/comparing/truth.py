@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class Truth:
         """The common scale of this file and the map; see `grades.common_classes`."""
         return common_classes(self.meanings.values())
 
-    @property
+    @cached_property
     def severity(self) -> list[tuple[int, int]]:
         """Of each mark; see `grades.severity`."""
         return [severity(self.meanings[grade]) for grade in self.grades.tolist()]
