@@ -50,7 +50,7 @@ def test_features_of_other_buildings_are_refused(mapped):
 
 def test_a_damaged_file_is_told(mapped, tmp_path):
     (tmp_path / FILE).write_bytes((mapped / FILE).read_bytes()[:200])
-    with pytest.raises(InputError, match="cannot be used"):
+    with pytest.raises(InputError, match="cannot be used: it is no archive of arrays"):
         read_features(tmp_path, ["h0"])
     assert read_features(tmp_path / "elsewhere", ["h0"]) is None
 

@@ -87,6 +87,8 @@ def read_features(folder: Path, building_ids: Sequence[str]) -> Features | None:
     if not path.is_file():
         return None
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no archive of arrays")
         with np.load(path, allow_pickle=False) as stored:
             ids, names, values = stored["building_id"], stored["names"], stored["values"]
         place = {str(name): row for row, name in enumerate(ids.tolist())}
