@@ -98,6 +98,33 @@ def test_a_killed_run_resumes_to_the_same_weights(data, tmp_path):
     assert all(torch.equal(found[k], expected[k]) for k in expected)
 
 
+@pytest.mark.parametrize(
+    "where", ["aftermap.learning.run.Run.append_metrics", "aftermap.learning.run.Run.log"]
+)
+def test_an_evaluation_that_is_interrupted_is_made_again(data, tmp_path, monkeypatch, where):
+    """Before its scores are written, and between them and the model."""
+    short = recipe(data, steps=3, evaluate_every=1)
+    whole = train(short, tmp_path / "whole")
+    called = []
+
+    def interrupted(*_):
+        called.append(1)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(where, interrupted)
+        train(short, tmp_path / "run")
+    resumed = train(short, tmp_path / "run", resume=True)
+    assert called == [1]
+    scores = [
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("whole", "run")
+    ]
+    assert scores[0] == scores[1] and len(scores[0]) == 3
+    expected, found = (load_model(run.model).model.state_dict() for run in (whole, resumed))
+    assert all(torch.equal(found[k], expected[k]) for k in expected)
+
+
 def test_a_training_is_finished_whatever_state_its_run_is_in(data, tmp_path):
     short = recipe(data, steps=4, evaluate_every=4)
 

@@ -186,14 +186,47 @@ def run_training(
         saved = resume and run.has_state
         if saved:
             training.load(run.resume)
-        for line in run.metrics(up_to_step=training.step):
+        pending: dict[str, Any] | None = run.facts().get("evaluating") if saved else None
+        if pending is not None and pending["step"] != training.step:
+            pending = None
+        # an evaluation that was interrupted is made again, whatever it had written
+        for line in run.metrics(up_to_step=training.step - (pending is not None)):
             best, behind = _ranked(line["score"], best, behind)
         if resume:
             run.log(f"resumed at {kind.unit} {training.step}")
         if not saved:
             kind.begin(run)
         first_step, score, terms = training.step, None, _TermMeans()
+
+        def evaluate(line: dict[str, Any]) -> None:
+            """Judge the model as it is, keep it where it is the best, and save the state behind it."""
+            nonlocal best, behind, score
+            minutes, number = (time.monotonic() - started) / 60, line["step"]
+            network = objective.evaluated(model)
+            metrics, card = kind.assess(network, run, number, minutes)
+            score = metrics["score"]
+            line = {**line, **metrics}
+            run.append_metrics(line)
+            run.log(f"{kind.unit} {number}: loss {line['loss']:.4f}, {kind.told(metrics)}")
+            # a score that cannot be measured (no building among the scenes) is kept for want of another
+            kept = score > best or kind.keep == "last" or not run.model.exists()
+            if kind.compat_overwrite_first:
+                kept |= behind == len(run.metrics()) - 2  # the best so far is the first
+            best, behind = _ranked(score, best, behind)
+            if kept:
+                with writing(folder, resumable=True):
+                    kind.save(run.model, network, card)
+                notifier.best(number, score)
+            records.log(number, line, kept=kept)
+            training.save(run.resume)
+            if on_score is not None:
+                on_score(number, score)
+
         try:
+            if main and pending is not None:
+                evaluate(pending)
+                run.record(evaluating=None)
+            pending = None
             has_ended = saved and kind.patience is not None and agree(behind >= kind.patience)
             for step in () if has_ended else fit(training, kind.source):
                 evaluated = length.is_evaluated(step.number)
@@ -201,26 +234,10 @@ def run_training(
                     terms.add(step.terms)
                     seconds = time.monotonic() - started
                     if evaluated:
-                        network = objective.evaluated(model)
-                        metrics, card = kind.assess(network, run, step.number, seconds / 60)
-                        score = metrics["score"]
                         means = terms.take() if kind.terms_told else {}
-                        line = {"step": step.number, "loss": step.loss, "lr": step.lr, **means, **metrics}
-                        run.append_metrics(line)
-                        run.log(f"{kind.unit} {step.number}: loss {step.loss:.4f}, {kind.told(metrics)}")
-                        # a score that cannot be measured (no building among the scenes) is kept for want of another
-                        kept = score > best or kind.keep == "last" or not run.model.exists()
-                        if kind.compat_overwrite_first:
-                            kept |= behind == len(run.metrics()) - 2  # the best so far is the first
-                        best, behind = _ranked(score, best, behind)
-                        if kept:
-                            with writing(folder, resumable=True):
-                                kind.save(run.model, network, card)
-                            notifier.best(step.number, score)
-                        records.log(step.number, line, kept=kept)
-                        training.save(run.resume)
-                        if on_score is not None:
-                            on_score(step.number, score)
+                        pending = {"step": step.number, "loss": step.loss, "lr": step.lr, **means}
+                        evaluate(pending)
+                        pending = None
                     elif kind.save_every and step.number % kind.save_every == 0:
                         training.save(run.resume)
                     left = seconds / (step.number - first_step) * (length.steps - step.number)
@@ -234,7 +251,7 @@ def run_training(
                     break
         except KeyboardInterrupt:
             training.save(run.resume)
-            run.record(step=training.step)
+            run.record(step=training.step, evaluating=pending)
             raise
         minutes = (time.monotonic() - started) / 60
         if not main:
