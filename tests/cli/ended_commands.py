@@ -71,9 +71,7 @@ HEAVY_COMMANDS = {
         "out/recipe.yaml",
     ),
     "export": Command("export box --to openvino -o out --scenes 1"),
-    "search": Command(
-        "search tiny.yaml --space space.yaml --trials 1 -o out", "search --resume out", "out/study.yaml"
-    ),
+    "search": Command("search tiny.yaml --space space.yaml --trials 1 -o out", "search --resume out", "out"),
 }
 
 

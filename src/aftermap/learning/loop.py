@@ -65,6 +65,7 @@ class Training:
     steps_per_epoch: int = 0
     step: int = 0
     accelerator: Accelerator = field(init=False)
+    last: "Step | None" = field(init=False, default=None)
     _in_step: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -176,7 +177,8 @@ class Training:
         self.objective.after_step(self.model, self.step)
         self.step += 1
         self._in_step = False
-        return Step(self.step, sum(sums.values()), sums, lr, float(norm))
+        self.last = Step(self.step, sum(sums.values()), sums, lr, float(norm))
+        return self.last
 
 
 def fit(training: Training, source: BatchSource) -> Iterator[Step]:

@@ -196,7 +196,7 @@ def run_training(
             run.log(f"resumed at {kind.unit} {training.step}")
         if not saved:
             kind.begin(run)
-        first_step, score, terms = training.step, None, _TermMeans()
+        first_step, score, terms, judged = training.step, None, _TermMeans(), training.step
 
         def evaluate(line: dict[str, Any]) -> None:
             """Judge the model as it is, keep it where it is the best, and save the state behind it."""
@@ -237,7 +237,7 @@ def run_training(
                         means = terms.take() if kind.terms_told else {}
                         pending = {"step": step.number, "loss": step.loss, "lr": step.lr, **means}
                         evaluate(pending)
-                        pending = None
+                        pending, judged = None, step.number
                     elif kind.save_every and step.number % kind.save_every == 0:
                         training.save(run.resume)
                     left = seconds / (step.number - first_step) * (length.steps - step.number)
@@ -250,6 +250,12 @@ def run_training(
                     run.log(f"ended at {kind.unit} {step.number}: no better for {behind} evaluations")
                     break
         except KeyboardInterrupt:
+            due = training.last  # a step whose end was waited for has not been seen by anybody
+            if main and pending is None and due is not None and due.number != judged:
+                terms.add(due.terms)
+                means = terms.take() if kind.terms_told else {}
+                if length.is_evaluated(due.number):
+                    pending = {"step": due.number, "loss": due.loss, "lr": due.lr, **means}
             training.save(run.resume)
             run.record(step=training.step, evaluating=pending)
             raise
