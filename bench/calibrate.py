@@ -43,6 +43,7 @@ from events import (
     auc,
     calibration,
     f1,
+    kept_in,
     predicted,
     scenes_of,
     traced_shapes,
@@ -88,12 +89,7 @@ def looked_at(folder: Path, template: str, by_event: dict[str, list[Scene]]) -> 
         if "{event}" in template and not Path(template.format(event=event)).exists():
             continue
         model = aftermap.open_model(template.format(event=event))
-        kept = (
-            folder
-            / "predictions"
-            / f"{name}-{model.sha256[:12]}"
-            / ("" if event == scenes[0].event else event)
-        )
+        kept = kept_in(folder, name, model) / ("" if event == scenes[0].event else event)
         pixels = np.zeros((len(THRESHOLDS), 3))
         objects: list[list[np.ndarray]] = [[] for _ in THRESHOLDS]
         buildings, own, truth = 0, [], []

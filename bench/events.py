@@ -21,6 +21,7 @@ the project.
 import argparse
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from rasterio.crs import CRS
 from scipy.stats import rankdata
 
 import aftermap
+from aftermap.artefacts.card import BaseCard
 from aftermap.classes import DAMAGE, IGNORE
 from aftermap.data.readers.xbd import read_label_file
 from aftermap.data.scene import Scene, read_images, read_mask
@@ -84,6 +86,12 @@ def scenes_of(folder: Path, data: Path) -> dict[str, list[Scene]]:
     return dict(sorted(by_event.items()))
 
 
+def kept_in(folder: Path, name: str, model: AnyPredictor) -> Path:
+    """Where predictions of a model are kept; a card that decides otherwise has a place of its own."""
+    weights = np.asarray(model.damage_weights or (), np.float64).tobytes()
+    return folder / "predictions" / f"{name}-{model.sha256[:12]}-{zlib.crc32(weights):08x}"
+
+
 def predicted(model: AnyPredictor, scene: Scene, kept: Path) -> dict[str, np.ndarray]:
     """p(building) in 255ths (H, W), and what the pixels of the given buildings say, from the folder or the model."""
     path = kept / f"{scene.name}.npz"
@@ -115,13 +123,20 @@ def predicted(model: AnyPredictor, scene: Scene, kept: Path) -> dict[str, np.nda
     return arrays
 
 
-def counted(stored: dict[str, np.ndarray], scene: Scene, threshold: float, *, part: bool) -> Counted:
-    """The counts of one scene; touching buildings are parted as a map does it, or not."""
+def counted(
+    stored: dict[str, np.ndarray], scene: Scene, card: BaseCard, *, part: bool, leave_out: bool
+) -> Counted:
+    """The counts of one scene as a map of the card has them: thresholds, correction, touching buildings parted."""
     mask = read_mask(scene, target="building")
     judged, target = mask != IGNORE, mask == 1
-    found = stored["building"] > 255 * threshold
+    found = stored["building"] > 255 * card.building_threshold
     pixels = np.array([(found & target).sum(), (found & ~target & judged).sum(), (~found & target).sum()])
-    traced = traced_shapes(stored["building"], threshold, scene, part=part)
+    traced = traced_shapes(stored["building"], card.building_threshold, scene, part=part)
+    if leave_out and traced.max(initial=0):
+        sizes = np.maximum(np.bincount(traced.ravel()), 1)
+        mean = np.bincount(traced.ravel(), weights=stored["building"].ravel()) / 255 / sizes
+        likely = (mean >= card.object_threshold) & (np.arange(len(mean)) > 0)
+        traced = np.where(likely, np.cumsum(likely), 0)[traced].astype(np.int32)
     true = label_components(target, min_area_px=4)
     beneath = shares(target, traced)
     of_unknown = shares(~judged, traced) > 0.5
@@ -131,7 +146,8 @@ def counted(stored: dict[str, np.ndarray], scene: Scene, threshold: float, *, pa
         len(match_buildings(traced, true)),
         int(true.max(initial=0)),
     ]
-    return Counted(pixels, np.array(counts), stored["own"], stored["decided"], stored["truth"])
+    own = stored["own"] if card.calibration is None else card.calibration.apply(stored["own"])
+    return Counted(pixels, np.array(counts), own, stored["decided"], stored["truth"])
 
 
 def smallest(scene: Scene) -> int:
@@ -197,7 +213,7 @@ def measures(scenes: list[Counted]) -> dict[str, float]:
 
 
 def rows(
-    name: str, template: str, folder: Path, data: Path, only: list[str], part: bool
+    name: str, template: str, folder: Path, data: Path, only: list[str], part: bool, leave_out: bool
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """The measures of a model by event, then over all."""
     everything: list[Counted] = []
@@ -206,10 +222,10 @@ def rows(
         if only and event not in only:
             continue
         model = aftermap.open_model(template.format(event=event))
-        kept = folder / "predictions" / f"{name}-{model.sha256[:12]}"
+        kept = kept_in(folder, name, model)
         print(f"{event}: {len(scenes)} scenes by {model.name}", file=sys.stderr)
         counts = [
-            counted(predicted(model, scene, kept), scene, model.card.building_threshold, part=part)
+            counted(predicted(model, scene, kept), scene, model.card, part=part, leave_out=leave_out)
             for scene in scenes
         ]
         everything += counts
@@ -229,6 +245,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=SOURCE)
     parser.add_argument("--events", nargs="*", default=[], help="only these")
     parser.add_argument("--whole", action="store_true", help="touching buildings are not parted")
+    parser.add_argument(
+        "--all-shapes", action="store_true", help="the card's object threshold is not applied"
+    )
     options = parser.parse_args()
     for template in options.models:
         name = Path(template.replace("/model", "")).name.replace("-{event}", "") or template
@@ -240,7 +259,13 @@ def main() -> None:
             + "|"
         )
         for event, values in rows(
-            name, template, options.folder, options.data, options.events, not options.whole
+            name,
+            template,
+            options.folder,
+            options.data,
+            options.events,
+            not options.whole,
+            not options.all_shapes,
         ):
             cells = [f"{values[key]:.3f}" for key in MEASURES]
             print(f"| {event} | {values['buildings']:,.0f} | " + " | ".join(cells) + " |", flush=True)

@@ -23,7 +23,7 @@ from shapely import Polygon
 import aftermap
 from aftermap.data.readers.xbd import read_label_file
 from aftermap.geo.outlines import regularise
-from events import SOURCE, predicted, scenes_of, traced_shapes
+from events import SOURCE, kept_in, predicted, scenes_of, traced_shapes
 
 TOLERANCE_PX = 1.0
 
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=40)
     options = parser.parse_args()
     model = aftermap.open_model("box")
-    kept = options.folder / "predictions" / f"box-{model.sha256[:12]}"
+    kept = kept_in(options.folder, "box", model)
     scenes = [scene for group in scenes_of(options.folder, options.data).values() for scene in group]
     picked = scenes[:: max(len(scenes) // options.scenes, 1)]
     traced, truth = [], []
