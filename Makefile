@@ -115,7 +115,7 @@ field: .venv/.dev
 	  --tiles $(FIELD)/real -o packages/aftermap-field/src/aftermap_field/model/exported/openvino-int8
 
 # the model in the box, from nothing: about 8 minutes of synthesis and 80 of training on one core
-box: .venv/.train
+box: .venv/.dev
 	for seed in 1 2 3 4 5 6; do \
 	  $(BIN)/aftermap data synth -o build/synthetic-$$seed --scenes 120 --size 512 --seed $$seed && \
 	  $(BIN)/aftermap data split build/synthetic-$$seed --by random --fractions 0.88,0.12,0 || exit 2; \
@@ -123,5 +123,13 @@ box: .venv/.train
 	$(BIN)/aftermap train recipes/box-teacher.yaml -o build/box-teacher
 	$(BIN)/aftermap train recipes/box.yaml -o build/box
 	rm -rf src/aftermap/box && cp -r build/box/model src/aftermap/box
+	$(BIN)/aftermap data synth -o build/free-synthetic --scenes 60 --size 512 --seed 31
+	$(BIN)/python bench/backdrops.py build/backdrops
+	$(BIN)/aftermap data synth -o build/free-banepa --scenes 48 --size 512 --seed 11 --backdrop build/backdrops/banepa.tif \
+	  --footprints $(SHARED)/hotosm-banepa/footprints.geojson
+	$(BIN)/aftermap data synth -o build/free-ggaba --scenes 35 --size 512 --seed 13 --backdrop build/backdrops/ggaba \
+	  --footprints $(SHARED)/oam-ggaba/labels.geojson
+	$(BIN)/python bench/calibrate.py build/free src/aftermap/box --sets build/free-synthetic build/free-banepa build/free-ggaba \
+	  --shares 313033,36860,29904,31560 --correction --write src/aftermap/box
 	$(BIN)/aftermap export box --to openvino --precision int8 --execution bf16 --normalise outside \
 	  --calibrate build/synthetic-6 --tiles build/synthetic-6 -o src/aftermap/box/exported/openvino-int8
