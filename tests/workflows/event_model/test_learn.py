@@ -10,7 +10,8 @@ import shapely
 pytest.importorskip("sklearn")
 
 from aftermap.errors import InputError
-from aftermap.products.page.page import read_page, write_page
+from aftermap.products.page.page import write_page
+from aftermap.products.page.stored import read_page
 from aftermap.products.summary import summarise
 from aftermap.products.view import Picture, damage_view
 from aftermap.workflows.event_model.check import blocks_of, check_model, macro_f1

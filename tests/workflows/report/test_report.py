@@ -19,8 +19,9 @@ from aftermap.errors import GeoreferenceError, InputError, OutputError
 from aftermap.files import read_json, write_json
 from aftermap.geo.grid import Grid
 from aftermap.products.page.page import write_page
+from aftermap.products.page.stored import read_page
 from aftermap.products.report.compose import compose
-from aftermap.products.report.map_picture import lines_of, read_page
+from aftermap.products.report.map_picture import GROUND, lines_of
 from aftermap.products.report.typst_pages import page_pictures
 from aftermap.products.report.wording import wording
 from aftermap.products.summary import summarise
@@ -283,9 +284,9 @@ def test_lines_of_the_grid_are_round():
 
 def test_the_picture_comes_from_the_page(made):
     page = read_page(made / "map.html")
-    assert page.title == "Ville" and page.after.size == (120, 80)
-    assert np.abs(np.asarray(page.before)[40, 20].astype(int) - (200, 90, 90)).max() <= 4
-    assert np.abs(np.asarray(page.after)[40, 20].astype(int) - (90, 90, 200)).max() <= 4
+    assert page.title == "Ville" and (page.width, page.height) == (120, 80)
+    assert np.abs(np.asarray(page.image(0, GROUND))[40, 20].astype(int) - (200, 90, 90)).max() <= 4
+    assert np.abs(np.asarray(page.image(1, GROUND))[40, 20].astype(int) - (90, 90, 200)).max() <= 4
 
 
 def test_wrong_input_is_one_line(made, tmp_path):
@@ -309,7 +310,7 @@ def test_wrong_input_is_one_line(made, tmp_path):
     with pytest.raises(InputError, match="its images are of 9999999 x 1 pixels"):
         api.report(broken)
     (broken / "map.html").unlink()
-    with pytest.raises(InputError, match="is missing, and with it the picture of the map"):
+    with pytest.raises(InputError, match="is missing, and with it the pictures of the map"):
         api.report(broken)
     shutil.copy(made / "map.html", broken)
     (broken / "areas").mkdir()

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,19 +23,16 @@ from PIL import Image, PngImagePlugin, WebPImagePlugin
 from pyproj import Geod
 
 from aftermap import __version__
-from aftermap.errors import InputError
 from aftermap.files import to_plain, write_text
 from aftermap.geo.grid import Grid
 from aftermap.products.page.compact import pack
-from aftermap.products.page.stored import StoredPictures
+from aftermap.products.page.stored import MAX_SIDE_PX, StoredPage
 from aftermap.products.pictures import as_image
 from aftermap.products.vectors import PIXEL_NOTE
-from aftermap.products.view import Kind, Objects, Picture, Times, View
+from aftermap.products.view import Kind, Objects, Times, View
 
-MAX_SIDE_PX = 4096
 _TILE_PX = 1024
 _LONLAT_NODES = 17
-_DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
 _SCRIPTS = ("data.js", "view.js", "page.js")
 _GEOD = Geod(ellps="WGS84")
 # where these are not loaded, Pillow loads forty to save one picture
@@ -50,7 +47,7 @@ def write_page(
     title: str,
     model: str = "",
     warnings: Sequence[str] = (),
-    stored: StoredPictures | None = None,
+    stored: StoredPage | None = None,
     times: Times | None = None,
 ) -> Path:
     """Write `path`, one self-contained HTML page.
@@ -97,76 +94,22 @@ def write_page(
     return path
 
 
-def read_page(path: Path) -> "StoredPage":
-    """What a page holds, to be shown anew without its images.
+def rewrite_page(path: Path, page: StoredPage, view: View) -> Path:
+    """Write a page with other buildings and the same pictures, byte for byte.
 
-    Raises:
-        InputError: it is no page of a map.
+    Args:
+        path: the file to write, in one step.
+        page: as it was before.
+        view: what it shows; its pictures are not used.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        found = _DATA.search(text)
-        if found is None:
-            raise ValueError("it holds no data")
-        data = json.loads(found.group(1))
-        size = data["images"]["width"], data["images"]["height"]
-        pictures = [
-            Picture(name, *_joined(data["images"][date], size), date=label.partition(" · ")[2])
-            for name, label, date in zip(
-                data["words"]["views"], data["words"]["labels"], ("pre", "post"), strict=True
-            )
-        ]
-        first, second = pictures
-        title, warnings = str(data["title"]), tuple(str(each) for each in data["warnings"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} cannot be shown anew: {error}; map again") from None
-    return StoredPage((first, second), title, warnings, text, found.span(1), data)
-
-
-@dataclass(frozen=True)
-class StoredPage:
-    """A page that was written before.
-
-    Attributes:
-        pictures: as the page shows them.
-        title: its heading.
-        warnings: in its banner.
-    """
-
-    pictures: tuple[Picture, Picture]
-    title: str
-    warnings: tuple[str, ...]
-    _text: str
-    _place: tuple[int, int]
-    _data: dict[str, Any]
-
-    def write(self, path: Path, view: View) -> Path:
-        """Write it with other buildings and the same pictures, byte for byte.
-
-        Args:
-            path: the file to write, in one step.
-            view: what it shows; its pictures are not used.
-        """
-        words = self._data["words"] | {"heading": view.heading, "headline": list(view.headline)}
-        data = self._data | {
-            "about": list(view.about),
-            "words": words,
-            "classes": [_entry(kind) for kind in view.kinds],
-            "objects": None if view.objects is None else _objects(view.objects),
-        }
-        begin, end = self._place
-        return write_text(path, self._text[:begin] + embed(to_plain(data)) + self._text[end:])
-
-
-def _joined(tiles: list[dict[str, Any]], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Tiles of a page as one picture uint8 (H, W, 3), and where it is not transparent, bool (H, W)."""
-    picture = Image.new("RGBA", size)
-    for tile in tiles:
-        data = base64.b64decode(tile["src"].partition("base64,")[2])
-        with Image.open(io.BytesIO(data), formats=("WEBP", "PNG")) as part:
-            picture.paste(part.convert("RGBA"), (int(tile["x"]), int(tile["y"])))
-    pixels = np.asarray(picture)
-    return pixels[..., :3] * (pixels[..., 3:] > 0), pixels[..., 3] > 0
+    data = dict(page.data) | {
+        "about": list(view.about),
+        "words": page.data["words"] | {"heading": view.heading, "headline": list(view.headline)},
+        "classes": [_entry(kind) for kind in view.kinds],
+        "objects": None if view.objects is None else _objects(view.objects),
+    }
+    head, tail = page.around
+    return write_text(path, head + embed(to_plain(data)) + tail)
 
 
 def _images(view: View, grid: Grid) -> dict[str, Any]:

@@ -3,32 +3,27 @@
 Its letters are digits and units that every language reads; title, legend and caption are set beside it by the pages.
 """
 
-import base64
 import io
-import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance
 
-from aftermap.errors import InputError
 from aftermap.geo.grid import Grid
 from aftermap.products.overview import draw_buildings, lettering, metres, resized
-from aftermap.products.page.page import MAX_SIDE_PX, describe_grid
+from aftermap.products.page.page import describe_grid
 from aftermap.products.view import Kind, Objects
 
 WIDTH_PX = 1900
 _TALLEST, _FLATTEST = 1.5, 0.2
 _MARGIN_LEFT, _MARGIN_BELOW, _MARGIN = 64, 58, 8
+GROUND = "#d9dde1"
+"""Where an image shows nothing."""
 _INK, _SOFT = "#17212b", "#5a6875"
 _TICKS = 5
 _PAIR_PX = 1000
-_DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -78,51 +73,6 @@ def small_picture(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=85, optimize=False)
     return buffer.getvalue()
-
-
-@dataclass(frozen=True)
-class PageOfMap:
-    """What a map's own page holds: its heading, and the images before and after (at most 4,096 px a side).
-
-    What was not seen is grey.
-    """
-
-    title: str
-    before: Image.Image
-    after: Image.Image
-
-
-def read_page(page: Path) -> PageOfMap:
-    """Read `map.html` of a map of damage.
-
-    Raises:
-        InputError: the page is missing, or not one of a map of damage.
-    """
-    try:
-        found = _DATA.search(page.read_text(encoding="utf-8"))
-        data = json.loads(found[1]) if found else None
-        if not isinstance(data, dict):
-            raise ValueError("it holds no data")
-        before, after = (_joined(data["images"], name) for name in ("pre", "post"))
-        return PageOfMap(str(data.get("title") or ""), before, after)
-    except FileNotFoundError:
-        raise InputError(f"{page} is missing, and with it the picture of the map: map again") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, Image.DecompressionBombError) as error:
-        raise InputError(f"{page} is not the page of a map: {error}") from None
-
-
-def _joined(images: dict[str, Any], name: str) -> Image.Image:
-    """An image out of its tiles."""
-    width, height = int(images["width"]), int(images["height"])
-    if not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX):
-        raise ValueError(f"its images are of {width} x {height} pixels")
-    sheet = Image.new("RGB", (width, height), "#d9dde1")
-    for tile in images[name]:
-        data = base64.b64decode(tile["src"].partition(",")[2], validate=True)
-        with Image.open(io.BytesIO(data), formats=("WEBP", "PNG")) as file:
-            part = file.convert("RGBA")
-        sheet.paste(part, (int(tile["x"]), int(tile["y"])), part)
-    return sheet
 
 
 def lines_of(grid: Grid) -> tuple[list[float], list[float]]:

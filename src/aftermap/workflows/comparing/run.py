@@ -21,7 +21,7 @@ from aftermap.files import make_folder, write_json
 from aftermap.geo.polygons import to_pixels
 from aftermap.geo.vectors import read_area_of_interest
 from aftermap.products.page.page import write_page
-from aftermap.products.page.stored import stored_pictures
+from aftermap.products.page.stored import page_or_ground
 from aftermap.products.styles import style_layer
 from aftermap.products.vectors import write_layer
 from aftermap.wording import counted
@@ -292,7 +292,7 @@ def _write(
     layers = write_layer(frame, folder, name)
     style_layer(folder, name, STYLE, list(frame.columns))
     grid = finished.grid
-    stored = stored_pictures(finished.folder / "map.html", width=grid.width, height=grid.height)
+    stored = page_or_ground(finished.folder / "map.html", width=grid.width, height=grid.height)
     view = comparison_view(frame, grid, stored.pictures, truth, summary)
     page = write_page(
         folder / f"{name}.html",

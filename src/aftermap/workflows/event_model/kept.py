@@ -19,7 +19,8 @@ import geopandas
 from aftermap.errors import InputError
 from aftermap.files import Claim, read_json, replacing_folder, work_path, write_json
 from aftermap.products.overview import draw_overview
-from aftermap.products.page.page import read_page
+from aftermap.products.page.page import rewrite_page
+from aftermap.products.page.stored import read_page
 from aftermap.products.styles import DAMAGE_STYLE, style_layer
 from aftermap.products.vectors import LAYER, write_buildings
 from aftermap.products.view import damage_view
@@ -71,9 +72,9 @@ def rewrite(
         write_json(part / "summary.json", summary)
         if (source / "map.html").is_file():
             page = read_page(source / "map.html")
-            view = damage_view(frame, *page.pictures, now.grid, summary)
+            view = damage_view(frame, *page.decoded(), now.grid, summary)
             view = replace(view, about=(told, *view.about))
-            page.write(part / "map.html", view)
+            rewrite_page(part / "map.html", page, view)
             draw_overview(part / "overview.png", view, now.grid, title=page.title, warnings=page.warnings)
         report = read_json(source / MARKER)
         if isinstance(report.get("files"), list):  # so that `map --overwrite` takes what was learnt away

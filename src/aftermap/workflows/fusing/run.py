@@ -25,7 +25,7 @@ from aftermap.geo.grid import Grid, Window
 from aftermap.geo.polygons import to_pixels
 from aftermap.products.cog import RasterWriter, damage_colormap
 from aftermap.products.page.page import write_page
-from aftermap.products.page.stored import stored_pictures
+from aftermap.products.page.stored import page_or_ground
 from aftermap.products.pictures import in_pixels
 from aftermap.products.styles import DAMAGE_STYLE, style_layer, write_class_names
 from aftermap.products.summary import summarise
@@ -262,7 +262,7 @@ def _write_pages(
     title: str,
 ) -> None:
     grid = base.grid
-    stored = stored_pictures(base.folder / "map.html", width=grid.width, height=grid.height)
+    stored = page_or_ground(base.folder / "map.html", width=grid.width, height=grid.height)
     first, second = stored.pictures
     view = damage_view(frame, first, second, grid, summary)
     about = (*(f"{note[:1].upper()}{note[1:]}." for note in notes), describe_size(grid))

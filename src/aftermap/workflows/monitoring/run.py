@@ -19,7 +19,7 @@ from aftermap.classes import DAMAGE, NOT_ASSESSED
 from aftermap.errors import InputError
 from aftermap.files import check_output, replacing_folder, write_json
 from aftermap.products.page.page import write_page
-from aftermap.products.page.stored import StoredPictures, stored_pictures
+from aftermap.products.page.stored import StoredPage, page_or_ground
 from aftermap.products.pictures import in_pixels
 from aftermap.products.styles import DAMAGE_STYLE, style_layer
 from aftermap.products.vectors import DAMAGE_VALUES, PROBABILITIES, write_layer
@@ -267,7 +267,7 @@ def _write_page(
 ) -> None:
     grid = maps[0].grid
     pictures = [
-        stored_pictures(finished.folder / "map.html", width=grid.width, height=grid.height)
+        page_or_ground(finished.folder / "map.html", width=grid.width, height=grid.height)
         for finished in maps
     ]
     last = found[:, -1]
@@ -330,7 +330,7 @@ def _write_page(
 
 
 def _tiles(
-    stored: StoredPictures, first: StoredPictures, finished: FinishedMap, base: FinishedMap
+    stored: StoredPage, first: StoredPage, finished: FinishedMap, base: FinishedMap
 ) -> list[dict[str, Any]] | None:
     """The picture of a date, where it lies as the first one does."""
     same = finished.grid == base.grid and (stored.width, stored.height) == (first.width, first.height)

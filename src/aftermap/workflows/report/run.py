@@ -13,12 +13,13 @@ from aftermap.errors import InputError, shown
 from aftermap.extras import needs
 from aftermap.files import make_folder, write_bytes
 from aftermap.geo.grid import Grid
+from aftermap.products.page.stored import read_page
 from aftermap.products.pictures import in_pixels
 from aftermap.products.report.compose import compose
 from aftermap.products.report.content import Content
 from aftermap.products.report.facts import Facts
 from aftermap.products.report.html_page import html_page
-from aftermap.products.report.map_picture import Pictures, draw_map, read_page, small_picture
+from aftermap.products.report.map_picture import GROUND, Pictures, draw_map, small_picture
 from aftermap.products.report.wording import Wording, wording
 from aftermap.products.vectors import DAMAGE_VALUES
 from aftermap.products.view import Kind, Objects
@@ -124,6 +125,7 @@ def composed(
     """What the report of a map says in a language, and its pictures; see `write_report`."""
     map_ = open_map(folder)
     page = read_page(folder / "map.html")
+    before, after = (page.image(position, GROUND) for position in range(2))
     named = title or page.title or folder.resolve().name
     try:
         facts = facts_of(map_, named, organisation=organisation, credit=credit)
@@ -132,11 +134,11 @@ def composed(
         raise InputError(f"summary.json or provenance.json of {folder} cannot be used: {error!r}") from None
     objects, kinds = _objects(map_)
     pictures = Pictures(
-        map=draw_map(page.after, objects, kinds, map_.grid),
-        before=small_picture(page.before),
-        after=small_picture(page.after),
+        map=draw_map(after, objects, kinds, map_.grid),
+        before=small_picture(before),
+        after=small_picture(after),
     )
-    return Composed(content, pictures, page.after, objects, kinds, map_.grid)
+    return Composed(content, pictures, after, objects, kinds, map_.grid)
 
 
 def facts_of(map_: FinishedMap, title: str, *, organisation: str = "", credit: str = "") -> Facts:
