@@ -1,6 +1,6 @@
 """Folders of finished maps, made from a table without any model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,19 @@ from rasterio.crs import CRS
 
 from aftermap.files import write_json
 from aftermap.geo.grid import Grid, quiet_without_georeference
+from aftermap.geo.polygons import areas_m2
+from aftermap.products.page.page import write_page
 from aftermap.products.styles import DAMAGE_STYLE, style_layer
 from aftermap.products.summary import summarise
 from aftermap.products.vectors import write_buildings
+from aftermap.products.view import Picture, damage_view
 
 UTM = Grid(CRS.from_epsg(32615), Affine(10, 0, 400_000, 0, -10, 4_100_000), 120, 80)
 """1200 m by 800 m, the upper left corner on a round number."""
+
+WEST, NORTH = 500_000.0, 100_000.0
+GRID = Grid(CRS.from_epsg(32636), Affine(0.5, 0, WEST, 0, -0.5, NORTH), 256, 128)
+"""128 m by 64 m, half a metre a pixel."""
 
 SHARES = {
     "no-damage": (0.9, 0.06, 0.03, 0.01),
@@ -27,6 +34,7 @@ SHARES = {
     "major-damage": (0.1, 0.1, 0.7, 0.1),
     "destroyed": (0.02, 0.03, 0.15, 0.8),
 }
+PROBABILITIES = ["p_no_damage", "p_minor", "p_major", "p_destroyed"]
 
 
 def table(
@@ -42,33 +50,66 @@ def table(
     half = side_px / 2
     boxes = [shapely.box(x - half, y - half, x + half, y + half) for x, y in places]
     shapes = [shapely.transform(b, lambda xy: np.column_stack(t @ (xy[:, 0], xy[:, 1]))) for b in boxes]
-    rows = pd.DataFrame({"building_id": [f"b{n}" for n in range(1, len(damage) + 1)], "damage": list(damage)})
-    nothing = (None,) * 4
-    for position, name in enumerate(("p_no_damage", "p_minor", "p_major", "p_destroyed")):
-        rows[name] = pd.array([SHARES.get(d, nothing)[position] for d in damage], dtype="Float64").to_numpy(
-            float, na_value=np.nan
-        )
-    seen = np.array([d in SHARES for d in damage], bool)
-    rows["p_building"] = np.where(seen, 0.85, np.nan)
-    rows["confidence"] = rows[["p_no_damage", "p_minor", "p_major", "p_destroyed"]].max(axis=1)
-    rows["seen"] = np.where(seen, 1.0, 0.2)
+    rows = _rows([f"b{n}" for n in range(1, len(damage) + 1)], damage, {})
     if grid.crs is None:
         rows["area_m2"] = rows["lon"] = rows["lat"] = np.nan
     else:
         xs, ys = np.array(places, float).reshape(-1, 2).T
         rows["lon"], rows["lat"] = grid.lonlat(xs, ys)
         rows["area_m2"] = (grid.resolution_m * side_px) ** 2
-    rows["reason"] = np.where(seen, "", "cloud").astype(object)
+    return _frame(rows, shapes, grid, columns or {})
+
+
+def house(across: float, down: float, size: float = 8.0) -> shapely.Polygon:
+    """A square house on `GRID`, its upper left corner so many metres from that of the map."""
+    return shapely.box(WEST + across, NORTH - down - size, WEST + across + size, NORTH - down)
+
+
+def town(buildings: Mapping[str, tuple[Any, ...]], grid: Grid = GRID) -> geopandas.GeoDataFrame:
+    """Buildings with outlines of their own: {id: (outline, damage[, probabilities])}."""
+    shapes = np.array([told[0] for told in buildings.values()], dtype=object)
+    own = {name: told[2] for name, told in buildings.items() if len(told) > 2}
+    rows = _rows(list(buildings), [told[1] for told in buildings.values()], own)
+    rows["area_m2"] = areas_m2(shapes, grid.crs)
+    rows["lon"], rows["lat"] = 33.0, 0.9
+    return _frame(rows, shapes, grid, {})
+
+
+def _rows(ids: Sequence[str], damage: Sequence[str], own: Mapping[str, tuple[float, ...]]) -> pd.DataFrame:
+    rows = pd.DataFrame({"building_id": list(ids), "damage": list(damage)})
+    known = [own.get(name, SHARES.get(said, (np.nan,) * 4)) for name, said in zip(ids, damage, strict=True)]
+    rows[PROBABILITIES] = np.array(known, float).reshape(-1, 4)
+    seen = rows["p_no_damage"].notna()
+    rows["p_building"] = np.where(seen, 0.85, np.nan)
+    rows["confidence"] = rows[PROBABILITIES].max(axis=1)
+    rows["seen"] = np.where(seen, 1.0, 0.2)
+    return rows
+
+
+def _frame(
+    rows: pd.DataFrame, shapes: Sequence[Any], grid: Grid, columns: Mapping[str, Any]
+) -> geopandas.GeoDataFrame:
+    rows["reason"] = np.where(rows["seen"] == 1, "", "cloud").astype(object)
     rows["mode"] = "pre+post"
-    for name, values in (columns or {}).items():
+    for name, values in columns.items():
         rows[name] = values
     return geopandas.GeoDataFrame(rows, geometry=shapes, crs=None if grid.crs is None else grid.crs.to_wkt())
 
 
 def finish(
-    folder: Path, frame: geopandas.GeoDataFrame, grid: Grid = UTM, *, missing: np.ndarray | None = None
+    folder: Path,
+    frame: geopandas.GeoDataFrame,
+    grid: Grid = UTM,
+    *,
+    missing: np.ndarray | None = None,
+    acquired: tuple[str | None, str | None] = (None, "2011-05-24"),
+    model: str = "box",
+    page: bool = False,
 ) -> Path:
-    """The folder of a finished map with this table; `missing` (H, W) is where nothing was seen."""
+    """The folder of a finished map with this table, as `aftermap map` leaves it.
+
+    `missing` (H, W) is where nothing was seen; `page` writes its page over two grey pictures.
+    """
     folder.mkdir(parents=True)
     write_buildings(frame, folder)
     style_layer(folder, "buildings", DAMAGE_STYLE, list(frame.columns))
@@ -94,7 +135,8 @@ def finish(
         ) as file,
     ):
         file.write(pixels, 1)
-    write_json(folder / "summary.json", summarise(frame, grid))
+    summary = summarise(frame, grid)
+    write_json(folder / "summary.json", summary)
     write_json(
         folder / "provenance.json",
         {
@@ -102,8 +144,28 @@ def finish(
             "created": "2026-11-30T10:00:00+00:00",
             "mode": "pre+post",
             "scale": "joint-damage-scale",
-            "model": {"name": "box", "version": "1", "sha256": "0" * 64, "licence": "MIT"},
-            "inputs": {"pre": {"acquired": None}, "post": {"acquired": "2011-05-24"}},
+            "model": {"name": model, "version": "1", "sha256": "0" * 64, "licence": "MIT"},
+            "inputs": {date: {"acquired": day} for date, day in zip(("pre", "post"), acquired, strict=True)},
         },
     )
+    if page:
+        before, after = (
+            Picture(name, np.full((*grid.shape, 3), tone, np.uint8))
+            for name, tone in (("Before", 90), ("After", 150))
+        )
+        view = damage_view(frame, before, after, grid, summary)
+        write_page(folder / "map.html", view, grid, title=folder.name)
     return folder
+
+
+def finished(
+    folder: Path,
+    buildings: Mapping[str, tuple[Any, ...]],
+    *,
+    grid: Grid = GRID,
+    acquired: tuple[str | None, str | None] = ("2026-02-01", "2026-02-08"),
+    model: str = "made up",
+    page: bool = True,
+) -> Path:
+    """A finished `town` with its page."""
+    return finish(folder, town(buildings, grid), grid, acquired=acquired, model=model, page=page)

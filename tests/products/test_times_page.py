@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from aftermap import api
-from exact_maps import finished, house
+from finished_maps import finished, house
 
 CHROMIUM = Path("/usr/bin/chromium")
 PLACES = {"A": house(4, 4), "B": house(60, 4)}

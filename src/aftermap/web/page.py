@@ -3,12 +3,12 @@
 import base64
 import hashlib
 import html
-import json
 import re
 from importlib import resources
 from typing import Any
 
 from aftermap import __version__
+from aftermap.products.page.page import embed
 
 SCRIPTS = (
     "dom",
@@ -57,10 +57,7 @@ def offline_page(title: str, data: dict[str, Any]) -> str:
         "base-uri 'none'; form-action 'none'"
     )
     head = f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<style>{sheet}</style>'
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    inside = f'<script type="application/json" id="data">{text}</script>'
+    inside = f'<script type="application/json" id="data">{embed(data)}</script>'
     return _filled(title, head, f"<script>{code}</script>", inside)
 
 

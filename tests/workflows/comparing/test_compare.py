@@ -9,7 +9,7 @@ from shapely.geometry import Point
 from aftermap import api
 from aftermap.errors import DataWarning, InputError
 from aftermap.workflows.review.answers import Answer, Journal
-from exact_maps import GRID, NORTH, WEST, finished, house
+from finished_maps import GRID, NORTH, WEST, finished, house
 
 pytestmark = pytest.mark.filterwarnings("ignore::aftermap.errors.AftermapWarning")
 

@@ -11,7 +11,7 @@ from aftermap.errors import InputError
 from aftermap.scoring.agreement import Share, area_under_roc, kappa
 from aftermap.workflows.comparing.grades import MAJOR, MINOR, NO, common_classes, name_of, parse_mapping
 from aftermap.workflows.comparing.truth import open_truth
-from exact_maps import GRID, NORTH, WEST, house
+from finished_maps import GRID, NORTH, WEST, house
 
 PLACES = [(8, 8), (28, 8), (48, 8), (68, 8)]
 

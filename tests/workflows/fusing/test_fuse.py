@@ -12,7 +12,7 @@ from aftermap import api
 from aftermap.errors import InputError
 from aftermap.workflows.fusing.pooling import Opinions, entropy, pool, refined
 from aftermap.workflows.mapping.finished import open_map
-from exact_maps import GRID, NORTH, WEST, finished, house
+from finished_maps import GRID, NORTH, WEST, finished, house
 
 PLACES = {"A": house(4, 4), "B": house(24, 4), "C": house(44, 4), "D": house(64, 4)}
 ALL, BINARY = np.arange(4), np.array([0, 1, 1, 1])

@@ -11,7 +11,7 @@ from aftermap import api
 from aftermap.errors import InputError, OutputError
 from aftermap.geo.grid import Grid
 from aftermap.workflows.monitoring.states import UNKNOWN, contradictions, states
-from exact_maps import GRID, SURE, finished, house
+from finished_maps import GRID, SHARES, finished, house
 
 PLACES = {"A": house(4, 4), "B": house(24, 4), "C": house(44, 4), "D": house(64, 4), "E": house(84, 4)}
 FIRST = {"A": "no-damage", "B": "no-damage", "C": "not-assessed", "D": "minor-damage", "E": "destroyed"}
@@ -159,7 +159,7 @@ def test_what_cannot_be_a_series_is_told(maps, tmp_path):
 
 
 def test_the_most_likely_sequence_that_never_falls():
-    likely = np.array([SURE["no-damage"], SURE["destroyed"], SURE["no-damage"]])
+    likely = np.array([SHARES["no-damage"], SHARES["destroyed"], SHARES["no-damage"]])
     said = np.array([[0, 3, 0], [0, UNKNOWN, 1], [UNKNOWN, 2, UNKNOWN]])
     found = states(said, np.stack([likely] * 3), allow_repair=False)
     # none three times: .9 .05 .9; none, destroyed, destroyed: .9 .8 .01

@@ -8,7 +8,7 @@ import geopandas
 from aftermap.files import writing
 from aftermap.files.whole import PREFIX, sync_path
 from aftermap.products.areas.page import write_area_page
-from aftermap.products.areas.subject import Subject
+from aftermap.products.areas.subject import REDS, Subject
 from aftermap.products.styles import Entry, Style, style_layer
 from aftermap.products.vectors import write_layer
 
@@ -16,11 +16,11 @@ AREA_STYLE = Style(
     "damaged share",
     "damaged_share",
     (
-        Entry("up to 10 % damaged", "#fff1c2", above=0.0, below=0.1),
-        Entry("10 to 25 % damaged", "#fecc5c", above=0.1, below=0.25),
-        Entry("25 to 50 % damaged", "#fd8d3c", above=0.25, below=0.5),
-        Entry("50 to 75 % damaged", "#f03b20", above=0.5, below=0.75),
-        Entry("over 75 % damaged", "#a50f26", above=0.75, below=1.0),
+        Entry("up to 10 % damaged", REDS[0], above=0.0, below=0.1),
+        Entry("10 to 25 % damaged", REDS[1], above=0.1, below=0.25),
+        Entry("25 to 50 % damaged", REDS[2], above=0.25, below=0.5),
+        Entry("50 to 75 % damaged", REDS[3], above=0.5, below=0.75),
+        Entry("over 75 % damaged", REDS[4], above=0.75, below=1.0),
     ),
 )
 """By the share of assessed buildings that are damaged; areas without an assessed building have no colour."""

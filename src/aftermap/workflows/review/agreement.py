@@ -4,7 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+import numpy as np
+
 from aftermap.classes import DAMAGE
+from aftermap.scoring.agreement import confusion, kappa
 from aftermap.workflows.review.answers import Answer
 
 LEVELS = DAMAGE.names[1:]
@@ -64,13 +67,9 @@ def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
 
     Source: Cohen 1960.
     """
-    if not pairs:
-        return None
-    count = len(pairs)
-    observed = sum(a == b for a, b in pairs) / count
-    first, second = ([pair[i] for pair in pairs] for i in (0, 1))
-    expected = sum(first.count(name) * second.count(name) for name in {*first}) / count**2
-    return None if expected == 1 else (observed - expected) / (1 - expected)
+    names = sorted({name for pair in pairs for name in pair})
+    first, second = (np.array([names.index(pair[i]) for pair in pairs], np.int64) for i in (0, 1))
+    return kappa(confusion(first, second, len(names)))
 
 
 def weighted_kappa(pairs: Sequence[tuple[int, int]]) -> float | None:
