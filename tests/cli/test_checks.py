@@ -120,6 +120,15 @@ def test_a_place_that_takes_no_files_is_named_as_such(tmp_path, monkeypatch):
         check_place(tmp_path / "out")
 
 
+def test_a_file_may_take_the_place_of_an_earlier_one_but_not_of_a_folder(tmp_path):
+    (tmp_path / "page.html").touch()
+    check_place(tmp_path / "page.html", is_file=True)
+    with pytest.raises(OutputError, match="it is a file, not a folder"):
+        check_place(tmp_path / "page.html")
+    with pytest.raises(OutputError, match="it is a folder, not a file"):
+        check_place(tmp_path, is_file=True)
+
+
 def read_only(path, mode=0o777, *, dir_fd=None):
     import errno
     import os

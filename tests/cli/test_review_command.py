@@ -81,6 +81,8 @@ def test_a_page_goes_out_and_its_answers_come_in(world, capsys):
     assert "took in 8 answers of 8 rows" in call(capsys, "map", "--import", "answers.json")
     assert json.loads(call(capsys, "map", "--import", "answers.json", "--json"))["known"] == 8
     assert "8 answers" in call(capsys, "map", "--export", "out.gpkg")
+    assert "8 answers" in call(capsys, "map", "--export", "out.gpkg")  # in place of the one before
+    assert "map: it is a folder, not a file" in call(capsys, "map", "--export", "map", code=2)
     assert "every building of the budget is answered" in call(capsys, "map", "--offline", "more.html", code=2)
 
 

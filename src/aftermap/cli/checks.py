@@ -223,15 +223,21 @@ def check_masks(folder: Path, role: str) -> None:
         raise DataError(f"{folder} is not a folder: give the folder that holds the {role} masks")
 
 
-def check_place(out: Path | None) -> None:
+def check_place(out: Path | None, *, is_file: bool = False) -> None:
     """Refuse a place for a folder that takes no new files, by making one there for a moment.
+
+    Args:
+        out: what is to be written.
+        is_file: it is one file, which may take the place of an earlier one.
 
     Raises:
         OutputError: what is in the way.
     """
     if out is None:
         return
-    if out.is_file():
+    if is_file and out.is_dir():
+        raise OutputError(f"cannot write {out}: it is a folder, not a file; choose another name")
+    if not is_file and out.is_file():
         raise OutputError(f"cannot write {out}: it is a file, not a folder; choose another output folder")
     parent = next((p for p in out.absolute().parents if p.exists()), Path("/"))
     try:

@@ -92,8 +92,8 @@ def review(
     if not chosen:
         needs("aftermap review", "serve")
     check_images(pre, post)
-    check_place(offline)
-    check_place(export)
+    check_place(offline, is_file=True)
+    check_place(export, is_file=True)
 
     from aftermap.workflows.mapping.finished import open_map
 

@@ -71,3 +71,9 @@ def test_the_verdict_of_most_reviewers_counts_and_the_latest_of_a_tie():
         "1": ("destroyed", "bo"),
         "2": ("cannot-tell", "bo"),
     }
+
+
+def test_a_journal_that_is_a_folder_is_not_taken_for_an_empty_one(tmp_path):
+    (tmp_path / "review" / "answers.jsonl").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"cannot read .*answers\.jsonl"):
+        Journal(tmp_path).answers()

@@ -97,6 +97,9 @@ def test_an_odd_sample_is_one_line(frame, tmp_path, spoil):
     path.write_text(json.dumps(tree))
     with pytest.raises(InputError, match="sample"):
         Sample.load(tmp_path)
+    path.write_text("null")
+    with pytest.raises(InputError, match=r"sample\.json is not a sample$"):
+        Sample.load(tmp_path)
 
 
 def test_without_a_sample_the_way_to_one_is_told(tmp_path):

@@ -151,7 +151,7 @@ def read_lines(path: Path, kind: type[Line], word: str) -> Iterator[Line]:
     Raises:
         InputError: the journal cannot be read, or holds a whole line that is something else.
     """
-    if not path.is_file():
+    if not path.exists():
         return
     try:
         rows = path.read_bytes().split(b"\n")

@@ -189,7 +189,9 @@ class Sample:
         if not path.is_file():
             raise InputError(f"{folder} has no sample yet: 'aftermap review {folder}' draws one")
         tree = read_json(path)
-        if isinstance(tree, dict) and tree.get("format") != FORMAT:
+        if not isinstance(tree, dict):
+            raise InputError(f"{path} is not a sample")
+        if tree.get("format") != FORMAT:
             raise InputError(f"{path} has format {tree.get('format')!r}, this version reads {FORMAT}")
         try:
             return _understood(tree)
