@@ -1,15 +1,18 @@
 """Several sources fused: pools by hand, sources that abstain or part less, and a folder that opens like a map."""
 
 import json
+import shutil
 
 import geopandas
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from shapely.geometry import Point
 
 from aftermap import api
 from aftermap.errors import InputError
+from aftermap.files import read_json, write_json
 from aftermap.workflows.fusing.pooling import Opinions, entropy, pool, refined
 from aftermap.workflows.mapping.finished import open_map
 from finished_maps import GRID, NORTH, WEST, finished, house
@@ -100,6 +103,18 @@ def test_maps_are_fused_into_one_that_opens_as_a_map(maps, tmp_path):
         {"damage_gra": ["Destroyed"]}, geometry=[Point(WEST + 28, NORTH - 8)], crs="EPSG:32636"
     )
     assert api.compare(fused.folder, survey).summary["found"]["count"] == 1
+    with Image.open(fused.folder / "overview.png") as picture:
+        assert picture.size[0] == 1860
+
+
+def test_what_binds_one_model_binds_the_fused_map(maps, tmp_path):
+    sources = [shutil.copytree(each, tmp_path / each.name) for each in maps]
+    for folder, licence in zip(sources, ("MIT", "CC BY-NC-SA 4.0"), strict=True):
+        tree = read_json(folder / "provenance.json")
+        tree["model"] |= {"licence": licence, "limits": "Not for operations."}
+        write_json(folder / "provenance.json", tree)
+    model = read_json(api.fuse(sources, tmp_path / "fused").folder / "provenance.json")["model"]
+    assert model["licence"] == "MIT + CC BY-NC-SA 4.0" and model["limits"] == "Not for operations."
 
 
 def test_grades_and_rasters_join_in(maps, tmp_path):

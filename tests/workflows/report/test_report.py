@@ -28,6 +28,7 @@ from aftermap.products.summary import summarise
 from aftermap.products.view import Picture, damage_view
 from aftermap.workflows.mapping.finished import open_map
 from aftermap.workflows.report import run
+from aftermap.workflows.report.gather import read_areas
 
 DAMAGE = ["destroyed", "destroyed", "major-damage", "no-damage", "not-assessed"]
 PLACES = [(20, 20), (40, 20), (60, 40), (80, 60), (100, 60)]
@@ -155,7 +156,9 @@ def facts(made):
     tree["inputs"]["footprints"] = {"name": NASTY}
     write_json(folder / "provenance.json", tree)
     (folder / "areas").mkdir()
-    rows = "".join(f"{NASTY.replace(chr(34), '')} {n},C{n},{n % 2},{n % 2},0\n" for n in range(10))
+    rows = "".join(
+        f"{NASTY.replace(chr(34), '')} {n},C{n},{n % 2},{n % 2},{int(n in (1, 3, 5))}\n" for n in range(10)
+    )
     rows += "".join(f"{n},,0,0,0\n" for n in range(30))
     (folder / "areas" / "adm2.csv").write_text("name,pcode,buildings,assessed,damaged\n" + rows)
     return folder
@@ -206,6 +209,39 @@ def test_the_table_by_areas_has_the_most_damaged_first(made, tmp_path):
     )  # has no names
     page = read_html(api.report(folder, formats=["html"])[0])[1]
     assert "By area Area Buildings Damaged Share Sud, l'Est 3 3 100.0 % Nord 1 0 0.0 % Ouest 1 0 –" in page
+
+
+def test_a_table_by_areas_of_an_earlier_map_of_the_same_buildings_is_refused(made):
+    """As after `map --overwrite` with the same footprints and another model: 5 buildings as before, other damage."""
+    summary = open_map(made).summary
+
+    def read(folder, rows):
+        (folder / "areas").mkdir(parents=True)
+        (folder / "areas" / "a.csv").write_text("name,buildings,not_surveyed,damaged\n" + rows)
+        return read_areas(folder, summary)
+
+    for name, damaged in (("fewer", 2), ("more", 4)):
+        with pytest.raises(
+            InputError, match=f"counts {damaged} damaged buildings and the map has 3: it is of an"
+        ):
+            read(made.with_name(name), f"Nord,5,0,{damaged}\n")
+    found = read(
+        made.with_name("survey"), "Nord,4,0,2\nSud,1,1,0\n"
+    )  # the third stands on ground nobody surveyed
+    assert [row.damaged for row in found.rows] == [2, 0]
+
+
+def test_a_fused_map_is_told_by_its_sources(made, tmp_path):
+    folder = shutil.copytree(made, tmp_path / "map", ignore=shutil.ignore_patterns("report"))
+    tree = read_json(folder / "provenance.json")
+    tree |= {"mode": "fused", "sources": [{"name": "box", "weight": 1.0}, {"name": "survey", "weight": 0.5}]}
+    write_json(folder / "provenance.json", tree)
+    summary = read_json(folder / "summary.json")
+    summary["not_assessed"]["reasons"] = {"no source": 1}
+    write_json(folder / "summary.json", summary)
+    page = read_html(api.report(folder, formats=["html"], language="fr")[0])[1]
+    assert "chacune avec son poids : box (1,0), survey (0,5)." in page
+    assert "le modèle" not in page.split("Méthode")[1].split("Limites")[0] and "aucune source (1)" in page
 
 
 def total(estimate, low, high):

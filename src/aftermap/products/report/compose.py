@@ -226,7 +226,11 @@ def _areas(
 def _method(facts: Facts, words: Wording) -> Section:
     provenance = facts.provenance
     footprints = provenance["inputs"].get("footprints")
-    if footprints:
+    sources = provenance.get("sources") if provenance.get("mode") == "fused" else None
+    if sources:
+        listed = [f"{each['name']} ({words.number(each['weight'], 1)})" for each in sources]
+        said = [words.say("method_fused", list=words.given(words.list(listed), 240))]
+    elif footprints:
         said = [words.say("method_footprints", file=words.given(str(footprints.get("name", "?")), 60))]
     else:
         said = [words.say("method_traced")]
@@ -236,7 +240,7 @@ def _method(facts: Facts, words: Wording) -> Section:
         said.append(words.say("method_shift", shift=words.number(metres, 1)))
     if facts.totals is not None:
         said.append(words.count("method_sample", facts.totals.sample))
-    else:
+    elif not sources:
         said.append(words.say("method_decision"))
     calibrated = facts.totals is not None and facts.totals.calibrated
     said.append(words.say("confidence_calibrated" if calibrated else "confidence_uncalibrated"))

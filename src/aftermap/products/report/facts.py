@@ -35,7 +35,10 @@ class Totals:
 
 @dataclass(frozen=True)
 class AreaRow:
-    """An area and its counts; None where nothing was assessed in it. `key` tells it apart, and stands for a name."""
+    """An area and its counts; None where nothing was assessed in it. `key` tells it apart, and stands for a name.
+
+    Buildings on ground that is not surveyed are among `buildings`, and never among `damaged`.
+    """
 
     key: str
     name: str
@@ -45,6 +48,7 @@ class AreaRow:
     share: float | None
     low: float | None = None
     high: float | None = None
+    not_surveyed: int = 0
 
 
 @dataclass(frozen=True)

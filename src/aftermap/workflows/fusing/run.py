@@ -3,7 +3,7 @@
 FUSED/buildings.gpkg       the columns of a map, then `disagreement`, `entropy`, `sources` and what each source says
 FUSED/damage.tif           the fused classes, painted into the outlines
 FUSED/map.html             the fused map; FUSED/disagreement.html shows where the sources differ
-FUSED/summary.json, provenance.json
+FUSED/overview.png, summary.json, provenance.json
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from aftermap.files import check_output, replacing_folder, write_json
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.polygons import to_pixels
 from aftermap.products.cog import RasterWriter, damage_colormap
+from aftermap.products.overview import draw_overview
 from aftermap.products.page.page import write_page
 from aftermap.products.page.stored import page_or_ground
 from aftermap.products.pictures import in_pixels
@@ -44,6 +45,7 @@ _OURS = (
     "summary.json",
     "map.html",
     "disagreement.html",
+    "overview.png",
     "damage.tif",
     "damage.tif.aux.xml",
     "buildings.*",
@@ -268,6 +270,9 @@ def _write_pages(
     about = (*(f"{note[:1].upper()}{note[1:]}." for note in notes), describe_size(grid))
     options: dict[str, Any] = {"model": "fused", "warnings": stored.warnings, "stored": stored}
     write_page(folder / "map.html", _with_about(view, about), grid, title=title, **options)
+    if all(stored.tiles):
+        shown = replace(view, pictures=stored.decoded())
+        draw_overview(folder / "overview.png", shown, grid, title=title, warnings=stored.warnings)
     level = _level(frame, frame["sources"].to_numpy(int))
     counts = np.bincount(level, minlength=len(_LEVELS)).tolist()
     compared = sum(counts[:3])
@@ -326,7 +331,7 @@ def _provenance(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "mode": "fused",
         "scale": DAMAGE.name,
-        "model": {"name": f"fused {names}", "version": "1", "sha256": digest},
+        "model": {"name": f"fused {names}", "version": "1", "sha256": digest, **_terms(sources)},
         "inputs": base.provenance.get("inputs", {}),
         "sources": listed,
         "grid": describe_grid(base.grid),
@@ -342,3 +347,13 @@ def _provenance(
         "notes": list(notes),
         "versions": versions(),
     }
+
+
+def _terms(sources: Sequence[Source]) -> dict[str, str]:
+    """Licences, training data and limits of all models that went in: what binds one of them binds the fused map."""
+    found = {}
+    for key in ("licence", "training_data", "training_data_licence", "limits"):
+        told = dict.fromkeys(str(source.model[key]).strip() for source in sources if source.model.get(key))
+        if told:
+            found[key] = ("\n" if key == "limits" else " + ").join(told)
+    return found

@@ -1,7 +1,7 @@
 """What each source says of the buildings of the first map: other maps, layers of points or polygons, rasters."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Source:
         classes: (n,) what it says in classes of the map or in groups of them (`damaged`), empty where it abstains.
         allowed: bool (n, K), the classes that this may be.
         about: its scale or model, for the report.
+        model: of a map, as its report describes it.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Source:
     classes: np.ndarray
     allowed: np.ndarray
     about: str
+    model: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def speaks(self) -> np.ndarray:
@@ -115,7 +117,13 @@ def of_map(base: FinishedMap, finished: FinishedMap) -> Source:
     model = finished.provenance.get("model", {})
     about = f"map of {model.get('name')} {model.get('version')}"
     return Source(
-        finished.folder.name, "map", Opinions(probabilities, _groups(count, _WHOLE)), words, allowed, about
+        finished.folder.name,
+        "map",
+        Opinions(probabilities, _groups(count, _WHOLE)),
+        words,
+        allowed,
+        about,
+        model,
     )
 
 

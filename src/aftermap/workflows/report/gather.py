@@ -76,6 +76,12 @@ def read_areas(folder: Path, summary: Mapping[str, Any]) -> Areas | None:
                 f"{path} counts {counted} buildings and the map has {mapped}: it is of an earlier map; repeat "
                 "'aftermap areas', or move the file away"
             )
+        damaged, mapped = sum(row.damaged for row in rows), summary["damaged"]["buildings"]
+        if damaged > mapped or (damaged < mapped and not any(row.not_surveyed for row in rows)):
+            raise InputError(
+                f"{path} counts {damaged} damaged buildings and the map has {mapped}: it is of an earlier map; repeat "
+                "'aftermap areas', or move the file away"
+            )
         worst = sorted(rows, key=lambda row: (-row.damaged, -row.buildings, row.name))
         return Areas(f"{AREAS}/{path.name}", tuple(worst))
     return None
@@ -123,4 +129,5 @@ def _row(row: Mapping[str, Any], columns: Mapping[str, str], key: str) -> AreaRo
         share=share,
         low=number("damaged_low"),
         high=number("damaged_high"),
+        not_surveyed=int(number("not_surveyed") or 0),
     )
