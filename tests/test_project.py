@@ -1,6 +1,9 @@
 """The files around the code say what the code says."""
 
+import json
 import re
+import tomllib
+from importlib import resources
 from pathlib import Path
 
 import yaml
@@ -63,3 +66,33 @@ def test_every_path_that_the_documents_name_is_there():
 def test_files_that_begin_first_are_there_and_named_once():
     assert len(set(LONG_FILES)) == len(LONG_FILES)
     assert all((ROOT / "tests" / name).is_file() for name in LONG_FILES)
+
+
+def test_the_readme_names_every_extra():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    install = (ROOT / "README.md").read_text().split("## Install")[1].split("## ")[0]
+    assert set(extras) - {"all", "docs", "dev"} <= set(re.findall(r"\w+", install))
+
+
+def test_the_package_holds_what_pages_are_made_of_and_weights_of_the_box_alone():
+    package = Path(str(resources.files("aftermap")))
+    kinds = (
+        "*.html",
+        "*.css",
+        "*.js",
+        "*.typ",
+        "*.json",
+        "*.xml",
+        "*.bin",
+        "*.safetensors",
+        "*.onnx",
+        "*.pt",
+        "*.npz",
+    )
+    files = {path.relative_to(package).as_posix() for kind in kinds for path in package.rglob(kind)}
+    pages = ("web/assets/review.html", "products/page/assets/map.html", "products/areas/assets/areas.html")
+    assert {*pages, "products/report/report.typ"} <= files
+    assert {f"products/report/languages/{code}.json" for code in ("ar", "en", "es", "fr")} <= files
+    weights = {name for name in files if name.endswith((".bin", ".safetensors", ".onnx", ".pt", ".npz"))}
+    assert weights == {"box/model.safetensors", "box/exported/openvino-int8/model.bin"}
+    assert json.loads((package / "box/card.json").read_text())["licence"] == "MIT"

@@ -47,8 +47,3 @@ def facts_table() -> "Table":
     from rich.table import Table
 
     return Table("", "", show_header=False)
-
-
-def plural(count: int, word: str) -> str:
-    """`1 map`, `2 maps`."""
-    return f"{count} {word}{'s' * (count != 1)}"

@@ -8,8 +8,9 @@ from cyclopts.validators import Number
 
 from aftermap.cli.checks import check_masks, check_place
 from aftermap.cli.options import Flag, Json, MaybeOut, Out
-from aftermap.cli.output import plural, print_json, say, say_written
+from aftermap.cli.output import print_json, say, say_written
 from aftermap.cli.progress import progress_bar
+from aftermap.wording import counted
 
 
 def score(
@@ -113,4 +114,4 @@ def combine(
     if json_output:
         print_json(result.as_dict())
     else:
-        say(f"{plural(result.files, 'map')} of {plural(len(folders), 'run')}: {result.folder}")
+        say(f"{counted(result.files, 'map')} of {counted(len(folders), 'run')}: {result.folder}")

@@ -33,7 +33,6 @@ from aftermap.workflows.comparing.grades import (
 
 Cells = list[Any]
 
-_LISTED = 12
 _MAPPING = "such as --mapping 'D=destroyed,N=undamaged'"
 
 
