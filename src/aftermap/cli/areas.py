@@ -9,6 +9,7 @@ from cyclopts.validators import Number
 from aftermap.cli.checks import check_crs, check_images, check_map, check_outlines
 from aftermap.cli.options import Json
 from aftermap.cli.output import print_json, say, say_written, wide_console
+from aftermap.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -87,7 +88,7 @@ def _table(result: "AreaResult") -> "Table":
     """The areas with most damaged buildings."""
     from rich.table import Table
 
-    table = Table(title=f"{len(result.areas):,} areas: {result.title}", title_justify="left")
+    table = Table(title=f"{counted(len(result.areas), 'area')}: {result.title}", title_justify="left")
     frame = result.areas.sort_values("damaged", ascending=False, kind="stable")
     has_names = bool((frame["name"].notna() & (frame["name"] != frame["area_id"])).any())
     columns = ("area_id", *(("name",) if has_names else ()), "buildings", "assessed", "damaged", "destroyed")

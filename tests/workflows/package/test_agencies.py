@@ -231,6 +231,13 @@ def test_hdx_has_hashtags_licence_and_caveats(made, tmp_path):
     assert "no building was visited" in told["caveats"] and told["private"] is True
 
 
+def test_hdx_tells_the_sources_of_a_fused_map(made, tmp_path):
+    fused = api.fuse([made, made], tmp_path / "fused").folder
+    folder = api.agency_package(fused, "hdx").folder
+    told = read_json(folder / "event-aoi01-building-damage_v1_metadata.json")["methodology_other"]
+    assert told == f"Several sources were pooled building by building: {made.name}, {made.name}."
+
+
 @pytest.mark.parametrize("agency", ["ems", "unosat", "fema", "hdx"])
 def test_a_map_without_buildings_is_packaged(tmp_path, agency):
     folder = finished_maps.finish(tmp_path / "none", finished_maps.table([], []))

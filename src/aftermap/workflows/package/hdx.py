@@ -72,7 +72,11 @@ def _metadata(release: Release, name: str) -> dict[str, Any]:
         "license_id": "hdx-other",
         "license_other": release.licence or "not stated: ask whoever handed this on before it is used",
         "methodology": "Other",
-        "methodology_other": f"Model {model['name']} {model['version']} compared images from before and after.",
+        "methodology_other": (
+            f"Several sources were pooled building by building: {', '.join(each['name'] for each in told['sources'])}."
+            if told.get("mode") == "fused"
+            else f"Model {model['name']} {model['version']} compared images from before and after."
+        ),
         "caveats": " ".join((_CAVEATS, str(model.get("limits") or ""))).strip(),
         "tags": ["damage assessment", "hxl"],
         "private": True,
