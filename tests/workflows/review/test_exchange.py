@@ -22,7 +22,8 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def found(made):
-    Journal(made.folder).path.unlink(missing_ok=True)
+    for name in ("answers.jsonl", "plan.json"):
+        (made.folder / "review" / name).unlink(missing_ok=True)
     return made
 
 
@@ -177,6 +178,15 @@ def test_answers_of_an_offline_page_come_in_once(found, tmp_path):
         and second.origin == "drawn"
     )
     assert import_answers(found, path).answers == 0
+
+
+@pytest.mark.parametrize("content", ["null", '{"picks": 3}', '{"picks": [[1]]}'])
+def test_answers_do_not_come_in_beside_a_damaged_plan(found, tmp_path, content):
+    (found.folder / "review").mkdir(exist_ok=True)
+    (found.folder / "review" / "plan.json").write_text(content)
+    (tmp_path / "answers.json").write_text(page_answers(found, {"building_id": "b1", "verdict": "destroyed"}))
+    with pytest.raises(InputError, match=r"plan\.json is damaged"):
+        import_answers(found, tmp_path / "answers.json")
 
 
 def test_answers_for_other_outlines_are_refused(found, tmp_path):

@@ -113,6 +113,17 @@ def test_a_sample_of_other_outlines_is_refused(made, reviewed):
         aftermap.totals(reviewed)
 
 
+def test_answers_that_were_given_to_another_map_are_refused_though_their_ids_are_known(reviewed):
+    journal = Journal(reviewed)
+    first = journal.answers()[0]
+    foreign = Answer(**first.model_dump(exclude={"key", "shown"}), shown={"outlines_sha256": "0" * 64})
+    journal.add([foreign])
+    with pytest.raises(
+        InputError, match=f"answer to building {first.building_id} was given to other outlines"
+    ):
+        aftermap.totals(reviewed)
+
+
 def test_a_map_without_a_building_is_counted(tmp_path, made):
     folder = finish(tmp_path / "empty", made[0].iloc[:0])
     assert aftermap.totals(folder).mapped["buildings"] == 0

@@ -9,7 +9,7 @@ from aftermap.errors import DataWarning
 from aftermap.extras import lacking
 from aftermap.wording import counted
 from aftermap.workflows.mapping.finished import FinishedMap
-from aftermap.workflows.review.answers import Journal
+from aftermap.workflows.review.answers import Journal, check_shown
 from aftermap.workflows.totals.sampling import Sample, check_outlines, place_of
 
 MOST_ESTIMATED = 2000
@@ -28,12 +28,13 @@ def add_estimates(frame: geopandas.GeoDataFrame, found: FinishedMap, area: np.nd
         area: row of the table of each building, int (n,).
 
     Raises:
-        InputError: the sample is of another map, or cannot be read.
+        InputError: sample or answers are of another map, or cannot be read.
     """
     if not place_of(found.folder).is_file():
         return
     sample, answers = Sample.load(found.folder), Journal(found.folder).answers()
     check_outlines(sample, found)
+    check_shown(answers, found.outlines_sha256, found.folder)
     if lacking("learn"):
         _skip("the sample of the map needs SciPy", "pip install 'aftermap[learn]'")
         return

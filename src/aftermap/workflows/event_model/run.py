@@ -19,7 +19,14 @@ from aftermap.workflows.event_model.judged import judge
 from aftermap.workflows.event_model.kept import bring_back, original_folder, rewrite
 from aftermap.workflows.mapping.features import read_features
 from aftermap.workflows.mapping.finished import FinishedMap, open_map, read_buildings
-from aftermap.workflows.review.answers import CANNOT_TELL, NOT_A_BUILDING, Answer, Journal, settle
+from aftermap.workflows.review.answers import (
+    CANNOT_TELL,
+    NOT_A_BUILDING,
+    Answer,
+    Journal,
+    check_shown,
+    settle,
+)
 
 FEWEST = 30
 """Answers below which nothing is learnt."""
@@ -148,15 +155,10 @@ def _verdicts(settled: Mapping[str, Answer], original: FinishedMap) -> dict[int,
     """
     place = {name: row for row, name in enumerate(original.buildings["building_id"].astype(str))}
     found: dict[int, str] = {}
+    check_shown(settled.values(), original.outlines_sha256, original.folder)
     for name, answer in settled.items():
         if answer.origin == "drawn" and name not in place:
             continue
-        shown = answer.shown.get("outlines_sha256")
-        if shown is not None and shown != original.outlines_sha256:
-            raise InputError(
-                f"the answer to building {name} was given to other outlines than those of {original.folder}: the map was "
-                "made again, or the answers are another map's"
-            )
         if name not in place:
             raise InputError(
                 f"{original.folder} has no building {name}, which was answered: the answers are another map's"

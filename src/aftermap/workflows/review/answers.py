@@ -186,6 +186,26 @@ def standing(lines: Iterable[Answer]) -> list[Answer]:
     return list(last.values())
 
 
+def check_shown(answers: Iterable[Answer], outlines_sha256: str, folder: Path) -> None:
+    """Refuse answers that were given to other buildings than those of a map, whose ids may be the same.
+
+    Args:
+        answers: of its journal. What reviewers drew is a building by itself, whatever the map.
+        outlines_sha256: of the map.
+        folder: of the map.
+
+    Raises:
+        InputError: one was.
+    """
+    for answer in answers:
+        shown = answer.shown.get("outlines_sha256")
+        if answer.origin != "drawn" and shown is not None and shown != outlines_sha256:
+            raise InputError(
+                f"the answer to building {answer.building_id} was given to other outlines than those of {folder}: the "
+                "map was made again, or the answers are another map's"
+            )
+
+
 def settle(answers: Iterable[Answer]) -> dict[str, Answer]:
     """One answer for each building: the verdict of most reviewers, the latest of them; a tie goes to the latest.
 

@@ -5,6 +5,7 @@ OUT/review/plan.json    budget, shares, seed, and the picks that were made; the 
 
 import hashlib
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -140,9 +141,20 @@ def extend_picks(found: FinishedMap, plan: Plan, known: Collection[str], pick: P
 
 
 def origins(found: FinishedMap) -> Callable[[str], str]:
-    """A function that says of a building whether it is in the sample, was picked, or came up otherwise."""
+    """A function that says of a building whether it is in the sample, was picked, or came up otherwise.
+
+    Raises:
+        InputError: plan or sample hold something else.
+    """
     folder = found.folder / FOLDER
-    plan = read_json(folder / "plan.json") if (folder / "plan.json").is_file() else {}
-    sample = read_json(folder / "sample.json") if (folder / "sample.json").is_file() else {}
-    drawn, picks = set(sample.get("order", ())), set(plan.get("picks", ()))
+    drawn, picks = _ids(folder / "sample.json", "order"), _ids(folder / PLAN, "picks")
     return lambda name: "sample" if name in drawn else ("active" if name in picks else "chosen")
+
+
+def _ids(path: Path, key: str) -> set[str]:
+    """Ids of buildings in a file of the review; none where there is no file."""
+    tree = read_json(path) if path.is_file() else {key: []}
+    names = tree.get(key, []) if isinstance(tree, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{path} is damaged: it holds no ids of buildings under {key!r}")
+    return set(names)

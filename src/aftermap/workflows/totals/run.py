@@ -20,7 +20,7 @@ from aftermap.files import csv_text, make_folder, write_json, write_text
 from aftermap.products.figures.totals_figure import Bar, draw_totals
 from aftermap.workflows.event_model.judged import NO_BUILDING
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
-from aftermap.workflows.review.answers import Answer, Journal, settle
+from aftermap.workflows.review.answers import Answer, Journal, check_shown, settle
 from aftermap.workflows.totals.confidence import Confidence, confidence_of, write_confidence
 from aftermap.workflows.totals.estimate import COUNTED, KINDS, PHANTOM, Estimate, Total, estimate, looked_at
 from aftermap.workflows.totals.further import Further, answers_needed
@@ -202,7 +202,9 @@ def totals(folder: Path, **options: Unpack[TotalsOptions]) -> TotalsResult:
     """
     needs("aftermap totals", "learn")
     map_ = open_map(folder)
-    result = _estimated(map_, Journal(folder).answers(), options)
+    answers = Journal(folder).answers()
+    check_shown(answers, map_.outlines_sha256, folder)
+    result = _estimated(map_, answers, options)
     place = folder / FOLDER
     make_folder(place)
     files = [
