@@ -77,10 +77,10 @@ def test_json_is_all_that_is_printed_and_progress_goes_to_standard_error(asked, 
 def test_options_reach_the_timing(asked, capsys):
     calls, _ = asked
     with pytest.raises(SystemExit) as stopped:
-        main(["bench", "box", "reference:other", *OPTIONS])
+        main(["bench", "box", "reference:xview2-resnet34-damage", *OPTIONS])
     assert stopped.value.code == 0
     ((models, settings),) = calls
-    assert models == ("box", "reference:other")
+    assert models == ("box", "reference:xview2-resnet34-damage")
     assert (settings.backends, settings.batches, settings.size_px) == (("torch", "openvino"), (1, 4), 512)
     assert (settings.threads, settings.tta, settings.precision) == (2, "flips", "bf16")
     assert settings.seconds == 30

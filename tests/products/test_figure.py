@@ -86,9 +86,9 @@ def test_a_long_warning_goes_on_in_the_next_line(tmp_path: Path) -> None:
 
 def test_letters_are_there_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overview, "find_spec", lambda name: None)
-    overview._font.cache_clear()
+    overview.lettering.cache_clear()
     path = draw_overview(tmp_path / "o.png", shown(town()), GRID, title="A town")
-    overview._font.cache_clear()
+    overview.lettering.cache_clear()
     heading = np.asarray(Image.open(path).convert("L"))[20:64, 18:140]
     assert 0.05 < (heading < 128).mean() < 0.5
 

@@ -260,7 +260,7 @@ def test_references_are_the_published_networks_and_all_that_are_listed():
 
 
 def test_seeds_of_a_reference_are_different_networks_in_one_ensemble(tmp_path, monkeypatch):
-    monkeypatch.setattr("aftermap.workflows.bench.candidates.references", lambda: {"small": SMALL})
+    monkeypatch.setattr("aftermap.workflows.bench.references.references", lambda: {"small": SMALL})
     (candidate,) = parsed("reference:small+2seeds+flips")
     ensemble = materialise(candidate, tmp_path)
     first, second = (load_model(tmp_path / f"small-{seed}") for seed in range(2))
@@ -273,7 +273,7 @@ def test_seeds_of_a_reference_are_different_networks_in_one_ensemble(tmp_path, m
 
 
 def test_activations_of_a_reference_neither_vanish_nor_overflow_half_precision(tmp_path, monkeypatch):
-    monkeypatch.setattr("aftermap.workflows.bench.candidates.references", lambda: {"small": SMALL})
+    monkeypatch.setattr("aftermap.workflows.bench.references.references", lambda: {"small": SMALL})
     model = load_model(materialise(parsed("reference:small")[0], tmp_path)).model
     with torch.inference_mode():
         logits = model(torch.randn(1, 2, 3, 64, 64, generator=torch.Generator().manual_seed(1)))
@@ -453,7 +453,7 @@ def test_data_gives_every_candidate_its_score(fake, tmp_path):
 
 
 def test_random_weights_are_not_scored(fake, tmp_path, monkeypatch):
-    monkeypatch.setattr("aftermap.workflows.bench.candidates.references", lambda: {"small": SMALL})
+    monkeypatch.setattr("aftermap.workflows.bench.references.references", lambda: {"small": SMALL})
     data = make_dataset(tmp_path / "squares", scenes=2)
     settings = Settings(backends=("torch",), size_px=64, data=data, split="validation")
     reference, trained = bench(["reference:small", fake[0]], settings)["entries"]

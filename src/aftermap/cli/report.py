@@ -33,7 +33,7 @@ def report(
 
     Args:
         folder: Folder of a map of damage, as aftermap map made it.
-        language: en (English), fr (French), es (Spanish) or ar (Arabic).
+        language: Of the report: en (English), fr (French), es (Spanish) or ar (Arabic).
         title: Heading; by default that of the map's page.
         organisation: Who hands the report on.
         credit: Credit and licence of the imagery, such as "Imagery: NOAA, public domain".

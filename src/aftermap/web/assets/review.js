@@ -337,7 +337,7 @@ class Screen {
   // What is told
 
   tell(state) {
-    if (!state) return;
+    if (!state || state.journal_bytes < this.state?.journal_bytes) return; // an answer of the server that was overtaken
     this.state = state;
     const [sample, active] = [state.sample, state.active];
     const of = sample[1] + active[1];

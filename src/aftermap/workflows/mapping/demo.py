@@ -81,6 +81,10 @@ def run_demo(
         OutputError: `out` holds something else, or cannot be written.
         ModelError: the model cannot be used.
     """
+    if str(model).startswith("hf://"):  # before a town is made that nothing could map
+        from aftermap.artefacts.hub import parse_hub_name
+
+        parse_hub_name(model)
     with writing(out):
         _clear(out)
         out.mkdir(parents=True, exist_ok=True)

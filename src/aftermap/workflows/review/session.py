@@ -287,6 +287,7 @@ class Review:
             agreed = agreement(self._standing)
             return {
                 "title": self.found.folder.absolute().name,
+                "journal_bytes": self._size,  # only ever grows: tells which of two states is the later one
                 "buildings": len(self._ids),
                 "budget": self.plan.budget,
                 "sample": [sum(name in done for name in self.sample), len(self.sample)],
