@@ -116,6 +116,21 @@ def test_the_same_answer_sent_twice_counts_once(begin):
     assert len(list(Journal(review.found.folder).lines())) == 1
 
 
+def test_an_answer_that_was_written_and_not_synced_is_confirmed_once_it_is(begin, monkeypatch):
+    review = begin(budget=4)
+    answer = said(review.take("ana", "one")[0], key="k" * 32)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("aftermap.workflows.review.answers.os.fsync", full)
+        for _ in range(2):  # the line is in the file from the first try on
+            with pytest.raises(OutputError):
+                review.answer("ana", answer)
+    assert review.answer("ana", answer).key == "k" * 32 and len(review.answers) == 1
+
+
 def test_undo_gives_the_building_back_even_after_a_restart(begin):
     review = begin(budget=4)
     item = review.take("ana", "one")[0]

@@ -167,6 +167,7 @@ class Review:
             self._reload()
             key = str(said.get("key") or uuid.uuid4().hex)
             if key in self._by_key:
+                self._add([])  # an earlier try may have been written and not brought to the disk
                 return self._by_key[key]
             answer = make_answer(self.found, reviewer, {**said, "key": key}, self.origin, self._map_said)
             self._add([answer])
@@ -188,6 +189,7 @@ class Review:
         with self._turn:
             self._reload()
             if key is not None and key in self._by_key:
+                self._add([])
                 last = self._by_key[str(self._by_key[key].withdraws)]
             else:
                 mine = [a for a in self._standing if a.reviewer == reviewer and a.origin != "imported"]
