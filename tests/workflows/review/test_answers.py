@@ -46,6 +46,14 @@ def test_a_whole_line_that_is_no_answer_is_told(tmp_path):
         journal.answers()
 
 
+def test_a_file_of_something_else_is_not_taken_for_no_answers(tmp_path):
+    journal = Journal(tmp_path)
+    journal.path.parent.mkdir()
+    journal.path.write_bytes(bytes(range(256)))
+    with pytest.raises(InputError, match="line 1 is no answer, nor a part of one"):
+        journal.answers()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -149,7 +149,7 @@ def read_lines(path: Path, kind: type[Line], word: str) -> Iterator[Line]:
         word: for that.
 
     Raises:
-        InputError: the journal cannot be read, or holds a whole line that is something else.
+        InputError: the journal cannot be read, or holds a line that is something else.
     """
     if not path.exists():
         return
@@ -161,7 +161,11 @@ def read_lines(path: Path, kind: type[Line], word: str) -> Iterator[Line]:
         try:
             tree = json.loads(row)
         except (ValueError, RecursionError):
-            continue  # empty, or cut off
+            if row.strip() and not row.startswith(b"{"):  # a line that was cut off begins as all do
+                raise InputError(
+                    f"{path} line {number} is no {word}, nor a part of one: put the file back as it was"
+                ) from None
+            continue
         try:
             yield kind.model_validate(tree)
         except ValidationError as error:
