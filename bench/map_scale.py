@@ -39,7 +39,7 @@ if int(threads):
     torch.set_num_threads(int(threads))
 start = resource.getrusage(resource.RUSAGE_SELF)
 before, begun = start.ru_utime + start.ru_stime, time.perf_counter()
-result = map_damage(Path(pre), Path(post), Path(out), model=model, backend=backend or None, threads=int(threads))
+result = map_damage(Path(pre), Path(post), Path(out), model=model, backend=backend or "auto", threads=int(threads))
 seconds = time.perf_counter() - begun
 usage = resource.getrusage(resource.RUSAGE_SELF)
 measured = {
