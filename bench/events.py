@@ -228,6 +228,9 @@ def rows(
             counted(predicted(model, scene, kept), scene, model.card, part=part, leave_out=leave_out)
             for scene in scenes
         ]
+        called = sum(int((scene.decided > 0).sum()) for scene in counts)
+        damaged = sum(int((scene.truth > 0).sum()) for scene in counts)
+        print(f"{event}: {called} called damaged, {damaged} are", file=sys.stderr)
         everything += counts
         by_event.append(measures(counts))
         yield event, by_event[-1]
