@@ -38,9 +38,9 @@ from aftermap.data.readers.xbd import read_label_file
 from aftermap.data.scene import Scene, read_images, read_mask
 from aftermap.files import replacing
 from aftermap.geo.grid import Grid
-from aftermap.inference.buildings import Evidence
-from aftermap.inference.painting import Painter
-from aftermap.inference.parting import part_shapes
+from aftermap.inference.objects.buildings import Evidence
+from aftermap.inference.objects.painting import Painter
+from aftermap.inference.objects.parting import part_shapes
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import predict_scene
 from aftermap.scoring.instances import label_components, match_buildings, shares

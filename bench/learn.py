@@ -36,9 +36,9 @@ import aftermap
 from aftermap.classes import DAMAGE
 from aftermap.data.readers.xbd import read_label_file
 from aftermap.files import replacing
-from aftermap.inference.buildings import Evidence
-from aftermap.inference.features import FeatureSums
-from aftermap.inference.painting import Painter
+from aftermap.inference.objects.buildings import Evidence
+from aftermap.inference.objects.features import FeatureSums
+from aftermap.inference.objects.painting import Painter
 from aftermap.inference.postprocess import to_bytes
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import predict_scene

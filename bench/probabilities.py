@@ -26,8 +26,8 @@ import aftermap
 from aftermap.classes import DAMAGE
 from aftermap.data.readers.xbd import read_label_file
 from aftermap.data.scene import Scene, read_images
-from aftermap.inference.buildings import Evidence
-from aftermap.inference.painting import Painter
+from aftermap.inference.objects.buildings import Evidence
+from aftermap.inference.objects.painting import Painter
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import predict_scene
 

@@ -32,8 +32,8 @@ from scipy.stats import norm
 import aftermap
 from aftermap.data.readers.xbd import read_label_file
 from aftermap.files import replacing
-from aftermap.inference.buildings import Evidence
-from aftermap.inference.painting import Painter
+from aftermap.inference.objects.buildings import Evidence
+from aftermap.inference.objects.painting import Painter
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import predict_scene
 from aftermap.workflows.totals.estimate import KINDS

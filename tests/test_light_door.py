@@ -168,7 +168,7 @@ def test_a_map_of_two_dates_loads_no_other_way_of_mapping(town):
             "aftermap.workflows.mapping.classes",
             "aftermap.data.scene",
         ),
-        *("aftermap.data.readers.xbd", "aftermap.geo.vectors", "aftermap.workflows.mapping.known"),
+        *("aftermap.data.readers.xbd", "aftermap.geo.vectors", "aftermap.workflows.mapping.inputs.known"),
         *("PIL.TiffImagePlugin", "PIL.PcdImagePlugin"),  # of the forty that Pillow loads to save one picture
     }
     assert modules & others == set()

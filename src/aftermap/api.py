@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from aftermap.workflows.event_model.run import Learnt
     from aftermap.workflows.fusing.run import Fused, FuseOptions
     from aftermap.workflows.kinds import Outcome, TrainOptions
-    from aftermap.workflows.mapping.images import BuildingMapOptions, ClassMapOptions
-    from aftermap.workflows.mapping.memory import Imagery, Place, Vectors
+    from aftermap.workflows.mapping.inputs.images import BuildingMapOptions, ClassMapOptions
+    from aftermap.workflows.mapping.inputs.memory import Imagery, Place, Vectors
     from aftermap.workflows.mapping.result import MapResult, TaskName
     from aftermap.workflows.mapping.run import Progress
     from aftermap.workflows.mapping.settings import MapOptions
@@ -107,7 +107,7 @@ def map(
         with rasterio.open("before.tif") as a, rasterio.open("after.tif") as b:
             result = aftermap.map(a.read(), b.read(), grid=(a.transform, a.crs))
     """
-    from aftermap.workflows.mapping.images import map_images
+    from aftermap.workflows.mapping.inputs.images import map_images
 
     return map_images(
         pre,

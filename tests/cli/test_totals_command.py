@@ -6,7 +6,7 @@ import pytest
 
 import finished_maps
 from aftermap.cli.app import main
-from aftermap.cli.totals import share_of
+from aftermap.cli.maps.totals import share_of
 from aftermap.errors import InputError
 from aftermap.workflows.mapping.finished import open_map
 from aftermap.workflows.review.answers import Answer, Journal

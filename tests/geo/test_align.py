@@ -8,7 +8,7 @@ from rasterio.transform import from_origin
 from scipy import ndimage
 from textures import texture
 
-from aftermap.geo.align import gradient_field, measure_shift, phase_shift
+from aftermap.geo.alignment.align import gradient_field, measure_shift, phase_shift
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.raster import Patch
 

@@ -11,8 +11,8 @@ from rasterio.enums import ColorInterp
 from textures import texture
 
 from aftermap.errors import GeoreferenceError, RasterError
-from aftermap.geo.files import MAX_OPEN, OpenFiles, RasterFile
 from aftermap.geo.grid import Grid, Window
+from aftermap.geo.opening.files import MAX_OPEN, OpenFiles, RasterFile
 from aftermap.geo.raster import RasterSource
 
 RGB = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]

@@ -11,12 +11,12 @@ from rasterio.enums import ColorInterp
 from textures import texture
 
 from aftermap.errors import RasterError
-from aftermap.geo.files import OpenFiles, RasterFile
 from aftermap.geo.grid import Window
 from aftermap.geo.ground import band_nodata, opaque_value, parse_nodata
+from aftermap.geo.opening.files import OpenFiles, RasterFile
+from aftermap.geo.opening.whole import WholeImage
 from aftermap.geo.raster import RasterSource, require_bands
 from aftermap.geo.rests import find_rests
-from aftermap.geo.whole import WholeImage
 
 HEIGHT, WIDTH = 48, 40
 COLOURS = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from aftermap.geo.alignment.local_shift import LocalShift, measure_local_shift
 from aftermap.geo.grid import Grid, Window
-from aftermap.geo.local_shift import LocalShift, measure_local_shift
 from aftermap.geo.raster import Patch
 
 SIZE = 900

@@ -11,7 +11,7 @@ import rasterio
 from textures import texture
 
 from aftermap.errors import RasterError
-from aftermap.geo.files import RasterFile
+from aftermap.geo.opening.files import RasterFile
 from aftermap.geo.raster import RasterSource
 
 SOURCE = """<SimpleSource><SourceFilename relativeToVRT="1">{name}</SourceFilename><SourceBand>{band}</SourceBand>

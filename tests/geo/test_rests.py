@@ -10,7 +10,7 @@ from affine import Affine
 from textures import texture
 
 from aftermap.errors import RasterError
-from aftermap.geo.files import OpenFiles, RasterFile
+from aftermap.geo.opening.files import OpenFiles, RasterFile
 from aftermap.geo.raster import RasterSource
 from aftermap.geo.rests import Rest
 

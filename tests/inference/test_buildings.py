@@ -12,8 +12,8 @@ from rasterio.crs import CRS
 
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import from_pixels, trace
-from aftermap.inference.buildings import Evidence, assess, trace_rows
-from aftermap.inference.painting import Painter
+from aftermap.inference.objects.buildings import Evidence, assess, trace_rows
+from aftermap.inference.objects.painting import Painter
 from aftermap.inference.postprocess import from_bytes, to_bytes, unweighted
 
 UTM = Grid(CRS.from_epsg(32615), Affine(0.5, 0, 300000, 0, -0.5, 4000000), 40, 40)
@@ -62,7 +62,7 @@ def test_a_building_across_three_bands_comes_out_whole() -> None:
 
 
 def test_a_shape_without_end_is_cut_so_that_memory_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aftermap.inference.buildings.MAX_BUILDING_ROWS", 20)
+    monkeypatch.setattr("aftermap.inference.objects.buildings.MAX_BUILDING_ROWS", 20)
     mask = np.ones((100, 4), bool)
     polygons = list(
         trace_rows(

@@ -6,8 +6,8 @@ import shapely
 from scipy.ndimage import label
 from shapely import box
 
-from aftermap.inference import class_regions
-from aftermap.inference.class_regions import Region, trace_regions
+from aftermap.inference.objects import class_regions
+from aftermap.inference.objects.class_regions import Region, trace_regions
 
 IGNORE = 255
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import shapely
 
-from aftermap.inference.features import MARGIN_PX, Features, FeatureSums
+from aftermap.inference.objects.features import MARGIN_PX, Features, FeatureSums
 
 HEIGHT, WIDTH = 60, 80
 HOUSE, SHED = shapely.box(10, 12, 30, 26), shapely.box(50, 30, 60, 44)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.features import rasterize
 
-from aftermap.inference.painting import Painter
+from aftermap.inference.objects.painting import Painter
 
 WIDTH, HEIGHT = 24, 17
 

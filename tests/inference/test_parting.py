@@ -4,8 +4,8 @@ import pytest
 import shapely
 
 from aftermap.geo.grid import Grid
-from aftermap.inference.buildings import trace_rows
-from aftermap.inference.parting import part_shapes, part_touching
+from aftermap.inference.objects.buildings import trace_rows
+from aftermap.inference.objects.parting import part_shapes, part_touching
 
 SURE = 255  # 1 + 254 p(building), for p = 1
 
@@ -93,7 +93,7 @@ def test_bands_part_houses_as_the_whole_image_does(cuts: list[int]) -> None:
 
 def test_a_shape_too_large_for_a_row_of_houses_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     two = strength((10, 30, 5, 25), (18, 22, 25, 30), (10, 30, 30, 50))
-    monkeypatch.setattr("aftermap.inference.parting.MAX_PARTED_PX", 20 * 45 - 1)
+    monkeypatch.setattr("aftermap.inference.objects.parting.MAX_PARTED_PX", 20 * 45 - 1)
     assert part_shapes(two, min_area_px=20, depth_px=2).max() == 1
 
 

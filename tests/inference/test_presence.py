@@ -8,8 +8,8 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from aftermap.geo.grid import Grid
+from aftermap.inference.objects.presence import OneDatePredictor, PresenceEvidence, locate
 from aftermap.inference.postprocess import Missing
-from aftermap.inference.presence import OneDatePredictor, PresenceEvidence, locate
 
 GRID = Grid(CRS.from_epsg(32636), Affine(0.5, 0, 450_000, 0, -0.5, 30_000), 40, 20)
 

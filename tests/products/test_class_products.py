@@ -17,7 +17,7 @@ from rasterio.crs import CRS
 from aftermap.classes import ClassScheme
 from aftermap.geo.grid import Grid
 from aftermap.geo.ground_area import row_areas_m2
-from aftermap.inference.class_regions import trace_regions
+from aftermap.inference.objects.class_regions import trace_regions
 from aftermap.products.class_layers import Tally, regions_frame, summarise_classes
 from aftermap.products.overview import draw_overview
 from aftermap.products.page.page import write_page

@@ -13,7 +13,7 @@ from building_frames import town
 from aftermap.errors import DataWarning
 from aftermap.geo.vectors.table import frame_of
 from aftermap.products.vectors import COLUMNS, write_buildings
-from aftermap.workflows.mapping.known import MAX_COLUMNS, join_columns, new_names
+from aftermap.workflows.mapping.inputs.known import MAX_COLUMNS, join_columns, new_names
 
 USER = {
     "name": ["Ana's", None, "é", "=1+1", "", "x"],

@@ -12,8 +12,8 @@ from shapely import box
 from aftermap.errors import DataWarning, FootprintError
 from aftermap.geo.grid import Grid, Window
 from aftermap.workflows.mapping.buildings import map_buildings
-from aftermap.workflows.mapping.known import Known
-from aftermap.workflows.mapping.memory import OnDisk
+from aftermap.workflows.mapping.inputs.known import Known
+from aftermap.workflows.mapping.inputs.memory import OnDisk
 
 GRID = Grid(CRS.from_epsg(32615), from_origin(367000, 4104000, 0.5, 0.5), 200, 200)
 

@@ -13,7 +13,7 @@ from rasterio.enums import ColorInterp
 import colour_town as colours
 from aftermap.errors import DataWarning, GeoreferenceError, InputError, RasterError
 from aftermap.geo.grid import Grid
-from aftermap.geo.whole import WholeImage
+from aftermap.geo.opening.whole import WholeImage
 from aftermap.workflows.mapping.damage import map_damage
 
 RGB = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]

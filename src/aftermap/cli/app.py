@@ -11,18 +11,18 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from rich.console import Console
 
 from aftermap import __version__
-from aftermap.cli import areas, package, report, score, totals
 from aftermap.cli import map as mapping
+from aftermap.cli import score
 from aftermap.cli.checks import check_path
 from aftermap.cli.datasets import data
 from aftermap.cli.ending import ended_by_signals
-from aftermap.cli.event_model import learn as learn_command
 from aftermap.cli.help import let_flow
-from aftermap.cli.maps import compare, fuse, monitor
+from aftermap.cli.maps import areas, compare, fuse, monitor, package, report, totals
+from aftermap.cli.maps.event_model import learn as learn_command
+from aftermap.cli.maps.review import review
 from aftermap.cli.models import bench, export, weights
 from aftermap.cli.models import predict as learn
 from aftermap.cli.progress import forget_held, say_held
-from aftermap.cli.review import review
 from aftermap.cli.training import adapt, incremental, plan, runs, search, train, tune
 from aftermap.errors import AftermapError, AftermapWarning
 from aftermap.extras import extra_of, install_command

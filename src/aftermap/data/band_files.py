@@ -10,8 +10,8 @@ from rasterio.crs import CRS
 from aftermap.data.scene import RGB
 from aftermap.data.stretch import Stretch
 from aftermap.errors import DataError, RasterError
-from aftermap.geo.limits import opened
-from aftermap.geo.whole import WholeImage
+from aftermap.geo.opening.limits import opened
+from aftermap.geo.opening.whole import WholeImage
 
 IDENTITY = Affine.identity()
 """Transform of files that do not state where they lie."""

@@ -13,7 +13,7 @@ from aftermap.config import Config, explain
 from aftermap.data.legends import Legend
 from aftermap.errors import DataError, RasterError, shown
 from aftermap.files import write_text
-from aftermap.geo.whole import WholeImage, find_unseen
+from aftermap.geo.opening.whole import WholeImage, find_unseen
 from aftermap.wording import counted
 
 MANIFEST_NAME = "manifest.json"

@@ -10,7 +10,7 @@ from aftermap.data.scene import Scene, SceneGrid
 from aftermap.errors import DataError, RasterError
 from aftermap.files import replacing
 from aftermap.geo.grid import quiet_without_georeference
-from aftermap.geo.limits import GDAL_ERRORS, opened
+from aftermap.geo.opening.limits import GDAL_ERRORS, opened
 
 SOFT_SCALE = 254
 """A stored value is the probability times this, rounded."""

@@ -10,7 +10,7 @@ from shapely import Polygon
 
 from aftermap.errors import GeoreferenceError
 from aftermap.geo.grid import Grid, Window
-from aftermap.geo.limits import GDAL_ERRORS, GDAL_OPTIONS, one_line
+from aftermap.geo.opening.limits import GDAL_ERRORS, GDAL_OPTIONS, one_line
 
 ALIGNED_PX = 0.01
 """Pixels may lie this far from a common lattice and still be copied instead of resampled."""

@@ -17,10 +17,10 @@ from aftermap.errors import (
     GeoreferenceError,
     PixelCoordinatesWarning,
 )
-from aftermap.geo.align import Shift, measure_shift
+from aftermap.geo.alignment.align import Shift, measure_shift
+from aftermap.geo.alignment.local_shift import LocalShift, measure_local_shift
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.lattice import pixel_outline
-from aftermap.geo.local_shift import LocalShift, measure_local_shift
 from aftermap.geo.raster import Patch, RasterSource
 from aftermap.geo.target_grid import target_grid
 

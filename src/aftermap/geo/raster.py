@@ -10,8 +10,6 @@ import numpy as np
 from affine import Affine
 
 from aftermap.errors import GeoreferenceError, RasterError
-from aftermap.geo.archives import find_images
-from aftermap.geo.files import OpenFiles, RasterFile
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.ground import Nodata
 from aftermap.geo.lattice import (
@@ -21,6 +19,8 @@ from aftermap.geo.lattice import (
     snap,
     source_window,
 )
+from aftermap.geo.opening.archives import find_images
+from aftermap.geo.opening.files import OpenFiles, RasterFile
 from aftermap.geo.resample import MOVABLE, Interpolation, moved, reduce_blocks, warp
 from aftermap.geo.rests import Rest
 from aftermap.geo.tiles import Layer, agree_on_alpha, check_alike, layers_of, union_of

@@ -12,7 +12,7 @@ from rasterio.warp import reproject
 from aftermap.errors import RasterError
 from aftermap.geo.grid import Grid
 from aftermap.geo.lattice import short_name
-from aftermap.geo.limits import GDAL_ERRORS, GDAL_OPTIONS, one_line
+from aftermap.geo.opening.limits import GDAL_ERRORS, GDAL_OPTIONS, one_line
 
 MOVABLE = ("uint8", "uint16", "int16", "float32")
 """Types of pixels that `moved` takes."""

@@ -10,10 +10,10 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from aftermap.errors import GeoreferenceError
-from aftermap.geo.georeference import horizontal
 from aftermap.geo.grid import Grid
 from aftermap.geo.lattice import pixel_outline, points_to_pixels
-from aftermap.geo.limits import GDAL_OPTIONS, max_pixels
+from aftermap.geo.opening.georeference import horizontal
+from aftermap.geo.opening.limits import GDAL_OPTIONS, max_pixels
 
 COARSEST_DEGREES = 0.01
 """A pixel of more degrees is a kilometre wide: somebody meant metres."""

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from aftermap.errors import GeoreferenceError, RasterError
-from aftermap.geo.files import RasterFile
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.lattice import ALIGNED_PX, lattice_offset, pixel_extent
-from aftermap.geo.limits import max_pixels
+from aftermap.geo.opening.files import RasterFile
+from aftermap.geo.opening.limits import max_pixels
 
 
 @dataclass(frozen=True)

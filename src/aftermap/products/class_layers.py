@@ -13,7 +13,7 @@ from aftermap.classes import NOT_ASSESSED, ClassScheme
 from aftermap.files import csv_text, write_text
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import from_pixels
-from aftermap.inference.class_regions import Region
+from aftermap.inference.objects.class_regions import Region
 from aftermap.products.summary import place
 from aftermap.products.vectors import write_layer
 

@@ -9,7 +9,6 @@ from shapely.geometry import Polygon
 
 from aftermap.geo.grid import Grid
 from aftermap.synthetic.brush import Window
-from aftermap.synthetic.buildings import Building, Part
 from aftermap.synthetic.canvas import CROP, GRASS, PAVED, SUBPIXEL_BITS, Canvas, Materials, fixed
 from aftermap.synthetic.damage import Kind, strike
 from aftermap.synthetic.pair import Footprint, Pair, draw_masks, move, sample_shift
@@ -18,6 +17,7 @@ from aftermap.synthetic.render import View, char, sample_view
 from aftermap.synthetic.scars import Painter
 from aftermap.synthetic.sensor import Sensor, cover, expose, sample_clouds
 from aftermap.synthetic.texture import BROAD, COARSE, NoiseBank
+from aftermap.synthetic.towns.buildings import Building, Part
 
 
 @dataclass

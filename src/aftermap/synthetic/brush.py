@@ -3,10 +3,10 @@
 import cv2
 import numpy as np
 
-from aftermap.synthetic.buildings import Building
 from aftermap.synthetic.canvas import DEBRIS, Canvas, Colour, Material, Materials
 from aftermap.synthetic.style import in_bytes, jitter
 from aftermap.synthetic.texture import MID, NoiseBank, value_noise
+from aftermap.synthetic.towns.buildings import Building
 
 Window = tuple[slice, slice, np.ndarray]
 

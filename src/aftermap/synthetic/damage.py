@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 
 from aftermap.errors import InputError
-from aftermap.synthetic.buildings import Building
 from aftermap.synthetic.texture import BROAD, COARSE, GRAIN, MID, PATCH, NoiseBank
-from aftermap.synthetic.town import Town
+from aftermap.synthetic.towns.buildings import Building
+from aftermap.synthetic.towns.town import Town
 
 Kind = Literal["wind", "flood", "fire", "earthquake"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

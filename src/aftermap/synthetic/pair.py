@@ -10,13 +10,13 @@ from shapely.affinity import rotate, translate
 from shapely.geometry import Polygon, box
 
 from aftermap.synthetic.damage import KINDS, as_kind, town_disaster
-from aftermap.synthetic.layout import build_town
 from aftermap.synthetic.render import render, sample_view, second_view
 from aftermap.synthetic.scars import Painter
 from aftermap.synthetic.sensor import Sensor, cover, expose, sample_clouds
 from aftermap.synthetic.style import Style, sample_style
 from aftermap.synthetic.texture import value_noise
-from aftermap.synthetic.town import Town
+from aftermap.synthetic.towns.layout import build_town
+from aftermap.synthetic.towns.town import Town
 
 MARGIN_PX = 40
 """Ground beyond the frame, so that shadows, leaning roofs and shifts come in from outside."""

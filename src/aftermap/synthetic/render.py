@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from aftermap.synthetic import ground
-from aftermap.synthetic.buildings import Building, paint_building
 from aftermap.synthetic.canvas import CAR, CROP, GRASS, PAVED, SOIL, WATER, Canvas, Material
 from aftermap.synthetic.texture import BROAD, FINE, GRAIN, MID, PATCH, NoiseBank
-from aftermap.synthetic.town import Town
-from aftermap.synthetic.vegetation import shifted
+from aftermap.synthetic.towns import ground
+from aftermap.synthetic.towns.buildings import Building, paint_building
+from aftermap.synthetic.towns.town import Town
+from aftermap.synthetic.towns.vegetation import shifted
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ import cv2
 import numpy as np
 
 from aftermap.synthetic.brush import FELT, HOLE, PALE, WOOD, Brush, Window
-from aftermap.synthetic.buildings import Building, paint_building
 from aftermap.synthetic.canvas import ASH, DEBRIS, SOIL, WATER, Canvas, Colour, Material
 from aftermap.synthetic.damage import DESTROYED, MAJOR, MINOR, Disaster
 from aftermap.synthetic.render import Scars, View
 from aftermap.synthetic.style import in_bytes, jitter
 from aftermap.synthetic.texture import MID, NoiseBank, value_noise
-from aftermap.synthetic.vegetation import Canopy
+from aftermap.synthetic.towns.buildings import Building, paint_building
+from aftermap.synthetic.towns.vegetation import Canopy
 
 
 class Painter(Brush):

@@ -11,7 +11,7 @@ from aftermap.artefacts.store import load_card
 from aftermap.errors import InputError
 from aftermap.geo.grid import Window
 from aftermap.workflows.mapping.finished import open_map
-from aftermap.workflows.mapping.inputs import Reading, open_pair
+from aftermap.workflows.mapping.inputs.dates import Reading, open_pair
 from aftermap.workflows.review.images import open_images
 from reviewed_map import GROUND, make_map, write_image
 

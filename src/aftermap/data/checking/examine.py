@@ -16,7 +16,7 @@ from aftermap.data.legends import Legend
 from aftermap.data.readers.folder import grid_mismatch, read_grid
 from aftermap.data.scene import RGB, Scene
 from aftermap.errors import DataError, RasterError
-from aftermap.geo.files import OpenFiles, RasterFile
+from aftermap.geo.opening.files import OpenFiles, RasterFile
 from aftermap.wording import counted
 
 Severity = Literal["error", "warning", "info"]

@@ -23,9 +23,9 @@ from aftermap.data.scene import Manifest
 from aftermap.data.stretch import Stretch
 from aftermap.errors import DataError, DataWarning, InputError, RasterError
 from aftermap.geo.datum import transforming
-from aftermap.geo.files import RasterFile
 from aftermap.geo.grid import Grid
 from aftermap.geo.ground import Nodata
+from aftermap.geo.opening.files import RasterFile
 from aftermap.geo.polygons import to_pixels
 from aftermap.geo.raster import RasterSource
 from aftermap.geo.vectors import part_layer, read_footprints

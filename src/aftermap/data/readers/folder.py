@@ -22,10 +22,10 @@ from aftermap.data.readers.vector_masks import count_inside, place_footprints
 from aftermap.data.readers.webtiles import WebTile
 from aftermap.data.scene import SceneGrid
 from aftermap.errors import DataError, DataWarning, GeoreferenceError, RasterError
-from aftermap.geo.files import RasterFile
-from aftermap.geo.georeference import horizontal
 from aftermap.geo.grid import Grid
-from aftermap.geo.limits import opened
+from aftermap.geo.opening.files import RasterFile
+from aftermap.geo.opening.georeference import horizontal
+from aftermap.geo.opening.limits import opened
 from aftermap.geo.vectors import FORMATS, part_layer
 from aftermap.wording import counted
 

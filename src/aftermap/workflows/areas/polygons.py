@@ -15,10 +15,10 @@ import shapely
 from pyproj import CRS
 
 from aftermap.errors import DataWarning, FootprintError, InputError
-from aftermap.geo.archives import find_images
 from aftermap.geo.datum import doubt_between
-from aftermap.geo.files import RasterFile
 from aftermap.geo.grid import Grid
+from aftermap.geo.opening.archives import find_images
+from aftermap.geo.opening.files import RasterFile
 from aftermap.geo.vectors.files import read_table
 from aftermap.geo.vectors.placing import apart, onto_grid, touch
 from aftermap.geo.vectors.repair import repair

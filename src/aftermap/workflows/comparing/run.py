@@ -39,7 +39,7 @@ from aftermap.workflows.comparing.scores import (
 )
 from aftermap.workflows.comparing.truth import Truth, open_truth
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
-from aftermap.workflows.mapping.memory import Vectors, on_disk
+from aftermap.workflows.mapping.inputs.memory import Vectors, on_disk
 
 FOLDER = "compare"
 _UNSAFE = set('/\\:*?"<>|')

@@ -9,7 +9,7 @@ import shapely
 from aftermap.classes import NOT_ASSESSED
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import to_pixels
-from aftermap.inference.features import Features, logit
+from aftermap.inference.objects.features import Features, logit
 from aftermap.products.vectors import PROBABILITIES
 
 NEIGHBOURS = 8

@@ -10,10 +10,10 @@ from shapely.geometry.base import BaseGeometry
 
 from aftermap.classes import BUILDING, IGNORE
 from aftermap.geo.grid import Grid
-from aftermap.inference.buildings import Evidence
+from aftermap.inference.objects.buildings import Evidence
+from aftermap.inference.objects.presence import OneDatePredictor, PresenceEvidence, locate
 from aftermap.inference.postprocess import SCALE
 from aftermap.inference.predictor import AnyPredictor
-from aftermap.inference.presence import OneDatePredictor, PresenceEvidence, locate
 from aftermap.inference.tiling import Band
 from aftermap.products.cog import building_colormap, probability_colormap
 from aftermap.products.pictures import heat
@@ -21,7 +21,7 @@ from aftermap.products.styles import BUILDING_STYLE
 from aftermap.products.summary import summarise_buildings
 from aftermap.products.vectors import BUILDING_LAYER
 from aftermap.products.view import Picture, View, building_view
-from aftermap.workflows.mapping.inputs import Inputs, Reading, open_image
+from aftermap.workflows.mapping.inputs.dates import Inputs, Reading, open_image
 from aftermap.workflows.mapping.objects import ObjectTask
 from aftermap.workflows.mapping.result import MapResult
 from aftermap.workflows.mapping.run import Progress, run_map, to_rgb

@@ -13,7 +13,7 @@ from aftermap.artefacts.exported import is_exported, load_exported_card
 from aftermap.classes import BUILDING, IGNORE
 from aftermap.errors import InputError
 from aftermap.geo.ground_area import row_areas_m2
-from aftermap.inference.class_regions import trace_regions
+from aftermap.inference.objects.class_regions import trace_regions
 from aftermap.inference.postprocess import SCALE, Decision, Missing
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import Band
@@ -27,7 +27,7 @@ from aftermap.products.class_layers import (
 from aftermap.products.cog import class_colormap, probability_colormap
 from aftermap.products.styles import class_style, style_layer
 from aftermap.products.view import Picture, View, cover_view
-from aftermap.workflows.mapping.inputs import Inputs, Reading, open_image
+from aftermap.workflows.mapping.inputs.dates import Inputs, Reading, open_image
 from aftermap.workflows.mapping.objects import MIN_BUILDING_PX
 from aftermap.workflows.mapping.result import MapResult
 from aftermap.workflows.mapping.run import Progress, run_map, to_rgb

@@ -18,7 +18,7 @@ from aftermap.errors import AftermapError, DataError, GeoreferenceError, OutputE
 from aftermap.files import restore, write_text, writing
 from aftermap.files.folders import put_in_place
 from aftermap.geo.grid import Grid, Window
-from aftermap.geo.limits import one_line, opened
+from aftermap.geo.opening.limits import one_line, opened
 from aftermap.inference.combine import combine
 from aftermap.inference.postprocess import SCALE
 from aftermap.products.cog import RasterWriter

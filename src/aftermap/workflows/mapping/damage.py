@@ -16,7 +16,7 @@ from aftermap.classes import DAMAGE, IGNORE
 from aftermap.errors import AlignmentWarning, ModelError
 from aftermap.geo.grid import Grid
 from aftermap.geo.pair import Alignment
-from aftermap.inference.buildings import Evidence, assess
+from aftermap.inference.objects.buildings import Evidence, assess
 from aftermap.inference.postprocess import (
     SCALE,
     Decision,
@@ -33,7 +33,7 @@ from aftermap.products.summary import summarise
 from aftermap.products.vectors import DAMAGE_LAYER
 from aftermap.products.view import Picture, View, damage_view
 from aftermap.workflows.mapping.features import keep_features
-from aftermap.workflows.mapping.inputs import Inputs, Reading, open_pair
+from aftermap.workflows.mapping.inputs.dates import Inputs, Reading, open_pair
 from aftermap.workflows.mapping.objects import ObjectTask
 from aftermap.workflows.mapping.result import MapResult
 from aftermap.workflows.mapping.run import Progress, run_map, to_rgb

@@ -17,8 +17,8 @@ from aftermap.errors import InputError
 from aftermap.files import replacing
 from aftermap.geo.grid import Window
 from aftermap.geo.polygons import to_pixels
-from aftermap.inference.features import MARGIN_PX, Features, FeatureSums
-from aftermap.workflows.mapping.inputs import Inputs
+from aftermap.inference.objects.features import MARGIN_PX, Features, FeatureSums
+from aftermap.workflows.mapping.inputs.dates import Inputs
 from aftermap.workflows.mapping.work import Rows
 
 FILE = "features.npz"

@@ -11,13 +11,13 @@ from shapely.geometry.base import BaseGeometry
 
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import from_pixels
-from aftermap.inference.buildings import Evidence, trace_rows
-from aftermap.inference.painting import Painter
+from aftermap.inference.objects.buildings import Evidence, trace_rows
+from aftermap.inference.objects.painting import Painter
 from aftermap.inference.postprocess import Missing
 from aftermap.inference.tiling import Band
 from aftermap.products.styles import Style, style_layer
 from aftermap.products.vectors import Layer, write_buildings
-from aftermap.workflows.mapping.inputs import Inputs
+from aftermap.workflows.mapping.inputs.dates import Inputs
 from aftermap.workflows.mapping.settings import Settings
 from aftermap.workflows.mapping.task import Task
 from aftermap.workflows.mapping.work import Rows

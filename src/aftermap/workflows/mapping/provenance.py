@@ -12,7 +12,7 @@ from aftermap.files import sha256_of
 from aftermap.geo.grid import Grid
 from aftermap.inference.ensemble import EnsemblePredictor
 from aftermap.inference.predictor import AnyPredictor
-from aftermap.workflows.mapping.inputs import Inputs
+from aftermap.workflows.mapping.inputs.dates import Inputs
 
 
 def describe_run(

@@ -23,7 +23,7 @@ from aftermap.inference.tiling import predict_rows
 from aftermap.products.overview import draw_overview
 from aftermap.products.page.page import write_page
 from aftermap.products.view import dated
-from aftermap.workflows.mapping.inputs import Inputs, check_reading
+from aftermap.workflows.mapping.inputs.dates import Inputs, check_reading
 from aftermap.workflows.mapping.provenance import describe_run, gate_counts
 from aftermap.workflows.mapping.result import MapResult
 from aftermap.workflows.mapping.settings import Settings, identity
@@ -75,7 +75,7 @@ def run_map(
     with noted(messages), watch("inputs"):
         inputs = task.open(settings.reading)
         if settings.footprints is not None:
-            from aftermap.workflows.mapping.known import Known
+            from aftermap.workflows.mapping.inputs.known import Known
 
             task.known = Known.read(
                 settings.footprints,

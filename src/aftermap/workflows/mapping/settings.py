@@ -15,7 +15,7 @@ from aftermap.inference.backends.base import Backend, Precision
 from aftermap.inference.ensemble import Options, RunningKeywords
 from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX
 from aftermap.inference.tta import Tta
-from aftermap.workflows.mapping.inputs import Reading
+from aftermap.workflows.mapping.inputs.dates import Reading
 
 MIN_WINDOW_PX = 64
 

@@ -16,13 +16,13 @@ from aftermap.inference.tiling import Band
 from aftermap.products.cog import Colour, RasterWriter
 from aftermap.products.styles import write_class_names, write_raster_style
 from aftermap.products.view import View
-from aftermap.workflows.mapping.inputs import Inputs, Reading
+from aftermap.workflows.mapping.inputs.dates import Inputs, Reading
 from aftermap.workflows.mapping.overview import OVERVIEW_PX, block_middles, block_px
 from aftermap.workflows.mapping.result import TaskName
 from aftermap.workflows.mapping.work import Rows
 
 if TYPE_CHECKING:
-    from aftermap.workflows.mapping.known import Known
+    from aftermap.workflows.mapping.inputs.known import Known
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ import numpy as np
 
 from aftermap.errors import AftermapError, DataWarning, InputError
 from aftermap.files import read_json, sha256_of, write_json
-from aftermap.geo.align import Shift
+from aftermap.geo.alignment.align import Shift
 from aftermap.geo.grid import Window
 from aftermap.geo.pair import DatePair
 from aftermap.geo.raster import RasterSource
 from aftermap.workflows.mapping.finished import FinishedMap
-from aftermap.workflows.mapping.inputs import Stretch, thinned, xbd_grid
+from aftermap.workflows.mapping.inputs.dates import Stretch, thinned, xbd_grid
 from aftermap.workflows.review.answers import FOLDER
 
 SIDE_FILE = "images.json"

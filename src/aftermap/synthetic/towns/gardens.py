@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aftermap.synthetic import ground
-from aftermap.synthetic.buildings import box, house
 from aftermap.synthetic.canvas import ITEM, Material, bounding_window
-from aftermap.synthetic.streets import Block, split_lots
-from aftermap.synthetic.town import Town
+from aftermap.synthetic.towns import ground
+from aftermap.synthetic.towns.buildings import box, house
+from aftermap.synthetic.towns.streets import Block, split_lots
+from aftermap.synthetic.towns.town import Town
 
 
 @dataclass(frozen=True)

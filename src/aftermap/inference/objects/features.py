@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from shapely.geometry.base import BaseGeometry
 
-from aftermap.inference.painting import Painter
+from aftermap.inference.objects.painting import Painter
 from aftermap.inference.postprocess import Missing, from_bytes
 
 RING_M = 4.0

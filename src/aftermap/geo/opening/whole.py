@@ -8,9 +8,9 @@ import rasterio
 from rasterio.crs import CRS
 
 from aftermap.errors import RasterError
-from aftermap.geo.files import RasterFile, read_declared
 from aftermap.geo.grid import Grid
-from aftermap.geo.limits import opened
+from aftermap.geo.opening.files import RasterFile, read_declared
+from aftermap.geo.opening.limits import opened
 from aftermap.wording import counted
 
 MOST_PIXELS = 400_000_000

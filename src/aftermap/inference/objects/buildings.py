@@ -14,7 +14,7 @@ from aftermap.artefacts.card import Calibration
 from aftermap.classes import DAMAGE, NOT_ASSESSED
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import Sheet, areas_m2, trace, trace_labels
-from aftermap.inference.parting import part_shapes, root_of
+from aftermap.inference.objects.parting import part_shapes, root_of
 from aftermap.inference.postprocess import REASONS, Missing, from_bytes
 
 MIN_SEEN = 0.5

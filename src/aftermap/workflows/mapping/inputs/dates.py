@@ -12,19 +12,19 @@ from rasterio.crs import CRS
 
 from aftermap.artefacts.card import BaseCard
 from aftermap.errors import DataWarning, GeoreferenceError, RasterError
-from aftermap.geo.align import Shift
-from aftermap.geo.archives import find_images
+from aftermap.geo.alignment.align import Shift
 from aftermap.geo.datum import doubt_between
-from aftermap.geo.files import RasterFile
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.ground import Nodata
+from aftermap.geo.opening.archives import find_images
+from aftermap.geo.opening.files import RasterFile
 from aftermap.geo.pair import Alignment, DatePair
 from aftermap.geo.raster import RGB, RasterSource, require_bands
 from aftermap.geo.single import SingleDate
 from aftermap.geo.target_grid import check_resolution
 from aftermap.inference.postprocess import Missing
 from aftermap.inference.tiling import Sample
-from aftermap.workflows.mapping.aoi import Area, read_area
+from aftermap.workflows.mapping.inputs.aoi import Area, read_area
 from aftermap.workflows.mapping.overview import Overview
 
 _SAMPLE_PX = 1_000_000

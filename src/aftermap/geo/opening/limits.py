@@ -16,8 +16,8 @@ from rasterio.errors import CRSError, RasterioError
 
 from aftermap.errors import RasterError
 from aftermap.geo.grid import quiet_without_georeference
-from aftermap.geo.plain_vrt import check_vrt
-from aftermap.geo.sidecars import check_sidecars
+from aftermap.geo.opening.plain_vrt import check_vrt
+from aftermap.geo.opening.sidecars import check_sidecars
 
 MAX_PIXELS_VARIABLE = "AFTERMAP_MAX_PIXELS"
 DEFAULT_MAX_PIXELS = 4_000_000_000

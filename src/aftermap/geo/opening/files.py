@@ -13,7 +13,6 @@ import rasterio
 from rasterio.enums import ColorInterp
 
 from aftermap.errors import GeoreferenceError, RasterError
-from aftermap.geo.georeference import native_grid
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.ground import (
     Nodata,
@@ -23,7 +22,8 @@ from aftermap.geo.ground import (
     is_opaque,
     opaque_value,
 )
-from aftermap.geo.limits import open_checked, opened, reading
+from aftermap.geo.opening.georeference import native_grid
+from aftermap.geo.opening.limits import open_checked, opened, reading
 from aftermap.geo.rests import Rest, find_rests, strips
 
 MAX_OPEN = 16

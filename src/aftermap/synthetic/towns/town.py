@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from aftermap.synthetic.buildings import Building
 from aftermap.synthetic.canvas import SUBPIXEL_BITS, Canvas, Material, bounding_window, fixed
-from aftermap.synthetic.streets import Block, StreetPlan
 from aftermap.synthetic.style import Style
 from aftermap.synthetic.texture import NoiseBank
-from aftermap.synthetic.vegetation import Canopy
+from aftermap.synthetic.towns.buildings import Building
+from aftermap.synthetic.towns.streets import Block, StreetPlan
+from aftermap.synthetic.towns.vegetation import Canopy
 
 
 @dataclass

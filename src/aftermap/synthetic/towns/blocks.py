@@ -5,13 +5,13 @@ import itertools
 import cv2
 import numpy as np
 
-from aftermap.synthetic import ground
-from aftermap.synthetic.buildings import box, hall, house
 from aftermap.synthetic.canvas import ITEM, PAVED, SUBPIXEL_BITS, Material, bounding_window, fixed
-from aftermap.synthetic.gardens import fill_suburb
-from aftermap.synthetic.streets import Block, split_lots
 from aftermap.synthetic.texture import COARSE, MID, PATCH, stripes
-from aftermap.synthetic.town import Town
+from aftermap.synthetic.towns import ground
+from aftermap.synthetic.towns.buildings import box, hall, house
+from aftermap.synthetic.towns.gardens import fill_suburb
+from aftermap.synthetic.towns.streets import Block, split_lots
+from aftermap.synthetic.towns.town import Town
 
 
 def fill_block(rng: np.random.Generator, town: Town, block: Block, outline: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from aftermap.geo.align import (
+from aftermap.geo.alignment.align import (
     MIN_GAIN,
     MIN_PEAK,
     ReadFirst,

@@ -15,7 +15,7 @@ from aftermap.errors import DataWarning, FootprintError
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import to_pixels
 from aftermap.geo.vectors import part_layer, read_buildings
-from aftermap.inference.painting import Painter
+from aftermap.inference.objects.painting import Painter
 
 LARGEST_SHARE = 0.5
 """An outline that covers more of an image is an area, not a building."""

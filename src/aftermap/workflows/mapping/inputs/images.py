@@ -8,7 +8,7 @@ from typing import Unpack
 from aftermap.errors import InputError
 from aftermap.geo.pair import Alignment
 from aftermap.workflows.mapping.damage import map_damage
-from aftermap.workflows.mapping.memory import Imagery, Place, Vectors, on_disk
+from aftermap.workflows.mapping.inputs.memory import Imagery, Place, Vectors, on_disk
 from aftermap.workflows.mapping.result import MapResult, TaskName
 from aftermap.workflows.mapping.run import Progress
 from aftermap.workflows.mapping.settings import MapKeywords, MapOptions

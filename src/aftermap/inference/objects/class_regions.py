@@ -10,7 +10,7 @@ from rasterio.features import shapes as trace_shapes
 from shapely import Polygon
 
 from aftermap.classes import IGNORE
-from aftermap.inference.parting import root_of
+from aftermap.inference.objects.parting import root_of
 
 MAX_REGION_ROWS = 4096
 """A region higher than this is cut into several, so that one endless forest cannot fill the memory."""

@@ -12,7 +12,7 @@ from aftermap.artefacts.card import BaseCard
 from aftermap.errors import ModelError
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import areas_m2
-from aftermap.inference.buildings import MIN_SEEN, Evidence, seen_share
+from aftermap.inference.objects.buildings import MIN_SEEN, Evidence, seen_share
 from aftermap.inference.postprocess import Decision, Missing
 from aftermap.inference.predictor import AnyPredictor
 

@@ -13,7 +13,7 @@ from rasterio.enums import WktVersion
 from aftermap.errors import GeoreferenceError
 from aftermap.geo.grid import Grid
 from aftermap.geo.lattice import short_name
-from aftermap.geo.limits import GDAL_ERRORS, GDAL_OPTIONS, one_line
+from aftermap.geo.opening.limits import GDAL_ERRORS, GDAL_OPTIONS, one_line
 
 _GCP_TOLERANCE_PX = 0.5
 

@@ -5,14 +5,14 @@ import itertools
 import cv2
 import numpy as np
 
-from aftermap.synthetic import ground
-from aftermap.synthetic.blocks import fill_block
 from aftermap.synthetic.canvas import ITEM, Canvas, Material, Materials, stroke
-from aftermap.synthetic.streets import plan_streets
 from aftermap.synthetic.style import BLOCKS, Style
 from aftermap.synthetic.texture import BROAD, COARSE, MID, NoiseBank
-from aftermap.synthetic.town import Town
-from aftermap.synthetic.vegetation import grow, scatter
+from aftermap.synthetic.towns import ground
+from aftermap.synthetic.towns.blocks import fill_block
+from aftermap.synthetic.towns.streets import plan_streets
+from aftermap.synthetic.towns.town import Town
+from aftermap.synthetic.towns.vegetation import grow, scatter
 
 
 def build_town(rng: np.random.Generator, style: Style, size_px: int) -> Town:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from threading import Lock
 
 from aftermap.errors import RasterError
-from aftermap.geo.limits import SUFFIXES
+from aftermap.geo.opening.limits import SUFFIXES
 
 BESIDE = (".tfw", ".tifw", ".wld", ".pgw", ".jgw", ".j2w", ".prj", ".msk", ".ovr", ".xml")
 """Files that say where an image lies, or what of it is ground."""

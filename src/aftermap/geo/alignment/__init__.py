@@ -1,0 +1,1 @@
+"""How far the second date lies beside the first: one translation, or a grid of shifts."""

@@ -1,0 +1,1 @@
+"""From rows of probabilities to buildings: traced, parted, painted, judged by their pixels."""

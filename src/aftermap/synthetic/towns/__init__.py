@@ -1,0 +1,1 @@
+"""Towns from nothing: streets, blocks, gardens, buildings, trees."""

@@ -1,0 +1,1 @@
+"""What a map starts from: one date or two, an area of interest, known buildings, arrays in memory."""
