@@ -186,6 +186,46 @@ def judged_by(event: Event, choice: tuple[int, float, float, np.ndarray]) -> dic
     }
 
 
+def called(event: Event, weights: np.ndarray, shares: np.ndarray | None = None) -> tuple[float, float, float]:
+    """Given buildings called damaged, damaged ones, and those that are both; as shares when `shares` weighs them."""
+    decided, truth = (event.own * weights).argmax(axis=1) > 0, event.truth > 0
+    weight = np.ones(len(truth))
+    if shares is not None:
+        weight = (shares * len(truth) / np.maximum(np.bincount(event.truth, minlength=4), 1))[event.truth]
+        weight /= weight.sum()
+    return float(weight @ decided), float(weight @ truth), float(weight @ (decided & truth))
+
+
+def balanced(events: list[Event], weights: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
+    """These weights with one factor on the three degrees of damage: as many are called damaged as there are.
+
+    That is the decision of somebody to whom the total matters and misses cost what false alarms do; found by bisection.
+    """
+    low, high = 1.0, 64.0
+    for _ in range(40):
+        factor = (low * high) ** 0.5
+        pairs = np.mean(
+            [called(e, weights * [1, factor, factor, factor], shares)[:2] for e in events], axis=0
+        )
+        low, high = (factor, high) if pairs[0] < pairs[1] else (low, factor)
+    return weights * [1, high, high, high]
+
+
+def print_called(events: dict[str, Event], rules: dict[str, np.ndarray]) -> None:
+    """One row for each rule of decision and event: how many are called damaged, and what that is worth."""
+    print("\n| decision | event | damaged | called | both | accuracy |\n|---|---|---:|---:|---:|---:|")
+    for rule, weights in rules.items():
+        sums = np.zeros(3)
+        for name, event in events.items():
+            counts = np.array(called(event, weights))
+            right = float(((event.own * weights).argmax(axis=1) == event.truth).mean())
+            print(
+                f"| {rule} | {name} | {counts[1]:,.0f} | {counts[0]:,.0f} | {counts[2]:,.0f} | {right:.3f} |"
+            )
+            sums += counts
+        print(f"| {rule} | all | {sums[1]:,.0f} | {sums[0]:,.0f} | {sums[2]:,.0f} | |")
+
+
 def draw(events: dict[str, Event], path: Path) -> None:
     """Two panels: how far probabilities can be believed, and what object thresholds trade."""
     figure = Figure(figsize=(11, 4.8), layout="constrained")
@@ -244,6 +284,9 @@ def main() -> None:
         type=lambda text: np.array(text.split(","), float),
         help="of the four classes, to weigh by",
     )
+    parser.add_argument(
+        "--decisions", nargs="*", default=[], metavar="W,W,W,W", help="more decision weights to count by"
+    )
     parser.add_argument("--correction", action="store_true", help="write no thresholds, they stay")
     parser.add_argument(
         "--write", type=Path, metavar="MODEL", help="the model folder whose card takes the choice"
@@ -284,6 +327,10 @@ def main() -> None:
         f"\nchosen by all: threshold {THRESHOLDS[threshold]}, object threshold {limit}, temperature {temperature:.3f}, "
         f"factors {np.round(factors, 3).tolist()}, weights {np.round(weights, 3).tolist()}"
     )
+    rules = {"chosen": weights, "balanced": balanced(list(events.values()), weights, shares)}
+    rules |= {text: np.array(text.split(","), float) for text in options.decisions}
+    print(f"balanced: weights {np.round(rules['balanced'], 3).tolist()}")
+    print_called(events, rules)
     if options.figure is not None:
         draw(events, options.figure)
     if options.write is None:
