@@ -1,5 +1,6 @@
 """Shared fixtures: real data (skipped where absent) and single-threaded numerics."""
 
+import atexit
 import gc
 import itertools
 import os
@@ -44,8 +45,20 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def pytest_unconfigure() -> None:
-    gc.unfreeze()
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        atexit.register(_leave, os.getpid())  # first, and therefore last of what is done at the end
+
+
+def _leave(process: int) -> None:
+    """A process of xdist has told all it knows; to take its gigabytes of modules apart would take five seconds."""
+    if os.getpid() == process:
+        os._exit(0)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        gc.unfreeze()
 
 
 _numbers = itertools.count()
