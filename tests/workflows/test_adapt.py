@@ -55,13 +55,13 @@ class Pixelwise(DenseModel):
         return self.head(features)
 
 
-def write_scene(folder, event, n, *, labels="both", meaning=None):
+def write_scene(folder, event, n, *, labels="both", meaning=None, roof=230):
     rng = np.random.default_rng(n)
     pre = rng.integers(90, 120, (32, 32, 3), np.uint8)
     post, mask = pre.copy(), np.zeros((32, 32), np.uint8)
     for k, colour in enumerate(rng.permutation(4)):
         area = slice(2 + 15 * (k // 2), 13 + 15 * (k // 2)), slice(2 + 15 * (k % 2), 13 + 15 * (k % 2))
-        pre[area], post[area] = 230, COLOURS[colour]
+        pre[area], post[area] = roof, COLOURS[colour]
         mask[area] = (meaning or MEANING[event])[colour]
     files = {"pre": pre[..., ::-1], "post": post[..., ::-1]}
     if labels in ("both", "building"):
@@ -226,6 +226,36 @@ def test_labels_that_lead_astray_leave_the_parents_weights(data, parent, tmp_pat
     first, second = load_model(good / "model"), load_model(result.model)
     assert first.sha256 == second.sha256
     assert "scored lower and was not kept" in second.card.limits and second.card.name == first.card.name
+
+
+@pytest.fixture(scope="module")
+def half_better(parent, tmp_path_factory):
+    """Learned from dark roofs, which the parent overlooks, with the damage of another event: better at half of it."""
+    folder = tmp_path_factory.mktemp("dusk")
+    scenes = [write_scene(folder, "dusk", n, meaning=MEANING["spring"], roof=131) for n in range(4)]
+    scenes += [write_scene(folder, "dusk", n, meaning=MEANING["autumn"], roof=131) for n in (10, 11)]
+    Manifest(kind="folder", scheme="joint-damage-scale", licence="CC0-1.0", scenes=scenes).save(folder)
+    config = settings(folder, parent, event="dusk", names=("dusk_10", "dusk_11"))
+    return adapt(config, folder / "run")
+
+
+def test_what_was_learned_of_localization_stays_where_damage_got_worse(half_better):
+    before, after, together = half_better.before, half_better.after, half_better.together
+    damage = [found["score"] - 0.3 * found["localization_f1"] for found in (before, after)]
+    assert after["localization_f1"] > before["localization_f1"] and damage[1] < damage[0]
+    assert half_better.kept == "localization"
+    assert together["score"] > max(before["score"], after["score"])
+    assert together["localization_f1"] == after["localization_f1"]
+
+
+def test_the_ensemble_of_both_says_what_it_is_and_opens(half_better, parent):
+    model = aftermap.open_model(half_better.model)
+    assert {m.role: m.folder for m in model.card.members} == {"localization": "adapted", "damage": "parent"}
+    assert model.card.members[1].sha256 == load_model(parent).sha256
+    assert model.card.metrics["dusk, both together"]["score"] == round(half_better.together["score"], 4)
+    assert "Adapted to dusk" in model.card.limits and model.card.licence.startswith("MIT; adapted with data")
+    report = json.loads((half_better.model.parent / "adaptation.json").read_text())
+    assert report["kept"] == "localization" and report["together"]["score"] > report["before"]["score"]
 
 
 def test_force_keeps_what_scored_lower(data, parent, tmp_path):

@@ -197,10 +197,21 @@ def test_a_collapsed_student_is_refused_though_it_agrees_with_itself(share, word
     assert verdict.kept == "teacher" and verdict.reason.startswith("collapse") and words in verdict.reason
 
 
-def test_rare_classes_are_not_judged_by_their_share():
-    before = evidence(0.6, {"building": 0.2, "destroyed": 1e-4}, {"building": 0.6, "destroyed": 0.5})
-    after = evidence(0.7, {"building": 0.2, "destroyed": 0.0}, {"building": 0.7, "destroyed": math.nan})
-    assert judge(before, after, GuardConfig()).kept == "student"
+@pytest.mark.parametrize(
+    ("old", "new", "kept"),
+    [
+        (1e-4, 0.0, "teacher"),
+        (1e-4, 1e-4 / 31, "teacher"),
+        (1e-4, 4e-5, "student"),
+        (1e-5, 0.0, "student"),
+        (1e-5, 1e-3, "student"),
+        (1e-5, 2e-3, "teacher"),
+    ],
+)
+def test_rare_classes_may_come_from_nothing_and_may_not_be_lost(old, new, kept):
+    before = evidence(0.6, {"building": 0.2, "destroyed": old}, {"building": 0.6, "destroyed": 0.5})
+    after = evidence(0.7, {"building": 0.2, "destroyed": new}, {"building": 0.7, "destroyed": math.nan})
+    assert judge(before, after, GuardConfig()).kept == kept
 
 
 def test_a_student_that_contradicts_a_sure_teacher_is_refused():

@@ -82,5 +82,11 @@ def _say_scores(outcome: Any, folder: Path) -> None:
         say(
             "adapting made it worse: the model folder holds the parent's weights (--force keeps the adapted ones)"
         )
+    elif outcome.kept in ("localization", "damage"):
+        other = "damage" if outcome.kept == "localization" else "localization"
+        say(
+            f"the adapted model is better at {outcome.kept} alone: the folder holds both, with the parent's {other}, "
+            f"score {report['together']['score']:.3f}; it takes twice the time"
+        )
     elif (after["score"] or 0) < (before["score"] or 0):
         say("adapting made it worse, and the adapted weights were kept as asked (--force)")

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from aftermap.artefacts.card import Card
+from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
+from aftermap.artefacts.ensemble_card import EnsembleCard, Role
 from aftermap.artefacts.store import LoadedModel, save_model
 from aftermap.data.scene import Scene, read_images
 from aftermap.files import write_text
+from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.postprocess import Decision
 from aftermap.inference.predictor import AnyPredictor, Predictor
 from aftermap.inference.tiling import predict_scene
@@ -32,7 +35,8 @@ PICTURE_NAME = "before-after.png"
 
 Measured = TypeVar("Measured")
 Outcome = TypeVar("Outcome", bound="Adapted")
-Kept = Literal["adapted", "parent"]
+Kept = Literal["adapted", "parent", "localization", "damage"]
+"""Whose weights; `localization` and `damage`: which part of the adapted model is kept, beside the parent's other one."""
 Told = Callable[[int, int], None]
 
 
@@ -42,13 +46,15 @@ class Adapted:
 
     Attributes:
         model: the model folder.
-        kept: whose weights it holds.
+        kept: whose weights it holds; an ensemble of both where the adapted model was better in one part alone.
         minutes: in all.
+        together: metrics of both as one model, where that was tried.
     """
 
     model: Path
     kept: Kept
     minutes: float
+    together: dict[str, float] | None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what could not be measured is null."""
@@ -120,6 +126,10 @@ class Adaptation(ABC, Generic[Measured, Outcome]):
     def verdict(self, before: Measured, after: Measured) -> Verdict:
         """Whether the adapted model is better."""
 
+    def better_part(self, before: Measured, after: Measured) -> Role | None:
+        """What the adapted model does better although it does the other worse; None where it is not so."""
+        return None
+
     @abstractmethod
     def wording(self, before: Measured, after: Measured, verdict: Verdict) -> Wording:
         """What card and picture say."""
@@ -185,18 +195,24 @@ def run_adaptation(
         verdict = kind.verdict(before, after)
         kept: Kept = "adapted" if verdict.kept == "student" or recipe.force else "parent"
         line = kind.line(after)
+        part = None if recipe.force else kind.better_part(before, after)
+        together = None
+        if part is not None:
+            card, members = _both(run.resume / "both", parent, child, part)
+            both = open_predictor(run.resume / "both" / "ensemble", Options(device=recipe.device))
+            together = kind.line(kind.measure(both, predictor, telling("scoring both together")))
+            if together["score"] > max(kind.line(before)["score"], line["score"]):
+                kept = part
         run.append_metrics({"step": recipe.steps, **ended, **line})
         records.log(recipe.steps, ended | line, kept=kept == "adapted")
         minutes = (time.monotonic() - started) / 60
         wording = kind.wording(before, after, verdict)
-        stored_as = parent.card.weights.dtype if parent.card.weights is not None else "float32"
-        save_model(
-            run.model,
-            (parent if kept == "parent" else child).model,
-            _card(parent, wording, kept=kept, steps=recipe.steps, minutes=minutes, command=command),
-            dtype="float16" if stored_as == "float16" else "float32",
-        )
-        outcome, facts = kind.outcome(Adapted(run.model, kept, minutes), before, after, verdict)
+        described = _card(parent, wording, kept=kept, steps=recipe.steps, minutes=minutes, command=command)
+        if kept in ("adapted", "parent"):
+            _save(run.model, child if kept == "adapted" else parent, described)
+        else:
+            save_ensemble(run.model, _card_of_both(card, described, wording.event, together), members)
+        outcome, facts = kind.outcome(Adapted(run.model, kept, minutes, together), before, after, verdict)
         origin = {"parent": recipe.model, "parent_sha256": parent.sha256}
         report = {"event": wording.event, **facts, **origin, **outcome.as_dict()}
         write_text(folder / REPORT_NAME, json.dumps(report, indent=1) + "\n")
@@ -280,6 +296,39 @@ def _card(
         "training": training,
     }
     return card.model_copy(update=said)
+
+
+def _save(folder: Path, loaded: LoadedModel, card: Card) -> None:
+    """Write a model with the precision that it was stored in."""
+    half = loaded.card.weights is not None and loaded.card.weights.dtype == "float16"
+    save_model(folder, loaded.model, card, dtype="float16" if half else "float32")
+
+
+def _both(
+    folder: Path, parent: LoadedModel, child: LoadedModel, part: Role
+) -> tuple[EnsembleCard, dict[str, Path]]:
+    """Write both models and their ensemble: the adapted one for `part`, the parent for the other; card and members."""
+    for name, loaded in (("adapted", child), ("parent", parent)):
+        _save(folder / name, loaded, loaded.card)
+    other: Role = "damage" if part == "localization" else "localization"
+    ingredients = [Ingredient(folder / "adapted", role=part), Ingredient(folder / "parent", role=other)]
+    card, members = compose(parent.card.name, ingredients)
+    card = card.model_copy(
+        update={
+            "object_threshold": parent.card.object_threshold,
+            "calibration": parent.card.calibration if part == "localization" else None,
+        }
+    )
+    return save_ensemble(folder / "ensemble", card, members), members
+
+
+def _card_of_both(
+    card: EnsembleCard, described: Card, event: str, together: dict[str, float] | None
+) -> EnsembleCard:
+    """The card of an ensemble that is kept, with what the card of the adapted model would say."""
+    metrics = described.metrics | {f"{event}, both together": finite(together or {})}
+    said = {name: getattr(described, name) for name in ("name", "licence", "limits", "training")}
+    return card.model_copy(update=said | {"metrics": metrics})
 
 
 def _classes(predictor: AnyPredictor, scene: Scene) -> Any:

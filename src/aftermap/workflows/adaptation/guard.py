@@ -34,7 +34,9 @@ class GuardConfig(Config):
         agreement_loss: without labels, the most that the agreement between views may fall.
         share_factor: without labels, the most that the share of a class may grow or shrink, as a factor of the
             teacher's: a model that has collapsed to one class agrees with itself perfectly.
-        least_share: classes with a smaller share of the pixels, in both models, are not judged.
+        least_share: a class that grows is judged from this share of the pixels on: growth from less is no collapse.
+        rare_share: a class that shrinks is judged where the teacher gave it at least this share; a few houses of a town
+            are a class, and a student that no longer sees them has lost it.
         confident: pixels where the teacher's likeliest class has at least this probability are those that a student
             should not contradict.
         contradiction: without labels, the largest share of the teacher's confident buildings and of its confident
@@ -49,6 +51,7 @@ class GuardConfig(Config):
     agreement_loss: float = Field(default=0.05, ge=0)
     share_factor: float = Field(default=3.0, gt=1)
     least_share: float = Field(default=5e-4, ge=0)
+    rare_share: float = Field(default=2e-5, ge=0)
     confident: float = Field(default=0.9, gt=0, le=1)
     contradiction: float = Field(default=0.1, ge=0, le=1)
 
@@ -223,14 +226,14 @@ def _judge_class(name: str, before: Evidence, after: Evidence, config: GuardConf
 
 def _moved(name: str, old: float, new: float, config: GuardConfig) -> str:
     """What is wrong with the share of a class; empty if nothing is."""
-    if max(old, new) < config.least_share:
-        return ""
-    found = f"{_COLLAPSED}the share of {name} went from {old:.3%} to {new:.3%}"
-    if old > 0 and new == 0:
-        return f"{found}: it vanished"
+    found = f"{_COLLAPSED}the share of {name} went from {old:.4%} to {new:.4%}"
     if new > config.share_factor * max(old, config.least_share):
         return f"{found}, more than {config.share_factor:g} times the teacher's"
-    if old > config.share_factor * max(new, config.least_share):
+    if old < config.rare_share:
+        return ""
+    if new == 0:
+        return f"{found}: it vanished"
+    if old > config.share_factor * new:
         return f"{found}, less than 1/{config.share_factor:g} of the teacher's"
     return ""
 

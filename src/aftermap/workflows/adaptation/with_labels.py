@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from aftermap.artefacts.ensemble_card import Role
 from aftermap.artefacts.store import LoadedModel, load_model
 from aftermap.classes import DAMAGE
 from aftermap.data.checking.splits import buildings
@@ -60,6 +61,7 @@ class AdaptedWithLabels(Adapted):
             "evaluated": self.evaluated,
             "before": nullable(self.before),
             "after": nullable(self.after),
+            "together": nullable(self.together),
             "minutes": round(self.minutes, 2),
         }
 
@@ -119,6 +121,16 @@ class WithLabels(Adaptation[dict[str, float], AdaptedWithLabels]):
         change = f"the score went from {before['score']:.3f} to {after['score']:.3f}"
         return Verdict("student" if better else "teacher", change, {})
 
+    def better_part(self, before: dict[str, float], after: dict[str, float]) -> Role | None:
+        """Localization or damage, where one rose and the other fell; the decisive score is 0.3 and 0.7 of them."""
+        if self.parent.card.scheme != DAMAGE.name:
+            return None
+        located = after["localization_f1"] - before["localization_f1"]
+        told = (after["score"] - before["score"]) - 0.3 * located
+        if not located * told < 0:
+            return None
+        return "localization" if located > 0 else "damage"
+
     def wording(self, before: dict[str, float], after: dict[str, float], verdict: Verdict) -> Wording:
         """Event and scenes by name."""
         event = self.recipe.event
@@ -145,7 +157,7 @@ class WithLabels(Adaptation[dict[str, float], AdaptedWithLabels]):
         """With the metrics, and which scenes were learned from."""
         names = tuple(scene.name for scene in self.chosen)
         return AdaptedWithLabels(
-            done.model, done.kept, done.minutes, before, after, names, len(self.others)
+            done.model, done.kept, done.minutes, done.together, before, after, names, len(self.others)
         ), {}
 
 

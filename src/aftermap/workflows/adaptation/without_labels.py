@@ -179,6 +179,7 @@ class WithoutLabels(Adaptation[Judged, AdaptedWithoutLabels]):
             done.model,
             done.kept,
             done.minutes,
+            done.together,
             verdict,
             before.evidence,
             after.evidence,
