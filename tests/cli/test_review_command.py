@@ -45,7 +45,7 @@ IMAGES = ("--pre", "before.tif", "--post", "after.tif")
     ("words", "told"),
     [
         (("nowhere",), "nowhere is not a finished map"),
-        (("map",), "pass --pre and --post"),
+        (("map", "--pre", "after.tif"), "after.tif is not among the files of the map"),
         (("map", "--pre", "no.tif", "--post", "after.tif"), "cannot read no.tif"),
         (("map", *IMAGES, "--active", "2"), "--active"),
         (("map", *IMAGES, "--budget", "0"), "--budget"),
@@ -61,7 +61,7 @@ def test_a_mistake_is_one_line(world, capsys, words, told):
 
 
 def test_a_page_goes_out_and_its_answers_come_in(world, capsys):
-    told = call(capsys, "map", *IMAGES, "--budget", "8", "--offline", "review.html")
+    told = call(capsys, "map", "--budget", "8", "--offline", "review.html")
     assert "8 buildings" in told and "MB per 100" in told
     page = (world / "review.html").read_text()
     assert (

@@ -170,6 +170,7 @@ def test_two_people_see_different_buildings_until_all_are_done(browser, served):
             page.wait_for_timeout(100)
     told = [answer.building_id for answer in Journal(review.found.folder).answers()]
     assert len(told) == len(set(told)) == 8
+    assert pages[0].is_hidden("#origin") and pages[0].is_hidden("#show-map")
     assert (
         "8 buildings are answered" in pages[0].text_content("#done")
         and pages[0].errors == pages[1].errors == []

@@ -12,6 +12,8 @@ from aftermap.errors import InputError
 from aftermap.geo.grid import Window
 from aftermap.workflows.mapping.finished import open_map
 from aftermap.workflows.mapping.inputs.dates import Reading, open_pair
+from aftermap.workflows.mapping.provenance import describe_file
+from aftermap.workflows.review.beside import Nearby, find_nearby
 from aftermap.workflows.review.images import open_images
 from reviewed_map import GROUND, make_map, write_image
 
@@ -40,18 +42,51 @@ def test_a_large_window_is_thinned(made):
     assert [each.shape for each in images.read(Window(0, 0, 192, 96), 48)] == [(48, 24, 3)] * 2
 
 
-def test_paths_are_remembered_beside_the_answers_and_nowhere_else(tmp_path):
-    found = make_map(tmp_path)
-    with pytest.raises(InputError, match=r"pass --pre and --post, .*before\.tif"):
+def test_paths_are_remembered_beside_the_answers_and_nowhere_else(tmp_path, monkeypatch):
+    place, away = tmp_path / "work" / "town", tmp_path / "away"
+    place.mkdir(parents=True)
+    away.mkdir()
+    monkeypatch.chdir(place)
+    found = make_map(place)
+    for name in ("before.tif", "after.tif"):
+        (place / name).rename(away / name)
+    with pytest.raises(InputError, match=r"before\.tif was not found near .*: say where it lies with --pre"):
         open_images(found)
-    open_images(found, tmp_path / "before.tif", tmp_path / "after.tif").close()
+    open_images(found, away / "before.tif", away / "after.tif").close()
     open_images(found).close()
     side = found.folder / "review" / "images.json"
-    assert json.loads(side.read_text())["pre"] == str(tmp_path / "before.tif")
+    assert json.loads(side.read_text())["pre"] == str(away / "before.tif")
     assert side.stat().st_mode & 0o077 == 0
-    (tmp_path / "after.tif").unlink()
-    with pytest.raises(InputError, match=r"there is no image .*after\.tif, where it was the last time"):
+    (away / "after.tif").unlink()
+    with pytest.raises(InputError, match=r"nor .*away/after\.tif any more: say where it lies with --post"):
         open_images(found)
+
+
+def test_images_near_a_map_are_found_by_what_they_are(tmp_path):
+    found = make_map(tmp_path)
+    for place, name in (("old", "before.tif"), ("x/tiles", "after.tif")):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / name).rename(tmp_path / place / name)
+    (tmp_path / "after.tif").write_bytes(b"another of that name")
+    open_images(found).close()
+    tree = json.loads((found.folder / "review" / "images.json").read_text())
+    assert [tree[date] for date in ("pre", "post")] == [
+        str(tmp_path / "old" / "before.tif"),
+        str(tmp_path / "x" / "tiles" / "after.tif"),
+    ]
+
+
+def test_a_folder_of_tiles_is_found_where_it_holds_them_all_and_nothing_else(tmp_path):
+    files = []
+    (tmp_path / "tiles").mkdir()
+    for name in ("a.tif", "b.tif"):
+        write_image(tmp_path / "tiles" / name, np.zeros((3, 32, 32), np.uint8), GROUND)
+        files.append(describe_file(tmp_path / "tiles" / name))
+    assert find_nearby(tmp_path / "map", files) == Nearby(tmp_path / "tiles")
+    (tmp_path / "tiles" / "c.tif").write_bytes(b"one more")
+    assert find_nearby(tmp_path / "map", files).path is None
+    (tmp_path / "tiles" / "a.tif").write_bytes(b"changed")
+    assert find_nearby(tmp_path / "map", files[:1]) == Nearby(None, tmp_path / "tiles" / "a.tif")
 
 
 def test_other_images_are_refused(made, tmp_path):

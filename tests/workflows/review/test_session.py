@@ -81,6 +81,32 @@ def test_more_buildings_begin_with_the_old_sample(begin):
     assert begin().plan.budget == 10
 
 
+def test_a_pick_that_a_longer_sample_takes_in_counts_once(begin):
+    review = begin(budget=8, active=0.5, double=0)
+    while items := review.take("ana", "one"):
+        review.answer("ana", said(items[0]))
+    review.more(16)  # all 24: the sample of 12 meets some of the picks
+    both = set(review.sample) & set(review.plan.picks)
+    assert both and sum(review.state()["sample"] + review.state()["active"]) > 8
+    while items := review.take("ana", "one"):
+        review.answer("ana", said(items[0]))
+    state = review.state()
+    assert (state["sample"], state["others"]) == ([12, 12], 0)
+    assert state["active"][0] + 12 == state["answered"] == 24
+
+
+def test_a_smaller_budget_asks_for_the_beginning_of_the_sample(begin):
+    review = begin(budget=10, active=0, double=0)
+    before = list(review.sample)
+    review.answer("ana", said({"id": before[7]}))
+    again = begin(budget=4)
+    assert again.sample == before[:4] and "sample of 10 buildings was drawn before" in again.remark
+    assert (again.state()["sample"], again.state()["others"]) == ([0, 4], 1)
+    assert begin().remark == ""
+    again.more(6)
+    assert again.sample == before
+
+
 def test_a_share_of_the_sample_is_read_by_two(begin):
     review = begin(budget=8, active=0, double=1)
     while items := review.take("ana", "one"):

@@ -1,5 +1,7 @@
 """`aftermap review`: people look at the buildings of a map, one at a time, and say what happened to each."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,6 +52,10 @@ def review(
     with buildings from which the map's own model would learn most. Every answer is on the disk before it counts as saved;
     the same command goes on where it stopped. Ctrl-C ends it. Answers lie in FOLDER/review.
 
+    The images that the map was made of are looked for near it, by name and checksum.
+
+    Example: aftermap review out
+
     Example: aftermap review out --pre before.tif --post after.tif
 
     Example: aftermap review out --offline review.html
@@ -60,7 +66,8 @@ def review(
 
     Args:
         folder: The output folder of a map of damage.
-        pre: Image from before that the map was made of, or its folder of tiles. It is remembered, for this machine alone.
+        pre: Image from before that the map was made of, or its folder of tiles, where it does not lie near the map. It is
+            remembered, for this machine alone.
         post: Image from after.
         budget: Buildings to look at, sample and picks together; 100 at first. A larger one goes on.
         active: Share of the budget that is picked for the model; 0.3 at first.
@@ -106,48 +113,65 @@ def review(
         return
     from aftermap.workflows.review.opened import open_review
 
-    opened = open_review(found, pre=pre, post=post, budget=budget, active=active, double=double, seed=seed)
-    if offline is not None:
-        _offline(opened, offline, reviewer, json)
-        return
-    _serve(opened, host, port, show, json)
+    with _claim(found):  # before anything is planned, so that nobody changes the plan of a review under way
+        opened = open_review(
+            found, pre=pre, post=post, budget=budget, active=active, double=double, seed=seed
+        )
+        if opened.remark and not json:
+            say(opened.remark)
+        if offline is not None:
+            _offline(opened, offline, reviewer, json)
+            return
+        _serve(opened, host, port, show, json)
+
+
+@contextmanager
+def _claim(found: "FinishedMap") -> Iterator[None]:
+    """The review of a map, which one process at a time has; a folder that stayed empty is not left behind."""
+    from aftermap.errors import OutputError
+    from aftermap.files import Claim
+    from aftermap.workflows.review.answers import FOLDER
+
+    try:
+        claim = Claim(found.folder / FOLDER)
+    except OutputError as error:
+        if "is being written" not in str(error):
+            raise
+        raise OutputError(
+            f"{found.folder} is being reviewed by another 'aftermap review' already: open the address that it printed in "
+            "a further browser, or end it first"
+        ) from None
+    try:
+        with claim:
+            yield
+    finally:
+        with suppress(OSError):
+            claim.folder.rmdir()
 
 
 def _serve(review: "Review", host: str, port: int | None, show: bool, json: bool) -> None:
-    from aftermap.errors import OutputError
-    from aftermap.files import Claim
     from aftermap.web.app import review_app
     from aftermap.web.guard import new_token
     from aftermap.web.serving import address, bind, serve
 
     token = new_token()
-    try:
-        claim = Claim(review.claim_folder)
-    except OutputError as error:
-        if "is being written" not in str(error):
-            raise
-        raise OutputError(
-            f"{review.found.folder} is being reviewed by another 'aftermap review' already: open the address that it "
-            "printed in a further browser"
-        ) from None
-    with claim:
-        listener = bind(host, port)
-        place = address(listener, token)
+    listener = bind(host, port)
+    place = address(listener, token)
 
-        def begun() -> None:
-            if json:
-                print_json({"address": place})
-            else:
-                say(
-                    f"review {review.found.folder}: open {place}",
-                    "Ctrl-C ends it; every answer is saved at once",
-                )
-            if show:
-                import webbrowser
+    def begun() -> None:
+        if json:
+            print_json({"address": place})
+        else:
+            say(
+                f"review {review.found.folder}: open {place}",
+                "Ctrl-C ends it; every answer is saved at once",
+            )
+        if show:
+            import webbrowser
 
-                webbrowser.open(place)
+            webbrowser.open(place)
 
-        serve(review_app(review, token), listener, begun=begun)
+    serve(review_app(review, token), listener, begun=begun)
     state = review.state()
     done, wanted = state["sample"][0] + state["active"][0], state["sample"][1] + state["active"][1]
     if not json:

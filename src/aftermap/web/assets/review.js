@@ -51,6 +51,7 @@ class Screen {
     this.note(before?.note ?? "", { open: Boolean(before?.note) });
     const [name, title] = ORIGINS[item.origin] ?? ["", ""];
     Object.assign($("#origin"), { textContent: name, title, className: item.origin });
+    $("#show-map").hidden = false;
     $("#name").textContent = `building ${item.id}${item.double ? " · read twice" : ""}`;
     $("#panes").classList.remove("waiting");
     this.showMap(false);
@@ -59,12 +60,21 @@ class Screen {
   }
 
   wait() {
+    this.unnamed();
     $("#name").textContent = "the next one is on its way …";
     $("#panes").classList.add("waiting");
   }
 
+  // nothing is said of a building that is not there any more
+  unnamed() {
+    Object.assign($("#origin"), { textContent: "", title: "", className: "" });
+    $("#show-map").hidden = true;
+    this.hint("");
+  }
+
   async finished() {
     if (!this.queue.empty) return this.wait();
+    this.unnamed();
     $("#name").textContent = "";
     const state = this.state ?? (await this.store.state());
     const done = $("#done");

@@ -22,7 +22,7 @@ from shapely.geometry.base import BaseGeometry
 from aftermap.files import write_text
 from aftermap.workflows.mapping.finished import FinishedMap
 from aftermap.workflows.review.answers import FOLDER, Answer, Name, append_lines, read_lines
-from aftermap.workflows.review.crops import from_geojson
+from aftermap.workflows.review.crops import from_geojson, in_pixels, rings_of, shape_of, to_geojson
 
 JOURNAL = "areas.jsonl"
 LAYER = "areas.geojson"
@@ -135,6 +135,51 @@ def surveyed_areas(found: FinishedMap, answers: Iterable[Answer] = ()) -> Survey
     seen = {answer.building_id for answer in answers if answer.verdict != "cannot-tell"}
     inside |= found.buildings["building_id"].astype(str).isin(seen).to_numpy()
     return Survey(bool(told), ground, inside)
+
+
+def make_mark(found: FinishedMap, reviewer: str, said: dict[str, Any]) -> Mark:
+    """What a page says of ground as a line of the journal.
+
+    Args:
+        found: the map.
+        reviewer: who says it.
+        said: `key`, `surveyed` and `outline` (rings in pixels), or `withdraws`; `at` where the page tells it.
+
+    Raises:
+        InputError: the outline is none.
+        ValidationError: of pydantic, it is no mark.
+    """
+    said = dict(said)
+    outline = said.pop("outline", None)
+    if outline is not None:
+        said["geometry"] = to_geojson(shape_of(outline, found.grid), found.grid)
+    return Mark.model_validate({**said, "reviewer": reviewer})
+
+
+def ground_for_page(found: FinishedMap, answers: Iterable[Answer]) -> dict[str, Any]:
+    """All marks that stand, in pixels, and how many buildings are on surveyed ground.
+
+    Raises:
+        InputError: the journal of areas cannot be used.
+    """
+    told = marks(found.folder)
+    shapes = [from_geojson(mark.geometry, found) for mark in told]
+    placed: Any = in_pixels(np.array(shapes, object), found.grid) if told else ()
+    survey = surveyed_areas(found, answers)
+    return {
+        "marks": [
+            {
+                "key": mark.key,
+                "surveyed": mark.surveyed,
+                "outline": rings_of(shape),
+                "reviewer": mark.reviewer,
+            }
+            for mark, shape in zip(told, placed, strict=True)
+        ],
+        "buildings": len(survey.inside),
+        "surveyed": survey.buildings_surveyed,
+        "not_surveyed": survey.buildings_not_surveyed,
+    }
 
 
 def _lines(folder: Path) -> Iterator[Mark]:

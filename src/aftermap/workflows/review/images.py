@@ -25,6 +25,7 @@ from aftermap.geo.raster import RasterSource
 from aftermap.workflows.mapping.finished import FinishedMap
 from aftermap.workflows.mapping.inputs.dates import Stretch, thinned, xbd_grid
 from aftermap.workflows.review.answers import FOLDER
+from aftermap.workflows.review.beside import find_nearby
 
 SIDE_FILE = "images.json"
 DATES = ("pre", "post")
@@ -95,7 +96,7 @@ def open_images(found: FinishedMap, pre: Path | None = None, post: Path | None =
 
     Args:
         found: the map.
-        pre: the image from before, or its folder of tiles; by default where it was the last time.
+        pre: the image from before, or its folder of tiles; by default where it was the last time, or near the map.
         post: the image from after.
 
     Raises:
@@ -147,24 +148,38 @@ def _remembered(found: FinishedMap) -> dict[str, Any]:
 
 
 def _places(found: FinishedMap, pre: Path | None, post: Path | None) -> dict[str, Path]:
-    """Where each date lies."""
+    """Where each date lies: where it is said to, where it was the last time, or near the map."""
     known = _remembered(found)
     paths: dict[str, Path] = {}
     for date, given in zip(DATES, (pre, post), strict=True):
-        path = given or (Path(known[date]) if known else None)
-        if path is None:
-            files = found.provenance.get("inputs", {}).get(date, {}).get("files", [])
-            names = ", ".join(str(file.get("name")) for file in files[:3]) + (
-                ", ..." if len(files) > 3 else ""
-            )
-            raise InputError(
-                f"a map keeps no full images: pass --pre and --post, those it was made of (--{date}: {names})"
-            )
-        if not path.exists():
-            where = "" if given else ", where it was the last time"
-            raise InputError(f"there is no image {path}{where}: pass --pre and --post, those of the map")
+        before = Path(known[date]) if known else None
+        if given is not None and not given.exists():
+            raise InputError(f"there is no image {given}: pass --{date}, that of the map")
+        path = given or (before if before is not None and before.exists() else _searched(found, date, before))
         paths[date] = path.absolute()
     return paths
+
+
+def _searched(found: FinishedMap, date: str, before: Path | None) -> Path:
+    """An image that nobody said the place of, found near the map.
+
+    Raises:
+        InputError: it is not there; which option says where.
+    """
+    files = found.provenance.get("inputs", {}).get(date, {}).get("files", [])
+    nearby = find_nearby(found.folder, files)
+    if nearby.path is not None:
+        return nearby.path
+    if not files:
+        raise InputError(
+            f"{found.folder / 'provenance.json'} does not name the image that --{date} is: it cannot be shown"
+        )
+    names = ", ".join(str(file.get("name")) for file in files[:3]) + (", ..." if len(files) > 3 else "")
+    was = "" if before is None else f", nor {before} any more"
+    other = f" ({nearby.changed} has that name, and is another image)" if nearby.changed else ""
+    raise InputError(
+        f"{names} was not found near {found.folder}{was}{other}: say where it lies with --{date}"
+    )
 
 
 def _check(found: FinishedMap, paths: dict[str, Path], sources: Sequence[RasterSource]) -> None:

@@ -41,10 +41,20 @@ def open_review(
     images = open_images(found, pre, post)
     plan = open_plan(found, budget=budget, active=active, double=double, seed=seed)
 
-    def draw(size: int) -> list[str]:
-        return sample_of(found, size, seed=plan.seed).drawn if size else []
+    remark = ""
 
-    return Review(found, plan, draw(plan.sample_wanted), Crops(found, images), pick=_pick, draw=draw)
+    def draw(size: int) -> list[str]:
+        nonlocal remark
+        drawn = sample_of(found, size, seed=plan.seed).drawn if size else []
+        if len(drawn) > size and budget is not None:
+            remark = (
+                f"a random sample of {len(drawn)} buildings was drawn before, for a larger budget: its first {size} "
+                "are asked for now, and answers to the others stay and count"
+            )
+        return drawn[:size]  # every beginning of a sample is one
+
+    sample = draw(plan.sample_wanted)
+    return Review(found, plan, sample, Crops(found, images), pick=_pick, draw=draw, remark=remark)
 
 
 def _pick(found: FinishedMap, known: Collection[str], count: int, seed: int) -> list[str]:

@@ -83,7 +83,7 @@ def open_plan(
     given = {"budget": budget, "active": active, "double": double, "seed": seed}
     chosen = {name: value for name, value in given.items() if value is not None}
     before: dict[str, object] = {}
-    if path.is_file():
+    if path.exists():
         tree = read_json(path)
         if not isinstance(tree, dict):
             raise InputError(f"{path} is no plan of a review: remove it, the answers stay")
@@ -118,22 +118,26 @@ def save_plan(found: FinishedMap, plan: Plan) -> None:
     write_json(found.folder / FOLDER / PLAN, plan.model_dump(), parents=True)
 
 
-def extend_picks(found: FinishedMap, plan: Plan, known: Collection[str], pick: Picker) -> bool:
+def extend_picks(
+    found: FinishedMap, plan: Plan, sample: Collection[str], known: Collection[str], pick: Picker
+) -> bool:
     """Pick a further batch within the budget; whether there were any.
 
     Args:
         found: the map.
         plan: it gets the picks, and is saved.
-        known: ids of buildings that need no answer for the model: they have one, or get one anyway.
+        sample: ids of the random sample, which are looked at anyway: a pick that it took in later counts there.
+        known: ids of further buildings that need no answer for the model, as they have one.
         pick: chooses.
 
     Raises:
         OutputError: the plan cannot be saved.
     """
-    wanted = min(BATCH, plan.picks_wanted - len(plan.picks))
+    drawn = set(sample)
+    wanted = min(BATCH, plan.picks_wanted - sum(name not in drawn for name in plan.picks))
     if wanted < 1:
         return False
-    fresh = pick(found, {*plan.picks, *known}, wanted, plan.seed + len(plan.picks))
+    fresh = pick(found, {*plan.picks, *drawn, *known}, wanted, plan.seed + len(plan.picks))
     if fresh:
         plan.picks += fresh
         save_plan(found, plan)
@@ -153,7 +157,7 @@ def origins(found: FinishedMap) -> Callable[[str], str]:
 
 def _ids(path: Path, key: str) -> set[str]:
     """Ids of buildings in a file of the review; none where there is no file."""
-    tree = read_json(path) if path.is_file() else {key: []}
+    tree = read_json(path) if path.exists() else {key: []}
     names = tree.get(key, []) if isinstance(tree, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{path} is damaged: it holds no ids of buildings under {key!r}")

@@ -3,7 +3,6 @@
 Safe for several threads. What is confirmed is in the journal; nothing else has to be kept.
 """
 
-import json
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -12,16 +11,13 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-import numpy as np
-import shapely
-
 from aftermap.classes import DAMAGE
 from aftermap.errors import InputError
 from aftermap.workflows.mapping.finished import FinishedMap
 from aftermap.workflows.review.agreement import agreement
-from aftermap.workflows.review.answers import FOLDER, Answer, Journal, standing
-from aftermap.workflows.review.areas import Mark, add_marks, marks, surveyed_areas
-from aftermap.workflows.review.crops import Crops, Frame, in_pixels, onto, rings_of, shape_of, to_geojson
+from aftermap.workflows.review.answers import Answer, Journal, standing
+from aftermap.workflows.review.areas import add_marks, ground_for_page, make_mark
+from aftermap.workflows.review.crops import Crops, Frame
 from aftermap.workflows.review.plan import Picker, Plan, extend_picks, save_plan
 from aftermap.workflows.review.said import make_answer
 
@@ -44,6 +40,7 @@ class Review:
         crops: outlines and pictures.
         pick: chooses buildings for the model.
         draw: draws the sample of a larger budget: a number to ids that begin with the old ones.
+        remark: what the user is to know of all this, a line.
         clock: seconds that only ever grow.
     """
 
@@ -56,11 +53,12 @@ class Review:
         *,
         pick: Picker,
         draw: Callable[[int], list[str]],
+        remark: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.found, self.plan, self.crops = found, plan, crops
         self.sample = list(sample)
-        self._pick, self._draw, self._clock = pick, draw, clock
+        self._pick, self._draw, self._clock, self.remark = pick, draw, clock, remark
         self._turn = RLock()
         self._journal = Journal(found.folder)
         self._ids = found.buildings["building_id"].astype(str).tolist()
@@ -75,9 +73,9 @@ class Review:
         self._reload()
 
     @property
-    def claim_folder(self) -> Path:
-        """What the one server of a map claims."""
-        return self.found.folder / FOLDER
+    def _picked(self) -> set[str]:
+        """Picks that the sample did not take in when it grew: no building counts as both."""
+        return set(self.plan.picks) - set(self.sample)
 
     # What is next
 
@@ -233,34 +231,13 @@ class Review:
             OutputError: it could not be saved.
         """
         with self._turn:
-            outline = said.pop("outline", None)
-            if outline is not None:
-                said["geometry"] = to_geojson(shape_of(outline, self.found.grid), self.found.grid)
-            add_marks(self.found, [Mark(reviewer=reviewer, **said)])
+            add_marks(self.found, [make_mark(self.found, reviewer, said)])
 
     def ground(self) -> dict[str, Any]:
         """All marks that stand, in pixels, and the buildings on surveyed ground."""
         with self._turn:
             self._reload()
-            told = marks(self.found.folder)
-            shapes = [shapely.from_geojson(json.dumps(mark.geometry)) for mark in told]
-            grid = self.found.grid
-            placed: Any = in_pixels(onto(np.array(shapes, object), grid), grid) if told else ()
-            survey = surveyed_areas(self.found, self._standing)
-            return {
-                "marks": [
-                    {
-                        "key": mark.key,
-                        "surveyed": mark.surveyed,
-                        "outline": rings_of(shape),
-                        "reviewer": mark.reviewer,
-                    }
-                    for mark, shape in zip(told, placed, strict=True)
-                ],
-                "buildings": len(survey.inside),
-                "surveyed": survey.buildings_surveyed,
-                "not_surveyed": survey.buildings_not_surveyed,
-            }
+            return ground_for_page(self.found, self._standing)
 
     # Pictures
 
@@ -285,16 +262,18 @@ class Review:
         with self._turn:
             self._reload()
             done = {answer.building_id for answer in self._standing}
-            picks = set(self.plan.picks)
+            wanted = self.plan.picks_wanted
+            of_sample = sum(name in done for name in self.sample)
+            of_picks = min(wanted, sum(name in done for name in self._picked))
             agreed = agreement(self._standing)
             return {
                 "title": self.found.folder.absolute().name,
                 "journal_bytes": self._size,  # only ever grows: tells which of two states is the later one
                 "buildings": len(self._ids),
                 "budget": self.plan.budget,
-                "sample": [sum(name in done for name in self.sample), len(self.sample)],
-                "active": [sum(name in picks for name in done), self.plan.picks_wanted],
-                "others": len(done - picks - set(self.sample)),
+                "sample": [of_sample, len(self.sample)],
+                "active": [of_picks, wanted],
+                "others": len(done) - of_sample - of_picks,
                 "held": len(self._claims),
                 "answered": len(done),
                 "mine": sum(answer.reviewer == reviewer for answer in self._standing),
@@ -350,11 +329,13 @@ class Review:
         if (name := self._second_reading(reviewer, browser)) is not None:
             return name, "sample"
         sample = [name for name in self.sample if self._is_free(name, browser)]
-        picks = [name for name in self.plan.picks if self._is_free(name, browser)]
-        if not picks and extend_picks(self.found, self.plan, {*self.sample, *self._readers}, self._pick):
-            picks = [name for name in self.plan.picks if self._is_free(name, browser)]
         begun = {*self._readers, *self._claims}
-        of_picks = sum(name in begun for name in self.plan.picks)
+        of_picks = sum(name in begun for name in self._picked)
+        picks: list[str] = []
+        if of_picks < self.plan.picks_wanted:
+            picks = [name for name in self.plan.picks if self._is_free(name, browser)]
+            if not picks and extend_picks(self.found, self.plan, self.sample, self._readers, self._pick):
+                picks = [name for name in self.plan.picks if self._is_free(name, browser)]
         of_both = of_picks + sum(name in begun for name in self.sample)
         wants_pick = of_picks < self.plan.active * (of_both + 1) - 0.5
         if picks and (wants_pick or not sample):

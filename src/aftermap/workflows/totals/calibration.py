@@ -16,6 +16,9 @@ import numpy as np
 FEWEST = 50
 """Answers below which confidence is not calibrated."""
 
+UNCHANGED = "none"
+"""The method where no calibration does better than the model."""
+
 FOLDS = 5
 _LEAST_P = 1e-4
 _LEVELS = 4
@@ -68,7 +71,7 @@ def calibrate(points: Points, *, seed: int = 0) -> Calibrated | None:
     if len(points) < FEWEST:
         return None
     fits: dict[str, Callable[[Points], Calibration]] = {
-        "none": lambda _: _unchanged,
+        UNCHANGED: lambda _: _unchanged,
         "temperature": _temperature,
         "isotonic": _isotonic,
     }

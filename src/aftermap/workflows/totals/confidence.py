@@ -16,6 +16,7 @@ from aftermap.files import csv_text, write_json, write_text
 from aftermap.products.summary import UNCALIBRATED
 from aftermap.workflows.totals.calibration import (
     FEWEST,
+    UNCHANGED,
     Calibrated,
     Points,
     Silence,
@@ -56,6 +57,8 @@ class Confidence:
         """What to say beside a confidence."""
         if self.calibrated is None:
             return UNCALIBRATED
+        if self.calibrated.method == UNCHANGED:
+            return f"the model's own: {self.answers} answers of this event were tried, no calibration of it did better"
         return f"calibrated on this event by {self.answers} answers ({self.calibrated.method})"
 
     def told(self) -> np.ndarray:

@@ -256,7 +256,7 @@ def _estimated(map_: FinishedMap, answers: list[Answer], options: TotalsOptions)
     unseen = (damage == NOT_ASSESSED) & (map_.buildings["reason"].fillna("") != NO_BUILDING)
     not_assessed = int(unseen.sum())
     found = further = confidence = None
-    if place_of(map_.folder).is_file():
+    if place_of(map_.folder).exists():
         sample = Sample.load(map_.folder)
         check_outlines(sample, map_)
         looked = looked_at(sample, answers)

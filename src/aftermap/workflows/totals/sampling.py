@@ -186,7 +186,7 @@ class Sample:
             InputError: there is none, or it cannot be used.
         """
         path = place_of(folder)
-        if not path.is_file():
+        if not path.exists():
             raise InputError(f"{folder} has no sample yet: 'aftermap review {folder}' draws one")
         tree = read_json(path)
         if not isinstance(tree, dict):
@@ -248,7 +248,7 @@ def sample_of(map_: FinishedMap, size: int, *, seed: int = 0) -> Sample:
         InputError: there is nothing to draw from, or the one in the folder is of other outlines.
         OutputError: it cannot be written.
     """
-    if place_of(map_.folder).is_file():
+    if place_of(map_.folder).exists():
         before = Sample.load(map_.folder)
         check_outlines(before, map_)
         sample = before.extended(size)
