@@ -57,6 +57,7 @@ SIGNATURES = {
     "map": "pre post out * task model footprints aoi grid align progress ** options",
     "map_buildings": "image out ** options",
     "map_classes": "image out * model ** options",
+    "map_many": "pairs out ** options",
     "learn": "out",
     "open_model": "model ** running",
     "predict": "model data out ** options",

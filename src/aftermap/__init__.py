@@ -33,6 +33,7 @@ _PUBLIC = {
                 "map",
                 "map_buildings",
                 "map_classes",
+                "map_many",
                 "learn",
                 "open_model",
                 "predict",

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from aftermap.workflows.event_model.run import Learnt
     from aftermap.workflows.fusing.run import Fused, FuseOptions
     from aftermap.workflows.kinds import Outcome, TrainOptions
+    from aftermap.workflows.many.run import ManyOptions, ManyResult
     from aftermap.workflows.mapping.inputs.images import BuildingMapOptions, ClassMapOptions
     from aftermap.workflows.mapping.inputs.memory import Imagery, Place, Vectors
     from aftermap.workflows.mapping.result import MapResult, TaskName
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from aftermap.workflows.training.training_kind import OnProgress
 
 __all__ = [
-    *("map", "map_buildings", "map_classes"),
+    *("map", "map_buildings", "map_classes", "map_many"),
     "learn",
     *("open_model", "predict", "evaluate", "score"),
     *("compare", "fuse", "monitor"),
@@ -149,6 +150,27 @@ def map_classes(
         cover.summary["classes"]["low_vegetation"]["area_ha"]
     """
     return map(image, None, out, task="classes", model=model, **options)
+
+
+def map_many(pairs: str | Path, out: str | Path, **options: "Unpack[ManyOptions]") -> "ManyResult":
+    """Map many pairs of images by several processes or by Ray, and put them together as one map of damage.
+
+    A scene that cannot be mapped is among `failed` of the result and does not stop the others. The folder is a finished
+    map, which `areas`, `package`, `report` and the rest take.
+
+    Args:
+        pairs: a CSV or JSON table with pre and post, or a STAC collection whose items have these assets.
+        out: folder to make.
+        options: model, footprints, aoi, align, engine, address, workers, retries, memory_gb, timeout_s, formats, h3,
+            squares_m, merge_crs and keep of `aftermap.workflows.many.run.map_many`, and those of every map.
+
+    Example:
+        found = aftermap.map_many("pairs.csv", "event", workers=4)
+        found.failed, found.buildings["damage"].value_counts()
+    """
+    from aftermap.workflows.many.run import map_many as map_all
+
+    return map_all(Path(pairs), out, **options)
 
 
 # Models and scores

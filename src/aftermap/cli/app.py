@@ -17,7 +17,7 @@ from aftermap.cli.checks import check_path
 from aftermap.cli.datasets import data
 from aftermap.cli.ending import ended_by_signals
 from aftermap.cli.help import let_flow
-from aftermap.cli.maps import areas, compare, fuse, monitor, package, report, totals
+from aftermap.cli.maps import areas, compare, fuse, many, monitor, package, report, totals
 from aftermap.cli.maps.event_model import learn as learn_command
 from aftermap.cli.maps.review import review
 from aftermap.cli.models import bench, export, weights
@@ -43,6 +43,7 @@ app = App(
 )
 app.command(mapping.demo, name="demo")
 app.command(mapping.map_command, name="map")
+app.command(many.map_many, name="map-many")
 app.command(learn_command, name="learn")
 app.command(data.app, name="data")
 app.command(train.train, name="train")

@@ -165,7 +165,7 @@ def map_command(
         }
         print_json(tree)
         return
-    table = {"damage": _counts, "buildings": _grades, "classes": _areas}[result.task]
+    table = {"damage": counts_table, "buildings": _grades, "classes": _areas}[result.task]
     say(table(result.summary), markup=True)
     rate = result.seconds / max(result.megapixels, 1e-9)
     say(f"{result.megapixels:.1f} megapixels in {result.seconds:.0f} s ({rate:.2f} s per megapixel)")
@@ -228,7 +228,7 @@ def demo(
     say(
         f"{result.scene.event}, a town of {counted(sum(result.scene.polygons.values()), 'building')}: {truth}"
     )
-    say(_counts(result.map.summary), markup=True)
+    say(counts_table(result.map.summary), markup=True)
     say(score_tables(result.scores.as_dict()), f"open {result.map.folder / 'map.html'}")
 
 
@@ -252,7 +252,7 @@ def _progress() -> Iterator["Progress"]:
         yield lambda stage, done, total: show(stage, done / 1e6, total / 1e6)
 
 
-def _counts(summary: dict[str, Any]) -> "Table":
+def counts_table(summary: dict[str, Any]) -> "Table":
     """Buildings per class."""
     from rich.table import Table
 

@@ -42,6 +42,9 @@ class ResultFolder:
         OutputError: a result, an interrupted run or another process is in the way, or nothing can be written there.
     """
 
+    also: Sequence[str] = ()
+    """Names that the work folder holds beside the ones above."""
+
     def __init__(
         self,
         out: Path,
@@ -96,7 +99,7 @@ class ResultFolder:
         """Refuse a work folder that holds anything that is not of an interrupted run."""
         if not self.path.exists():
             return
-        known = {_JOURNAL, f"{_JOURNAL}.part", LOCK_NAME, self.parts.name, self.result.name}
+        known = {_JOURNAL, f"{_JOURNAL}.part", LOCK_NAME, self.parts.name, self.result.name, *self.also}
         names = {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else {""}
         strange = sorted(name for name in names - known if not name.startswith(PREFIX))
         if strange and _JOURNAL in names:

@@ -95,6 +95,7 @@ class RasterWriter:
         descriptions: one name per band.
         scale: what a stored number is to be multiplied by, kept in the file for readers that look for it.
         tags: further metadata of the file, by name.
+        draft: leave it a tiled GeoTIFF without overviews, for what is only read to make another one of it.
 
     Raises:
         OutputError: the file cannot be written, or the disk is full.
@@ -112,6 +113,7 @@ class RasterWriter:
         descriptions: Sequence[str] | None = None,
         scale: float | None = None,
         tags: Mapping[str, str] | None = None,
+        draft: bool = False,
     ) -> None:
         if colormap is not None and (count != 1 or dtype != "uint8"):
             raise ValueError(f"a colour table needs one band of uint8, not {count} of {dtype}")
@@ -122,6 +124,7 @@ class RasterWriter:
         self.grid = grid
         self.count, self.dtype, self.nodata = count, np.dtype(dtype), nodata
         self._overviews = Resampling.average if self.dtype.kind == "f" else Resampling.nearest
+        self._draft = draft
         self._dataset: DatasetWriter | None = None
         row_of_tiles = grid.width * TILE_PX * count * self.dtype.itemsize
         self._cache_bytes = _CACHE_BYTES + row_of_tiles
@@ -155,10 +158,14 @@ class RasterWriter:
         try:
             with self._gdal("write"):
                 if self._dataset is not None:
-                    self._add_overviews(self._dataset)
+                    if not self._draft:
+                        self._add_overviews(self._dataset)
                     self._dataset.close()
                     self._dataset = None
-                self._copy_to_cog(finished)
+                if self._draft:
+                    self.part.replace(finished)
+                else:
+                    self._copy_to_cog(finished)
             with self._gdal("check"):
                 _check_complete(finished)
             finished.replace(self.path)
@@ -212,7 +219,8 @@ class RasterWriter:
             blockysize=TILE_PX,
             bigtiff="IF_SAFER",
             interleave="band",
-            compress="packbits",  # once packed properly, into the COG; as small as deflate where there is nothing
+            # once packed properly, into the COG; runs are as small as deflate where there is nothing
+            **({"compress": "deflate", "zlevel": 1} if self._draft else {"compress": "packbits"}),
             sparse_ok=True,
         )
         if colormap is not None:

@@ -16,7 +16,7 @@ from aftermap.inference.objects.painting import Painter
 from aftermap.inference.postprocess import Missing
 from aftermap.inference.tiling import Band
 from aftermap.products.styles import Style, style_layer
-from aftermap.products.vectors import Layer, write_buildings
+from aftermap.products.vectors import LAYER, Layer, normalise, write_buildings, write_file
 from aftermap.workflows.mapping.inputs.dates import Inputs
 from aftermap.workflows.mapping.settings import Settings
 from aftermap.workflows.mapping.task import Task
@@ -98,8 +98,11 @@ class ObjectTask(Task):
 
     def write_table(self, frame: geopandas.GeoDataFrame, inputs: Inputs, folder: Path) -> dict[str, Any]:
         """Write the buildings; returns the summary."""
-        write_buildings(frame, folder, self.layer)
-        style_layer(folder, "buildings", self.style, list(frame.columns))
+        if self.settings.draft:
+            write_file(normalise(frame, self.layer), folder / f"{LAYER}.gpkg", LAYER)
+        else:
+            write_buildings(frame, folder, self.layer)
+            style_layer(folder, "buildings", self.style, list(frame.columns))
         summary = self.summarise(frame, inputs.grid)
         if self.known is not None:
             outside, left_out = self.known.outside, self.known.left_out

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import date
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,8 @@ from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import predict_rows
 from aftermap.products.overview import draw_overview
 from aftermap.products.page.page import write_page
-from aftermap.products.view import dated
+from aftermap.products.view import View, dated
+from aftermap.workflows.mapping.draft import keep_pictures
 from aftermap.workflows.mapping.inputs.dates import Inputs, check_reading
 from aftermap.workflows.mapping.provenance import describe_run, gate_counts
 from aftermap.workflows.mapping.result import MapResult
@@ -66,7 +67,9 @@ def run_map(
         check_reading(image, settings.reading)
     messages: list[str] = []
     with watch("model"):
-        model = open_predictor(settings.model, settings.running)
+        model = settings.model
+        if not isinstance(model, AnyPredictor):
+            model = open_predictor(model, settings.running)
         task = open_task(model)
         if settings.features and not task.keeps_features:
             raise InputError(
@@ -98,7 +101,7 @@ def run_map(
             rows = work.finished()
             with watch("rasters"):
                 for raster in task.rasters:
-                    raster.write(rows, inputs.grid, work.result, task)
+                    raster.write(rows, inputs.grid, work.result, task, draft=settings.draft)
             report("writing", total // 2, total)
             with watch("buildings"), noted(messages):
                 frame = task.table(rows, inputs)
@@ -108,15 +111,13 @@ def run_map(
             with watch("layers"):
                 summary = task.write_table(frame, inputs, work.result)
                 write_json(work.result / "summary.json", summary)
-            shown = [*messages, *([model.card.limits] if model.card.limits else [])]
             with watch("views"):
                 view = task.view(frame, rows, inputs, summary)
                 view = dated(view, [str(day or "") for day in dates.values()])
-                used = f"{task.predictor.name} {task.predictor.version}"
-                title = out.name if settings.title is None else settings.title
-                page, picture = work.result / "map.html", work.result / "overview.png"
-                write_page(page, view, inputs.grid, title=title, model=used, warnings=shown)
-                draw_overview(picture, view, inputs.grid, title=title, warnings=shown)
+                if settings.draft:
+                    keep_pictures(view, work.result)
+                else:
+                    _show(task, view, inputs, work, settings, messages)
             provenance = describe_run(
                 inputs,
                 model,
@@ -179,6 +180,20 @@ def _predict(
             report("predicting", band.stop * width, height * width)
             del band  # its rows are a view of what the next ones need no more
     return start_row
+
+
+def _show(
+    task: Task, view: View, inputs: Inputs, work: WorkFolder, settings: Settings, messages: Sequence[str]
+) -> None:
+    """The page and the picture."""
+    card = task.predictor.card
+    told: dict[str, Any] = {
+        "title": work.out.name if settings.title is None else settings.title,
+        "warnings": [*messages, *([card.limits] if card.limits else [])],
+    }
+    used = f"{task.predictor.name} {task.predictor.version}"
+    write_page(work.result / "map.html", view, inputs.grid, model=used, **told)
+    draw_overview(work.result / "overview.png", view, inputs.grid, **told)
 
 
 def _checked_vectors(settings: Settings) -> dict[str, Path]:

@@ -13,6 +13,7 @@ from aftermap.errors import InputError
 from aftermap.geo.ground import Nodata, parse_nodata
 from aftermap.inference.backends.base import Backend, Precision
 from aftermap.inference.ensemble import Options, RunningKeywords
+from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX
 from aftermap.inference.tta import Tta
 from aftermap.workflows.mapping.inputs.dates import Reading
@@ -49,9 +50,10 @@ class MapOptions(RunningKeywords, total=False):
 class MapKeywords(MapOptions, total=False):
     """The fields of `Settings`, as keywords of a call."""
 
-    model: str | Path
+    model: str | Path | AnyPredictor
     footprints: Path | None
     aoi: Path | None
+    draft: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ class Settings:
     """What may be chosen for every map.
 
     Attributes:
-        model: a model folder, an ensemble folder, or `box` for the one in the package.
+        model: a model folder, an ensemble folder, or `box` for the one in the package; or one that is open.
         footprints: buildings to judge; by default they are traced from what the model sees.
         aoi: polygons that bound the map.
         bands: 1-based bands to use of the imagery.
@@ -72,6 +74,7 @@ class Settings:
         part_touching: tell touching houses apart when they are traced; see `inference.parting`.
         keep_outside: keep footprints that do not touch the map as rows that are not assessed; else they are counted only.
         features: keep what the buildings look like, for `learn`; maps of damage only.
+        draft: write only what `workflows.many` merges into a larger map: plain rasters, one table, small pictures.
         title: heading of page and picture; by default the output folder's name.
         pre_date: when the first or only image was taken; by default what its files say.
         post_date: the same of the second.
@@ -93,7 +96,7 @@ class Settings:
         batch: windows per call of the model; 1 on a CPU and 8 on a GPU by default.
     """
 
-    model: str | Path = "box"
+    model: str | Path | AnyPredictor = "box"
     footprints: Path | None = None
     aoi: Path | None = None
     bands: Sequence[int] | None = None
@@ -106,6 +109,7 @@ class Settings:
     part_touching: bool = False
     keep_outside: bool = False
     features: bool = False
+    draft: bool = False
     title: str | None = None
     pre_date: date | None = None
     post_date: date | None = None

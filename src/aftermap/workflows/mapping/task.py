@@ -47,8 +47,10 @@ class Raster:
     tags: Mapping[str, str] | None = None
     categories: ClassScheme | None = None
 
-    def write(self, rows: Sequence[Rows], grid: Grid, folder: Path, task: "Task") -> None:
-        """Write the file; 255 is not assessed."""
+    def write(
+        self, rows: Sequence[Rows], grid: Grid, folder: Path, task: "Task", *, draft: bool = False
+    ) -> None:
+        """Write the file; 255 is not assessed. A draft is no COG."""
         path = folder / f"{self.name}.tif"
         with RasterWriter(
             path,
@@ -60,12 +62,13 @@ class Raster:
             descriptions=self.descriptions,
             scale=self.scale,
             tags=self.tags,
+            draft=draft,
         ) as raster:
             row = rows[0].start if rows else 0
             for band in task.finish(self.name, (part.load(self.array or self.name)[0] for part in rows)):
                 raster.write(Window(row, 0, band.shape[-2], grid.width), band)
                 row += band.shape[-2]
-        if self.categories is not None:
+        if self.categories is not None and not draft:
             write_class_names(path, self.categories)
             write_raster_style(path, self.categories)
 

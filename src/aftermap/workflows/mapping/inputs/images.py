@@ -58,7 +58,7 @@ def map_images(
             "model": model,
             "footprints": files.vectors(footprints, "footprints"),
             "aoi": files.vectors(aoi, "aoi"),
-            **options,
+            **options,  # type: ignore[typeddict-item]  # nobody asks for a draft
         }
         first = files.image(pre, "pre" if post is not None else "image", grid)
         if post is not None:

@@ -1,0 +1,1 @@
+"""Many scenes as one map: `aftermap map-many`."""

@@ -1,0 +1,96 @@
+"""Where the map of many scenes goes: a folder of this machine, or a bucket.
+
+OUT.work/               beside a folder; what an interrupted run has finished
+journal.json          what the parts belong to
+parts/                a part for each scene (`parts`)
+under-way/            scenes that are being mapped, with their finished rows
+result/               the map in the making
+jobs.log
+"""
+
+from pathlib import Path
+from typing import Any
+
+from aftermap.files import ResultFolder, check_output, work_path
+from aftermap.files.folders import put_in_place, remove_folder
+from aftermap.files.plain_json import read_json, write_json
+from aftermap.files.writing import writing
+from aftermap.workflows.many.parts import FolderParts
+from aftermap.workflows.many.records import LOG
+from aftermap.workflows.mapping.work import MARKER
+
+_OURS = (
+    MARKER,
+    "*.json",
+    "*.tif",
+    "*.html",
+    "*.png",
+    "*.csv",
+    "*.log",
+    "buildings.*",
+    "damage.*",
+    "package",
+    "areas",
+)
+_UNDER_WAY = "under-way"
+
+
+class FolderDestination(ResultFolder):
+    """A folder of this machine, with its work folder beside it.
+
+    Args:
+        out: the output folder.
+        decides: what decides every part of it; a run is resumed with the same alone.
+        resume: go on with an interrupted run, or with one that had failures.
+        overwrite: replace a result, and start again.
+
+    Raises:
+        OutputError: a result, an interrupted run or another process is in the way, or nothing can be written there.
+    """
+
+    also = (_UNDER_WAY, LOG)
+
+    def __init__(self, out: Path, decides: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+        again = resume and (work_path(out) / "journal.json").is_file()
+        super().__init__(
+            out,
+            decides,
+            marker=MARKER,
+            ours=_OURS,
+            parts="parts",
+            resume=again,
+            overwrite=overwrite or again,
+        )
+        self.kept = FolderParts(self.parts)
+        self.under_way = self.path / _UNDER_WAY
+        self.log = self.path / LOG
+        if not again:
+            with writing(self.path):
+                remove_folder(self.under_way)
+                self.log.unlink(missing_ok=True)
+
+    def finish(self, *, keep: bool) -> str:
+        """Put the map in its place; the parts stay where some scenes are missing, or it is asked for.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if not keep:
+            return str(self.publish())
+        with writing(self.out, resumable=True):
+            names = sorted(entry.name for entry in self.result.iterdir())
+            write_json(self.result / MARKER, {**read_json(self.result / MARKER), "files": names})
+            put_in_place(self.result, self.out, ours=self._names_in_old())
+            remove_folder(self.result)
+        self.release()
+        return str(self.out)
+
+
+def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse an output folder before any work.
+
+    Raises:
+        OutputError: it exists, or cannot be made.
+    """
+    again = resume and (work_path(out) / "journal.json").is_file()
+    check_output(out, marker=MARKER, overwrite=overwrite or again)

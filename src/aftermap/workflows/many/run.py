@@ -1,0 +1,326 @@
+"""`aftermap map-many`: a list of pairs in, one map out; scenes are jobs that any of several workers does."""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Unpack
+
+import geopandas
+
+from aftermap import __version__
+from aftermap.errors import InputError, ModelError
+from aftermap.files import sha256_of
+from aftermap.geo.pair import Alignment
+from aftermap.workflows.many.destination import FolderDestination, check_folder
+from aftermap.workflows.many.merge import Merged, merge
+from aftermap.workflows.many.pairs import read_pairs
+from aftermap.workflows.many.records import LOG, TABLE, Log, write_table
+from aftermap.workflows.many.scene import SceneWork, job_of
+from aftermap.workflows.mapping.settings import MapOptions, Settings
+from aftermap.workflows.worklist.job import Job, Outcome
+from aftermap.workflows.worklist.run import Engine, run_jobs
+from aftermap.workflows.worklist.team import Limits
+
+FORMATS = ("geoparquet", "pmtiles")
+Progress = Callable[[str, int, int, str], None]
+"""Told the stage, how many are done, how many there are, and what else there is to say."""
+
+
+class ManyOptions(MapOptions, total=False):
+    """Keywords of `map_many`."""
+
+    model: str | Path
+    footprints: str | Path | None
+    aoi: str | Path | None
+    align: Alignment
+    engine: Engine
+    address: str | None
+    workers: int
+    retries: int
+    memory_gb: float | None
+    timeout_s: float | None
+    formats: Sequence[str]
+    h3: int | None
+    squares_m: float | None
+    merge_crs: str | None
+    keep: bool
+    progress: Progress | None
+
+
+@dataclass(frozen=True, repr=False)
+class ManyResult:
+    """What came of many scenes.
+
+    Attributes:
+        folder: of the map, or its address; None where no scene could be mapped.
+        jobs: how every scene ended, in the order of the list.
+        merged: the map; None without one.
+        seconds: wall time.
+        reused: scenes that an earlier run had finished.
+    """
+
+    folder: str | None
+    jobs: tuple[Outcome, ...]
+    merged: Merged | None = None
+    seconds: float = 0.0
+    reused: int = 0
+    work: str = ""
+    files: tuple[str, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        return f"<map of {len(self.jobs) - len(self.failed)} of {len(self.jobs)} scenes, in {self.folder}>"
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        """The scenes that could not be mapped."""
+        return tuple(job for job in self.jobs if job.state == "failed")
+
+    @property
+    def buildings(self) -> geopandas.GeoDataFrame:
+        """The table of buildings.
+
+        Raises:
+            InputError: no scene could be mapped.
+        """
+        return self._map.buildings
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What `summary.json` holds.
+
+        Raises:
+            InputError: no scene could be mapped.
+        """
+        return self._map.summary
+
+    @property
+    def _map(self) -> Merged:
+        if self.merged is None:
+            raise InputError(
+                f"no scene could be mapped: {self.failed[0].reason if self.failed else 'there is none'}"
+            )
+        return self.merged
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        merged = self.merged
+        return {
+            "output": self.folder,
+            "jobs": [job.as_dict() for job in self.jobs],
+            "scenes": len(self.jobs),
+            "failed": len(self.failed),
+            "reused": self.reused,
+            "summary": None if merged is None else merged.summary,
+            "doubles_left_out": None if merged is None else merged.doubles,
+            "joined_from_halves": None if merged is None else merged.joined,
+            "warnings": [] if merged is None else list(merged.warnings),
+            "files": list(self.files),
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def map_many(
+    pairs: Path,
+    out: str | Path,
+    *,
+    model: str | Path = "box",
+    footprints: str | Path | None = None,
+    aoi: str | Path | None = None,
+    align: Alignment = "auto",
+    engine: Engine = "processes",
+    address: str | None = None,
+    workers: int = 0,
+    retries: int = 1,
+    memory_gb: float | None = None,
+    timeout_s: float | None = None,
+    formats: Sequence[str] = FORMATS,
+    h3: int | None = None,
+    squares_m: float | None = None,
+    merge_crs: str | None = None,
+    keep: bool = False,
+    progress: Progress | None = None,
+    **options: Unpack[MapOptions],
+) -> ManyResult:
+    """Map many pairs of images and put them together as one map; see `docs/many.md`.
+
+    Every scene is mapped as `map` maps it. A scene that cannot be mapped is told in `jobs` and leaves the others alone.
+
+    Args:
+        pairs: a list of scenes, see `pairs`.
+        out: folder to make.
+        model: see `mapping.settings.Settings`, also for `footprints` and `aoi`, which hold for all scenes.
+        footprints: buildings to judge in scenes for which the list names none.
+        aoi: polygons that bound the map.
+        align: see `mapping.damage.map_damage`.
+        engine: `processes` of this machine, or `ray`.
+        address: of the Ray cluster.
+        workers: how many; 0 for one per core.
+        retries: how often a scene is tried again whose worker died.
+        memory_gb: that a worker may hold, in 1e9 bytes; a scene that needs more fails.
+        timeout_s: that a scene may take.
+        formats: beside the files of every map: some of `package.formats.FORMATS`.
+        h3: resolution of H3 cells to count by.
+        squares_m: side of squares to count by.
+        merge_crs: reference system of the map; by default the one that most scenes have.
+        keep: keep the parts, for a list that grows.
+        progress: called as the work goes on.
+        options: of every map, see `mapping.settings.Settings`.
+
+    Raises:
+        InputError: the list names the row and column that are wrong; the model or an option cannot be used.
+        OutputError: the output exists or cannot be written.
+        MissingExtraError: a format, areas or Ray need more than is installed.
+    """
+    begun = time.monotonic()
+    report: Progress = progress or (lambda stage, done, total, note: None)
+    resume, overwrite = options.pop("resume", False), options.pop("overwrite", False)
+    title = options.pop("title", None)
+    place = Path(out)
+    listed = read_pairs(Path(pairs))
+    _check_products(formats, h3)
+    check_folder(place, resume=resume, overwrite=overwrite)
+    sha256 = model_sha256(model)
+    shared: dict[str, Any] = {
+        **options,
+        "footprints": None if footprints is None else Path(footprints).absolute(),
+        "aoi": None if aoi is None else Path(aoi).absolute(),
+    }
+    Settings(model=model, **shared)  # refuses options that no scene can be mapped with
+    decides = {"model": sha256, "align": align, "aftermap": __version__, "options": _plain(options)}
+    with FolderDestination(place, decides, resume=resume, overwrite=overwrite) as target:
+        say = Log(target.log)
+        work = SceneWork(target.kept, target.under_way.absolute(), _absolute(model), align, shared)
+        jobs = [job_of(pair, work, sha256) for pair in listed]
+        there = target.kept.names()
+        waiting = [job for job in jobs if job.what["part"] not in there]
+        reused = len(jobs) - len(waiting)
+        say(f"aftermap {__version__}: {len(jobs)} scenes, {reused} of them finished before, by {engine}")
+        outcomes = _map_scenes(
+            work,
+            jobs,
+            waiting,
+            limits=Limits(workers, retries, None if memory_gb is None else round(memory_gb * 1e9), timeout_s),
+            engine=engine,
+            address=address,
+            say=say,
+            report=report,
+        )
+        failed = [outcome.name for outcome in outcomes if outcome.state == "failed"]
+        done = [job for job in jobs if job.name not in set(failed)]
+        write_table(outcomes, target.result / TABLE)
+        if not done:
+            write_table(outcomes, target.path / "parts" / TABLE)
+            say("no scene could be mapped")
+            return ManyResult(
+                None,
+                tuple(outcomes),
+                None,
+                time.monotonic() - begun,
+                reused,
+                str(target.path / "parts" / TABLE),
+            )
+        scratch = target.under_way / ".merging"
+        files = {job.name: target.kept.fetch(job.what["part"], scratch / "parts") for job in done}
+        merged = merge(
+            files,
+            target.result,
+            scratch / "small",
+            title=place.name if title is None else title,
+            crs=merge_crs,
+            failed=failed,
+            progress=lambda stage, number, total: report(stage, number, total, ""),
+        )
+        report("products", 0, 1, "")
+        made = _write_products(target.result, formats, h3, squares_m)
+        say(f"merged: {len(merged.buildings)} buildings, {merged.doubles} doubles left out")
+        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.copyfile(target.log, target.result / LOG)
+        report("products", 1, 1, "")
+        where = target.finish(keep=keep or bool(failed))
+    return ManyResult(where, tuple(outcomes), merged, time.monotonic() - begun, reused, files=tuple(made))
+
+
+def _map_scenes(
+    work: SceneWork,
+    jobs: Sequence[Job],
+    waiting: Sequence[Job],
+    *,
+    limits: Limits,
+    engine: Engine,
+    address: str | None,
+    say: Callable[[str], None],
+    report: Progress,
+) -> list[Outcome]:
+    """How all scenes ended, those of earlier runs too."""
+    ended: list[Outcome] = []
+    before = len(jobs) - len(waiting)
+
+    def tell(outcome: Outcome) -> None:
+        ended.append(outcome)
+        lost = sum(each.state == "failed" for each in ended)
+        report("mapping", before + len(ended), len(jobs), f"{lost} failed" if lost else "")
+
+    report("mapping", before, len(jobs), "")
+    found = run_jobs(work, waiting, engine=engine, limits=limits, address=address, on_outcome=tell, say=say)
+    by_name = {outcome.name: outcome for outcome in found}
+    return [by_name.get(job.name) or Outcome(job.name, "done", attempts=0) for job in jobs]
+
+
+def model_sha256(model: str | Path) -> str:
+    """What identifies a model of damage between two dates, by its card alone.
+
+    Raises:
+        ModelError: there is none, or it maps something else.
+    """
+    from aftermap.artefacts.ensemble import is_ensemble, load_ensemble, read_card
+    from aftermap.artefacts.exported import is_exported, load_exported_card
+
+    card = load_exported_card(model) if is_exported(model) else read_card(model)
+    if card.dates != 2 or card.scheme != "joint-damage-scale":
+        raise ModelError(
+            f"model {card.name} tells {', '.join(card.classes.names)} from {card.dates} date(s): map-many maps damage "
+            "between two dates"
+        )
+    if is_exported(model):
+        return sha256_of(Path(model))
+    if is_ensemble(model):
+        return str(load_ensemble(model).sha256)
+    weights = getattr(card, "weights", None)
+    return str(weights.sha256) if weights is not None else str(card.model_dump_json())
+
+
+def _check_products(formats: Sequence[str], h3: int | None) -> None:
+    """Refuse formats that do not exist, and products whose extra is missing, before any work."""
+    from aftermap.extras import needs
+    from aftermap.workflows.package.formats import check_formats
+
+    if formats:
+        check_formats(formats)
+    if h3 is not None:
+        needs("--h3", "areas")
+
+
+def _write_products(
+    folder: Path, formats: Sequence[str], h3: int | None, squares_m: float | None
+) -> list[str]:
+    """The other formats and the areas, within the map; returns their names."""
+    from aftermap.workflows.areas.run import write_areas
+    from aftermap.workflows.package.formats import write_formats
+
+    made = write_formats(folder, formats) if formats else []
+    if h3 is not None or squares_m is not None:
+        results = write_areas(folder, h3=h3, grid=squares_m)
+        made += [file for result in results for file in result.files]
+    return [str(path.relative_to(folder)) for path in made]
+
+
+def _absolute(model: str | Path) -> str:
+    """A model's folder from anywhere; names of models as they are."""
+    path = Path(model)
+    return str(path.absolute()) if path.exists() else str(model)
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: str(value) for key, value in sorted(options.items()) if value is not None}

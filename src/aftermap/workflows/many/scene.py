@@ -1,0 +1,134 @@
+"""One scene of many: mapped as a draft, packed, and put in its place."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from aftermap import __version__
+from aftermap.errors import GeoreferenceError
+from aftermap.files import make_folder
+from aftermap.geo.pair import Alignment
+from aftermap.workflows.many.pairs import Pair
+from aftermap.workflows.many.parts import Parts, pack
+from aftermap.workflows.worklist.job import Do, Job
+
+_ADDRESS = ("://", ":/", "/vsi")
+
+
+@dataclass(frozen=True)
+class SceneWork:
+    """Mapping scenes: what every worker gets.
+
+    Attributes:
+        parts: where finished scenes go.
+        scratch: folder of this machine for what is under way.
+        model: as the user named it.
+        align: see `mapping.damage.map_damage`.
+        options: of every map, as `mapping.settings.MapKeywords`.
+    """
+
+    parts: Parts
+    scratch: Path
+    model: str
+    align: Alignment = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def start(self) -> Do:
+        """Open the model, once for all scenes of this worker.
+
+        Raises:
+            ModelError: it cannot be used.
+        """
+        from aftermap.inference.ensemble import EnsemblePredictor, open_predictor
+        from aftermap.workflows.mapping.damage import map_damage
+        from aftermap.workflows.mapping.settings import Settings
+
+        settings = Settings(model=self.model, **self.options)
+        predictor = open_predictor(self.model, settings.running)
+
+        def do(job: Job) -> dict[str, Any]:
+            pair, name = pair_of(job.what), job.what["part"]
+            if isinstance(predictor, EnsemblePredictor) and predictor.gate is not None:
+                predictor.gate.seen = predictor.gate.skipped = 0
+            folder = make_folder(self.scratch) / name
+            options = {"draft": True, "resume": True, "overwrite": True, **self.options}
+            for key in ("footprints", "cloud_mask"):
+                if getattr(pair, key) is not None:
+                    options[key] = Path(getattr(pair, key))
+            options |= {"pre_date": pair.pre_date, "post_date": pair.post_date}
+            result = map_damage(
+                Path(pair.pre), Path(pair.post), folder, align=self.align, model=predictor, **options
+            )
+            if result.damage.grid.crs is None:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise GeoreferenceError(
+                    f"{pair.pre} has no georeference, so nobody knows where its map belongs: map it alone"
+                )
+            file = pack(folder, folder.with_name(f"{name}.zip"))
+            is_first = self.parts.keep(name, file)
+            for path in (folder, file):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            return {
+                "part": name,
+                "first": is_first,
+                "buildings": len(result.buildings),
+                "damaged": result.summary["damaged"]["buildings"],
+                "megapixels": round(result.megapixels, 3),
+                "resumed_rows": result.resumed_rows,
+                "warnings": len(result.warnings),
+            }
+
+        return do
+
+
+def job_of(pair: Pair, work: SceneWork, model_sha256: str) -> Job:
+    """The job of a scene; it holds addresses alone."""
+    what = {
+        each.name: value.isoformat() if isinstance(value := getattr(pair, each.name), date) else value
+        for each in fields(Pair)
+    }
+    return Job(pair.name, what | {"part": f"{pair.name}-{key_of(pair, work, model_sha256)}"})
+
+
+def pair_of(what: Mapping[str, Any]) -> Pair:
+    """The scene of a job."""
+    values = {each.name: what[each.name] for each in fields(Pair)}
+    for name in ("pre_date", "post_date"):
+        values[name] = None if values[name] is None else date.fromisoformat(values[name])
+    return Pair(**values)
+
+
+def key_of(pair: Pair, work: SceneWork, model_sha256: str) -> str:
+    """What decides the map of a scene, as twelve letters: an image that was exchanged makes another part."""
+    named = {"pre": pair.pre, "post": pair.post, "footprints": pair.footprints, "cloud_mask": pair.cloud_mask}
+    options = {**work.options, **{key: work.options.get(key) for key in ("footprints", "aoi")}}
+    decides = {
+        "files": {key: _identity(value) for key, value in named.items()},
+        "days": [str(pair.pre_date), str(pair.post_date)],
+        "options": {key: _identity(value) for key, value in sorted(options.items())},
+        "align": work.align,
+        "model": model_sha256,
+        "aftermap": __version__,
+    }
+    text = json.dumps(decides, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _identity(value: Any) -> Any:
+    """Enough of a file, or of each in a folder, to see that it is still the same one; other values as they are."""
+    if not isinstance(value, (str, Path)) or any(mark in str(value) for mark in _ADDRESS):
+        return value if not isinstance(value, Path) else str(value)
+    path = Path(value)
+    path = path if path.exists() else Path(str(path).rpartition(":")[0] or path)
+    if path.is_file():
+        stat = path.stat()
+        return [str(value), stat.st_size, stat.st_mtime_ns]
+    if path.is_dir():
+        files = sorted(each for each in path.rglob("*") if each.is_file())
+        return [str(value), [[each.name, each.stat().st_size, each.stat().st_mtime_ns] for each in files]]
+    return str(value)

@@ -1,0 +1,65 @@
+"""Do a list of jobs, whatever becomes of single ones."""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from aftermap.errors import InputError
+from aftermap.extras import needs
+from aftermap.workflows.worklist.job import Job, Outcome, Work
+from aftermap.workflows.worklist.team import Limits, OnOutcome, Queue, Say
+
+Engine = Literal["processes", "ray"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+
+
+def run_jobs(
+    work: Work,
+    jobs: Sequence[Job],
+    *,
+    engine: Engine = "processes",
+    limits: Limits | None = None,
+    address: str | None = None,
+    on_outcome: OnOutcome = lambda outcome: None,
+    say: Say = lambda line: None,
+) -> list[Outcome]:
+    """Do every job once, by several workers; one that fails or kills its worker does not stop the others.
+
+    A job whose input is at fault, or that takes more memory or time than it may, is not tried again; one whose worker
+    died, or that failed for another reason, is, `limits.retries` times. What jobs make they put in their place
+    themselves; this process only ever sees names and small facts.
+
+    Args:
+        work: what is done, with all that workers need to know.
+        jobs: names are unique.
+        engine: processes of this machine, or Ray.
+        limits: how many workers, and what they may take.
+        address: of the cluster, for Ray: `auto`, or `ray://host:port`; by default one of this machine's own.
+        on_outcome: called when nothing more is done for a job.
+        say: takes lines for a log.
+
+    Returns:
+        How they ended, in the order of the jobs.
+
+    Raises:
+        AftermapError: the work cannot be started at all.
+        MissingExtraError: Ray is asked for and not installed.
+    """
+    limits = limits or Limits()
+    names = [job.name for job in jobs]
+    if len(set(names)) != len(names):
+        raise ValueError("two jobs have one name")
+    if engine == "ray":
+        needs("--engine ray", "cluster")
+    elif address is not None:
+        raise InputError(f"--address {address} is of a Ray cluster: pass --engine ray with it")
+    queue = Queue(jobs, limits, on_outcome, say)
+    if jobs and engine == "ray":
+        from aftermap.workflows.worklist.on_ray import run_on_ray
+
+        run_on_ray(work, queue, limits, address=address, say=say)
+    elif jobs:
+        from aftermap.workflows.worklist.processes import run_in_processes
+
+        run_in_processes(work, queue, limits, say=say)
+    found = {outcome.name: outcome for outcome in queue.outcomes}
+    return [found[name] for name in names]
