@@ -48,6 +48,10 @@ NOT_RUN: list[tuple[str, str]] = [
         r"^aftermap review",
         "needs a map and a person; tests/cli/test_review_command.py does what it does without",
     ),
+    (
+        r"^aftermap (serve|worker)( |$)",
+        "run until they are ended; tests/web/service and tests/cli start them",
+    ),
     (r"^aftermap demo", "a minute; tests/workflows/test_demo.py runs a small one"),
     (r"-m field", "needs a package of its own; tests/test_field_package.py opens its model by its folder"),
     (r"hf://|weights (pull|push)", "asks a hub; tests/artefacts/test_hub.py has one of its own"),

@@ -23,6 +23,8 @@ from aftermap.cli.maps.review import review
 from aftermap.cli.models import bench, export, weights
 from aftermap.cli.models import predict as learn
 from aftermap.cli.progress import forget_held, say_held
+from aftermap.cli.service.serve import app as serve_app
+from aftermap.cli.service.serve import worker
 from aftermap.cli.training import adapt, incremental, plan, runs, search, train, tune
 from aftermap.errors import AftermapError, AftermapWarning
 from aftermap.extras import extra_of, install_command
@@ -67,6 +69,8 @@ app.command(package.package, name="package")
 app.command(report.report, name="report")
 app.command(runs.app, name="runs")
 app.command(review, name="review")
+app.command(serve_app, name="serve")
+app.command(worker, name="worker")
 app.command(export.export, name="export")
 app.command(bench.bench, name="bench")
 app.command(learn.models, name="models")

@@ -1,8 +1,10 @@
 """What the page of a review asks for, and what it gets."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -81,83 +83,137 @@ class More(Asked):
     count: int = Field(ge=1, le=100_000)
 
 
+@dataclass(frozen=True)
+class Reviewing:
+    """A review, and who looks.
+
+    Attributes:
+        review: the review.
+        name: of whoever is known by a token; what the page calls itself counts where nobody is.
+        title: of the map; by default the name of its folder.
+    """
+
+    review: Review
+    name: str | None = None
+    title: str | None = None
+
+    def state(self, asked: str) -> dict[str, Any]:
+        """How far the review is."""
+        told = self.review.state(self.called(asked))
+        return told if self.title is None else {**told, "title": self.title}
+
+    def called(self, asked: str) -> str:
+        """Whose answers they are."""
+        return self.name or asked
+
+
 def review_app(review: Review, token: str) -> App:
     """The server of a review, behind its guard; `token` is the first part of every path."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     _tell_errors(app)
-
-    @app.get("/", response_class=HTMLResponse)
-    def page() -> str:
-        return served_page(review.found.folder.absolute().name)
-
-    @app.get("/review.js")
-    def code() -> Response:
-        return Response(script(), media_type="text/javascript; charset=utf-8")
-
-    @app.get("/review.css")
-    def sheet() -> Response:
-        return Response(style(), media_type="text/css; charset=utf-8")
+    app.include_router(review_router(lambda: Reviewing(review)))
 
     @app.get("/favicon.ico")
     def icon() -> Response:
         return Response(status_code=204)
 
-    @app.get("/state")
-    def state(reviewer: str = "") -> dict[str, Any]:
-        return review.state(reviewer)
-
-    @app.post("/next")
-    def take(asked: Next) -> dict[str, Any]:
-        items = review.take(asked.reviewer, asked.browser, count=asked.count, holding=asked.holding)
-        return {"items": items, "state": review.state(asked.reviewer)}
-
-    @app.get("/building")
-    def building(id: str) -> dict[str, Any]:
-        return review.item(id, "chosen")
-
-    @app.post("/skip")
-    def skip(asked: Skipped) -> dict[str, Any]:
-        review.skip(asked.browser, asked.building_id)
-        return {}
-
-    @app.post("/release")
-    def release(asked: Closed) -> dict[str, Any]:
-        review.release(asked.browser)
-        return {}
-
-    @app.post("/answer")
-    def answer(said: Said) -> dict[str, Any]:
-        tree = said.model_dump(exclude={"reviewer"})
-        saved = review.answer(said.reviewer, tree)
-        return {"saved": saved.key, "building_id": saved.building_id, "state": review.state(said.reviewer)}
-
-    @app.post("/undo")
-    def undo(asked: Undone) -> dict[str, Any]:
-        return {"undone": review.undo(asked.reviewer, asked.key), "state": review.state(asked.reviewer)}
-
-    @app.post("/more")
-    def more(asked: More) -> dict[str, Any]:
-        review.more(asked.count)
-        return {"state": review.state(asked.reviewer)}
-
-    @app.get("/ground")
-    def ground() -> dict[str, Any]:
-        return review.ground()
-
-    @app.post("/mark")
-    def mark(asked: Marked) -> dict[str, Any]:
-        review.mark(asked.reviewer, asked.model_dump(exclude={"reviewer"}))
-        return review.ground()
-
-    @app.get("/crop/{row}/{frame}/{date}")
-    def crop(row: int, frame: Literal["near", "wide"], date: Literal["pre", "post"]) -> Response:
-        return _picture(review.crop(row, frame)[date == "post"])
-
-    @app.get("/overview/{date}")
-    def overview(date: Literal["pre", "post"]) -> Response:
-        return _picture(review.overview()[date == "post"])
-
     return Guard(app, token)
+
+
+def review_router(find: Callable[..., Reviewing]) -> APIRouter:
+    """The page of a review and what it asks for, below any path that ends in a slash.
+
+    Args:
+        find: a dependency of FastAPI that finds the review a request is about.
+    """
+    router = APIRouter()
+    Found = Annotated[Reviewing, Depends(find)]  # noqa: N806  # a type
+
+    @router.get("/", response_class=HTMLResponse)
+    def page(at: Found) -> str:
+        """The page."""
+        return served_page(at.title or at.review.found.folder.absolute().name)
+
+    @router.get("/review.js", response_class=Response)
+    def code(at: Found) -> Response:
+        """Its script."""
+        return Response(script(), media_type="text/javascript; charset=utf-8")
+
+    @router.get("/review.css", response_class=Response)
+    def sheet(at: Found) -> Response:
+        """Its style sheet."""
+        return Response(style(), media_type="text/css; charset=utf-8")
+
+    @router.get("/state")
+    def state(at: Found, reviewer: str = "") -> dict[str, Any]:
+        """How far the review is."""
+        return at.state(reviewer)
+
+    @router.post("/next")
+    def take(at: Found, asked: Next) -> dict[str, Any]:
+        """The next buildings."""
+        name = at.called(asked.reviewer)
+        items = at.review.take(name, asked.browser, count=asked.count, holding=asked.holding)
+        return {"items": items, "state": at.state(asked.reviewer)}
+
+    @router.get("/building")
+    def building(at: Found, id: str) -> dict[str, Any]:
+        """A building that was looked up."""
+        return at.review.item(id, "chosen")
+
+    @router.post("/skip")
+    def skip(at: Found, asked: Skipped) -> dict[str, Any]:
+        """Put a building off."""
+        at.review.skip(asked.browser, asked.building_id)
+        return {}
+
+    @router.post("/release")
+    def release(at: Found, asked: Closed) -> dict[str, Any]:
+        """Give back what a closed window held."""
+        at.review.release(asked.browser)
+        return {}
+
+    @router.post("/answer")
+    def answer(at: Found, said: Said) -> dict[str, Any]:
+        """Say what happened to a building."""
+        name = at.called(said.reviewer)
+        saved = at.review.answer(name, said.model_dump(exclude={"reviewer"}))
+        return {"saved": saved.key, "building_id": saved.building_id, "state": at.state(said.reviewer)}
+
+    @router.post("/undo")
+    def undo(at: Found, asked: Undone) -> dict[str, Any]:
+        """Take the last answer back."""
+        name = at.called(asked.reviewer)
+        return {"undone": at.review.undo(name, asked.key), "state": at.state(asked.reviewer)}
+
+    @router.post("/more")
+    def more(at: Found, asked: More) -> dict[str, Any]:
+        """Enlarge the budget."""
+        at.review.more(asked.count)
+        return {"state": at.state(asked.reviewer)}
+
+    @router.get("/ground")
+    def ground(at: Found) -> dict[str, Any]:
+        """Ground that was marked."""
+        return at.review.ground()
+
+    @router.post("/mark")
+    def mark(at: Found, asked: Marked) -> dict[str, Any]:
+        """Mark ground, or take a mark back."""
+        at.review.mark(at.called(asked.reviewer), asked.model_dump(exclude={"reviewer"}))
+        return at.review.ground()
+
+    @router.get("/crop/{row}/{frame}/{date}", response_class=Response)
+    def crop(at: Found, row: int, frame: Literal["near", "wide"], date: Literal["pre", "post"]) -> Response:
+        """A picture of a building."""
+        return _picture(at.review.crop(row, frame)[date == "post"])
+
+    @router.get("/overview/{date}", response_class=Response)
+    def overview(at: Found, date: Literal["pre", "post"]) -> Response:
+        """A picture of the whole map."""
+        return _picture(at.review.overview()[date == "post"])
+
+    return router
 
 
 def _picture(data: bytes) -> Response:

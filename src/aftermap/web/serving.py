@@ -4,6 +4,7 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Callable
+from typing import Literal
 
 import uvicorn
 
@@ -58,13 +59,22 @@ def address(listener: socket.socket, token: str) -> str:
     return f"http://{named}:{port}/{token}/"
 
 
-def serve(app: App, listener: socket.socket, *, begun: Callable[[], None]) -> None:
+def serve(
+    app: App,
+    listener: socket.socket,
+    *,
+    begun: Callable[[], None],
+    lifespan: Literal["on", "off"] = "off",
+    proxied: bool = False,
+) -> None:
     """Answer until Ctrl-C, which ends it cleanly and is not passed on.
 
     Args:
         app: what answers.
         listener: where.
         begun: called once the page can be opened.
+        lifespan: whether the app wants to be told when it begins and ends.
+        proxied: a proxy on this machine stands before it, and says who asks.
     """
     config = uvicorn.Config(
         app,
@@ -72,7 +82,9 @@ def serve(app: App, listener: socket.socket, *, begun: Callable[[], None]) -> No
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=2,
-        lifespan="off",
+        lifespan=lifespan,
+        proxy_headers=proxied,
+        forwarded_allow_ips="127.0.0.1" if proxied else None,
     )
     server = uvicorn.Server(config)
     begun()

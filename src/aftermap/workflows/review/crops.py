@@ -54,6 +54,11 @@ class Crops:
         self._kept: OrderedDict[tuple[Window, int], tuple[bytes, bytes]] = OrderedDict()
         self._lock = Lock()
 
+    def close(self) -> None:
+        """Close the images."""
+        if self._images is not None:
+            self._images.close()
+
     @cached_property
     def _tree(self) -> shapely.STRtree:
         return shapely.STRtree(self._shapes)

@@ -7,7 +7,7 @@ and this user alone:
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +68,15 @@ class MapImages:
             _hatched(self._pixels(date, patch.array), patch.valid) for date, patch in enumerate(patches)
         )
         return first, second
+
+    def dates(self, window: Window) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Each date in a window of the map's grid, as it is: uint8 (H, W, 3), and where ground was seen, bool (H, W)."""
+        grid, shift = self.pair.grid.crop(window), self.pair.shift
+        moved = (shift.dx_px, shift.dy_px) if shift.applied else (0.0, 0.0)
+        with self._turn:
+            patches = self.pair.pre.read(grid), self.pair.post.read(grid.shift(*moved))
+        for date, patch in enumerate(patches):
+            yield self._pixels(date, patch.array), patch.valid
 
     def close(self) -> None:
         """Close the files."""

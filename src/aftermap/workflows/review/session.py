@@ -42,6 +42,9 @@ class Review:
         draw: draws the sample of a larger budget: a number to ids that begin with the old ones.
         remark: what the user is to know of all this, a line.
         clock: seconds that only ever grow.
+
+    Attributes:
+        turn: held while something is said; for whoever looks first and then says something.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class Review:
         self.found, self.plan, self.crops = found, plan, crops
         self.sample = list(sample)
         self._pick, self._draw, self._clock, self.remark = pick, draw, clock, remark
-        self._turn = RLock()
+        self.turn = RLock()
         self._journal = Journal(found.folder)
         self._ids = found.buildings["building_id"].astype(str).tolist()
         self._row_of = {name: row for row, name in enumerate(self._ids)}
@@ -90,7 +93,7 @@ class Review:
             count: of buildings, at most.
             holding: ids that it has and did not answer yet.
         """
-        with self._turn:
+        with self.turn:
             self._reload()
             now = self._clock()
             held = set(holding)
@@ -137,13 +140,13 @@ class Review:
 
     def skip(self, browser: str, building_id: str) -> None:
         """Show a building later to a browser, after some others."""
-        with self._turn:
+        with self.turn:
             self._claims.pop(building_id, None)
             self._skipped.setdefault(browser, {})[building_id] = self._taken.get(browser, 0)
 
     def release(self, browser: str) -> None:
         """Give back what a browser holds that was closed."""
-        with self._turn:
+        with self.turn:
             self._claims = {name: held for name, held in self._claims.items() if held[0] != browser}
 
     # What is said
@@ -161,7 +164,7 @@ class Review:
             ValidationError: of pydantic, what is said is no answer.
             OutputError: it could not be saved.
         """
-        with self._turn:
+        with self.turn:
             self._reload()
             key = str(said.get("key") or uuid.uuid4().hex)
             if key in self._by_key:
@@ -184,7 +187,7 @@ class Review:
         Raises:
             OutputError: it could not be saved.
         """
-        with self._turn:
+        with self.turn:
             self._reload()
             if key is not None and key in self._by_key:
                 self._add([])
@@ -212,7 +215,7 @@ class Review:
         Raises:
             OutputError: the plan cannot be saved.
         """
-        with self._turn:
+        with self.turn:
             budget = min(self.plan.budget + max(1, count), len(self._ids))
             if budget > self.plan.budget:
                 plan = self.plan.model_copy(update={"budget": budget})
@@ -230,12 +233,12 @@ class Review:
             ValidationError: of pydantic, it is no mark.
             OutputError: it could not be saved.
         """
-        with self._turn:
+        with self.turn:
             add_marks(self.found, [make_mark(self.found, reviewer, said)])
 
     def ground(self) -> dict[str, Any]:
         """All marks that stand, in pixels, and the buildings on surveyed ground."""
-        with self._turn:
+        with self.turn:
             self._reload()
             return ground_for_page(self.found, self._standing)
 
@@ -259,7 +262,7 @@ class Review:
 
     def state(self, reviewer: str = "") -> dict[str, Any]:
         """Progress, agreement and what the page has to know of the map."""
-        with self._turn:
+        with self.turn:
             self._reload()
             done = {answer.building_id for answer in self._standing}
             wanted = self.plan.picks_wanted
@@ -292,7 +295,7 @@ class Review:
     @property
     def answers(self) -> list[Answer]:
         """Those that stand."""
-        with self._turn:
+        with self.turn:
             self._reload()
             return list(self._standing)
 

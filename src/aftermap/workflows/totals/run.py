@@ -204,7 +204,7 @@ def totals(folder: Path, **options: Unpack[TotalsOptions]) -> TotalsResult:
     map_ = open_map(folder)
     answers = Journal(folder).answers()
     check_shown(answers, map_.outlines_sha256, folder)
-    result = _estimated(map_, answers, options)
+    result = estimate_totals(map_, answers, options)
     place = folder / FOLDER
     make_folder(place)
     files = [
@@ -239,7 +239,8 @@ def in_words(further: Further) -> str:
     )
 
 
-def _estimated(map_: FinishedMap, answers: list[Answer], options: TotalsOptions) -> TotalsResult:
+def estimate_totals(map_: FinishedMap, answers: list[Answer], options: TotalsOptions) -> TotalsResult:
+    """The totals of a map from the answers that stand; nothing is written."""
     damage = map_.buildings["damage"]
     levels = {name: int((damage == name).sum()) for name in DAMAGE.names[1:]}
     mapped = {

@@ -1,0 +1,1 @@
+"""Commands of the service: `aftermap serve`, its tokens and its workers."""

@@ -1,0 +1,204 @@
+"""Buildings one by one, and what people say of them: the page of `aftermap review`, and answers from the live map."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path as File
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, HTTPException, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from sse_starlette import EventSourceResponse
+
+from aftermap.web.app import Key, review_router
+from aftermap.web.service.access import Id, Reader, Reviewer, TheService, the_map
+from aftermap.web.service.reviews import Reviews, the_review, version_of
+from aftermap.web.service.routes.features import features_of
+from aftermap.workflows.review.answers import Answer, Journal, Name, Reason, Text, Verdict, settle
+
+router = APIRouter(prefix="/api/maps", tags=["review"])
+router.include_router(review_router(the_review), prefix="/{number}/review")
+
+LOOKED_SECONDS = 0.5
+
+BuildingId = Annotated[str, Path(min_length=1, max_length=200)]
+
+
+class BuildingShown(BaseModel):
+    """A building with what the map and people say of it."""
+
+    id: str
+    row: int
+    lon: float
+    lat: float
+    properties: dict[str, Any]
+    answers: list[dict[str, Any]]
+    version: str
+
+
+class BuildingFound(BaseModel):
+    """A building that a search found."""
+
+    id: str
+    row: int
+    damage: str
+    lon: float
+    lat: float
+
+
+class AnswerSaid(BaseModel):
+    """What somebody says of a building from the live map."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    verdict: Verdict
+    reason: Reason = ""
+    note: Text = ""
+    reviewer: Name = "local"
+    key: Key | None = None
+    seconds: Annotated[float, Field(ge=0, le=86_400)] | None = None
+
+
+@router.get("/{number}/buildings")
+def search(
+    service: TheService,
+    caller: Reader,
+    request: Request,
+    number: Id,
+    q: Annotated[str, Query(max_length=100)] = "",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+) -> list[BuildingFound]:
+    """Buildings whose id contains a text."""
+    _, view = the_map(service, caller, number)
+    features = features_of(request, service, number)
+    rows = features.rows(None if view == "whole" else caller.area, q, limit)
+    found = []
+    for row in rows:
+        (lon, lat), values = features.point(row), features.properties(row)
+        found.append(
+            BuildingFound(id=values["building_id"], row=row, damage=values["damage"], lon=lon, lat=lat)
+        )
+    return found
+
+
+@router.get("/{number}/buildings/{building_id:path}")
+def building(
+    service: TheService,
+    caller: Reader,
+    request: Request,
+    response: Response,
+    number: Id,
+    building_id: BuildingId,
+) -> BuildingShown:
+    """A building; its `ETag` is wanted to say something of it."""
+    _, view = the_map(service, caller, number)
+    features = features_of(request, service, number)
+    row = features.row(building_id, None if view == "whole" else caller.area)
+    if row is None:
+        raise HTTPException(404, "there is no such building")
+    answers = Journal(service.place.map(number)).answers()
+    version = version_of(answers, building_id)
+    response.headers["etag"] = f'"{version}"'
+    lon, lat = features.point(row)
+    return BuildingShown(
+        id=building_id,
+        row=row,
+        lon=lon,
+        lat=lat,
+        properties=features.properties(row),
+        answers=[_told(answer) for answer in answers if answer.building_id == building_id],
+        version=version,
+    )
+
+
+@router.get("/{number}/answers")
+def answers(service: TheService, caller: Reader, request: Request, response: Response, number: Id) -> Any:
+    """What people said of each building so far, one answer a building; 304 where `If-None-Match` is still so."""
+    the_map(service, caller, number, whole=True)
+    journal = Journal(service.place.map(number))
+    tag = f'"{_size(journal.path)}"'
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers={"etag": tag})
+    given = journal.answers()
+    response.headers["etag"] = tag
+    return {
+        "version": tag.strip('"'),
+        "answers": [
+            {**_told(answer), "version": version_of(given, answer.building_id)}
+            for answer in settle(given).values()
+        ],
+    }
+
+
+@router.put(
+    "/{number}/answers/{building_id:path}",
+    responses={
+        412: {"description": "Somebody said something else meanwhile: look again"},
+        428: {"description": "The header If-Match is missing"},
+    },
+)
+def say(
+    service: TheService,
+    caller: Reviewer,
+    request: Request,
+    response: Response,
+    number: Id,
+    building_id: BuildingId,
+    said: AnswerSaid,
+    if_match: Annotated[str | None, Header(max_length=100)] = None,
+) -> BuildingShown:
+    """Say what happened to a building, if nobody said anything since it was looked at: `If-Match` is its `ETag`."""
+    the_map(service, caller, number, whole=True)
+    if features_of(request, service, number).row(building_id, None) is None:
+        raise HTTPException(404, "there is no such building")
+    if if_match is None:
+        raise HTTPException(428, "send the building's ETag as If-Match")
+    reviews: Reviews = request.app.state.reviews
+    review = reviews.opened(number)
+    reviewer = caller.name if service.rules.tokens else said.reviewer
+    tree = said.model_dump(exclude={"reviewer", "key"})
+    with review.turn:
+        given = review.answers
+        repeated = said.key is not None and any(answer.key == said.key for answer in given)
+        if not repeated and if_match.strip('"') != version_of(given, building_id):
+            raise HTTPException(412, "somebody said something of this building meanwhile: look at it again")
+        key = said.key or uuid.uuid4().hex
+        review.answer(reviewer, {**tree, "building_id": building_id, "key": key, "origin": "chosen"})
+    return building(service, caller, request, response, number, building_id)
+
+
+@router.get(
+    "/{number}/events",
+    response_class=EventSourceResponse,
+    responses={
+        200: {"content": {"text/event-stream": {}}, "description": "An event at each change of the answers"}
+    },
+)
+def events(service: TheService, caller: Reader, number: Id) -> EventSourceResponse:
+    """Follow the answers to a map: an event `answers` with their version whenever somebody says something."""
+    the_map(service, caller, number, whole=True)
+    return EventSourceResponse(_changes(Journal(service.place.map(number)).path), ping=15)
+
+
+async def _changes(path: File) -> AsyncIterator[dict[str, str]]:
+    last: int | None = None
+    while True:
+        size = await asyncio.to_thread(_size, path)
+        if size != last:
+            yield {"event": "answers", "data": json.dumps({"version": str(size)})}
+            last = size
+        await asyncio.sleep(LOOKED_SECONDS)
+
+
+def _size(path: File) -> int:
+    """Of a journal, which only ever grows."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _told(answer: Answer) -> dict[str, Any]:
+    kept = {"building_id", "verdict", "reason", "reviewer", "at", "origin", "note", "geometry"}
+    return answer.model_dump(include=kept)

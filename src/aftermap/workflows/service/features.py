@@ -1,0 +1,163 @@
+"""Buildings of a map as features: what lies in a box, by class or id, a page at a time, in longitude and latitude."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import geopandas
+import numpy as np
+import shapely
+
+from aftermap.workflows.mapping.finished import FinishedMap
+from aftermap.workflows.service.areas import Area, Box
+from aftermap.workflows.service.tiles.ground import laid_frame
+
+_PRIVATE = ("image", "image_pre", "image_post", "model_sha256")
+"""Columns that say where things came from, which the provenance holds."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some of the features that match.
+
+    Attributes:
+        features: GeoJSON.
+        matched: how many there are in all.
+    """
+
+    features: list[dict[str, Any]]
+    matched: int
+
+
+class Features:
+    """The buildings of a map with a georeference, in longitude and latitude (CRS84).
+
+    Args:
+        found: the map.
+    """
+
+    def __init__(self, found: FinishedMap) -> None:
+        self._found = found
+        self._ids = found.buildings["building_id"].astype(str).to_numpy(object)
+        self._row_of = {name: row for row, name in enumerate(self._ids)}
+        self._damage = found.buildings["damage"].astype(str).to_numpy(object)
+        self._columns = [
+            name
+            for name in found.buildings.columns
+            if name != found.buildings.geometry.name and name not in _PRIVATE
+        ]
+
+    @cached_property
+    def _shapes(self) -> np.ndarray:
+        shapes: np.ndarray = self._found.buildings.geometry.to_crs(4326).to_numpy(object)
+        return shapes
+
+    @cached_property
+    def _tree(self) -> shapely.STRtree:
+        return shapely.STRtree(self._shapes)
+
+    @cached_property
+    def _points(self) -> np.ndarray:
+        """Representative points (n, 2)."""
+        inside = self._found.buildings.set_geometry(self._found.buildings.geometry.representative_point())
+        placed = laid_frame(inside, self._found.grid).geometry.to_crs(4326)
+        return np.column_stack([placed.x.to_numpy(float), placed.y.to_numpy(float)])
+
+    def row(self, building_id: str, area: Area | None) -> int | None:
+        """The row of a building that may be seen; None where there is none."""
+        row = self._row_of.get(building_id)
+        if row is None or (area is not None and not self._inside(np.array([row]), area)[0]):
+            return None
+        return row
+
+    def feature(self, row: int) -> dict[str, Any]:
+        """A building as GeoJSON."""
+        return self._features([row])[0]
+
+    def properties(self, row: int) -> dict[str, Any]:
+        """What the table says of a building."""
+        (values,) = self._properties([row])
+        return values
+
+    def point(self, row: int) -> tuple[float, float]:
+        """Longitude and latitude in a building; of a map in pixels where its tiles are laid."""
+        x, y = self._points[row]
+        return float(x), float(y)
+
+    def page(
+        self,
+        area: Area | None,
+        *,
+        box: Box | None = None,
+        damage: Sequence[str] = (),
+        text: str = "",
+        limit: int,
+        offset: int,
+    ) -> Page:
+        """Features that may be seen and match, in the order of the table.
+
+        Args:
+            area: that may be seen; None for all.
+            box: that they touch; its west may lie east of its east, across the antimeridian.
+            damage: classes.
+            text: that the id contains.
+            limit: how many at most.
+            offset: how many to pass over.
+        """
+        rows = np.arange(len(self._ids)) if box is None else self._in_box(box)
+        if damage:
+            rows = rows[np.isin(self._damage[rows].astype(str), list(damage))]
+        if text:
+            wanted = text.casefold()
+            rows = rows[[wanted in str(name).casefold() for name in self._ids[rows]]]
+        if area is not None and len(rows):
+            rows = rows[self._inside(rows, area)]
+        return Page(self._features(rows[offset : offset + limit].tolist()), len(rows))
+
+    def rows(self, area: Area | None, text: str, limit: int) -> list[int]:
+        """Rows of buildings that may be seen whose id contains a text."""
+        wanted = text.casefold()
+        rows = np.array([row for row, name in enumerate(self._ids) if wanted in str(name).casefold()], int)
+        if area is not None and len(rows):
+            rows = rows[self._inside(rows, area)]
+        return [int(row) for row in rows[:limit]]
+
+    def _inside(self, rows: np.ndarray, area: Area) -> np.ndarray:
+        if not self._found.grid.is_georeferenced:
+            return np.ones(len(rows), bool)  # whoever sees such a map at all made it
+        points = self._points[rows]
+        return area.points_inside(points[:, 0], points[:, 1])
+
+    def _in_box(self, box: Box) -> np.ndarray:
+        west, south, east, north = box
+        parts = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+        found = [self._tree.query(shapely.box(w, south, e, north), predicate="intersects") for w, e in parts]
+        return np.unique(np.concatenate(found))
+
+    def _features(self, rows: list[int]) -> list[dict[str, Any]]:
+        shapes = [json.loads(text) for text in shapely.to_geojson(self._shapes[rows])] if rows else []
+        return [
+            {"type": "Feature", "id": str(self._ids[row]), "geometry": shape, "properties": values}
+            for row, shape, values in zip(rows, shapes, self._properties(rows), strict=True)
+        ]
+
+    def _properties(self, rows: list[int]) -> list[dict[str, Any]]:
+        table: geopandas.GeoDataFrame = self._found.buildings.iloc[rows][self._columns]
+        told = [
+            {name: _plain(value) for name, value in record.items()}
+            for record in table.astype(object).to_dict("records")
+        ]
+        return [{"row": row, **values} for row, values in zip(rows, told, strict=True)]
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; what is not known is null."""
+    if value is None or value != value:
+        return None
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return None if value in (float("inf"), float("-inf")) else value
+    return value if isinstance(value, (bool, int, str)) else str(value)
