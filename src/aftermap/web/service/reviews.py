@@ -16,7 +16,7 @@ from aftermap.web.app import Reviewing
 from aftermap.web.service.access import Id, Reviewer, TheService, the_map
 from aftermap.web.service.service import Service
 from aftermap.workflows.mapping.finished import FinishedMap
-from aftermap.workflows.review.answers import Answer
+from aftermap.workflows.review.answers import FOLDER, Answer
 from aftermap.workflows.review.opened import open_review
 from aftermap.workflows.review.session import Review
 
@@ -57,14 +57,17 @@ class Reviews:
                 return known.review
             if known is not None:  # the map was written anew
                 self._end(number)
-            review = open_review(found)
             try:
-                claim = Claim(review.claim_folder)
+                claim = Claim(found.folder / FOLDER)
             except OutputError as error:
-                review.crops.close()
                 if "is being written" not in str(error):
                     raise
                 raise HTTPException(409, "another 'aftermap review' is at this map") from None
+            try:
+                review = open_review(found)
+            except BaseException:
+                claim.release()
+                raise
             while len(self._open) >= _MOST_OPEN:
                 self._end(next(iter(self._open)))
             self._open[number] = _Open(found, review, claim)
