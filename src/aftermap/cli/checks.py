@@ -19,6 +19,8 @@ from aftermap.errors import (
     RasterError,
     shown,
 )
+from aftermap.extras import needs
+from aftermap.remote.addresses import Address, is_address
 
 if TYPE_CHECKING:
     from aftermap.config import Config
@@ -52,6 +54,7 @@ def check_images(*paths: Path | None) -> None:
     for path in paths:
         if path is not None and not _is_there(path):
             raise RasterError(f"cannot read {path}: no such file or directory")
+        _need_catalog(path)
 
 
 def check_outlines(*paths: Path | None) -> None:
@@ -63,6 +66,7 @@ def check_outlines(*paths: Path | None) -> None:
     for path in paths:
         if path is None:
             continue
+        _need_catalog(path)
         file, _, layer = str(path).rpartition(":")
         if not _is_there(path) and not (file and layer and _is_there(Path(file))):
             raise FootprintError(f"cannot read {path}: no such file or directory")
@@ -276,6 +280,12 @@ def check_crs(text: str | None, option: str = "--crs") -> None:
 def _is_there(path: Path) -> bool:
     """Whether a path exists, or is an address that only the functions that open it can tell of."""
     return _is_address(path) or path.exists()
+
+
+def _need_catalog(path: Path | None) -> None:
+    """Refuse an address where what reads it is not installed."""
+    if path is not None and is_address(path):
+        needs(f"reading {Address.parse(path).shown}", "catalog")
 
 
 def _is_address(path: Path) -> bool:

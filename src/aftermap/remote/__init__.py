@@ -33,8 +33,23 @@ Importing this costs nothing; the libraries of the extra `catalog` (httpcore, ob
 An `Online` may be shared between threads; to another process its `reach` and an address are sent, and it makes its own.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from aftermap.remote.addresses import Address, is_address
-from aftermap.remote.online import Online, Stat
-from aftermap.remote.reach import Budget, Reach
+
+if TYPE_CHECKING:
+    from aftermap.remote.online import Online, Stat
+    from aftermap.remote.reach import Budget, Reach
 
 __all__ = ["Address", "Budget", "Online", "Reach", "Stat", "is_address"]
+
+_LATER = {"Online": "online", "Stat": "online", "Budget": "reach", "Reach": "reach"}
+
+
+def __getattr__(name: str) -> Any:
+    """What costs something to load is loaded when it is asked for."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

@@ -179,8 +179,9 @@ class Web:
             return
         for number in numbers:
             if not is_public(number):
+                told = "it" if host.strip("[]") == number else f"it is {number}, which"
                 raise RemoteError(
-                    f"{host} may not be asked: it is {number}, which lies in a private network or on this machine"
+                    f"{host} may not be asked: {told} lies in a private network or on this machine"
                 )
 
     def _pool_of(self, address: Address) -> httpcore.ConnectionPool:

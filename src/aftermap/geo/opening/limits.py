@@ -108,16 +108,32 @@ def open_checked(path: Path) -> rasterio.DatasetReader:
             f"{path} starts like a {kind} but is truncated or damaged: {one_line(error)}"
         ) from None
     try:
-        if dataset.tags(ns="OVERVIEWS"):
-            raise RasterError(
-                f"{path} names another file as its overviews: rewrite it with 'gdal_translate -of COG'"
-            )
-        _check_budget(dataset, path)
-        _check_complete(dataset, path, kind)
+        check_header(dataset, path, path.stat().st_size)
+        _check_end(path, kind)
     except RasterError:
         dataset.close()
         raise
     return dataset
+
+
+def check_header(dataset: rasterio.DatasetReader, name: Path | str, size: int) -> None:
+    """Check what an open image claims against the bytes that it has.
+
+    Args:
+        dataset: the image.
+        name: of it, for messages.
+        size: of its file, in bytes.
+
+    Raises:
+        RasterError: it names other files, is beyond the budget, or is not all there.
+    """
+    if dataset.tags(ns="OVERVIEWS"):
+        raise RasterError(
+            f"{name} names another file as its overviews: rewrite it with 'gdal_translate -of COG'"
+        )
+    _check_budget(dataset, name, size)
+    if dataset.driver == "GTiff":
+        _check_blocks(dataset, name, size)
 
 
 def one_line(error: BaseException) -> str:
@@ -127,15 +143,18 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _format(path: Path) -> str:
-    """Name of the image format, from the first bytes of the file."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(16)
-    except OSError as error:
-        raise RasterError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
+def image_format(head: bytes, name: Path | str) -> str:
+    """Name of an image format.
+
+    Args:
+        head: the first bytes of the file, 16 at least.
+        name: of the file, for messages.
+
+    Raises:
+        RasterError: it is none that is read.
+    """
     if not head:
-        raise RasterError(f"{path} is empty (0 bytes), expected an image")
+        raise RasterError(f"{name} is empty (0 bytes), expected an image")
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "TIFF"
     if head[:8] == b"\x89PNG\r\n\x1a\n":
@@ -146,11 +165,21 @@ def _format(path: Path) -> str:
         return "WebP"
     if head[:12] == b"\0\0\0\x0cjP  \r\n\x87\n" or head[:4] == b"\xff\x4f\xff\x51":
         return "JPEG 2000"
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:4] == b"<VRT" and path.suffix.lower() == ".vrt":
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:4] == b"<VRT" and Path(name).suffix.lower() == ".vrt":
         return "VRT"
     raise RasterError(
-        f"{path} is not an image: its content is none of {', '.join(_DRIVERS)}, whatever its name says"
+        f"{name} is not an image: its content is none of {', '.join(_DRIVERS)}, whatever its name says"
     )
+
+
+def _format(path: Path) -> str:
+    """Name of the image format, from the first bytes of the file."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise RasterError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
+    return image_format(head, path)
 
 
 def _check_source(path: Path) -> str:
@@ -160,16 +189,16 @@ def _check_source(path: Path) -> str:
     return kind
 
 
-def _check_budget(dataset: rasterio.DatasetReader, path: Path) -> None:
+def _check_budget(dataset: rasterio.DatasetReader, name: Path | str, size: int) -> None:
     pixels = dataset.width * dataset.height
-    if dataset.driver == "PNG" and pixels * dataset.count > path.stat().st_size * MAX_COMPRESSION * 8:
-        raise _truncated(path, path.stat().st_size)
-    itemsize = max(_itemsize(name) for name in dataset.dtypes)
+    if dataset.driver == "PNG" and pixels * dataset.count > size * MAX_COMPRESSION * 8:
+        raise _truncated(name, size)
+    itemsize = max(_itemsize(dtype) for dtype in dataset.dtypes)
     limit = max_pixels()
-    plausible = path.stat().st_size * MAX_COMPRESSION >= pixels * itemsize * dataset.count
+    plausible = size * MAX_COMPRESSION >= pixels * itemsize * dataset.count
     if pixels > limit and not plausible:
         raise RasterError(
-            f"{path} claims {dataset.width} x {dataset.height} pixels in {path.stat().st_size} bytes, more than the "
+            f"{name} claims {dataset.width} x {dataset.height} pixels in {size} bytes, more than the "
             f"limit of {limit:.3g} pixels for a file of that size: if that is right, set {MAX_PIXELS_VARIABLE}={pixels}"
         )
     if dataset.compression is None or dataset.driver != "GTiff":
@@ -178,21 +207,23 @@ def _check_budget(dataset: rasterio.DatasetReader, path: Path) -> None:
     bands = dataset.count if dataset.interleaving is not None and dataset.interleaving.value == "PIXEL" else 1
     if rows * cols * itemsize * bands > MAX_BLOCK_BYTES:
         raise RasterError(
-            f"{path} is compressed in blocks of {rows} x {cols} pixels, more than the limit of "
+            f"{name} is compressed in blocks of {rows} x {cols} pixels, more than the limit of "
             f"{MAX_BLOCK_BYTES >> 20} MB: rewrite it with 'gdal_translate -of COG'"
         )
 
 
-def _check_complete(dataset: rasterio.DatasetReader, path: Path, kind: str) -> None:
-    """Compare the end of the file with what the format promises; blocks in between are found while reading."""
+def _check_end(path: Path, kind: str) -> None:
+    """Refuse a file that does not end as its format does."""
     size = path.stat().st_size
     if tail := _TAIL.get(kind):
         with path.open("rb") as file:
             file.seek(max(0, size - 4096))
             if tail not in file.read():
                 raise _truncated(path, size)
-    if kind != "TIFF":
-        return
+
+
+def _check_blocks(dataset: rasterio.DatasetReader, name: Path | str, size: int) -> None:
+    """Refuse a TIFF whose last blocks lie beyond its end; blocks in between are found while reading."""
     rows, cols = dataset.block_shapes[0]
     across, down = math.ceil(dataset.width / cols), math.ceil(dataset.height / rows)
     number = across * down
@@ -201,10 +232,10 @@ def _check_complete(dataset: rasterio.DatasetReader, path: Path, kind: str) -> N
         offset = dataset.get_tag_item(f"BLOCK_OFFSET_{block}", "TIFF", bidx=dataset.count)
         length = dataset.get_tag_item(f"BLOCK_SIZE_{block}", "TIFF", bidx=dataset.count)
         if offset is not None and length is not None and int(offset) + int(length) > size:
-            raise _truncated(path, size)
+            raise _truncated(name, size)
 
 
-def _truncated(path: Path, size: int) -> RasterError:
+def _truncated(path: Path | str, size: int) -> RasterError:
     return RasterError(
         f"{path} is truncated: its image data goes on beyond its end at {size} bytes; copy it again"
     )

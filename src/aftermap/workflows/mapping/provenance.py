@@ -9,6 +9,7 @@ from typing import Any
 
 from aftermap.errors import InputError
 from aftermap.files import sha256_of
+from aftermap.files.origins import origin_of
 from aftermap.geo.grid import Grid
 from aftermap.inference.ensemble import EnsemblePredictor
 from aftermap.inference.predictor import AnyPredictor
@@ -107,7 +108,7 @@ _LIBRARIES = (
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """Name, size and SHA-256 of a file, or of every file below a folder; no absolute paths.
+    """Name, size and SHA-256 of a file, or of every file below a folder, and where it was copied from; no absolute paths.
 
     Raises:
         InputError: it cannot be read.
@@ -161,7 +162,7 @@ def versions() -> dict[str, str | None]:
 
 
 def _checksum(path: Path, name: str) -> dict[str, Any]:
-    return {"name": name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    return {"name": name, "bytes": path.stat().st_size, "sha256": sha256_of(path), **origin_of(path)}
 
 
 def _version(name: str) -> str | None:

@@ -8,10 +8,12 @@ from typing import Unpack
 from aftermap.errors import InputError
 from aftermap.geo.pair import Alignment
 from aftermap.workflows.mapping.damage import map_damage
+from aftermap.workflows.mapping.inputs.elsewhere import Elsewhere
 from aftermap.workflows.mapping.inputs.memory import Imagery, Place, Vectors, on_disk
 from aftermap.workflows.mapping.result import MapResult, TaskName
 from aftermap.workflows.mapping.run import Progress
 from aftermap.workflows.mapping.settings import MapKeywords, MapOptions
+from aftermap.workflows.mapping.work import check_output
 
 
 class ClassMapOptions(MapOptions, total=False):
@@ -53,16 +55,22 @@ def map_images(
     _check_dates(chosen, post, align)
     kept = TemporaryDirectory(prefix="aftermap-") if out is None else None
     folder = Path(kept.name) / "map" if kept is not None else Path(out or "")
-    with on_disk() as files:
+    with on_disk() as files, Elsewhere.of(pre, post, footprints, aoi, options.get("cloud_mask")) as elsewhere:
+        if elsewhere.is_asked:
+            check_output(folder, overwrite=options.get("overwrite", False))
+        area = elsewhere.vectors(files.vectors(aoi, "aoi"))
         settings: MapKeywords = {
             "model": model,
-            "footprints": files.vectors(footprints, "footprints"),
-            "aoi": files.vectors(aoi, "aoi"),
+            "footprints": elsewhere.vectors(files.vectors(footprints, "footprints")),
+            "aoi": area,
             **options,  # type: ignore[typeddict-item]  # nobody asks for a draft
+            "cloud_mask": elsewhere.image(options.get("cloud_mask"), area, progress),
         }
-        first = files.image(pre, "pre" if post is not None else "image", grid)
+        first = elsewhere.image(
+            files.image(pre, "pre" if post is not None else "image", grid), area, progress
+        )
         if post is not None:
-            second = files.image(post, "post", grid)
+            second = elsewhere.image(files.image(post, "post", grid), area, progress)
             result = map_damage(first, second, folder, align=align, progress=progress, **settings)
         else:
             # each way is loaded where it is gone

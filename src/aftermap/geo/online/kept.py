@@ -1,0 +1,88 @@
+"""Copies of remote files on this machine, kept until there are too many of them."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from aftermap.errors import OutputError
+from aftermap.files import make_folder
+from aftermap.files.cache import cache_folder, temporary_folder
+from aftermap.remote import Address, Stat
+from aftermap.remote.reach import parse_amount
+
+KEPT_VARIABLE = "AFTERMAP_ONLINE_KEPT"
+"""Environment variable with the most bytes of copies that stay in the cache; the oldest go first."""
+
+_DEFAULT_KEPT = "20GB"
+_IN_USE_S = 24 * 3600
+
+
+def kept(
+    address: Address,
+    stat: Stat,
+    name: str,
+    make: Callable[[Path], None],
+    *,
+    part: Sequence[int] | None = None,
+) -> Path:
+    """A copy of a remote file, or of a part of it, made where there is none of this version.
+
+    Args:
+        address: of the file.
+        stat: its version.
+        name: of the copy.
+        make: writes it, whole or not at all.
+        part: what of the file is copied; None for all.
+
+    Returns:
+        A path that stays for as long as this process lives, whatever becomes of the cache.
+    """
+    version = stat.etag or f"{stat.modified} {address.query}"
+    words = json.dumps([1, address.shown, version, stat.size, part])
+    folder = cache_folder() / "online" / hashlib.sha256(words.encode()).hexdigest()[:24]
+    path = folder / name
+    if not path.is_file():
+        try:
+            make_folder(folder)
+            _prune(folder.parent)
+            make(path)
+        except OutputError:
+            with suppress(OSError):
+                folder.rmdir()
+            raise
+    with suppress(OSError):
+        os.utime(folder)
+    return _pinned(path, folder.name)
+
+
+def _pinned(path: Path, key: str) -> Path:
+    """The same file under a name of this process, which nobody removes while it is read."""
+    own = temporary_folder() / "online" / key / path.name
+    if not own.exists():
+        make_folder(own.parent)
+        try:
+            os.link(path, own)
+        except OSError:  # another file system
+            return path
+    return own
+
+
+def _prune(folder: Path) -> None:
+    """Remove the copies that were not used for longest where all together are too many."""
+    limit = parse_amount(os.environ.get(KEPT_VARIABLE, _DEFAULT_KEPT), KEPT_VARIABLE)
+    copies = []
+    for entry in folder.iterdir():
+        with suppress(OSError):
+            size = sum(file.stat().st_size for file in entry.iterdir())
+            copies.append((entry.stat().st_mtime, size, entry))
+    total = sum(size for _, size, _ in copies)
+    for used, size, entry in sorted(copies):
+        if total <= limit or time.time() - used < _IN_USE_S:
+            return
+        shutil.rmtree(entry, ignore_errors=True)
+        total -= size
