@@ -11,7 +11,7 @@ from aftermap.artefacts.card import Card, TrainingRecord
 from aftermap.artefacts.ensemble import Ingredient, compose, save_ensemble
 from aftermap.artefacts.store import save_model
 from aftermap.data.scene import Scene
-from aftermap.inference.ensemble import open_predictor
+from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.postprocess import Decision, damage_classes, spread_minor, spread_minor_rows
 from aftermap.models.configs import CustomConfig
 from aftermap.models.networks.dense import DenseModel
@@ -39,18 +39,18 @@ class Stored(DenseModel):
 
 
 def save_stored(folder, maps, *, activation):
-    """A model folder that gives maps uint8 (C, H, W): p(building) alone, or the five channels of damage."""
+    """A model folder that gives maps uint8 (C, H, W), p(building) alone or the five channels of damage, or logits."""
     count, *size = maps.shape
     damage = count > 1
     model = Stored(count, 2 if damage else 1, size)
-    values = (
-        torch.from_numpy(maps).double() + 0.5
-    ) / 255.01  # between two bytes, so that cutting gives the lower
-    if activation == "softmax":
+    if isinstance(maps, torch.Tensor):
+        model.stored = maps
+    elif activation == "softmax":
+        values = between(maps)
         values = torch.cat([1 - values[1:].sum(0, keepdim=True), values[1:]])
         model.stored = values.log().float()
     else:
-        model.stored = torch.logit(values).float()
+        model.stored = torch.logit(between(maps)).float()
     arguments = {"classes": count, "dates": model.dates, "size": size}
     card = Card(
         name=folder.name,
@@ -64,6 +64,11 @@ def save_stored(folder, maps, *, activation):
     )
     save_model(folder, model, card)
     return folder
+
+
+def between(maps):
+    """Probabilities between two bytes, so that cutting gives the lower."""
+    return (torch.from_numpy(maps).double() + 0.5) / 255.01
 
 
 def winner(tmp_path, localization, damage, *, minor_dilation="none", networks=12):
@@ -129,6 +134,73 @@ def test_sixteen_networks_of_the_winner_give_the_published_submission(tmp_path, 
     assert set(written) == {"test_localization_00000_prediction.png", "test_damage_00000_prediction.png"}
     assert np.array_equal(written["test_localization_00000_prediction.png"], grid(LOCALIZATION))
     assert np.array_equal(written["test_damage_00000_prediction.png"], grid(expected))
+
+
+def as_published(loc_logits, cls_logits):
+    """The winner's two masks of what its networks gave: four views, bytes, sums in 64 bits, in its order."""
+    views = (np.s_[:, :], np.s_[::-1, :], np.s_[:, ::-1], np.s_[::-1, ::-1])
+
+    def stored(members):
+        maps = [m[(slice(None), *view)] for m in members for view in views]
+        return (np.asarray(maps).mean(axis=0) * 255).astype("uint8")
+
+    building = [stored([torch.sigmoid(z).numpy() for z in seeds])[0] for seeds in loc_logits]
+    damage = []
+    for number, logits in enumerate(cls_logits):
+        p = torch.sigmoid(logits) if number in (1, 5) else torch.softmax(logits, dim=0)
+        p = p.numpy()
+        if number not in (1, 5):
+            p[0] = 1 - p[0]
+        damage.append(stored([p]))
+    loc = np.asarray(building).astype("float").sum(axis=0) / 4.0 / 255
+    channels = np.asarray(damage).astype("float").sum(axis=0) / 12.0 / 255
+    classes = channels[1:].argmax(axis=0) + 1
+    mask = (loc > 0.38) | ((loc > 0.13) & (classes > 1) & (classes < 4)) | ((loc > 0.14) & (classes > 1))
+    classes = classes * mask
+    minor = classes == 2
+    if minor.any():
+        grown = cv2.dilate(minor.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        classes[(grown & classes) == 1] = 2
+    sums = np.sort(np.asarray(damage).astype(int).sum(axis=0)[1:], axis=0)
+    return mask.astype(np.uint8), classes.astype(np.uint8), int((sums[-1] == sums[-2])[mask].sum())
+
+
+def test_the_published_files_are_averaged_without_a_pixel_of_difference(tmp_path):
+    generator = torch.Generator().manual_seed(7)
+
+    def drawn(*shape):
+        return torch.randn(shape, generator=generator)
+
+    size = (64, 64)
+    loc_logits = [[drawn(1, *size) - 0.9 for _ in range(3)] for _ in range(4)]
+    first = [drawn(5, *size) for _ in range(6)]
+    # the others with two levels of damage exchanged, so that in the sum these two are equally likely
+    cls_logits = [*first[:4], *(z[[0, 1, 3, 2, 4]] for z in first[:4]), *first[4:], *first[4:]]
+    cls_logits[10], cls_logits[11] = (z[[0, 1, 3, 2, 4]] for z in first[4:])
+    parts = []
+    for number, seeds in enumerate(loc_logits):
+        for seed, logits in enumerate(seeds):
+            folder = save_stored(tmp_path / f"loc-{number}-{seed}", logits, activation="sigmoid")
+            parts.append(Ingredient(folder, "localization", weight=1 / 3, group=f"loc-{number}"))
+    for number, logits in enumerate(cls_logits):
+        activation = "sigmoid" if number in (1, 5) else "softmax"
+        parts.append(
+            Ingredient(save_stored(tmp_path / f"cls-{number}", logits, activation=activation), "damage")
+        )
+    card, members = compose("winner", parts, compat_uint8=True)
+    card = card.model_copy(update={"class_thresholds": THRESHOLDS, "minor_dilation": "compat"})
+    save_ensemble(tmp_path / "winner", card, members)
+    image = tmp_path / "image.png"
+    cv2.imwrite(str(image), np.zeros((*size, 3), np.uint8))
+    scene = Scene(name="test_pre_00000", event="test", pre=image, post=image, width=64, height=64)
+    predict_scenes(open_predictor(tmp_path / "winner", Options(tta="flips")), [scene], tmp_path / "out")
+    found = [
+        cv2.imread(str(tmp_path / "out" / f"test_{task}_00000_prediction.png"), cv2.IMREAD_UNCHANGED)
+        for task in ("localization", "damage")
+    ]
+    building, classes, ties = as_published(loc_logits, cls_logits)
+    assert ties > 500 and 0.2 < building.mean() < 0.9
+    assert (found[0] != building).sum() == 0 and (found[1] != classes).sum() == 0
 
 
 def test_metadamagenets_worked_ensemble_comes_out_with_its_quirk(tmp_path):

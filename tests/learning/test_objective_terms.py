@@ -277,7 +277,7 @@ def test_logits_of_another_size_than_the_mask_are_refused():
         ({"terms": [{"loss": "dise"}]}, "'dise'"),
         ({"terms": [{"loss": "dice", "smoth": 1}]}, "did you mean 'smooth'"),
         ({"terms": [{"loss": "dice", "smooth": 0}]}, "greater than 0"),
-        ({"terms": [{"loss": "focal", "compat_clamp": 1e-6}]}, "activation sigmoid"),
+        ({"terms": [{"loss": "focal", "compat_clamp": 1e-6, "compat_leak": 1e-6}]}, "give one of them"),
         ({"terms": [{"loss": "focal", "activation": "sigmoid", "compat_leak": 1e-6}]}, "activation softmax"),
         ({"terms": [{"loss": "focal", "activation": "sigmoid", "alpha": 2}]}, "expected 0 to 1"),
         ({"targets": {"dilation_px": 4}}, "odd"),

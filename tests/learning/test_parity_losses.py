@@ -286,6 +286,23 @@ def test_legacy_focal_of_five_classes(weights, value):
     assert total(logits, mask, terms=[term]) == pytest.approx(value, abs=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1.0, 12.0, 60.0])
+def test_clamped_focal_of_metadamagenets_examples(scale):
+    generator = torch.Generator().manual_seed(3)
+    logits = scale * torch.randn(3, 5, 16, 16, generator=generator)
+    target = torch.randint(0, 5, (3, 16, 16), generator=generator)
+    weights = torch.tensor(WEIGHTS)
+    # as its examples compute it: pixels as rows, the true class picked out by a mask of ones, cut, weighed, averaged
+    rows, places = logits.permute(0, 2, 3, 1).reshape(-1, 5), target.reshape(-1, 1)
+    picked = torch.zeros(len(rows), 5).scatter_(1, places, 1.0)
+    p = (torch.softmax(rows, 1) * picked).sum(1, keepdim=True).clamp(1e-8, 1 - 1e-8)
+    expected = (-weights[places] * torch.pow(1 - p, 2.0) * p.log()).mean()
+    found = pixel.focal(logits, target, class_weights=weights, normalise=False, compat_clamp=1e-8)
+    assert found == expected
+    right = pixel.focal(logits, target, class_weights=weights, normalise=False)
+    assert (found < 0.999 * right) == (scale > 1)
+
+
 def test_legacy_damage_loss_of_metadamagenet():
     logits, mask = meta_b()
     terms = [

@@ -171,3 +171,136 @@ def test_a_sure_teacher_has_the_least_threshold():
 def test_an_old_model_of_one_channel_is_refused():
     with pytest.raises(ValueError, match="1 old channels of 3, expected 2 or more"):
         uncertainty(TEACHER[:, :1], 3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 7), (5, 6), (9, 5), (16, 16)])
+def test_pod_of_sides_that_scales_do_not_divide_is_that_of_the_released_code(height, width):
+    generator = torch.Generator().manual_seed(height)
+    new, old = (torch.randn(2, 3, height, width, generator=generator) for _ in range(2))
+
+    def embedded(x):  # squares of width // scale from the upper left corner, means along both sides
+        squares, parts = torch.pow(x, 2), []
+        for scale in (1, 2, 4):
+            side = width // scale
+            for i in range(scale):
+                for j in range(scale):
+                    part = squares[..., i * side : (i + 1) * side, j * side : (j + 1) * side]
+                    parts += [part.mean(dim=3).view(2, -1), part.mean(dim=2).view(2, -1)]
+        return torch.cat(parts, dim=1)
+
+    if height < width:
+        new, old = new[..., :height, :height], old[..., :height, :height]
+        width = height
+    expected = 0.01 * torch.linalg.vector_norm(embedded(new) - embedded(old), dim=-1).mean()
+    assert local_pod([new], [old], compat_parts=True) == expected
+    assert (local_pod([new], [old]) == expected) == (height % 4 == width % 4 == 0)
+
+
+def released_thresholds(teacher, background, classes, *, mode, base, bins):
+    """PLOP's search for medians: its own entropy, its histogram, and a running sum of the bins' numbers."""
+    probas = torch.softmax(teacher, dim=1)
+    best, kinds = probas.max(dim=1)
+    if mode == "entropy":
+        factor = 1 / math.log(teacher.shape[1] + 1e-8)
+        values = -factor * torch.mean(probas * torch.log(probas + 1e-8), dim=1)
+        values = values[background] / torch.log(torch.tensor(classes).float())
+    else:
+        values = best[background]
+    places = torch.clamp((values * bins).long(), max=bins - 1)
+    histograms = torch.zeros(classes, bins).long()
+    histograms.index_put_(
+        (kinds[background], places), torch.LongTensor([1]).expand_as(places), accumulate=True
+    )
+    thresholds = torch.zeros(classes)
+    for c in range(classes):
+        if histograms[c].sum() <= 0.0:
+            continue
+        half, running = histograms[c].sum() / 2, 0.0
+        for border in range(bins):
+            border = border / bins
+            index = int(border * bins)
+            if half >= running and half <= running + histograms[c, index]:
+                break
+            running += border * bins
+        thresholds[c] = border + ((half - running) / histograms[c, index].sum()) * (1 / bins)
+    for c in range(classes):
+        thresholds[c] = max(thresholds[c], base) if mode == "entropy" else min(thresholds[c], base)
+    return thresholds[: teacher.shape[1]]
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "base", "bins"), [("entropy", "entropy", 0.001, 100), ("p", "median", 0.9, 20)]
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_thresholds_of_the_released_histogram(mode, kind, base, bins, seed):
+    generator = torch.Generator().manual_seed(seed)
+    teacher = 3 * torch.randn(2, 4, 24, 24, generator=generator)
+    background = torch.rand(2, 24, 24, generator=generator) < 0.8
+    meter = ThresholdMeter(4, 7, kind=kind, compat_histogram=True)
+    meter.add(teacher[:1], background[:1])
+    meter.add(teacher[1:], background[1:])
+    expected = released_thresholds(teacher, background, 7, mode=mode, base=base, bins=bins)
+    assert torch.equal(torch.nan_to_num(meter.tau, nan=-1), torch.nan_to_num(expected, nan=-1))
+    right = ThresholdMeter(4, 7, kind=kind)
+    right.add(teacher, background)
+    assert not torch.allclose(right.tau, meter.tau, atol=1e-3)
+
+
+def completed(**options):
+    return pseudo_labels(MASK, TEACHER, torch.full((3,), 0.15), classes=CLASSES, **options)
+
+
+def test_naive_pseudo_labels_take_everything():
+    background, kinds = MASK < 3, TEACHER.argmax(1)
+    labels = completed(kind="naive")
+    assert torch.equal(
+        labels.mask, torch.where(background, kinds, MASK)
+    ) and labels.certainty.tolist() == near([1, 1], 1e-5)
+
+
+def test_pseudo_labels_above_a_threshold_or_a_classes_median():
+    p = torch.softmax(TEACHER, 1).amax(1)
+    background, kinds = MASK < 3, TEACHER.argmax(1)
+    for threshold in (0.5, 0.7):
+        sure = torch.where(p < threshold, 255, kinds)
+        assert torch.equal(
+            completed(kind="threshold", threshold=threshold).mask, torch.where(background, sure, MASK)
+        )
+    tau = torch.tensor([0.8, 0.5, 0.6])
+    sure = torch.where(p < tau[kinds], 255, kinds)
+    found = pseudo_labels(MASK, TEACHER, tau, classes=CLASSES, kind="median").mask
+    assert torch.equal(found, torch.where(background, sure, MASK))
+
+
+def test_a_pixel_counts_as_much_as_the_old_model_is_sure():
+    labels = completed(kind="confidence")
+    p = torch.softmax(TEACHER, 1).amax(1)
+    loss = torch.nn.functional.cross_entropy(
+        student_logits(), labels.mask, ignore_index=255, reduction="none"
+    )
+    expected = (loss * torch.where(MASK < 3, p, 1.0)).mean()
+    found = pseudo_label_cross_entropy(
+        student_logits(), labels, weigh_by_certainty=False, compat_mean_over_all=True
+    )
+    assert found.item() == near(expected.item())
+
+
+@pytest.mark.parametrize("soft", ["certain", "uncertain"])
+def test_soft_pseudo_labels_of_the_released_code_and_meant(soft):
+    labels, hard = completed(soft=soft), completed()
+    background, sure = MASK < 3, hard.mask != 255
+    softly = background if soft == "certain" else background & ~sure
+    assert torch.equal(labels.softly, softly) and ((labels.mask == 255) >= softly).all()
+    logits, p = student_logits(), torch.softmax(TEACHER, 1)
+    cut = torch.where(softly, 255, hard.mask)
+    loss = torch.nn.functional.cross_entropy(logits, cut, ignore_index=255, reduction="none")
+    given = {"teacher_logits": TEACHER, "soft_factor": 0.5, "compat_mean_over_all": True}
+    certainty = labels.certainty[:, None, None]
+    released = (torch.log_softmax(TEACHER, 1) * torch.softmax(logits[:, :3], 1)).sum(1)
+    expected = (certainty * (loss + 0.5 * softly.double() * released)).mean()
+    assert pseudo_label_cross_entropy(logits, labels, compat_reversed=True, **given).item() == near(
+        expected.item()
+    )
+    meant = -(p * torch.log_softmax(logits[:, :3], 1)).sum(1)
+    expected = (certainty * (loss + 0.5 * softly.double() * meant)).mean()
+    assert pseudo_label_cross_entropy(logits, labels, **given).item() == near(expected.item())

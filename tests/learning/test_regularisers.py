@@ -2,6 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from aftermap.learning.configs.incremental import RegulariserConfig
+from aftermap.learning.objectives.held_weights import regulariser_of
+from aftermap.learning.published_regularisers import PublishedEWC, PublishedPI, PublishedRW
 from aftermap.learning.regularisers import EWC, PI, RW
 
 F64 = torch.float64
@@ -178,3 +181,61 @@ def test_an_interrupted_step_is_measured_to_the_same_end(kind):
     assert second.state().keys() == whole.state().keys()
     for name, value in whole.state().items():
         assert torch.equal(second.state()[name], value)
+
+
+def released(kind, old, score, fisher, gradients, places, *, alpha=0.9, interval=10):
+    """MiB's released bookkeeping of one tensor: what it looks at when, in its own order of operations."""
+    fisher = torch.ones_like(places[0]) if fisher is None else fisher.clone()
+    delta, sums, seen = torch.zeros_like(places[0]), torch.zeros_like(places[0]), None
+    for count, (gradient, now) in enumerate(zip(gradients, places[:-1], strict=True)):
+        if kind is PI:
+            if seen is not None:
+                delta += gradient * (seen - now)
+            seen = now
+        elif count % interval == 0:
+            if seen is not None:
+                sums += gradient * (seen - now) / (0.5 * fisher * (now - seen).pow(2) + 1e-8)
+            seen = now
+        fisher = alpha * gradient**2 + (1 - alpha) * fisher
+    if kind is EWC:
+        return {"fisher:w": fisher}
+    if kind is PI:
+        found = delta / ((places[-1] - (places[0] if old is None else old)).pow(2) + 1e-20)
+        found = torch.where(found > 0, found, torch.tensor(0.0, dtype=F64))
+        return {"score:w": found if score is None else score + found}
+    found = torch.where(sums >= 0, sums, torch.tensor(0.0, dtype=F64))
+    return {"fisher:w": fisher, "score:w": found if score is None else 0.5 * (found + score)}
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["first step", "later step"])
+@pytest.mark.parametrize(("kind", "ours"), [(EWC, PublishedEWC), (PI, PublishedPI), (RW, PublishedRW)])
+def test_importance_is_measured_as_in_the_released_code(kind, ours, later):
+    generator = torch.Generator().manual_seed(5)
+    draws = [torch.randn(4, generator=generator, dtype=F64) for _ in range(70)]
+    gradients, places = draws[:33], [0.01 * p for p in draws[33:67]]
+    old, score, fisher = draws[67], draws[68].abs(), draws[69].abs()
+    state = {"score:w": score, "fisher:w": fisher} if later else {}
+    regulariser = ours(state or None, {"w": old} if later else None)
+    model = Weights(*places[0].tolist())
+    for step, gradient in enumerate(gradients):
+        model.w.grad = gradient.clone()
+        regulariser.after_backward(model)
+        model.move(*places[step + 1].tolist())
+        regulariser.after_step(model)
+        if step == 17:  # an interrupted step goes on as if nothing had happened
+            kept = {name: value.clone() for name, value in regulariser.kept().items()}
+            regulariser = ours(state or None, {"w": old} if later else None)
+            regulariser.restore(kept)
+    before = (old, score, fisher) if later else (None, None, None)
+    expected = released(kind, *before, gradients, places)
+    found = regulariser.state()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert any((value > 0).any() for value in found.values())
+
+
+def test_the_released_form_is_a_switch_of_the_recipe():
+    for kind, ours in {"ewc": PublishedEWC, "pi": PublishedPI, "rw": PublishedRW}.items():
+        config = RegulariserConfig(kind=kind, compat_published=True)
+        assert type(regulariser_of(config, None, {}, 0)) is ours
+        assert type(regulariser_of(RegulariserConfig(kind=kind), None, {}, 0)) is ours.__mro__[1]

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from aftermap.artefacts.store import load_model
 from aftermap.errors import ModelError
 from aftermap.models.build import build_model
 from aftermap.models.configs import SegformerConfig
 from aftermap.models.networks.dense import count_parameters
 from aftermap.models.weights.published import published, to_original, to_ours
-from aftermap.models.weights.published_keys import segformer_keys
+from aftermap.models.weights.published_keys import segformer_keys, transformers_5_name
+from aftermap.workflows.weights.import_weights import import_weights
 
 LOCALIZER = SegformerConfig(classes=1, internal_px=512)
 CLASSIFIER = SegformerConfig(dates=2, classes=5, internal_px=512)
@@ -128,6 +130,44 @@ def test_a_larger_encoder_has_the_published_number_of_weights():
     # Xie et al., table 1a: B2 has 24.2 M in the encoder; the decoder of width 768 has 3.3 M
     assert count_parameters(model.encoder) == pytest.approx(24.2e6, rel=2e-3)
     assert count_parameters(model) - count_parameters(model.encoder) == pytest.approx(3.3e6, rel=5e-2)
+
+
+def test_names_of_transformers_5():
+    names = [transformers_5_name(key) for key in segformer_keys()]
+    # as its SegformerForSemanticSegmentation lists them (5.24.0)
+    block = "segformer.stages.1.blocks.0."
+    for name in (
+        "segformer.stages.3.patch_embeddings.proj.weight", "segformer.stages.0.patch_embeddings.layer_norm.bias",
+        f"{block}attention.q_proj.weight", f"{block}attention.k_proj.bias", f"{block}attention.v_proj.weight",
+        f"{block}attention.sequence_reduction.sequence_reduction.weight", f"{block}layernorm_before.bias",
+        f"{block}attention.sequence_reduction.layer_norm.weight", f"{block}attention.o_proj.weight",
+        f"{block}mlp.fc1.weight", f"{block}mlp.dwconv.dwconv.bias", f"{block}mlp.fc2.bias",
+        f"{block}layernorm_after.weight", "segformer.stages.2.layer_norm.weight",
+        "decode_head.linear_projections.3.proj.bias", "decode_head.linear_fuse.weight",
+    ):  # fmt: skip
+        assert name in names
+    assert len(set(names)) == 208 and not any("encoder" in name or "linear_c" in name for name in names)
+
+
+@pytest.mark.parametrize("base", [False, True])
+def test_an_encoder_starts_from_a_state_of_transformers_5(tmp_path, base):
+    source = golden_fill(build_model(SegformerConfig())).state_dict()
+    state = {transformers_5_name(theirs): source[ours] for theirs, ours in segformer_keys().items()}
+    if base:
+        state = {k.removeprefix("segformer."): v for k, v in state.items() if not k.startswith("decode_head")}
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    found = build_model(SegformerConfig(encoder_weights=tmp_path)).state_dict()
+    assert all(torch.equal(found[key], source[key]) for key in source if key.startswith("encoder."))
+
+
+def test_a_checkpoint_of_transformers_5_is_imported_whole(tmp_path):
+    source = golden_fill(build_model(LOCALIZER)).state_dict()
+    state = {transformers_5_name(theirs): source[ours] for theirs, ours in segformer_keys().items()}
+    torch.save(state, tmp_path / "model.pth")
+    done = import_weights(tmp_path / "model.pth", "metadamagenet-segformer-b0-localization", tmp_path / "m")
+    assert (len(done.report.matched), len(done.report.renamed), done.report.fits) == (208, 200, True)
+    found = load_model(tmp_path / "m").model.state_dict()
+    assert all(torch.equal(found[key], source[key]) for key in source)
 
 
 @pytest.mark.parametrize("prefix", ["segformer.encoder.", "encoder."])

@@ -23,6 +23,11 @@ def float32(x: A) -> A:
     return x.float()
 
 
+def float64(x: A) -> A:
+    """In float64."""
+    return x.astype(np.float64) if isinstance(x, np.ndarray) else x.double()
+
+
 def copied(x: A) -> A:
     """In float32 and in memory of its own."""
     if isinstance(x, np.ndarray):

@@ -8,8 +8,8 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
-from aftermap.artefacts.activation import to_channels, to_probabilities, truncated
-from aftermap.artefacts.arrays import A, alike, as_kind_of, as_numpy, joined
+from aftermap.artefacts.activation import to_channels, to_probabilities, to_uint8
+from aftermap.artefacts.arrays import A, alike, as_kind_of, as_numpy, float64, joined
 from aftermap.artefacts.card import BaseCard, Card
 from aftermap.artefacts.ensemble import is_ensemble, load_ensemble
 from aftermap.artefacts.ensemble_card import Averaging, EnsembleCard, EnsembleMember, Gate, Role
@@ -164,7 +164,8 @@ class EnsemblePredictor(AnyPredictor):
         channels = located[:, :1]
         if "damage" in means:
             channels = joined(alike(channels, means["damage"][:, 1:]))
-        return weighted(as_numpy(to_probabilities(channels)), self.card)
+        probabilities = as_numpy(to_probabilities(channels)).astype(np.float32, copy=False)
+        return weighted(probabilities, self.card)
 
     @property
     def damage_weights(self) -> tuple[float, ...] | None:
@@ -203,26 +204,52 @@ class EnsemblePredictor(AnyPredictor):
         total: Any = None
         weight = 0.0
         for members in self._groups(role):
-            group: Any = None
             group_weight = sum(member.weight for member in members)
-            for member in members:
-                output = self._output(member, images, valid) * member.weight
-                group = output if group is None else _sum(group, output)
             if self.card.compat_uint8:
-                group = truncated(group / group_weight) * group_weight
+                group = self._bytes(members, images, valid) * group_weight
+            else:
+                group = self._weighted_sum(members, images, valid)
             total = group if total is None else _sum(total, group)
             weight += group_weight
         if self.card.averaging == "probabilities":
-            return total / weight
+            return total / weight / 255 if self.card.compat_uint8 else total / weight
         card = self._cards[role]
         channels = to_channels(total / weight, activation=card.activation, channel_0=card.channel_0)
         return _reweighted(channels, card)
 
+    def _weighted_sum(
+        self, members: Sequence[EnsembleMember], images: np.ndarray, valid: np.ndarray | None
+    ) -> Any:
+        total: Any = None
+        for member in members:
+            output = self._output(member, images, valid) * member.weight
+            total = output if total is None else _sum(total, output)
+        return total
+
+    def _bytes(self, members: Sequence[EnsembleMember], images: np.ndarray, valid: np.ndarray | None) -> Any:
+        """Mean channels of a group, cut to whole numbers of 0 to 255, in 64 bits.
+
+        Their sums are exact: classes that are as likely stay so, and the lower one is taken. Members that weigh alike are
+        averaged over all their views at once, as the winner did, since another order may round to another byte.
+        """
+        localizes = members[0].role == "localization"
+        alone = localizes or not any(self._weights[member.folder] for member in members)
+        if not alone or len({member.weight for member in members}) > 1:
+            mean = self._weighted_sum(members, images, valid) / sum(member.weight for member in members)
+            return float64(to_uint8(mean))
+        total: Any = None
+        count = 0
+        for member in members:
+            predictor = self._held.get(member.folder) or self._open(member)
+            total, views = predictor.channel_sums(*_seen(predictor, images, valid), onto=total)
+            count += views
+            self._executions[member.folder] = predictor.execution  # known for sure only once it has run
+        return float64(to_uint8((total[:, :1] if localizes else total) / count))
+
     def _output(self, member: EnsembleMember, images: np.ndarray, valid: np.ndarray | None) -> Any:
         """What is averaged of one member: logits at temperature 1, or channels with its own damage weights."""
         predictor = self._held.get(member.folder) or self._open(member)
-        dates = slice(0, predictor.dates)
-        seen = images[:, dates], None if valid is None else valid[:, dates]
+        seen = _seen(predictor, images, valid)
         if self.card.averaging == "logits":
             output = predictor.logits(*seen) / predictor.card.temperature
         else:
@@ -283,6 +310,14 @@ class EnsemblePredictor(AnyPredictor):
             scales=self._options.scales,
             averaging=self.card.averaging,
         )
+
+
+def _seen(
+    predictor: Predictor, images: np.ndarray, valid: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The dates that a member looks at."""
+    dates = slice(0, predictor.dates)
+    return images[:, dates], None if valid is None else valid[:, dates]
 
 
 def _kind(card: Card) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from aftermap.artefacts.activation import to_channels, to_probabilities, truncated
-from aftermap.artefacts.arrays import A, as_numpy, copied, softmax, total_of
+from aftermap.artefacts.arrays import A, alike, as_numpy, copied, softmax, total_of
 from aftermap.artefacts.card import BaseCard, Card
 from aftermap.artefacts.ensemble_card import Averaging
 from aftermap.artefacts.exported import ExportedCard
@@ -137,6 +137,18 @@ class Predictor(AnyPredictor):
             return self.activate(self.logits(images, valid))
         return self._mean_over_views(images, valid, self.activate)
 
+    def channel_sums(
+        self, images: np.ndarray, valid: np.ndarray | None = None, *, onto: Any = None
+    ) -> tuple[Any, int]:
+        """Channels added up over the views, one after the other, and how many views these are.
+
+        Args:
+            images: as of `channels`.
+            valid: as of `channels`.
+            onto: sums that they are added to, which may be written over.
+        """
+        return self._sum_over_views(images, valid, self.activate, onto), len(self._views)
+
     def logits(self, images: np.ndarray, valid: np.ndarray | None = None) -> Any:
         """Logits (B, K, H, W) as the network's arrays, averaged over the views."""
         return self._mean_over_views(images, valid, copied)  # as it may write its next ones over them
@@ -171,18 +183,26 @@ class Predictor(AnyPredictor):
     def _mean_over_views(
         self, images: np.ndarray, valid: np.ndarray | None, of_logits: Callable[[Any], Any]
     ) -> Any:
+        total = self._sum_over_views(images, valid, of_logits, None)
+        if len(self._views) > 1:
+            with self.network.working():
+                total /= len(self._views)
+        return total
+
+    def _sum_over_views(
+        self, images: np.ndarray, valid: np.ndarray | None, of_logits: Callable[[Any], Any], onto: Any
+    ) -> Any:
         with self.network.working():
             x = self.prepare(images, valid)
             size = (x.shape[-2], x.shape[-1])
-            total: Any = None
+            total = onto
             for view in self._views:
                 output = view.undo(of_logits(self.network(view.show(x, multiple=self.multiple))), size)
                 if total is None:
                     total = output
                 else:
+                    total, output = alike(total, output)
                     total += output
-            if len(self._views) > 1:
-                total /= len(self._views)
             return total
 
 

@@ -18,11 +18,14 @@ from torch import Tensor, nn
 Parameters: TypeAlias = nn.Module | Iterable[tuple[str, Tensor]]
 """A model, or its parameters by name; the name a distributed wrapper puts before them is passed over."""
 
-_FLAT = 1e-8
+FLAT = 1e-8
 
 
 class Regulariser(ABC):
     """Penalty on weights that left their place, Σ importance (θ - θ_old)², 0 at the first step."""
+
+    _unseen = 0.0
+    """The squared gradient of what was never measured."""
 
     def __init__(
         self, state: Mapping[str, Tensor] | None = None, old: Mapping[str, Tensor] | None = None
@@ -45,7 +48,7 @@ class Regulariser(ABC):
     def penalty(self, model: Parameters) -> Tensor:
         """The penalty, a scalar with a gradient, without any factor."""
         total: Tensor | None = None
-        for name, parameter in _trained(model):
+        for name, parameter in trained(model):
             held = self._held(name, parameter)
             if held is not None:
                 importance, gap = held
@@ -62,7 +65,7 @@ class Regulariser(ABC):
                 about the labels and is taken out. 0 where the gradient is that of the other terms alone.
         """
         with torch.no_grad():
-            for name, parameter in _trained(parameters):
+            for name, parameter in trained(parameters):
                 if parameter.grad is not None:
                     self._see(name, parameter.detach(), self._of_labels(name, parameter, penalty_weight))
 
@@ -102,8 +105,8 @@ class Regulariser(ABC):
     def _see(self, name: str, value: Tensor, gradient: Tensor) -> None: ...
 
     def _earlier(self, kind: str, name: str, like: Tensor) -> Tensor:
-        """A measure of the step before in the tensor's present shape, 0 for what is new."""
-        measure = torch.zeros_like(like)
+        """A measure of the step before in the tensor's present shape; what is new has none."""
+        measure = torch.full_like(like, self._unseen if kind == "fisher" else 0.0)
         value = self._before.get(f"{kind}:{name}")
         if value is not None and _grown(value.shape, like.shape):
             measure[: len(value)] = value.to(like) if value.ndim else value
@@ -235,16 +238,20 @@ class RW(Regulariser):
             return
         for name, gain in self._path.gain.items():
             distance = 0.5 * self._fisher[name].to(gain) * self._path.way(name).square()
-            score = (gain / (distance + _FLAT)).clamp(min=0)
+            score = (gain / (distance + FLAT)).clamp(min=0)
             self._score[name] = self._score[name].to(score) + score if name in self._score else score
         self._path = _Path()
 
     def _measured(self) -> dict[str, Tensor]:
-        scores = {}
-        for name, score in self._score.items():
+        return _prefixed("fisher", self._fisher) | self._joined(self._score)
+
+    def _joined(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Scores of this step, averaged with those of the step before where it has some."""
+        joined = {}
+        for name, score in scores.items():
             known = f"score:{name}" in self._before
-            scores[name] = (score + self._earlier("score", name, score)) / 2 if known else score
-        return _prefixed("fisher", self._fisher) | _prefixed("score", scores)
+            joined[name] = (score + self._earlier("score", name, score)) / 2 if known else score
+        return _prefixed("score", joined)
 
     def _running(self) -> dict[str, Tensor]:
         fisher, score = _prefixed("fisher", self._fisher), _prefixed("score", self._score)
@@ -261,9 +268,12 @@ class RW(Regulariser):
         return fisher if score is None or fisher is None else fisher + score
 
     def _see(self, name: str, value: Tensor, gradient: Tensor) -> None:
+        self._average(name, value, gradient)
+        self._path.start(name, value, gradient)
+
+    def _average(self, name: str, value: Tensor, gradient: Tensor) -> None:
         earlier = self._earlier("fisher", name, value)
         self._fisher[name] = _averaged(self._fisher.get(name), earlier, gradient, self._alpha)
-        self._path.start(name, value, gradient)
 
 
 class _Path:
@@ -284,7 +294,7 @@ class _Path:
 
     def move(self, parameters: Parameters) -> None:
         """Account for the step since `start`."""
-        for name, parameter in _trained(parameters):
+        for name, parameter in trained(parameters):
             if name not in self._gradients:  # nothing flowed into it
                 continue
             now = parameter.detach()
@@ -308,7 +318,8 @@ class _Path:
         self._gradients = {}
 
 
-def _trained(source: Parameters) -> Iterable[tuple[str, Tensor]]:
+def trained(source: Parameters) -> Iterable[tuple[str, Tensor]]:
+    """Parameters that are trained, by name."""
     named = source.named_parameters() if isinstance(source, nn.Module) else source
     return ((name.removeprefix("module."), p) for name, p in named if p.requires_grad)
 
@@ -325,7 +336,7 @@ def _normalised(measure: Tensor | None) -> Tensor | None:
     if measure is None:
         return None
     least = measure.min()
-    return (measure - least) / (measure.max() - least + _FLAT)
+    return (measure - least) / (measure.max() - least + FLAT)
 
 
 def _averaged(fisher: Tensor | None, earlier: Tensor, gradient: Tensor, alpha: float) -> Tensor:

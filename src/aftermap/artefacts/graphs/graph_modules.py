@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from aftermap.artefacts.activation import to_channels, to_probabilities, truncated
+from aftermap.artefacts.activation import to_channels, to_probabilities, to_uint8
 from aftermap.artefacts.card import BaseCard, Card, Normalisation
 from aftermap.artefacts.ensemble import is_ensemble, load_ensemble
 from aftermap.artefacts.ensemble_card import EnsembleCard, EnsembleMember, Role
@@ -128,10 +128,12 @@ class EnsembleGraph(GraphModule):
             outputs = [self._output(index, images) * w for index, w in zip(indices, weights, strict=True)]
             group = torch.stack(outputs).sum(dim=0) if len(outputs) > 1 else outputs[0]
             if self._card.compat_uint8:
-                group = truncated(group / sum(weights)) * sum(weights)
+                group = to_uint8(group / sum(weights)).float() * sum(
+                    weights
+                )  # whole numbers, whose sums are exact
             total, weight = total + group, weight + sum(weights)
         if self._card.averaging == "probabilities":
-            return total / weight
+            return total / weight / 255 if self._card.compat_uint8 else total / weight
         first = self._cards[next(iter(groups.values()))[0]]
         channels = to_channels(total / weight, activation=first.activation, channel_0=first.channel_0)
         return reweighted(channels, first)

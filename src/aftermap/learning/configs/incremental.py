@@ -83,6 +83,8 @@ class LocalPod(Config):
         weight: factor of the whole, beside the two below.
         scales: a map is split into as many regions per side.
         stages: maps of the encoder, from the deepest.
+        compat_parts: parts as in PLOP's released code: squares of the whole part of width / scale, so that pixels at the
+            right and the lower border are left out where sides are no multiple.
         features: factor of maps and trunk.
         logits: factor of the logits.
         grows: times the root of (all classes / new classes).
@@ -95,6 +97,7 @@ class LocalPod(Config):
     features: NotNegative = 0.01
     logits: NotNegative = 0.0005
     grows: bool = True
+    compat_parts: bool = False
 
 
 FeatureTerm = Annotated[FeatureMse | LocalPod, Field(discriminator="loss")]
@@ -109,12 +112,15 @@ class RegulariserConfig(Config):
         weight: factor of the penalty.
         alpha: share of the newest gradient in the running mean of the squares.
         interval: of `rw`: optimizer steps between two looks at the way.
+        compat_published: as MiB's released code: the gradient is taken after the move that it is multiplied with, by `rw`
+            at one step in `interval`, and squared gradients begin at 1; see `learning.published_regularisers`.
     """
 
     kind: Literal["ewc", "pi", "rw"]
     weight: NotNegative  # where it is not given: 500, and 100 of `rw`
     alpha: float = Field(default=0.9, gt=0, le=1)
     interval: int = Field(default=10, ge=1)
+    compat_published: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -128,17 +134,46 @@ class PseudoLabelConfig(Config):
     """Where the step's labels say background, the teacher's surest classes are learned (Douillard et al. 2021, PLOP).
 
     Attributes:
-        least: no class's threshold of uncertainty is below it.
-        weigh_by_certainty: an image counts as much as the teacher is sure of its background.
+        kind: what the teacher has to be for its class to be taken: `entropy` less unsure than it is of half the pixels of
+            that class, `median` as sure as of half of them, `threshold` as sure as `threshold`, `naive` anything; with
+            `confidence` a pixel counts as much as the teacher is sure. PLOP compares these with its own, `entropy`.
+        least: of `entropy`: no class's threshold of uncertainty is below it.
+        threshold: probability, of `threshold`; of `median` no class's threshold is above it.
+        weigh_by_certainty: of `entropy`: an image counts as much as the teacher is sure of its background.
+        soft: of `entropy`: learn the teacher's probabilities instead, `certain` of all of the background, `uncertain`
+            where it is not sure.
+        soft_factor: of what is learned softly.
+        bins: of the histograms that medians are found in; None is many.
+        compat_histogram: medians and uncertainty as in PLOP's released code, from 100 bins (20 of probabilities), whose
+            sum goes wrong, so that thresholds are not those of half the pixels.
+        compat_reversed: what is learned softly as in the released code, which pushes teacher and student apart.
         compat_mean_over_all: pixels of which the teacher is not sure, and unlabelled ones, count as pixels of loss 0 in
             the mean, as in the released code; otherwise the mean is that of the pixels with a label.
         compat_no_background: nothing is learned from images without background, as in the released code.
     """
 
+    kind: Literal["entropy", "median", "threshold", "confidence", "naive"] = "entropy"
     least: float = Field(default=0.001, gt=0)
+    threshold: float = Field(default=0.9, gt=0, le=1)
     weigh_by_certainty: bool = True
+    soft: Literal["certain", "uncertain"] | None = None
+    soft_factor: NotNegative = 1.0
+    bins: Annotated[int, Field(ge=2, le=1 << 20)] | None = None
+    compat_histogram: bool = False
     compat_mean_over_all: bool = False
     compat_no_background: bool = False
+    compat_reversed: bool = False
+
+    @model_validator(mode="after")
+    def _soft_goes_with_entropy(self) -> Self:
+        if self.soft is not None and self.kind != "entropy":
+            raise ValueError(f"pseudo_labels.soft goes with kind entropy, found {self.kind}")
+        return self
+
+    @property
+    def has_thresholds(self) -> bool:
+        """Whether they are found before a step, a median of each class."""
+        return self.kind in ("entropy", "median")
 
 
 class ContrastiveConfig(Config):

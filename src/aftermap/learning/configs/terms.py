@@ -85,7 +85,8 @@ class FocalTerm(PerChannel):
         gamma: how much easy pixels are passed over; 0 is cross-entropy.
         alpha: with a sigmoid, weight of the pixels that are 1, those that are 0 get 1 - alpha (None weighs both by
             1); with a softmax, factor of the whole.
-        compat_clamp: with a sigmoid, probabilities and truth are kept this far from 0 and 1 (the winner: 1e-6).
+        compat_clamp: probabilities are kept this far from 0 and 1, with a sigmoid the truth too (the winner: 1e-6;
+            MetaDamageNet's examples: 1e-8).
         compat_leak: with a softmax, this much of every class is wanted at every pixel (MetaDamageNet: 1e-6).
     """
 
@@ -98,9 +99,9 @@ class FocalTerm(PerChannel):
 
     @model_validator(mode="after")
     def _switches_fit_the_activation(self) -> Self:
-        if self.activation == "softmax" and self.compat_clamp:
+        if self.compat_leak and self.compat_clamp:
             raise ValueError(
-                "compat_clamp is of the focal loss of single channels: give it activation sigmoid"
+                "compat_clamp and compat_leak are two systems' ways of one thing: give one of them"
             )
         if self.activation == "sigmoid" and self.compat_leak:
             raise ValueError("compat_leak is of the focal loss of a softmax: give it activation softmax")

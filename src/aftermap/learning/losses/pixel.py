@@ -39,6 +39,7 @@ def focal(
     alpha: float = 1.0,
     class_weights: Tensor | None = None,
     normalise: bool = True,
+    compat_clamp: float = 0.0,
     compat_leak: float = 0.0,
     compat_detached: bool = False,
     compat_mean_over_all: bool = False,
@@ -52,6 +53,8 @@ def focal(
         alpha: factor of the whole.
         class_weights: (K,) by true class.
         normalise: divide by the sum of the weights; False divides by the number of pixels.
+        compat_clamp: keep the probability of the true class this far from 0 and 1 (1e-8 in MetaDamageNet's examples),
+            beyond which the gradient is 0; neither leak nor detached factor go with it.
         compat_leak: this much of every class is wanted at every pixel besides the true one (1e-6 in MetaDamageNet's
             library).
         compat_detached: no gradient flows through the factor (1 - p) ** gamma (Open Cities).
@@ -63,7 +66,11 @@ def focal(
     seen = target != IGNORE
     safe = target.where(seen, target.new_zeros(()))
     log_p = torch.log_softmax(logits, dim=1)
-    loss = _focused(log_p.gather(1, safe[:, None])[:, 0], gamma, detached=compat_detached)
+    if compat_clamp:
+        p = torch.softmax(logits, dim=1).gather(1, safe[:, None])[:, 0].clamp(compat_clamp, 1 - compat_clamp)
+        loss = -((1 - p) ** gamma) * p.log()
+    else:
+        loss = _focused(log_p.gather(1, safe[:, None])[:, 0], gamma, detached=compat_detached)
     weight = seen.to(logits.dtype) if class_weights is None else class_weights.to(logits.dtype)[safe] * seen
     loss = loss * weight
     if compat_leak:

@@ -7,6 +7,7 @@ Source: Douillard et al. 2021 (PLOP), section 3.2, and its released code.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ def local_pod(
     old_logits: Tensor | None = None,
     logits_factor: float = 0.0005,
     growth: float = 1.0,
+    compat_parts: bool = False,
 ) -> Tensor:
     """Mean over the layers of the distance between the embeddings of squared features, times its layer's factor.
 
@@ -38,6 +40,7 @@ def local_pod(
         old_logits: (B, old, h, w).
         logits_factor: of that layer.
         growth: factor of the whole, see `pod_growth`.
+        compat_parts: see `pod_embedding`.
 
     Returns:
         Scalar; its gradient is 0 where both are equal.
@@ -54,11 +57,11 @@ def local_pod(
         layers.append((merged_logits(logits, old_logits.shape[1]), old_logits, logits_factor))
     if not layers:
         raise ValueError("no layers, expected feature maps or logits")
-    losses = [f * _distance(a, b, scales) for a, b, f in layers]
+    losses = [f * _distance(a, b, scales, compat_parts=compat_parts) for a, b, f in layers]
     return growth * torch.stack(losses).mean()
 
 
-def pod_embedding(features: Tensor, scales: Sequence[int] = SCALES) -> Tensor:
+def pod_embedding(features: Tensor, scales: Sequence[int] = SCALES, *, compat_parts: bool = False) -> Tensor:
     """Means of the squared features along the rows and along the columns of the parts of an image.
 
     At scale s the map falls into s x s parts, as equal as pixels allow and never more than it has pixels.
@@ -66,6 +69,8 @@ def pod_embedding(features: Tensor, scales: Sequence[int] = SCALES) -> Tensor:
     Args:
         features: (B, C, h, w).
         scales: parts per side.
+        compat_parts: parts are squares of width // scale pixels from the upper left corner, as in the released code, and
+            what is left over at the other sides is not looked at.
 
     Returns:
         (B, D), of each scale the parts row by row, of each part the C x h means along the width, then the C x w means
@@ -74,8 +79,13 @@ def pod_embedding(features: Tensor, scales: Sequence[int] = SCALES) -> Tensor:
     squares = widened(features).square()
     means = []
     for scale in scales:
-        for top, bottom in _borders(squares.shape[2], scale):
-            for left, right in _borders(squares.shape[3], scale):
+        if compat_parts:
+            side = squares.shape[3] // scale
+            rows = columns = [(i * side, (i + 1) * side) for i in range(scale)]
+        else:
+            rows, columns = _borders(squares.shape[2], scale), _borders(squares.shape[3], scale)
+        for top, bottom in rows:
+            for left, right in columns:
                 part = squares[:, :, top:bottom, left:right]
                 means += [part.mean(dim=3).flatten(1), part.mean(dim=2).flatten(1)]
     return torch.cat(means, dim=1)
@@ -96,11 +106,12 @@ def pod_growth(classes: int, added: int) -> float:
     return math.sqrt(classes / added)
 
 
-def _distance(new: Tensor, old: Tensor, scales: Sequence[int]) -> Tensor:
+def _distance(new: Tensor, old: Tensor, scales: Sequence[int], *, compat_parts: bool = False) -> Tensor:
     """Euclidean distance of the embeddings, mean over the images."""
     if new.shape != old.shape:
         raise ValueError(f"a layer is {tuple(new.shape)} now and was {tuple(old.shape)}, expected one shape")
-    gap = pod_embedding(new, scales) - pod_embedding(old.detach(), scales)
+    embed = partial(pod_embedding, scales=scales, compat_parts=compat_parts)
+    gap = embed(new) - embed(old.detach())
     distances: Tensor = torch.linalg.vector_norm(gap, dim=1)
     return distances.mean()
 

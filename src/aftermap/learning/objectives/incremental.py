@@ -5,7 +5,6 @@ at all where no term asks it anything.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.distributed
@@ -20,7 +19,7 @@ from aftermap.learning.configs.incremental import (
     FeatureMse,
     IncrementalConfig,
     LocalPod,
-    RegulariserConfig,
+    PseudoLabelConfig,
 )
 from aftermap.learning.configs.segmentation import class_weights_of
 from aftermap.learning.losses.incremental import (
@@ -38,10 +37,10 @@ from aftermap.learning.losses.pseudo_labels import (
     pseudo_labels,
 )
 from aftermap.learning.objectives.base import Objective
+from aftermap.learning.objectives.held_weights import regulariser_of
 from aftermap.learning.objectives.incremental_passes import Needs, Seen, ask_student, ask_teacher
 from aftermap.learning.objectives.segmentation_terms import segmentation_value
-from aftermap.learning.objectives.turned_views import Turns, draw_turns
-from aftermap.learning.regularisers import EWC, PI, RW, Regulariser
+from aftermap.learning.objectives.turned_views import Turns, doubled, draw_turns
 from aftermap.models.embedding import Outputs
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.taps import unwrapped
@@ -112,7 +111,7 @@ class Incremental(Objective):
         self.regulariser = (
             None
             if config.regulariser is None
-            else _regulariser(config.regulariser, teacher, carried or {}, step)
+            else regulariser_of(config.regulariser, teacher, carried or {}, step)
         )
         self.teacher = None
         if asked and teacher is not None:
@@ -129,7 +128,8 @@ class Incremental(Objective):
     @property
     def is_prepared(self) -> bool:
         """False where `prepare` is still to be called, which a resumed step need not do again."""
-        return self.config.pseudo_labels is None or not self.step or self._thresholds_known
+        config = self.config.pseudo_labels
+        return config is None or not config.has_thresholds or not self.step or self._thresholds_known
 
     @torch.no_grad()
     def prepare(self, model: DenseModel, batches: Iterator[Batch]) -> None:
@@ -141,9 +141,17 @@ class Incremental(Objective):
                 the pixels are pooled. Read only where they are needed.
         """
         config = self.config.pseudo_labels
-        if config is None or self.teacher is None:
+        if config is None or self.teacher is None or not config.has_thresholds:
             return
-        meter = ThresholdMeter(self.old, sum(self.heads), least=config.least)
+        meter = ThresholdMeter(
+            self.old,
+            sum(self.heads),
+            kind="entropy" if config.kind == "entropy" else "median",
+            least=config.least,
+            most=config.threshold,
+            bins=config.bins,
+            compat_histogram=config.compat_histogram,
+        )
         device = self.thresholds.device
         meter.counts = meter.counts.to(device)
         for batch in batches:
@@ -230,39 +238,46 @@ class Incremental(Objective):
     def _of_labels(self, seen: Seen, told: Seen, mask: Tensor, turns: Turns | None) -> dict[str, Tensor]:
         config, contrastive = self.config.segmentation, self.config.contrastive
         assert seen.plain is not None
-        logits, labels = seen.plain.logits, self._completed(mask, told)
+        logits, taken = seen.plain.logits, self.config.pseudo_labels
+        labels = None if taken is None or told.plain is None else self._completed(taken, mask, told.plain)
+        teacher_logits = None if labels is None or told.plain is None else told.plain.logits
         if turns is not None and contrastive is not None and contrastive.supervise_transformed:
             assert seen.turned is not None
             logits = torch.cat([logits, seen.turned.logits])
-            certainty = None if labels.certainty is None else torch.cat([labels.certainty, labels.certainty])
-            labels = _Labels(torch.cat([labels.mask, turns.masks(labels.mask)]), certainty)
-        if labels.certainty is not None:
-            assert self.config.pseudo_labels is not None
-            value = pseudo_label_cross_entropy(
-                logits,
-                PseudoLabels(labels.mask, labels.certainty),
-                weigh_by_certainty=self.config.pseudo_labels.weigh_by_certainty,
-                compat_mean_over_all=self.config.pseudo_labels.compat_mean_over_all,
-            )
-            return {"pseudo-label-cross-entropy": config.weight * value}
-        value = segmentation_value(config, logits, labels.mask, self.old, self.class_weights)
-        return {config.loss: config.weight * value}
+            mask = torch.cat([mask, turns.masks(mask)])
+            if labels is not None:
+                labels = doubled(labels, turns)
+            if teacher_logits is not None:
+                teacher_logits = torch.cat([teacher_logits, turns.images(teacher_logits)])
+        if labels is None or taken is None:
+            value = segmentation_value(config, logits, mask, self.old, self.class_weights)
+            return {config.loss: config.weight * value}
+        value = pseudo_label_cross_entropy(
+            logits,
+            labels,
+            weigh_by_certainty=taken.weigh_by_certainty and taken.kind == "entropy",
+            teacher_logits=teacher_logits,
+            soft_factor=taken.soft_factor,
+            compat_mean_over_all=taken.compat_mean_over_all,
+            compat_reversed=taken.compat_reversed,
+        )
+        return {"pseudo-label-cross-entropy": config.weight * value}
 
-    def _completed(self, mask: Tensor, told: Seen) -> "_Labels":
-        """Labels in which the background is what the teacher is sure of, where the method has that."""
-        config = self.config.pseudo_labels
-        if config is None or told.plain is None:
-            return _Labels(mask, None)
+    def _completed(self, config: PseudoLabelConfig, mask: Tensor, told: Outputs) -> PseudoLabels:
+        """Labels in which the background is what the teacher is sure of."""
         if not self.is_prepared:
             raise ValueError("pseudo-labels have no thresholds: call prepare before the first step")
-        labels = pseudo_labels(
+        return pseudo_labels(
             mask,
-            told.plain.logits,
+            told.logits,
             self.thresholds,
             classes=sum(self.heads),
+            kind=config.kind,
+            threshold=config.threshold,
+            soft=config.soft,
             compat_no_background=config.compat_no_background,
+            compat_histogram=config.compat_histogram,
         )
-        return _Labels(labels.mask, labels.certainty)
 
     def _of_old_logits(self, ours: Outputs, told: Outputs, mask: Tensor) -> dict[str, Tensor]:
         config = self.config.distillation
@@ -304,6 +319,7 @@ class Incremental(Objective):
             old_logits=old_logits,
             logits_factor=config.logits,
             growth=pod_growth(sum(self.heads), self.heads[-1]) if config.grows else 1.0,
+            compat_parts=config.compat_parts,
         )
 
     def _of_turns(self, seen: Seen, told: Seen, turns: Turns) -> dict[str, Tensor]:
@@ -327,34 +343,3 @@ class Incremental(Objective):
             assert theirs is not None
             terms["old-invariance"] = config.factor_old * feature_consistency(ours, theirs, where=where)
         return terms
-
-
-@dataclass(frozen=True, slots=True)
-class _Labels:
-    """Class indices (B, H, W), and of pseudo-labels each image's certainty (B,)."""
-
-    mask: Tensor
-    certainty: Tensor | None
-
-
-def _regulariser(
-    config: RegulariserConfig, teacher: DenseModel | None, carried: Mapping[str, Tensor], step: int
-) -> Regulariser:
-    """The regulariser of a step, with what the step before measured.
-
-    Raises:
-        RecipeError: that is not what it needs.
-    """
-    measure = "score:" if config.kind == "pi" else "fisher:"
-    if step and not any(name.startswith(measure) for name in carried):
-        raise RecipeError(
-            f"step {step} has a regulariser of kind {config.kind} and step {step - 1} measured nothing for it: train "
-            "every step with the same regulariser"
-        )
-    old = dict(teacher.named_parameters()) if step and teacher is not None else None
-    state = carried if step else None
-    if config.kind == "ewc":
-        return EWC(state, old, alpha=config.alpha)
-    if config.kind == "pi":
-        return PI(state, old)
-    return RW(state, old, alpha=config.alpha, interval=config.interval)

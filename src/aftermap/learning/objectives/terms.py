@@ -67,6 +67,7 @@ def term_value(term: Term, logits: Tensor, truth: Truth, class_weights: Tensor |
                 alpha=1.0 if term.alpha is None else term.alpha,
                 class_weights=class_weights,
                 normalise=term.reduction == "mean",
+                compat_clamp=term.compat_clamp,
                 compat_leak=term.compat_leak,
             )
         case FocalTerm():

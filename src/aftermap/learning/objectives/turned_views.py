@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aftermap.classes import IGNORE
 from aftermap.learning.losses.pixel import widened
+from aftermap.learning.losses.pseudo_labels import PseudoLabels
 
 Rotation = Literal["none", "quarter-turns", "free"]
 
@@ -117,6 +118,17 @@ def draw_turns(
         return Turns(elements)
     angles = _drawn(samples, alike, lambda n: (360 * torch.rand(n, generator=generator)).tolist())
     return Turns(elements, tuple(float(angle) for angle in angles))
+
+
+def doubled(labels: PseudoLabels, turns: Turns) -> PseudoLabels:
+    """Labels of a batch and, behind them, those of its turned images."""
+    confidence, softly = labels.confidence, labels.softly
+    return PseudoLabels(
+        torch.cat([labels.mask, turns.masks(labels.mask)]),
+        labels.certainty.repeat(2),
+        None if confidence is None else torch.cat([confidence, turns.images(confidence[:, None])[:, 0]]),
+        None if softly is None else torch.cat([softly, turns.masks(softly.long()) == 1]),
+    )
 
 
 def _choices(square: bool, flips: bool, rotation: Rotation) -> Sequence[int]:

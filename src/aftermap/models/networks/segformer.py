@@ -14,7 +14,7 @@ from aftermap.models.configs.networks import REDUCTIONS, SIZES, MitSize, Segform
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.networks.unet import upsample
 from aftermap.models.weights.pretrained import hub_file, local_file, read_weights
-from aftermap.models.weights.published_keys import segformer_keys
+from aftermap.models.weights.published_keys import segformer_keys, transformers_5_name
 
 HEADS = (1, 2, 5, 8)
 PATCHES, STRIDES = (7, 3, 3, 3), (4, 2, 2, 2)
@@ -192,10 +192,12 @@ def load_encoder(encoder: MixTransformer, name: str, weights: Literal["imagenet"
     state = read_weights(path)
     own = encoder.state_dict()
     theirs = {ours.removeprefix("encoder."): key for key, ours in segformer_keys(SIZES[name]).items()}
-    found = {
-        key: _first(state, (f"encoder.{key}", key, theirs[key], theirs[key].removeprefix("segformer.")))
-        for key in own
-    }
+    found = {}
+    for key in own:
+        names = (theirs[key], transformers_5_name(theirs[key]))
+        found[key] = _first(
+            state, (f"encoder.{key}", key, *names, *(n.removeprefix("segformer.") for n in names))
+        )
     missing = [key for key, value in found.items() if value is None]
     if missing:
         raise ModelError(

@@ -177,6 +177,32 @@ _BLOCK = {
 }
 
 
+_TRANSFORMERS_5 = (
+    (r"encoder\.patch_embeddings\.(\d+)\.", r"stages.\1.patch_embeddings."),
+    (r"encoder\.block\.(\d+)\.", r"stages.\1.blocks."),
+    (r"encoder\.layer_norm\.(\d+)\.", r"stages.\1.layer_norm."),
+    (r"attention\.self\.(query|key|value)\.", lambda m: f"attention.{m[1][0]}_proj."),
+    (r"attention\.self\.sr\.", "attention.sequence_reduction.sequence_reduction."),
+    (r"attention\.self\.layer_norm\.", "attention.sequence_reduction.layer_norm."),
+    (r"attention\.output\.dense\.", "attention.o_proj."),
+    (r"mlp\.dense([12])\.", r"mlp.fc\1."),
+    (r"\.layer_norm_1\.", ".layernorm_before."),
+    (r"\.layer_norm_2\.", ".layernorm_after."),
+    (r"decode_head\.linear_c\.", "decode_head.linear_projections."),
+)
+
+
+def transformers_5_name(key: str) -> str:
+    """What a weight of `segformer_keys` is called in the state of a model that transformers 5 has built.
+
+    Its own files keep the names of version 4; those of `torch.save(model.state_dict())` have these. Source: Hugging Face
+    transformers 5.24.0.
+    """
+    for before, after in _TRANSFORMERS_5:
+        key = re.sub(before, after, key)
+    return key
+
+
 FIRST_BLOCK: Rules = (
     (r"conv_dw\.", "_depthwise_conv."),
     (r"bn1\.", "_bn1."),

@@ -17,6 +17,7 @@ from aftermap.errors import ModelError
 from aftermap.models.build import build_model
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.weights.published import PUBLISHED, original_shapes, published, to_ours
+from aftermap.models.weights.published_keys import segformer_keys, transformers_5_name
 from aftermap.workflows.weights.archives import Found, System, recognise_file
 
 COUNTER = "num_batches_tracked"
@@ -84,7 +85,7 @@ class KeyReport:
         unexpected: the network does not have them.
         wrong_shape: in both, with different shapes.
         ignored: entries of the file that are no weights.
-        renamed: keys that the file has under an older name, by that name.
+        renamed: keys that the file has under an older name, or the one of transformers 5, by that name.
     """
 
     name: str
@@ -289,8 +290,9 @@ def _read(file: Path) -> tuple[Checkpoint, tuple[str, ...]]:
     checkpoint = read_checkpoint(file)
     state: dict[str, Tensor] = {}
     renamed = []
+    newer = {transformers_5_name(key): key for key in segformer_keys()}
     for key, value in checkpoint.state.items():
-        name = key
+        name = newer.get(key, key)
         for old, new in OTHER_NAMES:
             name = name.replace(old, new)
         if name != key:
