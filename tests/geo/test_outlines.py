@@ -50,6 +50,52 @@ def test_the_area_inside_a_box_is_that_of_the_intersection():
     np.testing.assert_allclose(area, shapely.area(shapely.intersection(turned, shapely.box(*box))), atol=1e-7)
 
 
+def test_what_a_shape_of_right_angles_shares_with_any_other_is_their_intersection():
+    rng = np.random.default_rng(2)
+    walled, others = [], []
+    for _ in range(120):
+        boxes = np.array([0, 0, 1, 1]) + rng.uniform(0, 6, (rng.integers(1, 4), 4))
+        shape = shapely.union_all([shapely.box(x, y, x + w, y + h) for x, y, w, h in boxes])
+        shape = shape.difference(shapely.box(3, 3, 4, 5)) if rng.random() < 0.4 else shape
+        walled.append(max(shapely.get_parts(shape), key=shapely.area))
+        round_ = shapely.Point(4, 4).buffer(rng.uniform(1, 6), quad_segs=int(rng.integers(1, 6)))
+        others.append(round_.difference(shapely.Point(4.2, 3.9).buffer(rng.uniform(0.1, 0.8))))
+    walled, others = polygons_of(*walled), polygons_of(*others)
+
+    area = outlines._common_area(walled, others)
+
+    np.testing.assert_allclose(area, shapely.area(shapely.intersection(walled, others)), atol=1e-12)
+
+
+def one_by_one(points, tolerance):
+    """The corners of one ring, wall by wall."""
+    steps, middle = np.roll(points, -1, axis=0) - points, (points + np.roll(points, -1, axis=0)) / 2
+    level = np.abs(steps[:, 0]) >= np.abs(steps[:, 1])
+    edges = list(
+        zip(level.tolist(), np.where(level, middle[:, 1], middle[:, 0]), np.hypot(*steps.T), strict=True)
+    )
+    start = int(np.argmax(level != np.roll(level, 1)))
+    walls = []
+    for edge in edges[start:] + edges[:start]:
+        outlines._join(walls, edge)
+    walls = outlines._drop_steps(walls, tolerance)
+    walls = walls if len(walls) >= 4 else []
+    return [
+        (walls[k - 1][1], wall[1]) if wall[0] else (wall[1], walls[k - 1][1]) for k, wall in enumerate(walls)
+    ]
+
+
+def test_the_corners_of_all_rings_are_those_of_each():
+    found = shapely.simplify(traced(blobs(3)), 1.0)
+    rings = shapely.get_rings(outlines._rotate(found, np.random.default_rng(3).uniform(0, 2, len(found))))
+
+    corners, count = outlines._corners(rings, 1.5)
+
+    expected = [one_by_one(shapely.get_coordinates(ring)[:-1], 1.5) for ring in rings]
+    assert count.tolist() == [len(some) for some in expected] and 0 in count and max(count) > 8
+    assert corners.tolist() == [list(map(float, point)) for some in expected for point in some]
+
+
 def test_the_box_of_a_triangle_overlaps_by_half():
     # area 50 in a box of 10 x 10, which shrinks by at most one pixel on every side; what the triangle has in common
     # with the box of 8 x 8 is a triangle with legs of 8

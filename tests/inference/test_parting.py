@@ -60,15 +60,16 @@ def test_a_part_that_is_too_small_goes_to_its_neighbour() -> None:
 
 def test_shapes_below_the_smallest_area_are_left_out_and_others_are_numbered_through() -> None:
     town = strength((2, 22, 2, 22), (30, 33, 2, 5), (30, 60, 20, 50))
-    labels = part_shapes(town, min_area_px=20, depth_px=2)
+    labels, areas = part_shapes(town, min_area_px=20, depth_px=2)
     assert sorted(np.unique(labels)) == [0, 1, 2]
     assert not labels[30:33, 2:5].any()
+    np.testing.assert_array_equal(areas[1:], np.bincount(labels.ravel())[1:])
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_parts_cover_their_shape_and_each_is_in_one_piece(seed: int) -> None:
     land = blobs(seed)
-    labels = part_shapes(land, min_area_px=20, depth_px=1)
+    labels, _ = part_shapes(land, min_area_px=20, depth_px=1)
     _, shapes, stats, _ = cv2.connectedComponentsWithStats((land > 0).astype(np.uint8), connectivity=4)
     large = (stats[:, cv2.CC_STAT_AREA] >= 20)[shapes] & (land > 0)
     np.testing.assert_array_equal(labels > 0, large)
@@ -94,7 +95,7 @@ def test_bands_part_houses_as_the_whole_image_does(cuts: list[int]) -> None:
 def test_a_shape_too_large_for_a_row_of_houses_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     two = strength((10, 30, 5, 25), (18, 22, 25, 30), (10, 30, 30, 50))
     monkeypatch.setattr("aftermap.inference.objects.parting.MAX_PARTED_PX", 20 * 45 - 1)
-    assert part_shapes(two, min_area_px=20, depth_px=2).max() == 1
+    assert part_shapes(two, min_area_px=20, depth_px=2)[0].max() == 1
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -111,5 +112,5 @@ def test_shapes_on_one_sheet_are_parted_as_each_alone(seed: int) -> None:
         alone = part_touching(np.where(own, strength, 0), min_area_px=12, depth_px=1.5)
         expected[own] = alone[own] + found
         found += int(alone.max())
-    np.testing.assert_array_equal(part_shapes(strength, min_area_px=12, depth_px=1.5), expected)
+    np.testing.assert_array_equal(part_shapes(strength, min_area_px=12, depth_px=1.5)[0], expected)
     assert found > count  # some were parted

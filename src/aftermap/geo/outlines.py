@@ -34,7 +34,7 @@ def regularise(polygons: np.ndarray, *, tolerance: float) -> np.ndarray:
     fitted[done] = rectangles[done]
     rest = np.flatnonzero(~done)
     squared = _right_angles(fitted[rest], angles[rest], tolerance)
-    good = _overlaps(squared, polygons[rest], RIGHT_ANGLES_IOU)
+    good = _overlaps(squared, polygons[rest], angles[rest], RIGHT_ANGLES_IOU)
     fitted[rest[good]] = squared[good]
     return fitted
 
@@ -82,12 +82,26 @@ def _area_inside(
     points, owner = shapely.get_coordinates(shapely.get_exterior_ring(polygons), return_index=True)
     same = owner[1:] == owner[:-1]
     start, stop, owner = points[:-1][same], points[1:][same], owner[1:][same]
-    y0, y1 = (np.clip(end[:, 1], bottom[owner], top[owner]) for end in (start, stop))
+    swept = _swept(start, stop, left[owner], right[owner], bottom[owner], top[owner])
+    area: np.ndarray = np.abs(np.bincount(owner, weights=swept, minlength=len(polygons)))
+    return area
+
+
+def _swept(
+    start: np.ndarray,
+    stop: np.ndarray,
+    left: np.ndarray,
+    right: np.ndarray,
+    bottom: np.ndarray,
+    top: np.ndarray,
+) -> np.ndarray:
+    """Integral of clip(x - left, 0, right - left) dy between bottom and top, along edges (n, 2)."""
+    y0, y1 = (np.clip(end[:, 1], bottom, top) for end in (start, stop))
     rise = stop[:, 1] - start[:, 1]
     slope = np.divide(stop[:, 0] - start[:, 0], rise, out=np.zeros(len(rise)), where=rise != 0)
     x0, x1 = (start[:, 0] + slope * (y - start[:, 1]) for y in (y0, y1))
-    width = np.maximum(right - left, 0)[owner]
-    x0, x1 = x0 - left[owner], x1 - left[owner]
+    width = np.maximum(right - left, 0)
+    x0, x1 = x0 - left, x1 - left
 
     def integral(x: np.ndarray) -> np.ndarray:  # of clip(x, 0, width)
         inside = np.clip(x, 0, width)
@@ -96,9 +110,8 @@ def _area_inside(
 
     mean = np.clip(x0, 0, width)
     np.divide(integral(x1) - integral(x0), x1 - x0, out=mean, where=np.abs(x1 - x0) > 1e-9)
-    signed = np.bincount(owner, weights=mean * (y1 - y0), minlength=len(polygons))
-    area: np.ndarray = np.abs(signed)
-    return area
+    swept: np.ndarray = mean * (y1 - y0)
+    return swept
 
 
 def _shrinkage(width: np.ndarray, height: np.ndarray, area: np.ndarray) -> np.ndarray:
@@ -114,12 +127,11 @@ def _right_angles(polygons: np.ndarray, angles: np.ndarray, tolerance: float) ->
     turned = _rotate(polygons, -angles)
     rings, owner = shapely.get_rings(turned, return_index=True)
     first = np.diff(owner, prepend=-1) > 0  # a polygon's outer ring comes before its holes
-    corners = [_walls(shapely.get_coordinates(ring)[:-1], tolerance) for ring in rings]
-    kept = np.array([len(found) > 0 for found in corners], bool)
+    points, count = _corners(rings, tolerance)
+    kept = count > 0
     squared = np.full(len(rings), None, dtype=object)
     if kept.any():
-        index = np.repeat(np.arange(int(kept.sum())), [len(found) for found in corners if found])
-        points = np.concatenate([found for found in corners if found])
+        index = np.repeat(np.arange(int(kept.sum())), count[kept])
         whole = shapely.polygons(shapely.linearrings(points, indices=index))
         squared[kept] = _mended(_rotate(whole, angles[owner[kept]]), None)
     result = np.full(len(polygons), None, dtype=object)
@@ -130,25 +142,86 @@ def _right_angles(polygons: np.ndarray, angles: np.ndarray, tolerance: float) ->
     return _mended(result, None)
 
 
-def _walls(points: np.ndarray, tolerance: float) -> list[tuple[float, float]]:
-    """Corners of a ring whose every edge runs along x or y through the middle of the edge that it replaces."""
-    if len(points) < 4:
-        return []
-    following = np.roll(points, -1, axis=0)
-    steps, middle = following - points, (points + following) / 2
+def _corners(rings: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of rings whose every edge runs along x or y through the middle of the edge that it replaces.
+
+    Returns:
+        the corners of all rings (n, 2), and how many of them each ring has: none where no four walls are left.
+    """
+    level, fixed, length, ring = _walls(rings)
+    count = np.bincount(ring, minlength=len(rings))
+    count[count < 4] = 0
+    kept = count[ring] > 0
+    level, fixed, length, ring = level[kept], fixed[kept], length[kept], ring[kept]
+    before, after = _neighbours(ring)
+    short = (count[ring] > 4) & (np.abs(fixed[before] - fixed[after]) <= tolerance)
+    corners = np.where(
+        level[:, None], np.stack([fixed[before], fixed], axis=1), np.stack([fixed, fixed[before]], axis=1)
+    )
+    stepped = np.unique(ring[short])
+    if not len(stepped):
+        return corners, count
+    ends = np.cumsum(count)
+    pieces = np.split(corners, ends[:-1])
+    for each in stepped.tolist():
+        some = slice(int(ends[each] - count[each]), int(ends[each]))
+        walls = list(zip(level[some].tolist(), fixed[some].tolist(), length[some].tolist(), strict=True))
+        walls = _drop_steps(walls, tolerance)
+        if len(walls) < 4:
+            walls = []
+        pairs = zip([*walls[-1:], *walls[:-1]], walls, strict=True)
+        found = [(one[1], other[1]) if other[0] else (other[1], one[1]) for one, other in pairs]
+        pieces[each] = np.array(found, np.float64).reshape(-1, 2)
+        count[each] = len(found)
+    return np.concatenate(pieces), count
+
+
+def _walls(rings: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Edges of rings along x or y, those in a row along the same one joined, their places weighted by length.
+
+    Returns:
+        of each wall, ring by ring: whether it runs along x, so that y is what it fixes; that coordinate; its length; its
+        ring.
+    """
+    points, ring = shapely.get_coordinates(rings, return_index=True)
+    same = ring[1:] == ring[:-1]
+    start, stop, ring = points[:-1][same], points[1:][same], ring[1:][same]
+    steps, middle = stop - start, (start + stop) / 2
     length = np.hypot(steps[:, 0], steps[:, 1])
-    level = np.abs(steps[:, 0]) >= np.abs(steps[:, 1])  # along x, so that y is what it fixes
+    level = np.abs(steps[:, 0]) >= np.abs(steps[:, 1])
     fixed = np.where(level, middle[:, 1], middle[:, 0])
-    start = int(np.argmax(level != np.roll(level, 1)))
-    edges = list(zip(level.tolist(), fixed.tolist(), length.tolist(), strict=True))
-    walls: list[tuple[bool, float, float]] = []  # (level, fixed coordinate, length)
-    for wall in edges[start:] + edges[:start]:
-        _join(walls, wall)
-    walls = _drop_steps(walls, tolerance)
-    if len(walls) < 4:
-        return []
-    pairs = zip([walls[-1], *walls[:-1]], walls, strict=True)
-    return [(before[1], after[1]) if after[0] else (after[1], before[1]) for before, after in pairs]
+    # each ring's walls from the first on that turns away from the one before it
+    count = np.bincount(ring, minlength=len(rings))
+    begins = (np.cumsum(count) - count)[ring]
+    place = np.arange(len(ring)) - begins
+    turning = np.flatnonzero(level != level[_neighbours(ring)[0]])
+    first = np.zeros(len(rings), np.int64)
+    first[ring[turning[::-1]]] = place[turning[::-1]]
+    order = begins + (place + first[ring]) % count[ring]
+    level, fixed, length = level[order], fixed[order], length[order]
+    new = np.ones(len(ring), bool)
+    new[1:] = (level[1:] != level[:-1]) | (ring[1:] != ring[:-1])
+    wall = np.flatnonzero(new)
+    joined = np.diff(np.append(wall, len(ring)))
+    mean, whole = fixed[wall], length[wall]
+    for step in range(1, int(joined.max(initial=0))):
+        some = np.flatnonzero(joined > step)
+        edge = wall[some] + step
+        total = whole[some] + length[edge]
+        sum_ = mean[some] * whole[some] + fixed[edge] * length[edge]
+        mean[some] = np.divide(sum_, total, out=mean[some], where=total > 0)
+        whole[some] = total
+    return level[wall], mean, whole, ring[wall]
+
+
+def _neighbours(ring: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of things sorted by the ring that they are in: the index of the one before and of the one after, around it."""
+    here = np.arange(len(ring))
+    starts = np.diff(ring, prepend=-1) != 0
+    begin, last = np.flatnonzero(starts), np.flatnonzero(np.roll(starts, -1))
+    before, after = here - 1, here + 1
+    before[begin], after[last] = last, begin
+    return before, after
 
 
 def _join(walls: list[tuple[bool, float, float]], wall: tuple[bool, float, float]) -> None:
@@ -192,18 +265,62 @@ def _rotate(polygons: np.ndarray, angles: np.ndarray) -> np.ndarray:
     return turned
 
 
-def _overlaps(shapes: np.ndarray, others: np.ndarray, least: float) -> np.ndarray:
-    """Whether the intersection over union of each pair is at least `least`; not where one is no valid shape."""
+def _overlaps(shapes: np.ndarray, others: np.ndarray, angles: np.ndarray, least: float) -> np.ndarray:
+    """Whether the intersection over union of each pair is at least `least`; not where one is no valid shape.
+
+    Args:
+        shapes: polygons (n,) whose walls run along and across `angles`, or None.
+        others: any polygons (n,).
+        angles: in radians (n,).
+        least: more than 0.
+    """
     areas = shapely.area(shapes), shapely.area(others)  # NaN of None, which is never enough
     smaller, larger = np.minimum(*areas), np.maximum(*areas)
     enough: np.ndarray = (
         smaller >= least * larger
     )  # what overlaps most is the smaller shape inside the larger
     enough &= shapely.is_valid(shapes) & shapely.is_valid(others)
-    common = shapely.area(shapely.intersection(shapes[enough], others[enough]))
+    turned = (_rotate(some[enough], -angles[enough]) for some in (shapes, others))
+    common = _common_area(*turned)
     union = (smaller + larger)[enough] - common
     enough[enough] = (union > 0) & (common >= least * union)
     return enough
+
+
+def _common_area(walled: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Area (n,) that each of some polygons with upright walls only shares with another polygon.
+
+    What lies right of a wall, as high as it is, is counted for a left wall and taken off for a right one.
+    """
+    start, stop, shape = _edges(walled)
+    upright = np.abs(stop - start)[:, 1] > np.abs(stop - start)[:, 0]
+    start, stop, shape = start[upright], stop[upright], shape[upright]
+    x, sign = (start[:, 0] + stop[:, 0]) / 2, np.sign(stop[:, 1] - start[:, 1])
+    bottom, top = np.minimum(start[:, 1], stop[:, 1]), np.maximum(start[:, 1], stop[:, 1])
+    begin, end, owner = _edges(others)
+    count = np.bincount(owner, minlength=len(others))
+    first = np.cumsum(count) - count
+    wall = np.repeat(np.arange(len(x)), count[shape])  # every wall with every edge of the other polygon
+    before = np.cumsum(count[shape]) - count[shape]
+    edge = np.arange(len(wall)) - before[wall] + first[shape[wall]]
+    low, high = begin[edge, 1], end[edge, 1]
+    met = np.flatnonzero((np.minimum(low, high) < top[wall]) & (np.maximum(low, high) > bottom[wall]))
+    wall, edge = wall[met], edge[met]
+    met = np.flatnonzero(np.maximum(begin[edge, 0], end[edge, 0]) > x[wall])
+    wall, edge = wall[met], edge[met]
+    right = np.full(len(wall), np.inf)
+    right_of = _swept(begin[edge], end[edge], x[wall], right, bottom[wall], top[wall])
+    # both orientations are the same, counter-clockwise: a wall that goes down has its polygon on the right
+    area: np.ndarray = np.bincount(shape[wall], weights=-sign[wall] * right_of, minlength=len(walled))
+    return area
+
+
+def _edges(polygons: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Edges of polygons, outer rings counter-clockwise: where they begin and end (n, 2), and whose they are."""
+    rings, polygon = shapely.get_rings(shapely.orient_polygons(polygons), return_index=True)
+    points, ring = shapely.get_coordinates(rings, return_index=True)
+    same = ring[1:] == ring[:-1]
+    return points[:-1][same], points[1:][same], polygon[ring[1:][same]]
 
 
 def _mended(shapes: np.ndarray, otherwise: np.ndarray | None) -> np.ndarray:

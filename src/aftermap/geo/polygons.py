@@ -12,13 +12,13 @@ import shapely
 from affine import Affine
 from pyproj import Geod, Transformer
 from rasterio.crs import CRS
-from rasterio.features import shapes as trace_shapes
 from shapely import Polygon
 from shapely.geometry.base import BaseGeometry
 
 from aftermap.geo.datum import transforming
 from aftermap.geo.grid import Grid
 from aftermap.geo.outlines import regularise
+from aftermap.geo.pixel_rings import trace_rings
 
 _GEOD = Geod(ellps="WGS84")
 
@@ -113,6 +113,7 @@ def trace_labels(
     min_area_px: float = 20.0,
     simplify_px: float = 1.0,
     sheet: Sheet | None = None,
+    areas: np.ndarray | None = None,
 ) -> list[Polygon]:
     """Outline buildings that were told apart, which may touch; see `trace`.
 
@@ -122,11 +123,12 @@ def trace_labels(
         min_area_px: smaller shapes are dropped.
         simplify_px: how far an outline may move.
         sheet: see `trace`.
+        areas: pixels of each number, where they are known.
 
     Returns:
         Valid polygons in pixel coordinates, in the order of their labels.
     """
-    areas = np.bincount(labels.ravel())
+    areas = np.bincount(labels.ravel()) if areas is None else areas
     return _traced(labels, areas, grid, min_area_px, simplify_px, sheet)
 
 
@@ -190,21 +192,13 @@ def _aspect(grid: Grid) -> float:
 
 def _outlines(labels: np.ndarray, chosen: np.ndarray, *, min_hole_px: float) -> np.ndarray:
     """The exact outlines of the chosen labels along pixel edges, small holes filled, in the labels' order."""
-    rings: list[list[tuple[float, float]]] = []
-    owner: list[int] = []
-    for outline, label in trace_shapes(labels, mask=chosen[labels], connectivity=4):
-        rings += outline["coordinates"]
-        owner += [int(label)] * len(outline["coordinates"])
-    if not rings:
+    rings = trace_rings(labels if chosen[1:].all() else np.where(chosen[labels], labels, 0))
+    if not len(rings.label):
         return np.zeros(0, dtype=object)
-    number = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
-    lines = shapely.linearrings(np.concatenate(rings), indices=number)
-    labelled = np.array(owner)
-    shell = np.diff(labelled, prepend=-1) != 0  # comes first, and each shape comes once
-    kept = np.flatnonzero(shell | (shapely.area(shapely.polygons(lines)) >= min_hole_px))
-    kept = kept[np.argsort(labelled[kept], kind="stable")]
+    lines = shapely.linearrings(rings.points, indices=rings.ring)
+    kept = (rings.area > 0) | (-rings.area >= min_hole_px)
     position = np.cumsum(chosen) - 1  # of each label among those that are chosen
-    outlines: np.ndarray = shapely.polygons(lines[kept], indices=position[labelled[kept]])
+    outlines: np.ndarray = shapely.polygons(lines[kept], indices=position[rings.label[kept]])
     return outlines
 
 

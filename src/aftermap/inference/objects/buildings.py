@@ -1,9 +1,8 @@
 """Buildings: traced from rows of a mask as they come, and judged by the probabilities of their pixels."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-import cv2
 import geopandas
 import numpy as np
 import shapely
@@ -13,8 +12,8 @@ from shapely.geometry.base import BaseGeometry
 from aftermap.artefacts.card import Calibration
 from aftermap.classes import DAMAGE, NOT_ASSESSED
 from aftermap.geo.grid import Grid
-from aftermap.geo.polygons import Sheet, areas_m2, trace, trace_labels
-from aftermap.inference.objects.parting import part_shapes, root_of
+from aftermap.geo.polygons import Sheet, areas_m2, trace_labels
+from aftermap.inference.objects.parting import Components, part_shapes, root_of
 from aftermap.inference.postprocess import REASONS, Missing, from_bytes
 
 MIN_SEEN = 0.5
@@ -55,13 +54,15 @@ def trace_rows(
         Polygons in pixel coordinates of the scene.
     """
 
-    def polygons(values: np.ndarray, sheet: Sheet) -> Iterator[Polygon]:
-        chosen = {"min_area_px": min_area_px, "simplify_px": simplify_px}
+    def polygons(values: np.ndarray, shapes: Components, sheet: Sheet) -> list[Polygon]:
+        least = {"min_area_px": min_area_px, "simplify_px": simplify_px}
         if part_depth_px is None:
-            yield from trace(values != 0, grid, **chosen, sheet=sheet)
-            return
-        labels = part_shapes(values, min_area_px=min_area_px, depth_px=part_depth_px)
-        yield from trace_labels(labels, grid, **chosen, sheet=sheet)
+            labels, areas = shapes.labels, np.where(shapes.chosen, shapes.areas, 0)
+        else:
+            labels, areas = part_shapes(
+                values, min_area_px=min_area_px, depth_px=part_depth_px, shapes=shapes
+            )
+        return trace_labels(labels, grid, **least, sheet=sheet, areas=areas)
 
     def apart(finished: Sequence[_Shape]) -> Iterator[Polygon]:
         """Trace shapes side by side, which takes as long as one of them."""
@@ -75,25 +76,28 @@ def trace_rows(
             for i, start in zip(some, starts.tolist(), strict=True):
                 height, width = pieces[i][0].shape
                 values[:height, start : start + width] = pieces[i][0]
-            yield from polygons(values, Sheet(starts, np.array([(pieces[i][2], pieces[i][1]) for i in some])))
+            sheet = Sheet(starts, np.array([(pieces[i][2], pieces[i][1]) for i in some]))
+            yield from polygons(values, Components.of((values != 0).astype(np.uint8)), sheet)
 
     open_shapes: list[_Shape] = []
     above = np.zeros(grid.width, np.int32)  # index + 1 in `open_shapes` of each pixel in the last row seen
     for row, values in bands:
         last = row + values.shape[0] >= grid.height
         mask = (values != 0).astype(np.uint8)
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
-        cut = np.zeros(count, bool)
+        found = Components.of(mask)
+        labels = found.labels
+        cut = np.zeros(len(found.areas), bool)
         cut[labels[0]] = row > 0
         if not last:
             cut[labels[-1]] = True
         cut[0] = False
-        yield from polygons(np.where(cut[labels], 0, values), Sheet(np.zeros(1, int), np.array([(0, row)])))
+        whole = replace(found, chosen=found.chosen & ~cut)
+        yield from polygons(values, whole, Sheet(np.zeros(1, int), np.array([(0, row)])))
 
         shapes = list(open_shapes)
         index_of = {0: 0}
         for label in np.flatnonzero(cut).tolist():
-            left, up, width, height = stats[label, :4].tolist()
+            left, up, width, height = found.boxes[label].tolist()
             place = slice(up, up + height), slice(left, left + width)
             shapes.append(_Shape([(row + up, left, np.where(labels[place] == label, values[place], 0))]))
             index_of[label] = len(shapes)

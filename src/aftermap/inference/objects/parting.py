@@ -1,5 +1,7 @@
 """Parts houses that touch in a mask: a watershed on how deep inside a building, and how surely on one, a pixel lies."""
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
@@ -41,24 +43,54 @@ def part_touching(strength: np.ndarray, *, min_area_px: float, depth_px: float) 
     return parted
 
 
-def part_shapes(strength: np.ndarray, *, min_area_px: float, depth_px: float) -> np.ndarray:
+@dataclass(frozen=True)
+class Components:
+    """The 4-connected shapes of a mask.
+
+    Attributes:
+        labels: int32 (H, W), 0 off the mask and the number of the shape on it.
+        boxes: int64 (n, 4) of each number: first column and row, width and height.
+        areas: int64 (n,) pixels of each.
+        chosen: bool (n,), those that are looked at; never 0.
+    """
+
+    labels: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    chosen: np.ndarray
+
+    @classmethod
+    def of(cls, mask: np.ndarray) -> "Components":
+        """All shapes of a mask uint8 (H, W)."""
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
+        chosen = np.ones(count, bool)
+        chosen[0] = False
+        stats = stats.astype(np.int64)
+        return cls(labels, stats[:, :4], stats[:, cv2.CC_STAT_AREA], chosen)
+
+
+def part_shapes(
+    strength: np.ndarray, *, min_area_px: float, depth_px: float, shapes: Components | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Part every connected shape of a mask, each for itself; those in which no two parts fit stay whole.
 
     Args:
         strength: uint8 (H, W), 0 off buildings and 1 + 254 p(building) on them.
         min_area_px: smaller shapes are left out, and no part is smaller.
         depth_px: see `part_touching`.
+        shapes: of `strength`; those that are not chosen are left out.
 
     Returns:
-        int32 (H, W), 0 off buildings and a number from 1 on for each.
+        int32 (H, W), 0 off buildings and a number from 1 on for each; and how many pixels have each number.
     """
-    mask = (strength != 0).astype(np.uint8)
-    count, shapes, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
-    left, top, width, height, area = stats.T.astype(np.int64)
-    large = area >= min_area_px
-    large[0] = False
+    shapes = shapes or Components.of((strength != 0).astype(np.uint8))
+    count, area = len(shapes.areas), shapes.areas
+    left, top, width, height = shapes.boxes.T
+    large = shapes.chosen & (area >= min_area_px)
     whole = large & ((area < 2 * min_area_px) | (width * height > MAX_PARTED_PX))
     parts_of = whole.astype(np.int64)  # of each shape
+    everywhere = np.flatnonzero(strength)
+    shape_of = shapes.labels.reshape(-1)[everywhere]
     flat, within, number = (
         [],
         [],
@@ -67,34 +99,39 @@ def part_shapes(strength: np.ndarray, *, min_area_px: float, depth_px: float) ->
     for some in _batches(np.flatnonzero(large & ~whole), (width + GAP_PX) * (height + GAP_PX)):
         chosen = np.zeros(count, bool)
         chosen[some] = True
-        here = np.flatnonzero(chosen[shapes])
-        shape = shapes.reshape(-1)[here]
+        mine = chosen[shape_of]
+        here, shape = everywhere[mine], shape_of[mine]
         x, y, size = _laid_out(width[some], height[some])
-        across, down = np.zeros(count, np.int64), np.zeros(count, np.int64)
-        across[some], down[some] = x - left[some], y - top[some]
-        row, col = np.divmod(here, strength.shape[1])
-        place = (row + down[shape]) * size[1] + col + across[shape]
+        move = np.zeros(count, np.int64)  # of a shape's pixels, from the mask to the sheet
+        move[some] = (y - top[some]) * size[1] + x - left[some]
+        place = here + here // strength.shape[1] * (size[1] - strength.shape[1]) + move[shape]
         sheet, source = np.zeros(size, np.uint8), np.zeros(size[0] * size[1], np.int32)
         sheet.reshape(-1)[place], source[place] = strength.reshape(-1)[here], here
         pixels = np.flatnonzero(sheet)
         basin, peaks, root = _basins(sheet, pixels, min_area_px, depth_px)
-        mine = source[pixels]
         roots, part = np.unique(root, return_inverse=True)
-        owner = shapes.reshape(-1)[source[peaks[roots]]]  # the shape of each part
+        owner = shapes.labels.reshape(-1)[source[peaks[roots]]]  # the shape of each part
         order = np.lexsort((roots, owner))
         counted = np.bincount(owner, minlength=count)
         rank = np.empty(len(roots), np.int64)
         rank[order] = np.arange(len(roots)) - (np.cumsum(counted) - counted)[owner[order]]
         parts_of += counted
-        flat.append(mine)
+        flat.append(source[pixels])
         within.append(owner[part][basin])
         number.append(rank[part][basin])
     before = np.cumsum(parts_of) - parts_of
-    labels: np.ndarray = np.where(whole, before + 1, 0).astype(np.int32)[shapes]
+    labels = np.zeros(strength.shape, np.int32)
+    if whole.any():
+        mine = whole[shape_of]
+        flat.append(everywhere[mine])
+        within.append(shape_of[mine])
+        number.append(np.zeros(len(flat[-1]), np.int64))
+    areas = np.zeros(int(parts_of.sum()) + 1, np.int64)
     if flat:
         parted = before[np.concatenate(within)] + np.concatenate(number) + 1
         labels.reshape(-1)[np.concatenate(flat)] = parted
-    return labels
+        areas = np.bincount(parted, minlength=len(areas))
+    return labels, areas
 
 
 def _batches(shapes: np.ndarray, area: np.ndarray) -> list[np.ndarray]:
@@ -144,26 +181,26 @@ def _basins(
 
 
 def _land(strength: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Distance to the edge in pixels times the smoothed probability, in whole steps, int64 (H, W)."""
+    """Distance to the edge in pixels times the smoothed probability, in whole steps, int32 (H, W)."""
     distance = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     probability = np.where(inside, (strength.astype(np.float32) - 1) / 254, np.float32(0))
     smooth = cv2.GaussianBlur(probability, (0, 0), SMOOTHING_PX, borderType=cv2.BORDER_CONSTANT)
-    land: np.ndarray = np.rint(distance * smooth * _STEPS_PER_PX).astype(np.int64)
+    land: np.ndarray = np.rint(distance * smooth * _STEPS_PER_PX).astype(np.int32)
     return land
 
 
 def _climb(land: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """The peak that each pixel reaches by its steepest way up, as flat indices of the image."""
-    size = land.size
     # Unique heights, so that a plateau has one peak and no way runs in a circle.
+    bits = land.size.bit_length()
     unique = np.full(land.shape, -1, np.int64)
-    unique.reshape(-1)[pixels] = land.reshape(-1)[pixels] * size + pixels
+    unique.reshape(-1)[pixels] = (land.reshape(-1)[pixels].astype(np.int64) << bits) | pixels
     highest = unique.copy()
     for here, there in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
         np.maximum(highest[here], unique[there], out=highest[here])
         np.maximum(highest[there], unique[here], out=highest[there])
-    upward = np.zeros(size, np.int64)
-    upward[pixels] = reached = highest.reshape(-1)[pixels] % size
+    upward = np.zeros(land.size, np.int64)
+    upward[pixels] = reached = highest.reshape(-1)[pixels] & ((1 << bits) - 1)
     while True:
         higher: np.ndarray = upward[reached]
         if np.array_equal(higher, reached):
