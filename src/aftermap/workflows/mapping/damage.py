@@ -122,7 +122,6 @@ class _DamageTask(ObjectTask):
         height, width = band.missing.shape
         damage = np.empty((height, width), np.uint8)
         stored = np.empty((len(DAMAGE), height, width), np.uint8)
-        strength = np.empty((height, width), np.uint8)
         for start in range(0, height, _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
             probabilities, missing = band.probabilities[:, part], band.missing[part]
@@ -130,17 +129,17 @@ class _DamageTask(ObjectTask):
             if self._weights is not None and len(probabilities):
                 probabilities = unweighted(probabilities, self._weights)
             stored[:, part] = to_bytes(probabilities, missing)
-            found = (damage[part] != 0) & (missing == 0)
-            strength[part] = np.where(found, np.uint8(IGNORE) - stored[0, part], 0)
-        arrays = {"damage": damage, "probabilities": stored, "missing": band.missing}
-        return arrays if self.known is not None else arrays | {"strength": strength}
+        return {"damage": damage, "probabilities": stored, "missing": band.missing}
 
     def finish(self, name: str, bands: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Minor damage spreads, without the buildings' classes changing by it."""
         return spread_minor_rows(bands, self._decision.minor_dilation) if name == "damage" else iter(bands)
 
     def strength(self, rows: Rows) -> np.ndarray:
-        return rows.load("strength")[0]
+        (damage,) = rows.load("damage")
+        found = (damage != 0) & (damage != IGNORE)
+        strength: np.ndarray = np.where(found, np.uint8(IGNORE) - rows.plane("probabilities", 0), np.uint8(0))
+        return strength
 
     def judge(
         self,
