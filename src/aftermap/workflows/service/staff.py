@@ -130,7 +130,8 @@ def main() -> None:
     worker = open_worker(place, told["database"], name=told["name"], said=log_line)
 
     def watch() -> None:
-        sys.stdin.buffer.read()  # nothing more comes: this returns when the server has gone
+        # nothing more comes: this returns when the server has gone. Not through `sys.stdin`, which an end would wait for
+        os.read(sys.stdin.fileno(), 1)
         worker.stop.set()
 
     threading.Thread(target=watch, name="server", daemon=True).start()
