@@ -119,6 +119,9 @@ class MapDamage(_Algorithm):
         footprints = "Footprints (by default buildings are traced)"
         self.add(QgsProcessingParameterFeatureSource("FOOTPRINTS", footprints, polygons, optional=True))
         self.add(QgsProcessingParameterFeatureSource("AOI", "Area of interest", polygons, optional=True))
+        self.add(
+            QgsProcessingParameterBoolean("ALIGN_FOOTPRINTS", "Move footprints onto their houses", False)
+        )
         self.add(QgsProcessingParameterString("MODEL", "Model: box, field, or a model folder", "box"))
         for name, when in (("PRE_TILES", "before"), ("POST_TILES", "after")):
             folder = QgsProcessingParameterFile.Folder
@@ -152,9 +155,9 @@ class MapDamage(_Algorithm):
         given = {name: self.polygons(parameters, name, context, feedback) for name in ("FOOTPRINTS", "AOI")}
         given |= {name: text(name) for name in ("BANDS", "STRETCH")}
         words += options(given)
-        for name in ("RESUME", "OVERWRITE"):
+        for name in ("ALIGN_FOOTPRINTS", "RESUME", "OVERWRITE"):
             if self.parameterAsBoolean(parameters, name, context):
-                words.append(f"--{name.lower()}")
+                words.append(f"--{name.lower().replace('_', '-')}")
         summary = json.loads(self.call(words, feedback))["summary"]
         buildings, damage = out / "buildings.gpkg", out / "damage.tif"
         self.load(damage, "Damage by pixel", "DAMAGE", context)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from aftermap.data.checking.footprint_shift import _slopes, by_resolution, measure_shift, measure_shifts
+from aftermap.data.checking.footprint_shift import by_resolution, measure_shift, measure_shifts
 from aftermap.data.preparing.cut_config import CutConfig
+from aftermap.geo.alignment.edges import slopes
 from prepared_datasets import cut_tiles
 from towns_in_rasters import footprints, write_raster
 
@@ -79,4 +80,4 @@ def test_real_footprints_of_another_year_lie_beside_the_houses(shared_data, tmp_
 def test_slopes_are_those_of_a_gaussian_blur(shape):
     values = np.random.default_rng(0).uniform(0, 255, shape)
     across, down = (ndimage.gaussian_filter(values, 1.0, order=order) for order in ((0, 1), (1, 0)))
-    np.testing.assert_allclose(_slopes(values), across + 1j * down, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(slopes(values), across + 1j * down, rtol=0, atol=1e-12)

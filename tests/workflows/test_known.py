@@ -2,18 +2,23 @@
 
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import geopandas
+import numpy as np
 import pytest
+import rasterio
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 from shapely import box
 
-from aftermap.errors import DataWarning, FootprintError
+from aftermap.errors import DataWarning, FootprintError, InputError
 from aftermap.geo.grid import Grid, Window
+from aftermap.geo.raster import RasterSource
 from aftermap.workflows.mapping.buildings import map_buildings
 from aftermap.workflows.mapping.inputs.known import Known
 from aftermap.workflows.mapping.inputs.memory import OnDisk
+from aftermap.workflows.mapping.settings import Settings
 
 GRID = Grid(CRS.from_epsg(32615), from_origin(367000, 4104000, 0.5, 0.5), 200, 200)
 
@@ -99,3 +104,65 @@ def test_a_missing_vector_file_is_told_of_before_the_model_is_looked_for(tmp_pat
         map_buildings(
             tmp_path / "image.tif", tmp_path / "out", model="no-such-model", **{word: tmp_path / "none.gpkg"}
         )
+
+
+def beside_their_houses(folder: Path) -> tuple[Path, Path]:
+    """An image of 36 houses, and footprints that lie 3 px west and 2 px north of them."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(60, 100, (200, 200)).astype(np.uint8)
+    corners = [(left, top) for top in range(16, 180, 30) for left in range(16, 180, 30)]
+    for left, top in corners:
+        image[top : top + 14, left : left + 16] += 90
+    with rasterio.open(
+        folder / "pre.tif",
+        "w",
+        driver="GTiff",
+        width=200,
+        height=200,
+        count=1,
+        dtype="uint8",
+        crs=GRID.crs,
+        transform=GRID.transform,
+    ) as file:
+        file.write(image, 1)
+    shapes = [at(left - 3, top - 2, left + 13, top + 12) for left, top in corners]
+    return folder / "pre.tif", write(folder / "beside.gpkg", shapes)
+
+
+def test_footprints_beside_their_houses_are_moved_onto_them_and_kept_as_given(tmp_path):
+    image, path = beside_their_houses(tmp_path)
+    known = Known.read(path, GRID)
+    with closing(RasterSource.open(image)) as source:
+        inputs = SimpleNamespace(grid=GRID, scene=SimpleNamespace(sources={"pre": source}))
+        moved = known.aligned(inputs)
+    assert moved.shifts.moved.all()
+    offsets = np.array([shape.bounds[:2] for shape in moved.outlines]) - np.array(
+        [shape.bounds[:2] for shape in known.outlines]
+    )
+    assert np.abs(offsets - (3, 2)).max() <= 0.5
+    first = moved.frame.geometry.iloc[0].bounds[0]
+    assert first == pytest.approx(367000 + moved.outlines[0].bounds[0] / 2)  # the same place on the ground
+    assert moved.columns["moved_m"].tolist() == pytest.approx(
+        [13**0.5 / 2] * 36, abs=0.3
+    )  # pixels of half a metre
+    moved.write_given(tmp_path)
+    given = geopandas.read_file(tmp_path / "footprints-given.gpkg")
+    assert given["building_id"].tolist() == known.frame["building_id"].tolist()
+    assert given.geometry.geom_equals(known.frame.geometry).all() and given.crs == known.frame.crs
+    assert moved.notes()[1].startswith("36 of 36 footprints moved onto their houses, by 3.")
+
+
+def test_footprints_that_cannot_be_measured_stay_and_it_is_said(tmp_path):
+    image, _ = beside_their_houses(tmp_path)
+    known = Known.read(write(tmp_path / "few.gpkg", HOUSES), GRID)
+    with closing(RasterSource.open(image)) as source:
+        inputs = SimpleNamespace(grid=GRID, scene=SimpleNamespace(sources={"pre": source}))
+        same = known.aligned(inputs)
+    assert same.frame is known.frame and same.outlines == known.outlines and "moved_m" not in same.columns
+    assert same.notes()[1] == ("footprints stay as they were given: too few outlines show edges in the image")
+    same.write_given(tmp_path / "absent")  # nothing to keep
+
+
+def test_alignment_without_footprints_is_refused():
+    with pytest.raises(InputError, match="--align-footprints moves footprints, and none are given"):
+        Settings(align_footprints=True)

@@ -45,6 +45,7 @@ def map_command(
     min_area: Annotated[float | None, OBJECTS] = None,
     part_touching: Annotated[bool | None, OBJECTS] = None,
     keep_outside: Annotated[Flag, OBJECTS] = False,
+    align_footprints: Annotated[Flag, OBJECTS] = False,
     features: Annotated[Flag, OBJECTS] = False,
     title: Annotated[str | None, RESULT] = None,
     pre_date: Annotated[str | None, RESULT] = None,
@@ -97,6 +98,8 @@ def map_command(
             --no-part-touching turns it off.
         keep_outside: Keep footprints that do not touch the map in the layers, not assessed; by default they are only
             counted.
+        align_footprints: Move footprints that lie beside their houses onto them, block by block, where the edges in the
+            image before surely say so; else they stay. As given they are kept in footprints-given.gpkg.
         features: Keep what every building looks like on both dates (features.npz), for aftermap learn; maps of damage
             only.
         title: Heading of page and picture; by default the name of the output folder.
@@ -129,6 +132,7 @@ def map_command(
         "cloud_mask": cloud_mask,
         "nodata": None if nodata is None else parse_nodata(nodata),
         "keep_outside": keep_outside,
+        "align_footprints": align_footprints,
         "features": features,
         "title": title,
         "pre_date": _day("--pre-date", pre_date),
@@ -174,7 +178,19 @@ def map_command(
             f"gate {result.gate['model']}: {result.gate['skipped']} of {counted(result.gate['windows'], 'window')} taken "
             "as empty and not looked at further"
         )
+    if align_footprints:
+        say(*_about_footprints(result.folder))
     say(*_about_model(model, result.folder), f"open {result.folder / 'map.html'}")
+
+
+def _about_footprints(out: Path) -> Iterator[str]:
+    """How far footprints were moved, or why they were not."""
+    from aftermap.files import read_json
+
+    notes = read_json(out / "provenance.json")["notes"]
+    yield from (
+        note for note in notes if note.split(" ")[0] == "footprints" or " footprints moved onto " in note
+    )
 
 
 def _about_model(model: str, out: Path) -> Iterator[str]:

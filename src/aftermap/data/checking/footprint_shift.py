@@ -9,6 +9,7 @@ import numpy as np
 
 from aftermap.classes import IGNORE
 from aftermap.data.scene import Scene, read_image, read_mask
+from aftermap.geo.alignment.edges import edge_field, slopes
 
 REACH_PX = 12
 """Shifts are looked for up to this many pixels along each axis."""
@@ -19,9 +20,6 @@ MIN_SHIFT_PX = 3.0
 _MIN_TILES = 3
 _MIN_GAIN = 0.05
 _SURE = 2.0
-_OFFSETS = np.arange(-4.0, 5.0)
-_BLUR = np.exp(-(_OFFSETS**2) / 2) / np.exp(-(_OFFSETS**2) / 2).sum()
-_SLOPE = _OFFSETS * _BLUR
 _EDGE = 0.1
 _MOST_POINTS = 2000
 _SAME_RESOLUTION = 1.1
@@ -141,7 +139,7 @@ def fit_surface(scene: Scene, reach_px: int = REACH_PX) -> np.ndarray | None:
     mask = read_mask(scene, target="building")
     known = mask != IGNORE
     building = (mask == 1).astype(np.float64)
-    field = _slopes(building)
+    field = slopes(building)
     strength = np.abs(field)
     cross, edge = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)), cv2.BORDER_CONSTANT
     inside = cv2.erode(known.astype(np.uint8), cross, iterations=reach_px, borderType=edge, borderValue=0) > 0
@@ -151,7 +149,7 @@ def fit_surface(scene: Scene, reach_px: int = REACH_PX) -> np.ndarray | None:
     chosen = np.linspace(0, len(rows) - 1, min(len(rows), _MOST_POINTS)).astype(int)
     rows, cols = rows[chosen], cols[chosen]
     normal = field[rows, cols] / strength[rows, cols]
-    field = _gradient(read_image(scene.pre))
+    field = edge_field(read_image(scene.pre))
     steps = range(-reach_px, reach_px + 1)
     return np.array(
         [[np.abs((field[rows + dy, cols + dx] * normal.conj()).real).mean() for dx in steps] for dy in steps]
@@ -160,23 +158,3 @@ def fit_surface(scene: Scene, reach_px: int = REACH_PX) -> np.ndarray | None:
 
 def _fullness(scene: Scene) -> tuple[int, int, str]:
     return -sum(scene.polygons.values()), -sum(scene.class_pixels[1:]), scene.name
-
-
-def _slopes(values: np.ndarray) -> np.ndarray:
-    """Derivatives of float64 (H, W) after a Gaussian blur of one pixel, complex: across, and down."""
-    pairs = ((_SLOPE, _BLUR), (_BLUR, _SLOPE))
-    across, down = (
-        cv2.sepFilter2D(values, cv2.CV_64F, x, y, borderType=cv2.BORDER_REFLECT) for x, y in pairs
-    )
-    slopes: np.ndarray = across + 1j * down
-    return slopes
-
-
-def _gradient(image: np.ndarray) -> np.ndarray:
-    """Gradient of the brightness as complex numbers (H, W), of length below 1: typical edges 1/2."""
-    grey = image.astype(np.float64).mean(axis=0)
-    field = _slopes(grey)
-    length = np.abs(field)
-    usual = float(length[length > 0].mean()) if (length > 0).any() else 1.0
-    damped: np.ndarray = field / (length + usual)
-    return damped

@@ -105,6 +105,7 @@ class ObjectTask(Task):
             style_layer(folder, "buildings", self.style, list(frame.columns))
         summary = self.summarise(frame, inputs.grid)
         if self.known is not None:
+            self.known.write_given(folder)
             outside, left_out = self.known.outside, self.known.left_out
             summary["footprints_outside"] = {"footprints": outside, "left_out": outside if left_out else 0}
         return summary

@@ -10,6 +10,7 @@ from typing import Any
 from aftermap.errors import InputError
 from aftermap.files import sha256_of
 from aftermap.files.origins import origin_of
+from aftermap.geo.alignment.footprint_shifts import FootprintShifts
 from aftermap.geo.grid import Grid
 from aftermap.inference.ensemble import EnsemblePredictor
 from aftermap.inference.predictor import AnyPredictor
@@ -29,6 +30,7 @@ def describe_run(
     scheme: str,
     dates: Mapping[str, date | None],
     notes: Sequence[str],
+    footprint_shift: FootprintShifts | None = None,
 ) -> dict[str, Any]:
     """What `provenance.json` says of a map.
 
@@ -44,6 +46,7 @@ def describe_run(
         scheme: class scheme of the map.
         dates: when each image was taken; None where not known.
         notes: what was decided without a warning.
+        footprint_shift: how the user's footprints were moved; None where that was not asked for.
     """
     card = predictor.card
     described = {
@@ -75,6 +78,7 @@ def describe_run(
         "grid": describe_grid(inputs.grid),
         "shift": inputs.shift,
         "local_shift": inputs.local_shift,
+        "footprint_shift": None if footprint_shift is None else footprint_shift.as_dict(),
         "stretch": inputs.stretches or None,
         "options": options,
         "execution": predictor.execution or None,

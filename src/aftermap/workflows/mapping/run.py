@@ -86,6 +86,8 @@ def run_map(
                 scene=inputs.scene.grid,
                 keep_outside=settings.keep_outside,
             )
+            if settings.align_footprints:
+                task.known = task.known.aligned(inputs)
         dates = _dates(inputs, settings)
     options = {"model": model.sha256, **settings.deciding(), **task.deciding()}
     images = {name: [identity(path) for path in s.files] for name, s in inputs.sources.items()}
@@ -129,6 +131,7 @@ def run_map(
                 mode=task.mode,
                 scheme=task.scheme,
                 dates=dates,
+                footprint_shift=None if task.known is None else task.known.shifts,
                 notes=[*inputs.notes, *task.known_notes(), *task.notes()],
             )
             write_json(work.result / MARKER, provenance)

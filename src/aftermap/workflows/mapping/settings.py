@@ -36,6 +36,7 @@ class MapOptions(RunningKeywords, total=False):
     min_area_m2: float
     part_touching: bool
     keep_outside: bool
+    align_footprints: bool
     features: bool
     title: str | None
     pre_date: date | None
@@ -73,6 +74,8 @@ class Settings:
         min_area_m2: smaller traced shapes are no buildings.
         part_touching: tell touching houses apart when they are traced; see `inference.parting`.
         keep_outside: keep footprints that do not touch the map as rows that are not assessed; else they are counted only.
+        align_footprints: move footprints that lie beside their houses, block by block, where that surely helps; see
+            `geo.alignment.footprint_shifts`.
         features: keep what the buildings look like, for `learn`; maps of damage only.
         draft: write only what `workflows.many` merges into a larger map: plain rasters, one table, small pictures.
         title: heading of page and picture; by default the output folder's name.
@@ -108,6 +111,7 @@ class Settings:
     min_area_m2: float = MIN_BUILDING_M2
     part_touching: bool = False
     keep_outside: bool = False
+    align_footprints: bool = False
     features: bool = False
     draft: bool = False
     title: str | None = None
@@ -144,6 +148,10 @@ class Settings:
             raise InputError(
                 f"--stretch {low:g},{high:g} is not a pair of percentiles: pass two rising ones such as 2,98"
             )
+        if self.align_footprints and self.footprints is None:
+            raise InputError(
+                "--align-footprints moves footprints, and none are given: pass --footprints FILE"
+            )
         if isinstance(self.nodata, str):
             object.__setattr__(self, "nodata", parse_nodata(self.nodata))
 
@@ -177,6 +185,7 @@ class Settings:
             "min_area_m2": self.min_area_m2,
             "part_touching": self.part_touching,
             "keep_outside": self.keep_outside,
+            "align_footprints": self.align_footprints,
             "tta": self.tta,
             "scales": list(self.scales),
             "averaging": self.averaging,

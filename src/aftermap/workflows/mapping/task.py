@@ -135,8 +135,8 @@ class Task(ABC):
         return view.objects.kinds if view.objects is not None else frame["class_index"].to_numpy(np.int64)
 
     def known_notes(self) -> list[str]:
-        """Where the ids of the user's buildings come from."""
-        return [] if self.known is None else [f"building_id: {self.known.origin}"]
+        """Where the ids of the user's buildings come from, and how these were moved."""
+        return [] if self.known is None else self.known.notes()
 
     def notes(self) -> list[str]:
         """What was decided without a warning."""

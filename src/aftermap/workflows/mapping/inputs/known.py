@@ -1,7 +1,7 @@
 """The user's buildings, ready to be judged: read, laid on the image, and told from areas of interest."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,20 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from aftermap.errors import DataWarning, FootprintError
+from aftermap.geo.alignment.footprint_shifts import FootprintShifts, measure_footprint_shifts
 from aftermap.geo.grid import Grid
-from aftermap.geo.polygons import to_pixels
+from aftermap.geo.polygons import from_pixels, to_pixels
 from aftermap.geo.vectors import part_layer, read_buildings
 from aftermap.inference.objects.painting import Painter
+from aftermap.products.vectors import write_file
+from aftermap.wording import counted
+from aftermap.workflows.mapping.inputs.dates import Inputs
+
+GIVEN = "footprints-given"
+"""Name of the layer, and of its file, that keeps moved footprints as they were given."""
+
+MOVED = "moved_m"
+"""Column with how far a footprint was moved, in metres; `moved_px` on a map in pixels."""
 
 LARGEST_SHARE = 0.5
 """An outline that covers more of an image is an area, not a building."""
@@ -33,6 +43,8 @@ class Known:
         origin: where the ids come from.
         outside: how many there are that do not touch the map.
         left_out: whether these are left out of all above.
+        shifts: how they were moved onto their houses; None where that was not asked for.
+        given: `frame` as it was before; None where none was moved.
     """
 
     frame: geopandas.GeoDataFrame
@@ -42,6 +54,8 @@ class Known:
     origin: str
     outside: int = 0
     left_out: bool = False
+    shifts: FootprintShifts | None = None
+    given: geopandas.GeoDataFrame | None = None
 
     @classmethod
     def read(
@@ -78,6 +92,72 @@ class Known:
             int(beyond.sum()),
             not keep_outside,
         )
+
+    def aligned(self, inputs: Inputs) -> "Known":
+        """The same moved onto their houses in the (first) image where that surely helps; see `measure_footprint_shifts`.
+
+        Every building gets a column that tells how far it was moved.
+
+        Args:
+            inputs: the imagery of the map.
+        """
+        grid, source = inputs.grid, next(iter(inputs.scene.sources.values()))
+        found = measure_footprint_shifts(
+            self.outlines,
+            lambda window: source.read(grid.crop(window)),
+            (grid.height, grid.width),
+            resolution_m=grid.resolution_m,
+        )
+        if not found.moved.any():
+            return replace(self, shifts=found)
+        steps = np.column_stack([found.dx_px, found.dy_px])
+        shapes = np.array(self.outlines, dtype=object)
+        corners, owner = shapely.get_coordinates(shapes, return_index=True)
+        moved = shapely.set_coordinates(shapes.copy(), corners + steps[owner])
+        frame = self.frame.set_geometry(
+            geopandas.GeoSeries(
+                np.where(found.moved, from_pixels(moved, grid), self.frame.geometry.to_numpy()),
+                crs=self.frame.crs,
+            )
+        )
+        across, down = grid.pixel_size_m or (1.0, 1.0)
+        name = MOVED if grid.pixel_size_m else "moved_px"
+        lengths = pd.Series(np.round(np.hypot(found.dx_px * across, found.dy_px * down), 2))
+        taken = {str(column).casefold() for column in self.columns.columns}
+        columns = self.columns.rename(columns={name: f"user_{name}"}) if name in taken else self.columns
+        columns = columns.assign(**{name: lengths})
+        outlines = list(moved)
+        return replace(
+            self,
+            frame=frame,
+            outlines=outlines,
+            painter=Painter(outlines, grid.width),
+            columns=columns,
+            shifts=found,
+            given=self.frame,
+        )
+
+    def write_given(self, folder: Path) -> None:
+        """Keep moved footprints as they were given, as `footprints-given.gpkg`; nothing where none was moved.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if self.given is not None:
+            write_file(self.given, folder / f"{GIVEN}.gpkg", GIVEN)
+
+    def notes(self) -> list[str]:
+        """Where ids come from, and how footprints were moved."""
+        told = [f"building_id: {self.origin}"]
+        if self.shifts is not None and self.given is None:
+            told.append(f"footprints stay as they were given: {self.shifts.reason}")
+        elif self.shifts is not None:
+            told.append(
+                f"{int(self.shifts.moved.sum()):,} of {counted(len(self.outlines), 'footprint')} moved onto their "
+                f"houses, by {self.shifts.median_px:.1f} px (median; at most {self.shifts.largest_px:.1f} px): "
+                f"{self.shifts.reason}; as given they are in {GIVEN}.gpkg"
+            )
+        return told
 
     def join(self, frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
         """The user's columns behind ours."""
