@@ -11,6 +11,7 @@ from PIL import Image
 from shapely.geometry import Point
 
 from aftermap import api
+from aftermap.cli.maps.fuse import by_source
 from aftermap.errors import InputError
 from aftermap.files import read_json, write_json
 from aftermap.workflows.fusing.pooling import Opinions, entropy, pool, refined
@@ -171,3 +172,112 @@ def test_what_cannot_be_fused_is_told(maps, tmp_path):
     away = finished(tmp_path / "away", {"A": (house(2000, 4), "destroyed")})
     refused("overlaps", [maps[0], away])
     assert not (tmp_path / "out").exists()
+
+
+def polygons(path, shapes, **columns):
+    geopandas.GeoDataFrame(columns, geometry=shapes, crs="EPSG:32636").to_file(path)
+    return path
+
+
+def test_two_layers_are_read_each_in_its_own_way(maps, tmp_path):
+    survey = polygons(tmp_path / "survey.gpkg", [house(4, 4)], state=["D"])
+    team = polygons(tmp_path / "team.gpkg", [house(4, 4)], grade=["D"])
+    options = {
+        "survey": {"column": "state", "mapping": {"D": "destroyed"}, "reliability": 0.9},
+        "3": {"column": "grade", "mapping": {"D": "no-damage"}, "reliability": 0.7},
+    }
+    fused = api.fuse([maps[0], survey, team], tmp_path / "fused", layers=options)
+    # A: the map says .8 .1 .1 0, and parts the .1 that "destroyed" leaves and the .3 that "no damage" leaves
+    row = fused.buildings.set_index("building_id").loc["A"]
+    assert row["p_no_damage"] == pytest.approx((0.8 + 0.08 + 0.7) / 3, abs=1e-4)
+    assert row["p_destroyed"] == pytest.approx((0 + 0.9 + 0) / 3, abs=1e-4)
+    listed = json.loads((fused.folder / "provenance.json").read_text())["sources"]
+    assert [each["options"].get("column") for each in listed] == [None, "state", "grade"]
+    with pytest.raises(InputError, match=r"radar is none of the sources, which are box, survey, team"):
+        api.fuse([maps[0], survey, team], tmp_path / "other", layers={"radar": {"within": 3.0}})
+
+
+def test_options_of_the_command_line_go_to_the_source_that_is_named(tmp_path):
+    sources = [tmp_path / "box", tmp_path / "ems.shp", tmp_path / "survey.gpkg"]
+    given = {
+        "column": ["damage_gra", "survey:state"],
+        "mapping": ["3:a:b=destroyed"],
+        "reliability": ["EMS:0.9"],
+    }
+    common, single = by_source(sources, given)
+    assert common == {"column": "damage_gra"}
+    assert single == {
+        "3": {"column": "state", "mapping": {"a:b": "destroyed"}},
+        "2": {"reliability": 0.9},
+    }
+    for wrong, match in (
+        ({"column": ["a", "b"]}, "--column is given twice for all sources"),
+        ({"within": ["ems:far"]}, "--within far is no number"),
+    ):
+        with pytest.raises(InputError, match=match):
+            by_source(sources, wrong)
+
+
+def class_raster(path, places, *, description=None):
+    """Values on the houses of some places, 0 elsewhere."""
+    values = np.zeros((1, GRID.height, GRID.width), np.uint8)
+    for (across, down), value in places.items():
+        values[0, 2 * down : 2 * down + 16, 2 * across : 2 * across + 16] = value
+    shape = {"height": GRID.height, "width": GRID.width, "count": 1, "dtype": "uint8", "nodata": 255}
+    with rasterio.open(path, "w", driver="GTiff", crs=GRID.crs, transform=GRID.transform, **shape) as file:
+        file.write(values)
+        if description:
+            file.set_band_description(1, description)
+    return path
+
+
+def test_a_raster_of_classes_grades_by_most_of_an_outline(maps, tmp_path):
+    path = class_raster(tmp_path / "radar.tif", {(4, 4): 1, (24, 4): 7, (44, 4): 9, (64, 4): 1})
+    with rasterio.open(path, "r+", driver="GTiff") as file:
+        values = file.read(1)
+        values[8:12, 8:24] = 7  # a quarter of A
+        values[8:24, 128:138] = 255  # most of D is not known
+        file.write(values, 1)
+    words = {"0": "unknown", "1": "undamaged", "7": "destroyed", "9": "unknown"}
+    fused = api.fuse([maps[0], path], tmp_path / "fused", layers={"radar": {"mapping": words}})
+    said_2 = fused.buildings.set_index("building_id")["says_2"].to_dict()
+    assert said_2 == {"A": "1", "B": "7", "C": "", "D": ""}
+    row = fused.buildings.set_index("building_id").loc["B"]
+    assert row["p_destroyed"] == pytest.approx((0.6 + 0.8) / 2)
+    with pytest.raises(InputError, match=r"radar\.tif holds 9, which --mapping does not tell"):
+        few = {key: value for key, value in words.items() if key != "9"}
+        api.fuse([maps[0], path], tmp_path / "x", layers={"2": {"mapping": few}})
+
+
+def test_the_raster_of_another_map_needs_no_mapping(maps, tmp_path):
+    path = class_raster(tmp_path / "other.tif", {(4, 4): 4, (24, 4): 1}, description="damage")
+    fused = api.fuse([maps[0], path], tmp_path / "fused")
+    assert fused.buildings["says_2"].tolist() == ["4", "1", "", ""]
+    assert fused.buildings.set_index("building_id").loc["A", "p_destroyed"] == pytest.approx(0.4)
+
+
+def test_buildings_that_only_others_have_are_added_and_marked(maps, tmp_path):
+    second = town(
+        tmp_path / "field", {"A": ("destroyed", (0, 0, 0, 1.0)), "B": ("not-assessed",)}, model="field"
+    )
+    third = finished(
+        tmp_path / "third",
+        {
+            "x": (house(4, 30), "destroyed", (0.0, 0.0, 0.2, 0.8)),
+            "y": (house(24, 4), "destroyed", (0.0, 0.0, 0.0, 1.0)),
+            "off": (house(4000, 30), "destroyed", (0.0, 0.0, 0.2, 0.8)),
+        },
+    )
+    fourth = polygons(tmp_path / "team.gpkg", [house(5, 30), house(44, 30)], p_damaged=[0.4, 0.9])
+    fused = api.fuse([maps[0], second, third, fourth], tmp_path / "fused", rule="linear", add_others=True)
+    rows = open_map(fused.folder).buildings.set_index("building_id")
+    assert rows.index.tolist() == ["A", "B", "C", "D", "third:x", "team:2"]
+    assert rows["added_by"].fillna("").tolist() == ["", "", "", "", "third", "team"]
+    # the fourth source speaks of what the third one added: p(damaged) 1 and .4
+    assert rows.loc["third:x", "p_no_damage"] == pytest.approx(0.3) and rows.loc["third:x", "sources"] == 2
+    assert rows.loc["team:2", ["damage", "sources"]].tolist() == ["destroyed", 1]
+    assert rows.loc["team:2", "area_m2"] == pytest.approx(64, rel=1e-3)
+    assert rows.loc["third:x", ["seen", "p_building"]].tolist() == [1.0, 0.85]
+    assert "2 buildings that only later sources have added" in (fused.folder / "map.html").read_text()
+    plain = api.fuse([maps[0], third], tmp_path / "plain", rule="linear")
+    assert len(plain.buildings) == 4 and "added_by" not in plain.buildings

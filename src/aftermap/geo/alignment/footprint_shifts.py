@@ -1,9 +1,9 @@
 """How far building outlines lie beside the houses of an image, block by block, and whether moving them helps.
 
 Outlines from other imagery lie some pixels beside this one, and by other amounts in the next street. Every outline is
-moved over the image, and how strong the edges are across it is noted for each shift. Around every node of a grid the notes
-of the buildings nearby are added up, in four groups of buildings; the best shift of the sum is the node's. Each group
-judges the shifts that the other three choose: where these do not meet its edges better, outlines stay as they were given.
+moved over the image, and how strong the edges are across it is noted for each shift. Around every node of a grid the
+notes of the buildings nearby are added up, in four groups of buildings; the best shift of the sum is the node's. Each
+group judges the shifts that the other three choose: where these do not meet its edges better, outlines stay as given.
 """
 
 import math

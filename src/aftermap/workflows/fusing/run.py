@@ -18,23 +18,21 @@ import numpy as np
 import rasterio.features
 import shapely
 
-from aftermap.classes import DAMAGE, IGNORE, NOT_ASSESSED, NOT_ASSESSED_COLOUR
+from aftermap.classes import DAMAGE, IGNORE, NOT_ASSESSED
 from aftermap.errors import InputError
 from aftermap.files import check_output, replacing_folder, write_json
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.polygons import to_pixels
+from aftermap.geo.vectors import part_layer
 from aftermap.products.cog import RasterWriter, damage_colormap
-from aftermap.products.overview import draw_overview
-from aftermap.products.page.page import write_page
-from aftermap.products.page.stored import page_or_ground
-from aftermap.products.pictures import in_pixels
 from aftermap.products.styles import DAMAGE_STYLE, style_layer, write_class_names
 from aftermap.products.summary import summarise
 from aftermap.products.vectors import PROBABILITIES, normalise, write_buildings
-from aftermap.products.view import Kind, Objects, View, damage_view, describe_size
 from aftermap.wording import counted
+from aftermap.workflows.fusing.basis import Basis
+from aftermap.workflows.fusing.pages import write_pages
 from aftermap.workflows.fusing.pooling import Pool, entropy, pool
-from aftermap.workflows.fusing.sources import Reading, Source, of_map, open_source, told
+from aftermap.workflows.fusing.sources import Opened, Reading, Source, of_map, open_source, told
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
 from aftermap.workflows.mapping.provenance import describe_grid, versions
 from aftermap.workflows.mapping.work import MARKER
@@ -51,13 +49,16 @@ _OURS = (
     "buildings.*",
 )
 _ROWS = 512
-_LEVELS = (
-    ("agreed", "All say the same", "#3a9d5d"),
-    ("minority", "A minority differs", "#e9b44c"),
-    ("majority", "Half or more differ", "#d1495b"),
-    ("alone", "One source alone", "#5b8fb9"),
-    (NOT_ASSESSED, "No source", NOT_ASSESSED_COLOUR),
-)
+
+
+class LayerOptions(TypedDict, total=False):
+    """How one source is read, where it differs from the others; keys as the keywords of `fuse`."""
+
+    within: float
+    column: str | None
+    mapping: Mapping[str, str] | None
+    probability: str | None
+    reliability: float
 
 
 class FuseOptions(TypedDict, total=False):
@@ -70,6 +71,8 @@ class FuseOptions(TypedDict, total=False):
     mapping: Mapping[str, str] | None
     probability: str | None
     reliability: float
+    layers: Mapping[str, LayerOptions] | None
+    add_others: bool
     title: str | None
     overwrite: bool
 
@@ -111,10 +114,12 @@ def fuse(
     mapping: Mapping[str, str] | None = None,
     probability: str | None = None,
     reliability: float = 0.8,
+    layers: Mapping[str, LayerOptions] | None = None,
+    add_others: bool = False,
     title: str | None = None,
     overwrite: bool = False,
 ) -> Fused:
-    """Fuse sources on the buildings of the first one.
+    """Fuse sources on the buildings of the first one, and on those that only others have where wanted.
 
     Args:
         sources: the folder of a finished map, whose buildings count, then further maps, vector layers of points or
@@ -128,6 +133,8 @@ def fuse(
         mapping: what its words mean; see `workflows.comparing`.
         probability: column of a layer that holds the probability of damage.
         reliability: how likely a grade without a probability is right.
+        layers: the last five for single sources, by name (a file's without its ending) or number, from 1.
+        add_others: add buildings that a later map or layer of polygons has and those before it lack.
         title: of the page; by default the folder's name.
         overwrite: replace an earlier result.
 
@@ -137,8 +144,8 @@ def fuse(
     """
     if len(sources) < 2:
         raise InputError(f"{counted(len(sources), 'source')} given: fusing takes two or more")
-    if not 0.5 <= reliability < 1:
-        raise InputError(f"--reliability {reliability:g} is no share from 0.5 to below 1")
+    common = Reading(within, column, mapping, probability, reliability)
+    readings = readings_of(sources, common, layers or {})
     chosen = [1.0] * len(sources) if weights is None else [float(weight) for weight in weights]
     if len(chosen) != len(sources) or not all(0 < weight < float("inf") for weight in chosen):
         raise InputError(
@@ -147,13 +154,20 @@ def fuse(
         )
     check_output(out, marker=MARKER, overwrite=overwrite)
     base = open_map(sources[0])
-    reading = Reading(within, column, mapping, probability, reliability)
-    opened = [of_map(base, base), *(_opened(base, path, reading) for path in sources[1:])]
+    found = [of_map(base, base)]
+    found += [
+        open_source(base, path, reading) for path, reading in zip(sources[1:], readings[1:], strict=True)
+    ]
+    basis = Basis.of(base.buildings)
+    if add_others:
+        for each in found[1:]:
+            basis = basis.with_others(each.name, each.outlines, each.frame, base.grid)
+    opened = [_placed(basis, path, each, base.folder) for path, each in zip(sources, found, strict=True)]
     taken: Pool = (
         rule if rule != "auto" else "linear" if any(s.kind == "grades" for s in opened) else "logarithmic"
     )
     pooled = pool([source.opinions for source in opened], chosen, taken)
-    frame = _table(base, opened, np.array(chosen), pooled)
+    frame = _table(basis, opened, np.array(chosen), pooled, marked=add_others)
     summary = summarise(frame, base.grid)
     with replacing_folder(out, ours=_OURS) as folder:
         write_buildings(frame, folder)
@@ -164,22 +178,59 @@ def fuse(
             f"{taken} pool of {len(opened)} sources, weights {', '.join(f'{weight:g}' for weight in chosen)}",
             *(told(source) for source in opened),
         ]
-        _write_pages(base, folder, frame, summary, notes, title or out.name)
-        write_json(folder / MARKER, _provenance(base, opened, chosen, taken, reading, notes))
+        if add_others:
+            count = int((basis.added_by != "").sum())
+            notes.append(f"{counted(count, 'building')} that only later sources have added (column added_by)")
+        write_pages(base, folder, frame, summary, notes, title or out.name)
+        write_json(folder / MARKER, _provenance(base, opened, chosen, taken, readings, notes))
     return Fused(out, frame, summary, tuple(opened), tuple(chosen), taken)
 
 
-def _opened(base: FinishedMap, path: Path, reading: Reading) -> Source:
-    source = open_source(base, path, reading)
-    if not source.speaks.any() and len(base.buildings):
-        raise InputError(f"{path} says nothing of any building of {base.folder}")
+def readings_of(
+    sources: Sequence[Path], common: Reading, layers: Mapping[str, LayerOptions]
+) -> list[Reading]:
+    """How each source is read.
+
+    Raises:
+        InputError: an option is for no source, or is no such share.
+    """
+    readings = [common] * len(sources)
+    for name, options in layers.items():
+        number = which_source(name, sources)
+        if number is None:
+            known = ", ".join(path.stem for path in sources)
+            raise InputError(f"{name} is none of the sources, which are {known}: name one, or its number")
+        readings[number] = replace(readings[number], **options)
+    for reading in readings:
+        if not 0.5 <= reading.reliability < 1:
+            raise InputError(f"--reliability {reading.reliability:g} is no share from 0.5 to below 1")
+    return readings
+
+
+def which_source(name: str, sources: Sequence[Path]) -> int | None:
+    """Which source is meant by its name, with or without ending, or by its number from 1; None for none or several."""
+    if name.isdecimal() and 1 <= int(name) <= len(sources):
+        return int(name) - 1
+    wanted = name.casefold()
+    found = [
+        number
+        for number, path in enumerate(sources)
+        if wanted in (part_layer(path)[0].stem.casefold(), path.name.casefold())
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _placed(basis: Basis, path: Path, opened: Opened, first: Path) -> Source:
+    source = opened.place(basis)
+    if not source.speaks.any() and len(basis.buildings) and path != first:
+        raise InputError(f"{path} says nothing of any building of {first}")
     return source
 
 
 def _table(
-    base: FinishedMap, sources: Sequence[Source], weights: np.ndarray, pooled: np.ndarray
+    basis: Basis, sources: Sequence[Source], weights: np.ndarray, pooled: np.ndarray, *, marked: bool
 ) -> geopandas.GeoDataFrame:
-    """The base's table with the pooled probabilities, and what the sources say."""
+    """The table of the buildings with the pooled probabilities, and what the sources say."""
     known = np.isfinite(pooled).all(axis=1)
     speaks = np.array([source.speaks for source in sources])
     best = np.where(known, np.argmax(np.where(np.isfinite(pooled), pooled, 0), axis=1), 0)
@@ -194,7 +245,7 @@ def _table(
     spoken = (weights[:, None] * speaks).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         disagreement = (weights[:, None] * differs).sum(axis=0) / spoken
-    frame = base.buildings.copy()
+    frame = basis.buildings.copy()
     words = np.array(_CLASSES, dtype=object)
     frame["damage"] = np.where(known, words[best], NOT_ASSESSED)
     frame[list(PROBABILITIES)] = pooled
@@ -207,17 +258,11 @@ def _table(
         "disagreement": np.round(disagreement, 4),
         "entropy": np.round(entropy(pooled), 4),
         "sources": speaks.sum(axis=0),
+        **({"added_by": basis.added_by} if marked else {}),
         **{f"says_{number}": source.classes for number, source in enumerate(sources, start=1)},
     }
     taken = {name: f"earlier_{name}" for name in added if name in frame.columns}
     return frame.rename(columns=taken).assign(**added)
-
-
-def _level(frame: geopandas.GeoDataFrame, speaks: np.ndarray) -> np.ndarray:
-    share = frame["disagreement"].to_numpy(float)
-    level = np.where(share > 0, np.where(share >= 0.5, 2, 1), 0)
-    level = np.where(speaks == 1, 3, level)
-    return np.where(speaks == 0, 4, level)
 
 
 def _write_raster(base: FinishedMap, frame: geopandas.GeoDataFrame, path: Path) -> None:
@@ -255,63 +300,12 @@ def _unseen(path: Path, grid: Grid, window: Window) -> np.ndarray:
     return block
 
 
-def _write_pages(
-    base: FinishedMap,
-    folder: Path,
-    frame: geopandas.GeoDataFrame,
-    summary: dict[str, Any],
-    notes: Sequence[str],
-    title: str,
-) -> None:
-    grid = base.grid
-    stored = page_or_ground(base.folder / "map.html", width=grid.width, height=grid.height)
-    first, second = stored.pictures
-    view = damage_view(frame, first, second, grid, summary)
-    about = (*(f"{note[:1].upper()}{note[1:]}." for note in notes), describe_size(grid))
-    options: dict[str, Any] = {"model": "fused", "warnings": stored.warnings, "stored": stored}
-    write_page(folder / "map.html", _with_about(view, about), grid, title=title, **options)
-    if all(stored.tiles):
-        shown = replace(view, pictures=stored.decoded())
-        draw_overview(folder / "overview.png", shown, grid, title=title, warnings=stored.warnings)
-    level = _level(frame, frame["sources"].to_numpy(int))
-    counts = np.bincount(level, minlength=len(_LEVELS)).tolist()
-    compared = sum(counts[:3])
-    kinds = tuple(
-        Kind(
-            name,
-            words,
-            colour,
-            f"{amount:,}",
-            amount / compared if compared and number < 3 else None,
-            assessed=name != NOT_ASSESSED,
-        )
-        for number, ((name, words, colour), amount) in enumerate(zip(_LEVELS, counts, strict=True))
-    )
-    differ = View(
-        heading="Where the sources differ",
-        headline=(
-            f"{counts[1] + counts[2]:,}",
-            f" of {counted(compared, 'building of several sources is', 'buildings of several sources are')} in dispute",
-        ),
-        pictures=(first, second),
-        mode="swipe",
-        kinds=kinds,
-        about=about,
-        objects=Objects(normalise(frame), in_pixels(frame, grid), level, on=1),
-    )
-    write_page(folder / "disagreement.html", differ, grid, title=f"{title}: where sources differ", **options)
-
-
-def _with_about(view: View, about: tuple[str, ...]) -> View:
-    return replace(view, about=(*view.about[:-1], *about))
-
-
 def _provenance(
     base: FinishedMap,
     sources: Sequence[Source],
     weights: Sequence[float],
     rule: Pool,
-    reading: Reading,
+    readings: Sequence[Reading],
     notes: Sequence[str],
 ) -> dict[str, Any]:
     listed = [
@@ -321,8 +315,9 @@ def _provenance(
             "about": source.about,
             "weight": weight,
             "speaks_of": int(source.speaks.sum()),
+            "options": {} if source.kind == "map" else _options(reading),
         }
-        for source, weight in zip(sources, weights, strict=True)
+        for source, weight, reading in zip(sources, weights, readings, strict=True)
     ]
     digest = hashlib.sha256(repr((rule, listed, base.outlines_sha256)).encode()).hexdigest()
     names = " + ".join(source.name for source in sources)
@@ -335,17 +330,20 @@ def _provenance(
         "inputs": base.provenance.get("inputs", {}),
         "sources": listed,
         "grid": describe_grid(base.grid),
-        "options": {
-            "rule": rule,
-            "within_m": reading.within,
-            "column": reading.column,
-            "mapping": None if reading.mapping is None else dict(reading.mapping),
-            "probability": reading.probability,
-            "reliability": reading.reliability,
-        },
+        "options": {"rule": rule},
         "warnings": list(base.provenance.get("warnings", [])),
         "notes": list(notes),
         "versions": versions(),
+    }
+
+
+def _options(reading: Reading) -> dict[str, Any]:
+    return {
+        "within_m": reading.within,
+        "column": reading.column,
+        "mapping": None if reading.mapping is None else dict(reading.mapping),
+        "probability": reading.probability,
+        "reliability": reading.reliability,
     }
 
 

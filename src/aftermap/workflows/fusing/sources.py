@@ -1,6 +1,9 @@
-"""What each source says of the buildings of the first map: other maps, layers of points or polygons, rasters."""
+"""What each source says of the buildings of the first map: other maps, layers of points or polygons, rasters.
 
-from collections.abc import Mapping, Sequence
+A source is opened once, and then placed on the buildings that it is fused on, which may be more than the first map's.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,15 +24,16 @@ from aftermap.geo.raster import RasterSource
 from aftermap.geo.vectors import part_layer, read_marks
 from aftermap.products.vectors import PROBABILITIES
 from aftermap.wording import counted
-from aftermap.workflows.comparing.grades import CLASSES, NO, is_doubt
-from aftermap.workflows.comparing.matching import Pairs, choose, match, on_the_ground
+from aftermap.workflows.comparing.grades import CLASSES, NO, Meaning, is_doubt
+from aftermap.workflows.comparing.matching import Pairs, choose
 from aftermap.workflows.comparing.truth import open_truth, xbd_labels
+from aftermap.workflows.fusing.basis import Basis, paired
+from aftermap.workflows.fusing.class_raster import grade_by_building, has_classes
 from aftermap.workflows.fusing.pooling import Opinions
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
 
 DAMAGED_COLUMNS = ("p_damaged", "damage_probability", "probability_damaged", "p_damage")
 RASTERS = (".tif", ".tiff", ".vrt", ".jp2")
-LEAST_IOU = 0.2
 LEAST_SEEN = 0.5
 """Of a building by a raster, else it abstains."""
 
@@ -85,13 +89,31 @@ class Reading:
     reliability: float
 
 
-def of_map(base: FinishedMap, finished: FinishedMap) -> Source:
+@dataclass(frozen=True)
+class Opened:
+    """A source that was read.
+
+    Attributes:
+        name: of it.
+        outlines: (m,) polygons in the first map's reference system, which may be buildings that others lack.
+        frame: the table of a map, row by row with `outlines`.
+        place: what it says of some buildings.
+    """
+
+    name: str
+    outlines: np.ndarray
+    place: Callable[[Basis], Source]
+    frame: geopandas.GeoDataFrame | None = None
+
+
+_NO_OUTLINES = np.zeros(0, dtype=object)
+
+
+def of_map(base: FinishedMap, finished: FinishedMap) -> Opened:
     """Another map, or the first one itself: building by building where the outlines are the same, else by overlap."""
-    count = len(base.buildings)
     frame = finished.buildings
-    if finished is base or finished.outlines_sha256 == base.outlines_sha256:
-        rows = np.arange(count)
-    else:
+    same = finished is base or finished.outlines_sha256 == base.outlines_sha256
+    if not same:
         if (finished.grid.crs is None) != (base.grid.crs is None):
             raise InputError(
                 f"{finished.folder} and {base.folder}: one has a georeference and the other counts pixels"
@@ -99,7 +121,20 @@ def of_map(base: FinishedMap, finished: FinishedMap) -> Source:
         if base.grid.crs is not None and finished.grid.crs != base.grid.crs:
             with transforming():
                 frame = frame.to_crs(base.buildings.crs)
-        rows = _rows(_paired(base, frame.geometry.to_numpy(), 0.0), count)
+    outlines = _NO_OUTLINES if same else frame.geometry.to_numpy()
+    return Opened(
+        finished.folder.name, outlines, lambda basis: _map_on(basis, base, finished, frame, same), frame
+    )
+
+
+def _map_on(
+    basis: Basis, base: FinishedMap, finished: FinishedMap, frame: geopandas.GeoDataFrame, same: bool
+) -> Source:
+    count = len(basis.buildings)
+    if same:
+        rows = np.where(np.arange(count) < len(frame), np.arange(count), -1)
+    else:
+        rows = _rows(paired(basis.buildings, base.grid, frame.geometry.to_numpy(), 0.0), count)
         if count and len(frame) and (rows < 0).all():
             raise InputError(f"no building of {finished.folder} overlaps one of {base.folder}")
     probabilities = np.full((count, len(CLASSES)), np.nan)
@@ -127,7 +162,7 @@ def of_map(base: FinishedMap, finished: FinishedMap) -> Source:
     )
 
 
-def of_layer(base: FinishedMap, path: Path, reading: Reading) -> Source:
+def of_layer(base: FinishedMap, path: Path, reading: Reading) -> Opened:
     """Points or polygons with a probability of damage, or with grades.
 
     A layer with a column of probabilities speaks in these. Of a grade, each class that it may mean gets its share of
@@ -139,36 +174,78 @@ def of_layer(base: FinishedMap, path: Path, reading: Reading) -> Source:
         column = _probability_column(list(marks.columns.columns), reading)
         if column is not None:
             values = marks.columns[column]
-            return _of_probabilities(base, file.stem, path, column, marks.shapes, values, reading)
+            told = _probabilities(path, column, values)
+            return Opened(
+                file.stem,
+                _polygons(marks.shapes),
+                lambda basis: _probabilities_on(
+                    basis, base.grid, file.stem, column, marks.shapes, told, reading
+                ),
+            )
     truth = open_truth(path, base.grid, column=reading.column, mapping=reading.mapping)
-    pairs = _paired(base, truth.shapes, reading.within)
-    count = len(base.buildings)
-    probabilities = np.full((count, len(CLASSES)), np.nan)
-    groups = _groups(count, _WHOLE)
-    words = np.full(count, "", dtype=object)
-    allowed = np.zeros((count, len(CLASSES)), bool)
-    for building, rows in _by_building(pairs).items():
-        grade = truth.grades[choose(rows, truth.severity, truth.grades, "worst")]
-        meaning = truth.meanings[grade]
-        if is_doubt(meaning):
-            continue
-        inside = np.array([each in meaning for each in CLASSES])
-        probabilities[building] = np.where(
-            inside, reading.reliability / inside.sum(), (1 - reading.reliability) / (~inside).sum()
-        )
-        groups[building] = np.where(inside, 0, 1)
-        words[building], allowed[building] = grade, inside
-    return Source(file.stem, "grades", Opinions(probabilities, groups), words, allowed, truth.scale)
+
+    def place(basis: Basis) -> Source:
+        pairs = paired(basis.buildings, base.grid, truth.shapes, reading.within)
+        grades: list[str | None] = [None] * len(basis.buildings)
+        for building, rows in _by_building(pairs).items():
+            grades[building] = truth.grades[choose(rows, truth.severity, truth.grades, "worst")]
+        return _graded(file.stem, grades, truth.meanings, truth.scale, reading.reliability)
+
+    return Opened(file.stem, _polygons(truth.shapes), place)
 
 
-def of_raster(base: FinishedMap, path: Path) -> Source:
-    """A raster of the probability of damage, 0 to 1: its mean within each outline, where half of it is known.
+def of_raster(base: FinishedMap, path: Path, reading: Reading) -> Opened:
+    """A raster of classes, or of the probability of damage, 0 to 1.
+
+    It holds classes where a mapping says what its values mean, or where it is `damage.tif` of a map.
+
+    Of classes the one that holds most of an outline counts, as a grade; of probabilities their mean within it. Where less
+    than half of an outline is known the source abstains.
 
     Raises:
         InputError: it does not touch the map, or holds other numbers.
     """
-    grid = base.grid
-    mean, seen = _means(path, base.buildings, grid)
+    if reading.mapping is None and not has_classes(path):
+        return Opened(path.stem, _NO_OUTLINES, lambda basis: _means_on(basis, base, path))
+
+    def place(basis: Basis) -> Source:
+        grades, meanings = grade_by_building(path, basis.buildings, base.grid, reading.mapping, LEAST_SEEN)
+        if not any(grades):
+            raise InputError(f"{path} says nothing of any building of {base.folder}: it lies elsewhere")
+        return _graded(
+            path.stem, grades, meanings, "classes by pixel, most of the outline", reading.reliability
+        )
+
+    return Opened(path.stem, _NO_OUTLINES, place)
+
+
+def _graded(
+    name: str,
+    grades: Sequence[str | None],
+    meanings: Mapping[str, Meaning],
+    about: str,
+    reliability: float,
+) -> Source:
+    """Buildings with grades, each right with some probability; those without one, or with one of doubt, abstain."""
+    count = len(grades)
+    probabilities = np.full((count, len(CLASSES)), np.nan)
+    groups = _groups(count, _WHOLE)
+    words = np.full(count, "", dtype=object)
+    allowed = np.zeros((count, len(CLASSES)), bool)
+    for building, grade in enumerate(grades):
+        if grade is None or is_doubt(meanings[grade]):
+            continue
+        inside = np.array([each in meanings[grade] for each in CLASSES])
+        probabilities[building] = np.where(
+            inside, reliability / inside.sum(), (1 - reliability) / (~inside).sum()
+        )
+        groups[building] = np.where(inside, 0, 1)
+        words[building], allowed[building] = grade, inside
+    return Source(name, "grades", Opinions(probabilities, groups), words, allowed, about)
+
+
+def _means_on(basis: Basis, base: FinishedMap, path: Path) -> Source:
+    mean, seen = _means(path, basis.buildings, base.grid)
     if not (seen > 0).any():
         raise InputError(
             f"{path} says nothing of any building of {base.folder}: it has no data there, or lies elsewhere"
@@ -182,17 +259,9 @@ def of_raster(base: FinishedMap, path: Path) -> Source:
     return _binary(path.stem, "raster", mean, "probability of damage, mean within the outline")
 
 
-def _of_probabilities(
-    base: FinishedMap,
-    name: str,
-    path: Path,
-    column: str,
-    shapes: np.ndarray,
-    values: "pd.Series[Any]",
-    reading: Reading,
-) -> Source:
+def _probabilities(path: Path, column: str, values: "pd.Series[Any]") -> np.ndarray:
     try:
-        told = values.astype(float).to_numpy()
+        told: np.ndarray = values.astype(float).to_numpy()
     except (TypeError, ValueError):
         raise InputError(
             f"{path} has other than numbers in {column}, expected probabilities from 0 to 1"
@@ -202,8 +271,14 @@ def _of_probabilities(
         raise InputError(
             f"{path} has {known.min():.4g} to {known.max():.4g} in {column}, expected probabilities from 0 to 1"
         )
-    found = np.full(len(base.buildings), np.nan)
-    for building, rows in _by_building(_paired(base, shapes, reading.within)).items():
+    return told
+
+
+def _probabilities_on(
+    basis: Basis, grid: Grid, name: str, column: str, shapes: np.ndarray, told: np.ndarray, reading: Reading
+) -> Source:
+    found = np.full(len(basis.buildings), np.nan)
+    for building, rows in _by_building(paired(basis.buildings, grid, shapes, reading.within)).items():
         if np.isfinite(told[rows]).any():
             found[building] = np.nanmean(told[rows])
     return _binary(name, "probabilities", found, f"column {column}")
@@ -251,13 +326,9 @@ def _means(path: Path, buildings: geopandas.GeoDataFrame, grid: Grid) -> tuple[n
         return total / known, np.where(pixels > 0, known / np.maximum(pixels, 1), 0.0)
 
 
-def _paired(base: FinishedMap, shapes: np.ndarray, within: float) -> Pairs:
-    return match(
-        on_the_ground(shapes, base.grid),
-        on_the_ground(base.buildings.geometry.to_numpy(), base.grid),
-        within=within,
-        iou=LEAST_IOU,
-    )
+def _polygons(shapes: np.ndarray) -> np.ndarray:
+    found: np.ndarray = shapes[shapely.get_dimensions(shapes) == 2]
+    return found
 
 
 def _rows(pairs: Pairs, count: int) -> np.ndarray:
@@ -287,7 +358,7 @@ def _probability_column(names: Sequence[str], reading: Reading) -> str | None:
     return next((by_name[name] for name in DAMAGED_COLUMNS if name in by_name), None)
 
 
-def open_source(base: FinishedMap, path: Path, reading: Reading) -> Source:
+def open_source(base: FinishedMap, path: Path, reading: Reading) -> Opened:
     """A source by what it is: the folder of a map, a raster, or a vector layer.
 
     Raises:
@@ -296,7 +367,7 @@ def open_source(base: FinishedMap, path: Path, reading: Reading) -> Source:
     if path.is_dir() and not any(path.glob("*_post_disaster.json")):
         return of_map(base, open_map(path))
     if path.suffix.lower() in RASTERS:
-        return of_raster(base, path)
+        return of_raster(base, path, reading)
     return of_layer(base, path, reading)
 
 
