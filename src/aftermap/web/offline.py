@@ -12,6 +12,9 @@ from aftermap.workflows.review.session import Review
 
 BROWSER = "offline"
 
+GROUND_PX = 1200
+"""Longest side of the picture on which ground is marked."""
+
 
 @dataclass(frozen=True)
 class OfflinePage:
@@ -43,16 +46,21 @@ def write_offline(
         InputError: nothing is left to look at.
         OutputError: the file cannot be written.
     """
+    overview = [_embedded(picture) for picture in review.overview(GROUND_PX)]
     items = review.take(reviewer or BROWSER, BROWSER, count=review.plan.budget)
     if not items:
         raise InputError("every building of the budget is answered: pass a larger --budget")
     for number, item in enumerate(items):
-        pictures = review.crop(item["row"], "near")
-        item["pictures"] = ["data:image/webp;base64," + base64.b64encode(each).decode() for each in pictures]
+        item["pictures"] = [_embedded(picture) for picture in review.crop(item["row"], "near")]
         del item["frames"]["wide"]
         if progress is not None:
             progress(number + 1, len(items))
     state = review.state(reviewer)
-    page = offline_page(str(state["title"]), {"items": items, "state": state})
+    ground = {"overview": overview, **review.ground()}
+    page = offline_page(str(state["title"]), {"items": items, "state": state, "ground": ground})
     write_text(path, page)
     return OfflinePage(path, len(items), len(page.encode()) / 1e6)
+
+
+def _embedded(picture: bytes) -> str:
+    return "data:image/webp;base64," + base64.b64encode(picture).decode()

@@ -14,6 +14,7 @@ SCRIPTS = (
     "dom",
     "store",
     "offline",
+    "light",
     "picture",
     "pen",
     "queue",

@@ -4,14 +4,17 @@ import csv
 import json
 
 import geopandas
+import pandas
 import pytest
 import shapely
+import shapely.affinity
 
 from aftermap.errors import InputError
 from aftermap.geo.grid import Grid
 from aftermap.workflows.review.answers import Answer, Journal
+from aftermap.workflows.review.areas import surveyed_areas
 from aftermap.workflows.review.crops import shape_of, to_geojson
-from aftermap.workflows.review.exchange import export_answers, import_answers
+from aftermap.workflows.review.exchange import answer_table, export_answers, import_answers
 from reviewed_map import GROUND, SIDE, make_map
 
 
@@ -78,6 +81,28 @@ def test_an_edit_in_a_gis_is_a_new_answer(found, tmp_path):
     assert import_answers(found, tmp_path / "edited.gpkg").answers == 1
     assert stands(found) == {("b1", "ana"): "major-damage"}
     assert import_answers(found, tmp_path / "edited.gpkg").answers == 0
+
+
+def test_outlines_that_were_edited_and_added_in_a_gis_come_back(found, tmp_path):
+    Journal(found.folder).add(
+        Answer(building_id=name, verdict="destroyed", reviewer="ana") for name in ("b1", "b2")
+    )
+    export_answers(found, tmp_path / "answers.gpkg")
+    frame = geopandas.read_file(tmp_path / "answers.gpkg")
+    frame.loc[0, "geometry"] = shapely.affinity.translate(frame.geometry[0], 2, -1)
+    new = frame.iloc[[1]].assign(building_id=None, key=None, outlines_sha256=None, verdict="major-damage")
+    new["geometry"] = [shapely.affinity.translate(new.geometry.iloc[0], 0, -40)]
+    pandas.concat([frame, new]).to_crs(4326).to_file(tmp_path / "edited.gpkg", layer="answers")
+    taken = import_answers(found, tmp_path / "edited.gpkg")
+    assert (taken.answers, taken.known, taken.left_out) == (2, 1, ["1 were taken in before"])
+    back = answer_table(found).set_index("building_id")
+    assert back.loc["b1", "outline"] == "moved" and back.loc["b2", "outline"] == "map"
+    assert shapely.hausdorff_distance(back.geometry["b1"], frame.geometry[0]) < 0.01
+    (drawn,) = back[back["outline"] == "drawn"].itertuples()
+    assert (drawn.verdict, drawn.origin) == ("major-damage", "drawn") and drawn.Index.startswith("new-")
+    assert import_answers(found, tmp_path / "edited.gpkg").answers == 0
+    export_answers(found, tmp_path / "again.gpkg")
+    assert import_answers(found, tmp_path / "again.gpkg").known == 3
 
 
 def test_points_of_a_form_find_their_buildings(found, tmp_path):
@@ -178,6 +203,25 @@ def test_answers_of_an_offline_page_come_in_once(found, tmp_path):
         and second.origin == "drawn"
     )
     assert import_answers(found, path).answers == 0
+
+
+def test_ground_of_an_offline_page_comes_in_once(found, tmp_path):
+    (found.folder / "review" / "areas.jsonl").unlink(missing_ok=True)
+    ring = [[[0, 0], [SIDE, 0], [SIDE, 76], [0, 76]]]
+    kept = {
+        "key": "k" * 32,
+        "surveyed": True,
+        "outline": ring,
+        "reviewer": "ana",
+        "at": "2026-11-30T10:00:00Z",
+    }
+    odd = {"key": "o" * 32, "surveyed": True, "outline": [[[0, 0]]]}
+    tree = json.loads(page_answers(found)) | {"marks": [kept, odd]}
+    (tmp_path / "answers.json").write_text(json.dumps(tree))
+    taken = import_answers(found, tmp_path / "answers.json")
+    assert (taken.answers, taken.marks, taken.left_out) == (0, 1, ["1 left out: no mark of ground"])
+    assert surveyed_areas(found).buildings_surveyed == 10
+    assert import_answers(found, tmp_path / "answers.json").marks == 0
 
 
 @pytest.mark.parametrize("content", ["null", '{"picks": 3}', '{"picks": [[1]]}'])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from aftermap.artefacts.store import load_card
-from aftermap.errors import InputError
+from aftermap.errors import DataWarning, InputError
+from aftermap.geo.alignment.local_shift import LocalShift
 from aftermap.geo.grid import Window
 from aftermap.workflows.mapping.finished import open_map
 from aftermap.workflows.mapping.inputs.dates import Reading, open_pair
@@ -36,6 +37,26 @@ def test_pixels_are_those_that_the_map_read(made, tmp_path):
         np.testing.assert_array_equal(mine, np.moveaxis(theirs, 0, -1))
 
 
+def test_a_grid_of_shifts_is_taken_out_as_the_map_did(made, tmp_path):
+    folder, _ = made
+    inputs = open_pair(folder / "before.tif", folder / "after.tif", load_card("box"), Reading(), align="off")
+    nodes, rest = np.array([48, 144]), np.array([[0.5, 2.0], [-1.0, 3.0]], np.float32)
+    local = LocalShift(nodes, nodes, rest, -rest, 4, 1.0, 3.0, 0.1, 0.2, True, "helps")
+    inputs = replace(inputs, scene=replace(inputs.scene, local=local))
+    found = make_map(tmp_path, local_shift=inputs.local_shift)
+    images = open_images(found)
+    window = Window(20, 30, 64, 80)
+    for mine, theirs in zip(images.read(window, 640), inputs.read(window).images, strict=True):
+        np.testing.assert_array_equal(mine, np.moveaxis(theirs, 0, -1))
+    assert [each.shape for each in images.read(window, 40)] == [(32, 40, 3)] * 2
+    told = local.as_dict((8, 40))
+    assert (told["rows"], told["cols"]) == ([40, 136], [8, 104])
+    with pytest.warns(DataWarning, match="which it does not keep"):
+        old = tmp_path / "old"
+        old.mkdir()
+        open_images(make_map(old, local_shift={"applied": True}))
+
+
 def test_a_large_window_is_thinned(made):
     folder, found = made
     images = open_images(found, folder / "before.tif", folder / "after.tif")
@@ -50,7 +71,9 @@ def test_paths_are_remembered_beside_the_answers_and_nowhere_else(tmp_path, monk
     found = make_map(place)
     for name in ("before.tif", "after.tif"):
         (place / name).rename(away / name)
-    with pytest.raises(InputError, match=r"before\.tif was not found near .*: say where it lies with --pre"):
+    with pytest.raises(
+        InputError, match=r"before\.tif and after\.tif were not found .*: say where with --pre and --post"
+    ):
         open_images(found)
     open_images(found, away / "before.tif", away / "after.tif").close()
     open_images(found).close()
@@ -58,7 +81,7 @@ def test_paths_are_remembered_beside_the_answers_and_nowhere_else(tmp_path, monk
     assert json.loads(side.read_text())["pre"] == str(away / "before.tif")
     assert side.stat().st_mode & 0o077 == 0
     (away / "after.tif").unlink()
-    with pytest.raises(InputError, match=r"nor .*away/after\.tif any more: say where it lies with --post"):
+    with pytest.raises(InputError, match=r"after\.tif \(it was .*\) was not found .* with --post"):
         open_images(found)
 
 

@@ -190,9 +190,8 @@ def _offline(review: "Review", path: Path, reviewer: str, json: bool) -> None:
     if json:
         print_json(written)
         return
-    each = written.megabytes / written.buildings * 100
     say(
-        f"wrote {path}: {counted(written.buildings, 'building')}, {written.megabytes:.1f} MB ({each:.1f} MB per 100)",
+        f"wrote {path}: {counted(written.buildings, 'building')}, {written.megabytes:.1f} MB",
         f"take its answers in with: aftermap review {review.found.folder} --import ANSWERS.json",
     )
 
@@ -213,7 +212,8 @@ def _import(
         print_json(taken)
         return
     say(
-        f"took in {counted(taken.answers, 'answer')} of {counted(taken.rows, 'row')} of {path}",
+        f"took in {counted(taken.answers, 'answer')} of {counted(taken.rows, 'row')} of {path}"
+        + (f", and {counted(taken.marks, 'mark')} of ground" if taken.marks else ""),
         *taken.left_out,
     )
 

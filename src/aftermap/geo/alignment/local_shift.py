@@ -6,7 +6,9 @@ was measured; patches that took no part decide whether it brings the dates close
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -69,8 +71,12 @@ class LocalShift:
     applied: bool
     reason: str
 
-    def as_dict(self) -> dict[str, object]:
-        """What the report says of it."""
+    def as_dict(self, origin: tuple[int, int] = (0, 0)) -> dict[str, object]:
+        """What the report says of it; with every node where it is taken out, so that others can read as this did.
+
+        Args:
+            origin: (row, col) of the part of the grid that the report counts from.
+        """
         names = (
             "nodes",
             "median_px",
@@ -81,7 +87,41 @@ class LocalShift:
             "reason",
         )
         spacing = None if len(self.rows) < 2 else int(self.rows[1] - self.rows[0])
-        return {"spacing_px": spacing, **{name: getattr(self, name) for name in names}}
+        told = {"spacing_px": spacing, **{name: getattr(self, name) for name in names}}
+        if not self.applied:
+            return told
+        return {
+            **told,
+            "rows": (self.rows - origin[0]).tolist(),
+            "cols": (self.cols - origin[1]).tolist(),
+            "dx_px": np.round(self.dx_px.astype(float), 3).tolist(),
+            "dy_px": np.round(self.dy_px.astype(float), 3).tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, tree: Mapping[str, Any]) -> "LocalShift":
+        """The field of a report in which it was taken out.
+
+        Raises:
+            ValueError: the report keeps no nodes, or they do not fit each other.
+        """
+        try:
+            rows, cols = (np.array(tree[name], np.int64) for name in ("rows", "cols"))
+            dx, dy = (np.array(tree[name], np.float32) for name in ("dx_px", "dy_px"))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no nodes are kept: {error}") from None
+        if (
+            rows.ndim != 1
+            or cols.ndim != 1
+            or not dx.shape == dy.shape == (len(rows), len(cols))
+            or not dx.size
+        ):
+            raise ValueError("rows, columns and shifts do not fit each other")
+        if not (np.isfinite(dx).all() and np.isfinite(dy).all()):
+            raise ValueError("a shift is no number")
+        return cls(
+            rows, cols, dx, dy, int(dx.size), None, None, None, None, True, str(tree.get("reason", ""))
+        )
 
     def over(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """(dx, dy) of every pixel of a window, float32 (h, w): linear between nodes, constant beyond them."""

@@ -14,6 +14,9 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+// a finger: no keys to speak of, and nothing is hit to the pixel
+const isTouch = () => matchMedia("(pointer: coarse)").matches;
+
 const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((n) => n.toString(16).padStart(2, "0")).join("");
 
 // localStorage is not there in every mode of every browser: then nothing is remembered, and the page works

@@ -53,10 +53,12 @@ class Ground {
     const view = this.view;
     view.clear();
     view.picture(this.images[this.date], [0, 0, ...this.screen.state.grid]);
+    if (!isLoaded(this.images[this.date])) view.words("The picture is on its way …");
     for (const mark of this.ground?.marks ?? []) {
       const colour = mark.surveyed ? "#45e07f" : "#ff8f7a";
       view.rings(mark.outline, { colour, width: 2.5, casing: 2, dash: mark.surveyed ? [] : [8, 5], fill: `${colour}40` });
     }
+    view.dots(this.ground?.dots ?? []);
     this.pen.draw(view);
     view.ruler(this.screen.state.metres_per_px);
     $("#mark-close").disabled = this.pen.points.length < 3;
@@ -65,6 +67,7 @@ class Ground {
 
   told(ground) {
     this.ground = ground;
+    this.screen.tell(this.screen.state);
     const { surveyed, not_surveyed, buildings } = ground;
     $("#ground-count").textContent =
       `${surveyed} of ${buildings} buildings are answered or on surveyed ground; ${not_surveyed} are not surveyed, which does not mean safe`;

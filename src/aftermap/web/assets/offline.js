@@ -9,7 +9,9 @@ class OfflineStore {
     this.reviewer = "";
     this.name = `answers-${this.told.outlines_sha256}`;
     this.answers = memory.read(this.name, []);
-    this.unsaved = this.answers.length;
+    this.told_ground = data.ground;
+    this.marks = memory.read(`${this.name}-ground`, []);
+    this.unsaved = this.answers.length + this.marks.length;
     this.later = new Set();
   }
 
@@ -63,8 +65,33 @@ class OfflineStore {
     return item.pictures[date === "post" ? 1 : 0];
   }
 
+  overview(date) {
+    return this.told_ground.overview[date === "post" ? 1 : 0];
+  }
+
+  async ground() {
+    const withdrawn = new Set(this.marks.map((each) => each.withdraws));
+    const marks = [...this.told_ground.marks, ...this.marks].filter((each) => each.outline && !withdrawn.has(each.key));
+    const told = this.answers.filter((each) => each.verdict !== "cannot-tell").map((each) => each.building_id);
+    const seen = new Set(this.items.filter((each) => told.includes(each.id)).map((each) => each.row));
+    const isIn = ([x, y, was], row) => {
+      const over = marks.findLast((mark) => holds(mark.outline, [x, y]));
+      return was === 2 || seen.has(row) || Boolean(over?.surveyed);
+    };
+    const dots = this.told_ground.dots.map((dot, row) => [dot[0], dot[1], Number(isIn(dot, row))]);
+    const surveyed = dots.filter((dot) => dot[2]).length;
+    return { marks, dots, buildings: dots.length, surveyed, not_surveyed: dots.length - surveyed };
+  }
+
+  async mark(said) {
+    this.marks.push({ ...said, reviewer: this.reviewer, at: new Date().toISOString() });
+    this.unsaved += 1;
+    this.keep();
+    return this.ground();
+  }
+
   keep() {
-    if (!memory.write(this.name, this.answers)) {
+    if (!memory.write(this.name, this.answers) || !memory.write(`${this.name}-ground`, this.marks)) {
       throw new Failure("this browser keeps nothing: use 'Save answers' before you close the page");
     }
   }
@@ -76,6 +103,7 @@ class OfflineStore {
       outlines_sha256: this.told.outlines_sha256,
       map: this.told.title,
       answers: this.answers,
+      marks: this.marks,
     };
     const link = make("a", {
       href: URL.createObjectURL(new Blob([JSON.stringify(tree)], { type: "application/json" })),

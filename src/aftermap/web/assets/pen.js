@@ -24,7 +24,7 @@ class Pen {
     const first = this.points[0];
     if (this.points.length >= 3 && first) {
       const [[x, y], [a, b]] = [view.place(point), view.place(first)];
-      if (Math.hypot(x - a, y - b) < 14 * view.ratio) return this.close();
+      if (Math.hypot(x - a, y - b) < (isTouch() ? 26 : 14) * view.ratio) return this.close();
     }
     this.points.push(point);
     this.changed();

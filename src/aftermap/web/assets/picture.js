@@ -2,6 +2,7 @@
 
 // how much of a picture is seen: less context to more
 const STEPS = [
+  { frame: "near", part: 0.16 },
   { frame: "near", part: 0.27 },
   { frame: "near", part: 0.43 },
   { frame: "near", part: 0.75 },
@@ -38,7 +39,7 @@ class View {
   }
 
   picture(image, frame, { from = 0, to = 1 } = {}) {
-    if (!image?.complete || !image.naturalWidth) return;
+    if (!(image instanceof HTMLCanvasElement) && !isLoaded(image)) return;
     const context = this.canvas.getContext("2d");
     const [left, top] = this.place([frame[0], frame[1]]);
     context.save();
@@ -78,6 +79,28 @@ class View {
     context.lineWidth = width * this.ratio;
     context.stroke();
     context.setLineDash([]);
+  }
+
+  // buildings on the picture of the ground: those that somebody looked at are full
+  dots(dots) {
+    const context = this.canvas.getContext("2d");
+    const size = Math.min(5, Math.max(1.5, 1200 / Math.sqrt(dots.length + 1) / 12)) * this.ratio;
+    context.lineWidth = this.ratio;
+    for (const [col, row, seen] of dots) {
+      context.beginPath();
+      context.arc(...this.place([col, row]), size, 0, 2 * Math.PI);
+      context.fillStyle = seen ? "#45e07f" : "rgba(8, 12, 16, 0.35)";
+      context.fill();
+      context.strokeStyle = seen ? "#06250f" : "#ffffff";
+      context.stroke();
+    }
+  }
+
+  words(text) {
+    const context = this.canvas.getContext("2d");
+    context.font = `${15 * this.ratio}px system-ui, sans-serif`;
+    context.fillStyle = "#b4c2cf";
+    context.fillText(text, 16 * this.ratio, 30 * this.ratio);
   }
 
   cross(point) {

@@ -3,8 +3,8 @@
 const AHEAD = 4;
 
 class Queue {
-  constructor(store, { changed, failed, told }) {
-    Object.assign(this, { store, changed, failed, told });
+  constructor(store, { changed, failed, told, sent }) {
+    Object.assign(this, { store, changed, failed, told, sent });
     this.waiting = [];
     this.images = new Map();
     this.outbox = [];
@@ -115,6 +115,7 @@ class Queue {
         this.told(state);
         this.failed(null);
       }
+      this.sent();
     } catch (error) {
       if (error.final) this.outbox.shift();
       this.keep();

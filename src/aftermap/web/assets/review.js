@@ -7,15 +7,16 @@ class Screen {
       changed: () => this.draw(),
       failed: (error, more) => this.alarm(error, more),
       told: (state) => this.tell(state),
+      sent: () => $("#done").hidden || this.advance(),
     });
-    this.view = { mode: "side", step: 1, outline: true, ...memory.read("view", {}) };
+    this.view = { mode: "side", step: 2, outline: true, light: false, ...memory.read("view", {}) };
     this.view.shown = "post";
     this.item = null;
     this.rings = null; // of the outline, where it was moved
     this.drawn = []; // outlines drawn here, which the map misses
     this.pen = new Pen({
       view: () => this.views[0],
-      changed: () => this.draw(),
+      changed: () => (this.penButton(), this.draw()),
       finished: (rings) => this.shapeDone(rings),
     });
     this.isDrawing = false;
@@ -28,7 +29,7 @@ class Screen {
   }
 
   get steps() {
-    return this.store.offline ? 3 : STEPS.length;
+    return this.store.offline ? 4 : STEPS.length;
   }
 
   // Which building
@@ -42,7 +43,8 @@ class Screen {
   }
 
   show(item, before = null) {
-    Object.assign(this, { item, rings: null, missing: null, mapShown: false, drawn: [] });
+    Object.assign(this, { item, rings: null, missing: null, mapShown: false });
+    this.rings = before?.outline ?? null;
     this.view.shown = "post";
     this.stopDrawing();
     this.askReason(false);
@@ -74,6 +76,8 @@ class Screen {
 
   async finished() {
     if (!this.queue.empty) return this.wait();
+    await this.queue.settled; // the last answers may be under way
+    if (this.item) return;
     this.unnamed();
     $("#name").textContent = "";
     const state = this.state ?? (await this.store.state());
@@ -133,10 +137,11 @@ class Screen {
       this.drawn.push(missing);
       this.missing = null;
       this.note("");
+      this.hint("");
       this.say(`Drawn building saved as ${labelOf(verdict).toLowerCase()}: now the one of the map`);
       return this.draw();
     }
-    this.advance().then(() => this.say(`${labelOf(verdict)}${reason ? ` (${reason})` : ""} · z takes it back`));
+    this.advance().then(() => this.say(`${labelOf(verdict)}${reason ? ` (${reason})` : ""} · ${isTouch() ? "Undo" : "z"} takes it back`));
   }
 
   choose(verdict) {
@@ -159,6 +164,7 @@ class Screen {
       await this.store.skip(id);
       this.queue.held.delete(id);
       await this.advance();
+      this.say("Skipped: it comes again after some others");
     });
   }
 
@@ -167,7 +173,12 @@ class Screen {
       const undone = await this.queue.undo();
       if (!undone) return this.say("There is nothing to take back");
       const { withdrawn, item } = undone;
-      if (!item) return this.say(`${labelOf(withdrawn.verdict)} of a drawn building taken back`);
+      if (!item) {
+        this.drawn.pop();
+        if (this.item) this.item.drawn = this.item.drawn?.filter((each) => String(each) !== String(withdrawn.outline));
+        this.draw();
+        return this.say(`${labelOf(withdrawn.verdict)} of a drawn building taken back`);
+      }
       if (this.item?.id !== item.id) this.queue.putBack(this.item);
       this.queue.held.add(item.id);
       this.show(item, withdrawn);
@@ -212,8 +223,9 @@ class Screen {
     if (this.view.mode === "side") this.pen.view = () => this.views[this.views.length - 1];
     this.isDrawing = true;
     this.missing = null;
-    $("#draw").setAttribute("aria-pressed", "true");
-    this.hint("Click the corners, or arrow keys and Enter; c closes, Esc ends");
+    this.hint(
+      isTouch() ? "Tap the corners, on either picture" : "Click the corners, on either picture, or arrow keys and Enter; c closes, Esc ends",
+    );
     this.pen.start(null);
   }
 
@@ -221,14 +233,27 @@ class Screen {
     this.isDrawing = false;
     this.pen.points = [];
     this.pen.cross = null;
-    $("#draw").setAttribute("aria-pressed", "false");
+    this.penButton();
     this.hint("");
+  }
+
+  // one button begins, closes and ends a shape
+  penButton() {
+    const button = $("#draw");
+    button.setAttribute("aria-pressed", String(this.isDrawing));
+    button.textContent = !this.isDrawing ? "Draw missing" : this.pen.points.length < 3 ? "Stop drawing" : "Close shape";
+  }
+
+  drawOrClose() {
+    if (!this.isDrawing) this.startDrawing();
+    else if (this.pen.points.length < 3) this.stopDrawing();
+    else this.pen.close();
   }
 
   shapeDone(rings) {
     this.stopDrawing();
     this.missing = rings;
-    this.hint("What happened to the building that you drew? 1 to 4, or r to drop it");
+    this.hint(`What happened to the building that you drew? ${isTouch() ? "Put back drops it" : "1 to 4; r drops it"}`);
     this.draw();
   }
 
@@ -261,9 +286,14 @@ class Screen {
     this.remember();
   }
 
+  toggleLight() {
+    this.view.light = !this.view.light;
+    this.remember();
+  }
+
   remember() {
-    const { mode, step, outline } = this.view;
-    memory.write("view", { mode, step, outline });
+    const { mode, step, outline, light } = this.view;
+    memory.write("view", { mode, step, outline, light });
     this.draw();
   }
 
@@ -290,6 +320,7 @@ class Screen {
       button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
     }
     $("#outline").setAttribute("aria-pressed", String(this.view.outline));
+    $("#light").setAttribute("aria-pressed", String(this.view.light));
     $("#closer").disabled = step <= 0;
     $("#wider").disabled = step >= this.steps - 1;
     $("#reset").disabled = !this.rings && !this.missing;
@@ -306,14 +337,15 @@ class Screen {
       const across = (Math.max(view.width, view.height) / view.scale) * 0.98;
       if (view.frame === "near" && across > frame[2] && this.item.frames.wide) this.paint(view, at, views.length, "wide", divider);
       this.paint(view, at, views.length, view.frame, divider);
-      this.over(view, at === views.length - 1);
+      this.over(view);
     });
     this.describe();
   }
 
   paint(view, at, panes, name, divider) {
     const { mode, shown } = this.view;
-    const dates = this.queue.load(this.item, name);
+    const loaded = this.queue.load(this.item, name);
+    const dates = this.view.light ? loaded.map(evened) : loaded;
     const frame = this.item.frames[name];
     if (mode === "side" && panes === 2) view.picture(dates[at], frame);
     else if (mode === "swipe") {
@@ -322,16 +354,16 @@ class Screen {
     } else view.picture(dates[shown === "post" ? 1 : 0], frame);
   }
 
-  over(view, isLast) {
+  over(view) {
     if (this.view.outline) {
       view.rings(this.item.around.flat(), { colour: "rgba(255, 255, 255, 0.75)", width: 1 });
-      for (const rings of this.drawn) view.rings(rings, { colour: "#ffe14d", width: 2, casing: 2 });
+      for (const rings of [...(this.item.drawn ?? []), ...this.drawn]) view.rings(rings, { colour: "#ffe14d", width: 2, casing: 2 });
       if (this.rings) view.rings(this.item.outline, { colour: "#9adfe8", width: 1, dash: [4, 4] });
       const chosen = this.missing ? this.item.outline : (this.rings ?? this.item.outline);
       view.rings(chosen, { colour: this.missing ? "#9adfe8" : "#2fe3ff", width: 2.5, casing: 2.5 });
       if (this.missing) view.rings(this.missing, { colour: "#ffe14d", width: 2.5, casing: 2.5 });
     }
-    if (this.isDrawing && isLast) this.pen.draw(view);
+    if (this.isDrawing) this.pen.draw(view);
     view.ruler(this.state?.metres_per_px);
   }
 

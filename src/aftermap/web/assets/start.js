@@ -46,8 +46,9 @@ function wire() {
     "#closer": () => screen.context(-1),
     "#wider": () => screen.context(1),
     "#outline": () => screen.toggleOutline(),
+    "#light": () => screen.toggleLight(),
     "#reset": () => (screen.reset(), screen.hint("")),
-    "#draw": () => (screen.isDrawing ? screen.stopDrawing() : screen.startDrawing()),
+    "#draw": () => screen.drawOrClose(),
     "#skip": () => screen.skip(),
     "#undo": () => screen.undo(),
     "#show-map": () => screen.showMap($("#show-map").getAttribute("aria-pressed") !== "true"),
@@ -104,7 +105,6 @@ async function begin() {
   buttons(state);
   wire();
   keyboard(screen, ground);
-  $("#open-ground").hidden = store.offline;
   $("#download").hidden = !store.offline;
   screen.tell(state);
   const known = memory.read("reviewer");

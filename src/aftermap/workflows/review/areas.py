@@ -27,6 +27,9 @@ from aftermap.workflows.review.crops import from_geojson, in_pixels, rings_of, s
 JOURNAL = "areas.jsonl"
 LAYER = "areas.geojson"
 
+MOST_DOTS = 20_000
+"""Buildings up to which each is a dot on the picture of the ground."""
+
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -70,11 +73,13 @@ class Survey:
         ground: what is surveyed, in the map's reference system; empty where nothing is marked.
         inside: for each row of the map's table, whether its building lies in surveyed ground (by its middle) or was
             answered by somebody, bool (n,).
+        answered: whether it was answered, bool (n,).
     """
 
     is_marked: bool
     ground: BaseGeometry
     inside: np.ndarray
+    answered: np.ndarray
 
     @property
     def buildings_surveyed(self) -> int:
@@ -93,7 +98,7 @@ def marks(folder: Path) -> list[Mark]:
     Raises:
         InputError: the journal cannot be read, or holds a whole line that is no mark.
     """
-    lines = list(_lines(folder))
+    lines = list(mark_lines(folder))
     withdrawn = {line.withdraws for line in lines if line.withdraws is not None}
     return [line for line in lines if line.surveyed is not None and line.key not in withdrawn]
 
@@ -133,8 +138,8 @@ def surveyed_areas(found: FinishedMap, answers: Iterable[Answer] = ()) -> Survey
     shapely.prepare(ground)
     inside = np.asarray(shapely.contains(ground, middles), bool).reshape(len(found.buildings))
     seen = {answer.building_id for answer in answers if answer.verdict != "cannot-tell"}
-    inside |= found.buildings["building_id"].astype(str).isin(seen).to_numpy()
-    return Survey(bool(told), ground, inside)
+    answered = found.buildings["building_id"].astype(str).isin(seen).to_numpy()
+    return Survey(bool(told), ground, inside | answered, answered)
 
 
 def make_mark(found: FinishedMap, reviewer: str, said: dict[str, Any]) -> Mark:
@@ -157,7 +162,8 @@ def make_mark(found: FinishedMap, reviewer: str, said: dict[str, Any]) -> Mark:
 
 
 def ground_for_page(found: FinishedMap, answers: Iterable[Answer]) -> dict[str, Any]:
-    """All marks that stand, in pixels, and how many buildings are on surveyed ground.
+    """All marks that stand, and where buildings lie, in pixels: col, row, and 2 where it was answered, 1 where its
+    ground is surveyed.
 
     Raises:
         InputError: the journal of areas cannot be used.
@@ -166,7 +172,15 @@ def ground_for_page(found: FinishedMap, answers: Iterable[Answer]) -> dict[str, 
     shapes = [from_geojson(mark.geometry, found) for mark in told]
     placed: Any = in_pixels(np.array(shapes, object), found.grid) if told else ()
     survey = surveyed_areas(found, answers)
+    middles = in_pixels(found.buildings.geometry.representative_point().to_numpy(), found.grid)
+    places = (
+        np.round(shapely.get_coordinates(middles)).astype(int).tolist() if len(middles) <= MOST_DOTS else []
+    )
     return {
+        "dots": [
+            [*place, 2 if is_told else int(is_in)]
+            for place, is_in, is_told in zip(places, survey.inside, survey.answered, strict=False)
+        ],
         "marks": [
             {
                 "key": mark.key,
@@ -182,7 +196,12 @@ def ground_for_page(found: FinishedMap, answers: Iterable[Answer]) -> dict[str, 
     }
 
 
-def _lines(folder: Path) -> Iterator[Mark]:
+def mark_lines(folder: Path) -> Iterator[Mark]:
+    """Every line of the journal of areas, in order.
+
+    Raises:
+        InputError: it cannot be read, or holds a whole line that is no mark.
+    """
     return read_lines(folder / FOLDER / JOURNAL, Mark, "mark")
 
 

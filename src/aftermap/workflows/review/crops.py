@@ -185,6 +185,15 @@ def from_geojson(tree: Any, found: FinishedMap) -> BaseGeometry:
     return onto(np.array([shape], object), found.grid)[0]
 
 
+def page_outline(tree: Any, found: FinishedMap) -> Rings:
+    """GeoJSON of an answer as the page draws it.
+
+    Raises:
+        InputError: it is no polygon.
+    """
+    return rings_of(in_pixels(np.array([from_geojson(tree, found)], object), found.grid)[0])
+
+
 def onto(shapes: np.ndarray, grid: Grid) -> np.ndarray:
     """Shapes in EPSG:4326 in the grid's reference system; unchanged where it has none."""
     if grid.crs is None:

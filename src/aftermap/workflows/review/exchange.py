@@ -20,7 +20,9 @@ from aftermap.files import safe_cell, write_text
 from aftermap.products.vectors import write_file
 from aftermap.workflows.mapping.finished import FinishedMap
 from aftermap.workflows.review.answers import Answer, Journal
+from aftermap.workflows.review.areas import Mark, add_marks, make_mark, mark_lines
 from aftermap.workflows.review.crops import from_geojson, onto
+from aftermap.workflows.review.edited import Outlines
 from aftermap.workflows.review.foreign import Foreign, read_foreign
 from aftermap.workflows.review.plan import origins
 from aftermap.workflows.review.said import make_answer
@@ -44,12 +46,14 @@ class Taken:
         rows: of the file.
         answers: new ones, which are in the journal now.
         known: rows that were taken in before.
+        marks: of ground that was surveyed or not, new ones.
         left_out: why others were not, a line for each kind.
     """
 
     rows: int
     answers: int
     known: int = 0
+    marks: int = 0
     left_out: list[str] = field(default_factory=list)
 
 
@@ -134,7 +138,8 @@ def import_answers(
     """Take answers in; all that fit are in the journal when this returns.
 
     A row is matched to a building by its id; where the file has no ids, by its point, or the middle of its outline,
-    within the outline of a building. A file may be taken in twice: what is known already is not added again.
+    within the outline of a building. A file may be taken in twice: what is known already is not added again. An export of
+    ours brings edited outlines back, and outlines that were added to it as buildings that the map misses.
 
     Args:
         found: the map.
@@ -153,23 +158,28 @@ def import_answers(
         raise InputError(f"cannot read {path}: no such file or directory")
     known = {line.key: line for line in Journal(found.folder).lines()}
     tree = _offline_tree(path)
+    ground: list[Mark] = []
     if tree is not None:
         answers, left_out = _from_page(found, path, tree, reviewer)
         rows = len(answers) + sum(left_out.values())
+        ground = _marks_of(found, tree, reviewer, left_out)
     else:
         table = read_foreign(path, column=column, ids=ids)
         answers, left_out = _from_table(found, path, table, reviewer, meaning, known)
         rows = len(table.values)
     fresh = [answer for answer in answers if answer.key not in known]
-    if not answers:
+    if not answers and not ground:
         why = "; ".join(_told(left_out)) or "it holds no answers"
         raise InputError(f"nothing was taken in from {path}: {why}")
     if fresh:
         Journal(found.folder).add(fresh)
+    fresh_marks = [mark for mark in ground if mark.key not in {line.key for line in mark_lines(found.folder)}]
+    if fresh_marks:
+        add_marks(found, fresh_marks)
     told = _told(left_out)
     if len(fresh) < len(answers):
         told.append(f"{len(answers) - len(fresh)} were taken in before")
-    return Taken(rows, len(fresh), len(answers) - len(fresh), told)
+    return Taken(rows, len(fresh), len(answers) - len(fresh), len(fresh_marks), told)
 
 
 def _told(left_out: dict[str, int]) -> list[str]:
@@ -224,6 +234,21 @@ def _from_page(
     return answers, left_out
 
 
+def _marks_of(
+    found: FinishedMap, tree: dict[str, Any], reviewer: str, left_out: dict[str, int]
+) -> list[Mark]:
+    """Ground that was marked in an offline page."""
+    given = tree.get("marks")
+    told: list[Mark] = []
+    for each in given if isinstance(given, list) else ():
+        try:
+            name = reviewer or str(each.get("reviewer", "")) or "offline"
+            told.append(make_mark(found, name, {k: v for k, v in each.items() if k != "reviewer"}))
+        except (ValidationError, InputError, AttributeError, TypeError):
+            _count(left_out, "no mark of ground")
+    return told
+
+
 def _from_table(
     found: FinishedMap,
     path: Path,
@@ -234,6 +259,7 @@ def _from_table(
 ) -> tuple[list[Answer], dict[str, int]]:
     check_same_map(found, path, table.outlines)
     names = _matched(found, table)
+    outlines = Outlines(found, table)
     answers: list[Answer] = []
     left_out: dict[str, int] = {}
     odd: dict[str, int] = {}
@@ -246,14 +272,26 @@ def _from_table(
             _count(odd, value.strip()[:40])
             continue
         before = known.get(table.keys[row])
-        if before is not None and before.verdict == verdict:
+        if before is not None and before.origin == "drawn":
+            name = before.building_id
+        origin = "imported" if before is None or before.origin != "drawn" else "drawn"
+        outline: dict[str, Any] | None = None
+        try:
+            if name is None and not table.named(row) and (new := outlines.added(row)) is not None:
+                (name, outline), origin = new, "drawn"
+            elif name is not None:
+                outline = outlines.edited(row, name, before)
+        except InputError as error:
+            _count(left_out, str(error))
+            continue
+        if before is not None and before.verdict == verdict and before.geometry == outline:
             answers.append(before)  # one of ours, which went out and came back as it was
             continue
         if name is None:
             _count(left_out, table.unmatched)
             continue
         who = reviewer or table.reviewers[row] or path.stem[:60]
-        key = table.key(row, name, verdict, who)
+        key = table.key(row, name, verdict, who, outline)
         try:
             answers.append(
                 Answer(
@@ -262,7 +300,8 @@ def _from_table(
                     verdict=verdict,  # type: ignore[arg-type]  # one of them, by Meaning
                     reason=table.reason(row, verdict),  # type: ignore[arg-type]
                     reviewer=who[:200],
-                    origin="imported",
+                    origin=origin,  # type: ignore[arg-type]  # one of two
+                    geometry=outline,
                     seconds=None,
                     note=table.notes[row][:2000],
                     source=path.name[:200],

@@ -69,6 +69,7 @@ class Foreign:
         reasons: why nothing could be told.
         keys: of lines of a journal, where the file is an export of one.
         outlines: what the rows say of the map that they are about.
+        shapes: as they stand there, where the file has any.
     """
 
     values: list[str]
@@ -81,20 +82,26 @@ class Foreign:
     reasons: list[str]
     keys: list[str]
     outlines: set[str]
+    shapes: np.ndarray | None = None
 
     @property
     def unmatched(self) -> str:
         """Why a row has no building."""
         return "the map has no building of that id" if self.ids is not None else "in no building of the map"
 
+    def named(self, row: int) -> bool:
+        """Whether a row names a building."""
+        return self.ids is not None and bool(self.ids[row].strip())
+
     def reason(self, row: int, verdict: str) -> str:
         """Why nothing could be told, where the file says it in our words."""
         told = self.reasons[row].strip().lower()
         return told if verdict == CANNOT_TELL and told in _REASONS else ""
 
-    def key(self, row: int, building: str, verdict: str, reviewer: str) -> str:
+    def key(self, row: int, building: str, verdict: str, reviewer: str, outline: Any = None) -> str:
         """The same answer has the same key, so that a file that is taken in twice counts once."""
-        text = "\0".join((building, verdict, reviewer, self.notes[row], self.reasons[row]))
+        said = (building, verdict, reviewer, self.notes[row], self.reasons[row])
+        text = "\0".join((*said, json.dumps(outline)) if outline else said)
         return "import-" + hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
@@ -116,12 +123,16 @@ def read_foreign(path: Path, *, column: str | None, ids: str | None) -> Foreign:
         raise InputError(f"{file} has more than {MOST_BYTES // 2**20} MB: that is no table of answers")
     if ending in (".csv", ".tsv", ".txt"):
         names, rows = _csv_rows(file)
-        points, crs, guessed = _columns_as_points(names, rows), DEGREES, True
+        shapes, points, crs, guessed = None, _columns_as_points(names, rows), DEGREES, True
     elif ending in (".geojson", ".json"):
-        names, rows, points, crs = _geojson_rows(file)
+        names, rows, shapes, crs = _geojson_rows(file)
+        points = _middles(shapes)
+        if points is None:
+            points = _columns_as_points(names, rows)
         guessed = crs == DEGREES
     elif ending in (".gpkg", ".fgb", ".shp"):
-        names, rows, points, crs = _layer_rows(file, layer)
+        names, rows, shapes, crs = _layer_rows(file, layer)
+        points = _middles(shapes)
         guessed = False
     else:
         raise InputError(
@@ -153,7 +164,8 @@ def read_foreign(path: Path, *, column: str | None, ids: str | None) -> Foreign:
         notes=_column(names, rows, None, NOTES) or [""] * len(rows),
         reasons=_column(names, rows, None, REASONS) or [""] * len(rows),
         keys=_column(names, rows, None, ("key",)) or [""] * len(rows),
-        outlines=set(_column(names, rows, None, OUTLINES) or ()),
+        outlines={each for each in _column(names, rows, None, OUTLINES) or () if each},
+        shapes=shapes,
     )
 
 
@@ -255,7 +267,7 @@ def _columns_as_points(names: Sequence[str], rows: Rows) -> np.ndarray | None:
     return points
 
 
-def _geojson_rows(path: Path) -> tuple[list[str], Rows, np.ndarray | None, str | None]:
+def _geojson_rows(path: Path) -> tuple[list[str], Rows, np.ndarray, str | None]:
     try:
         tree = json.loads(path.read_bytes())
     except OSError as error:
@@ -270,14 +282,13 @@ def _geojson_rows(path: Path) -> tuple[list[str], Rows, np.ndarray | None, str |
     if len(rows) != len(features):
         raise InputError(f"{path} has features without properties")
     names = list(dict.fromkeys(name for row in rows for name in row))
-    points = np.full(len(rows), None, object)
+    shapes = np.full(len(rows), None, object)
     for number, each in enumerate(features):
-        points[number] = _middle(_shape(each.get("geometry")))
-    has_points = not shapely.is_missing(points).all()
+        shapes[number] = _shape(each.get("geometry"))
     named = tree.get("crs") if isinstance(tree, dict) else None
     note = isinstance(tree, dict) and "pixels" in str(tree.get("note", ""))
     crs = None if note else _named(named)
-    return names, rows, (points if has_points else _columns_as_points(names, rows)), crs
+    return names, rows, shapes, crs
 
 
 def _shape(tree: Any) -> Any:
@@ -287,6 +298,14 @@ def _shape(tree: Any) -> Any:
         return shapely.from_geojson(json.dumps(tree))
     except (shapely.errors.ShapelyError, ValueError):
         return None
+
+
+def _middles(shapes: np.ndarray) -> np.ndarray | None:
+    """A point within each shape; None where there is none at all."""
+    points = np.full(len(shapes), None, object)
+    for number, shape in enumerate(shapes):
+        points[number] = _middle(shape)
+    return None if shapely.is_missing(points).all() else points
 
 
 def _middle(shape: Any) -> Any:
@@ -306,7 +325,7 @@ def _named(crs: Any) -> str:
     return f"EPSG:{found[1]}" if found else DEGREES
 
 
-def _layer_rows(path: Path, layer: str | None) -> tuple[list[str], Rows, np.ndarray | None, str | None]:
+def _layer_rows(path: Path, layer: str | None) -> tuple[list[str], Rows, np.ndarray, str | None]:
     what = "the answers"
     layers = layers_of(path, what)
     chosen = [each for each in layers if layer is None or each.name == layer]
@@ -323,5 +342,4 @@ def _layer_rows(path: Path, layer: str | None) -> tuple[list[str], Rows, np.ndar
         {str(name): _text(value) for name, value in row.items()}
         for row in table.columns.to_dict(orient="records")
     ]
-    points = np.array([_middle(shape) for shape in table.shapes], object)
-    return names, rows, points, None if table.crs is None else table.crs.to_wkt()
+    return names, rows, np.asarray(table.shapes, object), None if table.crs is None else table.crs.to_wkt()

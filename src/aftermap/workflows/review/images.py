@@ -19,9 +19,11 @@ import numpy as np
 from aftermap.errors import AftermapError, DataWarning, InputError
 from aftermap.files import read_json, sha256_of, write_json
 from aftermap.geo.alignment.align import Shift
+from aftermap.geo.alignment.local_shift import LocalShift
 from aftermap.geo.grid import Window
 from aftermap.geo.pair import DatePair
 from aftermap.geo.raster import RasterSource
+from aftermap.products.page.stored import read_page
 from aftermap.workflows.mapping.finished import FinishedMap
 from aftermap.workflows.mapping.inputs.dates import Stretch, thinned, xbd_grid
 from aftermap.workflows.review.answers import FOLDER
@@ -60,10 +62,12 @@ class MapImages:
         if most <= side_px:
             place = grid
         across, down = place.width / grid.width, place.height / grid.height
-        shift = self.pair.shift
-        moved = (shift.dx_px * across, shift.dy_px * down) if shift.applied else (0.0, 0.0)
         with self._turn:  # open files are read by one thread at a time
-            patches = self.pair.pre.read(place), self.pair.post.read(place.shift(*moved))
+            if place.shape == grid.shape:
+                patches = self.pair.read(window)
+            else:  # in small, one shift for the window will do
+                dx, dy = self._shift(window)
+                patches = self.pair.pre.read(place), self.pair.post.read(place.shift(dx * across, dy * down))
         first, second = (
             _hatched(self._pixels(date, patch.array), patch.valid) for date, patch in enumerate(patches)
         )
@@ -82,6 +86,21 @@ class MapImages:
         """Close the files."""
         self.pair.close()
 
+    def _shift(self, window: Window) -> tuple[float, float]:
+        """How far the second date lies beside the first, mean over a window."""
+        shift, local = self.pair.shift, self.pair.local
+        dx, dy = (shift.dx_px, shift.dy_px) if shift.applied else (0.0, 0.0)
+        if local is not None and local.applied:
+            steps = np.linspace(0, 1, 9)
+            rows = window.row + (steps * window.height).astype(int)
+            cols = window.col + (steps * window.width).astype(int)
+            rest = [local.over(Window(int(row), int(col), 1, 1)) for row in rows for col in cols]
+            dx, dy = (
+                dx + float(np.mean([each[0] for each in rest])),
+                dy + float(np.mean([each[1] for each in rest])),
+            )
+        return dx, dy
+
     def _pixels(self, date: int, array: np.ndarray) -> np.ndarray:
         shown = self.stretches[date].apply(array) if self.stretches else array
         if shown.dtype != np.uint8:
@@ -98,6 +117,30 @@ def _hatched(pixels: np.ndarray, valid: np.ndarray) -> np.ndarray:
     stripes = np.where((rows + cols) % 16 < 8, 34, 52).astype(np.uint8)
     pixels[~valid] = stripes[~valid][:, None]
     return pixels
+
+
+def overview_of(found: FinishedMap, side_px: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Both dates of a whole map in small, from the page that shows it; None where it has none of two dates.
+
+    Args:
+        found: the map.
+        side_px: longest side at most.
+    """
+    path = found.folder / "map.html"
+    if not path.is_file() or found.provenance.get("mode") != "pre+post":
+        return None
+    try:
+        pictures = read_page(path).decoded()
+    except InputError:
+        return None
+    small = []
+    for picture in pictures:
+        height, width = picture.rgb.shape[:2]
+        step = max(1, -(-max(height, width) // side_px))
+        pixels = np.ascontiguousarray(picture.rgb[::step, ::step])
+        valid = np.ones(pixels.shape[:2], bool) if picture.valid is None else picture.valid[::step, ::step]
+        small.append(_hatched(pixels, valid))
+    return small[0], small[1]
 
 
 def open_images(found: FinishedMap, pre: Path | None = None, post: Path | None = None) -> MapImages:
@@ -132,15 +175,25 @@ def open_images(found: FinishedMap, pre: Path | None = None, post: Path | None =
             f"{found.folder / 'provenance.json'} does not say how the images were read: map again"
         ) from None
     _check(found, paths, sources)
-    if (found.provenance.get("local_shift") or {}).get("applied"):
+    pair = DatePair(sources[0], sources[1], found.grid, shift, [], _local(found))
+    return MapImages(pair, stretches)
+
+
+def _local(found: FinishedMap) -> LocalShift | None:
+    """What the map took out from place to place; None where it took out one shift."""
+    told = found.provenance.get("local_shift")
+    if not isinstance(told, dict) or not told.get("applied"):
+        return None
+    try:
+        return LocalShift.from_dict(told)
+    except ValueError:
         warnings.warn(
             "the map took a grid of shifts out, which it does not keep: the image from after is shown with one shift for "
-            "all of it, so some outlines may lie a few pixels beside their roofs",
+            "all of it, so some outlines may lie a few pixels beside their roofs; map again to keep it",
             DataWarning,
             stacklevel=2,
         )
-    pair = DatePair(sources[0], sources[1], found.grid, shift, [])
-    return MapImages(pair, stretches)
+        return None
 
 
 def _side_file(found: FinishedMap) -> Path:
@@ -160,35 +213,37 @@ def _places(found: FinishedMap, pre: Path | None, post: Path | None) -> dict[str
     """Where each date lies: where it is said to, where it was the last time, or near the map."""
     known = _remembered(found)
     paths: dict[str, Path] = {}
+    gone: dict[str, str] = {}
     for date, given in zip(DATES, (pre, post), strict=True):
         before = Path(known[date]) if known else None
         if given is not None and not given.exists():
             raise InputError(f"there is no image {given}: pass --{date}, that of the map")
-        path = given or (before if before is not None and before.exists() else _searched(found, date, before))
-        paths[date] = path.absolute()
+        path = given or (before if before is not None and before.exists() else None)
+        if path is None:
+            path, gone[date] = _searched(found, date, before)
+        if path is not None:
+            paths[date] = path.absolute()
+    missing = [date for date in DATES if date not in paths]
+    if missing:
+        raise InputError(
+            f"{' and '.join(gone[date] for date in missing)} {'was' if len(missing) == 1 else 'were'} not found near "
+            f"{found.folder}: say where with {' and '.join(f'--{date}' for date in missing)}"
+        )
     return paths
 
 
-def _searched(found: FinishedMap, date: str, before: Path | None) -> Path:
-    """An image that nobody said the place of, found near the map.
-
-    Raises:
-        InputError: it is not there; which option says where.
-    """
+def _searched(found: FinishedMap, date: str, before: Path | None) -> tuple[Path | None, str]:
+    """An image that nobody said the place of, found near the map; and what to call it where it is not there."""
     files = found.provenance.get("inputs", {}).get(date, {}).get("files", [])
-    nearby = find_nearby(found.folder, files)
-    if nearby.path is not None:
-        return nearby.path
     if not files:
         raise InputError(
             f"{found.folder / 'provenance.json'} does not name the image that --{date} is: it cannot be shown"
         )
-    names = ", ".join(str(file.get("name")) for file in files[:3]) + (", ..." if len(files) > 3 else "")
-    was = "" if before is None else f", nor {before} any more"
+    nearby = find_nearby(found.folder, files)
+    names = ", ".join(str(file.get("name")) for file in files[:2]) + (", ..." if len(files) > 2 else "")
+    was = "" if before is None else f" (it was {before})"
     other = f" ({nearby.changed} has that name, and is another image)" if nearby.changed else ""
-    raise InputError(
-        f"{names} was not found near {found.folder}{was}{other}: say where it lies with --{date}"
-    )
+    return nearby.path, names + was + other
 
 
 def _check(found: FinishedMap, paths: dict[str, Path], sources: Sequence[RasterSource]) -> None:

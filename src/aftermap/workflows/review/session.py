@@ -17,7 +17,8 @@ from aftermap.workflows.mapping.finished import FinishedMap
 from aftermap.workflows.review.agreement import agreement
 from aftermap.workflows.review.answers import Answer, Journal, standing
 from aftermap.workflows.review.areas import add_marks, ground_for_page, make_mark
-from aftermap.workflows.review.crops import Crops, Frame
+from aftermap.workflows.review.crops import Crops, Frame, as_webp, page_outline
+from aftermap.workflows.review.images import overview_of
 from aftermap.workflows.review.plan import Picker, Plan, extend_picks, save_plan
 from aftermap.workflows.review.said import make_answer
 
@@ -128,6 +129,7 @@ class Review:
                 "confidence": None if confidence != confidence else round(confidence, 3),
                 "reason": self._reasons[row],
             },
+            "drawn": [page_outline(answer.geometry, self.found) for answer in self._drawn],
             "double": building_id in set(self.sample) and self.plan.is_double(building_id),
             **self.crops.describe(row),
         }
@@ -206,7 +208,8 @@ class Review:
                 )
                 self._add([withdrawal])
             known = last.building_id in self._row_of
-            again = {"verdict": last.verdict, "reason": last.reason, "note": last.note}
+            again: dict[str, Any] = {"verdict": last.verdict, "reason": last.reason, "note": last.note}
+            again["outline"] = last.geometry and page_outline(last.geometry, self.found)
             return {"withdrawn": again, "item": self.item(last.building_id) if known else None}
 
     def more(self, count: int) -> None:
@@ -254,9 +257,12 @@ class Review:
             raise InputError(f"the map has no row {row}")
         return self.crops.pictures(self.crops.window(row, frame))
 
-    def overview(self) -> tuple[bytes, bytes]:
-        """Both dates of the whole map, as WebP."""
-        return self.crops.pictures(self.found.grid.window, OVERVIEW_PX)
+    def overview(self, side_px: int = OVERVIEW_PX) -> tuple[bytes, bytes]:
+        """Both dates of the whole map, as WebP: those of its page, else read from the images."""
+        small = overview_of(self.found, side_px)
+        if small is None:
+            return self.crops.pictures(self.found.grid.window, side_px)
+        return as_webp(small[0]), as_webp(small[1])
 
     # How far it is
 
@@ -320,6 +326,7 @@ class Review:
         lines = list(self._journal.lines())
         self._by_key = {line.key: line for line in lines}
         self._standing = standing(lines)
+        self._drawn = [each for each in self._standing if each.origin == "drawn" and each.geometry]
         self._readers: dict[str, set[str]] = {}
         for answer in self._standing:
             self._readers.setdefault(answer.building_id, set()).add(answer.reviewer)

@@ -113,9 +113,10 @@ class Inputs:
 
     @property
     def local_shift(self) -> dict[str, object] | None:
-        """What the report says of the shift from place to place; None where it was not asked for."""
+        """What the report says of the shift from place to place, in pixels of the map; None if not asked for."""
         local = self.scene.local if isinstance(self.scene, DatePair) else None
-        return None if local is None else local.as_dict()
+        corner = self.area.in_scene(Window(0, 0, 1, 1))
+        return None if local is None else local.as_dict((corner.row, corner.col))
 
     def read(self, window: Window) -> Sample:
         """The dates in a window, with the reason where a pixel cannot be assessed."""
