@@ -39,6 +39,7 @@ _PUBLIC = {
                 "predict",
                 "evaluate",
                 "score",
+                "benchmark",
                 "train",
                 "adapt",
             ),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from aftermap.scoring.class_scores import ClassScores
     from aftermap.synthetic.write import SynthOptions
     from aftermap.workflows.areas.run import AreaOptions, AreaResult
+    from aftermap.workflows.benchmark.run import BenchmarkOptions, BenchmarkResult
     from aftermap.workflows.comparing.run import CompareOptions, Comparison
     from aftermap.workflows.event_model.run import Learnt
     from aftermap.workflows.fusing.run import Fused, FuseOptions
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 __all__ = [
     *("map", "map_buildings", "map_classes", "map_many"),
     "learn",
-    *("open_model", "predict", "evaluate", "score"),
+    *("open_model", "predict", "evaluate", "score", "benchmark"),
     *("compare", "fuse", "monitor"),
     *("train", "adapt"),
     "answers",
@@ -251,6 +252,22 @@ def score(prediction: str | Path, target: str | Path, **options: "Unpack[ScoreOp
     from aftermap.workflows.scoring.score import score_folders
 
     return score_folders(Path(prediction), Path(target), **options)
+
+
+def benchmark(data: str | Path, out: str | Path, **options: "Unpack[BenchmarkOptions]") -> "BenchmarkResult":
+    """Compare models, and recipes that are trained for it, on folds that do not leak.
+
+    Args:
+        data: a prepared dataset with two dates and labels of damage.
+        out: folder to make: a page, the same as JSON and CSV, and the protocol as a file.
+        options: models, recipes, protocol, seeds, bootstrap and others of `run_benchmark`.
+
+    Example:
+        aftermap.benchmark("xbd-prepared", "compared", models=["box", "mine=runs/mine-{fold}/model"]).page
+    """
+    from aftermap.workflows.benchmark.run import run_benchmark
+
+    return run_benchmark(Path(data), Path(out), **options)
 
 
 # Training

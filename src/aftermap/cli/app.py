@@ -20,7 +20,7 @@ from aftermap.cli.help import let_flow
 from aftermap.cli.maps import areas, compare, fuse, many, monitor, package, report, totals
 from aftermap.cli.maps.event_model import learn as learn_command
 from aftermap.cli.maps.review import review
-from aftermap.cli.models import bench, export, weights
+from aftermap.cli.models import bench, benchmark, export, weights
 from aftermap.cli.models import predict as learn
 from aftermap.cli.progress import forget_held, say_held
 from aftermap.cli.service.serve import app as serve_app
@@ -56,6 +56,7 @@ app.command(adapt.meta_train, name="meta-train")
 app.command(adapt.adapt, name="adapt")
 app.command(learn.predict, name="predict")
 app.command(learn.evaluate, name="evaluate")
+app.command(benchmark.benchmark, name="benchmark")
 app.command(tune.tune_thresholds, name="tune-thresholds")
 app.command(tune.ensemble, name="ensemble")
 app.command(compare.compare, name="compare")

@@ -157,6 +157,32 @@ EVENT_COLUMNS = (
 )
 
 
+def benchmark_table(report: dict[str, Any]) -> Table:
+    """The leaderboard for the terminal: mean over folds of the figures that decide, see `benchmark.json`."""
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("", overflow="ellipsis")
+    for _, title in _BENCHMARK_COLUMNS:
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("CPU s/Mpx", justify="right")
+    for entrant in report["entrants"]:
+        values = entrant["mean"]["values"]
+        cells = ["-" if values[name] is None else number(values[name], 3) for name, _ in _BENCHMARK_COLUMNS]
+        table.add_row(Text(entrant["name"]), *cells, number(entrant["cpu_seconds_per_mpx"], 3))
+    return table
+
+
+_BENCHMARK_COLUMNS = (
+    ("localization_f1", "loc. F1"),
+    ("official_score", "xView2"),
+    ("found_f1", "found"),
+    ("phantoms", "phantoms"),
+    ("auc_damaged", "AUC"),
+    ("accuracy", "accuracy"),
+    ("none_accuracy", "(none)"),
+    ("ece", "ECE"),
+)
+
+
 def event_rows(report: dict[str, Any]) -> list[list[str]]:
     """A row of cells for each event, see `EVENT_COLUMNS`."""
     rows = []

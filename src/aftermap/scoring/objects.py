@@ -109,6 +109,66 @@ class BuildingScores:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class TargetBuildings:
+    """The target of a scene, numbered once for any number of predictions.
+
+    Attributes:
+        outlines: int (H, W), 1 to n numbers the buildings that are to be found.
+        buildings: int (H, W), the same of those whose damage is judged. classes: uint8 (n,), 1 to 4, or 0 where unknown.
+        known: bool (H, W), where there is a building by either mask. unknown: bool (H, W), where neither says anything.
+    """
+
+    outlines: np.ndarray
+    buildings: np.ndarray
+    classes: np.ndarray
+    known: np.ndarray
+    unknown: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        building: np.ndarray,
+        damage: np.ndarray | None,
+        *,
+        instances: np.ndarray | None = None,
+        min_area_px: int = MIN_AREA_PX,
+    ) -> "TargetBuildings":
+        """Number the buildings of masks (H, W); see `BuildingScore.add`."""
+        known = (building > 0) & (building != IGNORE)
+        if damage is None:
+            damage = np.full(np.shape(building), IGNORE, np.uint8)
+        if instances is None:
+            outlines = label_components(known, min_area_px=min_area_px)
+            buildings = label_classes(damage, min_area_px=min_area_px)
+        else:
+            outlines = buildings = instances
+        classes = building_classes(np.where(damage == IGNORE, 0, damage), buildings)
+        touched = known | ((damage > 0) & (damage != IGNORE))
+        return cls(outlines, buildings, classes, touched, (building == IGNORE) & (damage == IGNORE))
+
+
+def count_buildings(
+    predicted: np.ndarray, instances: np.ndarray, target: TargetBuildings, *, iou: float = 0.5
+) -> np.ndarray:
+    """The 28 counts int64 of a scene that `building_metrics` reads.
+
+    Args:
+        predicted: (H, W), damage 1 to 4 in predicted buildings, 0 elsewhere and where no class is given.
+        instances: (H, W), 1 to n numbers the predicted buildings.
+        target: what is there.
+        iou: see `match_buildings`.
+    """
+    found = building_classes(predicted, target.buildings)
+    confusion = _pairs(target.classes[target.classes > 0], found[target.classes > 0])
+    judged = is_judged(instances, target.unknown)
+    touching = shares(target.known, instances) > 0
+    guesses = building_classes(predicted, instances)[judged & ~touching]
+    confusion += _pairs(np.zeros_like(guesses), guesses)
+    localization = count_found(instances, target.outlines, target.unknown, iou=iou)
+    return np.concatenate([confusion, localization])
+
+
 class BuildingScore:
     """Accumulates scenes for `BuildingScores`; keeps 28 counts per scene."""
 
@@ -152,30 +212,20 @@ class BuildingScore:
                 of the damage mask for damage, so that touching buildings of unlike damage stay apart.
             prediction_instances: the same for the prediction, for localization.
         """
-        known = (target_building > 0) & (target_building != IGNORE)
-        if prediction_damage is None or target_damage is None:
+        labelled = prediction_damage is not None and target_damage is not None
+        target = TargetBuildings.of(
+            target_building,
+            target_damage if labelled else None,
+            instances=target_instances,
+            min_area_px=self._min_area_px,
+        )
+        if prediction_damage is None or not labelled:
             prediction_damage = np.zeros_like(prediction_building)
-            target_damage = np.full(np.shape(target_building), IGNORE, np.uint8)
-        predicted = np.where(prediction_building > 0, prediction_damage, 0)
-        if target_instances is None:
-            outlines = label_components(known, min_area_px=self._min_area_px)
-            buildings = label_classes(target_damage, min_area_px=self._min_area_px)
-        else:
-            outlines = buildings = target_instances
         if prediction_instances is None:
             prediction_instances = label_components(prediction_building > 0, min_area_px=self._min_area_px)
-
-        truth = building_classes(np.where(target_damage == IGNORE, 0, target_damage), buildings)
-        found = building_classes(predicted, buildings)
-        confusion = _pairs(truth[truth > 0], found[truth > 0])
-
-        unknown = (target_building == IGNORE) & (target_damage == IGNORE)
-        judged = is_judged(prediction_instances, unknown)
-        touching = shares(known | ((target_damage > 0) & (target_damage != IGNORE)), prediction_instances) > 0
-        guesses = building_classes(predicted, prediction_instances)[judged & ~touching]
-        confusion += _pairs(np.zeros_like(guesses), guesses)
-        localization = count_found(prediction_instances, outlines, unknown, iou=self._iou)
-        self._tables.add(np.concatenate([confusion, localization]), event=event, scene=scene)
+        predicted = np.where(prediction_building > 0, prediction_damage, 0)
+        counts = count_buildings(predicted, prediction_instances, target, iou=self._iou)
+        self._tables.add(counts, event=event, scene=scene)
 
     def add_classes(self, predicted: np.ndarray, target: np.ndarray, *, event: str, scene: str) -> None:
         """Count buildings whose outlines were given, so that only their classes are to be judged.

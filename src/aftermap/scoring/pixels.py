@@ -137,27 +137,7 @@ class Score:
         Raises:
             ValueError: shapes differ, or a mask holds another value.
         """
-        shape = np.shape(target_building)
-        for name, mask in (
-            ("prediction_building", prediction_building),
-            ("prediction_damage", prediction_damage),
-            ("target_building", target_building),
-            ("target_damage", target_damage),
-        ):
-            if mask is not None and (np.ndim(mask) != 2 or np.shape(mask) != shape):
-                raise ValueError(
-                    f"{name} has shape {np.shape(mask)}, expected the target's {shape} as (H, W)"
-                )
-        counts = np.zeros(math.prod(_TABLE), np.int64)
-        rows = max(1, _PIXELS_AT_ONCE // max(1, shape[1]))
-        for row in range(0, shape[0], rows):
-            band = slice(row, row + rows)
-            counts += _count(
-                prediction_building[band],
-                None if prediction_damage is None else prediction_damage[band],
-                target_building[band],
-                None if target_damage is None else target_damage[band],
-            )
+        counts = count_pixels(prediction_building, prediction_damage, target_building, target_damage)
         self._tables.add(counts, event=event, scene=scene)
 
     def result(self, *, bootstrap: int = 1000, seed: int = 0) -> PixelScores:
@@ -198,6 +178,39 @@ def pixel_metrics(counts: np.ndarray) -> Metrics:
     for k, name in enumerate(DAMAGE_CLASSES):
         metrics[f"damage_f1_per_class.{name}"] = np.where(labelled, per_class[..., k], np.nan)
     return metrics
+
+
+def count_pixels(
+    prediction_building: np.ndarray,
+    prediction_damage: np.ndarray | None,
+    target_building: np.ndarray,
+    target_damage: np.ndarray | None,
+) -> np.ndarray:
+    """The 108 counts int64 of a scene that `pixel_metrics` reads; masks as `Score.add` takes them.
+
+    Raises:
+        ValueError: shapes differ, or a mask holds another value.
+    """
+    shape = np.shape(target_building)
+    for name, mask in (
+        ("prediction_building", prediction_building),
+        ("prediction_damage", prediction_damage),
+        ("target_building", target_building),
+        ("target_damage", target_damage),
+    ):
+        if mask is not None and (np.ndim(mask) != 2 or np.shape(mask) != shape):
+            raise ValueError(f"{name} has shape {np.shape(mask)}, expected the target's {shape} as (H, W)")
+    counts = np.zeros(math.prod(_TABLE), np.int64)
+    rows = max(1, _PIXELS_AT_ONCE // max(1, shape[1]))
+    for row in range(0, shape[0], rows):
+        band = slice(row, row + rows)
+        counts += _count(
+            prediction_building[band],
+            None if prediction_damage is None else prediction_damage[band],
+            target_building[band],
+            None if target_damage is None else target_damage[band],
+        )
+    return counts
 
 
 def _count(

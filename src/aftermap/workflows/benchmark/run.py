@@ -1,0 +1,331 @@
+"""`aftermap benchmark`: models and recipes on the folds of one protocol, every scene decoded and numbered once for all.
+
+OUT/benchmark.json     everything: protocol, figures by fold with intervals, differences, curves, speed
+OUT/benchmark.csv      a row for each model and fold
+OUT/leaderboard.html   the same to look at, one file
+OUT/protocol.json      the folds, for others to use
+OUT-runs/              runs of recipes that were trained for it
+"""
+
+import math
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict, Unpack, get_args
+
+from aftermap import __version__
+from aftermap.data.scene import Manifest, Scene
+from aftermap.errors import DataError, InputError
+from aftermap.files import ResultFolder, csv_text, write_json, write_text
+from aftermap.files.plain_json import read_json
+from aftermap.files.result_folder import check_output
+from aftermap.inference.ensemble import Options
+from aftermap.inference.predictor import AnyPredictor
+from aftermap.products.leaderboard import leaderboard
+from aftermap.scoring.counts import plain
+from aftermap.workflows.benchmark.counting import (
+    SceneCounts,
+    Target,
+    check_model,
+    count_scene,
+    load_counts,
+    save_counts,
+)
+from aftermap.workflows.benchmark.entrants import Entrant, given_model, named, open_all, trained_recipe
+from aftermap.workflows.benchmark.figures import (
+    FIGURES,
+    LOWER_IS_BETTER,
+    Figures,
+    cost,
+    curves,
+    difference,
+    mean_of_seeds,
+    mean_over,
+    of_scenes,
+)
+from aftermap.workflows.benchmark.protocol import Fold, Kind, Protocol, check_protocol, make_protocol
+
+MARKER = "benchmark.json"
+PROTOCOL = "protocol.json"
+FILES = (MARKER, "benchmark.csv", "leaderboard.html", PROTOCOL)
+Progress = Callable[[str, int, int], None]
+
+
+class BenchmarkOptions(TypedDict, total=False):
+    """Keywords of `run_benchmark`."""
+
+    models: Sequence[str]
+    recipes: Sequence[str]
+    protocol: str | Path
+    seeds: int
+    seed: int
+    bootstrap: int
+    overrides: Sequence[str]
+    include: Sequence[str | Path]
+    running: Options
+    resume: bool
+    overwrite: bool
+    progress: Progress
+
+
+@dataclass(frozen=True, repr=False)
+class BenchmarkResult:
+    """A finished benchmark.
+
+    Attributes:
+        folder: with page, table and JSON.
+        report: what `benchmark.json` holds.
+    """
+
+    folder: Path
+    report: dict[str, Any]
+
+    def __repr__(self) -> str:
+        names = ", ".join(entrant["name"] for entrant in self.report["entrants"])
+        return f"<benchmark of {names}: {self.folder}>"
+
+    @property
+    def page(self) -> Path:
+        """The leaderboard."""
+        return self.folder / "leaderboard.html"
+
+
+def run_benchmark(data: Path, out: Path, **options: Unpack[BenchmarkOptions]) -> BenchmarkResult:
+    """Compare models and recipes on the labelled scenes of a prepared dataset.
+
+    Args:
+        data: a prepared dataset with two dates and labels of damage.
+        out: folder to make.
+        options: `models`: PATH or NAME=PATH, `{fold}` in it stands for the fold's name; `recipes`: the same of recipes
+            that are trained here; `protocol`: a kind (`leave-one-event-out`, `block`, `split`) or the file of one;
+            `seeds`: runs of each recipe; `seed` of a protocol that is made here; `bootstrap`: resamples, 1,000 by
+            default; `overrides` of recipes; `include`: `benchmark.json` of others by the same protocol, whose rows are
+            shown too; `running`: how models are run; `resume` and `overwrite`; `progress(stage, done, total)`.
+
+    Raises:
+        InputError: nothing to compare, or two of one name.
+        DataError: data, protocol or an included file do not go together, or a fold leaks.
+        ModelError: a model is not there, or tells something else than damage.
+        OutputError: `out` cannot be made.
+    """
+    progress = options.get("progress", _silent)
+    models, recipes = options.get("models", ()), options.get("recipes", ())
+    if not models and not recipes:
+        raise InputError("nothing to compare: name a model (-m) or a recipe (-r)")
+    given, wanted = named(models, "the models"), named(recipes, "the recipes")
+    named([f"{name}={path}" for name, path in (*given, *wanted)], "the models and recipes")
+    check_output(
+        out, marker=MARKER, overwrite=options.get("overwrite", False) or options.get("resume", False)
+    )
+    manifest = Manifest.load(data)
+    protocol = _protocol(options.get("protocol", "leave-one-event-out"), manifest, options.get("seed", 0))
+    scenes = check_protocol(protocol, manifest)
+    others = [row for file in options.get("include", ()) for row in _included(Path(file), protocol)]
+    running = options.get("running", Options(backend="auto"))
+    entrants = [given_model(name, path, protocol) for name, path in given]
+    for name, recipe in wanted:
+        entrants.append(
+            trained_recipe(
+                name,
+                recipe,
+                protocol,
+                manifest,
+                out.with_name(f"{out.name}-runs"),
+                seeds=range(options.get("seeds", 1)),
+                overrides=options.get("overrides", ()),
+                on_training=progress,
+            )
+        )
+    fingerprint = {
+        "version": __version__,
+        "protocol": protocol.sha256,
+        "models": {e.name: {f"{f} {s}": path for (f, s), path in e.models.items()} for e in entrants},
+        "running": running,
+    }
+    with ResultFolder(
+        out,
+        fingerprint,
+        marker=MARKER,
+        ours=FILES,
+        parts="scenes",
+        resume=options.get("resume", False),
+        overwrite=options.get("overwrite", False),
+    ) as work:
+        facts: dict[str, dict[str, Any]] = {}
+        counts = _count_all(entrants, protocol, scenes, running, work.parts, facts, progress)
+        rows = _rows(entrants, protocol, counts, facts, resamples=options.get("bootstrap", 1000))
+        report = _report(protocol, manifest, [*rows, *others])
+        write_json(work.result / MARKER, report)
+        write_text(work.result / "benchmark.csv", csv_text(_table(report)))
+        write_text(work.result / "leaderboard.html", leaderboard(report, FIGURES, LOWER_IS_BETTER))
+        protocol.save(work.result / PROTOCOL)
+        return BenchmarkResult(work.publish(), report)
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Nobody looks."""
+
+
+def _protocol(name: str | Path, manifest: Manifest, seed: int) -> Protocol:
+    """A protocol of a kind, made of these scenes, or that of a file."""
+    for kind in get_args(Kind):
+        if str(name) == kind:
+            return make_protocol(manifest, kind, seed=seed)
+    if not Path(name).is_file():
+        raise InputError(
+            f"no protocol {name}: pass {', '.join(get_args(Kind))}, or the {PROTOCOL} of another benchmark"
+        )
+    return Protocol.load(Path(name))
+
+
+def _included(file: Path, protocol: Protocol) -> list[dict[str, Any]]:
+    """Rows of another benchmark by the same protocol."""
+    file = file / MARKER if file.is_dir() else file
+    report = read_json(file)
+    rows = report.get("entrants") if isinstance(report, dict) else None
+    if not isinstance(rows, list) or not isinstance(report.get("protocol"), dict):
+        raise DataError(f"{file} is no {MARKER}")
+    if report["protocol"].get("sha256") != protocol.sha256:
+        raise DataError(f"{file} is by another protocol or of other data: its rows cannot stand beside these")
+    return [row | {"included": True} for row in rows]
+
+
+Counts = dict[tuple[str, str, int], list[SceneCounts]]
+
+
+def _count_all(
+    entrants: Sequence[Entrant],
+    protocol: Protocol,
+    scenes: dict[str, Scene],
+    running: Options,
+    parts: Path,
+    facts: dict[str, dict[str, Any]],
+    progress: Progress,
+) -> Counts:
+    """Counts by entrant, fold and seed: each scene is read once and shown to all; what is kept from before is taken."""
+    total, done = sum(len(fold.test) for fold in protocol.folds), 0
+    counts: Counts = {}
+    kept: dict[str, AnyPredictor] = {}
+    for place, fold in enumerate(protocol.folds):
+        who = [(entrant, seed) for entrant in entrants for seed in entrant.seeds]
+        paths = [entrant.models[fold.name, seed] for entrant, seed in who]
+        predictors = open_all(paths, running, kept)
+        for (entrant, _), predictor in zip(who, predictors, strict=True):
+            check_model(predictor, entrant.name)
+            known = facts.setdefault(
+                entrant.name, {"models": {}, "learned_from": predictor.card.training.data}
+            )
+            known["models"][predictor.sha256] = predictor.name
+        for name in fold.test:
+            file = parts / f"{place}-{name}.npz"
+            found = load_counts(file, len(who))
+            if found is None:
+                target = Target.of(scenes[name])
+                found = [count_scene(predictor, target) for predictor in predictors]
+                save_counts(file, found)
+            for (entrant, seed), one in zip(who, found, strict=True):
+                counts.setdefault((entrant.name, fold.name, seed), []).append(one)
+            done += 1
+            progress("scoring", done, total)
+    return counts
+
+
+def _rows(
+    entrants: Sequence[Entrant],
+    protocol: Protocol,
+    counts: Counts,
+    facts: dict[str, dict[str, Any]],
+    *,
+    resamples: int,
+) -> list[dict[str, Any]]:
+    """What the report says of every entrant; the first is what others are compared with."""
+    rows: list[dict[str, Any]] = []
+    first: Figures | None = None
+    for entrant in entrants:
+        by_seed, folds = [], {}
+        for seed in entrant.seeds:
+            figures = {
+                fold.name: of_scenes(
+                    counts[entrant.name, fold.name, seed], resamples=resamples, seed=protocol.seed + place
+                )
+                for place, fold in enumerate(protocol.folds)
+            }
+            by_seed.append(mean_over(list(figures.values()), seed=protocol.seed))
+            folds[seed] = figures
+        mean = mean_of_seeds(by_seed)
+        seen = [one for (name, _, _), some in counts.items() if name == entrant.name for one in some]
+        row = {
+            "name": entrant.name,
+            "kind": "recipe" if entrant.trained else "model for each fold" if entrant.siblings else "model",
+            "leak": _leak(entrant, facts[entrant.name]["learned_from"]),
+            **facts[entrant.name],
+            "seeds": {
+                str(seed): one.as_dict()["values"] for seed, one in zip(entrant.seeds, by_seed, strict=True)
+            },
+            "mean": mean.as_dict(),
+            "folds": {
+                fold.name: mean_of_seeds([folds[seed][fold.name] for seed in entrant.seeds]).as_dict()
+                | _size(counts[entrant.name, fold.name, entrant.seeds[0]])
+                for fold in protocol.folds
+            },
+            "against": None if first is None else {"name": entrants[0].name, **_gaps(mean, first)},
+            "cpu_seconds_per_mpx": round(cost(seen), 4),
+            **curves(seen),
+        }
+        first = first or mean
+        rows.append(row)
+    return rows
+
+
+def _gaps(mean: Figures, first: Figures) -> dict[str, Any]:
+    return {"differences": difference(mean, first)}
+
+
+def _leak(entrant: Entrant, learned_from: str) -> str:
+    """What is known of whether the tested scenes were learned from."""
+    if entrant.trained:
+        return "checked: trained on what the protocol allows"
+    if entrant.siblings:
+        return "not checked: one model for each fold, as its maker says"
+    return f"not checked: one model for all folds, learned from {learned_from}"
+
+
+def _size(counts: Sequence[SceneCounts]) -> dict[str, int]:
+    return {"scenes": len(counts), "buildings": sum(len(one.truth) for one in counts)}
+
+
+def _report(protocol: Protocol, manifest: Manifest, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "aftermap": __version__,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "protocol": {
+            "kind": protocol.kind,
+            "seed": protocol.seed,
+            "sha256": protocol.sha256,
+            "data": protocol.data,
+            "folds": {fold.name: _fold_size(fold) for fold in protocol.folds},
+        },
+        "data_licence": manifest.licence or "not stated",
+        "entrants": rows,
+    }
+
+
+def _fold_size(fold: Fold) -> dict[str, int]:
+    return {"train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)}
+
+
+def _table(report: dict[str, Any]) -> list[list[str]]:
+    """Rows of `benchmark.csv`."""
+    rows = [["name", "fold", "figure", "value", "low", "high"]]
+    for entrant in report["entrants"]:
+        for fold, figures in {"mean": entrant["mean"], **entrant["folds"]}.items():
+            for figure, value in figures["values"].items():
+                edges = figures["intervals"].get(figure, ["", ""])
+                known = value is not None and math.isfinite(value)
+                rows.append(
+                    [entrant["name"], fold, figure, str(plain(value)) if known else "", *map(str, edges)]
+                )
+    return rows
