@@ -27,6 +27,7 @@ RUN: list[tuple[str, str]] = [
     (r"train recipes/adapt-event\.yaml .*-o runs/event", "steps=2 crop_px=64 batch_size=2 force=true"),
     (r"adapt box", "--steps 2 --precision no --force"),
     (r"evaluate runs/damage/model xbd-prepared$", "--split all --bootstrap 10"),
+    (r"benchmark xbd-prepared -m box -m old", "--bootstrap 10"),
     (r"predict ", ""),
     (r"score ", ""),
     (r"tune-thresholds runs/damage", "--split all"),
@@ -80,6 +81,7 @@ NOT_RUN: list[tuple[str, str]] = [
     ),
     (r"^aftermap map-many ", "needs a list of pairs; tests/workflows/many run small ones"),
     (r"^aftermap (compare|fuse|monitor) ", "needs finished maps and other layers; tests/workflows make some"),
+    (r"mine-\{fold\}|benchmark .*-r ", "trains for every fold; tests/workflows/benchmark do on squares"),
     (
         r"incremental-report|--from |--resume|--step",
         "goes on from another run; tests/workflows/test_incremental*.py do",
