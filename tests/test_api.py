@@ -43,6 +43,7 @@ from aftermap.errors import (
 )
 from aftermap.inference.ensemble import RunningKeywords
 from aftermap.synthetic.write import SynthOptions, synthesise
+from aftermap.workflows.benchmark.run import BenchmarkOptions, run_benchmark
 from aftermap.workflows.comparing.run import CompareOptions, compare
 from aftermap.workflows.fusing.run import FuseOptions, fuse
 from aftermap.workflows.kinds import TrainOptions, train_named
@@ -63,6 +64,7 @@ SIGNATURES = {
     "predict": "model data out ** options",
     "evaluate": "model data ** options",
     "score": "prediction target ** options",
+    "benchmark": "data out ** options",
     "compare": "out truth ** options",
     "fuse": "sources out ** options",
     "monitor": "maps out ** options",
@@ -81,9 +83,16 @@ SIGNATURES = {
 }
 OPTIONS = {
     CompareOptions: (compare, "kind column mapping within iou several unlisted area name as_answers"),
-    FuseOptions: (fuse, "weights rule within column mapping probability reliability title overwrite"),
+    FuseOptions: (
+        fuse,
+        "weights rule within column mapping probability reliability layers add_others title overwrite",
+    ),
     MonitorOptions: (monitor, "dates allow_repair title overwrite"),
     EvaluateOptions: (evaluate_dataset, "split events threshold bootstrap boundary_m on_scene"),
+    BenchmarkOptions: (
+        run_benchmark,
+        "models recipes protocol seeds seed bootstrap overrides include running resume overwrite progress",
+    ),
     PredictOptions: (predict_dataset, "split targets overwrite on_scene"),
     ScoreOptions: (score_folders, "events bootstrap seed iou progress"),
     SplitOptions: (

@@ -13,7 +13,7 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, get_args
+from typing import Any, TypedDict, get_args
 
 from aftermap import __version__
 from aftermap.data.scene import Manifest, Scene
@@ -64,10 +64,10 @@ class BenchmarkOptions(TypedDict, total=False):
     bootstrap: int
     overrides: Sequence[str]
     include: Sequence[str | Path]
-    running: Options
+    running: Options | None
     resume: bool
     overwrite: bool
-    progress: Progress
+    progress: Progress | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,17 +92,40 @@ class BenchmarkResult:
         return self.folder / "leaderboard.html"
 
 
-def run_benchmark(data: Path, out: Path, **options: Unpack[BenchmarkOptions]) -> BenchmarkResult:
+def run_benchmark(
+    data: Path,
+    out: Path,
+    *,
+    models: Sequence[str] = (),
+    recipes: Sequence[str] = (),
+    protocol: str | Path = "leave-one-event-out",
+    seeds: int = 1,
+    seed: int = 0,
+    bootstrap: int = 1000,
+    overrides: Sequence[str] = (),
+    include: Sequence[str | Path] = (),
+    running: Options | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> BenchmarkResult:
     """Compare models and recipes on the labelled scenes of a prepared dataset.
 
     Args:
         data: a prepared dataset with two dates and labels of damage.
         out: folder to make.
-        options: `models`: PATH or NAME=PATH, `{fold}` in it stands for the fold's name; `recipes`: the same of recipes
-            that are trained here; `protocol`: a kind (`leave-one-event-out`, `block`, `split`) or the file of one;
-            `seeds`: runs of each recipe; `seed` of a protocol that is made here; `bootstrap`: resamples, 1,000 by
-            default; `overrides` of recipes; `include`: `benchmark.json` of others by the same protocol, whose rows are
-            shown too; `running`: how models are run; `resume` and `overwrite`; `progress(stage, done, total)`.
+        models: PATH or NAME=PATH each; `{fold}` in a path stands for the fold's name. The first is compared with.
+        recipes: the same of recipes, which are trained for every fold on what the protocol allows.
+        protocol: `leave-one-event-out`, `block`, `split` (the dataset's own), or the file of one.
+        seeds: runs of each recipe and fold.
+        seed: of a protocol that is made here.
+        bootstrap: resamples for the intervals; 0 leaves them out.
+        overrides: `key=value` words for the recipes.
+        include: `benchmark.json` of others by the same protocol, whose rows are shown too.
+        running: how models are run; by default the fastest way on this machine.
+        resume: go on with an interrupted benchmark.
+        overwrite: replace a finished one.
+        progress: called with the stage, scenes or steps done, and those in all.
 
     Raises:
         InputError: nothing to compare, or two of one name.
@@ -110,37 +133,34 @@ def run_benchmark(data: Path, out: Path, **options: Unpack[BenchmarkOptions]) ->
         ModelError: a model is not there, or tells something else than damage.
         OutputError: `out` cannot be made.
     """
-    progress = options.get("progress", _silent)
-    models, recipes = options.get("models", ()), options.get("recipes", ())
+    progress = progress or _silent
     if not models and not recipes:
         raise InputError("nothing to compare: name a model (-m) or a recipe (-r)")
     given, wanted = named(models, "the models"), named(recipes, "the recipes")
     named([f"{name}={path}" for name, path in (*given, *wanted)], "the models and recipes")
-    check_output(
-        out, marker=MARKER, overwrite=options.get("overwrite", False) or options.get("resume", False)
-    )
+    check_output(out, marker=MARKER, overwrite=overwrite or resume)
     manifest = Manifest.load(data)
-    protocol = _protocol(options.get("protocol", "leave-one-event-out"), manifest, options.get("seed", 0))
-    scenes = check_protocol(protocol, manifest)
-    others = [row for file in options.get("include", ()) for row in _included(Path(file), protocol)]
-    running = options.get("running", Options(backend="auto"))
-    entrants = [given_model(name, path, protocol) for name, path in given]
+    folds = _protocol(protocol, manifest, seed)
+    scenes = check_protocol(folds, manifest)
+    others = [row for file in include for row in _included(Path(file), folds)]
+    running = running or Options(backend="auto")
+    entrants = [given_model(name, path, folds) for name, path in given]
     for name, recipe in wanted:
         entrants.append(
             trained_recipe(
                 name,
                 recipe,
-                protocol,
+                folds,
                 manifest,
                 out.with_name(f"{out.name}-runs"),
-                seeds=range(options.get("seeds", 1)),
-                overrides=options.get("overrides", ()),
+                seeds=range(seeds),
+                overrides=overrides,
                 on_training=progress,
             )
         )
     fingerprint = {
         "version": __version__,
-        "protocol": protocol.sha256,
+        "protocol": folds.sha256,
         "models": {e.name: {f"{f} {s}": path for (f, s), path in e.models.items()} for e in entrants},
         "running": running,
     }
@@ -150,17 +170,17 @@ def run_benchmark(data: Path, out: Path, **options: Unpack[BenchmarkOptions]) ->
         marker=MARKER,
         ours=FILES,
         parts="scenes",
-        resume=options.get("resume", False),
-        overwrite=options.get("overwrite", False),
+        resume=resume,
+        overwrite=overwrite,
     ) as work:
         facts: dict[str, dict[str, Any]] = {}
-        counts = _count_all(entrants, protocol, scenes, running, work.parts, facts, progress)
-        rows = _rows(entrants, protocol, counts, facts, resamples=options.get("bootstrap", 1000))
-        report = _report(protocol, manifest, [*rows, *others])
+        counts = _count_all(entrants, folds, scenes, running, work.parts, facts, progress)
+        rows = _rows(entrants, folds, counts, facts, resamples=bootstrap)
+        report = _report(folds, manifest, [*rows, *others])
         write_json(work.result / MARKER, report)
         write_text(work.result / "benchmark.csv", csv_text(_table(report)))
         write_text(work.result / "leaderboard.html", leaderboard(report, FIGURES, LOWER_IS_BETTER))
-        protocol.save(work.result / PROTOCOL)
+        folds.save(work.result / PROTOCOL)
         return BenchmarkResult(work.publish(), report)
 
 
