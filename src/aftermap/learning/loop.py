@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from types import FrameType
 from typing import Any, Literal, Protocol
 
@@ -21,10 +22,10 @@ from accelerate.state import AcceleratorState
 
 from aftermap.data.batch import Batch
 from aftermap.errors import TrainingError
-from aftermap.files import replacing_folder, writing
-from aftermap.learning.configs.optimizer import OptimizerConfig
+from aftermap.files import replacing, replacing_folder, writing
+from aftermap.learning.configs.optimizer import OptimizerConfig, PlateauConfig
 from aftermap.learning.objectives.base import Objective
-from aftermap.learning.optimizer import build_optimizer, lr_factor, momentum_at, set_momentum
+from aftermap.learning.optimizer import Plateau, build_optimizer, lr_factor, momentum_at, set_momentum
 from aftermap.learning.precision import Precision
 from aftermap.models.networks.dense import DenseModel
 
@@ -66,10 +67,13 @@ class Training:
     step: int = 0
     accelerator: Accelerator = field(init=False)
     last: "Step | None" = field(init=False, default=None)
+    plateau: Plateau | None = field(init=False, default=None)
     _in_step: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         precision = _best_precision() if self.precision == "auto" else self.precision
+        if isinstance(self.config.schedule, PlateauConfig):
+            self.plateau = Plateau(self.config.schedule)
         # accelerate keeps one precision per process, and the runs of a plan differ in theirs
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(mixed_precision=precision)
@@ -81,7 +85,30 @@ class Training:
         self._schedule = schedule
 
     def _lr_factor(self, step: int) -> float:
-        return lr_factor(self.config.schedule, step, steps=self.steps, steps_per_epoch=self.steps_per_epoch)
+        lowered = 1.0 if self.plateau is None else self.plateau.factor
+        return lowered * lr_factor(
+            self.config.schedule, step, steps=self.steps, steps_per_epoch=self.steps_per_epoch
+        )
+
+    def judged(self, score: float) -> bool:
+        """Tell the schedule how good an evaluation was; whether the learning rate is lowered by it."""
+        if self.plateau is None or not self.plateau.judge(score):
+            return False
+        self._take_rate()
+        return True
+
+    def lower(self) -> None:
+        """Lower the learning rate, as another process was told to by an evaluation."""
+        if self.plateau is not None:
+            self.plateau.lower()
+            self._take_rate()
+
+    def _take_rate(self) -> None:
+        """The rate of the step to come, which the schedule had set before the evaluation."""
+        rates = [base * self._lr_factor(self.step) for base in self._schedule.base_lrs]
+        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        self._schedule._last_lr = rates
 
     def _adapters(self) -> dict[str, torch.nn.Parameter]:
         """The objective's own parameters that are trained."""
@@ -101,6 +128,7 @@ class Training:
             "kept": self.objective.kept(),
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
+            "plateau": None if self.plateau is None else self.plateau.state(),
         }
         # where the disk is full, torch raises a RuntimeError
         with (
@@ -125,9 +153,55 @@ class Training:
             self.objective.restore(state.get("kept", {}))
             self._optimizer.load_state_dict(state["optimizer"])
             self._schedule.load_state_dict(state["schedule"])
+            if self.plateau is not None:
+                self.plateau.restore(state["plateau"])
         except (OSError, RuntimeError, KeyError, ValueError) as error:
             raise TrainingError(f"cannot resume from {folder}: {str(error).splitlines()[0]}") from None
         self.step = int(position["step"])
+
+    def save_optimizer(self, file: Path) -> None:
+        """Write the state of the optimizer, for another run to begin with.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        with writing(file.parent, resumable=True), replacing(file) as part:
+            torch.save(self._optimizer.state_dict(), part)
+
+    def load_optimizer(self, file: Path) -> None:
+        """Begin with the moments of another run's optimizer; rates, decay and schedule stay those of this run.
+
+        Raises:
+            TrainingError: there is none, or it belongs to another model or algorithm.
+        """
+        own = [{k: v for k, v in group.items() if k != "params"} for group in self._optimizer.param_groups]
+        try:
+            self._optimizer.load_state_dict(torch.load(file, weights_only=True, map_location="cpu"))
+            state = self._optimizer.state_dict()["state"]
+            for group, before in zip(self._optimizer.param_groups, own, strict=True):
+                if group.keys() - {"params"} != before.keys():
+                    raise ValueError("it is of another algorithm")
+                group.update(before)
+                for parameter in group["params"]:
+                    moments = self._optimizer.state.get(parameter, {})
+                    if any(
+                        torch.is_tensor(m) and m.ndim and m.shape != parameter.shape for m in moments.values()
+                    ):
+                        raise ValueError("it is of another model")
+        except (
+            OSError,
+            RuntimeError,
+            KeyError,
+            ValueError,
+            AttributeError,
+            EOFError,
+            UnpicklingError,
+        ) as error:
+            raise TrainingError(
+                f"cannot begin with the optimizer of {file}: {str(error).splitlines()[0]}"
+            ) from None
+        if not state:
+            raise TrainingError(f"cannot begin with the optimizer of {file}: it holds no moments")
 
     def advance(self, source: BatchSource) -> Step:
         """Run one optimizer step on the batches that belong to it.

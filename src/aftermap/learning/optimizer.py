@@ -15,7 +15,10 @@ from aftermap.learning.configs.optimizer import (
     MultistepConfig,
     OneCycleConfig,
     OptimizerConfig,
+    PlateauConfig,
+    PolyConfig,
     ScheduleConfig,
+    StepConfig,
 )
 
 _BETAS: dict[str, tuple[float, float]] = {"novograd": (0.95, 0.98)}
@@ -65,6 +68,8 @@ def build_optimizer(
         case "adamw":
             kind = BiasedEpsilonAdamW if config.compat_epsilon else torch.optim.AdamW
             return kind(groups, lr=lr, betas=betas, eps=eps)
+        case "adam":
+            return torch.optim.Adam(groups, lr=lr, betas=betas, eps=eps)
         case "radam":
             return torch.optim.RAdam(groups, lr=lr, betas=betas, eps=eps, decoupled_weight_decay=True)
         case "lookahead-radam":
@@ -77,7 +82,7 @@ def build_optimizer(
             )
             return novograd
         case "sgd":
-            return torch.optim.SGD(groups, lr=lr, momentum=betas[0])
+            return torch.optim.SGD(groups, lr=lr, momentum=betas[0], nesterov=config.nesterov)
         case _:
             assert_never(config.algorithm)
 
@@ -123,8 +128,58 @@ def lr_factor(schedule: ScheduleConfig, step: int, *, steps: int, steps_per_epoc
             return schedule.gamma ** _epoch(schedule.kind, step, steps_per_epoch)
         case CompatCosineConfig():
             return _half_cosine(1.0, 0.0, _epoch(schedule.kind, step, steps_per_epoch) / schedule.period)
+        case PolyConfig():
+            return float(max((1 - min(step, steps) / max(steps, 1)) ** schedule.power, schedule.floor))
+        case StepConfig():
+            return schedule.gamma ** (step // schedule.every)
+        case PlateauConfig():
+            return 1.0  # `Plateau` says by how much it has been lowered
         case _:
             assert_never(schedule)
+
+
+class Plateau:
+    """How far the learning rate has been lowered, by the scores of evaluations.
+
+    Attributes:
+        factor: of the rate.
+    """
+
+    def __init__(self, config: PlateauConfig) -> None:
+        self._config = config
+        self.factor = 1.0
+        self._best, self._waited, self._rest = -math.inf, 0, 0
+
+    def judge(self, score: float) -> bool:
+        """Look at an evaluation; whether the rate is lowered. A score that is not a number is no gain."""
+        config = self._config
+        # a score below 0 has to come nearer to 0
+        gain = abs(self._best) * config.threshold if math.isfinite(self._best) else 0.0
+        if score > self._best + gain:
+            self._best, self._waited = score, 0
+        else:
+            self._waited += 1
+        if self._rest:
+            self._rest -= 1
+            self._waited = 0
+        if self._waited <= config.patience:
+            return False
+        self._waited, self._rest = 0, config.cooldown
+        self.lower()
+        return True
+
+    def lower(self) -> None:
+        """Lower the rate once."""
+        self.factor = max(self.factor * self._config.gamma, self._config.floor)
+
+    def state(self) -> dict[str, float]:
+        """What an interrupted run needs to go on."""
+        return {"factor": self.factor, "best": self._best, "waited": self._waited, "rest": self._rest}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Take back what `state` gave."""
+        self.factor, self._best = state["factor"], state["best"]
+        self._waited, self._rest = int(state["waited"]), int(state["rest"])
 
 
 def _epoch(kind: str, step: int, steps_per_epoch: int) -> int:

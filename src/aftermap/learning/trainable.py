@@ -1,10 +1,10 @@
 """Learning with a part of a model: which weights change, and whether batch normalisation follows the new images."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from aftermap.data.batch import Batch
 from aftermap.errors import ModelError
-from aftermap.learning.configs.adapting import Part
+from aftermap.learning.configs.adapting import NormLearning, Part
 from aftermap.learning.meta import norm_policy
 from aftermap.learning.objectives.base import Objective
 from aftermap.models.networks.dense import DenseModel
@@ -34,6 +34,23 @@ def tune_only(model: DenseModel, part: Part) -> int:
     return count
 
 
+def fix_norm(model: DenseModel, objective: Objective, norm: NormLearning) -> Objective:
+    """Keep batch normalisation as it is, and give the objective under which it stays so.
+
+    Args:
+        model: the factors and terms of its batch normalisation are no longer trained.
+        objective: what is minimised.
+        norm: `learned` changes nothing; `fixed` keeps statistics, factors and terms; `compat-fixed` factors and terms.
+    """
+    if norm == "learned":
+        return objective
+    for layer in model.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            for parameter in layer.parameters():
+                parameter.requires_grad_(False)
+    return FrozenNorm(objective) if norm == "fixed" else objective
+
+
 class FrozenNorm(Objective):
     """Another objective, under which batch normalisation keeps to its running statistics and they stay as they are.
 
@@ -50,6 +67,26 @@ class FrozenNorm(Objective):
             terms: dict[str, Tensor] = self.objective(model, batch)
         return terms
 
+    def before_step(self, step: int, steps: int) -> None:
+        """What the other objective does."""
+        self.objective.before_step(step, steps)
+
+    def after_backward(self, model: DenseModel, step: int) -> None:
+        """What the other objective does."""
+        self.objective.after_backward(model, step)
+
     def after_step(self, model: DenseModel, step: int) -> None:
         """What the other objective does."""
         self.objective.after_step(model, step)
+
+    def kept(self) -> dict[str, Tensor]:
+        """What the other objective keeps."""
+        return self.objective.kept()
+
+    def restore(self, kept: dict[str, Tensor]) -> None:
+        """What the other objective takes back."""
+        self.objective.restore(kept)
+
+    def evaluated(self, model: DenseModel) -> DenseModel:
+        """What the other objective gives."""
+        return self.objective.evaluated(model)

@@ -12,6 +12,7 @@ from aftermap.data.augment.chain import Drawn
 from aftermap.data.augment.operations import (
     BoxBlur,
     Brightness,
+    ChannelDropout,
     ChannelShift,
     Clahe,
     Contrast,
@@ -144,6 +145,8 @@ def _on_floats(operation: Leaf, image: Tensor, state: Tensor, exact: np.ndarray)
             return photometry.to_gray(image)
         case Cutout(size_px=size_px):
             return photometry.cut_out(image, state, size_px=size_px)
+        case ChannelDropout(modality=modality):
+            return photometry.drop_channels(image, exact, modality=modality)
         case MotionBlur():
             return photometry.blur_motion(image, state[:, 0], state[:, 1])
         case Elastic() | GridDistortion() | OpticalDistortion() | Dilation():

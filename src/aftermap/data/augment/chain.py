@@ -10,6 +10,7 @@ import numpy as np
 from aftermap.data.augment.operations import (
     BoxBlur,
     Brightness,
+    ChannelDropout,
     ChannelShift,
     Clahe,
     Contrast,
@@ -77,7 +78,8 @@ def draw_state(operation: Leaf, rng: np.random.Generator, count: int) -> np.ndar
     Returns:
         Shifts of the bands (red, green, blue) or of hue, saturation and value; a factor; factor and addend; an
         exponent; a sigma; an amplitude; for noise and elastic motion, first the seed of their field; factors of columns,
-        then of rows; a lens; fractions down and right of each hole; length and angle of a line.
+        then of rows; a lens; fractions down and right of each hole; how many
+        bands go, and the seed of which; length and angle of a line.
     """
     match operation:
         case ChannelShift(amount=amount):
@@ -103,6 +105,9 @@ def draw_state(operation: Leaf, rng: np.random.Generator, count: int) -> np.ndar
             return rng.uniform(-limit, limit, (count, 1))
         case Cutout(holes=holes):
             return rng.random((count, 2 * holes))
+        case ChannelDropout(channels=(least, most)):
+            counts = rng.integers(least, most + 1, (count, 1)).astype(float)
+            return np.concatenate([counts, rng.integers(2**31, size=(count, 1)).astype(float)], axis=1)
         case MotionBlur(size_px=(least, most)):
             sizes = rng.integers(least // 2, most // 2 + 1, (count, 1)) * 2 + 1.0
             return np.concatenate([sizes, rng.uniform(0, math.pi, (count, 1))], axis=1)

@@ -279,24 +279,26 @@ class OpticalDistortion(_Operation):
 
 
 class Cutout(_Photometric):
-    """Blackens squares of the images; the mask stays.
-
-    Attributes:
-        holes: how many.
-        size_px: height and width of each.
-    """
+    """Blackens `holes` squares of the images, `size_px` high and wide; the mask stays."""
 
     op: Literal["cutout"] = "cutout"
     holes: int = Field(default=8, ge=1)
     size_px: int = Field(default=8, ge=1)
 
 
-class MotionBlur(_Photometric):
-    """Mean along a line through the middle of a square, at any angle.
+class ChannelDropout(_Photometric):
+    """Sets `channels` bands (least, most) to 0 before normalisation, or nothing where none would be left.
 
-    Attributes:
-        size_px: least and largest odd length of the line.
+    With `modality` either red, green and blue, or the bands after them (MiB-CD).
     """
+
+    op: Literal["channel-dropout"] = "channel-dropout"
+    channels: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 1)
+    modality: bool = False
+
+
+class MotionBlur(_Photometric):
+    """Mean along a line through the middle of a square, of an odd length in `size_px`, at any angle."""
 
     op: Literal["motion-blur"] = "motion-blur"
     size_px: tuple[int, int] = (3, 7)
@@ -328,7 +330,7 @@ class OneOf(_Operation):
 Geometric = Flip | Rotate90 | Shift | RotateScale
 EightBit = ChannelShift | HsvShift | Clahe | Noise | BoxBlur | Saturation | Brightness | Contrast
 Warp = Elastic | GridDistortion | OpticalDistortion
-Leaf = EightBit | GaussianBlur | Gamma | Grayscale | Cutout | MotionBlur | Warp | Dilation
+Leaf = EightBit | GaussianBlur | Gamma | Grayscale | Cutout | ChannelDropout | MotionBlur | Warp | Dilation
 Member = Annotated[Leaf | OneOf, Field(discriminator="op")]
 Operation = Annotated[Geometric | Leaf | OneOf, Field(discriminator="op")]
 

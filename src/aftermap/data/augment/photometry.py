@@ -6,6 +6,7 @@ Images are float (N, 3, H, W), red, green and blue in 0..1, and so are the resul
 import math
 
 import kornia
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -127,6 +128,27 @@ def cut_out(image: Tensor, corners: Tensor, *, size_px: int) -> Tensor:
             row = int(down * max(height - size_px + 1, 1))
             column = int(right * max(width - size_px + 1, 1))
             sample[:, row : row + size_px, column : column + size_px] = 0
+    return result
+
+
+def drop_channels(image: Tensor, drawn: np.ndarray, *, modality: bool) -> Tensor:
+    """Blacken whole bands of images (N, C, H, W): so many as drawn (N, 2) says, with the seed of which.
+
+    Args:
+        image: of any number of bands; one stays at least.
+        drawn: number of bands and seed.
+        modality: the first three bands, or those after them.
+    """
+    bands = image.shape[1]
+    result = image.clone()
+    for sample, (number, seed) in zip(result, drawn.tolist(), strict=True):
+        rng = np.random.default_rng(int(seed))
+        if modality:
+            gone = np.arange(3) if rng.integers(2) else np.arange(3, bands)
+        else:
+            gone = rng.permutation(bands)[: int(number)]
+        if len(gone) < bands:
+            sample[gone] = 0
     return result
 
 

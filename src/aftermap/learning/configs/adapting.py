@@ -60,3 +60,6 @@ class MetaConfig(Config):
 
 
 Part = Literal["all", "decoder", "head"]
+NormLearning = Literal["learned", "fixed", "compat-fixed"]
+"""Whether batch normalisation learns; `compat-fixed` fixes its factors and terms and leaves its statistics moving, as
+the option `fix_bn` of MiB does, whose loop puts the layers back into training."""

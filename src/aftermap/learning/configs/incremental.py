@@ -176,6 +176,22 @@ class PseudoLabelConfig(Config):
         return self.kind in ("entropy", "median")
 
 
+class ColourJitter(Config):
+    """How far colours of turned images are drawn away, each by a factor between 1 - x and 1 + x.
+
+    Attributes:
+        brightness: of the whole.
+        contrast: about the mean grey.
+        saturation: about each pixel's grey; for red, green and blue alone.
+        compat_clipped: normalised values are taken for values of 0 to 1, and cut there (MiB-CD).
+    """
+
+    brightness: float = Field(default=0.1, ge=0, le=1)
+    contrast: float = Field(default=0.1, ge=0, le=1)
+    saturation: float = Field(default=0.1, ge=0, le=1)
+    compat_clipped: bool = False
+
+
 class ContrastiveConfig(Config):
     """Features of turned images are to be the turned features of images, the student's own and the old model's.
 
@@ -190,6 +206,7 @@ class ContrastiveConfig(Config):
         flips: mirror images take part.
         rotation: `quarter-turns` are exact; `free` is any angle, interpolated. Crops that are not square are turned by
             180 degrees only.
+        colour: turned images get other colours too; None leaves them.
         supervise_transformed: turned images count as labelled samples too, as published, which doubles the batch of
             the segmentation term.
         teacher_view: the old model sees the image, and its features are turned, or the turned image.
@@ -205,6 +222,7 @@ class ContrastiveConfig(Config):
     draws: Literal["per-batch", "per-sample"] = "per-sample"
     flips: bool = True
     rotation: Literal["none", "quarter-turns", "free"] = "quarter-turns"
+    colour: ColourJitter | None = None
     supervise_transformed: bool = False
     teacher_view: Literal["original", "transformed"] = "original"
     compat_two_passes: bool = False

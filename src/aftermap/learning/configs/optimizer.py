@@ -91,28 +91,79 @@ class CompatCosineConfig(Config):
     period: int = Field(default=10, ge=1)
 
 
+class PolyConfig(Config):
+    """The learning rate falls to 0 as a power of the share of the run that is left, at every step.
+
+    Attributes:
+        power: 1 is a straight line.
+        floor: least rate, as a fraction of `lr`.
+
+    Source: MiB and PLOP, whose least rate is 1e-6.
+    """
+
+    kind: Literal["poly"]
+    power: float = Field(default=0.9, gt=0)
+    floor: float = Field(default=0.0, ge=0, le=1)
+
+
+class StepConfig(Config):
+    """The learning rate is multiplied by `gamma` after every so many optimizer steps."""
+
+    kind: Literal["step"]
+    every: int = Field(default=5000, ge=1)
+    gamma: float = Field(default=0.1, gt=0, le=1)
+
+
+class PlateauConfig(Config):
+    """The learning rate is multiplied by `gamma` when evaluations no longer get better.
+
+    Attributes:
+        patience: evaluations in a row without a gain that are waited for.
+        threshold: a gain is a score above the best by more than this share of it.
+        cooldown: evaluations after a drop that are not counted.
+        floor: least rate, as a fraction of `lr`.
+
+    Source: torch's ReduceLROnPlateau, of the largest score.
+    """
+
+    kind: Literal["plateau"]
+    gamma: float = Field(default=0.1, gt=0, lt=1)
+    patience: int = Field(default=10, ge=0)
+    threshold: float = Field(default=1e-4, ge=0)
+    cooldown: int = Field(default=0, ge=0)
+    floor: float = Field(default=0.0, ge=0, le=1)
+
+
 ScheduleConfig = Annotated[
-    CosineConfig | MultistepConfig | OneCycleConfig | ExponentialConfig | CompatCosineConfig,
+    CosineConfig
+    | MultistepConfig
+    | OneCycleConfig
+    | ExponentialConfig
+    | CompatCosineConfig
+    | PolyConfig
+    | StepConfig
+    | PlateauConfig,
     Field(discriminator="kind"),
 ]
 
 
-Algorithm = Literal["adamw", "radam", "lookahead-radam", "novograd", "sgd"]
+Algorithm = Literal["adamw", "adam", "radam", "lookahead-radam", "novograd", "sgd"]
 
 
 class OptimizerConfig(Config):
     """An optimizer and its schedule.
 
     Attributes:
-        algorithm: `adamw`; `radam` (decoupled decay); `lookahead-radam`, the same with slow weights that take half a
-            step every sixth; `novograd`, one second moment per tensor; `sgd` with momentum. The decay of the last two
-            is added to the gradient.
+        algorithm: `adamw`; `adam`, whose decay is added to the gradient and goes into the moments; `radam` (decoupled
+            decay); `lookahead-radam`, the same with slow weights that take half a step every sixth; `novograd`, one
+            second moment per tensor; `sgd` with momentum. The decay of the last two is added to the gradient.
         lr: the rate that the schedule's factors multiply.
         betas: decay of the moments; None is (0.9, 0.999), and (0.95, 0.98) for novograd. The first is the momentum of
             sgd, which has no second.
         clip_norm: largest L2 norm of all gradients together; 0 does not clip.
         accumulate: batches per optimizer step.
         decay_all: weight decay on biases and normalisation too, as in the published systems.
+        nesterov: `sgd` looks ahead along its momentum.
         compat_epsilon: `epsilon` is added to the root of the second moment before its bias is corrected (the
             winner's own AdamW), which matters for gradients below about 1e-6.
     """
@@ -125,6 +176,7 @@ class OptimizerConfig(Config):
     clip_norm: float = 1.0
     accumulate: int = Field(default=1, ge=1)
     decay_all: bool = False
+    nesterov: bool = False
     compat_epsilon: bool = False
     schedule: ScheduleConfig = CosineConfig()
 
@@ -132,4 +184,6 @@ class OptimizerConfig(Config):
     def _fits(self) -> Self:
         if self.compat_epsilon and self.algorithm != "adamw":
             raise ValueError(f"compat_epsilon is of the algorithm adamw, and this one is {self.algorithm}")
+        if self.nesterov and self.algorithm != "sgd":
+            raise ValueError(f"nesterov is of the algorithm sgd, and this one is {self.algorithm}")
         return self

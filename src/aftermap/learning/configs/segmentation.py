@@ -1,14 +1,40 @@
 """What a step that adds classes learns from its labels, as data: cross-entropies, focal loss, losses of overlap."""
 
-from typing import Annotated, Literal, Self
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+import numpy as np
+from pydantic import BeforeValidator, Field, model_validator
 
 from aftermap.config import Config
 from aftermap.learning.configs.mean_teacher import Share
 from aftermap.learning.configs.terms import NotNegative
 
 Positive = Annotated[float, Field(gt=0)]
+
+
+def _weights_of(value: Any) -> Any:
+    """Weights that are written down, or those of a file: numbers in `.npy`, `.json` or lines of `.txt`."""
+    if not isinstance(value, str | Path):
+        return value
+    file = Path(value)
+    try:
+        if file.suffix == ".npy":
+            numbers = np.load(file, allow_pickle=False)
+        elif file.suffix == ".json":
+            numbers = np.asarray(json.loads(file.read_text()), np.float64)
+        else:
+            numbers = np.loadtxt(file, ndmin=1)
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{file} holds no class weights: {str(error).splitlines()[0]}") from None
+    if numbers.ndim != 1 or numbers.dtype.kind not in "fiu" or not np.isfinite(numbers).all():
+        raise ValueError(f"{file} holds an array of shape {numbers.shape}, expected a number for each class")
+    return tuple(float(number) for number in numbers)
+
+
+ClassWeights = Annotated[tuple[NotNegative, ...], BeforeValidator(_weights_of)]
+"""One per channel of the last step, the background first; or a file of them, which a run writes down as numbers."""
 
 
 class SegmentationConfig(Config):
@@ -18,14 +44,14 @@ class SegmentationConfig(Config):
         loss: at the first step there are no old classes, and unbiased cross-entropy is cross-entropy;
             `binary-cross-entropy` looks at every class for itself, at every step.
         weight: factor of the term.
-        class_weights: one per channel of the last step, the background first; a step takes as many as it has. None
-            weighs all alike.
+        class_weights: one per channel of the last step, the background first, or a file of them; a step takes as many
+            as it has. None weighs all alike.
         compat_mean_over_all: pixels without a label count as pixels of loss 0 in the mean (MiB's reference code).
     """
 
     loss: Literal["cross-entropy", "unbiased-cross-entropy", "binary-cross-entropy"] = "cross-entropy"
     weight: Positive = 1.0
-    class_weights: tuple[NotNegative, ...] | None = None
+    class_weights: ClassWeights | None = None
     compat_mean_over_all: bool = False
 
     @model_validator(mode="after")
@@ -63,7 +89,7 @@ class FocalSegmentation(_MayBeUnbiased):
     loss: Literal["focal"]
     gamma: NotNegative = 2.0
     alpha: Positive = 1.0
-    class_weights: tuple[NotNegative, ...] | None = None
+    class_weights: ClassWeights | None = None
     compat_mean_over_all: bool = False
 
 
@@ -74,6 +100,26 @@ class TverskySegmentation(_MayBeUnbiased):
     alpha: NotNegative = 0.6
     beta: NotNegative = 0.4
     gamma: Positive = 2.0
+    compat_published: bool = False
+
+
+class ComboSegmentation(_MayBeUnbiased):
+    """`share` times cross-entropy, the rest focal Tversky with its own keys.
+
+    Attributes:
+        share: of the cross-entropy.
+        class_weights: of the cross-entropy.
+        compat_published: of the overlap.
+
+    Source: MiB-CD, where it is no loss of later steps, as it knows nothing of old classes.
+    """
+
+    loss: Literal["combo"]
+    share: Share = 0.5
+    alpha: NotNegative = 0.6
+    beta: NotNegative = 0.4
+    gamma: Positive = 2.0
+    class_weights: ClassWeights | None = None
     compat_published: bool = False
 
 
@@ -98,16 +144,19 @@ SegmentationTerm = Annotated[
     SegmentationConfig
     | FocalSegmentation
     | TverskySegmentation
+    | ComboSegmentation
     | TanimotoSegmentation
     | DualTanimotoSegmentation,
     Field(discriminator="loss"),
 ]
 
 
-FLAGGED = ("focal", "focal-tversky", "tanimoto", "dual-tanimoto")
+FLAGGED = ("focal", "focal-tversky", "combo", "tanimoto", "dual-tanimoto")
 """Losses that say by `unbiased`, and not by their name, what the background stands for."""
 
 
 def class_weights_of(term: SegmentationTerm) -> tuple[float, ...] | None:
     """What the classes weigh; None where all weigh alike."""
-    return term.class_weights if isinstance(term, SegmentationConfig | FocalSegmentation) else None
+    if isinstance(term, SegmentationConfig | FocalSegmentation | ComboSegmentation):
+        return term.class_weights
+    return None

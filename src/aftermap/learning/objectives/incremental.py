@@ -37,6 +37,7 @@ from aftermap.learning.losses.pseudo_labels import (
     pseudo_labels,
 )
 from aftermap.learning.objectives.base import Objective
+from aftermap.learning.objectives.colour_views import jittered
 from aftermap.learning.objectives.held_weights import regulariser_of
 from aftermap.learning.objectives.incremental_passes import Needs, Seen, ask_student, ask_teacher
 from aftermap.learning.objectives.segmentation_terms import segmentation_value
@@ -70,6 +71,7 @@ class Incremental(Objective):
         heads: Sequence[int],
         teacher: DenseModel | None = None,
         carried: Mapping[str, Tensor] | None = None,
+        normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> None:
         """Freeze the teacher.
 
@@ -79,6 +81,7 @@ class Incremental(Objective):
             heads: channels that each step added, this one's last, the background in the first.
             teacher: the model of the step before; it belongs to the objective from now on.
             carried: what the objective of the step before gave as `carried`.
+            normalisation: mean and deviation that images are normalised with, where colours are jittered.
 
         Raises:
             RecipeError: a term needs the step before and was not given it.
@@ -100,6 +103,9 @@ class Incremental(Objective):
         self.heads = tuple(heads)
         self.old = sum(heads[:-1]) or 1
         self.needs = Needs.of(config, step)
+        self._normalisation = normalisation
+        if config.contrastive is not None and config.contrastive.colour is not None and normalisation is None:
+            raise RecipeError("contrastive.colour needs to know how images are normalised")
         weights = class_weights_of(config.segmentation)
         weighed = None if weights is None else torch.tensor(weights[: sum(heads)])
         self.register_buffer("class_weights", weighed, persistent=False)
@@ -195,7 +201,7 @@ class Incremental(Objective):
         """Terms by name. Pixels of earlier classes are background in the labels, or already of their class."""
         image = batch.image
         turns = self.turns_of(image) if self.needs.turned else None
-        turned = None if turns is None else turns.images(image)
+        turned = None if turns is None else self._recoloured(turns.images(image))
         told = (
             Seen(None, None) if self.teacher is None else ask_teacher(self.teacher, image, turned, self.needs)
         )
@@ -229,6 +235,13 @@ class Incremental(Objective):
             alike=config.draws == "per-batch",
             generator=torch.Generator().manual_seed(seed),
         )
+
+    def _recoloured(self, turned: Tensor) -> Tensor:
+        """Turned images in other colours, where the recipe says so."""
+        config = self.config.contrastive
+        if config is None or config.colour is None or self._normalisation is None:
+            return turned
+        return jittered(turned, config.colour, *self._normalisation, alike=config.draws == "per-batch")
 
     @property
     def _penalty_weight(self) -> float:

@@ -5,6 +5,7 @@ from typing import assert_never
 from torch import Tensor
 
 from aftermap.learning.configs.segmentation import (
+    ComboSegmentation,
     DualTanimotoSegmentation,
     FocalSegmentation,
     SegmentationConfig,
@@ -61,6 +62,18 @@ def segmentation_value(
                 gamma=term.gamma,
                 compat_published=term.compat_published,
             )
+        case ComboSegmentation():
+            pixels = unbiased_cross_entropy(logits, mask, merged, weights=class_weights, known_old=True)
+            overlap = focal_tversky(
+                logits,
+                mask,
+                old=merged,
+                alpha=term.alpha,
+                beta=term.beta,
+                gamma=term.gamma,
+                compat_published=term.compat_published,
+            )
+            return term.share * pixels + (1 - term.share) * overlap
         case TanimotoSegmentation():
             return tanimoto(
                 logits, mask, old=merged, gamma=term.gamma, compat_published=term.compat_published

@@ -12,6 +12,7 @@ from aftermap.data.augment.operations import DEFAULT, Operations
 from aftermap.data.incremental.protocol import Filter, Future
 from aftermap.data.loading.sampling import ClassSampling, EpochSampling, SamplingConfig
 from aftermap.data.scene import Split
+from aftermap.learning.configs.adapting import NormLearning, Part
 from aftermap.learning.configs.incremental import IncrementalConfig
 from aftermap.learning.configs.optimizer import OptimizerConfig
 from aftermap.learning.experiments.notify import NotifyConfig
@@ -100,14 +101,15 @@ class IncrementalSelection(Config):
 
     Attributes:
         metric: `miou` is the mean intersection over union of the classes learned so far that occur in the validation
-            tiles; `micro-f1` is the share of pixels that are right, as in the published system.
+            tiles; `micro-f1` is the share of pixels that are right, as in the published system, whose other monitors
+            are `micro-iou`, `precision` and `recall` (means over the classes, the background among them).
         keep: `last` keeps the end of the step whatever its score.
         patience: a step ends after so many evaluations in a row without a gain; 0 never.
         compat_filtered: validation looks only at tiles that the filter of training would choose.
         compat_overwrite_first: until an evaluation beats the first, every one replaces the kept model, better or not.
     """
 
-    metric: Literal["miou", "micro-f1"] = "miou"
+    metric: Literal["miou", "micro-f1", "micro-iou", "precision", "recall"] = "miou"
     keep: Literal["best", "last"] = "best"
     patience: int = Field(default=0, ge=0)
     compat_filtered: bool = False
@@ -135,6 +137,8 @@ class StepChanges(Config):
     evaluate_every: int | None = Field(default=None, ge=1)
     patience: int | None = Field(default=None, ge=0)
     lr: float | None = Field(default=None, gt=0)
+    tune: Part | None = None
+    norm: NormLearning | None = None
 
 
 class IncrementalRecipe(Config):
@@ -148,6 +152,8 @@ class IncrementalRecipe(Config):
         model: any model; its number of classes follows from the task.
         init_from: a model folder whose encoder and decoder are the start of the first step.
         objective: what keeps old classes from being forgotten.
+        tune: which part of the model learns; `later: {tune: decoder}` freezes the encoder after the first step.
+        norm: whether its batch normalisation does.
         steps: optimizer steps per step of the task.
         epochs: passes over the tiles of the step instead of `steps`.
         evaluate_every: optimizer steps (epochs, where the recipe counts in them) between two evaluations.
@@ -174,6 +180,8 @@ class IncrementalRecipe(Config):
     replay: ReplayConfig = ReplayConfig()
     sampling: SamplingConfig = ClassSampling()
     augment: Operations | None = DEFAULT
+    tune: Part = "all"
+    norm: NormLearning = "learned"
     optimizer: OptimizerConfig = OptimizerConfig()
     selection: IncrementalSelection = IncrementalSelection()
     bands: tuple[str, ...] = ("red", "green", "blue")
@@ -250,6 +258,7 @@ class IncrementalRecipe(Config):
             update |= {"selection": self.selection.model_copy(update={"patience": changes.patience})}
         if changes.lr is not None:
             update |= {"optimizer": self.optimizer.model_copy(update={"lr": changes.lr})}
+        update |= {key: value for key in ("tune", "norm") if (value := getattr(changes, key)) is not None}
         return self.model_copy(update=update)
 
     def step_seed(self, step: int) -> int:

@@ -20,6 +20,7 @@ from aftermap.learning.loop import Training
 from aftermap.learning.objectives.incremental import Incremental
 from aftermap.learning.processes import is_main_process, wait_for_all
 from aftermap.learning.run import Run, data_checksum
+from aftermap.learning.trainable import fix_norm, tune_only
 from aftermap.models.networks.dense import DenseModel
 from aftermap.scoring.class_scores import ClassScores
 from aftermap.workflows.incremental.config import IncrementalRecipe
@@ -132,10 +133,12 @@ class IncrementalStep(TrainingKind):
             heads=material.protocol.heads(step),
             teacher=None if self._parent is None else self._parent.model,
             carried=load_file(carried) if step and carried.is_file() else None,
+            normalisation=(recipe.normalisation.mean, recipe.normalisation.std),
         )
+        tune_only(model, recipe.tune)
         self.training = Training(
             model,
-            self._objective,
+            fix_norm(model, self._objective, recipe.norm),
             recipe.optimizer,
             steps=self.length.steps,
             seed=seed,
@@ -185,8 +188,14 @@ class IncrementalStep(TrainingKind):
             target=self.whole.material.target,
         )
         scores = ClassScores.of(confusion, names=protocol.channel_names(self.step))
-        metrics = {"miou": scores.macro_without_background.iou, "micro_f1": scores.micro.f1}
-        metrics["score"] = metrics["miou" if self.recipe.selection.metric == "miou" else "micro_f1"]
+        metrics = {
+            "miou": scores.macro_without_background.iou,
+            "micro_f1": scores.micro.f1,
+            "micro_iou": scores.micro.iou,
+            "precision": scores.macro.precision,
+            "recall": scores.macro.recall,
+        }
+        metrics["score"] = metrics[self.recipe.selection.metric.replace("-", "_")]
         known = zip(scores.names, scores.iou, scores.support, strict=True)
         return metrics | {f"iou_{name}": iou for name, iou, support in known if support}
 

@@ -11,6 +11,7 @@ from aftermap.config import Config
 from aftermap.data.augment.operations import DEFAULT, Operations
 from aftermap.data.loading.sampling import BestCrop, ClassSampling, EpochSampling, SamplingConfig
 from aftermap.data.scene import Split
+from aftermap.learning.configs.adapting import NormLearning, Part
 from aftermap.learning.configs.distillation import DistillationConfig
 from aftermap.learning.configs.heads import HeadsConfig
 from aftermap.learning.configs.mean_teacher import MeanTeacherConfig
@@ -105,8 +106,12 @@ class TrainRecipe(Config):
     Attributes:
         task: `building` learns localization on one date, `damage` the joint damage scale on two.
         init_from: a model folder whose encoder and decoder are the start (siamese from localization).
+        tune: which part of the model learns; the others stay as they start.
+        norm: whether its batch normalisation does.
         steps: optimizer steps.
         epochs: passes over the scenes instead of `steps`; needs a sampling of kind `epochs`.
+        keep_optimizer: keep the state of the optimizer in the run folder, for another run to begin with.
+        optimizer_from: the folder of a run of the same model that did, whose moments this one begins with.
         evaluate_every: steps (epochs, where the recipe counts in them) between two evaluations; the end is always
             evaluated.
         evaluate_first: the first evaluation, where it is not `evaluate_every`.
@@ -126,7 +131,11 @@ class TrainRecipe(Config):
     objective: ObjectiveConfig = SupervisedConfig()
     sampling: SamplingConfig = ClassSampling()
     augment: Operations | None = DEFAULT
+    tune: Part = "all"
+    norm: NormLearning = "learned"
     optimizer: OptimizerConfig = OptimizerConfig()
+    keep_optimizer: bool = False
+    optimizer_from: Path | None = None
     selection: SelectionConfig = SelectionConfig()
     activation: Activation = "softmax"
     bands: tuple[Literal["red", "green", "blue"], ...] = ("red", "green", "blue")

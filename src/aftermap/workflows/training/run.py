@@ -12,6 +12,7 @@ from aftermap.data.scene import Scene
 from aftermap.learning.configs.distillation import DistillationConfig
 from aftermap.learning.loop import Training
 from aftermap.learning.run import Run, data_checksum
+from aftermap.learning.trainable import fix_norm, tune_only
 from aftermap.models.networks.dense import DenseModel
 from aftermap.workflows.scoring.evaluate import spread
 from aftermap.workflows.training.config import TrainRecipe
@@ -106,11 +107,13 @@ class OrdinaryTraining(TrainingKind):
         self._teachers: dict[str, TeacherScores] = {}
         torch.manual_seed(recipe.seed)
         model, self._parent = start_model(recipe)
+        tune_only(model, recipe.tune)
+        self.keep_optimizer = recipe.keep_optimizer
         self.source = crops = start_crops(recipe, chosen.training, model)
         self.length = RunLength.of(recipe, crops.steps_per_epoch)
         self.training = Training(
             model,
-            start_objective(recipe, model),
+            fix_norm(model, start_objective(recipe, model), recipe.norm),
             recipe.optimizer,
             steps=self.length.steps,
             seed=recipe.seed,
@@ -118,6 +121,8 @@ class OrdinaryTraining(TrainingKind):
             steps_per_epoch=self.length.steps_per_epoch,
         )
         crops.device = self.training.accelerator.device
+        if recipe.optimizer_from is not None:
+            self.training.load_optimizer(recipe.optimizer_from / "optimizer.pt")
 
     def facts(self) -> dict[str, Any]:
         """Seed, scenes and events; scores of the teachers."""

@@ -88,6 +88,7 @@ class TrainingKind(ABC):
         keep: the best evaluation, or the last.
         patience: the run ends after so many evaluations in a row that are no better than the best; None never.
         weights_dtype: of the saved model.
+        keep_optimizer: the state of its optimizer is kept in `optimizer.pt` at the end.
         samples: evaluations draw samples.
         terms_told: the means of the loss's terms are written with each evaluation.
         unit: what a step is called.
@@ -105,6 +106,7 @@ class TrainingKind(ABC):
     keep: Literal["best", "last"] = "best"
     patience: int | None = None
     weights_dtype: Literal["float32", "float16"] = "float32"
+    keep_optimizer: bool = False
     samples: bool = False
     terms_told: bool = True
     unit: str = "step"
@@ -197,10 +199,11 @@ def run_training(
         if not saved:
             kind.begin(run)
         first_step, score, terms, judged = training.step, None, _TermMeans(), training.step
+        lowered = False
 
         def evaluate(line: dict[str, Any]) -> None:
             """Judge the model as it is, keep it where it is the best, and save the state behind it."""
-            nonlocal best, behind, score
+            nonlocal best, behind, score, lowered
             minutes, number = (time.monotonic() - started) / 60, line["step"]
             network = objective.evaluated(model)
             metrics, card = kind.assess(network, run, number, minutes)
@@ -218,6 +221,7 @@ def run_training(
                     kind.save(run.model, network, card)
                 notifier.best(number, score)
             records.log(number, line, kept=kept)
+            lowered = training.judged(score)
             training.save(run.resume)
             if on_score is not None:
                 on_score(number, score)
@@ -226,6 +230,8 @@ def run_training(
             if main and pending is not None:
                 evaluate(pending)
                 run.record(evaluating=None)
+            if saved and training.plateau is not None and agree(lowered) and not main:
+                training.lower()
             pending = None
             has_ended = saved and kind.patience is not None and agree(behind >= kind.patience)
             for step in () if has_ended else fit(training, kind.source):
@@ -246,6 +252,8 @@ def run_training(
                             "training", step.number, length.steps, step=step, seconds_left=left, score=score
                         )
                     )
+                if evaluated and training.plateau is not None and agree(lowered) and not main:
+                    training.lower()
                 if evaluated and kind.patience is not None and agree(behind >= kind.patience):
                     run.log(f"ended at {kind.unit} {step.number}: no better for {behind} evaluations")
                     break
@@ -264,6 +272,8 @@ def run_training(
             return Trained(run.model, {}, minutes)
         chosen = run.metrics()[-1] if kind.keep == "last" else _best(run.metrics())
         run.record(minutes=round(minutes, 2), best=chosen)
+        if kind.keep_optimizer:
+            training.save_optimizer(folder / "optimizer.pt")
     shutil.rmtree(run.resume, ignore_errors=True)
     return Trained(run.model, chosen, minutes)
 
