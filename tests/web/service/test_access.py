@@ -143,8 +143,8 @@ def test_no_route_answers_for_somebody_elses_map_job_or_upload(guarded, made, ki
             "/api/maps/{number}",
             "/api/maps/{number}/buildings",
             "/api/maps/{number}/buildings/{building_id}",
-            "/api/maps/{number}/tiles/{layer}/{z}/{x}/{y}.webp",
-            "/api/maps/{number}/tiles/buildings/{z}/{x}/{y}.mvt",
+            "/api/maps/{number}/tiles/{layer}/{z}/{x}/{y}",
+            "/api/maps/{number}/tiles/buildings/{z}/{x}/{y}",
             "/ogc/collections/{number}",
             "/ogc/collections/{number}/items",
             "/ogc/collections/{number}/items/{building_id}",
@@ -218,12 +218,12 @@ def test_of_a_map_that_is_seen_in_part_the_rest_is_absent(guarded, made):
     x, y = tile_at(bounds, 14)
     from pyogrio import read_dataframe
 
-    frame = read_dataframe(half.get(f"/api/maps/{number}/tiles/buildings/14/{x}/{y}.mvt").content)
+    frame = read_dataframe(half.get(f"/api/maps/{number}/tiles/buildings/14/{x}/{y}").content)
     assert set(frame["id"]) == west
     everything = as_one(guarded, "read", name="all")
     zoom = 15  # the whole map is a few pixels of one tile there
     x, y = tile_at(bounds, zoom)
-    place = f"/api/maps/{number}/tiles/pre/{zoom}/{x}/{y}.webp"
+    place = f"/api/maps/{number}/tiles/pre/{zoom}/{x}/{y}"
     seen, of_all = (
         np.array(Image.open(io.BytesIO(one.get(place).content)).convert("RGBA"))[..., 3] > 0
         for one in (half, everything)

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-TOWN_ZOOM = 18
-
 
 def tile_at(bounds, zoom):
     """Column and row of the web's tile in the middle of a box, by the formula of the OSM wiki."""
@@ -19,7 +17,7 @@ def tile_at(bounds, zoom):
 
 
 def pixels_of(answer):
-    assert answer.status_code == 200 and answer.headers["content-type"] == "image/webp"
+    assert answer.status_code == 200 and answer.headers["content-type"] in ("image/webp", "image/jpeg")
     with Image.open(io.BytesIO(answer.content)) as picture:
         return np.array(picture.convert("RGBA"))
 
@@ -33,31 +31,15 @@ def test_a_map_tells_its_layers_counts_and_links(client, number):
     assert [each["id"] for each in client.get("/api/maps").json()] == [number]
 
 
-def test_a_block_of_the_file_and_a_tile_that_is_drawn_show_the_same(client, number, service):
-    from aftermap.workflows.service.tiles.ground import Tile
-    from aftermap.workflows.service.tiles.reading import WebRaster
-
-    bounds = client.get(f"/api/maps/{number}").json()["bounds"]
-    x, y = tile_at(bounds, TOWN_ZOOM)
-    file = WebRaster(service.place.display(number) / "pre.tif")
-    known, block = file.block(Tile(TOWN_ZOOM, x, y))
-    assert known and block[8:12] == b"WEBP"
-    drawn = np.array(Image.open(io.BytesIO(file.drawn(Tile(TOWN_ZOOM, x, y)))).convert("RGBA"), int)
-    file.close()
-    shown = pixels_of(client.get(f"/api/maps/{number}/tiles/pre/{TOWN_ZOOM}/{x}/{y}.webp")).astype(int)
-    seen = (shown[..., 3] > 0) & (drawn[..., 3] > 0)
-    assert seen.mean() > 0.3 and np.abs(shown - drawn)[seen].mean() < 12  # both are lossy
-
-
 @pytest.mark.parametrize("zoom", [12, 16, 17, 20])
 def test_tiles_of_other_zooms_show_the_ground_too(client, number, zoom):
     bounds = client.get(f"/api/maps/{number}").json()["bounds"]
     x, y = tile_at(bounds, zoom)
-    assert pixels_of(client.get(f"/api/maps/{number}/tiles/post/{zoom}/{x}/{y}.webp"))[..., 3].any()
+    assert pixels_of(client.get(f"/api/maps/{number}/tiles/post/{zoom}/{x}/{y}"))[..., 3].any()
 
 
 def test_tiles_beside_the_map_are_transparent(client, number):
-    assert not pixels_of(client.get(f"/api/maps/{number}/tiles/post/18/5/5.webp"))[..., 3].any()
+    assert not pixels_of(client.get(f"/api/maps/{number}/tiles/post/18/5/5"))[..., 3].any()
 
 
 def test_vector_tiles_hold_every_building(client, number):
@@ -65,15 +47,13 @@ def test_vector_tiles_hold_every_building(client, number):
 
     bounds = client.get(f"/api/maps/{number}").json()["bounds"]
     x, y = tile_at(bounds, 14)
-    answer = client.get(f"/api/maps/{number}/tiles/buildings/14/{x}/{y}.mvt")
+    answer = client.get(f"/api/maps/{number}/tiles/buildings/14/{x}/{y}")
     assert answer.headers["content-encoding"] == "gzip"
     frame = read_dataframe(answer.content)
     assert set(frame["id"]) == {f"b{n}" for n in range(25)} and set(frame["damage"]) > {"destroyed"}
-    points = read_dataframe(
-        client.get(f"/api/maps/{number}/tiles/buildings/13/{x // 2}/{y // 2}.mvt").content
-    )
+    points = read_dataframe(client.get(f"/api/maps/{number}/tiles/buildings/13/{x // 2}/{y // 2}").content)
     assert len(points) == 25 and set(points.geometry.geom_type) == {"Point"}
-    assert client.get(f"/api/maps/{number}/tiles/buildings/15/{2 * x}/{2 * y}.mvt").status_code == 204
+    assert client.get(f"/api/maps/{number}/tiles/buildings/15/{2 * x}/{2 * y}").status_code == 204
 
 
 def test_files_come_one_by_one_in_parts_and_all_together(client, number, service):
@@ -159,7 +139,7 @@ def test_a_map_in_pixels_has_tiles_and_is_no_collection(service, client, tmp_pat
     told = client.get(f"/api/maps/{number}").json()
     assert not told["georeferenced"] and "features" not in told["links"]
     x, y = tile_at(told["bounds"], 18)
-    assert pixels_of(client.get(f"/api/maps/{number}/tiles/pre/18/{x}/{y}.webp"))[..., 3].any()
+    assert pixels_of(client.get(f"/api/maps/{number}/tiles/pre/18/{x}/{y}"))[..., 3].any()
     found = client.get(f"/api/maps/{number}/buildings", params={"q": "b24"}).json()[0]
     west, south, east, north = told["bounds"]
     assert west < found["lon"] < east and south < found["lat"] < north

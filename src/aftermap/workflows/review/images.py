@@ -15,12 +15,13 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+from rasterio.warp import transform as warp_points
 
 from aftermap.errors import AftermapError, DataWarning, InputError
 from aftermap.files import read_json, sha256_of, write_json
 from aftermap.geo.alignment.align import Shift
 from aftermap.geo.alignment.local_shift import LocalShift
-from aftermap.geo.grid import Window
+from aftermap.geo.grid import Grid, Window
 from aftermap.geo.pair import DatePair
 from aftermap.geo.raster import RasterSource
 from aftermap.products.page.stored import read_page
@@ -73,10 +74,13 @@ class MapImages:
         )
         return first, second
 
-    def dates(self, window: Window) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Each date in a window of the map's grid, as it is: uint8 (H, W, 3), and where ground was seen, bool (H, W)."""
-        grid, shift = self.pair.grid.crop(window), self.pair.shift
-        moved = (shift.dx_px, shift.dy_px) if shift.applied else (0.0, 0.0)
+    def dates(self, grid: Grid) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Each date on any grid, as it is: uint8 (H, W, 3), and where ground was seen, bool (H, W).
+
+        The second is moved by the mean of the shift over the grid.
+        """
+        own = self.pair.grid
+        moved = _shift_on(grid, own, *self._shift(_window_of(grid, own)))
         with self._turn:
             patches = self.pair.pre.read(grid), self.pair.post.read(grid.shift(*moved))
         for date, patch in enumerate(patches):
@@ -107,6 +111,33 @@ class MapImages:
             shown = np.clip(shown, 0, 255).astype(np.uint8)
         bands = [0, 1, 2] if len(shown) >= 3 else [0, 0, 0]
         return np.ascontiguousarray(np.moveaxis(shown[bands], 0, -1))
+
+
+def _window_of(grid: Grid, own: Grid) -> Window:
+    """The rows and columns of a map that another grid lies on."""
+    xs, ys = (list(each) for each in zip(*grid.corners, strict=True))
+    if grid.crs != own.crs:
+        xs, ys = warp_points(grid.crs, own.crs, xs, ys)
+    cols, rows = zip(*(~own.transform * place for place in zip(xs, ys, strict=True)), strict=True)
+    left, right = (int(np.clip(edge, 0, own.width)) for edge in (min(cols), max(cols)))
+    top, bottom = (int(np.clip(edge, 0, own.height)) for edge in (min(rows), max(rows)))
+    return Window(top, left, bottom - top, right - left)
+
+
+def _shift_on(grid: Grid, own: Grid, dx_px: float, dy_px: float) -> tuple[float, float]:
+    """A shift in pixels of a map in pixels of another grid, at the middle of that."""
+    if grid.crs == own.crs and grid.transform.almost_equals(own.transform, 1e-9):
+        return dx_px, dy_px
+    middle = grid.width / 2, grid.height / 2
+    x, y = grid.transform * middle
+    if grid.crs != own.crs:
+        (x,), (y,) = warp_points(grid.crs, own.crs, [x], [y])
+    col, row = ~own.transform * (x, y)
+    x, y = own.transform * (col + dx_px, row + dy_px)
+    if grid.crs != own.crs:
+        (x,), (y,) = warp_points(own.crs, grid.crs, [x], [y])
+    moved = ~grid.transform * (x, y)
+    return moved[0] - middle[0], moved[1] - middle[1]
 
 
 def _hatched(pixels: np.ndarray, valid: np.ndarray) -> np.ndarray:

@@ -140,10 +140,10 @@ def layers_shown(service: Service, record: MapRecord) -> dict[str, Any]:
     """The tiles of a map."""
     root = f"/api/maps/{record.id}/tiles"
     rasters = {
-        name: {"tiles": f"{root}/{name}/{{z}}/{{x}}/{{y}}.webp", **zooms}
+        name: {"tiles": f"{root}/{name}/{{z}}/{{x}}/{{y}}", **zooms}
         for name, zooms in record.described["rasters"].items()
     }
     return {
         "layers": rasters,
-        "buildings": {"tiles": f"{root}/buildings/{{z}}/{{x}}/{{y}}.mvt", **record.described["buildings"]},
+        "buildings": {"tiles": f"{root}/buildings/{{z}}/{{x}}/{{y}}", **record.described["buildings"]},
     }

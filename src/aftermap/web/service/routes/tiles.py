@@ -1,4 +1,4 @@
-"""Tiles: images and damage as WebP of 256 px, buildings as vector tiles; of a caller's area, nothing outside of it."""
+"""Tiles: images and damage of 256 px, buildings as vector tiles; of a caller's area, nothing outside of it."""
 
 import gzip
 from collections import OrderedDict
@@ -28,8 +28,11 @@ Step = Annotated[int, Path(ge=0, le=2**24 - 1)]
 _KEPT = {"cache-control": "private, max-age=3600"}
 _KNOWN_SECONDS = 5.0
 _MOST_OPEN = 64
-_WEBP: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/webp": {}}, "description": "The tile; transparent where nothing may be seen"}
+_PICTURE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"image/jpeg": {}, "image/webp": {}},
+        "description": "The tile, JPEG where all of it is seen; transparent where nothing is, or may be",
+    }
 }
 _MVT: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/vnd.mapbox-vector-tile": {}}, "description": "The tile"},
@@ -76,7 +79,7 @@ class TileShelf:
             return read_tile(self._vectors[key], tile.zoom, tile.x, tile.y)
 
 
-@router.get("/{number}/tiles/buildings/{z}/{x}/{y}.mvt", response_class=Response, responses=_MVT)
+@router.get("/{number}/tiles/buildings/{z}/{x}/{y}", response_class=Response, responses=_MVT)
 async def buildings(
     service: TheService, caller: Reader, request: Request, number: Id, z: Zoom, x: Step, y: Step
 ) -> Response:
@@ -108,7 +111,7 @@ async def buildings(
     return Response(data, media_type="application/vnd.mapbox-vector-tile", headers=headers)
 
 
-@router.get("/{number}/tiles/{layer}/{z}/{x}/{y}.webp", response_class=Response, responses=_WEBP)
+@router.get("/{number}/tiles/{layer}/{z}/{x}/{y}", response_class=Response, responses=_PICTURE)
 async def raster(
     service: TheService, caller: Reader, request: Request, number: Id, layer: Layer, z: Zoom, x: Step, y: Step
 ) -> Response:
@@ -128,7 +131,9 @@ async def raster(
         raise HTTPException(404, "the tiles of this map are being made") from None
     if data is not None and area is not None:
         data = await anyio.to_thread.run_sync(hidden, data, tile, area)
-    return Response(EMPTY if data is None else data, media_type="image/webp", headers=_KEPT)
+    data = EMPTY if data is None else data
+    kind = "image/jpeg" if data.startswith(b"\xff\xd8") else "image/webp"
+    return Response(data, media_type=kind, headers=_KEPT)
 
 
 def _tile(z: int, x: int, y: int) -> Tile:

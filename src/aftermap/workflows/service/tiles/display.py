@@ -7,23 +7,25 @@ DISPLAY/
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
 import rasterio
+from rasterio.enums import Resampling
+from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as Place
 
 from aftermap.classes import DAMAGE, NOT_ASSESSED, NOT_ASSESSED_COLOUR
 from aftermap.errors import InputError
 from aftermap.files import make_folder, read_json, write_json
-from aftermap.geo.grid import Window
+from aftermap.geo.grid import Grid, Window, quiet_without_georeference
 from aftermap.workflows.mapping.finished import FinishedMap
 from aftermap.workflows.review.images import MapImages, open_images
 from aftermap.workflows.service.areas import Area
-from aftermap.workflows.service.tiles.ground import ground_of
+from aftermap.workflows.service.tiles.ground import ground_of, laid, web_grid, window_of, zoom_of
 from aftermap.workflows.service.tiles.rasters import Strip, write_layers
 from aftermap.workflows.service.tiles.vectors import ATTRIBUTES, OUTLINES_ZOOM, write_vector_tiles
 
@@ -119,20 +121,45 @@ def _write(
     found: FinishedMap, images: MapImages | None, folder: Path, layers: list[str], progress: Told
 ) -> None:
     colours = _colours()
-    with rasterio.open(found.folder / "damage.tif", driver="GTiff") as damage:
+    grid, _ = web_grid(found.grid)
+    with quiet_without_georeference(), _on_grid(found.folder / "damage.tif", found.grid, grid) as damage:
 
         def read(window: Window) -> Iterator[Strip]:
             if images is not None:
-                yield from images.dates(window)
+                place = grid.crop(window)
+                yield from images.dates(place if found.grid.is_georeferenced else found.grid.crop(window))
             values = damage.read(1, window=Place(window.col, window.row, window.width, window.height))
             yield colours[values], values != 0
 
         write_layers(
-            found.grid,
+            grid,
+            window_of(found.grid, grid),
             [(folder / f"{name}.tif", name == "damage") for name in layers],
             read,
             progress=lambda done, total: progress("tiles", done, total),
         )
+
+
+@contextmanager
+def _on_grid(path: Path, grid: Grid, web: Grid) -> Iterator[WarpedVRT]:
+    """A raster of a map as it lies on the web's grid; 0 beside it."""
+    placed = laid(grid)
+    with (
+        rasterio.open(path, driver="GTiff") as file,
+        WarpedVRT(
+            file,
+            src_crs=placed.crs,
+            src_transform=placed.transform,
+            src_nodata=None,
+            crs=web.crs,
+            transform=web.transform,
+            width=web.width,
+            height=web.height,
+            nodata=0,
+            resampling=Resampling.nearest,
+        ) as warped,
+    ):
+        yield warped
 
 
 def _colours() -> np.ndarray:
@@ -145,8 +172,8 @@ def _colours() -> np.ndarray:
 
 def _zooms(path: Path) -> dict[str, int]:
     with rasterio.open(path) as file:
-        most = int(file.tags(ns="TILING_SCHEME")["ZOOM_LEVEL"])
-        return {"minzoom": max(0, most - len(file.overviews(1)), 0), "maxzoom": most}
+        most = zoom_of(file.transform.a)
+        return {"minzoom": max(0, most - len(file.overviews(1))), "maxzoom": most}
 
 
 def legend() -> list[dict[str, str]]:

@@ -1,6 +1,7 @@
 """Tiles of a COG on the web's grid: its blocks as they lie in the file, decoded only where something is to be hidden."""
 
 import io
+import math
 import os
 from collections import OrderedDict
 from pathlib import Path
@@ -15,7 +16,8 @@ from rasterio.transform import from_bounds
 
 from aftermap.geo.opening.limits import reading
 from aftermap.workflows.service.areas import Area
-from aftermap.workflows.service.tiles.ground import TILE_PX, WEB, Tile, metres_per_px
+from aftermap.workflows.service.tiles.ground import TILE_PX, WEB, Tile, metres_per_px, zoom_of
+from aftermap.workflows.service.tiles.rasters import NONE, PART
 
 _MOST_OPEN = 64
 _MOST_BYTES = 64 << 20
@@ -49,10 +51,13 @@ class WebRaster:
         self._file = path.open("rb")
         with reading(path):
             self._dataset = rasterio.open(path, driver="GTiff")
-        self.maxzoom = int(self._dataset.tags(ns="TILING_SCHEME")["ZOOM_LEVEL"])
+        self.maxzoom = zoom_of(self._dataset.transform.a)
         self._levels = len(self._dataset.overviews(1))
         self._left, self._top = self._dataset.transform.c, self._dataset.transform.f
         self._bounds = self._dataset.bounds
+        tables = self._dataset.get_tag_item("JPEGTABLES", "TIFF", bidx=1)
+        self._tables = bytes.fromhex(tables)[2:-2] if tables else None
+        self._cover = _pyramid(np.load(path.with_suffix(".npy")), self._levels) if tables else []
 
     def block(self, tile: Tile) -> tuple[bool, bytes | None]:
         """Whether a block of the file is this very tile, or beyond the file; and its bytes, where it holds any."""
@@ -71,10 +76,18 @@ class WebRaster:
             return False, None
         if col < 0 or row < 0:
             return True, None
+        if self._cover:
+            states = self._cover[level]
+            if row >= states.shape[0] or col >= states.shape[1] or states[row, col] == NONE:
+                return True, None
+            if states[row, col] == PART:
+                return False, None
         place = self._place(col, row, level)
         if place is None:
             return True, None
-        return True, os.pread(self._file.fileno(), place[1], place[0])
+        data = os.pread(self._file.fileno(), place[1], place[0])
+        # a block of a TIFF leaves out the tables that all of them share
+        return True, data if self._tables is None else data[:2] + self._tables + data[2:]
 
     def drawn(self, tile: Tile) -> bytes | None:
         """A tile of any zoom, read and encoded; None where there is nothing in it."""
@@ -83,10 +96,10 @@ class WebRaster:
 
         with reading(self.path), Reader(str(self.path)) as file:
             try:
-                found = file.tile(tile.x, tile.y, tile.zoom, tilesize=TILE_PX, indexes=(1, 2, 3, 4))
+                found = file.tile(tile.x, tile.y, tile.zoom, tilesize=TILE_PX, indexes=(1, 2, 3))
             except TileOutsideBounds:
                 return None
-            pixels = np.moveaxis(np.asarray(found.data, np.uint8), 0, -1)
+            pixels = np.dstack([*np.asarray(found.data, np.uint8), np.asarray(found.mask, np.uint8)])
         return encoded(np.ascontiguousarray(pixels)) if pixels[..., 3].any() else None
 
     def close(self) -> None:
@@ -105,6 +118,19 @@ class WebRaster:
         if offset is None or length is None or not int(length):
             return None
         return int(offset), int(length)
+
+
+def _pyramid(states: np.ndarray, levels: int) -> list[np.ndarray]:
+    """Which tiles are whole, at the highest zoom and at those below it."""
+    found = [states]
+    for _ in range(levels):
+        above = found[-1]
+        even = np.full([2 * math.ceil(side / 2) for side in above.shape], NONE, np.uint8)
+        even[: above.shape[0], : above.shape[1]] = above
+        of_four = even.reshape(even.shape[0] // 2, 2, even.shape[1] // 2, 2)
+        least, most = of_four.min(axis=(1, 3)), of_four.max(axis=(1, 3))
+        found.append(np.where(least == most, most, PART).astype(np.uint8))
+    return found
 
 
 def hidden(data: bytes, tile: Tile, area: Area) -> bytes | None:
