@@ -10,10 +10,11 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
 from aftermap.cli.checks import check_crs, check_model, check_outlines, check_place
-from aftermap.cli.options import IMAGES, OBJECTS, RESULT, Flag, Json, Out, Several
+from aftermap.cli.options import IMAGES, OBJECTS, RESULT, RUNNING, Flag, Json, Out, Several
 from aftermap.cli.output import print_json, say
 from aftermap.cli.progress import progress
 from aftermap.cli.running import AS_IT_IS, Running, percentiles, whole_numbers
+from aftermap.remote import is_address
 from aftermap.wording import counted
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def map_many(
     resume: Annotated[Flag, RESULT] = False,
     keep: Annotated[Flag, RESULT] = False,
     running: Running = AS_IT_IS,
+    window: Annotated[int | None, RUNNING] = None,
     json: Annotated[Json, RESULT] = False,
 ) -> int:
     """Map many pairs of images, and put them together as one map of damage.
@@ -102,6 +104,7 @@ def map_many(
         resume: Go on with an interrupted run, or with one in which scenes failed.
         keep: Keep OUT.work, for a list that grows.
         running: How the model is run.
+        window: Side of the model's windows in pixels; smaller takes less memory.
         json: Print everything as JSON.
     """
     chosen = None if bands is None else whole_numbers("--bands", bands, "3,2,1")
@@ -110,13 +113,14 @@ def map_many(
     check_model(model)
     check_crs(crs)
     check_crs(merge_crs, "--merge-crs")
-    check_place(out)
+    if not is_address(out):
+        check_place(out)
 
     from aftermap import api
     from aftermap.geo.ground import parse_nodata
     from aftermap.workflows.many.run import FORMATS
 
-    optional = {"min_area_m2": min_area, "part_touching": part_touching}
+    optional = {"window_px": window, "min_area_m2": min_area, "part_touching": part_touching}
     options: MapOptions = {
         "bands": chosen,
         "stretch": limits,
@@ -173,7 +177,7 @@ def _tell(result: "ManyResult") -> None:
     if result.failed:
         say(_failures(result))
     if result.folder is not None:
-        say(f"open {Path(result.folder) / 'map.html'}")
+        say(f"open {result.folder.rstrip('/')}/map.html")
         if result.failed:
             say(
                 "the scenes that are missing are mapped by the same command with --resume, once their cause is mended"

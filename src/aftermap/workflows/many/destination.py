@@ -8,14 +8,16 @@ result/               the map in the making
 jobs.log
 """
 
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 from aftermap.files import ResultFolder, check_output, work_path
 from aftermap.files.folders import put_in_place, remove_folder
 from aftermap.files.plain_json import read_json, write_json
 from aftermap.files.writing import writing
-from aftermap.workflows.many.parts import FolderParts
+from aftermap.remote import Address, is_address
+from aftermap.workflows.many.parts import FolderParts, Parts
 from aftermap.workflows.many.records import LOG
 from aftermap.workflows.mapping.work import MARKER
 
@@ -33,6 +35,61 @@ _OURS = (
     "areas",
 )
 _UNDER_WAY = "under-way"
+
+
+class Destination(Protocol):
+    """Where a map goes, opened for one run.
+
+    Attributes:
+        under_way: folder for scenes that are being mapped.
+        result: folder of this machine where the map is made.
+        log: the log file.
+    """
+
+    @property
+    def kept(self) -> Parts:
+        """The parts."""
+
+    under_way: Path
+    result: Path
+    log: Path
+
+    def finish(self, *, keep: bool) -> str:
+        """Put the map in its place; the parts stay where that is asked for. Returns where it is."""
+
+    def keep_table(self, table: Path) -> str:
+        """Put the table of a run without a map where it stays. Returns where it is."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def open_destination(
+    out: str | Path, decides: dict[str, Any], *, resume: bool, overwrite: bool
+) -> Destination:
+    """A folder, or a folder in a bucket by its address; arguments as those of `FolderDestination`."""
+    if is_address(out):
+        from aftermap.workflows.many.bucket import BucketDestination
+
+        return BucketDestination(Address.parse(out), resume=resume, overwrite=overwrite)
+    return FolderDestination(Path(out), decides, resume=resume, overwrite=overwrite)
+
+
+def check_destination(out: str | Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a destination before any work.
+
+    Raises:
+        OutputError: it exists, or cannot be made.
+        RemoteError: it cannot be reached.
+    """
+    if is_address(out):
+        from aftermap.workflows.many.bucket import check_bucket
+
+        check_bucket(Address.parse(out), resume=resume, overwrite=overwrite)
+        return
+    again = resume and (work_path(Path(out)) / "journal.json").is_file()
+    check_output(Path(out), marker=MARKER, overwrite=overwrite or again)
 
 
 class FolderDestination(ResultFolder):
@@ -61,7 +118,7 @@ class FolderDestination(ResultFolder):
             resume=again,
             overwrite=overwrite or again,
         )
-        self.kept = FolderParts(self.parts)
+        self.kept: Parts = FolderParts(self.parts)
         self.under_way = self.path / _UNDER_WAY
         self.log = self.path / LOG
         if not again:
@@ -85,12 +142,7 @@ class FolderDestination(ResultFolder):
         self.release()
         return str(self.out)
 
-
-def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse an output folder before any work.
-
-    Raises:
-        OutputError: it exists, or cannot be made.
-    """
-    again = resume and (work_path(out) / "journal.json").is_file()
-    check_output(out, marker=MARKER, overwrite=overwrite or again)
+    def keep_table(self, table: Path) -> str:
+        """Put the table of a run without a map beside the parts, where it stays."""
+        with writing(self.path):
+            return str(shutil.copy(table, self.parts / table.name))

@@ -9,7 +9,19 @@ from aftermap.files import csv_text, write_text
 from aftermap.workflows.worklist.job import Outcome
 
 TABLE, LOG = "jobs.csv", "jobs.log"
-_COLUMNS = ("name", "state", "seconds", "attempts", "buildings", "damaged", "megapixels", "cause", "reason")
+_FACTS = ("buildings", "damaged", "megapixels", "resident_mb")
+_COLUMNS = (
+    "name",
+    "state",
+    "seconds",
+    "attempts",
+    "buildings",
+    "damaged",
+    "megapixels",
+    "resident_mb",
+    "cause",
+    "reason",
+)
 
 
 class Log:
@@ -34,7 +46,7 @@ def write_table(outcomes: Sequence[Outcome], path: Path) -> Path:
     rows = [
         [
             *(outcome.name, outcome.state, f"{outcome.seconds:.2f}", outcome.attempts),
-            *(outcome.facts.get(name) for name in ("buildings", "damaged", "megapixels")),
+            *(outcome.facts.get(name) for name in _FACTS),
             *(outcome.cause, outcome.reason),
         ]
         for outcome in outcomes

@@ -13,7 +13,7 @@ from aftermap import __version__
 from aftermap.errors import InputError, ModelError
 from aftermap.files import sha256_of
 from aftermap.geo.pair import Alignment
-from aftermap.workflows.many.destination import FolderDestination, check_folder
+from aftermap.workflows.many.destination import check_destination, open_destination
 from aftermap.workflows.many.merge import Merged, merge
 from aftermap.workflows.many.pairs import read_pairs
 from aftermap.workflows.many.records import LOG, TABLE, Log, write_table
@@ -59,6 +59,9 @@ class ManyResult:
         merged: the map; None without one.
         seconds: wall time.
         reused: scenes that an earlier run had finished.
+        work: where the table of a run without a map is.
+        files: further files of the map.
+        stages: wall seconds of mapping and of merging.
     """
 
     folder: str | None
@@ -67,7 +70,8 @@ class ManyResult:
     seconds: float = 0.0
     reused: int = 0
     work: str = ""
-    files: tuple[str, ...] = field(default=())
+    files: tuple[str, ...] = ()
+    stages: Mapping[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<map of {len(self.jobs) - len(self.failed)} of {len(self.jobs)} scenes, in {self.folder}>"
@@ -118,6 +122,7 @@ class ManyResult:
             "warnings": [] if merged is None else list(merged.warnings),
             "files": list(self.files),
             "seconds": round(self.seconds, 1),
+            "stages": {stage: round(seconds, 2) for stage, seconds in self.stages.items()},
         }
 
 
@@ -177,26 +182,26 @@ def map_many(
     report: Progress = progress or (lambda stage, done, total, note: None)
     resume, overwrite = options.pop("resume", False), options.pop("overwrite", False)
     title = options.pop("title", None)
-    place = Path(out)
     listed = read_pairs(Path(pairs))
     _check_products(formats, h3)
-    check_folder(place, resume=resume, overwrite=overwrite)
+    check_destination(out, resume=resume, overwrite=overwrite)
     sha256 = model_sha256(model)
     shared: dict[str, Any] = {
         **options,
         "footprints": None if footprints is None else Path(footprints).absolute(),
         "aoi": None if aoi is None else Path(aoi).absolute(),
     }
-    Settings(model=model, **shared)  # refuses options that no scene can be mapped with
-    decides = {"model": sha256, "align": align, "aftermap": __version__, "options": _plain(options)}
-    with FolderDestination(place, decides, resume=resume, overwrite=overwrite) as target:
+    settings = Settings(model=model, **shared)  # refuses options that no scene can be mapped with
+    decides = {"model": sha256, "align": align, "aftermap": __version__, **settings.deciding()}
+    with open_destination(out, decides, resume=resume, overwrite=overwrite) as target:
         say = Log(target.log)
         work = SceneWork(target.kept, target.under_way.absolute(), _absolute(model), align, shared)
-        jobs = [job_of(pair, work, sha256) for pair in listed]
+        jobs = [job_of(pair, decides) for pair in listed]
         there = target.kept.names()
         waiting = [job for job in jobs if job.what["part"] not in there]
         reused = len(jobs) - len(waiting)
         say(f"aftermap {__version__}: {len(jobs)} scenes, {reused} of them finished before, by {engine}")
+        mapping = time.monotonic()
         outcomes = _map_scenes(
             work,
             jobs,
@@ -207,27 +212,21 @@ def map_many(
             say=say,
             report=report,
         )
+        merging = time.monotonic()
         failed = [outcome.name for outcome in outcomes if outcome.state == "failed"]
         done = [job for job in jobs if job.name not in set(failed)]
         write_table(outcomes, target.result / TABLE)
         if not done:
-            write_table(outcomes, target.path / "parts" / TABLE)
             say("no scene could be mapped")
-            return ManyResult(
-                None,
-                tuple(outcomes),
-                None,
-                time.monotonic() - begun,
-                reused,
-                str(target.path / "parts" / TABLE),
-            )
+            told = target.keep_table(target.result / TABLE)
+            return ManyResult(None, tuple(outcomes), None, time.monotonic() - begun, reused, told)
         scratch = target.under_way / ".merging"
         files = {job.name: target.kept.fetch(job.what["part"], scratch / "parts") for job in done}
         merged = merge(
             files,
             target.result,
             scratch / "small",
-            title=place.name if title is None else title,
+            title=Path(out).name if title is None else title,
             crs=merge_crs,
             failed=failed,
             progress=lambda stage, number, total: report(stage, number, total, ""),
@@ -239,7 +238,9 @@ def map_many(
         shutil.copyfile(target.log, target.result / LOG)
         report("products", 1, 1, "")
         where = target.finish(keep=keep or bool(failed))
-    return ManyResult(where, tuple(outcomes), merged, time.monotonic() - begun, reused, files=tuple(made))
+    ended = time.monotonic()
+    stages = {"mapping": merging - mapping, "merging": ended - merging}
+    return ManyResult(where, tuple(outcomes), merged, ended - begun, reused, files=tuple(made), stages=stages)
 
 
 def _map_scenes(
@@ -320,7 +321,3 @@ def _absolute(model: str | Path) -> str:
     """A model's folder from anywhere; names of models as they are."""
     path = Path(model)
     return str(path.absolute()) if path.exists() else str(model)
-
-
-def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: str(value) for key, value in sorted(options.items()) if value is not None}

@@ -9,13 +9,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from aftermap import __version__
 from aftermap.errors import GeoreferenceError
 from aftermap.files import make_folder
 from aftermap.geo.pair import Alignment
 from aftermap.workflows.many.pairs import Pair
 from aftermap.workflows.many.parts import Parts, pack
+from aftermap.workflows.mapping.settings import identity
 from aftermap.workflows.worklist.job import Do, Job
+from aftermap.workflows.worklist.worker import resident_bytes
 
 _ADDRESS = ("://", ":/", "/vsi")
 
@@ -81,18 +82,24 @@ class SceneWork:
                 "megapixels": round(result.megapixels, 3),
                 "resumed_rows": result.resumed_rows,
                 "warnings": len(result.warnings),
+                "resident_mb": round(resident_bytes() / 1e6),
             }
 
         return do
 
 
-def job_of(pair: Pair, work: SceneWork, model_sha256: str) -> Job:
-    """The job of a scene; it holds addresses alone."""
+def job_of(pair: Pair, decides: Mapping[str, Any]) -> Job:
+    """The job of a scene; it holds addresses alone.
+
+    Args:
+        pair: the scene.
+        decides: what, beside its files, decides its map.
+    """
     what = {
         each.name: value.isoformat() if isinstance(value := getattr(pair, each.name), date) else value
         for each in fields(Pair)
     }
-    return Job(pair.name, what | {"part": f"{pair.name}-{key_of(pair, work, model_sha256)}"})
+    return Job(pair.name, what | {"part": f"{pair.name}-{key_of(pair, decides)}"})
 
 
 def pair_of(what: Mapping[str, Any]) -> Pair:
@@ -103,32 +110,23 @@ def pair_of(what: Mapping[str, Any]) -> Pair:
     return Pair(**values)
 
 
-def key_of(pair: Pair, work: SceneWork, model_sha256: str) -> str:
+def key_of(pair: Pair, decides: Mapping[str, Any]) -> str:
     """What decides the map of a scene, as twelve letters: an image that was exchanged makes another part."""
     named = {"pre": pair.pre, "post": pair.post, "footprints": pair.footprints, "cloud_mask": pair.cloud_mask}
-    options = {**work.options, **{key: work.options.get(key) for key in ("footprints", "aoi")}}
-    decides = {
+    tree = {
         "files": {key: _identity(value) for key, value in named.items()},
         "days": [str(pair.pre_date), str(pair.post_date)],
-        "options": {key: _identity(value) for key, value in sorted(options.items())},
-        "align": work.align,
-        "model": model_sha256,
-        "aftermap": __version__,
+        **decides,
     }
-    text = json.dumps(decides, sort_keys=True, default=str)
+    text = json.dumps(tree, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _identity(value: Any) -> Any:
-    """Enough of a file, or of each in a folder, to see that it is still the same one; other values as they are."""
-    if not isinstance(value, (str, Path)) or any(mark in str(value) for mark in _ADDRESS):
-        return value if not isinstance(value, Path) else str(value)
-    path = Path(value)
-    path = path if path.exists() else Path(str(path).rpartition(":")[0] or path)
-    if path.is_file():
-        stat = path.stat()
-        return [str(value), stat.st_size, stat.st_mtime_ns]
-    if path.is_dir():
-        files = sorted(each for each in path.rglob("*") if each.is_file())
-        return [str(value), [[each.name, each.stat().st_size, each.stat().st_mtime_ns] for each in files]]
-    return str(value)
+def _identity(address: str | None) -> Any:
+    """Enough of a file, or of each in a folder, to see that it is still the same one; addresses as they are."""
+    if address is None or any(mark in address for mark in _ADDRESS):
+        return address
+    path = Path(address)
+    path = path if path.exists() else Path(address.rpartition(":")[0] or address)
+    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    return [address, [identity(each) for each in files]]

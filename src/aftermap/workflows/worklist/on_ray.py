@@ -90,6 +90,8 @@ def _connect(address: str | None, limits: Limits) -> None:
     """Join a cluster, or start one here."""
     # its processes are told by the environment, and else ask the network on each start
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray gives its workers the lowest priority but four, so that anything else on the machine stops them
+    os.environ.setdefault("RAY_worker_niceness", "0")
     here = address is None and "RAY_ADDRESS" not in os.environ
     try:
         ray.init(
