@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ os.environ["AFTERMAP_BACKEND"] = "torch"  # what `auto` stands for; tests of the
 import pytest
 from hypothesis import HealthCheck, settings
 
+from forked_python import begin_forking
 from long_files import LONG_FILES
 
 os.fsync = lambda _: None  # no test loses power
@@ -43,6 +45,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Before the first test: the process from which programs of tests are forked."""
+    address = Path(tempfile.mkdtemp()) / "python"  # the name of a socket is short
+    server = begin_forking(address)
+    yield
+    if server is not None:
+        os.kill(server, signal.SIGKILL)
+        os.waitpid(server, 0)
+    shutil.rmtree(address.parent)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -4,8 +4,8 @@
     python tests/workflows/killed_runs.py map         # of every walk some points, as the tests take them
     AFTERMAP_CRASH_STRIDE=1 python tests/workflows/killed_runs.py plan export adapt
 
-Started as processes of their own by test_killed_runs: PyTorch refuses to learn in a child of a process that has
-learned, so that here every run is in a child. Prints how many points there were and how many were gone on from.
+Started by test_killed_runs in processes in which nothing has run: PyTorch refuses to learn in a child of a process that
+has learned, so that here every run is in a child. Prints how many points there were and how many were gone on from.
 """
 
 import json

@@ -1,0 +1,187 @@
+"""`python` for programs of tests that need all that the tests import: forked from them, so that imports are paid once.
+
+    subprocess.run([*forked_python(), "-c", "import torch; ..."])    # or a script, or -m MODULE, with what follows
+
+What runs is a process of its own with the folder, the environment, the arguments and the three streams that it was started
+with. It differs from a new one in what it finds imported; and as the process that it is forked from forked itself from the
+tests after they were collected and before the first of them ran, nothing has been computed, trained or compiled in it. Tests
+of what is imported, or of a process number, start Python itself, as all do where the system has no `pidfd`.
+
+Run as a script, this file is the stand-in: it hands its streams to the process that forks, and ends as its program ends. If
+it is killed, so is the program.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+
+ADDRESS = "AFTERMAP_TESTS_PYTHON"
+
+
+def forked_python():
+    """The words of a command that a program of Python follows, with its arguments."""
+    if ADDRESS not in os.environ:
+        return [sys.executable]
+    return [sys.executable, "-I", "-S", __file__, os.environ[ADDRESS]]
+
+
+def begin_forking(address):
+    """Fork the process that forks all others, at the address of a socket; returns its number, or nothing."""
+    if not hasattr(os, "pidfd_open"):
+        return None
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(address))
+    listening.listen(16)
+    parent = os.getpid()
+    server = os.fork()
+    if server:
+        listening.close()
+        os.environ[ADDRESS] = str(address)
+        return server
+    try:
+        _serve(listening, parent)
+    finally:
+        os._exit(70)
+
+
+def _serve(listening, parent):
+    listening.settimeout(1)
+    kept = 0
+    while os.getppid() == parent:
+        while kept and os.waitpid(-1, os.WNOHANG)[0]:  # their processor time counts as that of the tests
+            kept -= 1
+        try:
+            connection, _ = listening.accept()
+        except TimeoutError:
+            continue
+        if os.fork() == 0:
+            listening.close()
+            connection.setblocking(True)
+            _keep(connection)
+        connection.close()
+        kept += 1
+
+
+def _keep(connection):
+    """Fork the program, tell how it ended, and end it where nobody listens any more."""
+    import select
+
+    try:
+        text, streams, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+        while not text.endswith(b"\n"):
+            text += connection.recv(1 << 20)
+        wanted = json.loads(text)
+        child = os.fork()
+        if child == 0:
+            _program(connection, streams, **wanted)
+        for stream in streams:
+            os.close(stream)
+        ended = os.pidfd_open(child)
+        ready, _, _ = select.select([ended, connection], [], [])
+        if ended not in ready:
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    finally:
+        os._exit(0)
+
+
+def _program(connection, streams, words, folder, environment):
+    code = 70
+    try:
+        connection.close()
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        _forget_the_tests()
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        code = _run(words)
+    finally:
+        os._exit(code)
+
+
+def _forget_the_tests():
+    """Set what pytest changes in its own process as a new one has it."""
+    import atexit
+    import faulthandler
+    import gc
+    import importlib
+    import logging
+    import multiprocessing.util
+    import tempfile
+    import warnings
+    import weakref
+
+    gc.enable()
+    faulthandler.disable()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    atexit._clear()
+    weakref.finalize._registry.clear()  # folders of the tests, which would be removed
+    weakref.finalize._registered_with_atexit = False
+    multiprocessing.util._finalizer_registry.clear()
+    atexit.register(multiprocessing.util._exit_function)
+    logging.getLogger().handlers.clear()
+    logging.getLogger().setLevel(logging.WARNING)
+    importlib.reload(warnings)
+    tempfile.tempdir = None
+    sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
+
+
+def _run(words):
+    """Run a program as Python would, up to and with what it has registered for its end."""
+    import atexit
+    import runpy
+    import traceback
+    from types import ModuleType
+
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:0] = paths
+    code = 0
+    try:
+        how, *rest = words
+        if how == "-c":
+            program, *arguments = rest
+            sys.argv, sys.path[:0] = ["-c", *arguments], [""]
+            main = sys.modules["__main__"] = ModuleType("__main__")
+            exec(compile(program, "<string>", "exec"), main.__dict__)
+        elif how == "-m":
+            sys.argv, sys.path[:0] = rest, [os.getcwd()]
+            runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv, sys.path[:0] = [how, *rest], [os.path.dirname(os.path.abspath(how))]
+            main = sys.modules["__main__"] = ModuleType("__main__")
+            main.__file__ = how
+            with open(how, "rb") as file:
+                exec(compile(file.read(), how, "exec"), main.__dict__)
+    except SystemExit as ended:
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    return code & 0xFF
+
+
+def _stand_in():
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(sys.argv[1])
+    wanted = {"words": sys.argv[2:], "folder": os.getcwd(), "environment": dict(os.environ)}
+    socket.send_fds(connection, [json.dumps(wanted).encode() + b"\n"], [0, 1, 2])
+    code = int(connection.makefile().readline() or 70)
+    if code < 0:
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    _stand_in()
