@@ -48,15 +48,15 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def forking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def forking() -> Iterator[None]:
     """Before the first test: the process from which programs of tests are forked."""
-    address = Path(tempfile.mkdtemp()) / "python"  # the name of a socket is short
-    server = begin_forking(address)
+    folder = Path(tempfile.mkdtemp())  # the name of a socket is short
+    server = begin_forking(folder)
     yield
     if server is not None:
         os.kill(server, signal.SIGKILL)
         os.waitpid(server, 0)
-    shutil.rmtree(address.parent)
+    shutil.rmtree(folder)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,14 +1,15 @@
 """`python` for programs of tests that need all that the tests import: forked from them, so that imports are paid once.
 
-    subprocess.run([*forked_python(), "-c", "import torch; ..."])    # or a script, or -m MODULE, with what follows
+    subprocess.run([forked_python(), "-c", "import torch; ..."])    # or a script, or -m MODULE, with what follows
+    monkeypatch.setattr(sys, "executable", forked_python())         # for what starts processes of its own
 
-What runs is a process of its own with the folder, the environment, the arguments and the three streams that it was started
-with. It differs from a new one in what it finds imported; and as the process that it is forked from forked itself from the
-tests after they were collected and before the first of them ran, nothing has been computed, trained or compiled in it. Tests
-of what is imported, or of a process number, start Python itself, as all do where the system has no `pidfd`.
+What runs is a process of its own with the folder, the environment, the arguments and the three streams that it was
+started with. It differs from a new one in what it finds imported; and as the process that it is forked from was forked
+before the first test ran, nothing has been computed, trained or compiled in it. Tests of what is imported, or of the
+number of a process, start Python itself, as all do where the system has no `pidfd`.
 
-Run as a script, this file is the stand-in: it hands its streams to the process that forks, and ends as its program ends. If
-it is killed, so is the program.
+Run as a script, this file is the stand-in: it hands its streams to the process that forks, passes signals on, and ends as
+its program ends. If it is killed, so is the program.
 """
 
 import json
@@ -16,29 +17,31 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
-ADDRESS = "AFTERMAP_TESTS_PYTHON"
+STAND_IN = "AFTERMAP_TESTS_PYTHON"
 
 
 def forked_python():
-    """The words of a command that a program of Python follows, with its arguments."""
-    if ADDRESS not in os.environ:
-        return [sys.executable]
-    return [sys.executable, "-I", "-S", __file__, os.environ[ADDRESS]]
+    """The executable; what follows it is as with Python's own."""
+    return os.environ.get(STAND_IN, sys.executable)
 
 
-def begin_forking(address):
-    """Fork the process that forks all others, at the address of a socket; returns its number, or nothing."""
+def begin_forking(folder):
+    """Fork the process that forks all others, which has its socket in a folder; returns its number, or nothing."""
     if not hasattr(os, "pidfd_open"):
         return None
     listening = socket.socket(socket.AF_UNIX)
-    listening.bind(str(address))
+    listening.bind(str(folder / "socket"))
     listening.listen(16)
     parent = os.getpid()
     server = os.fork()
     if server:
         listening.close()
-        os.environ[ADDRESS] = str(address)
+        script = folder / "python"
+        script.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {__file__} {folder}/socket "$@"\n')
+        script.chmod(0o755)
+        os.environ[STAND_IN] = str(script)
         return server
     try:
         _serve(listening, parent)
@@ -78,6 +81,7 @@ def _keep(connection):
             _program(connection, streams, **wanted)
         for stream in streams:
             os.close(stream)
+        connection.sendall(f"{child}\n".encode())
         ended = os.pidfd_open(child)
         ready, _, _ = select.select([ended, connection], [], [])
         if ended not in ready:
@@ -128,8 +132,8 @@ def _forget_the_tests():
     logging.getLogger().setLevel(logging.WARNING)
     importlib.reload(warnings)
     tempfile.tempdir = None
-    sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
-    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
 
 
@@ -144,21 +148,21 @@ def _run(words):
     sys.path[:0] = paths
     code = 0
     try:
-        how, *rest = words
+        how, *rest = words[1:] if words[0] == "-P" else words
         if how == "-c":
             program, *arguments = rest
             sys.argv, sys.path[:0] = ["-c", *arguments], [""]
             main = sys.modules["__main__"] = ModuleType("__main__")
             exec(compile(program, "<string>", "exec"), main.__dict__)
         elif how == "-m":
-            sys.argv, sys.path[:0] = rest, [os.getcwd()]
+            sys.argv, sys.path[:0] = rest, [str(Path.cwd())]
+            sys.modules.pop(rest[0], None)
             runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
         else:
-            sys.argv, sys.path[:0] = [how, *rest], [os.path.dirname(os.path.abspath(how))]
+            sys.argv, sys.path[:0] = [how, *rest], [str(Path(how).resolve().parent)]
             main = sys.modules["__main__"] = ModuleType("__main__")
             main.__file__ = how
-            with open(how, "rb") as file:
-                exec(compile(file.read(), how, "exec"), main.__dict__)
+            exec(compile(Path(how).read_bytes(), how, "exec"), main.__dict__)
     except SystemExit as ended:
         if isinstance(ended.code, str):
             print(ended.code, file=sys.stderr)
@@ -175,10 +179,16 @@ def _run(words):
 def _stand_in():
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(sys.argv[1])
-    wanted = {"words": sys.argv[2:], "folder": os.getcwd(), "environment": dict(os.environ)}
+    wanted = {"words": sys.argv[2:], "folder": str(Path.cwd()), "environment": dict(os.environ)}
     socket.send_fds(connection, [json.dumps(wanted).encode() + b"\n"], [0, 1, 2])
-    code = int(connection.makefile().readline() or 70)
+    told = connection.makefile()
+    program = int(told.readline())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: os.kill(program, number))
+    code = int(told.readline() or 70)
     if code < 0:
+        if -code in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     sys.exit(code)
 

@@ -1,12 +1,15 @@
-"""Functions in processes of their own, which share one import of the package: a server of theirs forks them."""
+"""Functions in processes of their own, in which nothing has run; see forked_python."""
 
-import multiprocessing
 import os
+import pickle
 import socket
+import subprocess
+import sys
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["aftermap.workflows.incremental.run"])
+from forked_python import forked_python
+
 RANKS = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "ACCELERATE_USE_CPU": "true"}
+CALL = "import pickle, sys; function, arguments = pickle.load(sys.stdin.buffer); function(*arguments)"
 
 
 def exit_code(function, *arguments):
@@ -24,19 +27,20 @@ def exit_codes_of_two(function, *arguments):
 
 
 def _started(environment, function, arguments):
-    process = CONTEXT.Process(target=_call, args=(environment, function, arguments))
-    process.start()
+    found = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    process = subprocess.Popen(
+        [forked_python(), "-c", CALL], stdin=subprocess.PIPE, env=os.environ | found | environment
+    )
+    pickle.dump((function, arguments), process.stdin)
+    process.stdin.close()
     return process
-
-
-def _call(environment, function, arguments):
-    os.environ.update(environment)
-    function(*arguments)
 
 
 def _codes(processes):
     for process in processes:
-        process.join(120)
-        process.kill()
-        process.join()
-    return [process.exitcode for process in processes]
+        try:
+            process.wait(120)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    return [process.returncode for process in processes]

@@ -2,11 +2,14 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from forked_python import forked_python
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "examples").glob("*.ipynb"))
 
@@ -31,7 +34,9 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     environment = {name: value for name, value in os.environ.items() if name != "AFTERMAP_BACKEND"}
     environment |= {"TMPDIR": str(folder), "IPYTHONDIR": str(folder / "ipython")}
     manager = client.AsyncKernelManager()
-    core.run_sync(manager.start_kernel)(cwd=str(folder), env=environment)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", forked_python())
+        core.run_sync(manager.start_kernel)(cwd=str(folder), env=environment)
     yield manager
     core.run_sync(manager.shutdown_kernel)(now=True)
 

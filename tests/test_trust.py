@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 
@@ -13,6 +12,7 @@ from aftermap.config import build_config
 from aftermap.errors import ModelError, RecipeError
 from aftermap.models.build import trust_own
 from aftermap.models.configs import CustomConfig, SiameseUnetConfig, UnetConfig
+from forked_python import forked_python
 from saved_models import SMALL, save_bands, save_damage
 
 TARGET = "saved_models:Bands"
@@ -70,7 +70,7 @@ def test_processes_of_ours_inherit_trust(monkeypatch):
         "try: check_trusted('e:f', 'x')\n"
         "except Exception as error: print(type(error).__name__)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([forked_python(), "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["ModelError"]
 
 
@@ -80,7 +80,7 @@ def test_the_command_runs_nothing_without_the_option(bands, tmp_path):
     tree["model"] |= {"target": "pathlib:Path.touch", "arguments": {"self": str(ran)}}
     (bands / "card.json").write_text(json.dumps(tree))
     command = [
-        sys.executable,
+        forked_python(),
         "-m",
         "aftermap.cli.app",
         "predict",

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import colour_town as colours
 from aftermap.cli.app import main
 from aftermap.cli.map import _about_model
 from aftermap.geo.grid import Grid
+from forked_python import forked_python
 
 Fails = Callable[..., str]
 
@@ -401,7 +401,7 @@ def test_a_killed_process_leaves_a_run_that_resumes(
     tests = Path(__file__).resolve().parents[1]
     found = os.pathsep.join(map(str, (tests, tests.parent / "src")))
     done = subprocess.run(
-        [sys.executable, "-c", code, *command], env={**os.environ, "PYTHONPATH": found}, check=False
+        [forked_python(), "-c", code, *command], env={**os.environ, "PYTHONPATH": found}, check=False
     )
     assert done.returncode == -9 and not (tmp_path / "map").exists()
     with pytest.raises(SystemExit) as stopped:

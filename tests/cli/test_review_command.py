@@ -6,12 +6,12 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import urllib.request
 
 import pytest
 
 from aftermap.cli.app import main
+from forked_python import forked_python
 from reviewed_map import make_map
 
 
@@ -88,7 +88,7 @@ def test_a_page_goes_out_and_its_answers_come_in(world, capsys):
 
 def test_ctrl_c_says_what_was_done_and_how_to_go_on(world, capsys):
     command = [
-        sys.executable,
+        forked_python(),
         "-m",
         "aftermap.cli.app",
         "review",

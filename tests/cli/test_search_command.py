@@ -1,12 +1,14 @@
 """`aftermap search` at the command line: a study from end to end, by workers too, and mistakes in one line."""
 
 import json
+import sys
 
 import pytest
 import yaml
 
 from aftermap.cli.app import main
 from aftermap.workflows.search.run import Search
+from forked_python import forked_python
 from squares import make_dataset
 
 
@@ -43,7 +45,8 @@ def run_cli(capsys, *words):
     return stop.value.code, said.out, said.err
 
 
-def test_a_search_is_begun_and_resumed_by_a_worker(files, capsys):
+def test_a_search_is_begun_and_resumed_by_a_worker(files, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "executable", forked_python())
     out = files / "runs"
     code, told, progress = run_cli(
         capsys,

@@ -23,7 +23,7 @@ TARGETS = [
 def run(*words):
     paths = os.pathsep.join(path for path in sys.path if path)
     return subprocess.run(
-        [*forked_python(), str(RUN), *words],
+        [forked_python(), str(RUN), *words],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": paths},
@@ -73,7 +73,7 @@ def test_tracebacks_crashes_and_memory_are_failures_that_can_be_repeated(tmp_pat
     (tmp_path / "broken.py").write_text(BROKEN)
     paths = os.pathsep.join([str(RUN.parent), *(path for path in sys.path if path)])
     done = subprocess.run(
-        [*forked_python(), "broken.py"],
+        [forked_python(), "broken.py"],
         capture_output=True,
         text=True,
         cwd=tmp_path,

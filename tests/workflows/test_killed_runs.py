@@ -17,7 +17,7 @@ LEAST = {"map": (100, 4), "plan": (180, 3), "export": (20, 2), "adapt": (40, 2)}
 def test_a_run_killed_before_any_file_operation_ends_as_if_it_had_not_been(names):
     found = os.pathsep.join(map(str, (TESTS, TESTS.parent / "src")))
     done = subprocess.run(
-        [*forked_python(), str(TESTS / "workflows" / "killed_runs.py"), *names],
+        [forked_python(), str(TESTS / "workflows" / "killed_runs.py"), *names],
         env={**os.environ, "PYTHONPATH": found},
         capture_output=True,
         text=True,
