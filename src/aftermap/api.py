@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from aftermap.synthetic.write import SynthOptions
     from aftermap.workflows.areas.run import AreaOptions, AreaResult
     from aftermap.workflows.benchmark.run import BenchmarkOptions, BenchmarkResult
+    from aftermap.workflows.catalogues.find import FindOptions, Found
     from aftermap.workflows.comparing.run import CompareOptions, Comparison
     from aftermap.workflows.event_model.run import Learnt
     from aftermap.workflows.fusing.run import Fused, FuseOptions
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from aftermap.workflows.training.training_kind import OnProgress
 
 __all__ = [
+    "find",
     *("map", "map_buildings", "map_classes", "map_many"),
     "learn",
     *("open_model", "predict", "evaluate", "score", "benchmark"),
@@ -64,6 +66,35 @@ __all__ = [
     *("totals", "areas", "package", "agency_package", "report"),
     *("prepare", "check", "split", "synth"),
 ]
+
+
+# Images
+
+
+def find(
+    catalogue: str | Path,
+    aoi: str | Path,
+    *,
+    before: str,
+    after: str | None = None,
+    **options: "Unpack[FindOptions]",
+) -> "Found":
+    """Pairs of images in a catalogue (STAC) that show an area before and after a day, the best first.
+
+    Args:
+        catalogue: address or path of a STAC catalogue, collection or item collection, or of an API.
+        aoi: polygons, a vector file.
+        before: day of the disaster, or `FIRST/LAST`.
+        after: likewise; by default the same day.
+        options: collections, asset, most_cloud, most_off_nadir, limit, online and progress of `find_pairs`.
+
+    Example:
+        best = aftermap.find(address, "area.geojson", before="2023-02-06").pairs[0]
+        aftermap.map(best.before, best.after, "antakya", aoi="area.geojson")
+    """
+    from aftermap.workflows.catalogues.find import find_pairs
+
+    return find_pairs(str(catalogue), Path(aoi), before=before, after=after, **options)
 
 
 # Maps

@@ -13,6 +13,7 @@ from rich.console import Console
 from aftermap import __version__
 from aftermap.cli import map as mapping
 from aftermap.cli import score
+from aftermap.cli.catalogues.find import find
 from aftermap.cli.checks import check_path
 from aftermap.cli.datasets import data
 from aftermap.cli.ending import ended_by_signals
@@ -44,6 +45,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 app.command(mapping.demo, name="demo")
+app.command(find, name="find")
 app.command(mapping.map_command, name="map")
 app.command(many.map_many, name="map-many")
 app.command(learn_command, name="learn")

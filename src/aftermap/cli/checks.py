@@ -72,6 +72,20 @@ def check_outlines(*paths: Path | None) -> None:
             raise FootprintError(f"cannot read {path}: no such file or directory")
 
 
+def check_pair(pair: str) -> None:
+    """Refuse `FILE#RANK` of a file that is not there, or where what reads catalogues is not installed.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    file = Path(pair.rpartition("#")[0] if "#" in pair else pair)
+    if not file.is_file():
+        raise InputError(
+            f"cannot read the pairs {file}: no such file; make one with 'aftermap find -o pairs.json'"
+        )
+    needs("aftermap map --pair", "catalog")
+
+
 def check_model(name: str | Path, *, whole: bool = False) -> None:
     """Refuse a model that is neither the one in the box, nor of the hub, nor there.
 

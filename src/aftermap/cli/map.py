@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from aftermap.cli.checks import check_crs, check_images, check_model, check_outlines, check_place
+from aftermap.cli.checks import check_crs, check_images, check_model, check_outlines, check_pair, check_place
 from aftermap.cli.options import IMAGES, OBJECTS, RESULT, RUNNING, Flag, Json, Out
 from aftermap.cli.output import print_json, say
 from aftermap.cli.progress import progress
 from aftermap.cli.running import AS_IT_IS, BackendName, Running, percentiles, say_choices, whole_numbers
+from aftermap.errors import InputError
 from aftermap.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from aftermap.workflows.mapping.inputs.memory import Imagery, Vectors
     from aftermap.workflows.mapping.run import Progress
     from aftermap.workflows.mapping.settings import MapOptions
 
@@ -27,10 +29,11 @@ NOTHING_TO_SAY = ("MIT", "Apache-2.0", "CC0-1.0", "CC BY 4.0", "not stated")
 
 
 def map_command(
-    pre: Path,
+    pre: Path | None = None,
     post: Path | None = None,
     *,
     out: Out,
+    pair: str | None = None,
     task: Literal["damage", "buildings", "classes"] | None = None,
     model: Annotated[str, Parameter(name=["-m", "--model"])] = "box",
     footprints: Path | None = None,
@@ -65,15 +68,20 @@ def map_command(
 
     Example: aftermap map pre/ post/ --footprints buildings.geojson -o joplin
 
+    Example: aftermap map https://HOST/pre.tif s3://BUCKET/post.tif --aoi area.geojson -o town
+
     Example: aftermap map drone.tif --task buildings -o town
 
     Example: aftermap map aerial.tif -m runs/potsdam/steps/5/model -o cover
 
     Args:
         pre: Image from before, a folder of tiles (and folders in it), a zip archive of them or a plain VRT; any
-            reference system and resolution. With one date the image.
+            reference system and resolution. With one date the image. An address (https://, s3://, gs://, az://) of an
+            image or of a STAC item is read online: of a COG what --aoi touches, else all of it.
         post: Image from after, or a folder of tiles; it is brought onto the grid of the first date.
         out: Folder to make.
+        pair: In place of both images: a pair that 'aftermap find -o pairs.json' proposed, such as pairs.json#1, by its
+            rank or its id. It is read online; its area is mapped where there is no --aoi.
         task: damage: what happened to each building between two dates. buildings: where they are on one image. classes:
             what every pixel of one image shows, by the classes that the model tells. By default classes where there is
             one image and the model has a legend of classes, else damage.
@@ -114,8 +122,12 @@ def map_command(
     chosen = None if bands is None else whole_numbers("--bands", bands, "3,2,1")
     limits = percentiles(stretch)
 
+    if (pre is None) == (pair is None) or (pair is not None and post is not None):
+        raise InputError("pass the images, or in their place --pair with a pair of 'aftermap find'")
     check_images(pre, post, cloud_mask)
     check_outlines(footprints, aoi)
+    if pair is not None:
+        check_pair(pair)
     check_model(model)
     check_crs(crs)
     check_place(out)
@@ -142,15 +154,20 @@ def map_command(
         **asdict(running.options()),  # type: ignore[typeddict-item]  # its fields are some of the keywords
         **{name: value for name, value in optional.items() if value is not None},
     }
+    if pair is not None:
+        first, second, area = _pair(pair, aoi)
+    else:
+        assert pre is not None
+        first, second, area = pre, post, aoi
     with _hint(out), _progress() as report:
         result = api.map(
-            pre,
-            post,
+            first,
+            second,
             out,
             task=task,
             model=model,
             footprints=footprints,
-            aoi=aoi,
+            aoi=area,
             align=align,
             progress=report,
             **options,
@@ -191,6 +208,17 @@ def _about_footprints(out: Path) -> Iterator[str]:
     yield from (
         note for note in notes if note.split(" ")[0] == "footprints" or " footprints moved onto " in note
     )
+
+
+def _pair(pair: str, aoi: Path | None) -> "tuple[Imagery, Imagery | None, Vectors | None]":
+    """Both dates of `FILE#RANK`, and the area that is mapped."""
+    from geopandas import GeoSeries
+
+    from aftermap.workflows.catalogues.pairs_file import read_pair
+
+    file, _, wanted = pair.rpartition("#") if "#" in pair else (pair, "", "1")
+    chosen = read_pair(Path(file), wanted)
+    return chosen.before, chosen.after, GeoSeries([chosen.area], crs=4326) if aoi is None else aoi
 
 
 def _about_model(model: str, out: Path) -> Iterator[str]:
@@ -350,8 +378,6 @@ def _areas(summary: dict[str, Any]) -> "Table":
 
 
 def _day(option: str, text: str | None) -> date | None:
-    from aftermap.errors import InputError
-
     try:
         return None if text is None else date.fromisoformat(text)
     except ValueError:

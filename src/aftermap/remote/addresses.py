@@ -1,6 +1,7 @@
 """Addresses of files: schemes, hosts or buckets, keys; and how they are shown."""
 
 import os
+import posixpath
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +116,23 @@ class Address:
     def parent(self) -> "Address":
         """What it lies in."""
         return Address(self.scheme, self.host, self.key.rstrip("/").rpartition("/")[0])
+
+    def refer(self, href: str) -> "Address":
+        """What a reference in this file means: an address, or a way from the file's place on.
+
+        Raises:
+            RemoteError: it is neither.
+        """
+        if _OTHER.match(href):
+            return Address.parse(href)
+        way, _, query = href.partition("?") if self.is_web else (href, "", "")
+        base = "" if way.startswith("/") else self.key.rpartition("/")[0]
+        key = posixpath.normpath(posixpath.join(base, way.lstrip("/"))).lstrip("/")
+        if key == ".." or key.startswith("../"):
+            raise RemoteError(f"{self.shown} refers to {shown(href)}, which lies outside of its place")
+        return Address.parse(
+            f"{self.scheme}://{self.host}/{'' if key == '.' else key}{'?' if query else ''}{query}"
+        )
 
     def join(self, *names: str) -> "Address":
         """What lies below it, by names."""

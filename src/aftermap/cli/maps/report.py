@@ -36,7 +36,8 @@ def report(
         language: Of the report: en (English), fr (French), es (Spanish) or ar (Arabic).
         title: Heading; by default that of the map's page.
         organisation: Who hands the report on.
-        credit: Credit and licence of the imagery, such as "Imagery: NOAA, public domain".
+        credit: Credit and licence of the imagery, such as "Imagery: NOAA, public domain". By default what a catalogue
+            said of it.
         paper: Size of PDF and DOCX.
         format: Some of pdf, html, docx and geopdf, separated by commas; geopdf is the map alone, which GIS place on the
             ground.

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from aftermap.files import replacing
 from aftermap.files.origins import note_origin
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.online.cog import RangeReader, blocks_of, opened_remote
-from aftermap.geo.online.kept import kept
+from aftermap.geo.online.kept import gathered, kept
 from aftermap.geo.opening.files import RasterFile
 from aftermap.geo.opening.georeference import native_grid
 from aftermap.geo.opening.limits import GDAL_OPTIONS, image_format
@@ -87,6 +87,20 @@ def fetch_vectors(address: Address, online: Online) -> Path:
             f"{address.shown} ends in {suffix or 'no suffix'}, expected one of {', '.join(FORMATS)}"
         )
     return _whole(address, online.stat(address), online, lambda stage, done, total: None, 0)
+
+
+def gather(tiles: Sequence[tuple[Path, Mapping[str, Any]]]) -> Path:
+    """One path for the tiles of a date: the only one, or a folder of this process that holds them all.
+
+    Args:
+        tiles: files of this machine, in the order in which they cover each other, with what records say of each.
+    """
+    if len(tiles) == 1:
+        return _noted(*tiles[0])
+    folder = gathered([path for path, _ in tiles])
+    for number, (path, told) in enumerate(tiles, start=1):
+        _noted(folder / f"{number:03d}-{path.name}", told)
+    return folder
 
 
 def _needed(dataset: rasterio.DatasetReader, address: Address, aoi: Path) -> Window | None:

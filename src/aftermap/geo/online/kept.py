@@ -60,6 +60,17 @@ def kept(
     return _pinned(path, folder.name)
 
 
+def gathered(paths: Sequence[Path]) -> Path:
+    """A folder of this process with several files, numbered so that their order stays."""
+    key = hashlib.sha256("\n".join(map(str, paths)).encode()).hexdigest()[:24]
+    folder = make_folder(temporary_folder() / "online" / key)
+    for number, path in enumerate(paths, start=1):
+        own = folder / f"{number:03d}-{path.name}"
+        if not own.exists():
+            own.symlink_to(path.absolute())
+    return folder
+
+
 def _pinned(path: Path, key: str) -> Path:
     """The same file under a name of this process, which nobody removes while it is read."""
     own = temporary_folder() / "online" / key / path.name

@@ -313,12 +313,16 @@ def _training(model: Mapping[str, Any]) -> str:
 
 
 def _files(described: Mapping[str, Any] | None, words: Wording) -> str:
-    """The name of a single file, or how many there are; a folder of tiles counts its members."""
+    """The name of a single file, or how many there are (a folder of tiles counts its members), and the angle of view."""
     files = list((described or {}).get("files") or ())
     if len(files) == 1 and not files[0].get("files"):
-        return words.given(str(files[0].get("name", "?")), 60)
-    number = sum(len(each.get("files") or (1,)) for each in files)
-    return words.count("files", number)
+        named = words.given(str(files[0].get("name", "?")), 60)
+    else:
+        named = words.count("files", sum(len(each.get("files") or (1,)) for each in files))
+    angle = ((described or {}).get("imagery") or {}).get("off_nadir")
+    if not isinstance(angle, (int, float)):
+        return named
+    return f"{named} ({words.say('off_nadir', angle=words.number(round(angle)))})"
 
 
 def _dates(facts: Facts) -> tuple[date | None, date | None]:

@@ -15,6 +15,7 @@ from aftermap.geo.grid import Grid
 from aftermap.inference.ensemble import EnsemblePredictor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.workflows.mapping.inputs.dates import Inputs
+from aftermap.workflows.mapping.inputs.imagery import described_imagery
 
 
 def describe_run(
@@ -140,8 +141,10 @@ def describe_input(
         dtype: numpy type of its pixels.
         bands: which bands were used (from 1), or how many there are.
     """
+    imagery = described_imagery(files)
     return {
         "files": [describe_file(path) for path in files],
+        **({} if imagery is None else {"imagery": imagery}),
         "grid": describe_grid(grid),
         "dtype": dtype,
         "bands": list(bands) if isinstance(bands, Sequence) else bands,

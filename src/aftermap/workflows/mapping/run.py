@@ -6,8 +6,9 @@ report and the step from work folder to output folder are the same for all.
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -25,6 +26,7 @@ from aftermap.products.page.page import write_page
 from aftermap.products.view import View, dated
 from aftermap.workflows.mapping.draft import keep_pictures
 from aftermap.workflows.mapping.inputs.dates import Inputs, check_reading
+from aftermap.workflows.mapping.inputs.imagery import acquired_day, credit_of, dated_words, described_imagery
 from aftermap.workflows.mapping.provenance import describe_run, gate_counts
 from aftermap.workflows.mapping.result import MapResult
 from aftermap.workflows.mapping.settings import Settings, identity
@@ -115,7 +117,7 @@ def run_map(
                 write_json(work.result / "summary.json", summary)
             with watch("views"):
                 view = task.view(frame, rows, inputs, summary)
-                view = dated(view, [str(day or "") for day in dates.values()])
+                view = _told(view, inputs, dates)
                 if settings.draft:
                     keep_pictures(view, work.result)
                 else:
@@ -220,7 +222,9 @@ def _dates(inputs: Inputs, settings: Settings) -> dict[str, date | None]:
     """The day of each image, as the user or its files say; warns where the user's say that the second was taken first."""
     given = (settings.pre_date, settings.post_date)
     dates = {
-        name: told or (source.acquired.date() if source.acquired is not None else None)
+        name: told
+        or acquired_day(source.files)
+        or (source.acquired.date() if source.acquired is not None else None)
         for (name, source), told in zip(inputs.scene.sources.items(), given, strict=False)
     }
     pre, post = dates.get("pre"), dates.get("post")
@@ -231,6 +235,14 @@ def _dates(inputs: Inputs, settings: Settings) -> dict[str, date | None]:
             stacklevel=3,
         )
     return dates
+
+
+def _told(view: View, inputs: Inputs, dates: Mapping[str, date | None]) -> View:
+    """A view with the days of its pictures, and what a catalogue says of their angles and licences."""
+    known = {name: described_imagery(inputs.scene.sources[name].files) for name in dates}
+    view = dated(view, [dated_words(day, known[name]) for name, day in dates.items()])
+    credit = credit_of(known.values())
+    return replace(view, about=(*view.about, f"Imagery: {credit}.")) if credit else view
 
 
 def to_rgb(image: np.ndarray, valid: np.ndarray) -> np.ndarray:

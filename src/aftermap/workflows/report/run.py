@@ -1,9 +1,9 @@
 """Writes the report of a finished map: `OUT/report/report-LANGUAGE.pdf`, `.html`, `.docx`, and `map-LANGUAGE.pdf`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 from PIL import Image
@@ -24,6 +24,7 @@ from aftermap.products.report.wording import Wording, wording
 from aftermap.products.vectors import DAMAGE_VALUES
 from aftermap.products.view import Kind, Objects
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
+from aftermap.workflows.mapping.inputs.imagery import credit_of
 from aftermap.workflows.report.gather import read_areas, read_totals
 
 Format = Literal["pdf", "html", "docx", "geopdf"]
@@ -70,7 +71,7 @@ def write_report(
         language: en, fr, es or ar.
         title: heading; by default that of the map's page.
         organisation: who hands it on.
-        credit: credit and licence of the imagery.
+        credit: credit and licence of the imagery; by default what a catalogue says of them.
         paper: a4 or letter.
         formats: some of pdf, html, docx and geopdf, the map alone on its ground.
         to: folder to write into; by default `report` in the map's.
@@ -148,10 +149,16 @@ def facts_of(map_: FinishedMap, title: str, *, organisation: str = "", credit: s
         summary=map_.summary,
         provenance=map_.provenance,
         organisation=organisation,
-        credit=credit,
+        credit=credit or credit_of(_imagery(map_.provenance)),
         totals=read_totals(map_.folder, map_.summary),
         areas=read_areas(map_.folder, map_.summary),
     )
+
+
+def _imagery(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What catalogues say of the images of a map."""
+    described = [provenance["inputs"].get(name) or {} for name in ("pre", "post")]
+    return [each["imagery"] for each in described if isinstance(each.get("imagery"), dict)]
 
 
 def _set(form: Format, ready: Composed, paper: Paper) -> bytes:

@@ -64,13 +64,13 @@ def map_images(
             "footprints": elsewhere.vectors(files.vectors(footprints, "footprints")),
             "aoi": area,
             **options,  # type: ignore[typeddict-item]  # nobody asks for a draft
-            "cloud_mask": elsewhere.image(options.get("cloud_mask"), area, progress),
+            "cloud_mask": elsewhere.mask(options.get("cloud_mask"), area, progress),
         }
-        first = elsewhere.image(
-            files.image(pre, "pre" if post is not None else "image", grid), area, progress
+        first = files.image(
+            elsewhere.image(pre, area, progress), "pre" if post is not None else "image", grid
         )
         if post is not None:
-            second = elsewhere.image(files.image(post, "post", grid), area, progress)
+            second = files.image(elsewhere.image(post, area, progress), "post", grid)
             result = map_damage(first, second, folder, align=align, progress=progress, **settings)
         else:
             # each way is loaded where it is gone

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import geopandas
 import numpy as np
@@ -18,11 +18,18 @@ from rasterio.errors import CRSError
 from aftermap.errors import FootprintError, GeoreferenceError, RasterError, shown
 from aftermap.geo.grid import Grid, quiet_without_georeference
 
+if TYPE_CHECKING:
+    from aftermap.workflows.catalogues.pairing import Acquisition
+    from aftermap.workflows.catalogues.picture import CatalogueImage
+
 Place: TypeAlias = Grid | tuple[Affine, CRS | str | None]
 """Where an array lies: a grid, or its transform and its reference system."""
 
-Imagery: TypeAlias = str | Path | np.ndarray | tuple[np.ndarray, Place]
+Held: TypeAlias = str | Path | np.ndarray | tuple[np.ndarray, Place]
 """An image or a folder of tiles; or an array (bands, H, W), alone or with its place."""
+
+Imagery: TypeAlias = Union[Held, "Acquisition", "tuple[CatalogueImage, ...]"]  # names, not classes
+"""The same, the address of an image or of a STAC item, or images of a catalogue as `aftermap.find` gives them."""
 
 Vectors: TypeAlias = str | Path | geopandas.GeoDataFrame | geopandas.GeoSeries
 """A file of polygons, or a table of them."""
@@ -36,7 +43,7 @@ class OnDisk:
     def __init__(self) -> None:
         self._folder: TemporaryDirectory[str] | None = None
 
-    def image(self, given: Imagery, name: str, place: Place | None) -> Path:
+    def image(self, given: Held, name: str, place: Place | None) -> Path:
         """An image as a file.
 
         Args:

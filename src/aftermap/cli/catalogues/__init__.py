@@ -1,0 +1,1 @@
+"""What lies elsewhere: images of catalogues, footprints of public maps."""
