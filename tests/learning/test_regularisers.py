@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from aftermap.learning.configs.incremental import RegulariserConfig
-from aftermap.learning.objectives.held_weights import regulariser_of
+from aftermap.learning.objectives.held_knowledge import regulariser_of
 from aftermap.learning.published_regularisers import PublishedEWC, PublishedPI, PublishedRW
 from aftermap.learning.regularisers import EWC, PI, RW
 

@@ -7,6 +7,7 @@ then the new ones.
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from pydantic import ValidationError
@@ -95,6 +96,31 @@ def reorder(model: DenseModel, config: AnyModelConfig, order: Sequence[int]) -> 
     with torch.no_grad():
         for name in rows:
             state[name].copy_(state[name][list(order)])
+    return changed
+
+
+def aligned(
+    model: DenseModel, rows: Sequence[str], *, old: int, to: Literal["all", "old", "background"]
+) -> DenseModel:
+    """A copy whose rows of new classes are as long as rows of old ones are on average.
+
+    Args:
+        model: not touched.
+        rows: names of its weights with one row per class, see `class_rows`; those with one number per class stay.
+        old: channels before the step, the background included.
+        to: which old rows give the length.
+
+    Source: Zhao et al. 2020, in the form of PLOP's released code.
+    """
+    changed = copy.deepcopy(model)
+    state = changed.state_dict()
+    taken = {"all": slice(old), "old": slice(1, old), "background": slice(1)}[to]
+    with torch.no_grad():
+        for name in rows:
+            weight = state[name]
+            if weight.ndim > 1 and old < len(weight):
+                lengths = weight.flatten(1).norm(dim=1)
+                weight[old:] *= lengths[taken].mean() / lengths[old:].mean()
     return changed
 
 

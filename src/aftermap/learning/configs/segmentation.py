@@ -123,6 +123,21 @@ class ComboSegmentation(_MayBeUnbiased):
     compat_published: bool = False
 
 
+class NcaSegmentation(_MayBeUnbiased):
+    """The true class against all others, itself left out; see `losses.neighbourhood.nca`.
+
+    Attributes:
+        scale: factor of the logits.
+        margin: is taken off the true class's logit first.
+        hinge: what is right by enough costs nothing.
+    """
+
+    loss: Literal["nca"]
+    scale: Positive = 1.0
+    margin: NotNegative = 0.0
+    hinge: bool = False
+
+
 class TanimotoSegmentation(_MayBeUnbiased):
     """Overlap in which rare classes weigh more; see `losses.class_overlap.tanimoto`."""
 
@@ -145,13 +160,14 @@ SegmentationTerm = Annotated[
     | FocalSegmentation
     | TverskySegmentation
     | ComboSegmentation
+    | NcaSegmentation
     | TanimotoSegmentation
     | DualTanimotoSegmentation,
     Field(discriminator="loss"),
 ]
 
 
-FLAGGED = ("focal", "focal-tversky", "combo", "tanimoto", "dual-tanimoto")
+FLAGGED = ("focal", "focal-tversky", "combo", "nca", "tanimoto", "dual-tanimoto")
 """Losses that say by `unbiased`, and not by their name, what the background stands for."""
 
 

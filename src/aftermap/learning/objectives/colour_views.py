@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from aftermap.learning.configs.incremental import ColourJitter
+from aftermap.learning.configs.incremental_terms import ColourJitter
 
 _GREY = (0.2989, 0.587, 0.114)
 

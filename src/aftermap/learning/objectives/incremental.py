@@ -9,27 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 import torch.distributed
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 
-from aftermap.classes import IGNORE
 from aftermap.data.batch import Batch
 from aftermap.errors import RecipeError
-from aftermap.learning.configs.incremental import (
-    BinaryDistillation,
-    FeatureMse,
-    IncrementalConfig,
-    LocalPod,
-    PseudoLabelConfig,
-)
+from aftermap.learning.configs.incremental import IncrementalConfig
+from aftermap.learning.configs.incremental_terms import PseudoLabelConfig
 from aftermap.learning.configs.segmentation import class_weights_of
-from aftermap.learning.losses.incremental import (
-    feature_consistency,
-    icarl_distillation,
-    knowledge_distillation,
-    unbiased_distillation,
-)
-from aftermap.learning.losses.pixel import widened
-from aftermap.learning.losses.pod import local_pod, pod_growth
+from aftermap.learning.losses.incremental import feature_consistency
 from aftermap.learning.losses.pseudo_labels import (
     PseudoLabels,
     ThresholdMeter,
@@ -38,11 +24,12 @@ from aftermap.learning.losses.pseudo_labels import (
 )
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.colour_views import jittered
-from aftermap.learning.objectives.held_weights import regulariser_of
+from aftermap.learning.objectives.held_knowledge import of_old_features, of_old_logits, regulariser_of
 from aftermap.learning.objectives.incremental_passes import Needs, Seen, ask_student, ask_teacher
 from aftermap.learning.objectives.segmentation_terms import segmentation_value
 from aftermap.learning.objectives.turned_views import Turns, doubled, draw_turns
 from aftermap.models.embedding import Outputs
+from aftermap.models.growth import aligned
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.taps import unwrapped
 
@@ -72,6 +59,7 @@ class Incremental(Objective):
         teacher: DenseModel | None = None,
         carried: Mapping[str, Tensor] | None = None,
         normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
+        class_rows: Sequence[str] = (),
     ) -> None:
         """Freeze the teacher.
 
@@ -82,6 +70,7 @@ class Incremental(Objective):
             teacher: the model of the step before; it belongs to the objective from now on.
             carried: what the objective of the step before gave as `carried`.
             normalisation: mean and deviation that images are normalised with, where colours are jittered.
+            class_rows: names of the model's weights with one row per class, where these are aligned.
 
         Raises:
             RecipeError: a term needs the step before and was not given it.
@@ -103,7 +92,7 @@ class Incremental(Objective):
         self.heads = tuple(heads)
         self.old = sum(heads[:-1]) or 1
         self.needs = Needs.of(config, step)
-        self._normalisation = normalisation
+        self._normalisation, self._class_rows = normalisation, tuple(class_rows)
         if config.contrastive is not None and config.contrastive.colour is not None and normalisation is None:
             raise RecipeError("contrastive.colour needs to know how images are normalised")
         weights = class_weights_of(config.segmentation)
@@ -187,6 +176,12 @@ class Incremental(Objective):
         """What the objective of the next step has to be given; taken when the step is over."""
         return {} if self.regulariser is None else self.regulariser.state()
 
+    def evaluated(self, model: DenseModel) -> DenseModel:
+        """The network, its new classes' rows as long as the old ones' where the method says so."""
+        if self.config.alignment is None or not self.step:
+            return model
+        return aligned(model, self._class_rows, old=self.old, to=self.config.alignment.to)
+
     def after_backward(self, model: DenseModel, step: int) -> None:
         """Measure the gradients."""
         if self.regulariser is not None:
@@ -211,8 +206,8 @@ class Incremental(Objective):
         with torch.autocast(image.device.type, enabled=False):
             terms = self._of_labels(seen, told, batch.mask, turns)
             if told.plain is not None:
-                terms |= self._of_old_logits(seen.plain, told.plain, batch.mask)
-                terms |= self._of_old_features(seen.plain, told.plain)
+                terms |= of_old_logits(self.config.distillation, seen.plain, told.plain, batch.mask)
+                terms |= of_old_features(self.config.features, seen.plain, told.plain, batch.mask, self.heads)
             if turns is not None:
                 terms |= self._of_turns(seen, told, turns)
             if self.regulariser is not None and self.config.regulariser is not None and self._penalty_weight:
@@ -290,49 +285,6 @@ class Incremental(Objective):
             soft=config.soft,
             compat_no_background=config.compat_no_background,
             compat_histogram=config.compat_histogram,
-        )
-
-    def _of_old_logits(self, ours: Outputs, told: Outputs, mask: Tensor) -> dict[str, Tensor]:
-        config = self.config.distillation
-        if config is None or not config.weight:
-            return {}
-        if isinstance(config, BinaryDistillation):
-            value = self.old * icarl_distillation(ours.logits, told.logits)
-        else:
-            where = (mask < self.old) | (mask == IGNORE) if config.where == "not-new" else None
-            distil = (
-                knowledge_distillation if config.loss == "knowledge-distillation" else unbiased_distillation
-            )
-            value = distil(ours.logits, told.logits, alpha=config.alpha, where=where)
-        return {config.loss: config.weight * value}
-
-    def _of_old_features(self, ours: Outputs, told: Outputs) -> dict[str, Tensor]:
-        config = self.config.features
-        if config is None or not config.weight:
-            return {}
-        if isinstance(config, FeatureMse):
-            return {config.loss: config.weight * feature_consistency(ours.stages[-1], told.stages[-1])}
-        return {config.loss: config.weight * self._local_pod(config, ours, told)}
-
-    def _local_pod(self, config: LocalPod, ours: Outputs, told: Outputs) -> Tensor:
-        assert ours.features is not None and told.features is not None
-        size = (ours.features.shape[-2], ours.features.shape[-1])
-        # at the size of the features, as the published network has them before it enlarges them
-        logits, old_logits = (adaptive_avg_pool2d(widened(o.logits), size) for o in (ours, told))
-        new, old = (
-            [widened(m) for m in (*o.stages[-config.stages :], o.features) if m is not None]
-            for o in (ours, told)
-        )
-        return local_pod(
-            new,
-            old,
-            scales=config.scales,
-            factor=config.features,
-            logits=logits,
-            old_logits=old_logits,
-            logits_factor=config.logits,
-            growth=pod_growth(sum(self.heads), self.heads[-1]) if config.grows else 1.0,
-            compat_parts=config.compat_parts,
         )
 
     def _of_turns(self, seen: Seen, told: Seen, turns: Turns) -> dict[str, Tensor]:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aftermap.learning.configs.incremental import IncrementalConfig, LocalPod
+from aftermap.learning.configs.incremental import IncrementalConfig
+from aftermap.learning.configs.incremental_terms import LocalPod
 from aftermap.models.embedding import Features, Outputs, forward_all
 
 

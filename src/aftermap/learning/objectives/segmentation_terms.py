@@ -8,6 +8,7 @@ from aftermap.learning.configs.segmentation import (
     ComboSegmentation,
     DualTanimotoSegmentation,
     FocalSegmentation,
+    NcaSegmentation,
     SegmentationConfig,
     SegmentationTerm,
     TanimotoSegmentation,
@@ -15,6 +16,7 @@ from aftermap.learning.configs.segmentation import (
 )
 from aftermap.learning.losses.class_overlap import dual_tanimoto, focal_tversky, tanimoto
 from aftermap.learning.losses.incremental import icarl_cross_entropy, unbiased_cross_entropy, unbiased_focal
+from aftermap.learning.losses.neighbourhood import nca
 
 
 def segmentation_value(
@@ -74,6 +76,8 @@ def segmentation_value(
                 compat_published=term.compat_published,
             )
             return term.share * pixels + (1 - term.share) * overlap
+        case NcaSegmentation():
+            return nca(logits, mask, merged, scale=term.scale, margin=term.margin, hinge=term.hinge)
         case TanimotoSegmentation():
             return tanimoto(
                 logits, mask, old=merged, gamma=term.gamma, compat_published=term.compat_published

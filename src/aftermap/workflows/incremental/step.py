@@ -21,6 +21,7 @@ from aftermap.learning.objectives.incremental import Incremental
 from aftermap.learning.processes import is_main_process, wait_for_all
 from aftermap.learning.run import Run, data_checksum
 from aftermap.learning.trainable import fix_norm, tune_only
+from aftermap.models.growth import class_rows
 from aftermap.models.networks.dense import DenseModel
 from aftermap.scoring.class_scores import ClassScores
 from aftermap.workflows.incremental.config import IncrementalRecipe
@@ -134,6 +135,7 @@ class IncrementalStep(TrainingKind):
             teacher=None if self._parent is None else self._parent.model,
             carried=load_file(carried) if step and carried.is_file() else None,
             normalisation=(recipe.normalisation.mean, recipe.normalisation.std),
+            class_rows=() if recipe.objective.alignment is None else class_rows(model, self._config),
         )
         tune_only(model, recipe.tune)
         self.training = Training(
