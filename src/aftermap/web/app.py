@@ -15,7 +15,8 @@ from aftermap.web.page import script, served_page, style
 from aftermap.workflows.review.answers import Name, Reason, Text, Verdict
 from aftermap.workflows.review.session import Review
 
-Rings = Annotated[list[Annotated[list[tuple[float, float]], Field(max_length=5000)]], Field(max_length=500)]
+Pixel = Annotated[float, Field(ge=-1e7, le=1e7)]
+Rings = Annotated[list[Annotated[list[tuple[Pixel, Pixel]], Field(max_length=5000)]], Field(max_length=500)]
 Key = Annotated[str, Field(min_length=8, max_length=64, pattern="^[0-9A-Za-z-]+$")]
 
 
