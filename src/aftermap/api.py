@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from aftermap.workflows.catalogues.find import FindOptions, Found
     from aftermap.workflows.comparing.run import CompareOptions, Comparison
     from aftermap.workflows.event_model.run import Learnt
+    from aftermap.workflows.fusing.cells import CellOptions, FusedCells
     from aftermap.workflows.fusing.run import Fused, FuseOptions
     from aftermap.workflows.kinds import Outcome, TrainOptions
     from aftermap.workflows.many.run import ManyOptions, ManyResult
@@ -60,7 +61,7 @@ __all__ = [
     *("map", "map_buildings", "map_classes", "map_many"),
     "learn",
     *("open_model", "predict", "evaluate", "score", "benchmark"),
-    *("compare", "fuse", "monitor"),
+    *("compare", "fuse", "fuse_cells", "monitor"),
     *("train", "adapt"),
     "answers",
     *("totals", "areas", "package", "agency_package", "report"),
@@ -543,8 +544,8 @@ def fuse(sources: Sequence[str | Path], out: str | Path, **options: "Unpack[Fuse
     Args:
         sources: folder of a finished map, then further ones, vector layers, and rasters of the probability of damage.
         out: folder to make.
-        options: weights, rule, within, column, mapping, probability, reliability, title and overwrite of
-            `aftermap.workflows.fusing.run.fuse`.
+        options: weights, rule, within, column, mapping, probability, reliability, layers, add_others, title and
+            overwrite of `aftermap.workflows.fusing.run.fuse`.
 
     Example:
         fused = aftermap.fuse(["box", "field", "radar.tif"], "fused", weights=[1, 1, 0.5])
@@ -553,6 +554,26 @@ def fuse(sources: Sequence[str | Path], out: str | Path, **options: "Unpack[Fuse
     from aftermap.workflows.fusing.run import fuse as fuse_sources
 
     return fuse_sources([Path(source) for source in sources], Path(out), **options)
+
+
+def fuse_cells(
+    sources: Sequence[str | Path], out: str | Path, *, h3: int, **options: "Unpack[CellOptions]"
+) -> "FusedCells":
+    """Fuse several sources of one event by H3 cell: shares that are damaged, for sources that share no buildings.
+
+    Args:
+        sources: folder of a finished map, then further ones, vector layers, and rasters.
+        out: folder to make.
+        h3: resolution of the cells.
+        options: weights, column, mapping, probability, layers, title and overwrite of
+            `aftermap.workflows.fusing.cells.fuse_cells`.
+
+    Example:
+        aftermap.fuse_cells(["box", "field", "radar.tif"], "cells", h3=9).cells.query("disagreement > 0.3")
+    """
+    from aftermap.workflows.fusing.cells import fuse_cells as fuse_by_cell
+
+    return fuse_by_cell([Path(source) for source in sources], Path(out), h3=h3, **options)
 
 
 def monitor(maps: Sequence[str | Path], out: str | Path, **options: "Unpack[MonitorOptions]") -> "Series":

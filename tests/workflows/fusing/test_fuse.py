@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import rasterio
 from PIL import Image
-from shapely.geometry import Point
+from shapely.geometry import Point, box
 
 from aftermap import api
 from aftermap.cli.maps.fuse import by_source
 from aftermap.errors import InputError
 from aftermap.files import read_json, write_json
+from aftermap.workflows.fusing.cells import Voice, fused_frame
 from aftermap.workflows.fusing.pooling import Opinions, entropy, pool, refined
 from aftermap.workflows.mapping.finished import open_map
 from finished_maps import GRID, NORTH, WEST, finished, house
@@ -281,3 +282,54 @@ def test_buildings_that_only_others_have_are_added_and_marked(maps, tmp_path):
     assert "2 buildings that only later sources have added" in (fused.folder / "map.html").read_text()
     plain = api.fuse([maps[0], third], tmp_path / "plain", rule="linear")
     assert len(plain.buildings) == 4 and "added_by" not in plain.buildings
+
+
+class Quarters:
+    """Cells of 10 degrees, by hand."""
+
+    def locate(self, lons, lats):
+        return (lons // 10).astype(np.int64)
+
+    def describe(self, keys):
+        shapes = [box(10 * key, 0, 10 * key + 10, 10) for key in keys.tolist()]
+        return geopandas.GeoDataFrame({"area_id": [str(key) for key in keys]}, geometry=shapes, crs=4326)
+
+
+def test_shares_by_cell_are_means_by_weight_of_who_speaks_there():
+    def voice(name, lons, damaged):
+        return Voice(name, "", np.array(lons, float), np.zeros(len(lons)), np.array(damaged, float))
+
+    voices = [voice("a", [1, 2, 3, 4, 15], [1, 0, 0, 0, 1]), voice("b", [5, 25], [0.75, 0.5])]
+    frame = fused_frame(voices, [1.0, 3.0], Quarters())
+    assert frame["area_id"].tolist() == ["0", "1", "2"]
+    assert frame["damaged_share"].tolist() == [(0.25 + 3 * 0.75) / 4, 1.0, 0.5]
+    assert frame["disagreement"].fillna(-1).tolist() == [0.5, -1, -1]
+    assert frame["sources"].tolist() == [2, 1, 1] and frame["units_1"].tolist() == [4, 1, 0]
+    assert frame["share_2"].fillna(-1).tolist() == [0.75, -1, 0.5]
+
+
+def test_maps_points_and_rasters_meet_in_cells(maps, tmp_path):
+    points = [Point(WEST + 8, NORTH - 8), Point(WEST + 100, NORTH - 50)]
+    survey = polygons(tmp_path / "survey.gpkg", points, state=["D", "N"])
+    radar = class_raster(tmp_path / "radar.tif", {(4, 4): 2, (24, 4): 1})
+    layers = {
+        "survey": {"column": "state", "mapping": {"D": "destroyed", "N": "undamaged"}},
+        "radar": {"mapping": {"0": "unknown", "1": "undamaged", "2": "damaged"}},
+    }
+    result = api.fuse_cells([maps[0], survey, radar], tmp_path / "cells", h3=6, layers=layers)
+    row = result.cells.iloc[0]  # one cell of some kilometres holds all
+    assert len(result.cells) == 1 and row["sources"] == 3
+    # A none, B destroyed, C not assessed, D minor; one mark of two; as many pixels of either class
+    assert [row["share_1"], row["share_2"], row["share_3"]] == pytest.approx([2 / 3, 0.5, 0.5], abs=1e-4)
+    assert row["damaged_share"] == pytest.approx((2 / 3 + 0.5 + 0.5) / 3, abs=1e-4)
+    assert [row["units_1"], row["units_2"], row["units_3"]] == [3, 2, 512]
+    page = (result.folder / "h3-6.html").read_text()
+    assert "Damaged, fused share" in page and "survey: damaged, of its marks" in page
+    assert geopandas.read_file(result.folder / "h3-6.gpkg", layer="h3-6")["share_2"].tolist() == [0.5]
+
+
+def test_cells_refuse_who_lists_damaged_buildings_only(maps, tmp_path):
+    ems = polygons(tmp_path / "ems.gpkg", [Point(WEST + 8, NORTH - 8)], damage_gra=["Destroyed"])
+    with pytest.raises(InputError, match="lists damaged buildings only, so nobody knows of how many"):
+        api.fuse_cells([maps[0], ems], tmp_path / "cells", h3=9)
+    assert not (tmp_path / "cells").exists()

@@ -13,7 +13,9 @@ from aftermap.errors import InputError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from aftermap.workflows.fusing.run import Fused, LayerOptions
+    from aftermap.workflows.fusing.cells import CellOptions, FusedCells
+    from aftermap.workflows.fusing.readings import LayerOptions
+    from aftermap.workflows.fusing.run import Fused
 
 
 def fuse(
@@ -28,6 +30,7 @@ def fuse(
     probability: list[str] | None = None,
     reliability: list[str] | None = None,
     add_others: Flag = False,
+    h3: int | None = None,
     title: str | None = None,
     overwrite: Flag = False,
     json: Json = False,
@@ -61,6 +64,8 @@ def fuse(
         reliability: How likely a grade without a probability is right; 0.8 by default.
         add_others: Add buildings that a later map, or a layer of polygons, has and those before it lack; they are called
             NAME:id, and the column added_by names their source.
+        h3: Fuse by H3 cells of this resolution (0 to 15, such as 9) instead of by building: the share that is damaged by
+            each source, their mean by weight, and how far they differ.
         title: Title of the page. By default the folder's name.
         overwrite: Replace an earlier result.
         json: Print the summary as JSON.
@@ -82,6 +87,17 @@ def fuse(
         "reliability": reliability,
     }
     common, layers = by_source(sources, {name: values or [] for name, values in options.items()})
+    if h3 is not None:
+        if add_others or pool == "logarithmic" or within or reliability:
+            raise InputError(
+                "--h3 takes shares by cell: leave --add-others, --pool, --within and --reliability out"
+            )
+        chosen = cast(
+            "CellOptions",
+            common | {"weights": given, "layers": layers, "title": title, "overwrite": overwrite},
+        )
+        _say_cells(api.fuse_cells(sources, out, h3=h3, **chosen), json=json)
+        return
     result = api.fuse(
         sources,
         out,
@@ -103,6 +119,22 @@ def fuse(
     say(f"open {out / 'map.html'} and {out / 'disagreement.html'}")
 
 
+def _say_cells(result: "FusedCells", *, json: bool) -> None:
+    cells = result.cells
+    page = next(result.folder.glob("h3-*.html"))
+    if json:
+        rows = cells.drop(columns=cells.geometry.name).astype(object)
+        print_json({"cells": rows.where(rows.notna(), None).to_dict("records"), "page": page})
+        return
+    for (name, about), weight in zip(result.sources, result.weights, strict=True):
+        say(f"{name}: share damaged {about}, weight {weight:g}")
+    several = int((cells["sources"] > 1).sum())
+    say(
+        f"{len(cells):,} cells, {several:,} of several sources; they differ by {cells['disagreement'].mean():.1%} (mean)"
+    )
+    say(f"open {page}")
+
+
 def by_source(
     sources: Sequence[Path], options: Mapping[str, Sequence[str]]
 ) -> tuple["LayerOptions", dict[str, "LayerOptions"]]:
@@ -112,7 +144,7 @@ def by_source(
         InputError: a value is none, or there are two for one source.
     """
     from aftermap.workflows.comparing.grades import parse_mapping
-    from aftermap.workflows.fusing.run import which_source
+    from aftermap.workflows.fusing.readings import which_source
 
     common: dict[str, Any] = {}
     single: dict[str, dict[str, Any]] = {}

@@ -28,7 +28,7 @@ _SHOWN = (
     *("area_id", "name", "pcode", "buildings", "assessed", "damaged", "damaged_share"),
     *("damaged_estimate", "damaged_low", "damaged_high", "estimate_kind", "answers"),
     *("no_damage", "minor_damage", "major_damage", "destroyed", "not_assessed", "not_surveyed"),
-    *("built_m2", "damaged_m2", "area_km2", "surveyed_share"),
+    *("built_m2", "damaged_m2", "area_km2", "surveyed_share", "sources"),
 )
 
 
@@ -58,6 +58,7 @@ def write_area_page(path: Path, subject: Subject) -> Path:
         "paths": [None if shape is None else _path(shapely.transform(shape, on_page)) for shape in shapes],
         "outline": _ring(on_page(outline)),
         "columns": columns,
+        "titles": {metric.column: metric.label for metric in subject.metrics},
         "rows": [[_cell(value) for value in frame[name].astype(object)] for name in columns],
         "metrics": [_metric(subject, number) for number in range(len(subject.metrics))],
         "unknown": UNKNOWN_COLOUR,

@@ -101,6 +101,8 @@ class Subject:
         lineage: Lineage,
         heading: str,
         rasters: Mapping[str, str],
+        *,
+        metrics: Sequence[Metric] | None = None,
     ) -> "Subject":
         """Of a table of `workflows.areas`.
 
@@ -112,15 +114,10 @@ class Subject:
             lineage: of the map.
             heading: what map it is.
             rasters: names of files by the columns that hold their sums.
+            metrics: columns to colour by, in place of those of a table by areas.
         """
-        metrics = [
-            Metric(
-                "damaged_share",
-                "Damaged, share of assessed buildings",
-                "%",
-                _shares(REDS),
-                "no building assessed",
-            ),
+        chosen = metrics or [
+            share_metric("damaged_share", "Damaged, share of assessed buildings", "no building assessed"),
             _amounts(frame, "damaged", "Damaged buildings", "", REDS),
             _amounts(frame, "destroyed", "Destroyed buildings", "", REDS),
             _amounts(frame, "damaged_m2", "Damaged built area", "m²", REDS),
@@ -157,7 +154,7 @@ class Subject:
             "inside its outline.",
         )
         west, south, east, north = bounds
-        return cls(name, title, heading, frame, tuple(metrics), facts, (west, south, east, north))
+        return cls(name, title, heading, frame, tuple(chosen), facts, (west, south, east, north))
 
     def drawn(self) -> tuple[np.ndarray, tuple[float, float, float, float], np.ndarray]:
         """The ground as it is drawn: metres east and north of the map's middle, in equal areas.
@@ -208,6 +205,11 @@ def _simpler(shape: BaseGeometry, view: tuple[float, float, float, float]) -> Ba
         return shape
     parts = [part for part in shapely.get_parts(fewer) if part.geom_type == "Polygon"]
     return None if not parts else parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+
+
+def share_metric(column: str, label: str, unknown: str) -> Metric:
+    """Shares of damage from 0 to 1 in reds."""
+    return Metric(column, label, "%", _shares(REDS), unknown)
 
 
 def _shares(colours: Sequence[str]) -> tuple[Step, ...]:

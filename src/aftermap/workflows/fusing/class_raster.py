@@ -28,6 +28,13 @@ def has_classes(path: Path) -> bool:
         return False
 
 
+def classes_of(path: Path, mapping: Mapping[str, str] | None) -> dict[str, Meaning] | None:
+    """What the values of a raster mean, by a mapping or as those of `damage.tif`; None for one of probabilities."""
+    if mapping is not None:
+        return meanings(mapping)
+    return meanings({str(DAMAGE.index(name)): name for name in CLASSES}) if has_classes(path) else None
+
+
 def grade_by_building(
     path: Path,
     buildings: geopandas.GeoDataFrame,
@@ -50,8 +57,7 @@ def grade_by_building(
     Raises:
         InputError: it holds other than whole numbers, or a value that the mapping does not know.
     """
-    told = {str(DAMAGE.index(name)): name for name in CLASSES} if mapping is None else dict(mapping)
-    known = meanings(told)
+    known = classes_of(path, mapping) or {}
     painter = Painter(list(to_pixels(buildings.geometry.to_numpy(), grid)), grid.width)
     pixels = np.zeros(len(buildings), np.int64)
     votes: dict[int, np.ndarray] = {}
@@ -64,7 +70,7 @@ def grade_by_building(
                 continue
             patch = source.read(grid.crop(window), "nearest")
             values = patch.array[0]
-            _check(path, values[patch.valid])
+            check_classes(path, values[patch.valid], known, mapped=mapping is not None)
             for labels in layers:
                 pixels += np.bincount(labels.ravel(), minlength=len(buildings) + 1)[1:]
                 inside = (labels > 0) & patch.valid
@@ -74,13 +80,6 @@ def grade_by_building(
                     votes[int(value)] += np.bincount(here, minlength=len(buildings) + 1)[1:]
     finally:
         source.close()
-    background = () if mapping is not None else (0, IGNORE)
-    unknown = [str(value) for value in votes if value not in background and str(value) not in known]
-    if unknown:
-        raise InputError(
-            f"{path.name} holds {listing(unknown)}, which --mapping does not tell: say what they are, such as "
-            f"'{unknown[0]}=unknown'"
-        )
     graded = [value for value in sorted(votes) if known.get(str(value))]
     if not graded:
         return [None] * len(buildings), known
@@ -92,11 +91,32 @@ def grade_by_building(
     ], known
 
 
-def _check(path: Path, values: np.ndarray) -> None:
-    if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.rint(values))).all():
+def check_classes(path: Path, values: np.ndarray, known: Mapping[str, Meaning], *, mapped: bool) -> None:
+    """Refuse what is no raster of classes, and values that nobody told of.
+
+    Args:
+        path: the raster.
+        values: of its pixels, where they are valid.
+        known: what values mean.
+        mapped: whether the user said so; else background and pixels that were not assessed need no meaning.
+
+    Raises:
+        InputError: see above.
+    """
+    found = np.unique(values)
+    if values.dtype.kind == "f" and not (np.isfinite(found) & (found == np.rint(found))).all():
         raise InputError(
             f"{path.name} holds decimals, and --mapping says what whole numbers mean: leave it out for a raster of "
             "probabilities"
         )
-    if len(np.unique(values)) > _MOST_VALUES:
+    if len(found) > _MOST_VALUES:
         raise InputError(f"{path.name} holds more than {_MOST_VALUES} values: it is no raster of classes")
+    background = () if mapped else (0, IGNORE)
+    unknown = [
+        f"{value:.0f}" for value in found.tolist() if value not in background and f"{value:.0f}" not in known
+    ]
+    if unknown:
+        raise InputError(
+            f"{path.name} holds {listing(unknown)}, which --mapping does not tell: say what they are, such as "
+            f"'{unknown[0]}=unknown'"
+        )

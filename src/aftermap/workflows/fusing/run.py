@@ -8,7 +8,7 @@ FUSED/overview.png, summary.json, provenance.json
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -23,7 +23,6 @@ from aftermap.errors import InputError
 from aftermap.files import check_output, replacing_folder, write_json
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.polygons import to_pixels
-from aftermap.geo.vectors import part_layer
 from aftermap.products.cog import RasterWriter, damage_colormap
 from aftermap.products.styles import DAMAGE_STYLE, style_layer, write_class_names
 from aftermap.products.summary import summarise
@@ -32,6 +31,7 @@ from aftermap.wording import counted
 from aftermap.workflows.fusing.basis import Basis
 from aftermap.workflows.fusing.pages import write_pages
 from aftermap.workflows.fusing.pooling import Pool, entropy, pool
+from aftermap.workflows.fusing.readings import LayerOptions, readings_of, weights_of
 from aftermap.workflows.fusing.sources import Opened, Reading, Source, of_map, open_source, told
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
 from aftermap.workflows.mapping.provenance import describe_grid, versions
@@ -49,16 +49,6 @@ _OURS = (
     "buildings.*",
 )
 _ROWS = 512
-
-
-class LayerOptions(TypedDict, total=False):
-    """How one source is read, where it differs from the others; keys as the keywords of `fuse`."""
-
-    within: float
-    column: str | None
-    mapping: Mapping[str, str] | None
-    probability: str | None
-    reliability: float
 
 
 class FuseOptions(TypedDict, total=False):
@@ -142,8 +132,7 @@ def fuse(
         InputError: a source cannot be used, or does not lie on the map.
         OutputError: the output exists or cannot be written.
     """
-    if len(sources) < 2:
-        raise InputError(f"{counted(len(sources), 'source')} given: fusing takes two or more")
+    chosen = weights_of(sources, weights)
     common = Reading(within, column, mapping, probability, reliability)
     readings = readings_of(sources, common, layers or {})
     chosen = [1.0] * len(sources) if weights is None else [float(weight) for weight in weights]
@@ -184,40 +173,6 @@ def fuse(
         write_pages(base, folder, frame, summary, notes, title or out.name)
         write_json(folder / MARKER, _provenance(base, opened, chosen, taken, readings, notes))
     return Fused(out, frame, summary, tuple(opened), tuple(chosen), taken)
-
-
-def readings_of(
-    sources: Sequence[Path], common: Reading, layers: Mapping[str, LayerOptions]
-) -> list[Reading]:
-    """How each source is read.
-
-    Raises:
-        InputError: an option is for no source, or is no such share.
-    """
-    readings = [common] * len(sources)
-    for name, options in layers.items():
-        number = which_source(name, sources)
-        if number is None:
-            known = ", ".join(path.stem for path in sources)
-            raise InputError(f"{name} is none of the sources, which are {known}: name one, or its number")
-        readings[number] = replace(readings[number], **options)
-    for reading in readings:
-        if not 0.5 <= reading.reliability < 1:
-            raise InputError(f"--reliability {reading.reliability:g} is no share from 0.5 to below 1")
-    return readings
-
-
-def which_source(name: str, sources: Sequence[Path]) -> int | None:
-    """Which source is meant by its name, with or without ending, or by its number from 1; None for none or several."""
-    if name.isdecimal() and 1 <= int(name) <= len(sources):
-        return int(name) - 1
-    wanted = name.casefold()
-    found = [
-        number
-        for number, path in enumerate(sources)
-        if wanted in (part_layer(path)[0].stem.casefold(), path.name.casefold())
-    ]
-    return found[0] if len(found) == 1 else None
 
 
 def _placed(basis: Basis, path: Path, opened: Opened, first: Path) -> Source:
@@ -315,7 +270,7 @@ def _provenance(
             "about": source.about,
             "weight": weight,
             "speaks_of": int(source.speaks.sum()),
-            "options": {} if source.kind == "map" else _options(reading),
+            "options": {} if source.kind == "map" else reading.as_dict(),
         }
         for source, weight, reading in zip(sources, weights, readings, strict=True)
     ]
@@ -334,16 +289,6 @@ def _provenance(
         "warnings": list(base.provenance.get("warnings", [])),
         "notes": list(notes),
         "versions": versions(),
-    }
-
-
-def _options(reading: Reading) -> dict[str, Any]:
-    return {
-        "within_m": reading.within,
-        "column": reading.column,
-        "mapping": None if reading.mapping is None else dict(reading.mapping),
-        "probability": reading.probability,
-        "reliability": reading.reliability,
     }
 
 

@@ -88,6 +88,16 @@ class Reading:
     probability: str | None
     reliability: float
 
+    def as_dict(self) -> dict[str, Any]:
+        """What the report says of it."""
+        return {
+            "within_m": self.within,
+            "column": self.column,
+            "mapping": None if self.mapping is None else dict(self.mapping),
+            "probability": self.probability,
+            "reliability": self.reliability,
+        }
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -171,10 +181,10 @@ def of_layer(base: FinishedMap, path: Path, reading: Reading) -> Opened:
     file = part_layer(path)[0]
     if not xbd_labels(file):
         marks = read_marks(path, grid=base.grid)
-        column = _probability_column(list(marks.columns.columns), reading)
+        column = probability_column(list(marks.columns.columns), reading)
         if column is not None:
             values = marks.columns[column]
-            told = _probabilities(path, column, values)
+            told = probabilities_of(path, column, values)
             return Opened(
                 file.stem,
                 _polygons(marks.shapes),
@@ -259,7 +269,12 @@ def _means_on(basis: Basis, base: FinishedMap, path: Path) -> Source:
     return _binary(path.stem, "raster", mean, "probability of damage, mean within the outline")
 
 
-def _probabilities(path: Path, column: str, values: "pd.Series[Any]") -> np.ndarray:
+def probabilities_of(path: Path, column: str, values: "pd.Series[Any]") -> np.ndarray:
+    """A column of probabilities as numbers, nan where a cell is empty.
+
+    Raises:
+        InputError: it holds other than numbers from 0 to 1.
+    """
     try:
         told: np.ndarray = values.astype(float).to_numpy()
     except (TypeError, ValueError):
@@ -349,7 +364,8 @@ def _groups(count: int, each: np.ndarray) -> np.ndarray:
     return np.tile(each, (count, 1))
 
 
-def _probability_column(names: Sequence[str], reading: Reading) -> str | None:
+def probability_column(names: Sequence[str], reading: Reading) -> str | None:
+    """The column that holds the probability of damage, as asked for or by its name; None where grades are to be read."""
     by_name = {str(name).casefold(): str(name) for name in names}
     if reading.probability is not None and reading.probability.casefold() in by_name:
         return by_name[reading.probability.casefold()]

@@ -21,8 +21,11 @@
     damaged_share: "Damaged share", no_damage: "No damage", minor_damage: "Minor", major_damage: "Major",
     destroyed: "Destroyed", not_assessed: "Not assessable", not_surveyed: "Not surveyed", built_m2: "Built m²", damaged_m2: "Damaged m²",
     area_km2: "Area km²", surveyed_share: "Surveyed", damaged_estimate: "Damaged, estimated", damaged_low: "from", damaged_high: "to", estimate_kind: "Estimate is",
-    answers: "Answers", destroyed_estimate: "Destroyed, estimated",
+    answers: "Answers", sources: "Sources", destroyed_estimate: "Destroyed, estimated",
   };
+  const shares = new Set(data.metrics.filter((metric) => metric.unit === "%").map((metric) => metric.column));
+  shares.add("damaged_share").add("surveyed_share");
+  const heading = (column) => TITLES[column] || data.titles[column] || column;
   const place = new Map(data.columns.map((name, index) => [name, index]));
   const count = data.paths.length;
   const value = (column, row) => data.rows[place.get(column)][row];
@@ -31,7 +34,7 @@
     const found = value(column, row);
     if (found === null) return isText(column) ? "" : "–";
     if (isText(column)) return found;
-    if (column.endsWith("_share")) return `${(100 * found).toFixed(1)} %`;
+    if (shares.has(column)) return `${(100 * found).toFixed(1)} %`;
     return found.toLocaleString("en", { maximumFractionDigits: column === "area_km2" ? 3 : 0 });
   };
   const called = (row) => {
@@ -78,7 +81,8 @@
   const tip = (row, event) => {
     const box = $("tooltip");
     const unit = metric.unit === "m²" ? " m²" : "";
-    box.textContent = `${called(row)}: ${said(metric.column, row)}${unit}; ${said("damaged", row)} of ${said("assessed", row)} assessed buildings damaged`;
+    box.textContent = `${called(row)}: ${said(metric.column, row)}${unit}`;
+    if (place.has("assessed")) box.textContent += `; ${said("damaged", row)} of ${said("assessed", row)} assessed buildings damaged`;
     box.hidden = false;
     const frame = svg.parentElement.getBoundingClientRect();
     const left = event.clientX - frame.left;
@@ -114,7 +118,7 @@
     line.addEventListener("click", () => pick(row));
     return line;
   });
-  let order = { column: "damaged", down: true };
+  let order = { column: place.has("damaged") ? "damaged" : data.metrics[0].column, down: true };
   const sort = () => {
     const rows = [...lines.keys()].sort((a, b) => {
       const [one, two] = [value(order.column, a), value(order.column, b)];
@@ -129,7 +133,7 @@
   data.columns.forEach((column) => {
     const cell = text("th", "", head, isText(column) ? "text" : "");
     cell.scope = "col";
-    text("button", TITLES[column] || column, cell).addEventListener("click", () => {
+    text("button", heading(column), cell).addEventListener("click", () => {
       order = { column, down: order.column === column ? !order.down : !isText(column) };
       sort();
     });
@@ -145,7 +149,7 @@
     text("h2", called(row), $("picked"));
     const list = document.createElement("dl");
     data.columns.filter((column) => !["area_id", "name"].includes(column)).forEach((column) => {
-      text("dt", TITLES[column] || column, list);
+      text("dt", heading(column), list);
       text("dd", said(column, row), list);
     });
     $("picked").append(list);
