@@ -68,6 +68,7 @@ SIGNATURES = {
     "benchmark": "data out ** options",
     "compare": "out truth ** options",
     "fuse": "sources out ** options",
+    "fuse_cells": "sources out * h3 ** options",
     "monitor": "maps out ** options",
     "train": "recipe out ** options",
     "adapt": "model data out * event labels on_progress ** keys",
