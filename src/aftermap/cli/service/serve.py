@@ -37,6 +37,7 @@ def serve(
     https: Annotated[Flag, OPEN] = False,
     workers: Annotated[int, Parameter(validator=Number(gte=0, lte=64))] = 1,
     database: str | None = None,
+    allow_address: Annotated[list[str] | None, Parameter(group=LIMITS.group, negative="")] = None,
     max_upload: Gigabytes = 4.0,
     max_kept: Gigabytes = 50.0,
     max_pixels: Annotated[float, Parameter(group=LIMITS.group, validator=Number(gte=1))] = 2e9,
@@ -65,6 +66,8 @@ def serve(
         workers: Worker processes that make maps; 0 where 'aftermap worker' runs elsewhere.
         database: Of a team, such as postgresql://user@host/name; better given as the environment variable
             AFTERMAP_DATABASE, which nobody sees. By default two files in DATA.
+        allow_address: Host of whose addresses images are taken beside uploads, such as *.amazonaws.com or s3://maps; may
+            be repeated. None by default. Private networks are never reached.
         max_upload: Largest upload, in gigabytes.
         max_kept: Of all uploads of one user, in gigabytes.
         max_pixels: Of one image.
@@ -75,7 +78,9 @@ def serve(
     from aftermap.extras import needs
 
     address = database or os.environ.get(DATABASE_VARIABLE)
-    needs("aftermap serve", "serve", *(("team",) if address else ()))
+    needs(
+        "aftermap serve", "serve", *(("team",) if address else ()), *(("catalog",) if allow_address else ())
+    )
     check_place(data)
     if data.exists() and not data.is_dir():
         raise InputError(f"{data} is a file, expected a folder for the service")
@@ -97,6 +102,7 @@ def serve(
         pixels=int(max_pixels),
         requests_per_second=requests,
         burst=int(requests * 10),
+        address_hosts=tuple(allow_address or ()),
     )
     rules = Rules(
         tokens=wants,
@@ -141,6 +147,7 @@ def worker(
     /,
     *,
     database: str | None = None,
+    allow_address: Annotated[list[str] | None, Parameter(negative="")] = None,
 ) -> None:
     """Do the jobs of a service, one at a time, until Ctrl-C.
 
@@ -152,6 +159,7 @@ def worker(
     Args:
         data: Folder of the service.
         database: Of a team, as 'aftermap serve' has it, or the environment variable AFTERMAP_DATABASE.
+        allow_address: As 'aftermap serve' has it.
     """
     from aftermap.errors import InputError
     from aftermap.extras import needs
@@ -162,11 +170,12 @@ def worker(
     if not (data / "uploads").is_dir():
         raise InputError(f"{data} is no folder of a service: start 'aftermap serve {data}' first")
 
-    from aftermap.workflows.service.place import Place
+    from aftermap.workflows.service.place import Limits, Place
     from aftermap.workflows.service.staff import log_line, open_worker
     from aftermap.workflows.service.worker import work
 
-    work(open_worker(Place(data), address, said=log_line))
+    limits = Limits(address_hosts=tuple(allow_address or ()))
+    work(open_worker(Place(data, limits), address, said=log_line))
 
 
 def check_database(address: str | None) -> None:

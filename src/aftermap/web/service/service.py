@@ -25,14 +25,12 @@ class Rules:
         tokens: whether every request needs one.
         hosts: names under which it answers, beside numbers and `localhost`.
         origins: pages of other sites that may use it (CORS); none by default.
-        address_hosts: hosts of whose addresses images are taken; none by default.
         secure: whether browsers reach it by https, so that cookies are sent by https alone.
     """
 
     tokens: bool = False
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
-    address_hosts: tuple[str, ...] = ()
     secure: bool = False
 
 

@@ -32,6 +32,8 @@ class Limits:
         attempts: of a job that ended its worker.
         requests_per_second: of one user or address, over a longer time.
         burst: requests at once above that.
+        address_hosts: hosts and buckets (`*.example.org`, `s3://maps`) of whose addresses images are taken; none by
+            default.
     """
 
     upload_bytes: int = 4 << 30
@@ -42,6 +44,7 @@ class Limits:
     attempts: int = 3
     requests_per_second: float = 100.0
     burst: int = 1000
+    address_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

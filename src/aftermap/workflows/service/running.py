@@ -11,9 +11,11 @@ from aftermap.artefacts.store import BOX
 from aftermap.errors import AftermapWarning, InputError
 from aftermap.files import work_path
 from aftermap.files.folders import remove_folder
+from aftermap.remote import is_address
 from aftermap.workflows.mapping.finished import open_map
 from aftermap.workflows.mapping.work import MARKER
 from aftermap.workflows.review.images import open_images
+from aftermap.workflows.service.fetched import fetched
 from aftermap.workflows.service.jobs import Job
 from aftermap.workflows.service.maps import Maps
 from aftermap.workflows.service.place import Place
@@ -52,7 +54,9 @@ def _map(place: Place, uploads: Uploads, maps: Maps, job: Job, report: Report) -
 
     wanted = MapWanted.model_validate(job.wanted)
     out = place.map(job.id)
-    files = {name: _file(uploads, named) for name, named in wanted.sources().items()}
+    files = {
+        name: _file(place, uploads, job, name, named, report) for name, named in wanted.sources().items()
+    }
     title = wanted.title or files["pre"].stem
     if not (out / MARKER).is_file():
         options: dict[str, Any] = {
@@ -108,7 +112,10 @@ def _learn(place: Place, job: Job, report: Report) -> None:
     report("learning", 1, 1)
 
 
-def _file(uploads: Uploads, named: str) -> Path:
+def _file(place: Place, uploads: Uploads, job: Job, name: str, named: str, report: Report) -> Path:
+    """Where a file of a job lies: an upload, or what an address holds, fetched once."""
+    if is_address(named):
+        return fetched(place, uploads, job, name, named, report)
     upload = uploads.find(named)
     if upload is None:
         raise InputError(f"there is no upload {named} any more: send it again")

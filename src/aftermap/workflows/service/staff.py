@@ -126,7 +126,10 @@ def open_worker(place: Place, database: str | None, *, name: str | None = None, 
 def main() -> None:
     """Be one of the workers of a server that says on standard input what is to be done."""
     told = json.loads(sys.stdin.buffer.readline())
-    place = Place(Path(told["folder"]), Limits(**told["limits"]))
+    place = Place(
+        Path(told["folder"]),
+        Limits(**told["limits"] | {"address_hosts": tuple(told["limits"]["address_hosts"])}),
+    )
     worker = open_worker(place, told["database"], name=told["name"], said=log_line)
 
     def watch() -> None:

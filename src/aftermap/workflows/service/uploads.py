@@ -133,13 +133,25 @@ class Uploads:
             upload = Upload(number, owner, kept, size, purpose, described, time.time())
             with writing(self._place.upload(number)):
                 folder.rename(self._place.upload(number))
-            self._database.run(
-                "INSERT INTO uploads (id, owner, name, bytes, kind, described, created) VALUES (?,?,?,?,?,?,?)",
-                (number, owner, kept, size, purpose, json.dumps(described), upload.created),
-            )
+            self.keep(upload)
             return upload
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def keep(self, upload: Upload) -> None:
+        """Record a file that lies where it is to lie; one that is recorded stays as it is."""
+        self._database.run(
+            "INSERT INTO uploads (id, owner, name, bytes, kind, described, created) VALUES (?,?,?,?,?,?,?) "
+            "ON CONFLICT (id) DO NOTHING",
+            (
+                *(upload.id, upload.owner, upload.name, upload.bytes, upload.kind),
+                *(json.dumps(upload.described), upload.created),
+            ),
+        )
+
+    def allowed(self, owner: str) -> int:
+        """Bytes that an owner may still send."""
+        return self._allowed(self.kept_bytes(owner))
 
     def clear(self) -> None:
         """Delete what an ended server left half received."""

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Id = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
 Source = Annotated[
-    str, StringConstraints(min_length=1, max_length=2000, pattern=r"^([0-9a-f]{32}|https://\S+)$")
+    str, StringConstraints(min_length=1, max_length=2000, pattern=r"^([0-9a-f]{32}|(https|s3|gs|az)://\S+)$")
 ]
 """The id of an upload, or an address where the service takes them."""
 

@@ -9,6 +9,7 @@ import shapely
 from fastapi import APIRouter, Header, HTTPException, Query, Response
 from sse_starlette import EventSourceResponse
 
+from aftermap.remote import is_address
 from aftermap.web.service.access import (
     Id,
     Mapper,
@@ -22,6 +23,7 @@ from aftermap.web.service.access import (
 )
 from aftermap.web.service.routes.shapes import JobShown, job_shown
 from aftermap.web.service.service import Service
+from aftermap.workflows.service.fetched import check_address
 from aftermap.workflows.service.jobs import Job, Kind
 from aftermap.workflows.service.running import known_models
 from aftermap.workflows.service.tokens import Caller
@@ -129,8 +131,9 @@ def _queued(
 
 def _check_source(service: Service, caller: Caller, name: str, source: str) -> None:
     """Refuse what is not there, not theirs, of another kind, or beyond their area."""
-    if source.startswith("https://"):
-        raise HTTPException(422, f"{name}: this service takes uploads only, no addresses")
+    if is_address(source):
+        check_address(service.place, source)
+        return
     upload = the_upload(service, caller, source)
     wanted = "image" if name in ("pre", "post") else "vectors"
     if upload.kind != wanted:

@@ -55,7 +55,7 @@ def me(service: TheService, caller: Reader) -> dict[str, Any]:
         "tokens": service.rules.tokens,
         "version": __version__,
         "models": list(known_models(service.place)),
-        "addresses": list(service.rules.address_hosts),
+        "addresses": list(limits.address_hosts),
         "limits": {"upload_bytes": limits.upload_bytes, "pixels": limits.pixels},
         "kept_bytes": service.uploads.kept_bytes(caller.id),
     }
