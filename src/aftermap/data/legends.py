@@ -8,6 +8,10 @@ from pydantic import Field, model_validator
 
 from aftermap.classes import BUILDING, DAMAGE, IGNORE, ClassScheme
 from aftermap.config import Config, build_config, load_yaml
+from aftermap.data.photograph_classes import ADE as _ADE_NAMES
+from aftermap.data.photograph_classes import CITYSCAPES as _CITYSCAPES_CLASSES
+from aftermap.data.photograph_classes import VOC as _VOC_NAMES
+from aftermap.data.photograph_classes import index_colour
 from aftermap.errors import DataError, RecipeError
 
 Colour = Annotated[str, Field(pattern="^#[0-9a-f]{6}$")]
@@ -221,6 +225,21 @@ DUBAI = _table(
 """Semantic segmentation of aerial imagery, Dubai (Humans in the Loop and MBRSC): five classes. What its label files call
 unlabeled (0, grey) is unknown, and so is black, which no class has."""
 
+VOC = _table("voc", *((name, index_colour(n)) for n, name in enumerate(_VOC_NAMES)), background=0)
+"""Pascal VOC 2012 (Everingham et al.); 255, the rim of objects, is unknown."""
+
+ADE = _table("ade20k", *((name, index_colour(n)) for n, name in enumerate(_ADE_NAMES)), background=0)
+"""ADE20K as of the scene parsing challenge of 2016 (Zhou et al.); 0 is what no class has. Colours are VOC's."""
+
+_IDS = tuple(number for number, *_ in _CITYSCAPES_CLASSES.values())
+CITYSCAPES = _table(
+    "cityscapes",
+    *((name, (red, green, blue)) for name, (_, red, green, blue) in _CITYSCAPES_CLASSES.items()),
+    label_values=_IDS,
+    ignored=tuple(sorted(set(range(34)) - set(_IDS))),
+)
+"""Cityscapes (Cordts et al. 2016): the nineteen classes that are scored, all others unknown."""
+
 LEGENDS = {
     legend.name: legend
     for legend in (
@@ -230,6 +249,9 @@ LEGENDS = {
         LOVEDA,
         ZURICH_SUMMER,
         DUBAI,
+        VOC,
+        ADE,
+        CITYSCAPES,
         legend_of(BUILDING),
         legend_of(DAMAGE),
     )

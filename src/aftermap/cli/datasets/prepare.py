@@ -15,7 +15,12 @@ app = App(
     "Example: aftermap data prepare xbd ~/xview2 -o xview2-prepared"
 )
 app.command(prepare_folder.folder, name="folder")
-for command in (prepare_classes.isprs, prepare_classes.isaid, prepare_classes.agrivision):
+for command in (
+    prepare_classes.isprs,
+    prepare_classes.isaid,
+    prepare_classes.agrivision,
+    prepare_classes.photographs,
+):
     app.command(command)
 Crop = Literal["building", "grid", "empty"]
 

@@ -1,4 +1,4 @@
-"""`aftermap data prepare isprs`, `isaid` and `agrivision`: published datasets of many classes."""
+"""`aftermap data prepare isprs`, `isaid`, `agrivision` and `photographs`: published datasets of many classes."""
 
 from pathlib import Path
 from typing import Literal
@@ -150,3 +150,40 @@ def agrivision(
         preparing: Where and how the dataset is prepared.
     """
     preparing.prepare("agrivision", source, val_is=val_is, validation=validation, seed=seed)
+
+
+def photographs(
+    source: Path,
+    *,
+    release: Literal["voc", "ade20k", "cityscapes"],
+    augmented: Flag = True,
+    val_is: Literal["validation", "test"] = "test",
+    validation: float = 0.0,
+    seed: int = 0,
+    preparing: Preparing = BY_DEFAULT,
+) -> None:
+    """Prepare Pascal VOC, ADE20K or Cityscapes, on which methods for learning classes step by step are compared.
+
+    Images are taken whole, in the official split. Of Cityscapes every city is an event.
+
+    Example: aftermap data prepare photographs ~/VOCdevkit/VOC2012 -o voc --release voc
+
+    Args:
+        source: The unpacked release: VOC with JPEGImages/, ADE20K with annotations/, Cityscapes with leftImg8bit/ and
+            gtFine/.
+        release: Which of the three.
+        augmented: Of VOC: train on SegmentationClassAug/ and train_aug.txt where they are.
+        val_is: What the official validation set is used as; labels of the official test sets are not published.
+        validation: With --val-is test: share of the training images that are for validation.
+        seed: Of the choice of these.
+        preparing: Where and how the dataset is prepared.
+    """
+    preparing.prepare(
+        "photographs",
+        source,
+        release=release,
+        augmented=augmented,
+        val_is=val_is,
+        validation=validation,
+        seed=seed,
+    )

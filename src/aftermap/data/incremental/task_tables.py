@@ -1,9 +1,7 @@
 """Tables of class-incremental tasks: which classes of a dataset are new at which step."""
 
-from aftermap.data.legends import Legend
-
-Steps = tuple[tuple[str, ...], ...]
-"""Names of the new classes of each step."""
+from aftermap.data.incremental.photograph_tasks import Steps, ade_tasks, voc_tasks
+from aftermap.data.legends import ADE, VOC, Legend
 
 OFFLINE = "offline"
 """The task that every legend has: all classes at once."""
@@ -55,12 +53,14 @@ TASKS: dict[str, dict[str, Steps]] = {
         "3s": (("building", "road"), ("vegetation", "land"), ("water",)),
         "5s": (("building",), ("road",), ("vegetation",), ("water",), ("land",)),
     },
+    VOC.name: voc_tasks(VOC),
+    ADE.name: ade_tasks(ADE),
     "joint-damage-scale": {"2-2": (("no-damage", "destroyed"), ("minor-damage", "major-damage"))},
 }
 """Tasks by legend and name: the classes that are new at each step; the order is that of the model's channels.
 
-Those of ISPRS, iSAID and Agriculture-Vision are the published ones. `offline`, all classes at once, is known for every
-legend.
+Those of ISPRS, iSAID and Agriculture-Vision are MiB-CD's, those of VOC and ADE20K MiB's and PLOP's. `offline`, all
+classes at once, is known for every legend.
 """
 
 

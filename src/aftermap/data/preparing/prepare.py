@@ -30,7 +30,7 @@ def usual_folder(source: Path) -> Path:
 
 
 DatasetKind = Literal[
-    "xbd", "folder", "class_folder", "isprs", "isaid", "agrivision", "opencities", "spacenet"
+    "xbd", "folder", "class_folder", "isprs", "isaid", "agrivision", "photographs", "opencities", "spacenet"
 ]
 """Each has `<kind>_dataset` in `aftermap.data.readers.<kind>`."""
 
