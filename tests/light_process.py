@@ -3,8 +3,9 @@
     ended = light_process().command("map", "no.tif", "there.tif", "-o", "out", cwd=folder)
     assert ended.code == 2 and "torch" not in ended.modules
 
-A process of the tests has PyTorch loaded, and its forks would have it too; the one that forks here has loaded the command
-line and what is named as `preload`.
+A process of the tests has PyTorch loaded, and its forks would have it too. There are three that fork here: `whole` has
+loaded what most commands load, `bare` the same without any extra, for commands that lack modules, and `door` nothing but
+the command line, for tests of what is loaded first.
 """
 
 import atexit
@@ -16,9 +17,23 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.abc import MetaPathFinder
 from pathlib import Path
+from typing import Literal
+
+from aftermap.extras import MODULES
+
+Kind = Literal["whole", "bare", "door"]
+COMMON = (
+    "aftermap.api",
+    "aftermap.workflows.kinds",
+    "aftermap.workflows.plans.plan",
+    "aftermap.workflows.mapping.damage",
+    "aftermap.workflows.mapping.inputs.images",
+)
 
 
 @dataclass(frozen=True)
@@ -46,13 +61,14 @@ class LightProcess:
     """A process that forks others for single commands.
 
     Args:
-        preload: modules to import in it, besides the command line.
+        preload: modules to import in it, besides those of most commands.
+        kind: of the process, see above.
     """
 
-    def __init__(self, *preload: str) -> None:
+    def __init__(self, *preload: str, kind: Kind = "whole") -> None:
         environment = {name: value for name, value in os.environ.items() if name != "AFTERMAP_BACKEND"}
         self._process = subprocess.Popen(
-            [sys.executable, __file__, *preload],
+            [sys.executable, __file__, kind, *preload],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -99,18 +115,28 @@ class LightProcess:
 
 
 @functools.cache
-def light_process(*preload: str) -> LightProcess:
-    """The one of this process of the tests."""
-    return LightProcess(*preload)
+def light_process(kind: Kind = "whole") -> LightProcess:
+    """The one of its kind of this process of the tests."""
+    return LightProcess(kind=kind)
 
 
 def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    for name in ("aftermap.cli.app", *sys.argv[1:]):
+    installed = sys.meta_path.copy()
+    if sys.argv[1] == "bare":
+        sys.meta_path.insert(0, _lacking(module for modules in MODULES.values() for module in modules))
+    for name in ("aftermap.cli.app", *(COMMON if sys.argv[1] != "door" else ()), *sys.argv[2:]):
         import_module(name)
+    sys.meta_path[:] = installed
     for line in sys.stdin:
         answers.write(json.dumps(_forked(**json.loads(line))) + "\n")
+
+
+def _lacking(names: Iterable[str]) -> MetaPathFinder:
+    from missing_extras import NotInstalled
+
+    return NotInstalled(names)
 
 
 def _forked(
@@ -158,9 +184,8 @@ def _command(
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.chdir(cwd)
         if absent:
-            from missing_extras import NotInstalled
-
-            sys.meta_path.insert(0, NotInstalled(absent))
+            sys.meta_path.insert(0, _lacking(absent))
+            assert not {name.partition(".")[0] for name in sys.modules} & set(absent)
         from aftermap.cli.app import main
 
         if signal_at:  # which whoever started the tests in the background may have told to ignore

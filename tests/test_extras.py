@@ -65,7 +65,7 @@ MISSING = [
 def without(extras, *words, cwd):
     """The command's end where the modules of some extras, separated by commas, cannot be found."""
     modules = tuple(module for extra in extras.split(",") for module in MODULES[extra])
-    return light_process().command(*words, cwd=cwd, absent=modules)
+    return light_process("bare").command(*words, cwd=cwd, absent=modules)
 
 
 @pytest.mark.parametrize(("command", "absent", "asked"), MISSING)

@@ -43,7 +43,7 @@ def run(*command, cwd):
 
 def bare(*words, cwd, code=0):
     """What the command prints in a process that can import no extra: its errors where it is to end with a code."""
-    done = light_process().command(*words, cwd=cwd, absent=tuple(EXTRAS))
+    done = light_process("bare").command(*words, cwd=cwd, absent=tuple(EXTRAS))
     assert done.code == code, done.err[-2000:]
     return done.err if code else done.out
 

@@ -68,7 +68,7 @@ def test_a_mistake_is_told_before_anything_heavy_is_imported(words, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "manifest.json").write_text("{}")
     (tmp_path / "targets").mkdir()
-    ended = light_process().command(*words, cwd=tmp_path)
+    ended = light_process("door").command(*words, cwd=tmp_path)
     assert ended.err.startswith(f"aftermap: {MISTAKES[words]}")
     assert (ended.code, ended.err.count("\n"), ended.out) == (2, 1, "")
     assert not ended.modules & HEAVY

@@ -465,9 +465,7 @@ def fault(a_try: Try, ended: Ended, left: list[str]) -> str | None:
 
 def all_of(chosen: list[Try]) -> Iterator[tuple[Try, Ended, str | None]]:
     """Run tries in a folder of their own, and say what was wrong with each."""
-    process = LightProcess(
-        "aftermap.api", "aftermap.workflows.kinds", "aftermap.workflows.mapping.inputs.images"
-    )
+    process = LightProcess()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "user"
         folder.mkdir()
