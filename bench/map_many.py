@@ -40,6 +40,9 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=64)
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--base", type=Path, default=SOURCE, help="source folder of the loop, such as an older build's"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="of efficiency")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--engine", choices=("processes", "ray"), default="ray", help="of kills")
@@ -50,15 +53,15 @@ def main() -> None:
     {"loop": loop, "efficiency": efficiency, "kills": kills}[options.what](pairs, options)
 
 
-def environment(**more: str) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "AFTERMAP_TRACKING": "off"} | more
+def environment(source: Path = SOURCE, **more: str) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1", "AFTERMAP_TRACKING": "off"} | more
 
 
-def measured(command: Sequence[str], **more: str) -> tuple[float, float, str]:
+def measured(command: Sequence[str], source: Path = SOURCE) -> tuple[float, float, str]:
     """Processor seconds of a command and all its processes, wall seconds, and what it printed."""
     begun = time.perf_counter()
     process = subprocess.Popen(
-        command, env=environment(**more), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command, env=environment(source), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     told, errors = process.stdout.read(), process.stderr.read()  # type: ignore[union-attr]
     _, status, used = os.wait4(process.pid, 0)
@@ -127,17 +130,6 @@ def listed(pairs: Path) -> list[dict[str, str]]:
 def loop(pairs: Path, options: argparse.Namespace) -> None:
     """The list by one command, between two halves of a loop over commands."""
     rows = listed(pairs)
-    warm = options.work / "warm"
-    measured(
-        [
-            *AFTERMAP,
-            "map",
-            *(str(pairs.parent / rows[0][date]) for date in ("pre", "post")),
-            "-o",
-            str(warm),
-            "--overwrite",
-        ]
-    )
     used, took = 0.0, 0.0
 
     def one_by_one(some: Sequence[dict[str, str]]) -> None:
@@ -145,10 +137,13 @@ def loop(pairs: Path, options: argparse.Namespace) -> None:
         for row in some:
             images = [str(pairs.parent / row[date]) for date in ("pre", "post")]
             cpu, wall, _ = measured(
-                [*AFTERMAP, "map", *images, "-o", str(options.work / "loop" / row["name"]), "--overwrite"]
+                [*AFTERMAP, "map", *images, "-o", str(options.work / "loop" / row["name"]), "--overwrite"],
+                options.base,
             )
             used, took = used + cpu, took + wall
 
+    one_by_one(rows[:1])  # fills the caches
+    used, took = 0.0, 0.0
     one_by_one(rows[: len(rows) // 2])
     cpu, wall, told = many(pairs, options.work / "many", options.workers)
     one_by_one(rows[len(rows) // 2 :])

@@ -72,10 +72,9 @@ def write_part(folder: Path, name: str, grid: Grid, frame: geopandas.GeoDataFram
     with rasterio.open(place / "probabilities.tif", "w", count=5, **profile) as file:
         file.write(shares)
     write_file(normalise(frame), place / "buildings.gpkg", "buildings")
-    picture = np.full((32, 32, 4), 40 * value + 20, np.uint8)
-    picture[:, :, 3] = 255
-    for file_name in ("before.png", "after.png"):
-        cv2.imwrite(str(place / file_name), picture)
+    for date in ("before", "after"):
+        cv2.imwrite(str(place / f"{date}.jpg"), np.full((32, 32, 3), 40 * value + 20, np.uint8))
+        cv2.imwrite(str(place / f"{date}-seen.png"), np.full((32, 32), 255, np.uint8))
     inputs = {date: {"files": [{"name": f"{name}_{date}.tif"}], "dtype": "uint8", "bands": [1, 2, 3],
                      "acquired": "2024-02-03"} for date in ("pre", "post")}  # fmt: skip
     if footprints:

@@ -144,8 +144,11 @@ class Training:
         Raises:
             TrainingError: there is none, or it belongs to another model.
         """
+        device = self.accelerator.device
+        # several processes on processors are on `cpu:0`, a place that torch.load does not know
+        place = "cpu" if device.type == "cpu" else device
         try:
-            state = torch.load(folder / "state.pt", weights_only=True, map_location=self.accelerator.device)
+            state = torch.load(folder / "state.pt", weights_only=True, map_location=place)
             position = json.loads((folder / "step.json").read_text())
             self.model.load_state_dict(state["model"])
             for name, parameter in self._adapters().items():

@@ -124,6 +124,18 @@ def outline(grid: Grid, crs: CRS) -> shapely.Polygon:
     return shapely.Polygon(np.column_stack([xs, ys]))
 
 
+def overlapping(parts: Sequence[Part], grid: Grid) -> list[int]:
+    """Numbers of the scenes that share ground with another one."""
+    assert grid.crs is not None
+    outlines = np.array([outline(part.grid, grid.crs) for part in parts], dtype=object)
+    first, second = shapely.STRtree(outlines).query(outlines, predicate="intersects")
+    apart = first != second
+    first, second = first[apart], second[apart]
+    pixel = abs(grid.transform.determinant)
+    shared = shapely.area(shapely.intersection(outlines[first], outlines[second])) > pixel
+    return [int(number) for number in np.unique(first[shared])]
+
+
 def _check_near(parts: Sequence[Part], crs: CRS) -> None:
     """Refuse scenes that one reference system does not hold well."""
     if not crs.is_projected or crs.to_epsg() in (3857, 6933, 8857):

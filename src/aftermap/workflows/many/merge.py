@@ -25,16 +25,17 @@ from aftermap.products.overview import draw_overview
 from aftermap.products.page.page import write_page
 from aftermap.products.styles import DAMAGE_STYLE, style_layer
 from aftermap.products.summary import summarise
-from aftermap.products.vectors import write_buildings
+from aftermap.products.vectors import LAYER, write_buildings
 from aftermap.products.view import Picture, damage_view, dated
 from aftermap.wording import counted
 from aftermap.workflows.many.depth import Depth
-from aftermap.workflows.many.layout import Part, common_grid, grid_of, offset_in
+from aftermap.workflows.many.layout import Part, common_grid, grid_of, offset_in, overlapping
 from aftermap.workflows.many.mosaic import Points, write_mosaic
 from aftermap.workflows.many.once import TOUCH_PX, Candidates, Once, count_once, table_of
 from aftermap.workflows.many.parts import unpack
+from aftermap.workflows.mapping.draft import FILES as PICTURES
 from aftermap.workflows.mapping.draft import read_pictures
-from aftermap.workflows.mapping.finished import read_buildings
+from aftermap.workflows.mapping.finished import read_raw_buildings
 from aftermap.workflows.mapping.overview import block_px
 from aftermap.workflows.mapping.provenance import describe_grid, versions
 from aftermap.workflows.mapping.work import MARKER
@@ -43,7 +44,7 @@ MOST_ON_A_PAGE = 500_000
 """With more buildings than that no page is written: a browser could not show them."""
 
 _PICTURE_PX = 8_000_000
-_SMALL = ("provenance.json", "buildings.gpkg", "before.png", "after.png")
+_SMALL = ("provenance.json", "buildings.gpkg", *PICTURES)
 _SHOWN_WARNINGS = 20
 
 
@@ -96,11 +97,11 @@ def merge(
     """
     parts = _opened(files, scratch)
     grid = common_grid(parts, crs=crs)
-    depths, tables = [], []
+    tables = []
     for number, part in enumerate(parts):
-        depths.append(Depth.of(part))
-        tables.append(read_buildings(scratch / str(number), part.grid))
+        tables.append(read_raw_buildings(scratch / str(number) / f"{LAYER}.gpkg", part.grid))
         progress("reading tables", number + 1, len(parts))
+    depths = {number: Depth.of(parts[number]) for number in overlapping(parts, grid)}
     found, points = _candidates(parts, depths, tables, grid)
     owner = write_mosaic(
         parts, depths, grid, folder, points, progress=lambda done, total: progress("mosaic", done, total)
@@ -136,13 +137,16 @@ def _opened(files: Mapping[str, Path], scratch: Path) -> list[Part]:
 
 
 def _candidates(
-    parts: Sequence[Part], depths: Sequence[Depth], tables: Sequence[geopandas.GeoDataFrame], grid: Grid
+    parts: Sequence[Part], depths: Mapping[int, Depth], tables: Sequence[geopandas.GeoDataFrame], grid: Grid
 ) -> tuple[Candidates, Points]:
     """The buildings of all scenes in the reference system of the map; owners are filled in later."""
     depth, cut, moved = [], [], []
-    for part, own, table in zip(parts, depths, tables, strict=True):
-        points = shapely.get_coordinates(shapely.point_on_surface(table.geometry.to_numpy()))
-        depth.append(own.at(points[:, 0], points[:, 1]))
+    for part, table in zip(parts, tables, strict=True):
+        if part.number in depths:
+            points = shapely.get_coordinates(shapely.point_on_surface(table.geometry.to_numpy()))
+            depth.append(depths[part.number].at(points[:, 0], points[:, 1]))
+        else:
+            depth.append(np.zeros(len(table), np.float32))
         cut.append(_is_cut(table, part.grid))
         with transforming():
             moved.append(table if part.grid.crs == grid.crs else table.to_crs(_text(grid.crs)))

@@ -1,7 +1,7 @@
 """The rasters of many scenes as one: each pixel from the scene that assessed it and shows it deepest."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +45,7 @@ class Points:
 
 def write_mosaic(
     parts: Sequence[Part],
-    depths: Sequence[Depth],
+    depths: Mapping[int, Depth],
     grid: Grid,
     folder: Path,
     points: Points,
@@ -56,7 +56,7 @@ def write_mosaic(
 
     Args:
         parts: the scenes.
-        depths: of each.
+        depths: of those that overlap with another one.
         grid: of the map.
         folder: where to write.
         points: of the buildings.
@@ -70,6 +70,7 @@ def write_mosaic(
     """
     assert grid.crs is not None
     tree = shapely.STRtree([outline(part.grid, grid.crs) for part in parts])
+    block = _Block(depths)
     owners = np.full(len(points.x), -1)
     t = ~grid.transform
     cols, rows = (np.floor(v).astype(int) for v in (t.a * points.x + t.c, t.e * points.y + t.f))
@@ -104,9 +105,9 @@ def write_mosaic(
         for number, window in enumerate(blocks):
             here = np.sort(tree.query(shapely.box(*grid.crop(window).bounds), predicate="intersects"))
             if len(here):
-                classes, shares, owner = _block(here.tolist(), depths, files, grid, window)
-                damage.write(window, classes)
-                probabilities.write(window, shares)
+                owner = block.fill(here.tolist(), files, grid, window)
+                damage.write(window, block.classes)
+                probabilities.write(window, block.shares)
                 key = window.row // BLOCK_PX * across + window.col // BLOCK_PX
                 mine = order[slice(*np.searchsorted(block_of[order], [key, key + 1]))]
                 owners[mine] = owner[rows[mine] - window.row, cols[mine] - window.col]
@@ -116,37 +117,50 @@ def write_mosaic(
     return owners
 
 
-def _block(
-    here: Sequence[int], depths: Sequence[Depth], files: "_Files", grid: Grid, window: Window
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Classes (H, W), probabilities (K, H, W) and whose they are (H, W) in a square of the map."""
-    shape = (window.height, window.width)
-    classes = np.full(shape, IGNORE, np.uint8)
-    shares = np.full((len(DAMAGE), *shape), IGNORE, np.uint8)
-    owner = np.full(shape, -1, np.int32)
-    deepest = np.full(shape, -1, np.float32)
-    for index in here:
-        found = files.read(index, "damage", window)
-        if found is None:
-            continue
-        own, values = found
-        taken = values[0] != IGNORE
-        if len(here) > 1:
-            inside = grid.crop(Window(window.row + own.row, window.col + own.col, own.height, own.width))
-            depth = depths[index].on(inside)
-            taken &= depth > deepest[own.slices]
-            deepest[own.slices][taken] = depth[taken]
-        if not taken.any():
-            continue
-        classes[own.slices][taken] = values[0][taken]
-        owner[own.slices][taken] = index
-        more = files.read(index, "probabilities", window)
-        assert more is not None
-        if taken.all():
-            shares[:, *own.slices] = more[1]
-        else:
-            shares[:, *own.slices][:, taken] = more[1][:, taken]
-    return classes, shares, owner
+class _Block:
+    """A square of the map that is put together; its memory is used again for the next one.
+
+    Attributes:
+        classes: uint8 (H, W).
+        shares: uint8 (K, H, W).
+    """
+
+    def __init__(self, depths: Mapping[int, Depth]) -> None:
+        self._depths = depths
+        self._arrays: tuple[np.ndarray, ...] = ()
+
+    def fill(self, here: Sequence[int], files: "_Files", grid: Grid, window: Window) -> np.ndarray:
+        """Take the pixels of some scenes; returns whose they are, int32 (H, W), -1 for nobody's."""
+        shape = (window.height, window.width)
+        if not self._arrays or self._arrays[0].shape != shape:
+            self._arrays = (
+                np.empty(shape, np.uint8),
+                np.empty((len(DAMAGE), *shape), np.uint8),
+                np.empty(shape, np.int32),
+                np.empty(shape, np.float32),
+            )
+        self.classes, self.shares, owner, deepest = self._arrays
+        for array, value in zip(self._arrays, (IGNORE, IGNORE, -1, -1), strict=True):
+            array.fill(value)
+        for index in here:
+            found = files.read(index, "damage", window)
+            if found is None:
+                continue
+            own, values = found
+            taken = values[0] != IGNORE
+            if index in self._depths:
+                inside = grid.crop(Window(window.row + own.row, window.col + own.col, own.height, own.width))
+                depth = self._depths[index].on(inside)
+                taken &= depth > deepest[own.slices]
+                np.copyto(deepest[own.slices], depth, where=taken)
+            if not taken.any():
+                continue
+            more = files.read(index, "probabilities", window)
+            assert more is not None
+            np.copyto(self.classes[own.slices], values[0], where=taken)
+            np.copyto(self.shares[:, *own.slices], more[1], where=taken)
+            np.copyto(owner[own.slices], np.int32(index), where=taken)
+        return owner
 
 
 class _Files:

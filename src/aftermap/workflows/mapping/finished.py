@@ -73,7 +73,7 @@ def open_map(folder: Path) -> FinishedMap:
     try:
         with quiet_without_georeference():
             grid = MapRaster.open(raster).grid
-        frame = normalise(_read_buildings(table, grid))
+        frame = normalise(read_raw_buildings(table, grid))
     except (FootprintError, ValueError, OSError) as error:
         raise InputError(f"{table} cannot be used: {error}") from None
     return FinishedMap(folder, frame, grid, summary, provenance)
@@ -87,12 +87,12 @@ def read_buildings(folder: Path, grid: Grid) -> geopandas.GeoDataFrame:
     """
     table = folder / f"{LAYER}.gpkg"
     try:
-        return normalise(_read_buildings(table, grid))
+        return normalise(read_raw_buildings(table, grid))
     except (FootprintError, ValueError, OSError) as error:
         raise InputError(f"{table} cannot be used: {error}") from None
 
 
-def _read_buildings(path: Path, grid: Grid) -> geopandas.GeoDataFrame:
+def read_raw_buildings(path: Path, grid: Grid) -> geopandas.GeoDataFrame:
     """The table with every digit: pandas' reader makes decimals of whole numbers, and of yes and no, with gaps."""
     found = read_table(path.with_name(f"{path.name}:{LAYER}"), "footprints", columns=True)
     return geopandas.GeoDataFrame(
