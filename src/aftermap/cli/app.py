@@ -23,6 +23,7 @@ from aftermap.cli.maps.event_model import learn as learn_command
 from aftermap.cli.maps.review import review
 from aftermap.cli.models import bench, benchmark, export, weights
 from aftermap.cli.models import predict as learn
+from aftermap.cli.models.pair import predict_pair
 from aftermap.cli.progress import forget_held, say_held
 from aftermap.cli.service.serve import app as serve_app
 from aftermap.cli.service.serve import worker
@@ -57,6 +58,7 @@ app.command(incremental.incremental_report, name="incremental-report")
 app.command(adapt.meta_train, name="meta-train")
 app.command(adapt.adapt, name="adapt")
 app.command(learn.predict, name="predict")
+app.command(predict_pair, name="predict-pair")
 app.command(learn.evaluate, name="evaluate")
 app.command(benchmark.benchmark, name="benchmark")
 app.command(tune.tune_thresholds, name="tune-thresholds")

@@ -33,6 +33,7 @@ _HEADERS = {
 _SECURE = {"strict-transport-security": "max-age=31536000"}
 _CHANGES = ("POST", "PUT", "PATCH", "DELETE")
 _UPLOADS = "/api/uploads"
+_USERS = 10
 
 
 @dataclass
@@ -60,6 +61,8 @@ class Shield:
         self._app, self._service = app, service
         limits = service.place.limits
         self._rates = Rates(limits.requests_per_second, limits.burst)
+        # of an address, behind which a team may sit: tokens that are made up get nobody further
+        self._clients = Rates(limits.requests_per_second * _USERS, limits.burst * _USERS)
         self._headers = _HEADERS | (_SECURE if service.rules.secure else {})
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -99,7 +102,9 @@ class Shield:
         name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
         if not (is_own_name(host) or name.lower() in rules.hosts):
             return 421, "this service answers under its own names only: see --allow-host"
-        if wait := self._rates.take(headers.get("authorization") or asked.client):
+        token = headers.get("authorization")
+        wait = self._rates.take(token or asked.client) or (self._clients.take(asked.client) if token else 0.0)
+        if wait:
             self._service.metrics.refused.labels("rate").inc()
             return 429, f"too many requests: wait {math.ceil(wait)} s"
         origin = headers.get("origin")
