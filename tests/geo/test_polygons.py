@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import shapely
 from affine import Affine
+from pyproj import Geod
 from rasterio.crs import CRS
 from rasterio.features import rasterize
 from rasterio.transform import from_origin
@@ -180,6 +181,24 @@ def test_areas_of_many_shapes_are_those_of_each_with_holes_and_parts_taken_out()
     np.testing.assert_allclose(areas_m2(np.array(shapes, dtype=object), UTM), expected, rtol=1e-4)
     assert np.isnan(areas_m2(np.array(shapes, dtype=object), None)).all()
     assert areas_m2(np.array([], dtype=object), UTM).shape == (0,)
+
+
+@pytest.mark.parametrize("lat", [0.0, 12.0, -45.0, 69.0, 87.0, 89.5])
+@pytest.mark.parametrize("size", [6.0, 80.0, 290.0, 4_000.0])
+def test_areas_are_those_of_the_ellipsoid_at_every_latitude_and_size(lat: float, size: float) -> None:
+    rng = np.random.default_rng(5)
+    turn = rng.uniform(0, 2 * np.pi, 40)
+    corners = np.array([(-0.5, -0.3), (0.5, -0.3), (0.5, 0.3), (0, 0.1), (-0.5, 0.3)]) * size
+    turned = corners @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]).transpose(
+        2, 0, 1
+    )
+    degrees = turned / (111_320 * np.cos(np.radians(lat)), 111_320) + np.array([12.0, lat])
+    shapes = shapely.polygons(degrees)
+
+    found = areas_m2(shapes, CRS.from_epsg(4326))
+
+    expected = [abs(Geod(ellps="WGS84").geometry_area_perimeter(shape)[0]) for shape in shapes]
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=2e-4)
 
 
 def test_holes_do_not_count_as_area():

@@ -204,10 +204,10 @@ class Evidence:
             self._add(labels[part], probabilities[:, part], missing[part])
 
     def _add(self, labels: np.ndarray, probabilities: np.ndarray, missing: np.ndarray) -> None:
-        rows, cols = np.nonzero(labels)
-        if rows.size == 0:
+        pixel = np.flatnonzero(labels)
+        if pixel.size == 0:
             return
-        building, code = labels[rows, cols] - 1, missing[rows, cols].astype(np.int64)
+        building, code = labels.reshape(-1)[pixel] - 1, missing.reshape(-1)[pixel].astype(np.int64)
         first, codes = int(building.min()), len(Missing)
         building -= first
         count = int(building.max()) + 1
@@ -217,8 +217,10 @@ class Evidence:
         )
         if probabilities.shape[0] == 0:
             return
-        seen = code == Missing.ASSESSED
-        building, values = building[seen], self.chosen(probabilities)[:, rows[seen], cols[seen]]
+        if code.any():
+            seen = code == Missing.ASSESSED
+            building, pixel = building[seen], pixel[seen]
+        values = np.stack([band.reshape(-1)[pixel] for band in self.chosen(probabilities)])
         own = values.dtype == np.uint8
         if own:
             values = from_bytes(values)
@@ -270,8 +272,12 @@ class Evidence:
 
 def _shares(levels: np.ndarray) -> np.ndarray:
     total = levels.sum(axis=0)
-    shares: np.ndarray = np.full(levels.shape, 1 / _LEVELS)
-    np.divide(levels, total, out=shares, where=total > 0)
+    nothing = total <= 0
+    if not nothing.any():
+        whole: np.ndarray = levels / total
+        return whole
+    shares: np.ndarray = levels / np.where(nothing, 1, total)
+    shares[:, nothing] = 1 / _LEVELS
     return shares
 
 

@@ -111,7 +111,9 @@ def _layers(shapes: np.ndarray, tree: shapely.STRtree) -> np.ndarray:
         return layer
     first, second = tree.query(shapes, predicate="intersects")
     first, second = first[second < first], second[second < first]
-    shared = shapely.area(shapely.intersection(shapes[first], shapes[second])) > 0
+    shared = ~shapely.touches(
+        shapes[first], shapes[second]
+    )  # of two polygons that meet: a part of their inside
     neighbours: dict[int, list[int]] = {}
     for a, b in zip(first[shared].tolist(), second[shared].tolist(), strict=True):
         neighbours.setdefault(a, []).append(b)
