@@ -174,13 +174,13 @@ def predict_rows(
                     probabilities = np.zeros((len(predicted), 0, cols.starts[-1] + cols.size), np.float32)
                 if probabilities.shape[1] != height:
                     probabilities = _grown(probabilities, height)
-                weight = rows.weights[index][:, None] * cols.weights[cols.starts.index(col)]
                 used = slice(skip, skip + inside.stop - inside.start)
-                weight = weight[used]
-                for kept, added in zip(
-                    probabilities, predicted, strict=True
-                ):  # class by class, for the cache's sake
-                    kept[inside, col : col + cols.size] += added[used] * weight
+                _blend(
+                    probabilities[:, inside, col : col + cols.size],
+                    predicted[:, used],
+                    rows.weights[index][used],
+                    cols.weights[cols.starts.index(col)],
+                )
             last = index + 1 == len(rows.starts)
             stop = grid.height if last else rows.touched(index + 1)[0]
             if stop > top:
@@ -287,6 +287,28 @@ def _grown(array: np.ndarray, height: int) -> np.ndarray:
     grown = np.zeros((array.shape[0], height, array.shape[2]), array.dtype)
     grown[:, : array.shape[1]] = array
     return grown
+
+
+def _blend(kept: np.ndarray, added: np.ndarray, down: np.ndarray, across: np.ndarray) -> None:
+    """Add a window (K, h, w) times the weights of its rows and columns; where both are 1 no other has any weight."""
+    rows, cols = (_whole(weights) for weights in (down, across))
+    sides = (slice(0, rows.start), rows, slice(rows.stop, None))
+    parts = (slice(0, cols.start), cols, slice(cols.stop, None))
+    for here in sides:
+        for there in parts:
+            if here is rows and there is cols:
+                kept[:, here, there] = added[:, here, there]
+                continue
+            weight = down[here, None] * across[there]
+            if weight.size:
+                for one, other in zip(kept, added, strict=True):  # class by class, for the cache's sake
+                    one[here, there] += other[here, there] * weight
+
+
+def _whole(weights: np.ndarray) -> slice:
+    """The run of ones in weights that rise to 1 and fall."""
+    ones = np.flatnonzero(weights == 1)
+    return slice(int(ones[0]), int(ones[-1]) + 1) if len(ones) else slice(0, 0)
 
 
 def _finished(row: int, probabilities: np.ndarray, missing: np.ndarray) -> Band:
