@@ -90,9 +90,9 @@ def _small_areas(lons: np.ndarray, lats: np.ndarray, ring: np.ndarray, count: in
     def zone(
         sine: np.ndarray | float,
     ) -> np.ndarray:  # twice the area from the equator on, of a radian, over a^2
-        return (1 - _GEOD.es) * (
-            sine / (1 - _GEOD.es * sine * sine) + np.arctanh(eccentricity * sine) / eccentricity
-        )
+        lens = np.arctanh(eccentricity * sine) / eccentricity
+        area: np.ndarray = (1 - _GEOD.es) * (sine / (1 - _GEOD.es * sine * sine) + lens)
+        return area
 
     authalic = zone(sine) / zone(1.0)  # sine of the latitude on the sphere
     half = authalic / (1 + np.sqrt(np.maximum(1 - authalic**2, 0)))  # tangent of half that latitude

@@ -147,7 +147,8 @@ def phase_shift(pre: np.ndarray, post: np.ndarray, limit: float) -> tuple[float,
     """
     # in single precision, which moves no peak by a twentieth of a pixel, in half the time
     window, low_pass = _windows(*pre.shape)
-    cross = cv2.mulSpectrums(*(cv2.dft(_as_pairs(field * window)) for field in (post, pre)), 0, conjB=True)
+    second, first = (cv2.dft(_as_pairs(field * window)) for field in (post, pre))
+    cross: np.ndarray = cv2.mulSpectrums(second, first, 0, conjB=True)
     strength = cv2.magnitude(cross[..., 0], cross[..., 1])
     cross *= (low_pass / (strength + np.float32(1e-3) * strength.mean() + np.float32(1e-12)))[..., None]
     surface = cv2.idft(cross, flags=cv2.DFT_SCALE | cv2.DFT_COMPLEX_OUTPUT)[..., 0]
