@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -111,20 +112,16 @@ def serve(
         secure=https,
     )
     place = Place(data, limits)
-    with Claim(place.made().folder / "server"):
+    listener = serving.bind(host, port)
+    with closing(listener), Claim(place.made().folder / "server"):
         staff: Staff | None = None
-        service = Service.open(
-            place,
-            rules,
-            database=address,
-            workers=(lambda: staff.running() if staff else 0) if workers else None,
-        )
+        told = (lambda: staff.running() if staff else 0) if workers else None
+        service = Service.open(place, rules, database=address, workers=told)
         if wants and not has_tokens(service.database):
+            why = "--tokens asks for tokens" if tokens else f"--host {host} is open to others"
             raise InputError(
-                f"--host {host} is open to others, so tokens are needed: make one first by 'aftermap serve token create "
-                f"NAME --data {data}'"
+                f"{why}, and there are none: make one first by 'aftermap serve token create NAME --data {data}'"
             )
-        listener = serving.bind(host, port)
         where = serving.address(listener, "").rstrip("/")
         staff = Staff(place, address, workers, service.jobs, log)
         staff.start()

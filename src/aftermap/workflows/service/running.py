@@ -37,6 +37,16 @@ def known_models(place: Place) -> dict[str, str | Path]:
     return {**own, **{name: name for name in installed_models()}, BOX: BOX}
 
 
+def warm() -> None:
+    """Load what most jobs need, once for a worker: modules, and the graph of the box."""
+    from importlib import import_module
+
+    from aftermap.inference.ensemble import Options, open_predictor
+
+    import_module("aftermap.workflows.mapping.inputs.images")
+    open_predictor(BOX, Options(backend="auto"))
+
+
 def run_job(place: Place, uploads: Uploads, maps: Maps, job: Job, report: Report) -> None:
     """Do what a job says, or what is left of it.
 

@@ -9,12 +9,13 @@ import socket
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from aftermap.errors import AftermapError
+from aftermap.errors import AftermapError, AftermapWarning
 from aftermap.files import one_line
 from aftermap.redaction import hide_secrets
 from aftermap.workflows.service.database import Database
@@ -22,7 +23,7 @@ from aftermap.workflows.service.jobs import Job, Jobs
 from aftermap.workflows.service.maps import Maps
 from aftermap.workflows.service.place import Place
 from aftermap.workflows.service.queues import Queue
-from aftermap.workflows.service.running import Report, run_job
+from aftermap.workflows.service.running import Report, run_job, warm
 from aftermap.workflows.service.uploads import Uploads
 
 BEAT_SECONDS = 5.0
@@ -65,6 +66,9 @@ class Worker:
     def run(self) -> None:
         """Work until `stop` is set."""
         self._said("worker begins", {"worker": self.name})
+        with suppress(AftermapError), warnings.catch_warnings():
+            warnings.simplefilter("ignore", AftermapWarning)
+            warm()
         self._queue.work(self.handle, idle=self.look, stop=self.stop)
         self._said("worker ends", {"worker": self.name})
 

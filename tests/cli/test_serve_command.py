@@ -1,0 +1,115 @@
+"""`aftermap serve`, its tokens and its worker, as a user starts them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from aftermap.cli.app import main
+from aftermap.workflows.service.database import Database
+from aftermap.workflows.service.tokens import find_caller
+
+SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]}
+
+
+def run(capsys, *words):
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    told = capsys.readouterr()
+    return ended.value.code, told.out, told.err
+
+
+@pytest.fixture
+def area(tmp_path):
+    path = tmp_path / "bezirk Süd.geojson"
+    path.write_text(json.dumps({"type": "Feature", "properties": {}, "geometry": SQUARE}))
+    return path
+
+
+def test_a_token_is_made_listed_and_revoked(tmp_path, capsys, area):
+    data = ("--data", tmp_path / "daten")
+    words = (
+        "serve",
+        "token",
+        "create",
+        "Zoë",
+        "--scope",
+        "read",
+        "--scope",
+        "review",
+        "--aoi",
+        area,
+        "--days",
+        3,
+    )
+    code, secret, told = run(capsys, *words, *data)
+    assert code == 0 and secret.startswith("aftermap_") and secret.count("\n") == 1 and "Zoë" in told
+    tables = Database(tmp_path / "daten" / "service.db")
+    caller = find_caller(tables, secret.strip())
+    assert caller.scopes == {"read", "review"} and caller.area.shape.area == pytest.approx(1)
+    tables.close()
+    code, listed, _ = run(capsys, "serve", "token", "list", *data)
+    assert "Zoë: read, review, an area; valid" in listed and secret.strip() not in listed
+    assert run(capsys, "serve", "token", "revoke", "Zoë", *data)[0] == 0
+    _, listed, _ = run(capsys, "serve", "token", "list", "--json", *data)
+    assert json.loads(listed)[0]["state"] == "revoked"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("serve", "token", "revoke", "nobody"), "there is no valid token nobody"),
+        (("serve", "token", "create", " "), "needs a name"),
+        (("serve", "token", "create", "a", "--scope", "write"), "write"),
+        (("serve", "token", "create", "a", "--aoi", "absent.geojson"), "absent.geojson"),
+        (("serve", "--host", "0.0.0.0"), "aftermap serve token create"),
+        (("serve", "--tokens"), "aftermap serve token create"),
+        (("serve", "--host", "example.org"), "is no address"),
+        (("serve", "--database", "mysql://a/b"), "no address of PostgreSQL"),
+        (("serve", "a.txt"), "is a file"),
+        (("worker", "nowhere"), "start 'aftermap serve nowhere' first"),
+        (("worker", "--database", "sqlite.db"), "no address of PostgreSQL"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(tmp_path, capsys, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("")
+    if "--host" in words or "--tokens" in words:
+        words = (*words, "--port", "0")
+    code, _, told = run(capsys, *words)
+    assert code == 2 and said in told and told.strip().count("\n") == 0 and "Traceback" not in told
+
+
+def test_a_server_of_a_folder_is_the_only_one_and_ends_cleanly(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [
+        sys.executable,
+        "-m",
+        "aftermap.cli.app",
+        "serve",
+        str(tmp_path / "data"),
+        "--port",
+        "0",
+        "--json",
+    ]
+    options = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    server = subprocess.Popen([*words, "--workers", "0"], **options)
+    try:
+        text = ""
+        while "}" not in text:
+            text += server.stdout.readline()
+        address = json.loads(text)["address"]
+        with urllib.request.urlopen(f"{address.rstrip('/')}/health") as answer:
+            assert json.loads(answer.read())["status"] == "ok"
+        second = subprocess.run(words, **options, timeout=60)
+        assert second.returncode == 2 and "is being written by process" in second.stderr
+    finally:
+        server.send_signal(signal.SIGINT)
+        _, told = server.communicate(timeout=30)
+    assert server.returncode == 0 and "Traceback" not in told, told
