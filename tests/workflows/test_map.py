@@ -29,7 +29,7 @@ FILES = {
     "provenance.json",
     "map.html",
     "overview.png",
-    *("buildings.qml", "damage.qml", "damage.tif.aux.xml"),
+    *("buildings.qml", "damage.qml", "damage.tif.aux.xml", "scenes.gpkg"),
 }
 
 

@@ -56,6 +56,7 @@ class RasterSource:
         bands: 1-based indices of the bands that `read` returns.
         band_count: bands that the files hold, alpha not counted.
         dtype: numpy name of the pixels' type.
+        grids: of each of the files.
     """
 
     name: str
@@ -67,6 +68,7 @@ class RasterSource:
     has_palette: bool
     _layers: tuple[Layer, ...] = field(repr=False)
     _open: OpenFiles = field(default_factory=OpenFiles, repr=False, compare=False)
+    grids: tuple[Grid, ...] = field(default=(), repr=False)
 
     @classmethod
     def open(
@@ -115,6 +117,7 @@ class RasterSource:
             dtype=first.dtype,
             has_palette=first.has_palette,
             _layers=layers_of(files),
+            grids=tuple(file.grid for file in files),
         )
 
     @property

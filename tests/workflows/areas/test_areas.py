@@ -1,6 +1,7 @@
 """A map counted by areas: by hand, by what must sum to the map's own totals, and with odd areas."""
 
 import json
+import shutil
 import sqlite3
 
 import geopandas
@@ -18,6 +19,10 @@ from aftermap import api
 from aftermap.errors import DataWarning, FootprintError, InputError, OutputError
 from aftermap.geo.grid import Grid
 from aftermap.geo.ground_area import row_areas_m2
+from aftermap.products.page.page import rewrite_page
+from aftermap.products.page.stored import read_page
+from aftermap.products.vectors import write_buildings
+from aftermap.products.view import Picture, damage_view
 from aftermap.workflows.areas.basis import DEGREES, ground_areas_m2
 from aftermap.workflows.areas.counts import OUTSIDE, count_by, representative_points, totals_of
 from aftermap.workflows.areas.ground import sample_ground
@@ -25,7 +30,8 @@ from aftermap.workflows.areas.h3_cells import H3Cells, cell_polygon
 from aftermap.workflows.areas.polygons import PolygonAreas
 from aftermap.workflows.areas.run import count_areas
 from aftermap.workflows.areas.squares import Squares, system_of
-from aftermap.workflows.mapping.finished import open_map
+from aftermap.workflows.mapping.finished import made_for_another, open_map
+from aftermap.workflows.report.gather import read_areas
 from aftermap.workflows.review.answers import Answer, Journal
 from aftermap.workflows.review.areas import Mark, add_marks
 from aftermap.workflows.totals.sampling import sample_of
@@ -481,3 +487,69 @@ def test_what_cannot_be_finished_leaves_the_older_files(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="the disk is full"):
         api.areas(out, grid=500, grid_crs="EPSG:6933")
     assert before == {path.name: path.read_bytes() for path in (out / "areas").iterdir()}
+
+
+def test_areas_become_a_layer_of_the_maps_page_and_the_rest_of_it_stays(tmp_path):
+    folder = finished_maps.finish(tmp_path / "ville", finished_maps.table(PLACES, DAMAGE), page=True)
+    before = read_page(folder / "map.html").data
+    api.areas(folder, grid=400)
+    api.areas(folder, grid=200)
+    after = read_page(folder / "map.html").data
+    assert [each["name"] for each in after["areas"]] == ["grid-400m", "grid-200m"]
+    assert {key: value for key, value in after.items() if key != "areas"} == before
+    layer = after["areas"][0]
+    # squares begin at whole 400 m of the zone: the map's corner is one, so three by two of 40 pixels, cut 2 % beyond
+    first = layer["paths"][layer["names"].index("32615_E400000_N4099600_400m")]
+    assert sorted(zip(first[0][::2], first[0][1::2], strict=True)) == [(0, 0), (0, 40), (40, 0), (40, 40)]
+    shares = layer["metrics"][0]
+    assert shares["label"] == "Damaged, share of assessed buildings"
+    assert dict(zip(layer["names"], shares["values"], strict=True))["32615_E400000_N4099600_400m"] == 0.5
+    page = (folder / "map.html").read_text()
+    assert "default-src 'none'" in page and "areaSets" in page
+
+
+def test_a_page_without_areas_has_no_script_for_them(tmp_path):
+    folder = finished_maps.finish(tmp_path / "ville", finished_maps.table(PLACES, DAMAGE), page=True)
+    assert "areaSets" not in (folder / "map.html").read_text()
+    page = read_page(folder / "map.html")
+    api.areas(folder, grid=400)
+    again = rewrite_page(tmp_path / "learnt.html", read_page(folder / "map.html"), view_of(folder))
+    assert "areas" not in read_page(again).data  # they were counted of other classes
+    assert read_page(again).tiles == page.tiles
+
+
+def view_of(folder):
+    found = open_map(folder)
+    none = Picture("Before", np.zeros((0, 0, 3), np.uint8))
+    return damage_view(found.buildings, none, none, found.grid, found.summary)
+
+
+def test_what_was_counted_of_another_map_is_told_and_never_shown(tmp_path):
+    folder = finished_maps.finish(tmp_path / "ville", finished_maps.table(PLACES, DAMAGE), page=True)
+    api.areas(folder, grid=400)
+    now = open_map(folder)
+    assert made_for_another(folder, now.identity) == []
+    # the same counts and outlines, but two buildings have changed places in their classes
+    swapped = [DAMAGE[1], DAMAGE[0], *DAMAGE[2:]]
+    write_buildings(finished_maps.table(PLACES, swapped), folder)
+    other = open_map(folder)
+    assert other.outlines_sha256 == now.outlines_sha256 and other.summary == now.summary
+    assert made_for_another(folder, other.identity) == ["areas/grid-400m.json"]
+    with pytest.raises(InputError, match=r"grid-400m\.csv is of an earlier map of these buildings"):
+        read_areas(folder, other.summary, other.identity)
+
+
+def test_scenes_are_counted_without_the_images(made, tmp_path):
+    folder = shutil.copytree(made, tmp_path / "ville")
+    west, east = in_metres((0, 0, 40, 80), (30, 0, 120, 80))
+    frame = geopandas.GeoDataFrame(
+        {"date": ["pre", "post", "post"], "file": ["b.tif", "w.tif", "e.tif"]},
+        geometry=[west, west, east],
+        crs=32615,
+    )
+    frame.to_file(folder / "scenes.gpkg", layer="scenes")
+    (result,) = count_areas(folder, scenes="post")
+    counts = dict(zip(result.areas["area_id"], result.areas["buildings"], strict=True))
+    assert counts == {"w.tif": 3, "e.tif": 2}  # (30, 60) lies in both, and counts in the first
+    with pytest.raises(InputError, match="keeps no outlines of its images: map again, or pass the images"):
+        count_areas(made, scenes="post")

@@ -218,7 +218,7 @@ def test_a_table_by_areas_of_an_earlier_map_of_the_same_buildings_is_refused(mad
     def read(folder, rows):
         (folder / "areas").mkdir(parents=True)
         (folder / "areas" / "a.csv").write_text("name,buildings,not_surveyed,damaged\n" + rows)
-        return read_areas(folder, summary)
+        return read_areas(folder, summary, "x")
 
     for name, damaged in (("fewer", 2), ("more", 4)):
         with pytest.raises(

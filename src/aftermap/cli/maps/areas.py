@@ -1,7 +1,7 @@
 """`aftermap areas`: a finished map counted by cells, squares, polygons or tiles."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -28,6 +28,7 @@ def areas(
     by: Path | None = None,
     name: str | None = None,
     pcode: str | None = None,
+    scenes: Literal["pre", "post"] | None = None,
     tiles: Path | None = None,
     raster: Annotated[list[Path] | None, Parameter(negative="")] = None,
     json: Json = False,
@@ -51,7 +52,9 @@ def areas(
         by: Polygons in any reference system, a vector file or FILE:LAYER.
         name: Column of --by with the names of areas; by default one that is called like one.
         pcode: Column of --by with the P-codes, kept as text exactly; by default that of the deepest level.
-        tiles: Images that the map was made of, a folder or a file: one area per file.
+        scenes: One area for each image file of the date before or after; the map keeps their outlines, the images are
+            not needed.
+        tiles: The same from the images, a folder or a file, for a map that keeps none.
         raster: Raster to be summed by area, such as population; may be given several times.
         json: Print all areas as JSON.
     """
@@ -71,6 +74,7 @@ def areas(
         name=name,
         pcode=pcode,
         tiles=tiles,
+        scenes=scenes,
         rasters=raster or (),
     )
     if json:

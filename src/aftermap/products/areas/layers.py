@@ -5,7 +5,7 @@ from pathlib import Path
 
 import geopandas
 
-from aftermap.files import writing
+from aftermap.files import write_json, writing
 from aftermap.files.whole import PREFIX, sync_path
 from aftermap.products.areas.page import write_area_page
 from aftermap.products.areas.subject import REDS, Subject
@@ -26,14 +26,21 @@ AREA_STYLE = Style(
 """By the share of assessed buildings that are damaged; areas without an assessed building have no colour."""
 
 
-def write_area_layers(subject: Subject, folder: Path) -> list[Path]:
-    """Write `NAME.gpkg`, `.geojson`, `.qml`, `.csv`, `.html` and `.png` into an existing folder, once all are finished.
+def write_area_layers(subject: Subject, folder: Path, *, identity: str) -> list[Path]:
+    """Write `NAME.gpkg`, `.geojson`, `.qml`, `.csv`, `.html`, `.png` and `.json` into a folder, once all are finished.
+
+    Args:
+        subject: what is drawn.
+        folder: where to write.
+        identity: of the map that was counted; `NAME.json` holds it.
 
     Raises:
         OutputError: they cannot be written; older ones stay.
     """
     with writing(folder), tempfile.TemporaryDirectory(prefix=PREFIX, dir=folder) as beside:
         parts = _write(subject, Path(beside))
+        about = {"format": 1, "name": subject.name, "title": subject.title, "map": identity}
+        parts.append(write_json(Path(beside) / f"{subject.name}.json", about))
         for part in parts:
             sync_path(part)
         return [part.replace(folder / part.name) for part in parts]

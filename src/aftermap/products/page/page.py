@@ -88,9 +88,27 @@ def write_page(
         "objects": None if objects is None else _objects(objects),
         "times": None if times is None else asdict(times),
     }
-    script = "objects.js" if objects is not None else "cover.js"
-    also = () if times is None else ("times.js",)
-    _fill_template(path, to_plain(data), (*_SCRIPTS, script, *also))
+    return _write(path, to_plain(data))
+
+
+def with_areas(page: StoredPage, areas: Sequence[dict[str, Any]]) -> Path:
+    """Write a page again with areas over its pictures; all else is as it was.
+
+    Args:
+        page: as it was before.
+        areas: see `products.areas.on_map`.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    return _write(page.path, dict(page.data) | {"areas": list(areas)})
+
+
+def _write(path: Path, data: dict[str, Any]) -> Path:
+    """The page of some data, with the scripts that it takes."""
+    script = "objects.js" if data["objects"] is not None else "cover.js"
+    also = [f"{name}.js" for name in ("times", "areas") if data.get(name)]
+    _fill_template(path, data, (*_SCRIPTS, script, *also))
     return path
 
 
@@ -108,6 +126,8 @@ def rewrite_page(path: Path, page: StoredPage, view: View) -> Path:
         "classes": [_entry(kind) for kind in view.kinds],
         "objects": None if view.objects is None else _objects(view.objects),
     }
+    if data.pop("areas", None):  # counted before
+        return _write(path, to_plain(data))
     head, tail = page.around
     return write_text(path, head + embed(to_plain(data)) + tail)
 

@@ -68,6 +68,10 @@ def compose(facts: Facts, words: Wording, *, most_areas: int = MOST_AREAS) -> Co
     )
 
 
+def _is_fused(facts: Facts) -> bool:
+    return bool(facts.provenance.get("mode") == "fused" and facts.provenance.get("sources"))
+
+
 def _status(facts: Facts, words: Wording) -> str:
     if facts.totals is None:
         return words.say("status_rapid")
@@ -77,7 +81,7 @@ def _status(facts: Facts, words: Wording) -> str:
 def _facts(facts: Facts, words: Wording) -> tuple[tuple[str, str], ...]:
     before, after = _dates(facts)
     return (
-        (words.say("what"), words.say("what_text")),
+        (words.say("what"), words.say("what_fused" if _is_fused(facts) else "what_text")),
         (words.say("where"), _where(facts, words)),
         (words.say("when"), words.say("when_text", before=words.date(before), after=words.date(after))),
     )
@@ -226,7 +230,7 @@ def _areas(
 def _method(facts: Facts, words: Wording) -> Section:
     provenance = facts.provenance
     footprints = provenance["inputs"].get("footprints")
-    sources = provenance.get("sources") if provenance.get("mode") == "fused" else None
+    sources = provenance.get("sources") if _is_fused(facts) else None
     if sources:
         listed = [f"{each['name']} ({words.number(each['weight'], 1)})" for each in sources]
         said = [words.say("method_fused", list=words.given(words.list(listed), 240))]
@@ -238,9 +242,17 @@ def _method(facts: Facts, words: Wording) -> Section:
     if shift.get("applied") and shift.get("dx_m") is not None:
         metres = (shift["dx_m"] ** 2 + shift["dy_m"] ** 2) ** 0.5
         said.append(words.say("method_shift", shift=words.number(metres, 1)))
+    moved, resolution = provenance.get("footprint_shift") or {}, facts.summary.get("resolution_m")
+    if moved.get("moved") and resolution:
+        metres = words.number(moved["median_px"] * resolution, 1)
+        said.append(words.count("method_moved", moved["moved"], shift=metres))
+    learnt = provenance.get("learnt") or {}
+    answers = sum((learnt.get("answers") or {}).values())
+    if answers:
+        said.append(words.count("method_learnt" if learnt.get("better") else "method_kept", answers))
     if facts.totals is not None:
         said.append(words.count("method_sample", facts.totals.sample))
-    elif not sources:
+    elif not sources and not answers:
         said.append(words.say("method_decision"))
     calibrated = facts.totals is not None and facts.totals.calibrated
     said.append(words.say("confidence_calibrated" if calibrated else "confidence_uncalibrated"))
@@ -252,7 +264,7 @@ def _limits(facts: Facts, words: Wording) -> Section:
     if facts.summary["not_assessed"]["buildings"]:
         said.append(words.say("limit_not_assessed"))
     if facts.totals is None:
-        said.append(words.say("limit_counts"))
+        said.append(words.say("limit_counts_fused" if _is_fused(facts) else "limit_counts"))
     if None in _dates(facts):
         said.append(words.say("limit_dates"))
     told = str(facts.provenance["model"].get("limits") or "").strip()

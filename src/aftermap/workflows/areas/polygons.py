@@ -25,6 +25,7 @@ from aftermap.geo.vectors.repair import repair
 from aftermap.geo.vectors.table import text_of
 from aftermap.wording import counted
 from aftermap.workflows.areas.basis import DEGREES, NOWHERE, between, ground_areas_m2
+from aftermap.workflows.mapping.inputs.scenes import SCENES
 
 _PCODE = re.compile(r"(adm(\d)_?)?p_?code", re.IGNORECASE)
 _NAME = re.compile(r"adm(\d)_(en|name|fr|es|pt|ar|ref)|name|nom|nombre", re.IGNORECASE)
@@ -147,6 +148,35 @@ def read_areas(path: Path, grid: Grid, *, name: str | None = None, pcode: str | 
     ]
     title = f"{counted(len(frame), 'area')} of {path.name} ({', '.join(said) or 'without names'})"
     return PolygonAreas(_slug(path), title, frame, shared)
+
+
+def scene_areas(folder: Path, date: str, grid: Grid) -> PolygonAreas:
+    """The image files of one date of a map, as the map keeps their outlines; where they overlap, the first counts.
+
+    Args:
+        folder: of the map.
+        date: `pre` or `post`.
+        grid: of the map.
+
+    Raises:
+        InputError: the map keeps none.
+    """
+    path = folder / f"{SCENES}.gpkg"
+    if not path.is_file():
+        raise InputError(
+            f"{folder} keeps no outlines of its images: map again, or pass the images with --tiles FOLDER"
+        )
+    table = read_table(path.with_name(f"{path.name}:{SCENES}"), "area", columns=True)
+    kept = (table.columns["date"] == date).to_numpy()
+    if not kept.any() or grid.crs is None:
+        raise InputError(f"{path} holds no image of the date {date}: map again")
+    names = table.columns["file"][kept].tolist()
+    frame = geopandas.GeoDataFrame(
+        {"area_id": _unique(names), "name": names, "pcode": [None] * len(names)},
+        geometry=table.shapes[kept],
+        crs=CRS.from_wkt(grid.crs.to_wkt()),
+    )
+    return PolygonAreas(f"scenes-{date}", f"{counted(len(names), 'image')} of the date {date}", frame)
 
 
 def tile_areas(images: Path) -> PolygonAreas:

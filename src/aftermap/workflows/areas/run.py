@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import geopandas
 import numpy as np
@@ -14,13 +14,15 @@ from aftermap.errors import DataWarning, GeoreferenceError, InputError
 from aftermap.extras import needs
 from aftermap.files import make_folder
 from aftermap.products.areas.layers import write_area_layers
+from aftermap.products.areas.on_map import put_on_page
 from aftermap.products.areas.subject import Subject
 from aftermap.products.lineage import Lineage
+from aftermap.products.page.stored import read_page
 from aftermap.wording import counted
 from aftermap.workflows.areas.basis import Basis
 from aftermap.workflows.areas.counts import OUTSIDE, count_by, representative_points, totals_of
 from aftermap.workflows.areas.ground import sample_ground
-from aftermap.workflows.areas.polygons import PolygonAreas, read_areas, tile_areas
+from aftermap.workflows.areas.polygons import PolygonAreas, read_areas, scene_areas, tile_areas
 from aftermap.workflows.areas.sampled import add_estimates
 from aftermap.workflows.areas.squares import Squares, system_of
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
@@ -83,6 +85,7 @@ class AreaOptions(TypedDict, total=False):
     name: str | None
     pcode: str | None
     tiles: str | Path | None
+    scenes: Literal["pre", "post"] | None
     rasters: Sequence[str | Path]
 
 
@@ -93,13 +96,49 @@ def write_areas(folder: Path, **asked: Unpack[AreaOptions]) -> list[AreaResult]:
         InputError: there is no finished map of damage, it has no georeference, or the areas cannot be used.
         OutputError: the results cannot be written.
     """
-    results = count_areas(folder, **asked)
+    found = _opened(folder)
+    results = _counted(found, **asked)
     target = make_folder(folder / FOLDER)
-    return [replace(each, files=tuple(write_area_layers(each.subject, target))) for each in results]
+    written = [
+        replace(each, files=tuple(write_area_layers(each.subject, target, identity=found.identity)))
+        for each in results
+    ]
+    _show_on_page(found, [each.subject for each in written])
+    return written
 
 
-def count_areas(
-    folder: Path,
+def _show_on_page(found: FinishedMap, subjects: Sequence[Subject]) -> None:
+    """Make the areas a layer of the map's own page, where it has one."""
+    path = found.folder / "map.html"
+    if not path.is_file():
+        return
+    try:
+        page = read_page(path)
+    except InputError as error:
+        warnings.warn(f"the areas are no layer of the map's page: {error}", DataWarning, stacklevel=4)
+        return
+    if page.data.get("objects") is not None:
+        put_on_page(page, subjects, found.grid)
+
+
+def count_areas(folder: Path, **asked: Unpack[AreaOptions]) -> list[AreaResult]:
+    """Count a finished map by one or several kinds of areas, and write nothing; see `_counted`.
+
+    Raises:
+        InputError: there is no finished map of damage, it has no georeference, or the areas cannot be used.
+    """
+    return _counted(_opened(folder), **asked)
+
+
+def _opened(folder: Path) -> FinishedMap:
+    found = open_map(folder)
+    if found.grid.crs is None:
+        raise GeoreferenceError(f"{folder} is a map in pixels: areas of the ground need a georeference")
+    return found
+
+
+def _counted(
+    found: FinishedMap,
     *,
     h3: int | None = None,
     grid: float | None = None,
@@ -108,12 +147,13 @@ def count_areas(
     name: str | None = None,
     pcode: str | None = None,
     tiles: str | Path | None = None,
+    scenes: Literal["pre", "post"] | None = None,
     rasters: Sequence[str | Path] = (),
 ) -> list[AreaResult]:
-    """Count a finished map by one or several kinds of areas, and write nothing.
+    """Count a finished map by one or several kinds of areas.
 
     Args:
-        folder: of the map.
+        found: the map.
         h3: resolution of H3 cells.
         grid: side of squares in metres.
         grid_crs: reference system of the squares; by default the UTM zone of the map's centre.
@@ -121,15 +161,13 @@ def count_areas(
         name: its column of names.
         pcode: its column of P-codes.
         tiles: the images, a folder or a file, that the map was made of.
+        scenes: by the image files of a date, whose outlines the map keeps.
         rasters: to be summed by area, such as population.
 
     Raises:
         InputError: there is no finished map of damage, it has no georeference, or the areas cannot be used.
         MissingExtraError: the extra `areas` is needed and not installed.
     """
-    found = open_map(folder)
-    if found.grid.crs is None:
-        raise GeoreferenceError(f"{folder} is a map in pixels: areas of the ground need a georeference")
     bases: list[Basis] = []
     if h3 is not None:
         needs("--h3", "areas")
@@ -140,10 +178,14 @@ def count_areas(
         bases.append(Squares(grid, system_of(found.grid, grid_crs)))
     if by is not None:
         bases.append(read_areas(Path(by), found.grid, name=name, pcode=pcode))
+    if scenes is not None:
+        bases.append(scene_areas(found.folder, scenes, found.grid))
     if tiles is not None:
         bases.append(tile_areas(Path(tiles)))
     if not bases:
-        raise InputError("nothing to count by: pass --h3 9, --grid 500, --by FILE or --tiles FOLDER")
+        raise InputError(
+            "nothing to count by: pass --h3 9, --grid 500, --by FILE, --scenes post or --tiles FOLDER"
+        )
     if rasters:
         needs("--raster", "areas")
     names = _names(bases)

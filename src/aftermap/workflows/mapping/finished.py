@@ -49,6 +49,38 @@ class FinishedMap:
             digest.update(str(name).encode() + b"\0" + shapely.to_wkb(shapely.normalize(shape)))
         return digest.hexdigest()
 
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 of ids, outlines and classes: what was counted of another table is of an earlier map."""
+        return identity_of(self.buildings)
+
+
+SIDE_FILES = ("areas/*.json", "totals/totals.json")
+"""What was counted of a map, with its identity as `map`."""
+
+
+def identity_of(buildings: geopandas.GeoDataFrame) -> str:
+    """See `FinishedMap.identity`; of a table as `buildings.gpkg` holds it."""
+    digest = hashlib.sha256()
+    columns = (buildings["building_id"], buildings["damage"], buildings.geometry)
+    for name, damage, shape in zip(*columns, strict=True):
+        digest.update(f"{name}\0{damage}\0".encode() + shapely.to_wkb(shapely.normalize(shape)))
+    return digest.hexdigest()
+
+
+def made_for_another(folder: Path, identity: str) -> list[str]:
+    """Side files of a map's folder that say that they were made for another table, as paths in the folder."""
+    found = []
+    for pattern in SIDE_FILES:
+        for path in sorted(folder.glob(pattern)):
+            try:
+                tree = read_json(path)
+            except InputError:
+                continue
+            if isinstance(tree, dict) and tree.get("map", identity) != identity:
+                found.append(path.relative_to(folder).as_posix())
+    return found
+
 
 def open_map(folder: Path) -> FinishedMap:
     """Open the folder of a finished map of damage.

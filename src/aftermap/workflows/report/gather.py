@@ -18,12 +18,13 @@ _KEYS = ("area_id", "name")
 _MOST_BYTES = 64 * 1024 * 1024
 
 
-def read_totals(folder: Path, summary: Mapping[str, Any]) -> Totals | None:
+def read_totals(folder: Path, summary: Mapping[str, Any], identity: str) -> Totals | None:
     """What a checked sample says of a map, as `aftermap totals` wrote it; None where nothing can be said.
 
     Args:
         folder: of the map.
         summary: its `summary.json`.
+        identity: see `FinishedMap`.
 
     Raises:
         InputError: its file cannot be used, or is of an earlier map.
@@ -33,6 +34,8 @@ def read_totals(folder: Path, summary: Mapping[str, Any]) -> Totals | None:
         return None
     tree = read_json(path)
     try:
+        if tree.get("map", identity) != identity:
+            raise InputError(f"{path} is of an earlier map: repeat 'aftermap totals', or move the file away")
         sample, found = tree["sample"], tree["totals"]
         if sample is None or "damaged" not in found:
             return None
@@ -54,7 +57,7 @@ def read_totals(folder: Path, summary: Mapping[str, Any]) -> Totals | None:
         raise InputError(f"{path} does not hold totals: {error!r}") from None
 
 
-def read_areas(folder: Path, summary: Mapping[str, Any]) -> Areas | None:
+def read_areas(folder: Path, summary: Mapping[str, Any], identity: str) -> Areas | None:
     """Counts by area, most damaged first, out of a table in `areas`; None where there is none.
 
     Of several it is the first whose areas have names, such as districts, or the first of all.
@@ -62,6 +65,7 @@ def read_areas(folder: Path, summary: Mapping[str, Any]) -> Areas | None:
     Args:
         folder: of the map.
         summary: its `summary.json`.
+        identity: see `FinishedMap`.
 
     Raises:
         InputError: a table cannot be read, or is of an earlier map.
@@ -70,6 +74,11 @@ def read_areas(folder: Path, summary: Mapping[str, Any]) -> Areas | None:
     filled = [(path, rows) for path, rows in tables if rows]
     named = [(path, rows) for path, rows in filled if any(row.name != row.key for row in rows)]
     for path, rows in named or filled:
+        about = read_json(path.with_suffix(".json")) if path.with_suffix(".json").is_file() else {}
+        if isinstance(about, dict) and about.get("map", identity) != identity:
+            raise InputError(
+                f"{path} is of an earlier map of these buildings: repeat 'aftermap areas', or move the file away"
+            )
         counted, mapped = sum(row.buildings for row in rows), summary["buildings"]
         if counted != mapped:
             raise InputError(

@@ -150,8 +150,8 @@ def facts_of(map_: FinishedMap, title: str, *, organisation: str = "", credit: s
         provenance=map_.provenance,
         organisation=organisation,
         credit=credit or credit_of(_imagery(map_.provenance)),
-        totals=read_totals(map_.folder, map_.summary),
-        areas=read_areas(map_.folder, map_.summary),
+        totals=read_totals(map_.folder, map_.summary, map_.identity),
+        areas=read_areas(map_.folder, map_.summary, map_.identity),
     )
 
 

@@ -213,7 +213,7 @@ def totals(folder: Path, **options: Unpack[TotalsOptions]) -> TotalsResult:
     ]
     if result.confidence is not None:
         files += write_confidence(result.confidence, Sample.load(folder), place)
-    files.append(write_json(place / "totals.json", result.as_dict()))
+    files.append(write_json(place / "totals.json", result.as_dict() | {"map": map_.identity}))
     return replace(result, files=tuple(files))
 
 

@@ -12,7 +12,7 @@ const drawn = { x: 0, y: 0, scale: 1, took: 0 };  // the camera of the buildings
 const SMOOTH_MS = 25;
 let settling = 0, settleMs = 140;
 const BATCH = 6;
-let onSelect = () => {}, told = () => "";  // told: what lies at a point of the world, in words
+let onSelect = () => {}, drawAreas = () => {}, told = () => "";  // told: what lies at a point of the world, in words
 
 const tiles = {};
 function loadImages() {
@@ -85,6 +85,7 @@ function drawImagery() {
     }
     base.restore();
   }
+  drawAreas(base);
 }
 
 function trace(context, b) {
