@@ -31,10 +31,12 @@ def test_areas_are_coloured_between_pictures_and_buildings_when_asked_for(tmp_pa
 
         def colour_at(col: int, row: int) -> list[int]:
             page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-            return page.evaluate(
-                f"(() => {{ const b = aftermap.camera, m = document.querySelector('#map'); return aftermap.pixelOf('base',"
-                f"({col} - b.x) * b.scale + m.clientWidth / 2, ({row} - b.y) * b.scale + m.clientHeight / 2); }})()"
+            b = page.evaluate("aftermap.camera")
+            wide, high = page.evaluate(
+                "(m => [m.clientWidth, m.clientHeight])(document.querySelector('#map'))"
             )
+            x, y = (col - b["x"]) * b["scale"] + wide / 2, (row - b["y"]) * b["scale"] + high / 2
+            return page.evaluate(f"aftermap.pixelOf('base', {x}, {y})")
 
         grey = colour_at(20, 30)
         assert grey[0] == grey[1] == grey[2] and page.evaluate("aftermap.areaAt(20, 30)") == ""
