@@ -90,12 +90,12 @@ OPTIONS = {
         "weights rule within column mapping probability reliability layers add_others title overwrite",
     ),
     MonitorOptions: (monitor, "dates allow_repair title overwrite"),
-    EvaluateOptions: (evaluate_dataset, "split events threshold bootstrap boundary_m on_scene"),
+    EvaluateOptions: (evaluate_dataset, "split events threshold bootstrap boundary_m workers on_scene"),
     BenchmarkOptions: (
         run_benchmark,
         "models recipes protocol seeds seed bootstrap overrides include running resume overwrite progress",
     ),
-    PredictOptions: (predict_dataset, "split targets overwrite on_scene"),
+    PredictOptions: (predict_dataset, "split targets overwrite workers on_scene"),
     ScoreOptions: (score_folders, "events bootstrap seed iou progress"),
     SplitOptions: (
         split_dataset,

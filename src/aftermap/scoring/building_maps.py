@@ -185,6 +185,12 @@ class BuildingMapScore:
         self._by_resolution.add(counts, event=resolution_group(resolution_m), scene=f"{event}/{scene}")
         self._scenes[event, scene] = resolution_m
 
+    def merge(self, other: "BuildingMapScore") -> None:
+        """Add what was counted elsewhere by the same rules, its scenes behind these."""
+        self._tables.merge(other._tables)
+        self._by_resolution.merge(other._by_resolution)
+        self._scenes |= other._scenes
+
     def _width_px(self, shape: tuple[int, ...], scene: str, resolution_m: float | None) -> int:
         if self._metres is None:
             return max(1, round(self._share * math.hypot(*shape)))

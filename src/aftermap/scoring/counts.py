@@ -31,6 +31,11 @@ class SceneTables:
         key = (event, scene)
         self._counts[key] = self._counts.get(key, 0) + counts
 
+    def merge(self, other: "SceneTables") -> None:
+        """Add what was counted elsewhere, its scenes behind these."""
+        for (event, scene), counts in other._counts.items():
+            self.add(counts, event=event, scene=scene)
+
     @property
     def counts(self) -> np.ndarray:
         """int64 (scenes, length)."""

@@ -243,6 +243,10 @@ class BuildingScore:
         counts = np.concatenate([_pairs(target[known], predicted[known]), np.zeros(3, np.int64)])
         self._tables.add(counts, event=event, scene=scene)
 
+    def merge(self, other: "BuildingScore") -> None:
+        """Add what was counted elsewhere by the same rules, its scenes behind these."""
+        self._tables.merge(other._tables)
+
     def result(self, *, bootstrap: int = 1000, seed: int = 0) -> BuildingScores:
         """Scores over everything that was added, and by event; see `counts.pooled`."""
         return pooled(self._tables, building_metrics, self._scores, bootstrap=bootstrap, seed=seed)

@@ -140,6 +140,10 @@ class Score:
         counts = count_pixels(prediction_building, prediction_damage, target_building, target_damage)
         self._tables.add(counts, event=event, scene=scene)
 
+    def merge(self, other: "Score") -> None:
+        """Add what was counted elsewhere, its scenes behind these."""
+        self._tables.merge(other._tables)
+
     def result(self, *, bootstrap: int = 1000, seed: int = 0) -> PixelScores:
         """Scores over everything that was added, and by event; see `counts.pooled`."""
         return pooled(self._tables, pixel_metrics, _pixel_scores, bootstrap=bootstrap, seed=seed)

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from aftermap.cli.checks import check_dataset, check_model, check_place
-from aftermap.cli.options import Json, Out, SplitName
+from aftermap.cli.options import Json, Out, SplitName, Workers
 from aftermap.cli.output import print_json, say, wide_console
 from aftermap.cli.progress import bar
 from aftermap.cli.running import AS_IT_IS, Running
@@ -26,6 +26,7 @@ def predict(
     split: SplitName = "all",
     targets: Path | None = None,
     overwrite: bool = False,
+    workers: Workers = 1,
     running: Running = AS_IT_IS,
 ) -> None:
     """Predict a prepared dataset into PNGs in the xView2 competition's naming, or of a legend's classes.
@@ -42,6 +43,7 @@ def predict(
         split: Which scenes.
         targets: Folder for the truth in the same naming.
         overwrite: Predict again what is there.
+        workers: Processes, each with the model. A scene that cannot be predicted does not stop the others.
         running: How the model is run.
     """
     check_model(model)
@@ -61,6 +63,7 @@ def predict(
             split=split,
             targets=targets,
             overwrite=overwrite,
+            workers=workers,
             on_scene=lambda _: advance(),
             **_keywords(running),
         )
@@ -76,6 +79,7 @@ def evaluate(
     threshold: float | None = None,
     bootstrap: int = 1000,
     boundary_m: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
+    workers: Workers = 1,
     running: Running = AS_IT_IS,
     json_output: Json = False,
 ) -> None:
@@ -96,6 +100,7 @@ def evaluate(
         bootstrap: Resamples of the scenes for the intervals; 0 leaves them out.
         boundary_m: Width in metres of the band in which boundary IoU compares outlines; by default 2 % of the
             image's diagonal, which is most of a house at 0.3 m per pixel.
+        workers: Processes, each with the model. The figures are the same to the last digit.
         running: How the model is run.
         json_output: Print JSON.
     """
@@ -121,6 +126,7 @@ def evaluate(
             threshold=threshold,
             bootstrap=bootstrap,
             boundary_m=boundary_m,
+            workers=workers,
             on_scene=lambda *_: advance(),
             **_keywords(running),
         )

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
@@ -24,7 +24,9 @@ from aftermap.scoring.class_scores import ClassScores
 from aftermap.scoring.decision_weights import tune_weights
 from aftermap.scoring.objects import BuildingScore
 from aftermap.scoring.pixels import PixelScores, Score
+from aftermap.workflows.scoring.by_workers import by_workers, named_model, refuse_failed, scenes_by_name
 from aftermap.workflows.scoring.score import ScoreReport
+from aftermap.workflows.worklist.job import Do, Job
 
 T = TypeVar("T")
 
@@ -92,40 +94,74 @@ def evaluate(
     """
     require_scheme(predictor.card, "this evaluation", "score it with 'aftermap evaluate'")
     decision = Decision.of(predictor.card, threshold=threshold)
-    pixels, buildings = Score(), BuildingScore()
-    building_map = BuildingMapScore(boundary_m=boundary_m)
-    histogram = np.zeros((2, 201), np.int64)  # building or not, by probability in half percents
-    sampled: list[tuple[np.ndarray, np.ndarray]] = []
+    tally = Tally(decision, boundary_m=boundary_m)
     for scene in (s for s in scenes if s.is_labelled):
         images = read_images(scene, dates=predictor.dates)
         probabilities = predict_scene(predictor, images)
-        building, damage = decide(probabilities, decision)
+        tally.add(scene, probabilities)
+        if on_scene is not None:
+            on_scene(scene, images, probabilities)
+    return tally.evaluation(bootstrap=bootstrap)
+
+
+class Tally:
+    """What is counted of scenes, one after the other or in several places that are merged.
+
+    Args:
+        decision: how probabilities become classes.
+        boundary_m: width of the band of boundary IoU in metres.
+    """
+
+    def __init__(self, decision: Decision, *, boundary_m: float | None = None) -> None:
+        self._decision = decision
+        self._pixels, self._buildings = Score(), BuildingScore()
+        self._map = BuildingMapScore(boundary_m=boundary_m)
+        self._histogram = np.zeros((2, 201), np.int64)  # building or not, by probability in half percents
+        self._sampled: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def add(self, scene: Scene, probabilities: np.ndarray) -> None:
+        """Count a labelled scene with its probabilities (K, H, W)."""
+        building, damage = decide(probabilities, self._decision)
         truth = read_mask(scene, target="building")
         truth_damage = read_mask(scene, target="damage") if damage is not None else None
-        for score in (pixels, buildings):
+        for score in (self._pixels, self._buildings):
             score.add(building, damage, truth, truth_damage, event=scene.event, scene=scene.name)
         if damage is None:
-            building_map.add(
+            self._map.add(
                 building, truth, event=scene.event, scene=scene.name, resolution_m=scene.resolution_m
             )
         bins = np.rint((1 - probabilities[0]) * 200).astype(np.int64)
         for value in (0, 1):
-            histogram[value] += np.bincount(bins[truth == value], minlength=201)[:201]
+            self._histogram[value] += np.bincount(bins[truth == value], minlength=201)[:201]
         if truth_damage is not None:
-            sampled.append(_damage_sample(probabilities, truth_damage))
-        if on_scene is not None:
-            on_scene(scene, images, probabilities)
-    weights = None
-    if sampled:
-        columns = (np.concatenate(column) for column in zip(*sampled, strict=True))
-        weights = tuple(round(float(w), 4) for w in tune_weights(*columns))
-    report = ScoreReport(
-        pixels.result(bootstrap=bootstrap),
-        buildings.result(bootstrap=bootstrap),
-        (),
-        building_map.result(bootstrap=bootstrap) if len(building_map) else None,
-    )
-    return Evaluation(report, best_threshold(histogram), weights)
+            self._sampled.append(_damage_sample(probabilities, truth_damage))
+
+    def merge(self, other: "Tally") -> None:
+        """Add what was counted elsewhere, its scenes behind these."""
+        self._pixels.merge(other._pixels)
+        self._buildings.merge(other._buildings)
+        self._map.merge(other._map)
+        self._histogram += other._histogram
+        self._sampled += other._sampled
+
+    def without_samples(self) -> "Tally":
+        """The same without the pixels that weights are tuned on, so that only counts are left."""
+        self._sampled = []
+        return self
+
+    def evaluation(self, *, bootstrap: int = 0) -> Evaluation:
+        """The scores of all that was counted."""
+        weights = None
+        if self._sampled:
+            columns = (np.concatenate(column) for column in zip(*self._sampled, strict=True))
+            weights = tuple(round(float(w), 4) for w in tune_weights(*columns))
+        report = ScoreReport(
+            self._pixels.result(bootstrap=bootstrap),
+            self._buildings.result(bootstrap=bootstrap),
+            (),
+            self._map.result(bootstrap=bootstrap) if len(self._map) else None,
+        )
+        return Evaluation(report, best_threshold(self._histogram), weights)
 
 
 def _damage_sample(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -175,6 +211,7 @@ class EvaluateOptions(RunningKeywords, total=False):
     threshold: float | None
     bootstrap: int
     boundary_m: float | None
+    workers: int
     on_scene: Callable[..., None] | None
 
 
@@ -187,6 +224,7 @@ def evaluate_dataset(
     threshold: float | None = None,
     bootstrap: int = 1000,
     boundary_m: float | None = None,
+    workers: int = 1,
     on_scene: Callable[..., None] | None = None,
     **running: Unpack[RunningKeywords],
 ) -> ScoreReport | ClassScores:
@@ -200,6 +238,7 @@ def evaluate_dataset(
         threshold: building threshold of all classes instead of the card's.
         bootstrap: resamples of the scenes for the intervals; 0 leaves them out.
         boundary_m: width in metres of the band in which boundary IoU compares outlines; by default 2 % of the diagonal.
+        workers: processes, each with the model; models with a legend take one, as tiles of an image are stitched.
         on_scene: called with each scene.
         running: how a model that is not open yet is run; see `aftermap.inference.ensemble.Options`.
 
@@ -208,6 +247,18 @@ def evaluate_dataset(
         DataError: no labelled scenes, or the dataset has other classes than the model.
     """
     scenes = labelled_scenes(data, split, events)
+    if workers > 1:
+        return _evaluate_by_workers(
+            model,
+            data,
+            scenes,
+            workers=workers,
+            threshold=threshold,
+            bootstrap=bootstrap,
+            boundary_m=boundary_m,
+            on_scene=on_scene,
+            running=running,
+        )
     predictor = opened(model, **running)
     manifest = Manifest.load(data)
     if predictor.card.legend is not None:
@@ -294,3 +345,55 @@ def describe_classes(card: BaseCard) -> dict[str, Any]:
             for value, (name, colour) in enumerate(zip(card.classes.names, card.classes.colours, strict=True))
         ],
     }
+
+
+@dataclass(frozen=True)
+class EvaluateWork:
+    """Counting scenes of a dataset; arguments as those of `evaluate`."""
+
+    model: str
+    data: Path
+    threshold: float | None
+    boundary_m: float | None
+    running: Mapping[str, Any]
+
+    def start(self) -> Do:
+        """Open the model and the dataset's list."""
+        predictor, scenes = opened(self.model, **self.running), scenes_by_name(self.data)
+        require_scheme(predictor.card, "--workers", "evaluate it with one process, which stitches tiles")
+        decision = Decision.of(predictor.card, threshold=self.threshold)
+
+        def do(job: Job) -> Mapping[str, Any]:
+            scene = scenes[job.name]
+            tally = Tally(decision, boundary_m=self.boundary_m)
+            tally.add(scene, predict_scene(predictor, read_images(scene, dates=predictor.dates)))
+            return {"tally": tally.without_samples()}
+
+        return do
+
+
+def _evaluate_by_workers(
+    model: str | Path | AnyPredictor,
+    data: Path,
+    scenes: Sequence[Scene],
+    *,
+    workers: int,
+    threshold: float | None,
+    bootstrap: int,
+    boundary_m: float | None,
+    on_scene: Callable[..., None] | None,
+    running: RunningKeywords,
+) -> ScoreReport:
+    """The same by several processes; a scene that could not be counted is refused."""
+    manifest = Manifest.load(data)
+    if manifest.legend is not None:
+        raise DataError(
+            f"{data} is labelled with the classes of {manifest.legend.name}: evaluate it without --workers"
+        )
+    work = EvaluateWork(named_model(model), data.absolute(), threshold, boundary_m, dict(running))
+    ended = by_workers(work, scenes, workers, on_scene)
+    refuse_failed(ended, "evaluated, and without them the figures would be others")
+    whole = Tally(Decision((0.5,)), boundary_m=boundary_m)
+    for outcome in ended:
+        whole.merge(outcome.facts["tally"])
+    return whole.evaluation(bootstrap=bootstrap).report

@@ -1,9 +1,10 @@
 """Predictions of a whole dataset as PNGs: in the xView2 competition's naming, ready for `aftermap score`, or classes."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import cv2
 import numpy as np
@@ -17,7 +18,9 @@ from aftermap.inference.postprocess import Decision
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.stitching import predict_classes
 from aftermap.inference.tiling import predict_scene
+from aftermap.workflows.scoring.by_workers import by_workers, named_model, refuse_failed, scenes_by_name
 from aftermap.workflows.scoring.evaluate import class_file, decide, describe_classes
+from aftermap.workflows.worklist.job import Do, Job
 
 _ENDING = re.compile(r"(_(pre|post)_disaster|_part1)(\.png)*$")
 _NUMBERED = re.compile(r"(?P<split>test|hold|train|tier\d)_(pre_|post_)?(?P<number>\d+)")
@@ -29,6 +32,7 @@ class PredictOptions(RunningKeywords, total=False):
     split: str
     targets: str | Path | None
     overwrite: bool
+    workers: int
     on_scene: Callable[[Scene], None] | None
 
 
@@ -40,6 +44,7 @@ def predict_dataset(
     split: str = "all",
     targets: str | Path | None = None,
     overwrite: bool = False,
+    workers: int = 1,
     on_scene: Callable[[Scene], None] | None = None,
     **running: Unpack[RunningKeywords],
 ) -> int:
@@ -52,15 +57,29 @@ def predict_dataset(
         split: which scenes: `train`, `validation`, `test`, `unassigned` or `all`.
         targets: folder for the truth in the same naming.
         overwrite: predict again what is there.
+        workers: processes, each with the model.
         on_scene: called with each scene.
         running: how a model that is not open yet is run; see `aftermap.inference.ensemble.Options`.
 
     Returns:
         How many scenes were predicted now.
     """
+    scenes = scenes_of(data, split)
+    if workers > 1:
+        return _predict_by_workers(
+            model,
+            data,
+            scenes,
+            out,
+            workers=workers,
+            targets=None if targets is None else Path(targets),
+            overwrite=overwrite,
+            on_scene=on_scene,
+            running=running,
+        )
     return predict_scenes(
         opened(model, **running),
-        scenes_of(data, split),
+        scenes,
         out,
         targets=None if targets is None else Path(targets),
         overwrite=overwrite,
@@ -168,3 +187,60 @@ def _predict_classes(
 
 def _write(path: Path, mask: np.ndarray) -> None:
     write_bytes(path, cv2.imencode(".png", mask)[1].tobytes(), parents=True, sync=False)
+
+
+@dataclass(frozen=True)
+class PredictWork:
+    """Predicting scenes of a dataset; arguments as those of `predict_scenes`."""
+
+    model: str
+    data: Path
+    out: Path
+    targets: Path | None
+    overwrite: bool
+    running: Mapping[str, Any]
+
+    def start(self) -> Do:
+        """Open the model and the dataset's list."""
+        predictor, scenes = opened(self.model, **self.running), scenes_by_name(self.data)
+
+        def do(job: Job) -> Mapping[str, Any]:
+            made = predict_scenes(
+                predictor, [scenes[job.name]], self.out, targets=self.targets, overwrite=self.overwrite
+            )
+            return {"made": made}
+
+        return do
+
+
+def _predict_by_workers(
+    model: str | Path | AnyPredictor,
+    data: Path,
+    scenes: Sequence[Scene],
+    out: Path,
+    *,
+    workers: int,
+    targets: Path | None,
+    overwrite: bool,
+    on_scene: Callable[[Scene], None] | None,
+    running: RunningKeywords,
+) -> int:
+    """`predict.predict_dataset` with several processes.
+
+    Returns:
+        How many scenes were predicted now.
+
+    Raises:
+        InputError: the model is open, or scenes could not be predicted; the others are.
+    """
+    work = PredictWork(
+        named_model(model),
+        data.absolute(),
+        out.absolute(),
+        targets and targets.absolute(),
+        overwrite,
+        dict(running),
+    )
+    ended = by_workers(work, scenes, workers, on_scene)
+    refuse_failed(ended, "predicted; the others are")
+    return sum(outcome.facts["made"] for outcome in ended)
