@@ -1,8 +1,8 @@
 """Which building a point or polygon means: inside the outline, else the nearest one close by; polygons by overlap.
 
 Points. One inside an outline means that building (inside several, the smallest of them); a building may hold several.
-Those inside none are given one by one to the nearest building within reach that no point lies in: of all pairs the
-closest first, each point and each building once (a tie goes to the earlier point, then the earlier building).
+Those inside none are given one to one to buildings within reach that no point lies in: as many as there can be, and of
+these the assignment with the least sum of distances (see `assignment`; of points that are alike the earlier one).
 
 Polygons. Of all pairs whose intersection over union is large enough the largest first, each polygon and each building
 once. A polygon that is left over and lies to half or more in a building means it too (a traced block of houses), and a
@@ -17,6 +17,7 @@ import shapely
 
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import to_pixels
+from aftermap.workflows.comparing.assignment import assign
 
 Several = Literal["worst", "most"]
 
@@ -108,13 +109,11 @@ def _points(
         close, around = tree.query(marks[others], predicate="dwithin", distance=within)
         found = others[close]
         distances = shapely.distance(marks[found], buildings[around])
-        taken: set[int] = set()
-        for at in np.lexsort((around, found, distances)).tolist():
-            point, building = int(found[at]), int(around[at])
-            if point not in taken and building not in held:
-                taken.add(point)
-                held.add(building)
-                pairs.append((point, building, "near", float(distances[at])))
+        free = ~np.isin(around, list(held))
+        found, around, distances = found[free], around[free], distances[free]
+        order = np.lexsort((around, found))
+        for at in order[assign(found[order], around[order], distances[order])].tolist():
+            pairs.append((int(found[at]), int(around[at]), "near", float(distances[at])))
     return pairs
 
 
