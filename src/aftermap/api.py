@@ -604,7 +604,7 @@ def package(
 
     Args:
         out: folder of the map.
-        formats: some of geoparquet, flatgeobuf, shapefile, kmz, pmtiles, csv, xlsx and stac, or all.
+        formats: some of geoparquet, flatgeobuf, shapefile, kmz, pmtiles, csv, xlsx, envi and stac, or all.
         to: folder to write into; by default `package` in the map's.
         name: of the files, without ending.
 

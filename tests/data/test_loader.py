@@ -305,3 +305,27 @@ def test_the_batches_of_a_pool_are_the_first_of_a_run_without_one(scenes):
     first = [plain.batch(n).image for n in range(3)]
     shown = [pool.batch(n).image for n in range(3)]
     assert all(any(torch.equal(a, b) for b in shown) for a in first)
+
+
+def test_both_dates_of_a_scene_are_samples_of_their_own(tmp_path):
+    mask = np.zeros((32, 32), np.uint8)
+    scenes = []
+    for number in range(3):
+        scene = make_scene(tmp_path, f"s{number}", mask + number)
+        for date, value in ((scene.pre, 10 * number), (scene.post, 10 * number + 5)):
+            cv2.imwrite(str(date), np.full((32, 32, 3), value, np.uint8))
+        scenes.append(scene)
+    scenes[2] = scenes[2].model_copy(update={"post": None})
+    options = {"kind": EpochSampling, "target": "building", "dates": 1, "batch_size": 5, "both_dates": True}
+    crops = source(scenes, shuffle=False, **options)
+    assert crops.steps_per_epoch == 1
+    batch = crops.batch(0)
+    # pre, post, pre, post, and the scene without a second image once; the mask is the scene's
+    assert batch.image[:, 0, 0, 0, 0].tolist() == [0, 5, 10, 15, 20]
+    assert batch.mask[:, 0, 0].tolist() == [0, 0, 1, 1, 1]
+    shuffled = source(scenes, **options).batch(0)
+    assert sorted(shuffled.image[:, 0, 0, 0, 0].tolist()) == [0, 5, 10, 15, 20]
+    with pytest.raises(DataError, match="models that see one date"):
+        source(scenes, **(options | {"target": "damage", "dates": 2}))
+    with pytest.raises(ValueError, match="shows each image as it is"):
+        EpochSampling(both_dates=True, date_swap=0.1)

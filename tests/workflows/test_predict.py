@@ -4,16 +4,23 @@ import cv2
 import numpy as np
 import pytest
 import rasterio
+import torch
 
+from aftermap.artefacts.card import Card, TrainingRecord
 from aftermap.artefacts.ensemble import load_ensemble
+from aftermap.artefacts.store import save_model
+from aftermap.classes import DAMAGE
 from aftermap.cli.app import main
 from aftermap.data.scene import Manifest, Scene
+from aftermap.errors import ModelError
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.postprocess import spread_minor
+from aftermap.models.build import build_model
+from aftermap.models.configs import FpnEfficientnetConfig
 from aftermap.workflows.mapping.damage import map_damage
 from aftermap.workflows.scoring.evaluate import evaluate
 from aftermap.workflows.scoring.mask_files import find_masks
-from aftermap.workflows.scoring.predict import competition_name, predict_scenes
+from aftermap.workflows.scoring.predict import competition_name, predict_dataset, predict_scenes
 from aftermap.workflows.scoring.score import score_folders
 from colour_town import LEVELS, save_colour_model, town, town_grid, write_image
 
@@ -221,3 +228,44 @@ def test_an_ensemble_maps_like_the_model_it_repeats(tmp_path, both):
     assert len(result.buildings) == len(LEVELS)
     told = json.loads((result.folder / "provenance.json").read_text())
     assert told["model"]["sha256"] == open_predictor(both, Options(low_memory=True)).sha256
+
+
+def test_classes_are_written_in_their_colours_too(dataset, both, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        main(["predict", str(both), str(dataset), "-o", str(tmp_path / "out"), "--coloured"])
+    assert stopped.value.code in (0, None)
+    name = "test_damage_00000_prediction.png"
+    mask = cv2.imread(str(tmp_path / "out" / name), cv2.IMREAD_UNCHANGED)
+    shown = cv2.imread(str(tmp_path / "out" / "coloured" / name))[..., ::-1]
+    colours = np.array([list(bytes.fromhex(colour[1:])) for colour in DAMAGE.colours], np.uint8)
+    assert len(np.unique(mask)) > 2 and np.array_equal(shown, colours[mask])
+
+
+def test_the_dice_heads_map_is_written_as_the_original_writes_it(tmp_path):
+    torch.manual_seed(4)
+    config = FpnEfficientnetConfig(encoder_name="tf_efficientnet_b0", encoder_weights=None)
+    model = build_model(config).eval()
+    model.dice_head.weight.data *= 3000
+    card = Card(
+        name="fpn", model=config, dates=1, scheme="building", licence="MIT",
+        training=TrainingRecord(data="none", data_licence="none"),
+    )  # fmt: skip
+    save_model(tmp_path / "model", model, card)
+    image = np.random.default_rng(2).integers(0, 256, (60, 64, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
+    scene = Scene(name="a", event="e", pre=tmp_path / "a.png", width=64, height=60, split="test")
+    Manifest(kind="folder", scheme="building", scenes=[scene]).save(tmp_path)
+    predict_dataset(tmp_path / "model", tmp_path, tmp_path / "out", dice=True, backend="torch")
+    found = cv2.imread(str(tmp_path / "out" / "dice" / "a.png"), cv2.IMREAD_UNCHANGED)
+    mean, std = (np.array(v, np.float32) for v in (card.normalisation.mean, card.normalisation.std))
+    wide = np.pad(image, ((0, 4), (0, 0), (0, 0)), mode="edge")
+    x = torch.from_numpy((wide - mean) / std).permute(2, 0, 1)[None, None]
+    with torch.no_grad():
+        p = torch.sigmoid(model(x, heads=True).dice)[0, 0, :15]
+    assert found.shape == (15, 16)
+    assert (
+        np.abs(found.astype(int) - (p.numpy() * 255).astype(np.uint8)).max() <= 1
+        and len(np.unique(found)) > 3
+    )
+    with pytest.raises(ModelError, match="no Dice head that can be asked"):
+        predict_dataset("box", tmp_path, tmp_path / "out", dice=True)

@@ -12,6 +12,7 @@ import openpyxl
 import pandas as pd
 import pyarrow.parquet
 import pytest
+import rasterio
 import shapely
 import tile_archive
 from affine import Affine
@@ -328,3 +329,20 @@ def test_a_map_whose_report_lacks_something_is_handed_on_without_it(made, tmp_pa
         if row[0].value
     }
     assert rows["destroyed"] == 1 and "model" not in rows
+
+
+def test_envi_has_every_pixel_with_names_and_colours(made, files, tmp_path):
+    with zipfile.ZipFile(files["envi"]) as archive:
+        archive.extractall(tmp_path)
+    with rasterio.open(tmp_path / "ville.dat") as file, rasterio.open(made / "damage.tif") as source:
+        found, stored = file.read(1), source.read(1)
+        assert np.array_equal(found, np.where(stored == 255, 5, stored))
+        assert (
+            file.driver == "ENVI"
+            and file.transform.almost_equals(source.transform)
+            and file.crs == source.crs
+        )
+        assert file.colormap(1)[4][:3] == (200, 32, 60)
+    header = (tmp_path / "ville.hdr").read_text()
+    assert "file type = ENVI Classification" in header and "classes = 6" in header
+    assert "{background, no-damage, minor-damage, major-damage, destroyed, not-assessed}" in header

@@ -28,9 +28,10 @@ def package(
 ) -> None:
     """Write the buildings of a finished map in the formats that other people open, or as an agency hands them on.
 
-    geoparquet: GeoParquet 1.1 for databases and notebooks. flatgeobuf: one file for GIS and web. shapefile: zipped, with
-    a table of the names that had to be cut. kmz: Google Earth and phones, in colours. pmtiles: vector tiles for web
-    maps. csv and xlsx: tables. stac: an item that describes the map and lists its files. All are written, or none.
+    geoparquet: GeoParquet 1.1 for databases and notebooks. flatgeobuf: one file for GIS and web. shapefile: zipped,
+    with a table of the names that had to be cut. kmz: Google Earth and phones, in colours. pmtiles: vector tiles for
+    web maps. csv and xlsx: tables. envi: the classes of all pixels. stac: an item that describes the map and lists its
+    files. All are written, or none.
 
     Example: aftermap package joplin --format kmz,xlsx --name joplin
 
@@ -44,7 +45,8 @@ def package(
 
     Args:
         folder: Folder of a map of damage, as aftermap map made it.
-        format: Some of geoparquet, flatgeobuf, shapefile, kmz, pmtiles, csv, xlsx and stac, separated by commas, or all.
+        format: Some of geoparquet, flatgeobuf, shapefile, kmz, pmtiles, csv, xlsx, envi and stac, separated by commas, or
+            all.
         out: Folder to write into; by default "package" in the map's folder.
         name: Name of the files, without ending.
         package: Whose layout to write.

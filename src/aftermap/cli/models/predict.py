@@ -25,6 +25,8 @@ def predict(
     out: Out,
     split: SplitName = "all",
     targets: Path | None = None,
+    coloured: bool = False,
+    dice: bool = False,
     overwrite: bool = False,
     workers: Workers = 1,
     running: Running = AS_IT_IS,
@@ -42,6 +44,9 @@ def predict(
         out: Folder for the predictions; existing ones are kept, so that an interrupted run goes on.
         split: Which scenes.
         targets: Folder for the truth in the same naming.
+        coloured: Write the classes in their colours too, into OUT/coloured.
+        dice: Write what the Dice head says too, in bytes at a quarter of the resolution, into OUT/dice; for model folders
+            of kind fpn-efficientnet.
         overwrite: Predict again what is there.
         workers: Processes, each with the model. A scene that cannot be predicted does not stop the others.
         running: How the model is run.
@@ -62,6 +67,8 @@ def predict(
             out,
             split=split,
             targets=targets,
+            coloured=coloured,
+            dice=dice,
             overwrite=overwrite,
             workers=workers,
             on_scene=lambda _: advance(),

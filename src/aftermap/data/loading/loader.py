@@ -133,6 +133,9 @@ class CropSource:
         if sampling.soft_every:
             for number in self._bare:
                 self._repeats[number] = 0
+        self._both = isinstance(sampling, EpochSampling) and sampling.both_dates
+        if self._both:
+            self._repeats = self._date_repeats()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -193,6 +196,16 @@ class CropSource:
         pixel = [(self._scenes[number].resolution_m or np.nan) * sample.zoom for number, sample in shown]
         return _Crops(planes, masks, rest, self._stored_soft(samples), np.array(pixel, np.float32))
 
+    def _date_repeats(self) -> list[int]:
+        """How often each image is shown where both of a scene are samples: pre and post by turns; a missing one never."""
+        if self._dates != 1:
+            raise DataError("sampling.both_dates is for models that see one date, and this one sees two")
+        return [
+            count if date == "pre" or scene.post is not None else 0
+            for scene, count in zip(self._scenes, self._repeats, strict=True)
+            for date in ("pre", "post")
+        ]
+
     def _stored_soft(self, samples: Sequence[Sample]) -> np.ndarray | None:
         """Soft labels (B, K - 1, S, S) as they are stored, unknown where a sample has none."""
         if not self._soft:
@@ -222,8 +235,9 @@ class CropSource:
         match sampling:
             case EpochSampling():
                 assert number is not None
+                number, date = divmod(number, 2) if self._both else (number, 0)
                 return number, crop_best(
-                    *self._pair(number, rng),
+                    *self._pair(number, rng, post=bool(date)),
                     sampling=sampling,
                     geometry=self._geometry,
                     classes=self._classes,
@@ -274,9 +288,11 @@ class CropSource:
             return None
         return int(rng.choice(self._classes, p=weights / weights.sum()))
 
-    def _pair(self, number: int, rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
+    def _pair(
+        self, number: int, rng: np.random.Generator, *, post: bool = False
+    ) -> tuple[list[np.ndarray], np.ndarray]:
         """Images (H, W, C) of each date and mask (H, W) of a scene; of one date, now and then the second."""
-        dates = ["pre", "post"][: self._dates]
+        dates = ["post"] if post else ["pre", "post"][: self._dates]
         chance = post_chance(self._sampling)
         if self._dates == 1 and chance and self._scenes[number].post is not None and rng.random() < chance:
             dates = ["post"]

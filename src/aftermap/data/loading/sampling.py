@@ -97,6 +97,8 @@ class EpochSampling(_Crops):
         repeat: how often a pass shows a scene; see `repetitions`.
         shuffle: False keeps the order of the scenes.
         drop_last: leaves the last batch of a pass out if it is not full.
+        both_dates: localization only: the two images of a scene are samples of their own, one after the other, with one
+            mask (MetaDamageNet).
         crop: how the crop is chosen.
     """
 
@@ -104,7 +106,16 @@ class EpochSampling(_Crops):
     repeat: Repeat = "none"
     shuffle: bool = True
     drop_last: bool = True
+    both_dates: bool = False
     crop: BestCrop = BestCrop()
+
+    @model_validator(mode="after")
+    def _dates_are_given_or_drawn(self) -> Self:
+        if self.both_dates and (self.date_swap or self.compat_inverted_swap):
+            raise ValueError(
+                "both_dates shows each image as it is: leave date_swap and compat_inverted_swap out"
+            )
+        return self
 
 
 def _kind(value: Any) -> str:

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
@@ -49,6 +50,14 @@ class MapRaster:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.array, dtype=dtype, copy=copy)
+
+    def rows(self, height: int = 512) -> Iterator[np.ndarray]:
+        """The first band as it is stored, in strips (height, W) from top to bottom."""
+        with rasterio.open(self.path, driver="GTiff") as file:
+            for top in range(0, file.height, height):
+                window = rasterio.windows.Window(0, top, file.width, min(height, file.height - top))
+                strip: np.ndarray = file.read(1, window=window)
+                yield strip
 
     @classmethod
     def open(cls, path: Path) -> "MapRaster":

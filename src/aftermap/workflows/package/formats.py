@@ -22,8 +22,9 @@ from aftermap.products.summary import summarise
 from aftermap.products.vectors import as_cells
 from aftermap.wording import counted
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
+from aftermap.workflows.mapping.result import MapRaster
 
-Format = Literal["geoparquet", "flatgeobuf", "shapefile", "kmz", "pmtiles", "csv", "xlsx", "stac"]
+Format = Literal["geoparquet", "flatgeobuf", "envi", "shapefile", "kmz", "pmtiles", "csv", "xlsx", "stac"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 ENDINGS: dict[Format, str] = {
     "geoparquet": ".parquet",
@@ -33,6 +34,7 @@ ENDINGS: dict[Format, str] = {
     "pmtiles": ".pmtiles",
     "csv": ".csv",
     "xlsx": ".xlsx",
+    "envi": ".envi.zip",
     "stac": ".stac.json",
 }
 """What comes after the name of each file."""
@@ -211,6 +213,13 @@ def _write_xlsx(job: Job, path: Path) -> None:
         )
 
 
+def _write_envi(job: Job, path: Path) -> None:
+    from aftermap.products.exchange.envi import write_envi
+
+    raster = MapRaster.open(job.map.folder / "damage.tif")
+    write_envi(path, job.name, raster.rows(), raster.grid, DAMAGE)
+
+
 def _write_stac(job: Job, path: Path, others: Mapping[str, Path]) -> None:
     from aftermap.products.exchange.stac import stac_item
 
@@ -227,6 +236,7 @@ _WRITERS: dict[Format, Callable[[Job, Path], None]] = {
     "pmtiles": _write_pmtiles,
     "csv": _write_csv,
     "xlsx": _write_xlsx,
+    "envi": _write_envi,
 }
 
 

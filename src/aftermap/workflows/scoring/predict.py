@@ -4,13 +4,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import cv2
 import numpy as np
 
+from aftermap.artefacts.ensemble import is_ensemble
+from aftermap.classes import BUILDING, DAMAGE, ClassScheme
 from aftermap.data.scene import Scene, read_images, read_mask, scenes_of
-from aftermap.errors import InputError
+from aftermap.errors import InputError, ModelError
 from aftermap.files import write_bytes, write_json
 from aftermap.inference.ensemble import RunningKeywords, opened
 from aftermap.inference.parity import read_dates
@@ -18,9 +20,16 @@ from aftermap.inference.postprocess import Decision
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.stitching import predict_classes
 from aftermap.inference.tiling import predict_scene
+from aftermap.products.figures.painting import painted
 from aftermap.workflows.scoring.by_workers import by_workers, named_model, refuse_failed, scenes_by_name
 from aftermap.workflows.scoring.evaluate import class_file, decide, describe_classes
 from aftermap.workflows.worklist.job import Do, Job
+
+if TYPE_CHECKING:
+    from aftermap.inference.dice_maps import DiceMaps
+
+COLOURED = "coloured"
+"""Below the folder of the predictions, where a scorer does not look."""
 
 _ENDING = re.compile(r"(_(pre|post)_disaster|_part1)(\.png)*$")
 _NUMBERED = re.compile(r"(?P<split>test|hold|train|tier\d)_(pre_|post_)?(?P<number>\d+)")
@@ -31,6 +40,8 @@ class PredictOptions(RunningKeywords, total=False):
 
     split: str
     targets: str | Path | None
+    coloured: bool
+    dice: bool
     overwrite: bool
     workers: int
     on_scene: Callable[[Scene], None] | None
@@ -43,6 +54,8 @@ def predict_dataset(
     *,
     split: str = "all",
     targets: str | Path | None = None,
+    coloured: bool = False,
+    dice: bool = False,
     overwrite: bool = False,
     workers: int = 1,
     on_scene: Callable[[Scene], None] | None = None,
@@ -56,6 +69,8 @@ def predict_dataset(
         out: folder for the predictions; those that are there are kept, so that an interrupted run goes on.
         split: which scenes: `train`, `validation`, `test`, `unassigned` or `all`.
         targets: folder for the truth in the same naming.
+        coloured: write the classes in their colours too, into the folder `coloured` below `out`.
+        dice: write what the Dice head of a `fpn-efficientnet` says too, into the folder `dice` below `out`.
         overwrite: predict again what is there.
         workers: processes, each with the model.
         on_scene: called with each scene.
@@ -65,6 +80,16 @@ def predict_dataset(
         How many scenes were predicted now.
     """
     scenes = scenes_of(data, split)
+    heads = _dice_maps(model, running.get("device", "cpu")) if dice else None
+
+    def done(scene: Scene) -> None:
+        if heads is not None:
+            file = out / "dice" / f"{scene.name}.png"
+            if overwrite or not file.exists():
+                _write(file, heads.of(read_images(scene, dates=1)[0]))
+        if on_scene is not None:
+            on_scene(scene)
+
     if workers > 1:
         return _predict_by_workers(
             model,
@@ -73,8 +98,9 @@ def predict_dataset(
             out,
             workers=workers,
             targets=None if targets is None else Path(targets),
+            coloured=coloured,
             overwrite=overwrite,
-            on_scene=on_scene,
+            on_scene=done,
             running=running,
         )
     return predict_scenes(
@@ -82,9 +108,24 @@ def predict_dataset(
         scenes,
         out,
         targets=None if targets is None else Path(targets),
+        coloured=coloured,
         overwrite=overwrite,
-        on_scene=on_scene,
+        on_scene=done,
     )
+
+
+def _dice_maps(model: str | Path | AnyPredictor, device: str) -> "DiceMaps":
+    """What the Dice head of a model folder says.
+
+    Raises:
+        ModelError: the model has none.
+    """
+    from aftermap.artefacts.store import load_model
+    from aftermap.inference.dice_maps import DiceMaps
+
+    if isinstance(model, AnyPredictor) or is_ensemble(model) or not Path(model).is_dir():
+        raise ModelError(f"{model} has no Dice head that can be asked: pass the folder of one model")
+    return DiceMaps(load_model(model), device)
 
 
 def predict_scenes(
@@ -93,6 +134,7 @@ def predict_scenes(
     folder: Path,
     *,
     targets: Path | None = None,
+    coloured: bool = False,
     overwrite: bool = False,
     on_scene: Callable[[Scene], None] | None = None,
 ) -> int:
@@ -108,6 +150,7 @@ def predict_scenes(
         scenes: what to predict, with or without labels.
         folder: where the predictions go.
         targets: where the truth of labelled scenes goes in the same naming (`..._target.png`); None writes none.
+        coloured: write `coloured/<file>` in the colours of the classes too.
         overwrite: predict again what is there.
         on_scene: called after every scene.
 
@@ -119,7 +162,7 @@ def predict_scenes(
         InputError: targets are wanted of a model with a legend.
     """
     if predictor.card.legend is not None:
-        return _predict_classes(predictor, scenes, folder, targets, overwrite, on_scene)
+        return _predict_classes(predictor, scenes, folder, targets, coloured, overwrite, on_scene)
     count, decision = 0, Decision.of(predictor.card)
     for scene in scenes:
         last = folder / competition_name(scene, "localization", "prediction")
@@ -128,6 +171,10 @@ def predict_scenes(
             building, damage = decide(probabilities, decision)
             if damage is not None:
                 _write(folder / competition_name(scene, "damage", "prediction"), damage * building)
+            if coloured:
+                shown, task = (building, "localization") if damage is None else (damage * building, "damage")
+                name = competition_name(scene, task, "prediction")
+                _write_coloured(folder / COLOURED / name, shown, BUILDING if damage is None else DAMAGE)
             _write(last, building)
             count += 1
         if targets is not None and scene.is_labelled:
@@ -163,6 +210,7 @@ def _predict_classes(
     scenes: Sequence[Scene],
     folder: Path,
     targets: Path | None,
+    coloured: bool,
     overwrite: bool,
     on_scene: Callable[[Scene], None] | None,
 ) -> int:
@@ -176,13 +224,20 @@ def _predict_classes(
     for scene in scenes:
         path = class_file(folder, scene)
         if overwrite or not path.exists():
-            _write(path, predict_classes(predictor, read_dates(scene, predictor)))
+            classes = predict_classes(predictor, read_dates(scene, predictor))
+            _write(path, classes)
+            if coloured:
+                _write_coloured(folder / COLOURED / path.name, classes, predictor.card.classes)
             count += 1
         if on_scene is not None:
             on_scene(scene)
     if scenes:
         write_json(folder / "classes.json", describe_classes(predictor.card))
     return count
+
+
+def _write_coloured(path: Path, mask: np.ndarray, scheme: ClassScheme) -> None:
+    _write(path, painted(mask, scheme)[..., ::-1])
 
 
 def _write(path: Path, mask: np.ndarray) -> None:
@@ -197,6 +252,7 @@ class PredictWork:
     data: Path
     out: Path
     targets: Path | None
+    coloured: bool
     overwrite: bool
     running: Mapping[str, Any]
 
@@ -206,7 +262,12 @@ class PredictWork:
 
         def do(job: Job) -> Mapping[str, Any]:
             made = predict_scenes(
-                predictor, [scenes[job.name]], self.out, targets=self.targets, overwrite=self.overwrite
+                predictor,
+                [scenes[job.name]],
+                self.out,
+                targets=self.targets,
+                coloured=self.coloured,
+                overwrite=self.overwrite,
             )
             return {"made": made}
 
@@ -221,6 +282,7 @@ def _predict_by_workers(
     *,
     workers: int,
     targets: Path | None,
+    coloured: bool,
     overwrite: bool,
     on_scene: Callable[[Scene], None] | None,
     running: RunningKeywords,
@@ -238,6 +300,7 @@ def _predict_by_workers(
         data.absolute(),
         out.absolute(),
         targets and targets.absolute(),
+        coloured,
         overwrite,
         dict(running),
     )
