@@ -60,13 +60,14 @@ def ground(side: int) -> Grid:
 def strips(side: int, seed: int) -> Callable[[Window], Iterator[tuple[np.ndarray, np.ndarray]]]:
     """Two dates of something as rough as a town: noise of several sizes."""
     random_numbers = np.random.default_rng(seed)
-    coarse = random_numbers.integers(0, 120, (2, side // 64 + 2, side // 64 + 2, 3)).astype(np.uint8)
+    cells = side // 32 + 8  # the web's grid is larger than the map
+    coarse = random_numbers.integers(0, 120, (2, cells, cells, 3)).astype(np.uint8)
     fine = random_numbers.integers(0, 90, (2, 512, 512, 3)).astype(np.uint8)
 
     def read(window: Window) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for date in (0, 1):
             top, rows = window.row // 64, window.height // 64 + 1
-            part = coarse[date, top : top + rows, : side // 64 + 1]
+            part = coarse[date, top : top + rows, : window.width // 64 + 1]
             wide = cv2.resize(part, (window.width, window.height), interpolation=cv2.INTER_CUBIC)
             detail = cv2.resize(fine[date], (1024, 1024), interpolation=cv2.INTER_LINEAR)
             tiled = np.tile(detail, (window.height // 1024 + 1, window.width // 1024 + 1, 1))

@@ -77,6 +77,36 @@ def test_a_user_keeps_no_more_than_allowed(tmp_path, made):
     assert send(client, "a.tif", data).status_code == 201 and send(client, "b.tif", data).status_code == 413
 
 
+def test_what_arrives_at_once_is_counted_together(tmp_path, made):
+    """Two halves at a time of what one may keep: the second that would be over is refused."""
+    import anyio
+
+    data = (made / "before.tif").read_bytes()
+    service = open_service(tmp_path / "data", limits=Limits(kept_bytes=int(len(data) * 1.5), free_bytes=0))
+    ended = []
+
+    async def parts():
+        for start in range(0, len(data), 10_000):
+            yield data[start : start + 10_000]
+            await anyio.sleep(0.001)
+
+    async def send_one():
+        try:
+            await service.uploads.receive("ana", "a.tif", "image", parts(), told_bytes=None)
+            ended.append("kept")
+        except InputError as error:
+            ended.append(type(error).__name__)
+
+    async def both():
+        async with anyio.create_task_group() as group:
+            group.start_soon(send_one)
+            group.start_soon(send_one)
+
+    anyio.run(both)
+    assert sorted(ended) in (["TooLargeError", "TooLargeError"], ["TooLargeError", "kept"])
+    assert service.uploads.kept_bytes("ana") <= len(data) and not service.uploads._arriving["ana"]
+
+
 def test_a_disk_that_is_nearly_full_takes_nothing(tmp_path, made):
     service = open_service(tmp_path / "data", limits=Limits(free_bytes=1 << 60))
     assert send(client_of(service), "a.tif", (made / "before.tif").read_bytes()).status_code == 413

@@ -91,6 +91,7 @@ def serve(
     from aftermap.web.service.app import service_app
     from aftermap.web.service.log import log
     from aftermap.web.service.service import Rules, Service
+    from aftermap.workflows.service.checking import check_apart
     from aftermap.workflows.service.place import Limits, Place
     from aftermap.workflows.service.staff import Staff
     from aftermap.workflows.service.tokens import has_tokens
@@ -116,7 +117,7 @@ def serve(
     with closing(listener), Claim(place.made().folder / "server"):
         staff: Staff | None = None
         told = (lambda: staff.running() if staff else 0) if workers else None
-        service = Service.open(place, rules, database=address, workers=told)
+        service = Service.open(place, rules, database=address, workers=told, check=check_apart)
         if wants and not has_tokens(service.database):
             why = "--tokens asks for tokens" if tokens else f"--host {host} is open to others"
             raise InputError(

@@ -40,6 +40,14 @@ def unpack(path: Path, suffixes: tuple[str, ...]) -> Path:
         return Path(_unpacked[key].name)
 
 
+def forget_unpacked() -> None:
+    """Remove what was unpacked, for a process that goes on for long."""
+    with _lock:
+        for folder in _unpacked.values():
+            folder.cleanup()
+        _unpacked.clear()
+
+
 def _extract(path: Path, folder: Path, suffixes: tuple[str, ...]) -> None:
     try:
         with zipfile.ZipFile(path) as archive:

@@ -14,7 +14,7 @@ from aftermap.workflows.service.jobs import Jobs
 from aftermap.workflows.service.maps import Maps
 from aftermap.workflows.service.place import Place
 from aftermap.workflows.service.queues import Queue, open_queue
-from aftermap.workflows.service.uploads import Uploads
+from aftermap.workflows.service.uploads import Check, Uploads
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ class Service:
         *,
         database: str | Path | None = None,
         workers: Callable[[], int] | None = None,
+        check: Check | None = None,
     ) -> "Service":
         """Open the service of a folder.
 
@@ -76,6 +77,7 @@ class Service:
             rules: how it is open to the world.
             database: `postgresql://...` of a team; by default two files in the folder.
             workers: tells how many workers run.
+            check: says what is in an upload; see `Uploads`.
 
         Raises:
             InputError: the database cannot be reached.
@@ -83,7 +85,7 @@ class Service:
         """
         place.made()
         tables = Database(database or place.database)
-        uploads = Uploads(place, tables)
+        uploads = Uploads(place, tables, check)
         uploads.clear()
         return cls(
             place=place,

@@ -51,7 +51,7 @@ class Staff:
 
     def running(self) -> int:
         """How many run."""
-        return sum(process.poll() is None for process in self._running.values())
+        return sum(process.poll() is None for process in list(self._running.values()))
 
     @property
     def processes(self) -> list[int]:

@@ -9,7 +9,8 @@ import unicodedata
 import uuid
 import warnings
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -36,6 +37,7 @@ _CHECKED_EVERY = 16 << 20
 _LONGEST = 80
 
 Purpose = Literal["image", "vectors"]
+Check = Callable[[Path, Purpose, int], dict[str, Any]]
 
 
 class TooLargeError(InputError):
@@ -71,10 +73,13 @@ class Uploads:
     Args:
         place: where they lie, and what is allowed.
         database: where they are recorded.
+        check: says what is in a file, or refuses it; by default in this process.
     """
 
-    def __init__(self, place: Place, database: Database) -> None:
+    def __init__(self, place: Place, database: Database, check: Check | None = None) -> None:
         self._place, self._database = place, database
+        self._check: Check = check or check_file
+        self._arriving: dict[str, int] = {}
 
     def find(self, number: str) -> Upload | None:
         """An upload by its id."""
@@ -121,15 +126,16 @@ class Uploads:
         """
         kept = file_name(name, purpose)
         number = uuid.uuid4().hex
-        allowed = self._allowed(await anyio.to_thread.run_sync(self.kept_bytes, owner))
+        held = await anyio.to_thread.run_sync(self.kept_bytes, owner)
+        allowed = self._allowed(held)
         if told_bytes is not None and told_bytes > allowed:
             raise TooLargeError(f"{kept} is of {told_bytes:,} bytes, {allowed:,} are allowed")
         folder = self._place.folder / "uploads" / f".part-{number}"
         path = folder / kept
         try:
             make_folder(folder)
-            size = await self._write(path, parts, allowed)
-            described = await anyio.to_thread.run_sync(check_file, path, purpose, self._place.limits.pixels)
+            size = await self._write(owner, path, parts, allowed, held)
+            described = await anyio.to_thread.run_sync(self._check, path, purpose, self._place.limits.pixels)
             upload = Upload(number, owner, kept, size, purpose, described, time.time())
             with writing(self._place.upload(number)):
                 folder.rename(self._place.upload(number))
@@ -158,18 +164,37 @@ class Uploads:
         for part in (self._place.folder / "uploads").glob(".part-*"):
             shutil.rmtree(part, ignore_errors=True)
 
+    @contextmanager
+    def _counted(self, owner: str) -> Iterator[Callable[[int], None]]:
+        """Count what arrives for an owner, so that many uploads at once are not allowed each what one would be."""
+        mine = 0
+
+        def arrived(count: int) -> None:
+            nonlocal mine
+            mine += count
+            self._arriving[owner] = self._arriving.get(owner, 0) + count
+
+        try:
+            arrived(0)
+            yield arrived
+        finally:
+            self._arriving[owner] -= mine
+
     def _allowed(self, kept: int) -> int:
         limits = self._place.limits
         free = shutil.disk_usage(self._place.folder).free - limits.free_bytes
         return max(0, min(limits.upload_bytes, limits.kept_bytes - kept, free))
 
-    async def _write(self, path: Path, parts: AsyncIterator[bytes], allowed: int) -> int:
+    async def _write(
+        self, owner: str, path: Path, parts: AsyncIterator[bytes], allowed: int, kept: int
+    ) -> int:
         size = unsaved = 0
-        with writing(path):
+        with writing(path), self._counted(owner) as arrived:
             async with await anyio.open_file(path, "wb") as file:
                 async for part in parts:
                     size, unsaved = size + len(part), unsaved + len(part)
-                    if size > allowed:
+                    arrived(len(part))
+                    if size > allowed or self._arriving[owner] > self._place.limits.kept_bytes - kept:
                         raise TooLargeError(
                             f"{path.name} has more than the {allowed:,} bytes that are allowed"
                         )

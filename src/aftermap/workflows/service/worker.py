@@ -11,12 +11,13 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from aftermap.errors import AftermapError, AftermapWarning
 from aftermap.files import one_line
+from aftermap.geo.opening.archives import forget_unpacked
 from aftermap.redaction import hide_secrets
 from aftermap.workflows.service.database import Database
 from aftermap.workflows.service.jobs import Job, Jobs
@@ -94,7 +95,8 @@ class Worker:
 
     def _do(self, job: Job) -> str:
         lost = threading.Event()
-        with self._beating(job, lost):
+        with self._beating(job, lost), ExitStack() as stack:
+            stack.callback(forget_unpacked)
             try:
                 run_job(self._place, self._uploads, self._maps, job, self._report(job, lost))
             except _EndedError:
