@@ -59,6 +59,7 @@ SIGNATURES = {
     "map_buildings": "image out ** options",
     "map_classes": "image out * model ** options",
     "map_many": "pairs out ** options",
+    "footprints": "aoi out * source ** options",
     "find": "catalogue aoi * before after ** options",
     "learn": "out",
     "open_model": "model ** running",

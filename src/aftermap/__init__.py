@@ -26,7 +26,7 @@ _PUBLIC = {
     "Predictor": "aftermap.inference.predictor",
     "open_predictor": "aftermap.inference.ensemble",
     "MapResult": "aftermap.workflows.mapping.result",
-    **dict.fromkeys(("find", "compare", "fuse", "fuse_cells", "monitor"), "aftermap.api"),
+    **dict.fromkeys(("find", "footprints", "compare", "fuse", "fuse_cells", "monitor"), "aftermap.api"),
     **dict.fromkeys(
         (
             *(

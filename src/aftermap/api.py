@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from aftermap.workflows.catalogues.find import FindOptions, Found
     from aftermap.workflows.comparing.run import CompareOptions, Comparison
     from aftermap.workflows.event_model.run import Learnt
+    from aftermap.workflows.footprints.run import Fetched, FootprintOptions
     from aftermap.workflows.fusing.cells import CellOptions, FusedCells
     from aftermap.workflows.fusing.run import Fused, FuseOptions
     from aftermap.workflows.kinds import Outcome, TrainOptions
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from aftermap.workflows.training.training_kind import OnProgress
 
 __all__ = [
-    "find",
+    *("find", "footprints"),
     *("map", "map_buildings", "map_classes", "map_many"),
     "learn",
     *("open_model", "predict", "evaluate", "score", "benchmark"),
@@ -96,6 +97,30 @@ def find(
     from aftermap.workflows.catalogues.find import find_pairs
 
     return find_pairs(str(catalogue), Path(aoi), before=before, after=after, **options)
+
+
+def footprints(
+    aoi: str | Path,
+    out: str | Path,
+    *,
+    source: str | Path = "overture",
+    **options: "Unpack[FootprintOptions]",
+) -> "Fetched":
+    """Write the buildings of an area from a public map, each with its source, day and licence.
+
+    Args:
+        aoi: polygons, a vector file.
+        out: `.gpkg`, `.geojson` or `.parquet`.
+        source: `overture`, or path or address of an OpenStreetMap extract, PMTiles, GeoParquet or other vector file.
+        options: release, credit, source_date, licence, online and progress of `fetch_footprints`.
+
+    Example:
+        aftermap.footprints("area.geojson", "buildings.gpkg")
+        aftermap.map("before.tif", "after.tif", "out", footprints="buildings.gpkg", aoi="area.geojson")
+    """
+    from aftermap.workflows.footprints.run import fetch_footprints
+
+    return fetch_footprints(Path(aoi), Path(out), source=str(source), **options)
 
 
 # Maps

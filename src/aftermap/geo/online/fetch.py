@@ -14,8 +14,9 @@ from aftermap.errors import DataWarning, FootprintError, RasterError
 from aftermap.files import replacing
 from aftermap.files.origins import note_origin
 from aftermap.geo.grid import Grid, Window
-from aftermap.geo.online.cog import RangeReader, blocks_of, opened_remote
+from aftermap.geo.online.cog import blocks_of, opened_remote
 from aftermap.geo.online.kept import gathered, kept
+from aftermap.geo.online.ranges import RangeReader
 from aftermap.geo.opening.files import RasterFile
 from aftermap.geo.opening.georeference import native_grid
 from aftermap.geo.opening.limits import GDAL_OPTIONS, image_format
@@ -80,9 +81,10 @@ def fetch_vectors(address: Address, online: Online) -> Path:
         FootprintError: its name has no ending that is known.
     """
     from aftermap.geo.vectors import FORMATS
+    from aftermap.geo.vectors.extracts import is_extract
 
     suffix = Path(address.name).suffix.lower()
-    if suffix not in FORMATS:
+    if suffix not in FORMATS and not is_extract(Path(address.name)):
         raise FootprintError(
             f"{address.shown} ends in {suffix or 'no suffix'}, expected one of {', '.join(FORMATS)}"
         )

@@ -32,7 +32,7 @@ _RUNS = re.compile(
     r"virtual\s+table(?!.*using\s+[\"'`]?(rtree|fts[345]|rtree_i32)\b)|\b(ogr|gdal)_\w+\s*\(|load_extension",
     re.I | re.S,
 )
-_NESTED = re.compile(rb"(?:(?:\x01[\x04-\x07].\x00.|\x00.\x00.[\x04-\x07])(?:.{4}){1,2}){9}", re.DOTALL)
+NESTED = re.compile(rb"(?:(?:\x01[\x04-\x07].\x00.|\x00.\x00.[\x04-\x07])(?:.{4}){1,2}){9}", re.DOTALL)
 """Well-known binary of collections in collections, nine deep."""
 
 _OUTLINES = ("Polygon", "Surface", "TIN", "Triangle")
@@ -144,7 +144,7 @@ def read_parquet(path: Path, what: str, *, columns: bool) -> Table:
         geometry = _geometry_of(schema.metadata or {}, path)
         cells = parquet.read_table(path, columns=[geometry]).column(0)
         if pyarrow.types.is_binary(cells.type) or pyarrow.types.is_large_binary(cells.type):
-            deep = sum(_NESTED.search(cell) is not None for cell in cells.to_pylist() if cell is not None)
+            deep = sum(NESTED.search(cell) is not None for cell in cells.to_pylist() if cell is not None)
             if deep:
                 raise FootprintError(f"cannot read {what} {path}: {deep} geometries are nested too deeply")
         frame = geopandas.read_parquet(path, columns=[geometry])
