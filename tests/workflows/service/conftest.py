@@ -6,10 +6,10 @@ from private_postgres import private_postgres
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory):
+def postgres():
     """The address of a PostgreSQL of our own."""
     pytest.importorskip("psycopg")
-    with private_postgres(tmp_path_factory.mktemp("pg")) as address:
+    with private_postgres() as address:
         yield address
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 import uuid
 
@@ -104,6 +105,44 @@ def test_a_job_of_a_lost_worker_is_found_by_the_next(working, jobs, monkeypatch)
     monkeypatch.setattr("aftermap.workflows.service.jobs.time.time", lambda: later)
     working(lambda job, report: None).look()
     assert jobs.find(number).state == "done" and jobs.find(number).attempts == 2
+
+
+def test_a_worker_of_a_team_hears_of_jobs_and_of_those_that_were_forgotten(
+    database, queue, place, monkeypatch
+):
+    done = []
+    monkeypatch.setattr(module, "run_job", lambda place, uploads, maps, job, report: done.append(job.id))
+    monkeypatch.setattr(module, "warm", lambda: None)
+    monkeypatch.setattr("aftermap.workflows.service.jobs._TELLING_AGAIN_SECONDS", 0.0)
+    jobs = Jobs(database)
+    told, forgotten = (jobs.add("ana", "map", WANTED).id for _ in range(2))
+    queue.put(told)
+    queue.put(told)
+    worker = Worker(place, database, queue, name="one")
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    wait_for(lambda: jobs.count("done") == 2)
+    worker.stop.set()
+    thread.join(20)
+    assert not thread.is_alive() and sorted(done) == sorted([told, forgotten])
+
+
+def test_learning_makes_the_tiles_anew_and_keeps_the_answers(place, tables, jobs, tmp_path, monkeypatch):
+    from aftermap.workflows.review.images import open_images
+    from reviewed_map import make_map
+
+    found = make_map(tmp_path)
+    open_images(found, tmp_path / "before.tif", tmp_path / "after.tif").close()
+    (tmp_path / "map").rename(place.map(number := uuid.uuid4().hex))
+    shown = place.display(number)
+    shown.mkdir()
+    (shown / "display.json").write_text("{}")
+    learnt = []
+    monkeypatch.setattr("aftermap.workflows.event_model.run.learn_from_answers", learnt.append)
+    job = jobs.add("local", "learn", {"map": number}, of=number).id
+    Worker(place, tables, open_queue(place.queue), name="one").handle(job)
+    assert jobs.find(job).state == "done" and learnt == [place.map(number)]
+    assert (shown / "pre.tif").is_file() and (place.map(number) / "review" / "images.json").is_file()
 
 
 def keep(place, tables, path, kind="image"):

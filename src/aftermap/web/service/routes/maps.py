@@ -57,11 +57,13 @@ def one(service: TheService, caller: Reader, number: Id) -> MapDescribed:
 
 
 @router.delete("/{number}", status_code=204, response_class=Response)
-def remove(service: TheService, caller: Mapper, number: Id) -> Response:
+def remove(service: TheService, caller: Mapper, request: Request, number: Id) -> Response:
     """Delete a map, its answers and its tiles; the uploads stay."""
     record, _ = the_map(service, caller, number)
     if not is_theirs(record.owner, caller):
         raise HTTPException(404, "there is no such map")
+    request.app.state.reviews.end(number)
+    request.app.state.shelf.rasters.forget(service.place.display(number))
     service.maps.remove(number)
     return Response(status_code=204)
 
