@@ -45,7 +45,7 @@ from aftermap.inference.tiling import predict_scene
 from aftermap.products.vectors import PROBABILITIES
 from aftermap.workflows.event_model.check import check_model, macro_f1
 from aftermap.workflows.event_model.described import Described, of_numbers
-from aftermap.workflows.event_model.model import fit_levels, softened
+from aftermap.workflows.event_model.model import fit_levels, softened, unknown_levels
 from aftermap.workflows.event_model.run import FEWEST
 from aftermap.workflows.review.picking import pick
 
@@ -180,8 +180,9 @@ def answered(
     row = {"before": before, "raw": before, "after": before, "better": 0.0}
     if len(rows) < FEWEST or len(np.unique(levels)) < 2:
         return row
-    model = fit_levels(described.values, rows, levels)
-    row["raw"] = scored(event, model.decided, test)
+    model = fit_levels(described, rows, levels)
+    few = unknown_levels(event.decided, rows)[event.decided]
+    row["raw"] = scored(event, np.where(few, event.decided, model.decided), test)
     if len(rows) not in CHECKED:
         return row
     check = check_model(described, event.decided, rows, levels, rows[:0], drawn)
@@ -206,7 +207,7 @@ def actively(
         if len(rows) >= most:
             return
         if len(np.unique(event.truth[rows])) > 1:
-            model = fit_levels(event.described.values, np.array(rows), event.truth[rows])
+            model = fit_levels(event.described, np.array(rows), event.truth[rows])
             frame.loc[:, list(PROBABILITIES)] = model.probabilities
         wanted = round(share * BATCH)
         picked = pick(frame, event.features, [str(row) for row in rows], wanted, seed + len(rows))
@@ -218,11 +219,11 @@ def actively(
         )
 
 
-def simulate(events: dict[str, Event], redraws: int) -> pd.DataFrame:
+def simulate(events: dict[str, Event], redraws: int, first: int) -> pd.DataFrame:
     """One line for each event, redraw, way and number of answers."""
     lines = []
     for name, event in events.items():
-        for seed in range(redraws):
+        for seed in range(first, first + redraws):
             shuffled = np.random.default_rng(1000 + seed).permutation(len(event.truth))
             pool, test = np.sort(shuffled[: len(shuffled) // 2]), shuffled[len(shuffled) // 2 :]
             order = np.random.default_rng(seed).permutation(pool)
@@ -351,6 +352,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="for what is kept of the scenes")
     parser.add_argument("--data", type=Path, default=SOURCE)
     parser.add_argument("--redraws", type=int, default=5)
+    parser.add_argument(
+        "--first", type=int, default=0, help="number of the first redraw: others than were looked at"
+    )
     parser.add_argument("--figure", type=Path)
     parser.add_argument(
         "--transfer", action="store_true", help="a model of four events on the fifth, instead"
@@ -362,7 +366,7 @@ def main() -> None:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        frame = simulate(events, options.redraws)
+        frame = simulate(events, options.redraws, options.first)
     frame.to_csv(options.folder / "redraws.csv", index=False)
     print(table(frame))
     random, active = curve(frame, "random"), curve(frame, "active")

@@ -73,6 +73,7 @@ SIGNATURES = {
     "monitor": "maps out ** options",
     "train": "recipe out ** options",
     "adapt": "model data out * event labels on_progress ** keys",
+    "adapt_map": "out run * parent on_progress ** keys",
     "totals": "out ** options",
     "areas": "out ** options",
     "agency_package": "out agency * to ** options",

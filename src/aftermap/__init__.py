@@ -42,6 +42,7 @@ _PUBLIC = {
                 "benchmark",
                 "train",
                 "adapt",
+                "adapt_map",
             ),
             "agency_package",
             "report",

@@ -63,7 +63,7 @@ __all__ = [
     "learn",
     *("open_model", "predict", "evaluate", "score", "benchmark"),
     *("compare", "fuse", "fuse_cells", "monitor"),
-    *("train", "adapt"),
+    *("train", "adapt", "adapt_map"),
     "answers",
     *("totals", "areas", "package", "agency_package", "report"),
     *("prepare", "check", "split", "synth"),
@@ -381,6 +381,34 @@ def adapt(
 
     wanted = wanted_adaptation(model, Path(data), labels=labels, event=event, **keys)
     return train_recipe(wanted, Path(out), on_progress=on_progress)
+
+
+def adapt_map(
+    out: str | Path,
+    run: str | Path,
+    *,
+    parent: str | Path | None = None,
+    on_progress: "OnProgress | None" = None,
+    **keys: Any,
+) -> "Outcome":
+    """Adapt the network of a map with the answers of its review, and see whether it helped; the map stays as it is.
+
+    Args:
+        out: folder of the map; `aftermap review` asks for answers.
+        run: the run folder, new.
+        parent: the model to adapt; by default the one in the box, where the map is its.
+        on_progress: called with how far it is after every scene and step.
+        keys: `pre` and `post`, the images where they do not lie near the map, and others of `AdaptConfig`.
+
+    Example:
+        aftermap.adapt_map("demo/map", "runs/demo", steps=40).kept
+    """
+    from aftermap.workflows.adaptation.answer_scenes import adaptation_of_map
+    from aftermap.workflows.kinds import train_recipe
+
+    given = {name: Path(keys.pop(name)) for name in ("pre", "post") if keys.get(name) is not None}
+    config = adaptation_of_map(Path(out), parent=None if parent is None else str(parent), **given, **keys)
+    return train_recipe(config, Path(run), on_progress=on_progress)
 
 
 # Answers

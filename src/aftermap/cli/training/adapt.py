@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from aftermap.cli.checks import check_event, check_model, check_place
+from aftermap.cli.checks import check_event, check_images, check_map, check_model, check_place
 from aftermap.cli.options import Json, MaybeOut
 from aftermap.cli.training.outcomes import print_adapted, say_outcome
 from aftermap.cli.training.train import run_recipe, wanted_recipe
@@ -13,9 +13,13 @@ from aftermap.cli.training.train import run_recipe, wanted_recipe
 
 def adapt(
     model: str,
-    data: Path,
+    data: Path | None = None,
+    /,
     *,
-    event: str,
+    event: str | None = None,
+    parent: str | None = None,
+    pre: Path | None = None,
+    post: Path | None = None,
     labels: Annotated[bool, Parameter(negative="--no-labels")] = True,
     scenes: int | None = None,
     scene: list[str] | None = None,
@@ -33,6 +37,10 @@ def adapt(
 ) -> int:
     """Adapt a trained model to an event, and say whether that helped.
 
+    With the answers of a review of a map: single buildings are known, everything else is not. The map stays as it is:
+
+        aftermap adapt out -o runs/out
+
     With a few of its labelled scenes; the others are scored before and after:
 
         aftermap adapt box xbd-prepared --event hurricane-harvey --scenes 3 -o runs/harvey
@@ -44,9 +52,12 @@ def adapt(
     Where the adapted model is no better, the folder gets the parent's weights and the command exits with 1.
 
     Args:
-        model: A model folder, or box.
+        model: A model folder, or box; without data the folder of a reviewed map.
         data: A prepared dataset.
         event: Whose scenes; their splits do not matter.
+        parent: Of a map: the model to adapt; by default the one in the box.
+        pre: Of a map: its image from before, where that does not lie near it.
+        post: Of a map: its image from after.
         labels: Learn from labels; --no-labels learns from images alone.
         scenes: How many labelled scenes are learned from, drawn with the seed so that they show many classes; by
             default 3.
@@ -68,6 +79,14 @@ def adapt(
     from aftermap.extras import needs
 
     needs("aftermap adapt", "train")
+    if data is None and (not labels or scenes is not None or scene or event):
+        raise InputError(
+            "--event, --scenes, --scene and --no-labels are of a dataset: aftermap adapt MODEL DATA --event EVENT"
+        )
+    if data is not None and (parent or pre or post):
+        raise InputError("--parent, --pre and --post are of a reviewed map: aftermap adapt MAP")
+    if data is not None and event is None:
+        raise InputError(f"--event says to which event of {data} the model is adapted")
     said: dict[str, Any] = {
         "steps": steps,
         "lr": lr,
@@ -78,6 +97,9 @@ def adapt(
         "precision": precision,
         "force": force,
     }
+    if data is None:
+        return _adapt_map(Path(model), parent, pre, post, said | {"norm": norm}, out, json_output)
+    assert event is not None, "it was asked for"
     if labels:
         wanted = 3 if scenes is None else scenes
         said |= {"scenes": len(scene) if scene else wanted, "norm": norm}
@@ -93,6 +115,33 @@ def adapt(
     from aftermap.workflows.adaptation.config import wanted_adaptation
 
     config = wanted_adaptation(model, data, labels=labels, **given)
+    return _adapt(config, event, out, json_output)
+
+
+def _adapt_map(
+    folder: Path,
+    parent: str | None,
+    pre: Path | None,
+    post: Path | None,
+    said: dict[str, Any],
+    out: Path | None,
+    json_output: bool,
+) -> int:
+    """Adapt the network of a map with the answers to it."""
+    check_map(folder)
+    check_images(pre, post)
+    if parent is not None:
+        check_model(parent, whole=True)
+    check_place(out)
+    from aftermap.workflows.adaptation.answer_scenes import adaptation_of_map
+
+    given = {key: value for key, value in said.items() if value is not None}
+    config = adaptation_of_map(folder, parent=parent, pre=pre, post=post, **given)
+    return _adapt(config, config.event, out, json_output)
+
+
+def _adapt(config: Any, event: str, out: Path | None, json_output: bool) -> int:
+    """Run an adaptation and say what came of it."""
     outcome, folder = run_recipe(config, out=out, name=f"adapt-{event}")
     if not json_output:
         return say_outcome(outcome, folder)

@@ -40,6 +40,7 @@ class AdaptConfig(Config):
             lets the running ones follow, as in ordinary training.
         evaluated: at most this many of the other scenes are scored, spread evenly; 0 scores all.
         force: keep the adapted weights even where they score lower than the parent's.
+        answers: the data are a reviewer's answers (`answer_scenes`): single buildings are known and nothing else.
     """
 
     kind: Literal["adapt"] = "adapt"
@@ -58,6 +59,7 @@ class AdaptConfig(Config):
     evaluated: int = Field(default=0, ge=0)
     seed: int = 0
     force: bool = False
+    answers: bool = False
     device: str = "cpu"
     precision: Precision = "auto"
     records: RecordsConfig = RecordsConfig()

@@ -10,6 +10,7 @@ from aftermap.artefacts.store import load_model
 from aftermap.errors import ModelError
 from aftermap.workflows.adaptation.adaptation_kind import run_adaptation
 from aftermap.workflows.adaptation.config import AdaptConfig, AdaptEventRecipe
+from aftermap.workflows.adaptation.with_answers import WithAnswers
 from aftermap.workflows.adaptation.with_labels import AdaptedWithLabels, WithLabels
 from aftermap.workflows.adaptation.without_labels import AdaptedWithoutLabels, WithoutLabels
 from aftermap.workflows.training.training_kind import OnProgress, unseen
@@ -50,8 +51,9 @@ def adapt(
         )
     parent = load_model(recipe.model)
     if isinstance(recipe, AdaptConfig):
+        kind = WithAnswers if recipe.answers else WithLabels
         return run_adaptation(
-            WithLabels(recipe, parent), folder, resume, started, command=command, on_progress=on_progress
+            kind(recipe, parent), folder, resume, started, command=command, on_progress=on_progress
         )
     if recipe.threads:
         torch.set_num_threads(recipe.threads)

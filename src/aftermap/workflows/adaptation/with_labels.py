@@ -17,6 +17,7 @@ from aftermap.inference.predictor import AnyPredictor
 from aftermap.learning.configs.optimizer import CosineConfig, OptimizerConfig
 from aftermap.learning.loop import Step, Training, fit
 from aftermap.learning.objectives.base import Objective
+from aftermap.learning.objectives.single_buildings import SingleBuildings
 from aftermap.learning.objectives.supervised import Supervised
 from aftermap.learning.run import Run, data_checksum
 from aftermap.learning.trainable import FrozenNorm, tune_only
@@ -202,6 +203,9 @@ def _training(
         band_order=card.band_order,
     )
     objective: Objective = Supervised(config.objective or default_objective(card))
+    is_one_softmax = (card.activation, card.channel_0, card.scheme) == ("softmax", "background", DAMAGE.name)
+    if config.answers and config.objective is None and is_one_softmax:
+        objective = SingleBuildings(child.model)
     training = Training(
         child.model,
         FrozenNorm(objective) if config.norm == "frozen" else objective,

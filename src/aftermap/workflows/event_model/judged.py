@@ -6,10 +6,10 @@ import geopandas
 import numpy as np
 
 from aftermap.classes import DAMAGE, NOT_ASSESSED
-from aftermap.products.vectors import COLUMNS, PROBABILITIES
+from aftermap.products.vectors import COLUMNS, DAMAGE_VALUES, PROBABILITIES
 from aftermap.workflows.event_model.check import Check
 from aftermap.workflows.event_model.described import Described
-from aftermap.workflows.event_model.model import fit_levels, fit_phantoms, softened
+from aftermap.workflows.event_model.model import fit_levels, fit_phantoms, softened, unknown_levels
 from aftermap.workflows.review.answers import NOT_A_BUILDING
 
 NO_BUILDING = "not a building"
@@ -25,6 +25,7 @@ def judge(
     check: Check | None,
     verdicts: Mapping[int, str],
     learnt: tuple[np.ndarray, np.ndarray, np.ndarray],
+    weights: np.ndarray | None = None,
 ) -> geopandas.GeoDataFrame:
     """The table of buildings as it is from now on.
 
@@ -34,6 +35,7 @@ def judge(
         check: of the event's own model; None, or one that is not better, leaves the map's classes.
         verdicts: what was answered, by row.
         learnt: rows with a level, their levels, and rows that are no building.
+        weights: of the rows with a level, (m,); alike by default.
     """
     frame = buildings.copy()
     frame = frame.rename(columns={name: f"user_{name}" for name in OWN if name in frame.columns})
@@ -43,14 +45,17 @@ def judge(
     rows, levels, phantoms = learnt
     names = np.array(DAMAGE.names[1:], dtype=object)
     assessed = np.flatnonzero(described.assessed)
+    before = np.array([DAMAGE_VALUES.index(name) for name in frame["damage"]])
     if check is not None and check.better:
-        model = fit_levels(described.values, rows, levels)
-        shares = softened(model.probabilities, check.temperature)[assessed]
-        decided = model.decided[assessed]
-        frame.loc[assessed, "damage"] = names[decided]
-        frame.loc[assessed, list(PROBABILITIES)] = shares
-        frame.loc[assessed, "confidence"] = (
-            shares[np.arange(len(assessed)), decided] * frame["seen"].to_numpy()[assessed]
+        model = fit_levels(described, rows, levels, weights)
+        few = unknown_levels(before, rows)
+        learned = assessed[~few[before[assessed]]]
+        shares = softened(model.probabilities, check.temperature)[learned]
+        decided = model.decided[learned]
+        frame.loc[learned, "damage"] = names[decided]
+        frame.loc[learned, list(PROBABILITIES)] = shares
+        frame.loc[learned, "confidence"] = (
+            shares[np.arange(len(learned)), decided] * frame["seen"].to_numpy()[learned]
         )
     if check is not None and check.rejects:
         every = np.concatenate([rows, phantoms])

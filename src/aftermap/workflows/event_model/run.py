@@ -27,6 +27,7 @@ from aftermap.workflows.review.answers import (
     check_shown,
     settle,
 )
+from aftermap.workflows.totals.sampling import Sample, place_of
 
 FEWEST = 30
 """Answers below which nothing is learnt."""
@@ -103,9 +104,10 @@ def learn_from_answers(folder: Path) -> Learnt:
     before = np.array([DAMAGE_VALUES.index(name) for name in damage])
     names = original.buildings["building_id"].astype(str).to_numpy()
     drawn = np.array([settled[names[row]].origin == "sample" for row in rows.tolist()])
-    check = check_model(described, before, rows, levels, phantoms, drawn)
+    weights = answer_weights(folder, names[rows], drawn)
+    check = check_model(described, before, rows, levels, phantoms, drawn, weights)
     told = {row: verdict for row, verdict in verdicts.items() if verdict != CANNOT_TELL}
-    frame = judge(original.buildings, described, check, told, (rows, levels, phantoms))
+    frame = judge(original.buildings, described, check, told, (rows, levels, phantoms), weights)
     answers = {
         name: sum(verdict == name for verdict in verdicts.values())
         for name in (*_LEVELS, NOT_A_BUILDING, CANNOT_TELL)
@@ -134,6 +136,28 @@ def learn_from_answers(folder: Path) -> Learnt:
         summary=summary,
         seconds=time.monotonic() - begun,
     )
+
+
+def answer_weights(folder: Path, names: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """What each answer counts in fitting: those of the random sample as many buildings as they stand for, mean 1.
+
+    Args:
+        folder: of the map.
+        names: ids of the buildings that were answered (m,).
+        drawn: which of them came up at random, bool (m,).
+    """
+    weights = np.ones(len(names))
+    if not drawn.any() or not place_of(folder).exists():
+        return weights
+    sample = Sample.load(folder)
+    part = dict(zip(sample.ids, sample.stratum.tolist(), strict=True))
+    parts = np.array([part.get(name, -1) if is_in else -1 for name, is_in in zip(names, drawn, strict=True)])
+    known = parts >= 0
+    if known.any():
+        counts = np.bincount(parts[known], minlength=len(sample.sizes))
+        stands_for = (sample.sizes / np.maximum(counts, 1))[parts[known]]
+        weights[known] = stands_for / stands_for.mean()
+    return weights
 
 
 def undo(folder: Path) -> None:
