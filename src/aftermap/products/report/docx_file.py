@@ -48,8 +48,7 @@ def docx(content: Content, pictures: Pictures, *, paper: str = "a4") -> bytes:
     writer.text(content.made_on, size=8.5, colour=_SOFT)
     for name, words in content.facts:
         writer.pair(name, words)
-    for figures, words, whole, colour in content.numbers:
-        writer.number(figures, f"{words} {whole}".strip(), colour)
+    writer.numbers(content.numbers)
     if content.estimate:
         writer.text(content.estimate, bold=True)
     writer.classes(content)
@@ -65,9 +64,7 @@ def docx(content: Content, pictures: Pictures, *, paper: str = "a4") -> bytes:
         if content.area_note:
             writer.text(content.area_note, size=8, colour=_SOFT)
     writer.heading(content.pair_heading)
-    for picture, caption in ((pictures.before, 0), (pictures.after, 1)):
-        writer.picture(picture, writer.width_mm / 2, 70)
-        writer.text(content.pair_captions[caption], size=8, colour=_SOFT)
+    writer.side_by_side((pictures.before, pictures.after), content.pair_captions)
     for part in content.sections:
         writer.heading(part.heading)
         for sentence in part.sentences:
@@ -107,6 +104,7 @@ class _Writer:
 
     def heading(self, words: str) -> None:
         paragraph = self.document.add_heading(level=2)
+        paragraph.paragraph_format.keep_with_next = True
         self._run(paragraph, words, size=13, colour=_ACCENT, bold=True)
         if self.rtl:
             self._turn(paragraph)
@@ -115,9 +113,25 @@ class _Writer:
         paragraph = self.text(f"{name}  ", bold=True, colour=_SOFT)
         self._run(paragraph, words)
 
-    def number(self, figures: str, words: str, colour: str) -> None:
-        paragraph = self.text(f"{figures}  ", size=20, bold=True, colour=colour.removeprefix("#"))
-        self._run(paragraph, words, size=10)
+    def numbers(self, numbers: Sequence[tuple[str, str, str, str]]) -> None:
+        """Large figures side by side, each with what it counts, of how many, and a colour."""
+        for cell, (figures, words, whole, colour) in zip(self._cells(len(numbers)), numbers, strict=True):
+            paragraph = cell.paragraphs[0]
+            self._run(paragraph, f"{figures}  ", size=20, bold=True, colour=colour.removeprefix("#"))
+            self._run(paragraph, f"{words} {whole}".strip(), size=9)
+            if self.rtl:
+                self._turn(paragraph)
+
+    def side_by_side(self, pictures: Sequence[bytes], captions: Sequence[str]) -> None:
+        """Pictures in a row, each over its caption."""
+        for cell, picture, caption in zip(self._cells(len(pictures)), pictures, captions, strict=True):
+            self._draw(cell.paragraphs[0], picture, self.width_mm / len(pictures) - 5, 70)
+            cell.paragraphs[0].paragraph_format.keep_with_next = True
+            below = cell.add_paragraph()
+            self._run(below, caption, size=8, colour=_SOFT)
+            if self.rtl:
+                self._turn(cell.paragraphs[0])
+                self._turn(below)
 
     def legend(self, heading: str, entries: Sequence[tuple[str, str]]) -> None:
         paragraph = self.text(f"{heading}    ", size=8.5, colour=_SOFT)
@@ -126,13 +140,28 @@ class _Writer:
             self._run(paragraph, f"{name}    ", size=8.5)
 
     def picture(self, picture: bytes, width_mm: float, height_mm: float) -> None:
+        paragraph = self.document.add_paragraph()
+        paragraph.paragraph_format.keep_with_next = True
+        self._draw(paragraph, picture, width_mm, height_mm)
+        if self.rtl:
+            self._turn(paragraph)
+
+    def _draw(self, paragraph: Any, picture: bytes, width_mm: float, height_mm: float) -> None:
         from docx.shared import Mm
         from PIL import Image
 
         with Image.open(io.BytesIO(picture), formats=("JPEG",)) as file:
             across, down = file.size
         scale = min(width_mm / across, height_mm / down)
-        self.document.add_picture(io.BytesIO(picture), width=Mm(across * scale))
+        paragraph.add_run().add_picture(io.BytesIO(picture), width=Mm(across * scale))
+
+    def _cells(self, count: int) -> Sequence[Any]:
+        """Cells side by side without lines around them."""
+        table = self.document.add_table(rows=1, cols=count)
+        if self.rtl:
+            _child(table._tbl.tblPr, "w:bidiVisual", after="w:tblStyle")
+        cells: Sequence[Any] = table.rows[0].cells
+        return cells
 
     def classes(self, content: Content) -> None:
         rows = [(row.name, row.meaning, *row.cells) for row in content.class_rows]
@@ -144,14 +173,19 @@ class _Writer:
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> Any:
         """A table whose first columns are texts and whose others are numbers."""
         from docx.enum.text import WD_ALIGN_PARAGRAPH
+        from docx.shared import Mm
 
         table = self.document.add_table(rows=0, cols=len(headings))
-        table.style = "Table Grid"
+        table.style, table.autofit = "Table Grid", False
+        widths = [Mm(width) for width in _widths([headings, *rows], texts, self.width_mm)]
         if self.rtl:
             _child(table._tbl.tblPr, "w:bidiVisual", after="w:tblStyle")
         for number, row in enumerate([headings, *rows]):
             for column, (cell, words) in enumerate(zip(table.add_row().cells, row, strict=True)):
+                cell.width = widths[column]
                 paragraph = cell.paragraphs[0]
+                paragraph.paragraph_format.space_after = 0
+                paragraph.paragraph_format.keep_with_next = number < 3 or None  # no heading alone at a page's foot
                 self._run(paragraph, words, size=8.5, bold=number == 0)
                 if self.rtl:
                     self._turn(paragraph)
@@ -159,6 +193,8 @@ class _Writer:
                     # Word takes "right" for the end of the line in a paragraph that runs from right to left
                     side = WD_ALIGN_PARAGRAPH.LEFT if self.rtl else WD_ALIGN_PARAGRAPH.RIGHT
                     paragraph.alignment = side
+        for column, width in zip(table.columns, widths, strict=True):
+            column.width = width  # Word goes by the cells, LibreOffice by the columns
         return table
 
     def _run(
@@ -193,6 +229,15 @@ class _Writer:
 
     def _turn(self, paragraph: Any) -> None:
         _child(paragraph._p.get_or_add_pPr(), "w:bidi", after="w:pStyle")
+
+
+def _widths(rows: Sequence[Sequence[str]], texts: int, width_mm: float) -> list[float]:
+    """Millimetres of each column: numbers take what their words need, texts share the rest by their longest."""
+    longest = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    numbers = [min(max(2.2 * length + 4, 21.0), 36.0) for length in longest[texts:]]
+    rest = width_mm - sum(numbers)
+    words = [min(max(length, 18), 48) for length in longest[:texts]]
+    return [*(rest * length / sum(words) for length in words), *numbers]
 
 
 def _child(parent: Any, name: str, *, after: str = "", val: str | None = None) -> Any:
