@@ -125,7 +125,7 @@ class _Writer:
     def side_by_side(self, pictures: Sequence[bytes], captions: Sequence[str]) -> None:
         """Pictures in a row, each over its caption."""
         for cell, picture, caption in zip(self._cells(len(pictures)), pictures, captions, strict=True):
-            self._draw(cell.paragraphs[0], picture, self.width_mm / len(pictures) - 5, 70)
+            self._draw(cell.paragraphs[0], picture, self.width_mm / len(pictures) - 5, 48)
             cell.paragraphs[0].paragraph_format.keep_with_next = True
             below = cell.add_paragraph()
             self._run(below, caption, size=8, colour=_SOFT)
