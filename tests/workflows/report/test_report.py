@@ -114,7 +114,10 @@ def test_the_document_says_the_same(english):
     document = docx.Document(english["docx"])
     cells = [[cell.text for cell in row.cells] for row in document.tables[1].rows]
     figures = [cell.text for cell in document.tables[0].rows[0].cells]
-    assert figures[0].startswith("3  buildings damaged or destroyed of 4") and figures[1] == "2  of them destroyed"
+    assert (
+        figures[0].startswith("3  buildings damaged or destroyed of 4")
+        and figures[1] == "2  of them destroyed"
+    )
     assert cells[1] == ["■ Destroyed", "Collapsed, burnt out or no longer there", "2", "50.0 %", "7,204"]
     assert cells[-1] == ["All assessed", "", "4", "100.0 %", "14,408"]
     assert document.core_properties.title == "Ville" and len(document.inline_shapes) == 3

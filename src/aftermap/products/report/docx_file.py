@@ -185,7 +185,9 @@ class _Writer:
                 cell.width = widths[column]
                 paragraph = cell.paragraphs[0]
                 paragraph.paragraph_format.space_after = 0
-                paragraph.paragraph_format.keep_with_next = number < 3 or None  # no heading alone at a page's foot
+                paragraph.paragraph_format.keep_with_next = (
+                    number < 3 or None
+                )  # no heading alone at a page's foot
                 self._run(paragraph, words, size=8.5, bold=number == 0)
                 if self.rtl:
                     self._turn(paragraph)
