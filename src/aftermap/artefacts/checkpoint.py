@@ -22,7 +22,7 @@ from aftermap.wording import counted
 
 Format = Literal["torch", "torch-legacy", "safetensors"]
 
-_STATES = ("state_dict", "model_state_dict", "model")
+_STATES = ("state_dict", "model_state_dict", "model_state", "model")
 _PREFIX = "module."
 _LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _GLOBAL = re.compile(r"GLOBAL (\S+)")

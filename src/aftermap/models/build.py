@@ -8,6 +8,7 @@ from aftermap.errors import RecipeError
 from aftermap.models.configs import (
     AnyModelConfig,
     CustomConfig,
+    DeeplabConfig,
     FpnEfficientnetConfig,
     ResidualUnetConfig,
     SegformerConfig,
@@ -56,6 +57,10 @@ def build_model(config: AnyModelConfig) -> "DenseModel":
             from aftermap.models.networks.residual_unet import ResidualUnet
 
             return _checked(lambda: ResidualUnet(config))
+        case DeeplabConfig():
+            from aftermap.models.networks.deeplab import Deeplab
+
+            return _checked(lambda: Deeplab(config))
         case CustomConfig():
             return _custom(config)
         case _:

@@ -13,6 +13,7 @@ from aftermap.cli.options import Flag, Json, Out
 from aftermap.cli.output import print_json, say
 
 if TYPE_CHECKING:
+    from aftermap.artefacts.card import Card
     from aftermap.workflows.weights.import_weights import KeyReport
 
 app = App(name="weights", help="Import published weights; pull and push models of the Hugging Face hub.")
@@ -20,6 +21,7 @@ app = App(name="weights", help="Import published weights; pull and push models o
 SystemName = Literal["xview2", "kd-student", "metadamagenet", "opencities"]
 SHOWN = 5
 CHANGEOS = "changeos"
+DEEPLAB = "deeplab-v3"
 
 
 @app.command(name="import")
@@ -34,6 +36,9 @@ def import_(
     licence: str | None = None,
     system: SystemName | None = None,
     compat: Flag = False,
+    legend: str | None = None,
+    task: str | None = None,
+    output_stride: Literal[8, 16] = 16,
     json_output: Json = False,
 ) -> None:
     """Turn published checkpoints into a model folder, or a folder of them into an ensemble.
@@ -48,6 +53,10 @@ def import_(
 
         aftermap weights import hf://EVER-Z/torchange_example_changeos_swint_on_xview2_best42k --as changeos -o eye
 
+    Checkpoints of MiB and PLOP do not say which classes they have:
+
+        aftermap weights import 15-5-voc_MIB_1.pth --as deeplab-v3 --legend voc --task 15-5 -o models/voc
+
     Args:
         file: A checkpoint.
         out: The model folder, or with --all the ensemble folder; an older one there is replaced.
@@ -58,6 +67,9 @@ def import_(
         licence: Of the weights, for the card; by default what the origin states.
         system: With --all, which system's files, where there are those of several.
         compat: With --all, decide exactly as the winner did: 8-bit maps, minor damage that spreads over major.
+        legend: With --as deeplab-v3, of the data that it learned from, such as voc or ade20k.
+        task: With --as deeplab-v3, the task whose order its classes have; by default the legend's own order.
+        output_stride: With --as deeplab-v3, of its training.
         json_output: Print the report as JSON.
     """
     from aftermap.errors import InputError
@@ -80,6 +92,13 @@ def import_(
             raise InputError("--seed and --partial do not go with --as changeos")
         _import_changeos(file, out, licence, json_output)
         return
+    if name == DEEPLAB:
+        if legend is None or seed is not None or partial:
+            raise InputError("--as deeplab-v3 wants --legend, and takes neither --seed nor --partial")
+        _import_steps(file, out, legend, task, output_stride, licence, command, json_output)
+        return
+    if legend is not None or task is not None:
+        raise InputError("--legend and --task go with --as deeplab-v3")
     _import_one(file, name, out, seed, partial, licence, command, json_output)
 
 
@@ -171,7 +190,35 @@ def _import_changeos(file: Path, out: Path, licence: str | None, json_output: bo
     from aftermap.artefacts.folder import check_replaceable
 
     check_replaceable(out)
-    card = import_torchange(str(file), out, licence=licence)
+    _show_card(import_torchange(str(file), out, licence=licence), out, json_output)
+
+
+def _import_steps(
+    file: Path,
+    out: Path,
+    legend: str,
+    task: str | None,
+    output_stride: int,
+    licence: str | None,
+    command: str,
+    json_output: bool,
+) -> None:
+    from aftermap.data.legends import read_legend
+    from aftermap.workflows.weights.import_steps import import_steps
+
+    card = import_steps(
+        file,
+        out,
+        legend=read_legend(legend),
+        task=task,
+        output_stride=output_stride,
+        licence=licence,
+        command=command,
+    )
+    _show_card(card, out, json_output)
+
+
+def _show_card(card: "Card", out: Path, json_output: bool) -> None:
     if json_output:
         print_json({"card": json.loads(card.model_dump_json()), "folder": str(out)})
     else:

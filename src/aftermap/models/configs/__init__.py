@@ -6,6 +6,7 @@ from pydantic import Field, TypeAdapter
 
 from aftermap.models.configs.libraries import CustomConfig, SmpConfig, TorchangeConfig
 from aftermap.models.configs.networks import (
+    DeeplabConfig,
     FpnEfficientnetConfig,
     ResidualUnetConfig,
     SegformerConfig,
@@ -18,6 +19,7 @@ __all__ = [
     "MODEL_CONFIG",
     "AnyModelConfig",
     "CustomConfig",
+    "DeeplabConfig",
     "FpnEfficientnetConfig",
     "ModelConfig",
     "ResidualUnetConfig",
@@ -38,6 +40,7 @@ AnyModelConfig = (
     | TorchangeConfig
     | FpnEfficientnetConfig
     | ResidualUnetConfig
+    | DeeplabConfig
     | CustomConfig
 )  # fmt: skip
 ModelConfig = Annotated[AnyModelConfig, Field(discriminator="kind")]

@@ -157,6 +157,28 @@ class ResidualUnetConfig(Config):
         return self
 
 
+class DeeplabConfig(Config):
+    """DeepLab v3 on a dilated ResNet with leaky ReLUs, for one date: the network of MiB and PLOP.
+
+    Attributes:
+        encoder_weights: a file of the original's ImageNet weights (`resnet101_iabn_sync.pth.tar`), or None for random
+            weights. Others do not fit: they were learned with ReLUs.
+        output_stride: of the features; later groups of blocks are dilated in place of strided.
+        pooling: in use the pyramid's mean is that of windows of so many cells of the features; None for the image's,
+            as in training.
+        compat_positive_scale: normalisations scale by |weight| + 1e-5, as in-place ABN does.
+    """
+
+    kind: Literal["deeplab-v3"] = "deeplab-v3"
+    encoder_name: Literal["resnet50", "resnet101"] = "resnet101"
+    encoder_weights: Path | None = None
+    in_channels: int = Field(default=3, ge=1)
+    classes: int = Field(default=2, ge=1)
+    output_stride: Literal[8, 16] = 16
+    pooling: Annotated[int, Field(ge=1)] | None = 32
+    compat_positive_scale: bool = False
+
+
 REDUCTIONS = (8, 4, 2, 1)
 """How much coarser the keys of the four stages are than their queries, along each side."""
 

@@ -11,6 +11,7 @@ from aftermap.errors import ModelError
 from aftermap.extras import lacking
 from aftermap.models.configs import (
     AnyModelConfig,
+    DeeplabConfig,
     ResidualUnetConfig,
     SegformerConfig,
     SiameseUnetConfig,
@@ -117,6 +118,8 @@ def _ours() -> Iterator[Listed]:
     yield Listed("segformer-b0", *segformers, "SegFormer at the image's own resolution, B0 to B5")
     residual = "U-Net of residual blocks on TResNet-M or any other encoder, for classes learned in steps"
     yield Listed("residual-unet-tresnet-m", ResidualUnetConfig(), None, residual)
+    deeplab = "DeepLab v3 on ResNet-101 or -50 with leaky ReLUs, as in MiB and PLOP"
+    yield Listed("deeplab-v3-resnet101", DeeplabConfig(), None, deeplab)
 
 
 def _published() -> Iterator[Listed]:
