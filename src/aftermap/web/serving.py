@@ -27,7 +27,8 @@ def bind(host: str, port: int | None) -> socket.socket:
         raise InputError(f"--host {host} is no address: pass one such as 127.0.0.1 or 192.168.1.20") from None
     tried = [port] if port is not None else range(PORT, PORT + _TRIES)
     for number in tried:
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # named as TCP: asyncio sends the small parts of an answer without waiting (TCP_NODELAY) only where it knows
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, number))

@@ -1,12 +1,14 @@
 """What stands before every route: names, origins, sizes, rates, headers, what is written down."""
 
 import json
+import socket
 
 import pytest
 
 from aftermap.web.service.rates import Rates
 from aftermap.web.service.service import Rules
 from aftermap.web.service.shield import MOST_JSON_BYTES
+from aftermap.web.serving import bind
 from aftermap.workflows.service.place import Limits
 from aftermap.workflows.service.tokens import create_token
 from served import BASE, client_of, open_service
@@ -32,6 +34,12 @@ def audited(service):
 def test_it_answers_under_its_own_names_alone(tmp_path, host, status):
     service = open_service(tmp_path / "data", rules=Rules(hosts=("maps.example.org",)))
     assert client_of(service).get("/health", headers={"host": host}).status_code == status
+
+
+def test_small_parts_of_an_answer_do_not_wait_for_one_another():
+    """asyncio sets TCP_NODELAY on what is called TCP alone; without it a tile takes 40 ms."""
+    with bind("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 def test_pages_of_other_sites_may_not_use_it(client, service):

@@ -7,12 +7,17 @@ from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
 
+import geopandas
 import numpy as np
 import rasterio
 import shapely
 from PIL import Image
 from rasterio.features import rasterize
 from rasterio.transform import from_bounds
+
+# at the top: threads that import it for the first time at once get in each other's way
+from rio_tiler.errors import TileOutsideBounds
+from rio_tiler.io import Reader
 
 from aftermap.geo.opening.limits import reading
 from aftermap.workflows.service.areas import Area
@@ -91,9 +96,6 @@ class WebRaster:
 
     def drawn(self, tile: Tile) -> bytes | None:
         """A tile of any zoom, read and encoded; None where there is nothing in it."""
-        from rio_tiler.errors import TileOutsideBounds
-        from rio_tiler.io import Reader
-
         with reading(self.path), Reader(str(self.path)) as file:
             try:
                 found = file.tile(tile.x, tile.y, tile.zoom, tilesize=TILE_PX, indexes=(1, 2, 3))
@@ -140,8 +142,6 @@ def hidden(data: bytes, tile: Tile, area: Area) -> bytes | None:
         return data
     if not area.touches(ground):
         return None
-    import geopandas
-
     part = shapely.intersection(area.shape, ground.buffer(1e-4))
     shape = geopandas.GeoSeries([part], crs=4326).to_crs(WEB.to_wkt()).iloc[0]
     inside = rasterize(
