@@ -1,4 +1,7 @@
-"""The one thing that flows from data to objectives."""
+"""The one thing that flows from data to objectives.
+
+Letters of shapes, here and everywhere: B crops of a batch, T dates, C bands, K classes, H and W pixels, D features.
+"""
 
 from dataclasses import dataclass
 
@@ -10,11 +13,12 @@ from aftermap.classes import IGNORE
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images of one or two dates with their class mask.
+    """Images of one or two dates with their class mask; `data.loading` makes them, objectives take them.
 
     Attributes:
         image: float32 (B, T, C, H, W), normalised; T = 1 (one date) or 2 (pre, post).
-        mask: int64 (B, H, W) class indices; IGNORE where unknown, all of it where a scene is unlabelled.
+        mask: int64 (B, H, W) class indices from 0 to K - 1; IGNORE (255) where unknown, all of it where a scene is
+            unlabelled.
         soft: float32 (B, K, H, W) probabilities that a model gave, all 0 where there are none; None where no scene
             has any.
         resolution: float32 (B,) metres per pixel of each crop; NaN where unknown. None where nobody asked.

@@ -31,7 +31,10 @@ from aftermap.models.networks.dense import DenseModel
 
 
 class BatchSource(Protocol):
-    """Batches by number: the same number gives the same batch."""
+    """Batches by number: the same number gives the same batch, in every process and after every interruption.
+
+    `data.loading` has those of recipes: crops of scenes, augmented and normalised.
+    """
 
     def batch(self, index: int) -> Batch:
         """Batch `index`, on the CPU or any device."""
@@ -40,7 +43,15 @@ class BatchSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one optimizer step did."""
+    """What one optimizer step did.
+
+    Attributes:
+        number: from 1.
+        loss: the sum of the terms, a mean over the step's batches.
+        terms: of the loss, weighted, by their names in the objective.
+        lr: the learning rate that it was made with.
+        gradient_norm: over all that is trained, before clipping.
+    """
 
     number: int
     loss: float
@@ -53,8 +64,21 @@ class Step:
 class Training:
     """Everything a run changes: model, objective, optimizer, schedule and step count.
 
-    `model` stays the plain model; the accelerated wrapper lives inside. `steps_per_epoch` is for schedules that
-    count epochs.
+    `fit` below makes its steps; `workflows.training.training_kind` does what comes between two of them: evaluations,
+    records, the model that is kept.
+
+    Attributes:
+        model: what learns, as it is saved; the accelerated wrapper of it lives inside.
+        objective: what is minimised, from a model and a batch.
+        config: optimizer, schedule, batches of a step (`accumulate`), clipping.
+        steps: of the whole run.
+        seed: of all that is drawn.
+        precision: of the forward pass; `auto` takes what the machine is fast in.
+        steps_per_epoch: for schedules that count epochs.
+        step: how many are done.
+        accelerator: of accelerate: device, precision, processes.
+        last: what the last step did.
+        plateau: lowers the rate when evaluations get no better, where the schedule asks for it.
     """
 
     model: DenseModel
@@ -83,6 +107,66 @@ class Training:
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         self._wrapped, self._optimizer = self.accelerator.prepare(self.model, optimizer)
         self._schedule = schedule
+
+    def advance(self, source: BatchSource) -> Step:
+        """Run one optimizer step: forward and backward over its batches, clipping, the optimizer, the schedule.
+
+        Step `n` of a run takes the batches `n * accumulate` and following, shared out among its processes, so that a
+        run that is gone on with sees what it would have seen.
+
+        Args:
+            source: where the batches are from.
+
+        Returns:
+            What the step did; `self.step` is one more.
+
+        Raises:
+            TrainingError: a term of the loss is not finite.
+        """
+        self._in_step = True  # batch statistics and teachers change before the step is counted
+        self._wrapped.train()
+        self.objective.train()
+        torch.manual_seed(_mix(self.seed, self.step) + self.accelerator.process_index)
+        self.objective.before_step(self.step, self.steps)
+        sums: dict[str, float] = {}
+        count = self.config.accumulate
+        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        for part in range(count):
+            batch = source.batch((self.step * count + part) * processes + rank).to(self.accelerator.device)
+            with self.accelerator.autocast():
+                terms = self.objective(self._wrapped, batch)
+            for name, value in terms.items():
+                number = float(value.detach())
+                if not math.isfinite(number):
+                    raise TrainingError(
+                        f"step {self.step}: term {name} is {number}; try a lower optimizer.lr"
+                    )
+                sums[name] = sums.get(name, 0.0) + number / count
+            self.accelerator.backward(torch.stack(list(terms.values())).sum() / count)
+        if processes > 1:  # the wrapper brings the model's gradients together, not these
+            for parameter in self._adapters().values():
+                if parameter.grad is not None:  # None, on all alike, while the schedule of its term is at 0
+                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+        trained = [*self._wrapped.parameters(), *self._adapters().values()]
+        # changes nothing yet, but takes out the scale of fp16
+        norm: Any = self.accelerator.clip_grad_norm_(trained, math.inf)
+        # where it is not, the optimizer passes over this step, as it does in fp16 at times
+        if math.isfinite(float(norm)):
+            self.objective.after_backward(self.model, self.step)
+        if self.config.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(trained, self.config.clip_norm, norm)
+        lr = float(self._schedule.get_last_lr()[0])
+        momentum = momentum_at(self.config.schedule, self.step, steps=self.steps)
+        if momentum is not None:
+            set_momentum(self._optimizer, momentum)
+        self._optimizer.step()
+        self._schedule.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.objective.after_step(self.model, self.step)
+        self.step += 1
+        self._in_step = False
+        self.last = Step(self.step, sum(sums.values()), sums, lr, float(norm))
+        return self.last
 
     def _lr_factor(self, step: int) -> float:
         lowered = 1.0 if self.plateau is None else self.plateau.factor
@@ -205,57 +289,6 @@ class Training:
             ) from None
         if not state:
             raise TrainingError(f"cannot begin with the optimizer of {file}: it holds no moments")
-
-    def advance(self, source: BatchSource) -> Step:
-        """Run one optimizer step on the batches that belong to it.
-
-        Raises:
-            TrainingError: a term of the loss is not finite.
-        """
-        self._in_step = True  # batch statistics and teachers change before the step is counted
-        self._wrapped.train()
-        self.objective.train()
-        torch.manual_seed(_mix(self.seed, self.step) + self.accelerator.process_index)
-        self.objective.before_step(self.step, self.steps)
-        sums: dict[str, float] = {}
-        count = self.config.accumulate
-        workers, rank = self.accelerator.num_processes, self.accelerator.process_index
-        for part in range(count):
-            batch = source.batch((self.step * count + part) * workers + rank).to(self.accelerator.device)
-            with self.accelerator.autocast():
-                terms = self.objective(self._wrapped, batch)
-            for name, value in terms.items():
-                number = float(value.detach())
-                if not math.isfinite(number):
-                    raise TrainingError(
-                        f"step {self.step}: term {name} is {number}; try a lower optimizer.lr"
-                    )
-                sums[name] = sums.get(name, 0.0) + number / count
-            self.accelerator.backward(torch.stack(list(terms.values())).sum() / count)
-        if workers > 1:  # the wrapper brings the model's gradients together, not these
-            for parameter in self._adapters().values():
-                if parameter.grad is not None:  # None, on all alike, while the schedule of its term is at 0
-                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
-        trained = [*self._wrapped.parameters(), *self._adapters().values()]
-        # changes nothing yet, but takes out the scale of fp16
-        norm: Any = self.accelerator.clip_grad_norm_(trained, math.inf)
-        # where it is not, the optimizer passes over this step, as it does in fp16 at times
-        if math.isfinite(float(norm)):
-            self.objective.after_backward(self.model, self.step)
-        if self.config.clip_norm:
-            torch.nn.utils.clip_grads_with_norm_(trained, self.config.clip_norm, norm)
-        lr = float(self._schedule.get_last_lr()[0])
-        momentum = momentum_at(self.config.schedule, self.step, steps=self.steps)
-        if momentum is not None:
-            set_momentum(self._optimizer, momentum)
-        self._optimizer.step()
-        self._schedule.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        self.objective.after_step(self.model, self.step)
-        self.step += 1
-        self._in_step = False
-        self.last = Step(self.step, sum(sums.values()), sums, lr, float(norm))
-        return self.last
 
 
 def fit(training: Training, source: BatchSource) -> Iterator[Step]:

@@ -1,4 +1,8 @@
-"""Learning from labels: the weighted terms of a recipe on one forward pass."""
+"""Learning from labels: the weighted terms of a recipe on one forward pass.
+
+A recipe's `objective: {terms: [{loss: focal, weight: 10}, {loss: dice}]}` becomes the terms `focal` and `dice`, whose sum
+is the loss; which losses there are stands in docs/losses.md, and their values in `learning.losses`.
+"""
 
 import torch
 from torch import Tensor

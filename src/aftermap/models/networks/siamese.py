@@ -14,10 +14,19 @@ from aftermap.models.networks.unet import UnetDecoder, upsample
 class SiameseUnet(DenseModel):
     """One encoder for both dates, fused before or after the decoder.
 
+    As of every `DenseModel`, the logits are `forward_head(forward_features(image), (H, W))`.
+
     With `fuse="decoder"` the whole trunk runs on each date and the head sees both results side by side, as in the
     xView2 winner. With `fuse="encoder"` the two feature maps of every stage are mixed by a 1x1 convolution that
     starts as "take the pre image", so that a localization decoder keeps its meaning; the decoder runs once. With
     `fuse="difference"` the mix is shown the absolute difference of the two maps as well.
+
+    Args:
+        encoder: gives one map of features for every stage, from the finest to the coarsest.
+        widths: channels of the decoder's stages, from the coarsest.
+        classes: K.
+        head_stride: pixels of the image for one of the decoder's last map; logits are brought up to the image's size.
+        fuse: where the dates meet, see above.
     """
 
     dates = 2
@@ -48,7 +57,7 @@ class SiameseUnet(DenseModel):
         self.head = nn.Conv2d(width, classes, 1)
 
     def forward_features(self, image: Tensor) -> Tensor:
-        """Features (B, D, h, w) of pre and post images (B, 2, C, H, W)."""
+        """Features (B, D, h, w) of pre and post images (B, 2, C, H, W); h and w are H and W over `head_stride`."""
         both = image.transpose(0, 1).flatten(0, 1)  # (2B, C, H, W): all pre, then all post
         stages = self.encoder(both)
         if len(self.mix):

@@ -1,4 +1,12 @@
-"""Training from a recipe: the rooms below put together."""
+"""Training from a recipe: the rooms below put together.
+
+    recipe ── choose_scenes ──> scenes ── start_crops ──> crops: `Batch` after `Batch`
+           ── start_model ────> network ┐
+           ── start_objective ─> terms  ┴──> `Training` (learning/loop.py): one optimizer step after the other
+
+`OrdinaryTraining` holds these three together and says how a model is judged; `run_training` (training_kind.py) makes the
+steps, has the model judged between them, and keeps the best in `folder/model`.
+"""
 
 import time
 from collections.abc import Callable
@@ -43,7 +51,7 @@ def train(
     """Train a model and keep the best step in `folder/model`.
 
     The entry of ordinary and distilled runs; those of other kinds are `adapt`, `self_train`, `learn_incrementally` and
-    `meta_train`, and `workflows.train_recipe` chooses among them by the recipe's kind.
+    `meta_train`; `workflows.kinds.train_recipe`, which `aftermap.train` calls, chooses among them by the recipe's kind.
 
     Args:
         recipe: what to do.
@@ -91,7 +99,13 @@ def finish_training(recipe: TrainRecipe, folder: Path, *, command: str, on_progr
 
 
 class OrdinaryTraining(TrainingKind):
-    """Learning from a dataset's labels, from teachers, or from both."""
+    """Learning from a dataset's labels, from teachers, or from both.
+
+    Args:
+        recipe: what to do.
+        chosen: the scenes to learn from and to judge by.
+        command: how the user asked for it; goes to the card.
+    """
 
     samples = True
 
