@@ -12,6 +12,10 @@ Example:
     result.buildings.query("damage == 'destroyed'").to_file("destroyed.gpkg")
 """
 
+# This file is longer than 400 lines for a reason: it is what `help(aftermap)` and the page of the Python API show, one
+# function for each command, and two thirds of it are docstrings. A function here decides nothing: what is longer than a
+# call belongs into a workflow. They stand in the order in which they are used.
+#
 # How a function is written here. What it works on are parameters. What may be chosen is `**options: Unpack[...]` of a
 # TypedDict beside the function that does the work, where each keyword is explained, and what is raised: nothing is told
 # twice. The docstring says what comes of it, names the keywords and shows a call; the body hands everything on at once.
@@ -60,17 +64,17 @@ if TYPE_CHECKING:
 __all__ = [
     *("find", "footprints"),
     *("map", "map_buildings", "map_classes", "map_many"),
-    "learn",
-    *("open_model", "predict", "evaluate", "score", "benchmark"),
+    *("answers", "learn"),
+    *("totals", "areas"),
     *("compare", "fuse", "fuse_cells", "monitor"),
+    *("package", "agency_package", "report"),
+    *("open_model", "predict", "evaluate", "score", "benchmark"),
     *("train", "adapt", "adapt_map"),
-    "answers",
-    *("totals", "areas", "package", "agency_package", "report"),
     *("prepare", "check", "split", "synth"),
 ]
 
 
-# Images
+# Images to map
 
 
 def find(
@@ -229,6 +233,213 @@ def map_many(pairs: str | Path, out: str | Path, **options: "Unpack[ManyOptions]
     from aftermap.workflows.many.run import map_many as map_all
 
     return map_all(Path(pairs), out, **options)
+
+
+# What is made of finished maps
+
+
+def answers(out: str | Path) -> "GeoDataFrame":
+    """What people said of the buildings of a map: a row for each answer that stands.
+
+    Args:
+        out: folder of the map; `aftermap review` asks for answers.
+
+    Returns:
+        Columns of `workflows.review.exchange.COLUMNS` and the outline that each is about, in the map's reference system.
+
+    Example:
+        aftermap.answers("joplin").query("verdict == 'destroyed'")
+    """
+    from aftermap.workflows.mapping.finished import open_map
+    from aftermap.workflows.review.exchange import answer_table
+
+    return answer_table(open_map(Path(out)))
+
+
+def learn(out: str | Path) -> "Learnt":
+    """Learn the event's own model from the answers to a map of damage, and rewrite its table where that is better.
+
+    Answers of reviewers win; what the map's model said stays in the column `damage_model`. `map` with `features=True`
+    keeps what is best learnt from.
+
+    Args:
+        out: folder of the map, with the answers of `aftermap review`.
+
+    Example:
+        found = aftermap.learn("joplin")
+        found.better, found.check.macro_f1_before, found.check.macro_f1_after
+    """
+    from aftermap.workflows.event_model.run import learn_from_answers
+
+    return learn_from_answers(Path(out))
+
+
+def totals(out: str | Path, **options: "Unpack[TotalsOptions]") -> "TotalsResult":
+    """Say how many buildings of a finished map are damaged, with an interval that covers.
+
+    It rests on the answers of reviewers to a random sample; without one there is no interval. The result
+    has `words`, a `table`, and the files that were written into `totals` in the map's folder.
+
+    Args:
+        out: folder of the map.
+        options: `target`, `kind` and `risk`.
+
+    Example:
+        found = aftermap.totals("joplin", target=0.1)
+        found.totals["damaged"].low, found.table
+    """
+    from aftermap.workflows.totals.run import totals as estimate
+
+    return estimate(Path(out), **options)
+
+
+def areas(out: str | Path, **options: "Unpack[AreaOptions]") -> "list[AreaResult]":
+    """Count a finished map of damage by areas, and write `OUT/areas/NAME.*` for each kind that is asked for.
+
+    Args:
+        out: folder of the map.
+        options: h3, grid, grid_crs, by, name, pcode, tiles and rasters of `count_areas`.
+
+    Example:
+        (cells,) = aftermap.areas("joplin", h3=9)
+        cells.areas.nlargest(5, "damaged")
+    """
+    from aftermap.workflows.areas.run import write_areas
+
+    return write_areas(Path(out), **options)
+
+
+def compare(out: str | Path, truth: "Vectors", **options: "Unpack[CompareOptions]") -> "Comparison":
+    """Hold a finished map of damage against points or polygons that others graded; the result is in its `compare`.
+
+    Args:
+        out: folder of the map.
+        truth: a vector file, `FILE:LAYER`, a label file of xBD's or a folder of them, or a GeoDataFrame.
+        options: kind, column, mapping, within, iou, several, unlisted, area, name and as_answers of
+            `aftermap.workflows.comparing.run.compare`.
+
+    Example:
+        found = aftermap.compare("joplin", "EMSR999_AOI01_GRA_PRODUCT_builtUpP.shp", within=8)
+        found.summary["damaged"]["recall"]
+    """
+    from aftermap.workflows.comparing.run import compare as hold_against
+
+    return hold_against(Path(out), truth, **options)
+
+
+def fuse(sources: Sequence[str | Path], out: str | Path, **options: "Unpack[FuseOptions]") -> "Fused":
+    """Fuse several maps and layers of one event on the buildings of the first map, as a folder like a map's.
+
+    Args:
+        sources: folder of a finished map, then further ones, vector layers, and rasters of the probability of damage.
+        out: folder to make.
+        options: weights, rule, within, column, mapping, probability, reliability, layers, add_others, title and
+            overwrite of `aftermap.workflows.fusing.run.fuse`.
+
+    Example:
+        fused = aftermap.fuse(["box", "field", "radar.tif"], "fused", weights=[1, 1, 0.5])
+        fused.buildings.query("disagreement >= 0.5")
+    """
+    from aftermap.workflows.fusing.run import fuse as fuse_sources
+
+    return fuse_sources([Path(source) for source in sources], Path(out), **options)
+
+
+def fuse_cells(
+    sources: Sequence[str | Path], out: str | Path, *, h3: int, **options: "Unpack[CellOptions]"
+) -> "FusedCells":
+    """Fuse several sources of one event by H3 cell: shares that are damaged, for sources that share no buildings.
+
+    Args:
+        sources: folder of a finished map, then further ones, vector layers, and rasters.
+        out: folder to make.
+        h3: resolution of the cells.
+        options: weights, column, mapping, probability, layers, title and overwrite of
+            `aftermap.workflows.fusing.cells.fuse_cells`.
+
+    Example:
+        aftermap.fuse_cells(["box", "field", "radar.tif"], "cells", h3=9).cells.query("disagreement > 0.3")
+    """
+    from aftermap.workflows.fusing.cells import fuse_cells as fuse_by_cell
+
+    return fuse_by_cell([Path(source) for source in sources], Path(out), h3=h3, **options)
+
+
+def monitor(maps: Sequence[str | Path], out: str | Path, **options: "Unpack[MonitorOptions]") -> "Series":
+    """Bring finished maps of several dates together: the state of every building over time, and what is new.
+
+    Args:
+        maps: folders of the maps, in any order.
+        out: folder to make.
+        options: dates, allow_repair, title and overwrite of `aftermap.workflows.monitoring.run.monitor`.
+
+    Example:
+        series = aftermap.monitor(["feb08", "feb20"], "series")
+        series.summary["changes"][-1]["newly_destroyed"]
+    """
+    from aftermap.workflows.monitoring.run import monitor as bring_together
+
+    return bring_together([Path(folder) for folder in maps], Path(out), **options)
+
+
+def package(
+    out: str | Path,
+    formats: Sequence[str] = ("all",),
+    *,
+    to: str | Path | None = None,
+    name: str = "buildings",
+) -> list[Path]:
+    """Write the buildings of a finished map of damage in the formats that other people open.
+
+    Args:
+        out: folder of the map.
+        formats: some of geoparquet, flatgeobuf, shapefile, kmz, pmtiles, csv, xlsx, envi and stac, or all.
+        to: folder to write into; by default `package` in the map's.
+        name: of the files, without ending.
+
+    Example:
+        aftermap.package("joplin", ["kmz", "xlsx"], name="joplin")
+    """
+    from aftermap.workflows.package.formats import write_formats
+
+    return write_formats(Path(out), formats, to=None if to is None else Path(to), name=name)
+
+
+def agency_package(
+    out: str | Path, agency: str, *, to: str | Path | None = None, **options: "Unpack[AgencyOptions]"
+) -> "PackageResult":
+    """Write a finished map of damage in the names, layers and attributes of an agency, as a new version.
+
+    Args:
+        out: folder of the map.
+        agency: ems, unosat, fema or hdx.
+        to: folder of the versions; by default `package/AGENCY` in the map's.
+        options: code, number, event, organisation and licence of `write_agency_package`.
+
+    Example:
+        aftermap.agency_package("joplin", "ems", code="EMSR123", number=1).folder
+    """
+    from aftermap.workflows.package.agency import write_agency_package
+
+    return write_agency_package(Path(out), agency, to=None if to is None else Path(to), **options)
+
+
+def report(
+    out: str | Path, *, to: str | Path | None = None, **options: "Unpack[ReportOptions]"
+) -> list[Path]:
+    """Write a finished map of damage as a report of two pages, as PDF, HTML and DOCX.
+
+    Args:
+        out: folder of the map.
+        to: folder to write into; by default `report` in the map's.
+        options: language, title, organisation, credit, paper and formats of `write_report`.
+
+    Example:
+        aftermap.report("joplin", language="fr", organisation="Protection civile")
+    """
+    from aftermap.workflows.report.run import write_report
+
+    return write_report(Path(out), to=None if to is None else Path(to), **options)
 
 
 # Models and scores
@@ -411,27 +622,6 @@ def adapt_map(
     return train_recipe(config, Path(run), on_progress=on_progress)
 
 
-# Answers
-
-
-def answers(out: str | Path) -> "GeoDataFrame":
-    """What people said of the buildings of a map: a row for each answer that stands.
-
-    Args:
-        out: folder of the map; `aftermap review` asks for answers.
-
-    Returns:
-        Columns of `workflows.review.exchange.COLUMNS` and the outline that each is about, in the map's reference system.
-
-    Example:
-        aftermap.answers("joplin").query("verdict == 'destroyed'")
-    """
-    from aftermap.workflows.mapping.finished import open_map
-    from aftermap.workflows.review.exchange import answer_table
-
-    return answer_table(open_map(Path(out)))
-
-
 # Datasets
 
 
@@ -515,192 +705,3 @@ def synth(out: str | Path, **options: "Unpack[SynthOptions]") -> "Manifest":
     from aftermap.synthetic.write import synthesise
 
     return synthesise(Path(out), **options)
-
-
-# What is made of finished maps
-
-
-def totals(out: str | Path, **options: "Unpack[TotalsOptions]") -> "TotalsResult":
-    """Say how many buildings of a finished map are damaged, with an interval that covers.
-
-    It rests on the answers of reviewers to a random sample; without one there is no interval. The result
-    has `words`, a `table`, and the files that were written into `totals` in the map's folder.
-
-    Args:
-        out: folder of the map.
-        options: `target`, `kind` and `risk`.
-
-    Example:
-        found = aftermap.totals("joplin", target=0.1)
-        found.totals["damaged"].low, found.table
-    """
-    from aftermap.workflows.totals.run import totals as estimate
-
-    return estimate(Path(out), **options)
-
-
-def areas(out: str | Path, **options: "Unpack[AreaOptions]") -> "list[AreaResult]":
-    """Count a finished map of damage by areas, and write `OUT/areas/NAME.*` for each kind that is asked for.
-
-    Args:
-        out: folder of the map.
-        options: h3, grid, grid_crs, by, name, pcode, tiles and rasters of `count_areas`.
-
-    Example:
-        (cells,) = aftermap.areas("joplin", h3=9)
-        cells.areas.nlargest(5, "damaged")
-    """
-    from aftermap.workflows.areas.run import write_areas
-
-    return write_areas(Path(out), **options)
-
-
-def learn(out: str | Path) -> "Learnt":
-    """Learn the event's own model from the answers to a map of damage, and rewrite its table where that is better.
-
-    Answers of reviewers win; what the map's model said stays in the column `damage_model`. `map` with `features=True`
-    keeps what is best learnt from.
-
-    Args:
-        out: folder of the map, with the answers of `aftermap review`.
-
-    Example:
-        found = aftermap.learn("joplin")
-        found.better, found.check.macro_f1_before, found.check.macro_f1_after
-    """
-    from aftermap.workflows.event_model.run import learn_from_answers
-
-    return learn_from_answers(Path(out))
-
-
-def compare(out: str | Path, truth: "Vectors", **options: "Unpack[CompareOptions]") -> "Comparison":
-    """Hold a finished map of damage against points or polygons that others graded; the result is in its `compare`.
-
-    Args:
-        out: folder of the map.
-        truth: a vector file, `FILE:LAYER`, a label file of xBD's or a folder of them, or a GeoDataFrame.
-        options: kind, column, mapping, within, iou, several, unlisted, area, name and as_answers of
-            `aftermap.workflows.comparing.run.compare`.
-
-    Example:
-        found = aftermap.compare("joplin", "EMSR999_AOI01_GRA_PRODUCT_builtUpP.shp", within=8)
-        found.summary["damaged"]["recall"]
-    """
-    from aftermap.workflows.comparing.run import compare as hold_against
-
-    return hold_against(Path(out), truth, **options)
-
-
-def fuse(sources: Sequence[str | Path], out: str | Path, **options: "Unpack[FuseOptions]") -> "Fused":
-    """Fuse several maps and layers of one event on the buildings of the first map, as a folder like a map's.
-
-    Args:
-        sources: folder of a finished map, then further ones, vector layers, and rasters of the probability of damage.
-        out: folder to make.
-        options: weights, rule, within, column, mapping, probability, reliability, layers, add_others, title and
-            overwrite of `aftermap.workflows.fusing.run.fuse`.
-
-    Example:
-        fused = aftermap.fuse(["box", "field", "radar.tif"], "fused", weights=[1, 1, 0.5])
-        fused.buildings.query("disagreement >= 0.5")
-    """
-    from aftermap.workflows.fusing.run import fuse as fuse_sources
-
-    return fuse_sources([Path(source) for source in sources], Path(out), **options)
-
-
-def fuse_cells(
-    sources: Sequence[str | Path], out: str | Path, *, h3: int, **options: "Unpack[CellOptions]"
-) -> "FusedCells":
-    """Fuse several sources of one event by H3 cell: shares that are damaged, for sources that share no buildings.
-
-    Args:
-        sources: folder of a finished map, then further ones, vector layers, and rasters.
-        out: folder to make.
-        h3: resolution of the cells.
-        options: weights, column, mapping, probability, layers, title and overwrite of
-            `aftermap.workflows.fusing.cells.fuse_cells`.
-
-    Example:
-        aftermap.fuse_cells(["box", "field", "radar.tif"], "cells", h3=9).cells.query("disagreement > 0.3")
-    """
-    from aftermap.workflows.fusing.cells import fuse_cells as fuse_by_cell
-
-    return fuse_by_cell([Path(source) for source in sources], Path(out), h3=h3, **options)
-
-
-def monitor(maps: Sequence[str | Path], out: str | Path, **options: "Unpack[MonitorOptions]") -> "Series":
-    """Bring finished maps of several dates together: the state of every building over time, and what is new.
-
-    Args:
-        maps: folders of the maps, in any order.
-        out: folder to make.
-        options: dates, allow_repair, title and overwrite of `aftermap.workflows.monitoring.run.monitor`.
-
-    Example:
-        series = aftermap.monitor(["feb08", "feb20"], "series")
-        series.summary["changes"][-1]["newly_destroyed"]
-    """
-    from aftermap.workflows.monitoring.run import monitor as bring_together
-
-    return bring_together([Path(folder) for folder in maps], Path(out), **options)
-
-
-def package(
-    out: str | Path,
-    formats: Sequence[str] = ("all",),
-    *,
-    to: str | Path | None = None,
-    name: str = "buildings",
-) -> list[Path]:
-    """Write the buildings of a finished map of damage in the formats that other people open.
-
-    Args:
-        out: folder of the map.
-        formats: some of geoparquet, flatgeobuf, shapefile, kmz, pmtiles, csv, xlsx, envi and stac, or all.
-        to: folder to write into; by default `package` in the map's.
-        name: of the files, without ending.
-
-    Example:
-        aftermap.package("joplin", ["kmz", "xlsx"], name="joplin")
-    """
-    from aftermap.workflows.package.formats import write_formats
-
-    return write_formats(Path(out), formats, to=None if to is None else Path(to), name=name)
-
-
-def agency_package(
-    out: str | Path, agency: str, *, to: str | Path | None = None, **options: "Unpack[AgencyOptions]"
-) -> "PackageResult":
-    """Write a finished map of damage in the names, layers and attributes of an agency, as a new version.
-
-    Args:
-        out: folder of the map.
-        agency: ems, unosat, fema or hdx.
-        to: folder of the versions; by default `package/AGENCY` in the map's.
-        options: code, number, event, organisation and licence of `write_agency_package`.
-
-    Example:
-        aftermap.agency_package("joplin", "ems", code="EMSR123", number=1).folder
-    """
-    from aftermap.workflows.package.agency import write_agency_package
-
-    return write_agency_package(Path(out), agency, to=None if to is None else Path(to), **options)
-
-
-def report(
-    out: str | Path, *, to: str | Path | None = None, **options: "Unpack[ReportOptions]"
-) -> list[Path]:
-    """Write a finished map of damage as a report of two pages, as PDF, HTML and DOCX.
-
-    Args:
-        out: folder of the map.
-        to: folder to write into; by default `report` in the map's.
-        options: language, title, organisation, credit, paper and formats of `write_report`.
-
-    Example:
-        aftermap.report("joplin", language="fr", organisation="Protection civile")
-    """
-    from aftermap.workflows.report.run import write_report
-
-    return write_report(Path(out), to=None if to is None else Path(to), **options)
