@@ -103,6 +103,20 @@ def test_a_job_is_cancelled_and_tried_again(client, pair):
     assert client.post(f"/api/jobs/{number}/retry").json()["state"] == "queued"
 
 
+def test_a_job_that_has_ended_is_forgotten_with_what_it_left(client, service, pair):
+    number = asked(client, pair).json()["id"]
+    assert client.delete(f"/api/jobs/{number}").status_code == 409
+    client.post(f"/api/jobs/{number}/cancel")
+    left = service.place.map(number).with_name(f"{number}.work")
+    left.mkdir()
+    assert client.delete(f"/api/jobs/{number}").status_code == 204 and not left.exists()
+    assert client.get(f"/api/jobs/{number}").status_code == 404
+
+
+def test_a_map_is_called_as_its_image_where_it_was_given_no_title(client, pair):
+    assert asked(client, pair).json()["wanted"]["title"] == "before"
+
+
 def test_nobody_lets_more_jobs_wait_than_allowed(tmp_path, made):
     from aftermap.workflows.service.place import Limits
     from served import client_of, open_service

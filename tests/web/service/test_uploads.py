@@ -107,6 +107,17 @@ def test_what_arrives_at_once_is_counted_together(tmp_path, made):
     assert service.uploads.kept_bytes("ana") <= len(data) and not service.uploads._arriving["ana"]
 
 
+def test_what_a_killed_server_left_is_deleted_at_the_next_start(tmp_path):
+    import os
+
+    rooms = [tmp_path / "data" / "uploads" / name for name in (".part-x", "a" * 32, "b" * 32)]
+    for room in rooms:
+        room.mkdir(parents=True)
+    os.utime(rooms[1], (0, 0))
+    open_service(tmp_path / "data").database.close()
+    assert [room.exists() for room in rooms] == [False, False, True]  # the last may be on its way
+
+
 def test_a_disk_that_is_nearly_full_takes_nothing(tmp_path, made):
     service = open_service(tmp_path / "data", limits=Limits(free_bytes=1 << 60))
     assert send(client_of(service), "a.tif", (made / "before.tif").read_bytes()).status_code == 413

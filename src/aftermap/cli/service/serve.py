@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -43,6 +44,7 @@ def serve(
     max_kept: Gigabytes = 50.0,
     max_pixels: Annotated[float, Parameter(group=LIMITS.group, validator=Number(gte=1))] = 2e9,
     requests: Annotated[float, Parameter(group=LIMITS.group, validator=Number(gt=0))] = 100.0,
+    log: Flag = False,
     json: Json = False,
 ) -> None:
     """Serve uploads, jobs, maps and their tiles over HTTP, with a page.
@@ -73,6 +75,7 @@ def serve(
         max_kept: Of all uploads of one user, in gigabytes.
         max_pixels: Of one image.
         requests: A second of one user, over a longer time.
+        log: Write a line of JSON on standard error for each request and job; the default where that is no terminal.
         json: Print the address as JSON.
     """
     from aftermap.errors import InputError
@@ -89,7 +92,8 @@ def serve(
     from aftermap.files import Claim
     from aftermap.web import serving
     from aftermap.web.service.app import service_app
-    from aftermap.web.service.log import log
+    from aftermap.web.service.log import be_quiet
+    from aftermap.web.service.log import log as write_line
     from aftermap.web.service.service import Rules, Service
     from aftermap.workflows.service.checking import check_apart
     from aftermap.workflows.service.place import Limits, Place
@@ -124,7 +128,10 @@ def serve(
                 f"{why}, and there are none: make one first by 'aftermap serve token create NAME --data {data}'"
             )
         where = serving.address(listener, "").rstrip("/")
-        staff = Staff(place, address, workers, service.jobs, log)
+        quiet = sys.stderr.isatty() and not log
+        if quiet:
+            be_quiet()
+        staff = Staff(place, address, workers, service.jobs, write_line, quiet=quiet)
         staff.start()
 
         def begun() -> None:

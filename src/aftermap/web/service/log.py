@@ -13,8 +13,22 @@ from aftermap.redaction import hide_secrets
 _turn = threading.Lock()
 
 
+_QUIET = ("request", "job begins", "job ends", "worker begins", "worker ends")
+"""Not told to somebody at a terminal."""
+
+_quiet = False
+
+
+def be_quiet() -> None:
+    """Tell only what went wrong from now on."""
+    global _quiet
+    _quiet = True
+
+
 def log(event: str, about: dict[str, Any]) -> None:
     """Write a line on standard error."""
+    if _quiet and event in _QUIET:
+        return
     line = _line({"event": event, **about})
     with _turn:
         sys.stderr.write(line)

@@ -144,6 +144,14 @@ class Jobs:
             )
         )
 
+    def remove(self, number: str) -> bool:
+        """Forget a job that has ended; False where it has not."""
+        return bool(
+            self._database.run(
+                "DELETE FROM jobs WHERE id=? AND state IN ('done','failed','cancelled')", (number,)
+            )
+        )
+
     # What a worker does to one
 
     def claim(self, number: str, worker: str) -> Job | None:

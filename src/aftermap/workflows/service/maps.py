@@ -14,6 +14,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from aftermap.errors import InputError
+from aftermap.files import work_path
 from aftermap.files.folders import remove_folder
 from aftermap.files.writing import writing
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
@@ -124,7 +125,8 @@ class Maps:
         with self._turn:
             for old in [old for old in self._open if old[0] == number]:
                 del self._open[old]
-        for folder in (self._place.map(number), self._place.display(number)):
+        made = self._place.map(number)
+        for folder in (made, work_path(made), self._place.display(number)):
             with writing(folder), suppress(FileNotFoundError):
                 remove_folder(folder)
 

@@ -34,9 +34,20 @@ class Staff:
         count: how many.
         jobs: of which a worker that ends gives back its own at once.
         said: told when one ends.
+        quiet: whether they say nothing.
     """
 
-    def __init__(self, place: Place, database: str | None, count: int, jobs: Jobs, said: Said) -> None:
+    def __init__(
+        self,
+        place: Place,
+        database: str | None,
+        count: int,
+        jobs: Jobs,
+        said: Said,
+        *,
+        quiet: bool = False,
+    ) -> None:
+        self._quiet = quiet
         self._place, self._database, self._count, self._jobs, self._said = place, database, count, jobs, said
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._over = threading.Event()
@@ -87,6 +98,7 @@ class Staff:
             "folder": str(self._place.folder),
             "limits": dataclasses.asdict(self._place.limits),
             "database": self._database,
+            "quiet": self._quiet,
         }
         assert process.stdin is not None
         process.stdin.write(json.dumps(told).encode() + b"\n")
@@ -117,6 +129,12 @@ def log_line(event: str, about: dict[str, Any]) -> None:
     sys.stderr.flush()
 
 
+def silent(event: str, about: dict[str, Any]) -> None:
+    """Nothing, but for what went wrong."""
+    if event == "job broke":
+        log_line(event, about)
+
+
 def open_worker(place: Place, database: str | None, *, name: str | None = None, said: Said) -> Worker:
     """A worker of a service."""
     tables = Database(database or place.database)
@@ -130,7 +148,9 @@ def main() -> None:
         Path(told["folder"]),
         Limits(**told["limits"] | {"address_hosts": tuple(told["limits"]["address_hosts"])}),
     )
-    worker = open_worker(place, told["database"], name=told["name"], said=log_line)
+    worker = open_worker(
+        place, told["database"], name=told["name"], said=silent if told["quiet"] else log_line
+    )
 
     def watch() -> None:
         # nothing more comes: this returns when the server has gone. Not through `sys.stdin`, which an end would wait for

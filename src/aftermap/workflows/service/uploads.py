@@ -35,6 +35,7 @@ ARCHIVE_RATIO = 200
 
 _CHECKED_EVERY = 16 << 20
 _LONGEST = 80
+_UNRECORDED_SECONDS = 3600.0
 
 Purpose = Literal["image", "vectors"]
 Check = Callable[[Path, Purpose, int], dict[str, Any]]
@@ -160,9 +161,11 @@ class Uploads:
         return self._allowed(self.kept_bytes(owner))
 
     def clear(self) -> None:
-        """Delete what an ended server left half received."""
-        for part in (self._place.folder / "uploads").glob(".part-*"):
-            shutil.rmtree(part, ignore_errors=True)
+        """Delete what an ended server left half received, and what a killed one did not come to record."""
+        for folder in (self._place.folder / "uploads").iterdir():
+            old = time.time() - folder.stat().st_mtime > _UNRECORDED_SECONDS
+            if folder.name.startswith(".part-") or (old and self.find(folder.name) is None):
+                shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
     def _counted(self, owner: str) -> Iterator[Callable[[int], None]]:

@@ -3,13 +3,14 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 import shapely
 from fastapi import APIRouter, Header, HTTPException, Query, Response
 from sse_starlette import EventSourceResponse
 
-from aftermap.remote import is_address
+from aftermap.remote import Address, is_address
 from aftermap.web.service.access import (
     Id,
     Mapper,
@@ -43,13 +44,21 @@ def ask(
     """Ask for a map of damage; with an `Idempotency-Key`, asking again gives the same job."""
     for name, source in wanted.sources().items():
         _check_source(service, caller, name, source)
+    title = wanted.title or _title(service, wanted.pre)
     if wanted.model not in known_models(service.place):
         raise HTTPException(
             422, f"there is no model {wanted.model}: choose from {', '.join(known_models(service.place))}"
         )
     if wanted.stretch is not None and wanted.stretch[0] >= wanted.stretch[1]:
         raise HTTPException(422, "stretch: expected two rising percentiles")
-    return _queued(service, caller, response, "map", wanted.model_dump(mode="json", exclude_none=True), key)
+    return _queued(
+        service,
+        caller,
+        response,
+        "map",
+        {**wanted.model_dump(mode="json", exclude_none=True), "title": title},
+        key,
+    )
 
 
 @router.post("/learn", status_code=202)
@@ -116,6 +125,17 @@ def retry(service: TheService, caller: Mapper, number: Id) -> JobShown:
     return job_shown(the_job(service, caller, number))
 
 
+@router.delete("/{number}", status_code=204, response_class=Response)
+def remove(service: TheService, caller: Mapper, number: Id) -> Response:
+    """Forget a job that has ended, and what it left half made; a map that it made stays."""
+    job = the_job(service, caller, number)
+    if not service.jobs.remove(number):
+        raise HTTPException(409, f"the job is {job.state}: cancel it first")
+    if job.kind == "map" and service.maps.find(number) is None:
+        service.maps.remove(number)
+    return Response(status_code=204)
+
+
 def _queued(
     service: Service, caller: Caller, response: Response, kind: Kind, wanted: dict[str, Any], key: str
 ) -> JobShown:
@@ -141,6 +161,13 @@ def _check_source(service: Service, caller: Caller, name: str, source: str) -> N
     bounds = upload.described.get("bounds")
     if caller.area is not None and bounds is not None and not caller.area.touches(shapely.box(*bounds)):
         raise HTTPException(422, f"{name}: {upload.name} lies outside of your area")
+
+
+def _title(service: Service, source: str) -> str:
+    """What a map is called that was given no title: as the image from before is."""
+    upload = None if is_address(source) else service.uploads.find(source)
+    name = Address.parse(source).name if upload is None else upload.name
+    return PurePosixPath(name).stem[:200]
 
 
 async def _changes(service: Service, number: str) -> AsyncIterator[dict[str, str]]:

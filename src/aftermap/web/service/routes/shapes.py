@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from aftermap.web.service.service import Service
 from aftermap.workflows.service.jobs import Job, Kind, State
 from aftermap.workflows.service.maps import MapRecord, View
+from aftermap.workflows.service.tiles.display import MARKER
 from aftermap.workflows.service.uploads import Purpose, Upload
 
 
@@ -139,11 +140,17 @@ def map_shown(record: MapRecord, view: View, *, may_review: bool) -> dict[str, A
 def layers_shown(service: Service, record: MapRecord) -> dict[str, Any]:
     """The tiles of a map."""
     root = f"/api/maps/{record.id}/tiles"
+    # browsers keep tiles: those of a map that was written anew have another address
+    marker = service.place.display(record.id) / MARKER
+    version = f"?v={marker.stat().st_mtime_ns:x}" if marker.is_file() else ""
     rasters = {
-        name: {"tiles": f"{root}/{name}/{{z}}/{{x}}/{{y}}", **zooms}
+        name: {"tiles": f"{root}/{name}/{{z}}/{{x}}/{{y}}{version}", **zooms}
         for name, zooms in record.described["rasters"].items()
     }
     return {
         "layers": rasters,
-        "buildings": {"tiles": f"{root}/buildings/{{z}}/{{x}}/{{y}}", **record.described["buildings"]},
+        "buildings": {
+            "tiles": f"{root}/buildings/{{z}}/{{x}}/{{y}}{version}",
+            **record.described["buildings"],
+        },
     }
