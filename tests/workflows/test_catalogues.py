@@ -16,7 +16,7 @@ from aftermap.files import read_json
 from aftermap.remote import Address, Online, Reach
 from aftermap.workflows.catalogues.find import Found, area_lonlat, days_after, days_before
 from aftermap.workflows.catalogues.pairing import acquisitions, covering, propose
-from aftermap.workflows.catalogues.pairs_file import pairs_tree, read_pair, write_pairs
+from aftermap.workflows.catalogues.pairs_file import pairs_tree, part_rank, read_pair, write_pairs
 from aftermap.workflows.catalogues.picture import CatalogueImage
 from aftermap.workflows.catalogues.stac import Days, read_item
 from aftermap.workflows.mapping.inputs.imagery import credit_of, dated_words
@@ -257,6 +257,7 @@ def test_pairs_are_written_and_read_again(site: Site, aoi: Path, tmp_path: Path)
         chosen = read_pair(path, wanted)
         assert (chosen.before, chosen.after) == (found.pairs[1].before.images, found.pairs[1].after.images)
         assert chosen.area.equals_exact(found.area, 1e-9)
+    assert part_rank(f"{path}:2") == (path, "2") and part_rank(str(path)) == (path, "1")
     import pystac
 
     tree = pairs_tree(found.pairs, found.area, catalogue=found.catalogue)

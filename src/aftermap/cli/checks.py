@@ -73,12 +73,14 @@ def check_outlines(*paths: Path | None) -> None:
 
 
 def check_pair(pair: str) -> None:
-    """Refuse `FILE#RANK` of a file that is not there, or where what reads catalogues is not installed.
+    """Refuse `FILE:RANK` of a file that is not there, or where what reads catalogues is not installed.
 
     Raises:
         InputError: there is no such file.
     """
-    file = Path(pair.rpartition("#")[0] if "#" in pair else pair)
+    file = Path(pair)
+    if not file.is_file() and ":" in pair:
+        file = Path(pair.rpartition(":")[0])
     if not file.is_file():
         raise InputError(
             f"cannot read the pairs {file}: no such file; make one with 'aftermap find -o pairs.json'"

@@ -80,7 +80,7 @@ def map_command(
             image or of a STAC item is read online: of a COG what --aoi touches, else all of it.
         post: Image from after, or a folder of tiles; it is brought onto the grid of the first date.
         out: Folder to make.
-        pair: In place of both images: a pair that 'aftermap find -o pairs.json' proposed, such as pairs.json#1, by its
+        pair: In place of both images: a pair that 'aftermap find -o pairs.json' proposed, such as pairs.json:1, by its
             rank or its id. It is read online; its area is mapped where there is no --aoi.
         task: damage: what happened to each building between two dates. buildings: where they are on one image. classes:
             what every pixel of one image shows, by the classes that the model tells. By default classes where there is
@@ -211,13 +211,12 @@ def _about_footprints(out: Path) -> Iterator[str]:
 
 
 def _pair(pair: str, aoi: Path | None) -> "tuple[Imagery, Imagery | None, Vectors | None]":
-    """Both dates of `FILE#RANK`, and the area that is mapped."""
+    """Both dates of `FILE:RANK`, and the area that is mapped."""
     from geopandas import GeoSeries
 
-    from aftermap.workflows.catalogues.pairs_file import read_pair
+    from aftermap.workflows.catalogues.pairs_file import part_rank, read_pair
 
-    file, _, wanted = pair.rpartition("#") if "#" in pair else (pair, "", "1")
-    chosen = read_pair(Path(file), wanted)
+    chosen = read_pair(*part_rank(pair))
     return chosen.before, chosen.after, GeoSeries([chosen.area], crs=4326) if aoi is None else aoi
 
 

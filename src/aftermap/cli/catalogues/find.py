@@ -43,7 +43,7 @@ def find(
 
     Example: aftermap find --event-stac https://HOST/collection.json --aoi area.geojson --before 2023-02-06 -o pairs.json
 
-    Example: aftermap map --pair pairs.json#1 -o antakya
+    Example: aftermap map --pair pairs.json:1 -o antakya
 
     Args:
         event_stac: Address or path of a STAC catalogue, collection or item collection, or of an API.
@@ -51,7 +51,7 @@ def find(
         before: Day of the disaster: the first image was taken before it, at most 5 years. Or FIRST/LAST.
         after: Day of the disaster: the second image was taken on it or later, at most 90 days. Or FIRST/LAST. By default
             the day of --before.
-        out: File to write. NAME.json: all pairs, for 'aftermap map --pair NAME.json#1'. NAME.csv: the tiles of the best
+        out: File to write. NAME.json: all pairs, for 'aftermap map --pair NAME.json:1'. NAME.csv: the tiles of the best
             pairs that together cover the area, for 'aftermap map-many NAME.csv'.
         collection: Collections of an API to search; may be given several times. By default all of them.
         asset: Key of the image in colour among an item's assets. By default "visual", else the only GeoTIFF.
@@ -97,7 +97,7 @@ def find(
         say(f"left out: {len(found.left_out) - 3:,} more items")
     if out is not None:
         goes_on = "map-many" if out.suffix.lower() == ".csv" else "map --pair"
-        say(f"go on with: aftermap {goes_on} {out}{'' if out.suffix.lower() == '.csv' else '#1'} -o OUT")
+        say(f"go on with: aftermap {goes_on} {out}{'' if out.suffix.lower() == '.csv' else ':1'} -o OUT")
 
 
 def _table(found: "Found") -> "Table":

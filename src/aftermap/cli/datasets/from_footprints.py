@@ -49,8 +49,10 @@ def from_footprints(
     Example: aftermap data from-footprints drone.tif buildings.geojson -o tiles --resolutions 0.1,0.2
 
     Args:
-        image: A GeoTIFF or COG, or a folder of tiles that make one mosaic.
-        footprints: Building outlines (GeoPackage, GeoJSON, Shapefile, FlatGeobuf) in any reference system.
+        image: A GeoTIFF or COG, or a folder of tiles that make one mosaic; or the address (https://, s3://, gs://, az://)
+            of one image, of which a copy is made.
+        footprints: Building outlines (GeoPackage, GeoJSON, Shapefile, FlatGeobuf) in any reference system, or their
+            address.
         out: Folder for images, masks, manifest and alignment.png.
         by: grid: tiles side by side. building: tiles in which every building lies whole. empty: ground without
             buildings.
@@ -80,6 +82,7 @@ def from_footprints(
     from aftermap.data.checking.footprint_shift import measure_shifts
     from aftermap.data.preparing.footprint_tiles import from_footprints as cut
     from aftermap.geo.ground import parse_nodata
+    from aftermap.workflows.mapping.inputs.elsewhere import Elsewhere
 
     config = tiles.config(
         by=by,
@@ -97,10 +100,12 @@ def from_footprints(
         compat_scales=numbers("--compat-scales", compat_scales, "1,2,0.5"),
         compat_top_left=compat_top_left,
     )
-    with progress_bar("cutting") as progress:
+    with Elsewhere.of(image, footprints) as elsewhere, progress_bar("cutting") as progress:
+        image, outlines = elsewhere.path(image, None), elsewhere.vectors(footprints)
+        assert outlines is not None
         result = cut(
             image,
-            footprints,
+            outlines,
             out,
             config,
             event=event,

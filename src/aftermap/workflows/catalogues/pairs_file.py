@@ -130,6 +130,12 @@ def write_pairs(path: Path, pairs: Sequence[Pair], area: BaseGeometry, *, catalo
     return write_text(path, csv_text([list(COLUMNS), *rows]), parents=True)
 
 
+def part_rank(named: str) -> tuple[Path, str]:
+    """The file and the rank, or id, of `FILE:RANK`; the first where none is named."""
+    file, _, wanted = named.rpartition(":")
+    return (Path(file), wanted) if file and not Path(named).is_file() else (Path(named), "1")
+
+
 def read_pair(path: Path, wanted: str = "1") -> ChosenPair:
     """One pair of an item collection that `write_pairs` wrote.
 

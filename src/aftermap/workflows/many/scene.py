@@ -47,6 +47,7 @@ class SceneWork:
         """
         from aftermap.inference.ensemble import EnsemblePredictor, open_predictor
         from aftermap.workflows.mapping.damage import map_damage
+        from aftermap.workflows.mapping.inputs.elsewhere import Elsewhere
         from aftermap.workflows.mapping.settings import Settings
 
         settings = Settings(model=self.model, **self.options)
@@ -58,13 +59,16 @@ class SceneWork:
                 predictor.gate.seen = predictor.gate.skipped = 0
             folder = make_folder(self.scratch) / name
             options = {"draft": True, "resume": True, "overwrite": True, **self.options}
-            for key in ("footprints", "cloud_mask"):
-                if getattr(pair, key) is not None:
-                    options[key] = Path(getattr(pair, key))
             options |= {"pre_date": pair.pre_date, "post_date": pair.post_date}
-            result = map_damage(
-                Path(pair.pre), Path(pair.post), folder, align=self.align, model=predictor, **options
-            )
+            named = [Path(each) for each in (pair.footprints, pair.cloud_mask, pair.pre, pair.post) if each]
+            with Elsewhere.of(*named) as elsewhere:
+                area = options.get("aoi")
+                if pair.footprints is not None:
+                    options["footprints"] = elsewhere.vectors(Path(pair.footprints))
+                if pair.cloud_mask is not None:
+                    options["cloud_mask"] = elsewhere.mask(Path(pair.cloud_mask), area, None)
+                pre, post = (elsewhere.path(each, area) for each in (pair.pre, pair.post))
+            result = map_damage(pre, post, folder, align=self.align, model=predictor, **options)
             if result.damage.grid.crs is None:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise GeoreferenceError(

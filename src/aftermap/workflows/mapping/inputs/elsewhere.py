@@ -91,6 +91,10 @@ class Elsewhere:
         pictures = pictures_of(given)
         return self._pictures(pictures, aoi, progress) if pictures else cast("Held", given)
 
+    def path(self, given: str | Path, aoi: Path | None) -> Path:
+        """An image that was given as a path or an address, on this machine."""
+        return Path(cast("str | Path", self.image(given, aoi, None)))
+
     def mask(self, path: Path | None, aoi: Path | None, progress: Progress | None) -> Path | None:
         """A raster on this machine, likewise."""
         return None if path is None else cast(Path, self.image(path, aoi, progress))
