@@ -91,35 +91,40 @@ def paint(mask: np.ndarray, polygon: Polygon | MultiPolygon, value: int) -> None
 
 
 def _paint_part(mask: np.ndarray, polygon: Polygon, value: int) -> None:
-    exterior, *holes = (_ring(ring) for ring in (polygon.exterior, *polygon.interiors))
+    points, ring = shapely.get_coordinates(shapely.get_rings(polygon), return_index=True)
+    rings = _rounded(points, ring)
+    exterior, *holes = rings
     height, width = mask.shape
-    if (exterior.max(0) < 0).any() or (exterior.min(0) >= (width, height)).any():
+    left, top, across, down = cv2.boundingRect(exterior)
+    if left + across <= 0 or top + down <= 0 or left >= width or top >= height:
         return
-    points = np.concatenate([exterior, *holes])
+    if not holes:
+        # OpenCV's own clipping beyond the frame; the same drawing as on a small canvas
+        cv2.fillPoly(mask, rings, value)
+        return
+    points = np.concatenate(rings)
     low, high = points.min(0), points.max(0)
     inside = bool((low >= 0).all()) and high[0] < width and high[1] < height
-    if not holes and not inside:  # the whole mask keeps OpenCV's own clipping beyond the frame
-        cv2.fillPoly(mask, [exterior], value)
-        return
     # A small canvas gives the same drawing.
     origin = low if inside else np.zeros(2, np.int32)
     size = (high - low + 1)[::-1] if inside else mask.shape
     canvas = np.zeros(tuple(size), np.uint8)
     cv2.fillPoly(canvas, [exterior - origin], 1)
-    if holes:
-        cv2.fillPoly(canvas, [hole - origin for hole in holes], 0)
+    cv2.fillPoly(canvas, [hole - origin for hole in holes], 0)
     view = mask[origin[1] : origin[1] + canvas.shape[0], origin[0] : origin[0] + canvas.shape[1]]
     view[canvas > 0] = value
 
 
-def _ring(ring: shapely.LinearRing) -> np.ndarray:
-    points = np.round(shapely.get_coordinates(ring))
-    if not np.isfinite(points).all():
+def _rounded(points: np.ndarray, ring: np.ndarray) -> list[np.ndarray]:
+    """Points (n, 2) of rings in whole numbers, ring by ring, int32."""
+    points = np.round(points)
+    largest = np.abs(points).max()
+    if not np.isfinite(largest):
         raise ValueError("a polygon has coordinates that are not finite")
-    if np.abs(points).max() > _FAR:
-        points = np.round(_near(points))
-    near: np.ndarray = points.astype(np.int32)
-    return near
+    rings = np.split(points, np.flatnonzero(np.diff(ring)) + 1) if ring[-1] else [points]
+    if largest > _FAR:
+        rings = [np.round(_near(each)) if np.abs(each).max() > _FAR else each for each in rings]
+    return [each.astype(np.int32) for each in rings]
 
 
 def _near(ring: np.ndarray) -> np.ndarray:

@@ -96,18 +96,19 @@ def examine(
     if not deep:
         empty = not any(scene.class_pixels[1:]) if scene.is_labelled and scene.class_pixels else None
         return Examined(findings, None, None if scene.class_mask is not None else empty)
-    content = {}
+    first = None
     for role in [role for role in readable if not role.endswith("_mask")]:
         try:
             data = read_bytes(readable[role])
         except DataError as error:
             note("error", "unreadable", str(error))
             continue
-        if not _note_pixels(
-            note, readable[role], [readable[role] for role in readable if role.endswith("_mask")]
-        ):
+        masks = [readable[role] for role in readable if role.endswith("_mask")]
+        read = _note_pixels(note, readable[role], masks)
+        if read is None:
             continue
-        content[role] = data
+        if role == "pre":
+            first = _grey(*read)
         if role in scene.checksums and checksum(data) != scene.checksums[role]:
             note(
                 "warning",
@@ -124,7 +125,7 @@ def examine(
         if len(mask) != 1 or mask.dtype != np.uint8:
             note("error", "unreadable", f"{readable[role]} is not a readable single-band 8-bit mask")
             continue
-        values = {int(value) for value in np.unique(mask)}
+        values = set(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist())
         problem = _label_problem(values, role, readable[role], unclassified, legend)
         if problem:
             note("error", "label-values", problem)
@@ -132,7 +133,7 @@ def examine(
             note("warning", "unknown-mask", f"{readable[role]} is unknown ({IGNORE}) everywhere")
         elif role != "class_mask":
             empties.append(values <= {0})
-    return Examined(findings, _hash(_grey(scene, content.get("pre"))), all(empties) if empties else None)
+    return Examined(findings, _hash(first), all(empties) if empties else None)
 
 
 def _note_grids(note: Note, pre: Path, post: Path) -> None:
@@ -170,16 +171,19 @@ def _note_bands(note: Note, scene: Scene) -> None:
                 note("error", "bands", f"{message}: prepare the data again")
 
 
-def _note_pixels(note: Note, path: Path, masks: Sequence[Path]) -> bool:
-    """Note what of an image is no ground, and pixels that are stored turned; False where it cannot be read."""
+def _note_pixels(note: Note, path: Path, masks: Sequence[Path]) -> tuple[RasterFile, np.ndarray] | None:
+    """Note what of an image is no ground, and pixels that are stored turned.
+
+    Returns:
+        the file and its data bands (C, H, W), or None where it cannot be read.
+    """
     files = OpenFiles()
     try:
         file = RasterFile.inspect(path, placed=False)
-        rests = files.rests(file)
-        pixels, seen = files.read(file, file.grid.window, file.bands)
+        pixels, seen, rests = files.whole(file)
     except RasterError as error:
         note("error", "unreadable", str(error))
-        return False
+        return None
     finally:
         files.close()
     hidden = 1 - float(seen.mean())
@@ -218,14 +222,14 @@ def _note_pixels(note: Note, path: Path, masks: Sequence[Path]) -> bool:
                 f"{shown[0]} lies on the turned view of {path} (EXIF orientation {file.orientation}), expected it on the "
                 "stored pixels: turn the image for good, such as with 'mogrify -auto-orient', and prepare the data again",
             )
-            return True
+            return file, pixels
         note(
             "warning",
             "turned",
             f"{path} is to be shown turned (EXIF orientation {file.orientation}): it is used as stored, and its masks "
             "have to lie on the stored pixels",
         )
-    return True
+    return file, pixels
 
 
 def _lies_on_shown(mask: Path, grey: np.ndarray, orientation: int) -> bool:
@@ -265,14 +269,14 @@ def _label_problem(
     return None
 
 
-def _grey(scene: Scene, data: bytes | None) -> np.ndarray | None:
-    """The first image in grey (H, W); None where it cannot be read."""
-    if data is None:
-        return None
-    try:
-        grey: np.ndarray = read_file(scene.pre).array[:3].mean(axis=0, dtype=np.float32)
-    except DataError:
-        return None
+def _grey(file: RasterFile, pixels: np.ndarray) -> np.ndarray | None:
+    """The first image in grey (H, W), of its data bands where they are colours; None where it cannot be read."""
+    if file.alpha is not None or file.has_palette or file.bits not in (None, 8):
+        try:
+            pixels = read_file(file.path).array
+        except DataError:
+            return None
+    grey: np.ndarray = pixels[:3].mean(axis=0, dtype=np.float32)
     return grey
 
 

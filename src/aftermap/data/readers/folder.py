@@ -18,7 +18,6 @@ from aftermap.data.preparing.cutter import draw_mask
 from aftermap.data.preparing.dataset import Dataset, Labels, SourceScene
 from aftermap.data.preparing.whole_scenes import WholeScenes
 from aftermap.data.readers.folder_layout import find_scenes
-from aftermap.data.readers.vector_masks import count_inside, place_footprints
 from aftermap.data.readers.webtiles import WebTile
 from aftermap.data.scene import SceneGrid
 from aftermap.errors import DataError, DataWarning, GeoreferenceError, RasterError
@@ -26,7 +25,6 @@ from aftermap.geo.grid import Grid
 from aftermap.geo.opening.files import RasterFile
 from aftermap.geo.opening.georeference import horizontal
 from aftermap.geo.opening.limits import opened
-from aftermap.geo.vectors import FORMATS, part_layer
 from aftermap.wording import counted
 
 MaskKind = Literal["building", "damage", "soft"]
@@ -80,6 +78,8 @@ def folder_dataset(
     if footprints is not None and labels not in ("auto", "building"):
         raise DataError(f"footprints are drawn as buildings, not as labels {labels}: leave --labels out")
     if footprints is not None:
+        from aftermap.geo.vectors import part_layer
+
         beside = part_layer(source / footprints)[0].exists() and not part_layer(footprints)[0].exists()
         chosen = source / footprints if beside else footprints
         scenes = _with_outlines(scenes, chosen)
@@ -155,6 +155,8 @@ def read_labels(
         raise DataError(f"{scene.pre} and {scene.post} {problem}: warp one to the other")
     if scene.outlines is not None:
         building = draw_mask(scene.outlines, height=height, width=width, all_touched=False)
+        from aftermap.data.readers.vector_masks import count_inside
+
         count = count_inside(scene.outlines, height=height, width=width)
         return Labels({"building": building}, {"building": count}, grid)
     if scene.label is None:
@@ -257,12 +259,16 @@ def _with_outlines(scenes: Sequence[SourceScene], footprints: Path) -> list[Sour
             )
         known = scene if own is not None else replace(scene, grid=grid)
         placed.append((known, to_grid(grid, height=height, width=width)))
+    from aftermap.data.readers.vector_masks import place_footprints
+
     outlines = place_footprints(footprints, {scene.name: grid for scene, grid in placed})
     return [replace(scene, outlines=outlines[scene.name]) for scene, _ in placed]
 
 
 def _warn_of_footprints(source: Path) -> None:
     """Say so where no image has a mask, but a vector file lies beside them."""
+    from aftermap.geo.vectors import FORMATS
+
     certain = set(FORMATS) - {".csv", ".tsv", ".zip"}  # those hold anything
     found = sorted(path.name for path in source.iterdir() if path.suffix.lower() in certain)
     if found:

@@ -5,6 +5,7 @@ import reprlib
 import warnings
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -290,28 +291,38 @@ def _entries(entries: Any, key: str, path: Path) -> list[tuple[dict[str, Any], P
     """Properties and geometry of the features of one system."""
     if not isinstance(entries, list):
         raise _other_form(path, f"features.{key} is {_shown(entries)}")
-    found = []
+    properties, texts = [], []
     for entry in entries:
-        properties = entry.get("properties") if isinstance(entry, dict) else None
-        if not isinstance(properties, dict) or not isinstance(entry.get("wkt"), str):
+        own = entry.get("properties") if isinstance(entry, dict) else None
+        if not isinstance(own, dict) or not isinstance(entry.get("wkt"), str):
             raise _other_form(path, f"features.{key} holds {_shown(entry)}")
-        found.append((properties, _geometry(entry["wkt"], path)))
-    return found
+        properties.append(own)
+        texts.append(entry["wkt"])
+    return list(zip(properties, _geometries(texts, path), strict=True))
 
 
-def _geometry(wkt: str, path: Path) -> Polygon | MultiPolygon:
-    kind = wkt.split("(", 1)[0].split()
-    if not kind or kind[0].upper() not in ("POLYGON", "MULTIPOLYGON"):  # others may be nested without end
-        raise DataError(f"{path} holds a geometry that is not WKT of a polygon: {_shown(wkt)}")
-    try:
-        with np.errstate(all="ignore"):  # numbers beyond all numbers are infinite, and refused below
-            geometry = shapely.from_wkt(wkt)
-    except (shapely.errors.ShapelyError, ValueError):
-        raise DataError(f"{path} holds a geometry that is not WKT: {_shown(wkt)}") from None
-    if not (np.abs(shapely.get_coordinates(geometry)) <= FARTHEST).all():
+def _geometries(texts: list[str], path: Path) -> list[Polygon | MultiPolygon]:
+    """Polygons of WKT, all at once where there is nothing to tell of one."""
+    for wkt in texts:
+        kind = wkt.split("(", 1)[0].split()
+        if not kind or kind[0].upper() not in ("POLYGON", "MULTIPOLYGON"):  # others may be nested without end
+            raise DataError(f"{path} holds a geometry that is not WKT of a polygon: {_shown(wkt)}")
+    geometries = np.array([None] * len(texts), dtype=object)
+    with (
+        np.errstate(all="ignore"),
+        suppress(ValueError),
+    ):  # numbers beyond all are infinite, and refused below
+        geometries = shapely.from_wkt(np.array(texts, dtype=object), on_invalid="ignore")
+    missing = np.flatnonzero(shapely.is_missing(geometries))
+    if len(missing):
+        raise DataError(f"{path} holds a geometry that is not WKT: {_shown(texts[missing[0]])}")
+    points, owner = shapely.get_coordinates(geometries, return_index=True)
+    far = ~(np.abs(points) <= FARTHEST).all(axis=1)
+    if far.any():
+        wkt = texts[owner[np.argmax(far)]]
         raise DataError(f"{path} holds a polygon with coordinates that no image has: {_shown(wkt)}")
-    assert isinstance(geometry, Polygon | MultiPolygon)
-    return geometry
+    found: list[Polygon | MultiPolygon] = geometries.tolist()
+    return found
 
 
 def _other_form(path: Path, what: str) -> DataError:

@@ -24,7 +24,7 @@ from aftermap.geo.ground import (
 )
 from aftermap.geo.opening.georeference import native_grid
 from aftermap.geo.opening.limits import open_checked, opened, reading
-from aftermap.geo.rests import Rest, find_rests, strips
+from aftermap.geo.rests import ReadPixels, Rest, find_rests, strips
 
 MAX_OPEN = 16
 _ALPHA_PROBES = 4
@@ -189,6 +189,21 @@ class OpenFiles:
                     self._rests[file.path] = find_rests(read, height, width, file.dtype)
             return self._rests[file.path]
 
+    def whole(self, file: RasterFile) -> tuple[np.ndarray, np.ndarray, tuple[Rest, ...]]:
+        """All pixels of a file, where ground was seen, and its rests: decoded once; see `read`.
+
+        Raises:
+            RasterError: the pixels cannot be decoded.
+        """
+        with self._lock:
+            array, everything, valid = self._declared(file, file.grid.window, file.bands, whole=True)
+            if file.path not in self._rests and file.guesses and not file.has_palette:
+                self._rests[file.path] = find_rests(_held(everything, valid), *file.grid.shape, file.dtype)
+            rests = self.rests(file)
+            for rest in rests:
+                valid = valid & ~rest.covers(everything, file.grid.window)
+        return array, valid, rests
+
     def has_ground(self, file: RasterFile) -> bool:
         """Whether any pixel is ground; the reading ends with the first one.
 
@@ -254,6 +269,15 @@ def read_declared(
             valid &= finite
             array[:, ~finite] = 0
     return array, everything, valid
+
+
+def _held(array: np.ndarray, valid: np.ndarray) -> ReadPixels:
+    """Reads windows of pixels (C, H, W) and their validity (H, W) that are in memory."""
+
+    def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
+        return array[(slice(None), *window.slices)], valid[window.slices]
+
+    return read
 
 
 def _has_mask(dataset: rasterio.DatasetReader) -> bool:
