@@ -95,6 +95,35 @@ def test_a_job_is_followed_until_it_ends(client, service, pair):
     assert states[0] == "queued" and states[-1] == "done" and told["map"] == number
 
 
+def test_nobody_follows_more_than_is_allowed(service):
+    import asyncio
+    from types import SimpleNamespace
+
+    from fastapi import HTTPException
+
+    from aftermap.web.service import streams
+    from aftermap.web.service.app import service_api
+    from aftermap.workflows.service.tokens import LOCAL
+
+    asked_of = SimpleNamespace(app=service_api(service), client=SimpleNamespace(host="10.0.0.1"))
+
+    async def nothing():
+        yield {"event": "job", "data": "{}"}
+
+    async def follow():
+        open_ones = [streams.followed(asked_of, LOCAL, nothing()) for _ in range(streams.MOST)]
+        iterators = [each.body_iterator for each in open_ones]
+        for iterator in iterators:
+            await anext(iterator)
+        with pytest.raises(HTTPException):
+            streams.followed(asked_of, LOCAL, nothing())
+        for iterator in iterators:
+            await iterator.aclose()
+        streams.followed(asked_of, LOCAL, nothing())
+
+    asyncio.run(follow())
+
+
 def test_a_job_is_cancelled_and_tried_again(client, pair):
     number = asked(client, pair).json()["id"]
     assert client.post(f"/api/jobs/{number}/retry").status_code == 409

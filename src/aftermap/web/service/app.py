@@ -1,5 +1,6 @@
 """The whole service as an ASGI application, with its OpenAPI description at /openapi.json."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -41,6 +42,7 @@ def service_api(service: Service) -> FastAPI:
     app.state.reviews = Reviews(service)
     app.state.shelf = tiles.TileShelf()
     app.state.features = {}
+    app.state.streams = Counter()
     tell_errors(app)
     for part in (system, uploads, jobs, tiles, maps, files, review, features):
         app.include_router(part.router)

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 import shapely
-from fastapi import APIRouter, Header, HTTPException, Query, Response
+from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
 from sse_starlette import EventSourceResponse
 
 from aftermap.remote import Address, is_address
@@ -24,6 +24,7 @@ from aftermap.web.service.access import (
 )
 from aftermap.web.service.routes.shapes import JobShown, job_shown
 from aftermap.web.service.service import Service
+from aftermap.web.service.streams import followed
 from aftermap.workflows.service.fetched import check_address
 from aftermap.workflows.service.jobs import Job, Kind
 from aftermap.workflows.service.running import known_models
@@ -97,10 +98,10 @@ def one(service: TheService, caller: Reader, number: Id) -> JobShown:
         200: {"content": {"text/event-stream": {}}, "description": "A job at each change, until it has ended"}
     },
 )
-def events(service: TheService, caller: Reader, number: Id) -> EventSourceResponse:
+def events(service: TheService, caller: Reader, request: Request, number: Id) -> EventSourceResponse:
     """Follow a job: an event `job` whenever something changes; ends with the job."""
     the_job(service, caller, number)
-    return EventSourceResponse(_changes(service, number), ping=15)
+    return followed(request, caller, _changes(service, number))
 
 
 @router.post("/{number}/cancel", status_code=202)

@@ -15,6 +15,7 @@ from aftermap.web.app import Key, review_router
 from aftermap.web.service.access import Id, Reader, Reviewer, TheService, the_map
 from aftermap.web.service.reviews import Reviews, the_review, version_of
 from aftermap.web.service.routes.features import features_of
+from aftermap.web.service.streams import followed
 from aftermap.workflows.review.answers import Answer, Journal, Name, Reason, Text, Verdict, settle
 
 router = APIRouter(prefix="/api/maps", tags=["review"])
@@ -175,10 +176,10 @@ def say(
         200: {"content": {"text/event-stream": {}}, "description": "An event at each change of the answers"}
     },
 )
-def events(service: TheService, caller: Reader, number: Id) -> EventSourceResponse:
+def events(service: TheService, caller: Reader, request: Request, number: Id) -> EventSourceResponse:
     """Follow the answers to a map: an event `answers` with their version whenever somebody says something."""
     the_map(service, caller, number, whole=True)
-    return EventSourceResponse(_changes(Journal(service.place.map(number)).path), ping=15)
+    return followed(request, caller, _changes(Journal(service.place.map(number)).path))
 
 
 async def _changes(path: File) -> AsyncIterator[dict[str, str]]:
