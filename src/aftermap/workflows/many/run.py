@@ -20,7 +20,7 @@ from aftermap.workflows.many.records import LOG, TABLE, Log, write_table
 from aftermap.workflows.many.scene import SceneWork, job_of
 from aftermap.workflows.mapping.settings import MapOptions, Settings
 from aftermap.workflows.worklist.job import Job, Outcome
-from aftermap.workflows.worklist.run import Engine, run_jobs
+from aftermap.workflows.worklist.run import Engine, check_engine, run_jobs
 from aftermap.workflows.worklist.team import Limits
 
 FORMATS = ("geoparquet", "pmtiles")
@@ -182,6 +182,7 @@ def map_many(
     report: Progress = progress or (lambda stage, done, total, note: None)
     resume, overwrite = options.pop("resume", False), options.pop("overwrite", False)
     title = options.pop("title", None)
+    check_engine(engine, address)
     listed = read_pairs(Path(pairs))
     _check_products(formats, h3)
     check_destination(out, resume=resume, overwrite=overwrite)

@@ -69,6 +69,11 @@ class Work(Protocol):
         """
 
 
+def over_budget(memory_bytes: int) -> "Answer":
+    """What is said of a job whose worker held more memory than it may."""
+    return Answer(None, f"needs more memory than the {memory_bytes / 1e9:g} GB of a worker", "memory")
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a worker says of a job.

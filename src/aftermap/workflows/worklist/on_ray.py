@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 import time
 from typing import Any
 
@@ -10,11 +11,12 @@ from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, Ray
 
 from aftermap.errors import AftermapError, InputError
 from aftermap.files import one_line
-from aftermap.workflows.worklist.job import Answer, Job, Work
+from aftermap.workflows.worklist.job import Answer, Job, Work, over_budget
 from aftermap.workflows.worklist.team import Limits, Queue, Say
-from aftermap.workflows.worklist.worker import OVER_BUDGET, perform, watch
+from aftermap.workflows.worklist.worker import perform, resident_bytes
 
 _LOOK_SECONDS = 0.5
+_WATCH_SECONDS = 0.1
 _FALSE_STARTS = 3
 
 
@@ -22,7 +24,7 @@ class _Actor:
     """A worker of the cluster; it gets addresses and gives back small facts."""
 
     def __init__(self, work: Work, memory_bytes: int | None) -> None:
-        watch(memory_bytes)
+        self._memory_bytes = memory_bytes
         try:
             self._do, self._error = work.start(), ""
         except AftermapError as error:
@@ -33,8 +35,15 @@ class _Actor:
         return self._error
 
     def run(self, job: Job) -> Answer:
-        """Do a job."""
-        return perform(self._do, job)
+        """Do a job; one that takes too much memory is left under way, and the driver ends this actor."""
+        answers: list[Answer] = []
+        thread = threading.Thread(target=lambda: answers.append(perform(self._do, job)), daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(_WATCH_SECONDS)
+            if self._memory_bytes is not None and resident_bytes() > self._memory_bytes:
+                return over_budget(self._memory_bytes)
+        return answers[0]
 
 
 class _Worker:
@@ -88,10 +97,6 @@ def run_on_ray(work: Work, queue: Queue, limits: Limits, *, address: str | None,
 
 def _connect(address: str | None, limits: Limits) -> None:
     """Join a cluster, or start one here."""
-    # its processes are told by the environment, and else ask the network on each start
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray gives its workers the lowest priority but four, so that anything else on the machine stops them
-    os.environ.setdefault("RAY_worker_niceness", "0")
     here = address is None and "RAY_ADDRESS" not in os.environ
     try:
         ray.init(
@@ -119,7 +124,7 @@ def _run(work: Any, queue: Queue, limits: Limits, say: Say) -> None:
             heard, _ = ray.wait(list(waited), num_returns=1, timeout=_LOOK_SECONDS)
             gone: list[_Worker] = []
             for worker in (waited[each] for each in heard):
-                job, answer, is_alive = _hear(worker, limits)
+                job, answer, is_alive = _hear(worker)
                 if job is not None and answer is not None:
                     queue.answered(job, answer)
                 false_starts = 0 if worker.is_ready else false_starts + 1
@@ -143,7 +148,7 @@ def _run(work: Any, queue: Queue, limits: Limits, say: Say) -> None:
             worker.close()
 
 
-def _hear(worker: _Worker, limits: Limits) -> tuple[Job | None, Answer | None, bool]:
+def _hear(worker: _Worker) -> tuple[Job | None, Answer | None, bool]:
     """The job that a worker had, what it said of it, and whether it lives."""
     job, told = worker.job, worker.waits_for
     worker.job = worker.waits_for = None
@@ -151,21 +156,21 @@ def _hear(worker: _Worker, limits: Limits) -> tuple[Job | None, Answer | None, b
     try:
         answer = ray.get(told, timeout=60)
     except (RayActorError, OutOfMemoryError, GetTimeoutError, RayTaskError) as error:
-        return job, _death(error, limits, took), False
+        return job, _death(error, took), False
     if worker.is_ready:
-        return job, answer, True
+        is_over = isinstance(answer, Answer) and answer.cause == "memory"
+        if is_over:
+            worker.close()
+        return job, answer, not is_over
     if answer:
         raise AftermapError(answer)
     worker.is_ready = True
     return None, None, True
 
 
-def _death(error: RayError, limits: Limits, took: float) -> Answer:
+def _death(error: RayError, took: float) -> Answer:
     """Why a worker died, as far as Ray tells."""
     words = one_line(error)
     if isinstance(error, OutOfMemoryError):
         return Answer(None, "Ray ended its worker because memory was short", "crash", took)
-    if f"exit code {OVER_BUDGET}" in words:
-        budget = (limits.memory_bytes or 0) / 1e9
-        return Answer(None, f"needs more memory than the {budget:g} GB of a worker", "memory", took)
     return Answer(None, f"its worker died: {words[:300]}", "crash", took)

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import IO, Any
 
 import aftermap
 from aftermap.errors import AftermapError
-from aftermap.workflows.worklist.job import Answer, Job, Work
+from aftermap.workflows.worklist.job import Answer, Job, Work, over_budget
 from aftermap.workflows.worklist.team import Limits, Queue, Say
 from aftermap.workflows.worklist.worker import OVER_BUDGET
 
@@ -159,8 +160,7 @@ class _Worker:
         how, took = self.ended(), time.monotonic() - self._since
         self.job = None
         if self._process.returncode == OVER_BUDGET:
-            budget = (self._limits.memory_bytes or 0) / 1e9
-            return Answer(None, f"needs more memory than the {budget:g} GB of a worker", "memory", took)
+            return replace(over_budget(self._limits.memory_bytes or 0), seconds=took)
         hint = (
             ", as the system does where memory is short"
             if self._process.returncode == -signal.SIGKILL

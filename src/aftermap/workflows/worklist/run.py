@@ -1,6 +1,8 @@
 """Do a list of jobs, whatever becomes of single ones."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, get_args
 
 from aftermap.errors import InputError
@@ -42,18 +44,16 @@ def run_jobs(
 
     Raises:
         AftermapError: the work cannot be started at all.
-        MissingExtraError: Ray is asked for and not installed.
+        InputError, MissingExtraError: as `check_engine`.
     """
     limits = limits or Limits()
     names = [job.name for job in jobs]
     if len(set(names)) != len(names):
         raise ValueError("two jobs have one name")
-    if engine == "ray":
-        needs("--engine ray", "cluster")
-    elif address is not None:
-        raise InputError(f"--address {address} is of a Ray cluster: pass --engine ray with it")
+    check_engine(engine, address)
     queue = Queue(jobs, limits, on_outcome, say)
     if jobs and engine == "ray":
+        _settle_ray(address)
         from aftermap.workflows.worklist.on_ray import run_on_ray
 
         run_on_ray(work, queue, limits, address=address, say=say)
@@ -63,3 +63,29 @@ def run_jobs(
         run_in_processes(work, queue, limits, say=say)
     found = {outcome.name: outcome for outcome in queue.outcomes}
     return [found[name] for name in names]
+
+
+def check_engine(engine: Engine, address: str | None) -> None:
+    """Refuse an engine before any work.
+
+    Raises:
+        InputError: there is no such engine, or an address without Ray.
+        MissingExtraError: Ray is asked for and not installed.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"there is no engine {engine}: use {' or '.join(ENGINES)}")
+    if engine == "ray":
+        needs("--engine ray", "cluster")
+    elif address is not None:
+        raise InputError(f"--address {address} is of a Ray cluster: pass --engine ray with it")
+
+
+def _settle_ray(address: str | None) -> None:
+    """Say to Ray, before it is loaded, what it only hears from the environment; what the user says there stands."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # it gives its workers the lowest priority but four, so that anything else on the machine stops them
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    # a cluster asks for the token wherever one is there when it is started, and who joins it sends none unasked
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if (address or "RAY_ADDRESS" in os.environ) and ("RAY_AUTH_TOKEN" in os.environ or token.is_file()):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
