@@ -252,7 +252,11 @@ class WritePackage(_Algorithm):
 
     ID = "package"
     TITLE = "Package a damage map"
-    HELP = "Writes the buildings of a finished map in the formats that other people open. All are written, or none."
+    HELP = (
+        "Writes the buildings of a finished map in the formats that other people open: all are written, or none. With an "
+        "agency it writes names, layers, attributes and grades as that agency hands them on, in a folder of its version."
+    )
+    AGENCIES = ("", "ems", "unosat", "fema", "hdx")
     FORMATS = ("geoparquet", "flatgeobuf", "shapefile", "kmz", "pmtiles", "csv", "xlsx", "stac")
 
     def initAlgorithm(self, configuration=None):  # noqa: N802
@@ -260,12 +264,20 @@ class WritePackage(_Algorithm):
         formats = list(self.FORMATS)
         self.add(QgsProcessingParameterEnum("FORMATS", "Formats", formats, allowMultiple=True, defaultValue=[3, 6]))
         self.add(QgsProcessingParameterString("NAME", "Name of the files", "buildings"))
+        agencies = ["none: the formats above", "Copernicus EMS", "UNOSAT", "FEMA", "HDX"]
+        self.add(QgsProcessingParameterEnum("AGENCY", "As an agency hands it on", agencies, defaultValue=0))
+        self.add(QgsProcessingParameterString("CODE", "Code of the activation, such as EMSR123", optional=True))
         self.addOutput(QgsProcessingOutputFolder("PACKAGE", "Package"))
 
     def processAlgorithm(self, parameters, context, feedback):  # noqa: N802
         chosen = [self.FORMATS[number] for number in self.parameterAsEnums(parameters, "FORMATS", context)]
         given = {"FORMAT": ",".join(chosen), "NAME": self.parameterAsString(parameters, "NAME", context)}
         folder = self.parameterAsString(parameters, "MAP", context)
+        agency = self.AGENCIES[self.parameterAsEnum(parameters, "AGENCY", context)]
+        if agency:
+            given = {"PACKAGE": agency, "CODE": self.parameterAsString(parameters, "CODE", context)}
+            found = json.loads(self.call(["package", folder, *options(given), "--json"], feedback))
+            return {"PACKAGE": str(found["folder"])}
         files = json.loads(self.call(["package", folder, *options(given), "--json"], feedback))["files"]
         return {"PACKAGE": str(Path(files[0]).parent)}
 

@@ -173,6 +173,9 @@ def test_qgis_maps_and_draws_the_classes_in_their_colours(profile, images, tmp_p
     assert "COUNT:\t2" in ended.stdout and f"PAGE:\t{out / 'map.html'}" in ended.stdout
     counted = toolbox(profile, "aftermap:areas", f"--MAP={out}", "--GRID=500")
     assert f"AREAS:\t{out / 'areas' / 'grid-500m.gpkg'}" in counted.stdout, counted.stdout + counted.stderr
+    handed = toolbox(profile, "aftermap:package", f"--MAP={out}", "--AGENCY=2", "--CODE=TC2026")
+    place = out / "package" / "unosat"
+    assert f"PACKAGE:\t{place}" in handed.stdout, handed.stdout + handed.stderr
     variables = profile | {"PYTHONPATH": "/usr/share/qgis/python"}
     drawing = [
         str(Path(__file__).with_name("render.py")),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from aftermap.cli.checks import check_map, check_place
 from aftermap.cli.options import Flag, Json, Out
-from aftermap.cli.output import print_json, say
+from aftermap.cli.output import print_json, say, wide_console
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,11 +54,12 @@ def monitor(
         print_json(series.summary)
         return
     told = series.summary
-    say(*(f"note: {note}" for note in told["notes"]), _table(told))
+    say(*(f"note: {note}" for note in told["notes"]))
+    wide_console().print(_table(told))
     if told["contradicted"]:
         what = "shown as they are" if allow_repair else "brought to a sequence that never falls"
         say(
-            f"{told['contradicted']:,} of {told['buildings']:,} buildings fall from one map to the next: {what}"
+            f"classes fall between the maps at {told['contradicted']:,} of {told['buildings']:,} buildings: {what}"
         )
     say(f"open {out / 'series.html'}")
 
