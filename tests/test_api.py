@@ -60,6 +60,7 @@ SIGNATURES = {
     "map_classes": "image out * model ** options",
     "map_many": "pairs out ** options",
     "footprints": "aoi out * source ** options",
+    "collect": "maps out * name title licence",
     "find": "catalogue aoi * before after ** options",
     "learn": "out",
     "open_model": "model ** running",

@@ -44,7 +44,7 @@ _PUBLIC = {
                 "adapt",
                 "adapt_map",
             ),
-            "agency_package",
+            *("agency_package", "collect"),
             "report",
             *("prepare", "check", "split", "synth"),
             *("answers", "totals", "areas", "package"),

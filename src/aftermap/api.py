@@ -405,6 +405,31 @@ def package(
     return write_formats(Path(out), formats, to=None if to is None else Path(to), name=name)
 
 
+def collect(
+    maps: Sequence[str | Path],
+    out: str | Path,
+    *,
+    name: str | None = None,
+    title: str = "",
+    licence: str = "other",
+) -> list[Path]:
+    """Describe finished maps of damage as one STAC collection; its file comes first, then the items.
+
+    Args:
+        maps: their folders.
+        out: folder of the collection.
+        name: id of the collection; by default the folder's name.
+        title: its heading.
+        licence: SPDX, or `other`.
+
+    Example:
+        aftermap.collect(["maps/north", "maps/south"], "maps/catalogue", licence="CC-BY-4.0")
+    """
+    from aftermap.workflows.package.collection import write_collection
+
+    return write_collection([Path(each) for each in maps], Path(out), name=name, title=title, licence=licence)
+
+
 def agency_package(
     out: str | Path, agency: str, *, to: str | Path | None = None, **options: "Unpack[AgencyOptions]"
 ) -> "PackageResult":

@@ -13,6 +13,7 @@ from rich.console import Console
 from aftermap import __version__
 from aftermap.cli import map as mapping
 from aftermap.cli import score
+from aftermap.cli.catalogues.collect import collect
 from aftermap.cli.catalogues.find import find
 from aftermap.cli.catalogues.footprints import footprints
 from aftermap.cli.checks import check_path
@@ -73,6 +74,7 @@ app.command(score.score, name="score")
 app.command(totals.totals, name="totals")
 app.command(areas.areas, name="areas")
 app.command(package.package, name="package")
+app.command(collect, name="collect")
 app.command(report.report, name="report")
 app.command(runs.app, name="runs")
 app.command(review, name="review")

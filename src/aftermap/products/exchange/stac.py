@@ -3,7 +3,7 @@
 Source: STAC specification 1.1.0, item; extensions projection 2.0.0, file 2.1.0 and classification 2.0.0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,8 @@ def stac_item(
     name: str,
     also: Mapping[str, Path],
     steps: str,
+    sources: Sequence[str] = (),
+    properties: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The item of a finished map.
 
@@ -77,6 +79,8 @@ def stac_item(
         name: `id` of the item.
         also: further files, by the name that they are referred to with.
         steps: the way from the item to the map's folder, such as `../`.
+        sources: addresses of the items of its images.
+        properties: further ones.
 
     Raises:
         InputError: no day is known of it.
@@ -115,8 +119,11 @@ def stac_item(
             "aftermap:licence": lineage.licence,
             "aftermap:before": lineage.before,
             "aftermap:after": lineage.after,
+            **(properties or {}),
         },
-        "links": [],
+        "links": [
+            {"rel": "derived_from", "href": source, "type": "application/geo+json"} for source in sources
+        ],
         "assets": {Path(href).name: _asset(href, path) for href, path in files.items()},
     }
 

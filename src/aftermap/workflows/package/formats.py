@@ -222,8 +222,18 @@ def _write_envi(job: Job, path: Path) -> None:
 
 def _write_stac(job: Job, path: Path, others: Mapping[str, Path]) -> None:
     from aftermap.products.exchange.stac import stac_item
+    from aftermap.workflows.package.collection import imagery_of, sources_of
 
-    item = stac_item(job.map.folder, job.map.grid, job.lineage, name=job.name, also=others, steps=job.steps)
+    item = stac_item(
+        job.map.folder,
+        job.map.grid,
+        job.lineage,
+        name=job.name,
+        also=others,
+        steps=job.steps,
+        sources=sources_of(job.map.provenance),
+        properties=imagery_of(job.map.provenance),
+    )
     text = json.dumps(to_plain(item), indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 

@@ -1,0 +1,158 @@
+"""Many finished maps as one STAC collection: a file that any catalogue takes in, and an item for each map.
+
+    FOLDER/collection.json
+    FOLDER/NAME/NAME.json       an item, whose assets are the files of the map where they lie
+
+Source: STAC specification 1.1.0, collection and item; best practices of static catalogues.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from aftermap.errors import GeoreferenceError, InputError
+from aftermap.files import make_folder, write_json
+from aftermap.products.exchange.stac import stac_item
+from aftermap.products.lineage import Lineage
+from aftermap.wording import counted
+from aftermap.workflows.mapping.finished import FinishedMap, open_map
+
+COLLECTION = "collection.json"
+_GEOJSON, _JSON = "application/geo+json", "application/json"
+
+
+def write_collection(
+    maps: Sequence[Path],
+    folder: Path,
+    *,
+    name: str | None = None,
+    title: str = "",
+    licence: str = "other",
+) -> list[Path]:
+    """Write a STAC collection of finished maps of damage.
+
+    Args:
+        maps: their folders; names of folders become ids, so no two may be the same.
+        folder: where to write; it refers to the maps by relative paths.
+        name: id of the collection; the folder's name by default.
+        title: of the collection.
+        licence: SPDX, or `other`; the items tell what images and model ask for.
+
+    Returns:
+        `collection.json` and the items.
+
+    Raises:
+        InputError: one is not a finished map of damage, or two have the same name.
+        GeoreferenceError: one is in pixels.
+        OutputError: something cannot be written.
+    """
+    if not maps:
+        raise InputError("a collection needs a map at least")
+    names = [path.resolve().name for path in maps]
+    if twice := sorted({each for each in names if names.count(each) > 1}):
+        raise InputError(
+            f"two maps are called {twice[0]}: rename the folder of one, its name is the id of its item"
+        )
+    opened = [open_map(path) for path in maps]
+    for each in opened:
+        if each.grid.crs is None:
+            raise GeoreferenceError(f"{each.folder} is a map in pixels, which has no place in a catalogue")
+    identity = name or folder.resolve().name
+    written = [_write_item(each, item, folder, identity) for each, item in zip(opened, names, strict=True)]
+    tree = _collection([item for _, item in written], identity, title, licence, opened)
+    return [write_json(make_folder(folder) / COLLECTION, tree), *(path for path, _ in written)]
+
+
+def sources_of(provenance: Any) -> list[str]:
+    """Addresses of the STAC items of a map's images, where it was made of such."""
+    found: dict[str, None] = {}
+    inputs = provenance.get("inputs") if isinstance(provenance, dict) else None
+    for date in ("pre", "post"):
+        described = inputs.get(date) if isinstance(inputs, dict) else None
+        for file in (described.get("files") or ()) if isinstance(described, dict) else ():
+            address = file.get("item_address") if isinstance(file, dict) else None
+            if isinstance(address, str) and address.startswith(("https://", "http://")):
+                found[address] = None
+    return list(found)
+
+
+def imagery_of(provenance: Any) -> dict[str, Any]:
+    """What catalogues said of a map's images, by date."""
+    inputs = provenance.get("inputs") if isinstance(provenance, dict) else None
+    told = {
+        word: described["imagery"]
+        for date, word in (("pre", "before"), ("post", "after"))
+        if isinstance(inputs, dict)
+        and isinstance(described := inputs.get(date), dict)
+        and isinstance(described.get("imagery"), dict)
+    }
+    return {"aftermap:imagery": told} if told else {}
+
+
+def _write_item(found: FinishedMap, name: str, folder: Path, collection: str) -> tuple[Path, dict[str, Any]]:
+    place = make_folder(folder / name)
+    steps = os.path.relpath(found.folder.resolve(), place.resolve()).replace(os.sep, "/") + "/"
+    item = stac_item(
+        found.folder,
+        found.grid,
+        Lineage.of(found.provenance),
+        name=name,
+        also={},
+        steps=steps,
+        sources=sources_of(found.provenance),
+        properties=imagery_of(found.provenance),
+    )
+    up = f"../{COLLECTION}"
+    item["collection"] = collection
+    item["links"] = [
+        *({"rel": rel, "href": up, "type": _JSON} for rel in ("root", "parent", "collection")),
+        *item["links"],
+    ]
+    return write_json(place / f"{name}.json", item), item
+
+
+def _collection(
+    items: Sequence[dict[str, Any]], name: str, title: str, licence: str, maps: Sequence[FinishedMap]
+) -> dict[str, Any]:
+    boxes = [item["bbox"] for item in items]
+    begun = [item["properties"].get("start_datetime") or item["properties"]["datetime"] for item in items]
+    ended = [item["properties"].get("end_datetime") or item["properties"]["datetime"] for item in items]
+    models = sorted({str(item["properties"]["aftermap:model"]) for item in items})
+    buildings = sum(len(each.buildings) for each in maps)
+    return {
+        "type": "Collection",
+        "stac_version": "1.1.0",
+        "id": name,
+        **({"title": title} if title else {}),
+        "description": (
+            f"Damage of {buildings:,} buildings on {counted(len(items), 'map')}, estimated from images by "
+            f"{', '.join(models)}. Rapid assessment, not validated in the field."
+        ),
+        "license": licence,
+        "extent": {
+            "spatial": {"bbox": [_around(boxes), *(boxes if len(boxes) > 1 else ())]},
+            "temporal": {"interval": [[min(begun), max(ended)]]},
+        },
+        "summaries": {
+            "gsd": sorted({round(item["properties"]["gsd"], 3) for item in items}),
+            "proj:code": sorted({str(item["properties"]["proj:code"]) for item in items}),
+            "aftermap:model": models,
+        },
+        "links": [
+            {"rel": "root", "href": f"./{COLLECTION}", "type": _JSON},
+            *(
+                {"rel": "item", "href": f"./{i['id']}/{i['id']}.json", "type": _GEOJSON, "title": i["id"]}
+                for i in items
+            ),
+        ],
+    }
+
+
+def _around(boxes: Sequence[Sequence[float]]) -> list[float]:
+    """The box around boxes; the whole turn where one of them crosses 180 degrees."""
+    if any(box[0] > box[2] for box in boxes):
+        return [-180.0, min(box[1] for box in boxes), 180.0, max(box[3] for box in boxes)]
+    west, south = (min(box[side] for box in boxes) for side in (0, 1))
+    east, north = (max(box[side] for box in boxes) for side in (2, 3))
+    return [west, south, east, north]
