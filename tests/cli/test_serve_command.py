@@ -86,7 +86,7 @@ def test_mistakes_are_told_in_one_line(tmp_path, capsys, monkeypatch, words, sai
     assert code == 2 and said in told and told.strip().count("\n") == 0 and "Traceback" not in told
 
 
-def test_a_server_of_a_folder_is_the_only_one_and_ends_cleanly(tmp_path):
+def test_a_server_of_a_folder_is_the_only_one_and_ends_cleanly(tmp_path, capsys):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     words = [
         sys.executable,
@@ -107,8 +107,8 @@ def test_a_server_of_a_folder_is_the_only_one_and_ends_cleanly(tmp_path):
         address = json.loads(text)["address"]
         with urllib.request.urlopen(f"{address.rstrip('/')}/health") as answer:
             assert json.loads(answer.read())["status"] == "ok"
-        second = subprocess.run(words, **options, timeout=60)
-        assert second.returncode == 2 and "is being written by process" in second.stderr
+        code, _, told = run(capsys, "serve", tmp_path / "data", "--port", "0")
+        assert code == 2 and "is being written by process" in told
     finally:
         server.send_signal(signal.SIGINT)
         _, told = server.communicate(timeout=30)

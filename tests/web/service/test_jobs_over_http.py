@@ -7,13 +7,23 @@ import time
 import pytest
 
 
-@pytest.fixture
-def pair(client, made):
-    """Two uploads."""
+def sent(client, made):
     return [
         client.post("/api/uploads", params={"name": name}, content=(made / name).read_bytes()).json()["id"]
         for name in ("before.tif", "after.tif")
     ]
+
+
+@pytest.fixture
+def pair(client, made):
+    """Two uploads."""
+    return sent(client, made)
+
+
+@pytest.fixture(scope="module")
+def shared_pair(shared, made):
+    """Two uploads of the service that tests share."""
+    return sent(shared[1], made)
 
 
 def asked(client, pair, **more):
@@ -58,8 +68,9 @@ def test_asking_twice_with_a_key_is_one_job(client, pair):
         {"crs": "EPSG:4326;rm"},
     ],
 )
-def test_what_makes_no_sense_is_no_job(client, pair, odd):
-    told = asked(client, pair, **odd)
+def test_what_makes_no_sense_is_no_job(shared, shared_pair, odd):
+    client = shared[1]
+    told = asked(client, shared_pair, **odd)
     assert told.status_code in (404, 422) and "\n" not in told.json()["error"]
     assert client.get("/api/jobs").json() == []
 

@@ -15,7 +15,7 @@ from served import add_map, client_of, open_service
 
 CHECKS = [not_a_server_error, status_code_conformance, response_schema_conformance]
 QUICK = settings(
-    max_examples=int(os.environ.get("SCHEMA_EXAMPLES", "2")), database=None, deadline=None, derandomize=True,
+    max_examples=int(os.environ.get("SCHEMA_EXAMPLES", "1")), database=None, deadline=None, derandomize=True,
     phases=[Phase.generate], suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 FOLLOWED = ("/events",)
@@ -56,4 +56,4 @@ def test_every_route_keeps_its_word(served, mode):
         strategy = operation.as_strategy(generation_mode=schemathesis.GenerationMode(mode))
         with suppress(Unsatisfiable):  # nothing can be wrong about what takes nothing
             QUICK(given(case=strategy)(keeps))()
-    assert len(walked) > 25 and (mode == "negative" or any(status < 300 for status in walked))
+    assert len(walked) > 12 and (mode == "negative" or any(status < 300 for status in walked))

@@ -31,9 +31,15 @@ def audited(service):
         ("", 421),
     ],
 )
-def test_it_answers_under_its_own_names_alone(tmp_path, host, status):
-    service = open_service(tmp_path / "data", rules=Rules(hosts=("maps.example.org",)))
-    assert client_of(service).get("/health", headers={"host": host}).status_code == status
+def test_it_answers_under_its_own_names_alone(named, host, status):
+    assert named.get("/health", headers={"host": host}).status_code == status
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory):
+    """A client of a service that has a name."""
+    rules = Rules(hosts=("maps.example.org",))
+    return client_of(open_service(tmp_path_factory.mktemp("named") / "data", rules=rules))
 
 
 def test_small_parts_of_an_answer_do_not_wait_for_one_another():
@@ -74,8 +80,8 @@ def test_a_site_that_is_listed_may(tmp_path):
         ({"content-type": "application/json"}, b"\xff\xfe", 422),
     ],
 )
-def test_what_changes_something_is_json_of_a_known_and_small_size(client, headers, body, status):
-    answer = client.post("/api/jobs", content=body, headers=headers)
+def test_what_changes_something_is_json_of_a_known_and_small_size(named, headers, body, status):
+    answer = named.post("/api/jobs", content=body, headers=headers)
     assert answer.status_code in (status, 400) and "\n" not in answer.json()["error"]
 
 

@@ -55,7 +55,8 @@ def test_an_image_is_described_and_kept(client, service, made):
         ("a.gpkg", b"SQLite format 3", "vectors", 422),
     ],
 )
-def test_what_is_no_image_is_refused_in_one_line_and_not_kept(client, service, name, data, kind, status):
+def test_what_is_no_image_is_refused_in_one_line_and_not_kept(shared, name, data, kind, status):
+    service, client = shared
     told = send(client, name, data, kind)
     assert told.status_code == status and "\n" not in told.json()["error"]
     assert str(service.place.folder) not in told.text and not kept(service)
@@ -138,8 +139,8 @@ def test_an_archive_that_claims_too_much_is_not_unpacked(client, service):
 
 
 @pytest.mark.parametrize("name", ["../a.tif", "/etc/a.tif", "a/../../b.tif"])
-def test_an_archive_that_names_places_outside_is_refused(client, name):
-    assert send(client, "a.zip", zipped([(name, b"II*\0")])).status_code == 422
+def test_an_archive_that_names_places_outside_is_refused(shared, name):
+    assert send(shared[1], "a.zip", zipped([(name, b"II*\0")])).status_code == 422
 
 
 def test_an_archive_of_tiles_is_taken(client, made):

@@ -1,5 +1,6 @@
 """A worker does what is told of, says how far it is, ends when it is cancelled, and may be killed at any time."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -8,6 +9,7 @@ import uuid
 
 import pytest
 
+from aftermap import api
 from aftermap.errors import InputError
 from aftermap.workflows.mapping.finished import open_map
 from aftermap.workflows.service import worker as module
@@ -17,7 +19,9 @@ from aftermap.workflows.service.place import Limits, Place
 from aftermap.workflows.service.queues import open_queue
 from aftermap.workflows.service.staff import Staff
 from aftermap.workflows.service.worker import Worker
+from reviewed_map import GROUND, make_map
 
+FORK = multiprocessing.get_context("fork")
 WANTED = {"pre": "a" * 32, "post": "b" * 32}
 
 
@@ -166,40 +170,61 @@ def wait_for(found, seconds=60.0):
     return value
 
 
+def begin(place, number):
+    """A worker as a process of its own, which has loaded what this one has."""
+    worker = FORK.Process(
+        target=lambda: Worker(place, Database(place.database), open_queue(place.queue)).run()
+    )
+    worker.start()
+    return worker
+
+
 def test_a_worker_that_is_killed_twice_loses_no_job_and_makes_no_map_twice(
     place, tables, jobs, tmp_path, monkeypatch
 ):
     """The first time while it predicts, the second while it makes tiles; the map is as the command makes it."""
-    from aftermap import api
-    from reviewed_map import GROUND, make_map
-
     make_map(tmp_path)
-    pre, post = tmp_path / "before.tif", tmp_path / "after.tif"
-    wanted = {
-        "pre": keep(place, tables, pre),
-        "post": keep(place, tables, post),
-        "title": "town",
-        "align": "off",
-    }
-    number = jobs.add("local", "map", wanted).id
     monkeypatch.delenv("AFTERMAP_BACKEND")  # the exported graph, without PyTorch
-    said = []
-    staff = Staff(place, None, 1, jobs, lambda event, about: said.append(event))
-    try:
-        staff.start()
-        for stage in ("predicting", "tiles"):
-            wait_for(lambda stage=stage: jobs.find(number).progress.get("stage") == stage)
-            (process,) = staff.processes
-            os.kill(process, signal.SIGKILL)
-            wait_for(lambda process=process: process not in staff.processes and staff.processes)
-        done = wait_for(lambda: (job := jobs.find(number)).has_ended and job)
-        assert done.state == "done" and done.attempts == 3 and said.count("worker ended") == 2
-        expected = api.map(pre, post, tmp_path / "by-command", align="off")
-    finally:
-        staff.stop()
+    monkeypatch.setattr(module, "warm", lambda: None)
+    monkeypatch.setattr(
+        "aftermap.workflows.service.jobs.LEASE_SECONDS", -1.0
+    )  # a killed one is noticed at once
+    monkeypatch.setattr("aftermap.workflows.service.queues.IDLE_SECONDS", 0.2)
+    pre, post = tmp_path / "before.tif", tmp_path / "after.tif"
+    wanted = {"pre": keep(place, tables, pre), "post": keep(place, tables, post), "align": "off"}
+    number = jobs.add("local", "map", {**wanted, "title": "town"}).id
+    open_queue(place.queue).put(number)
+    tables.close()  # not to be shared with children
+    for stage in ("predicting", "tiles"):
+        worker = begin(place, number)
+        wait_for(lambda stage=stage: jobs.find(number).progress.get("stage") == stage)
+        worker.kill()
+        worker.join()
+        tables.close()
+    worker = begin(place, number)
+    done = wait_for(lambda: (job := jobs.find(number)).has_ended and job)
+    worker.terminate()
+    worker.join()
+    assert done.state == "done" and done.attempts == 3
     assert len(tables.rows("SELECT id FROM maps")) == 1 and not list(place.folder.glob("maps/*.work"))
-    found = open_map(place.map(number))
-    assert found.grid == GROUND and found.summary["classes"] == expected.summary["classes"]
-    assert (place.map(number) / "damage.tif").read_bytes() == (
-        tmp_path / "by-command/damage.tif"
-    ).read_bytes()
+    api.map(pre, post, tmp_path / "by-command", align="off")
+    assert open_map(place.map(number)).grid == GROUND
+    for name in ("damage.tif", "buildings.gpkg", "buildings.geojson"):
+        made, expected = (folder / name for folder in (place.map(number), tmp_path / "by-command"))
+        assert made.read_bytes() == expected.read_bytes(), name
+
+
+def test_a_worker_that_ends_is_started_again_and_gives_its_job_back(place, tables, jobs):
+    said = []
+    staff = Staff(place, None, 1, jobs, lambda event, about: said.append((event, about)))
+    staff.start()
+    (name,), (process,) = list(staff._running), staff.processes
+    number = jobs.add("ana", "map", WANTED).id
+    jobs.claim(number, name)
+    os.kill(process, signal.SIGKILL)
+    wait_for(lambda: said)
+    assert said == [("worker ended", {"worker": name, "status": -signal.SIGKILL, "gave back": [number]})]
+    wait_for(lambda: staff.running() == 1)
+    assert jobs.find(number).state == "queued"
+    staff.stop()
+    assert staff.running() == 0
