@@ -72,7 +72,10 @@ NOT_RUN: list[tuple[str, str]] = [
         r"recipes/(laptop|self-training|search)|search ",
         "minutes of training; tests/workflows and tests/cli run small ones",
     ),
-    (r"^aftermap learn |--features", "needs answers of a reviewer; tests/workflows/event_model have some"),
+    (
+        r"^aftermap learn |--features|^aftermap adapt \S+ -o|runs/town",
+        "needs answers of a reviewer; tests/workflows/event_model and test_adapt_answers.py have some",
+    ),
     (r"^aftermap (bench|export|meta-train|run|search) ", "minutes by design; tests/cli runs small ones"),
     (
         r"student|exported/|models/|ensemble|gated|both|combine",

@@ -81,7 +81,7 @@ def opened(browser, url, name, **options):
     page.wait_for_selector("#ask-name[open]")
     page.keyboard.type(name)
     page.keyboard.press("Enter")
-    shows(page, "#name", "building")
+    building(page)
     return page
 
 
@@ -91,6 +91,7 @@ def building(page, after=None):
     if after is not None:
         named = named.filter(has_not_text=re.compile(rf"building {after}\b"))
     named.wait_for(state="attached")
+    page.wait_for_selector("#panes[data-ready=yes]")
     return re.search(r"building (\S+)", page.text_content("#name"))[1]
 
 

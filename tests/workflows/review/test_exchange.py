@@ -233,6 +233,13 @@ def test_answers_do_not_come_in_beside_a_damaged_plan(found, tmp_path, content):
         import_answers(found, tmp_path / "answers.json")
 
 
+def test_answers_to_another_map_do_not_go_out_as_this_ones(found, tmp_path):
+    other = {"outlines_sha256": "0" * 64}
+    Journal(found.folder).add([Answer(building_id="b1", verdict="destroyed", reviewer="ana", shown=other)])
+    with pytest.raises(InputError, match="given to other outlines"):
+        export_answers(found, tmp_path / "answers.gpkg")
+
+
 def test_answers_for_other_outlines_are_refused(found, tmp_path):
     path = tmp_path / "answers.json"
     path.write_text(page_answers(found, {"building_id": "b1", "verdict": "destroyed"}, sha="0" * 64))

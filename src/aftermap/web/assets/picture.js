@@ -100,7 +100,7 @@ class View {
     const context = this.canvas.getContext("2d");
     context.font = `${15 * this.ratio}px system-ui, sans-serif`;
     context.fillStyle = "#b4c2cf";
-    context.fillText(text, 16 * this.ratio, 30 * this.ratio);
+    context.fillText(text, 16 * this.ratio, 60 * this.ratio);
   }
 
   cross(point) {

@@ -66,7 +66,7 @@ class Queue {
     if (!this.images.has(name)) {
       const pair = ["pre", "post"].map((date) => {
         const image = new Image();
-        image.addEventListener("load", () => this.changed());
+        for (const end of ["load", "error"]) image.addEventListener(end, () => this.changed());
         image.src = this.store.picture(item, frame, date);
         image.decode().catch(() => {});
         return image;
@@ -113,8 +113,8 @@ class Queue {
         this.keep();
         this.held.delete(answer.building_id);
         this.told(state);
-        this.failed(null);
       }
+      this.failed(null);
       this.sent();
     } catch (error) {
       if (error.final) this.outbox.shift();

@@ -146,6 +146,7 @@ class Screen {
 
   choose(verdict) {
     if (!this.item) return;
+    if (!this.isSeen) return this.say("The pictures are on their way …");
     if (verdict === "cannot-tell") return this.askReason(true);
     this.answer(verdict);
   }
@@ -306,6 +307,12 @@ class Screen {
     button.setAttribute("aria-pressed", String(is));
   }
 
+  // both pictures are there, or will never be
+  get isSeen() {
+    const { frame } = STEPS[Math.min(this.view.step, this.steps - 1)];
+    return this.queue.load(this.item, frame).every((image) => image.complete);
+  }
+
   get views() {
     const step = Math.min(this.view.step, this.steps - 1);
     const seen = this.canvases.filter((canvas) => canvas.clientWidth);
@@ -339,6 +346,7 @@ class Screen {
       this.paint(view, at, views.length, view.frame, divider);
       this.over(view);
     });
+    panes.dataset.ready = this.isSeen ? "yes" : "no";
     this.describe();
   }
 
@@ -347,6 +355,9 @@ class Screen {
     const loaded = this.queue.load(this.item, name);
     const dates = this.view.light ? loaded.map(evened) : loaded;
     const frame = this.item.frames[name];
+    if (name === view.frame && !loaded.every(isLoaded)) {
+      view.words(loaded.every((image) => image.complete) ? "A picture could not be loaded" : "The picture is on its way …");
+    }
     if (mode === "side" && panes === 2) view.picture(dates[at], frame);
     else if (mode === "swipe") {
       view.picture(dates[0], frame, { to: divider });

@@ -19,7 +19,7 @@ from aftermap.errors import InputError
 from aftermap.files import safe_cell, write_text
 from aftermap.products.vectors import write_file
 from aftermap.workflows.mapping.finished import FinishedMap
-from aftermap.workflows.review.answers import Answer, Journal
+from aftermap.workflows.review.answers import Answer, Journal, check_shown
 from aftermap.workflows.review.areas import Mark, add_marks, make_mark, mark_lines
 from aftermap.workflows.review.crops import from_geojson, onto
 from aftermap.workflows.review.edited import Outlines
@@ -67,8 +67,12 @@ def answer_table(found: FinishedMap, answers: Iterable[Answer] | None = None) ->
     Returns:
         Columns `COLUMNS` and `geometry` in the map's reference system. `outline` says whose outline it is: the map's, one
         that the reviewer moved, or one that they drew.
+
+    Raises:
+        InputError: an answer was given to other outlines than the map's.
     """
     standing = Journal(found.folder).answers() if answers is None else list(answers)
+    check_shown(standing, found.outlines_sha256, found.folder)
     shapes = dict(zip(found.buildings["building_id"].astype(str), found.buildings.geometry, strict=True))
     rows, placed = [], []
     for answer in standing:
