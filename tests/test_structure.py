@@ -175,3 +175,9 @@ def test_no_source_file_is_long():
     files = [p for p in (ROOT / "src").rglob("*.py") if p.name != "api.py"]
     long = [p.name for p in files if len(p.read_text().splitlines()) > 420]
     assert long == []
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """pytest imports them by their name alone, and refuses the second where both are collected."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []

@@ -12,7 +12,8 @@ from aftermap.data.augment.apply import apply_to_floats
 from aftermap.data.augment.chain import draw
 from aftermap.data.augment.operations import ChannelDropout
 from aftermap.errors import RecipeError
-from aftermap.learning.configs.incremental import ColourJitter, IncrementalConfig
+from aftermap.learning.configs.incremental import IncrementalConfig
+from aftermap.learning.configs.incremental_terms import ColourJitter
 from aftermap.learning.losses.class_overlap import focal_tversky
 from aftermap.learning.losses.incremental import unbiased_cross_entropy
 from aftermap.learning.objectives.colour_views import jittered
