@@ -30,7 +30,7 @@ from aftermap.workflows.areas.h3_cells import H3Cells, cell_polygon
 from aftermap.workflows.areas.polygons import PolygonAreas
 from aftermap.workflows.areas.run import count_areas
 from aftermap.workflows.areas.squares import Squares, system_of
-from aftermap.workflows.mapping.finished import made_for_another, open_map
+from aftermap.workflows.mapping.finished import made_for_another, open_map, tell_stale
 from aftermap.workflows.report.gather import read_areas
 from aftermap.workflows.review.answers import Answer, Journal
 from aftermap.workflows.review.areas import Mark, add_marks
@@ -553,3 +553,13 @@ def test_scenes_are_counted_without_the_images(made, tmp_path):
     assert counts == {"w.tif": 3, "e.tif": 2}  # (30, 60) lies in both, and counts in the first
     with pytest.raises(InputError, match="keeps no outlines of its images: map again, or pass the images"):
         count_areas(made, scenes="post")
+
+
+def test_who_gives_a_map_another_table_says_what_was_counted_of_the_one_before(tmp_path):
+    folder = finished_maps.finish(tmp_path / "ville", finished_maps.table(PLACES, DAMAGE), page=True)
+    api.areas(folder, grid=400)
+    tell_stale(folder, open_map(folder).buildings)  # the same table: nothing to say
+    with pytest.warns(
+        DataWarning, match=r"areas/grid-400m\.json in .*ville is of the map before: repeat the comm"
+    ):
+        tell_stale(folder, finished_maps.table(PLACES, ["destroyed"] * 5))

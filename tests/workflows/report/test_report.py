@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import zipfile
+from dataclasses import replace
 
 import docx
 import numpy as np
@@ -29,6 +30,7 @@ from aftermap.products.view import Picture, damage_view
 from aftermap.workflows.mapping.finished import open_map
 from aftermap.workflows.report import run
 from aftermap.workflows.report.gather import read_areas
+from aftermap.workflows.report.run import facts_of
 
 DAMAGE = ["destroyed", "destroyed", "major-damage", "no-damage", "not-assessed"]
 PLACES = [(20, 20), (40, 20), (60, 40), (80, 60), (100, 60)]
@@ -247,6 +249,35 @@ def test_a_fused_map_is_told_by_its_sources(made, tmp_path):
     page = read_html(api.report(folder, formats=["html"], language="fr")[0])[1]
     assert "chacune avec son poids : box (1,0), survey (0,5)." in page
     assert "le modèle" not in page.split("Méthode")[1].split("Limites")[0] and "aucune source (1)" in page
+
+
+@pytest.mark.parametrize(
+    ("code", "learnt", "kept", "moved"),
+    [
+        (
+            "en",
+            "A model of this event was learnt from 12 answers that people gave",
+            "People gave 12 answers on single buildings; those hold there",
+            "448 outlines were moved onto their houses in the image before, by about 2.6 m.",
+        ),
+        ("fr", "appris à partir de 12 réponses", "ont donné 12 réponses", "448 contours ont été déplacés"),
+        ("es", "se aprendió de 12 respuestas", "dieron 12 respuestas", "448 contornos se desplazaron"),
+        ("ar", "من 12 إجابة", "أعطى أشخاص 12 إجابة", "نُقل 448 محيط"),
+    ],
+)
+def test_answers_and_moved_outlines_are_told(made, tmp_path, code, learnt, kept, moved):
+    facts = facts_of(open_map(made), "Ville")
+    said = {}
+    for better in (True, False):
+        provenance = facts.provenance | {
+            "footprint_shift": {"moved": 448, "median_px": 4.3},
+            "learnt": {"better": better, "answers": {"destroyed": 7, "no-damage": 5}},
+        }
+        told = replace(facts, provenance=provenance, summary=facts.summary | {"resolution_m": 0.6})
+        method = compose(told, wording(code)).sections[0].sentences
+        said[better] = " ".join(method)
+        assert moved in said[better] and wording(code).say("method_decision") not in said[better]
+    assert learnt in said[True] and kept in said[False]
 
 
 def total(estimate, low, high):

@@ -24,7 +24,7 @@ from aftermap.products.page.stored import read_page
 from aftermap.products.styles import DAMAGE_STYLE, style_layer
 from aftermap.products.vectors import LAYER, write_buildings
 from aftermap.products.view import damage_view
-from aftermap.workflows.mapping.finished import FinishedMap
+from aftermap.workflows.mapping.finished import FinishedMap, tell_stale
 from aftermap.workflows.mapping.work import MARKER
 
 FOLDER = "learnt"
@@ -81,6 +81,7 @@ def rewrite(
             report["files"] = sorted({*map(str, report["files"]), *_there(part), FOLDER})
         write_json(part / MARKER, report | {"learnt": record})
         write_json(part / FOLDER / RECORD, record)
+    tell_stale(now.folder, frame)
 
 
 def bring_back(folder: Path) -> None:

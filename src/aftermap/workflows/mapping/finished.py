@@ -1,6 +1,7 @@
 """A finished map of damage, opened again: what reviews, totals, areas and reports start from."""
 
 import hashlib
+import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ import geopandas
 import shapely
 
 from aftermap.classes import DAMAGE
-from aftermap.errors import FootprintError, InputError
+from aftermap.errors import DataWarning, FootprintError, InputError
 from aftermap.files import read_json
 from aftermap.geo.grid import Grid, quiet_without_georeference
 from aftermap.geo.vectors.files import read_table
@@ -80,6 +81,20 @@ def made_for_another(folder: Path, identity: str) -> list[str]:
             if isinstance(tree, dict) and tree.get("map", identity) != identity:
                 found.append(path.relative_to(folder).as_posix())
     return found
+
+
+def tell_stale(folder: Path, buildings: geopandas.GeoDataFrame) -> None:
+    """Warn of side files that were counted of the table before this one."""
+    if not any(any(folder.glob(pattern)) for pattern in SIDE_FILES):
+        return
+    stale = made_for_another(folder, identity_of(buildings))
+    if stale:
+        warnings.warn(
+            f"{', '.join(stale)} in {folder} {'is' if len(stale) == 1 else 'are'} of the map before: repeat the commands "
+            "that made them",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def open_map(folder: Path) -> FinishedMap:

@@ -13,7 +13,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-import geopandas
 import numpy as np
 
 from aftermap import __version__
@@ -26,7 +25,7 @@ from aftermap.products.overview import draw_overview
 from aftermap.products.page.page import write_page
 from aftermap.products.view import View, dated
 from aftermap.workflows.mapping.draft import keep_pictures
-from aftermap.workflows.mapping.finished import SIDE_FILES, identity_of, made_for_another
+from aftermap.workflows.mapping.finished import tell_stale
 from aftermap.workflows.mapping.inputs.dates import Inputs, check_reading
 from aftermap.workflows.mapping.inputs.imagery import acquired_day, credit_of, dated_words, described_imagery
 from aftermap.workflows.mapping.inputs.scenes import write_scenes
@@ -142,7 +141,8 @@ def run_map(
             )
             write_json(work.result / MARKER, provenance)
         work.publish()
-        _tell_stale(out, frame)
+        if "damage" in frame.columns:
+            tell_stale(out, frame)
     report("writing", total, total)
     return MapResult(
         folder=out,
@@ -158,20 +158,6 @@ def run_map(
         kinds=task.kinds(frame, view),
         gate=gate_counts(model),
     )
-
-
-def _tell_stale(out: Path, frame: geopandas.GeoDataFrame) -> None:
-    """Say which side files were counted of the map that this one replaced."""
-    if "damage" not in frame.columns or not any(any(out.glob(pattern)) for pattern in SIDE_FILES):
-        return
-    stale = made_for_another(out, identity_of(frame))
-    if stale:
-        warnings.warn(
-            f"{', '.join(stale)} in {out} {'is' if len(stale) == 1 else 'are'} of the map before: repeat the commands "
-            "that made them",
-            DataWarning,
-            stacklevel=2,
-        )
 
 
 def _predict(
