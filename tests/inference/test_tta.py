@@ -174,3 +174,17 @@ def test_the_published_order_turns_two_views_by_180_degrees(flip, transpose):
     assert torch.equal(found, undone.transpose(-1, -2) if transpose else undone)
     turned = transpose and flip in (2, 3)
     assert torch.equal(found, torch.rot90(image[:, 0], 2, (-2, -1)) if turned else image[:, 0])
+
+
+def test_views_vote_or_give_their_largest():
+    shown = [WAVE, WAVE[..., ::-1, :], WAVE[..., ::-1], WAVE[..., ::-1, ::-1]]
+    undone = [(), (-2,), (-1,), (-2, -1)]
+    wave = np.sin(1.3 * np.arange(16)).reshape(4, 4)
+    p = np.stack(
+        [np.flip(1 / (1 + np.exp(-(v[0, 0, 0] + wave))), axes) for v, axes in zip(shown, undone, strict=True)]
+    )
+    votes = predictor(Toy(), tta="flips", averaging="votes").predict(WAVE)[0]
+    assert votes[1] == pytest.approx((p > 0.5).mean(0), abs=1e-6)
+    largest = predictor(Toy(), tta="flips", averaging="largest").predict(WAVE)[0]
+    assert largest[1] == pytest.approx(p.max(0) / (p.max(0) + (1 - p).max(0)), abs=1e-5)
+    assert votes.sum(0) == pytest.approx(np.ones((4, 4))) == largest.sum(0)

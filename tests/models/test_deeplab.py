@@ -94,6 +94,19 @@ def test_the_pyramid_means_windows_in_use_and_the_image_in_training():
     assert wide._pooled(x)[0, 0].tolist() == [[4] * 3] * 3
 
 
+def test_maps_before_their_activation_leave_the_output_as_it_is(small):
+    config = DeeplabConfig(encoder_name="resnet50", classes=3, compat_positive_scale=True, compat_sums=True)
+    other = build_model(config).eval()
+    other.load_state_dict(small.state_dict())
+    x = torch.sin(0.01 * torch.arange(3 * 32 * 32.0)).reshape(1, 1, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(other(x), small(x))
+        sums, active = other.encoder(x[:, 0]), small.encoder(x[:, 0])
+    assert (sums[0] < 0).any()
+    for before, after in zip(sums, active, strict=True):
+        assert torch.equal(torch.where(before > 0, before, 0.01 * before), after)
+
+
 def test_names_of_the_weights_are_the_originals(small):
     names = set(small.state_dict())
     for name in (

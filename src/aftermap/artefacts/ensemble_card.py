@@ -16,6 +16,9 @@ GATE_FOLDER = "gate"
 
 Role = Literal["localization", "damage"]
 Averaging = Literal["probabilities", "logits"]
+FusedViews = Literal["votes", "largest"]
+"""Of the views of one model: the share of views in which a class is the likeliest, or its largest probability in any,
+scaled to the sum of 1."""
 
 
 class EnsembleMember(Config):

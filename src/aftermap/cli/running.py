@@ -47,8 +47,11 @@ class Running:
     tta: Annotated[TtaName, Parameter(help=TTA_HELP)] = "none"
     scales: Annotated[str, Parameter(help=SCALES_HELP)] = "1"
     averaging: Annotated[
-        Literal["probabilities", "logits"] | None,
-        Parameter(help="What is averaged over views and members; by default what the ensemble says."),
+        Literal["probabilities", "logits", "votes", "largest"] | None,
+        Parameter(
+            help="What is averaged over views and members; by default what the ensemble says. One model's views can "
+            "also vote, or give each class its largest probability."
+        ),
     ] = None
     compat_uint8: Annotated[
         bool | None,

@@ -12,7 +12,7 @@ from aftermap.artefacts.activation import to_channels, to_probabilities, to_uint
 from aftermap.artefacts.arrays import A, alike, as_kind_of, as_numpy, float64, joined
 from aftermap.artefacts.card import BaseCard, Card
 from aftermap.artefacts.ensemble import is_ensemble, load_ensemble
-from aftermap.artefacts.ensemble_card import Averaging, EnsembleCard, EnsembleMember, Gate, Role
+from aftermap.artefacts.ensemble_card import Averaging, EnsembleCard, EnsembleMember, FusedViews, Gate, Role
 from aftermap.artefacts.store import model_folder
 from aftermap.errors import ModelError
 from aftermap.inference.backends.base import Backend, Execution, Precision
@@ -29,7 +29,7 @@ class RunningKeywords(TypedDict, total=False):
     device: str
     tta: Tta
     scales: Sequence[float]
-    averaging: Averaging | None
+    averaging: Averaging | FusedViews | None
     compat_uint8: bool | None
     low_memory: bool
     backend: Backend | None
@@ -47,6 +47,7 @@ class Options:
         tta: which mirrored and turned views are averaged.
         scales: sizes at which each view is shown.
         averaging: probabilities or logits; None takes what the ensemble's card says (probabilities for one model).
+            One model's views may also vote, or give each class its largest probability.
         compat_uint8: cut channels to whole 255ths before they are averaged; None takes what the card says.
         low_memory: hold one member at a time, loading it again for every batch of windows.
         backend: the runtime: `torch`, `onnxruntime`, `openvino`, or `auto` for the form exported beside the model, else
@@ -59,7 +60,7 @@ class Options:
     device: str = "cpu"
     tta: Tta = "none"
     scales: tuple[float, ...] = (1.0,)
-    averaging: Averaging | None = None
+    averaging: Averaging | FusedViews | None = None
     compat_uint8: bool | None = None
     low_memory: bool = False
     backend: Backend | None = None
@@ -82,8 +83,10 @@ def open_predictor(name: str | Path, options: Options | None = None) -> AnyPredi
     options = options or Options()
     if is_ensemble(name):
         return EnsemblePredictor(model_folder(name), load_ensemble(name), options)
-    if options.averaging == "logits" and options.compat_uint8:
-        raise ModelError("8-bit rounding cuts probabilities, so it cannot go with averaging logits")
+    if options.averaging not in (None, "probabilities") and options.compat_uint8:
+        raise ModelError(
+            f"8-bit rounding cuts probabilities, so it cannot go with averaging {options.averaging}"
+        )
     return Predictor(
         open_network(name, options.execution),
         tta=options.tta,
@@ -128,6 +131,11 @@ class EnsemblePredictor(AnyPredictor):
         Raises:
             ModelError: a member is missing, altered or does not fit the others.
         """
+        if options.averaging in ("votes", "largest"):
+            raise ModelError(
+                f"averaging {options.averaging} is for the views of one model: an ensemble averages probabilities or "
+                "logits"
+            )
         changes = {"averaging": options.averaging, "compat_uint8": options.compat_uint8}
         self.card = card.model_copy(update={k: v for k, v in changes.items() if v is not None})
         if self.card.averaging == "logits" and self.card.compat_uint8:

@@ -9,7 +9,7 @@ import numpy as np
 from aftermap.artefacts.activation import to_channels, to_probabilities, truncated
 from aftermap.artefacts.arrays import A, alike, as_numpy, copied, softmax, total_of
 from aftermap.artefacts.card import BaseCard, Card
-from aftermap.artefacts.ensemble_card import Averaging
+from aftermap.artefacts.ensemble_card import Averaging, FusedViews
 from aftermap.artefacts.exported import ExportedCard
 from aftermap.artefacts.store import LoadedModel
 from aftermap.inference.backends.base import Execution, Network
@@ -89,7 +89,7 @@ class Predictor(AnyPredictor):
         device: str = "cpu",
         tta: Tta = "none",
         scales: tuple[float, ...] = (1.0,),
-        averaging: Averaging = "probabilities",
+        averaging: Averaging | FusedViews = "probabilities",
         compat_uint8: bool = False,
     ) -> None:
         """Take a network as it runs, or move a model to `device` for PyTorch to run it in float32.
@@ -99,7 +99,8 @@ class Predictor(AnyPredictor):
             device: `cpu`, `cuda` or `cuda:n`, for a model; a network has its own.
             tta: which mirrored and turned views are averaged.
             scales: sizes at which each view is shown.
-            averaging: whether the views' probabilities are averaged, or their logits before one activation.
+            averaging: whether the views' probabilities are averaged, or their logits before one activation; or what
+                `predict` takes of them instead of a mean.
             compat_uint8: cut the mean channels to whole 255ths.
 
         Raises:
@@ -127,6 +128,8 @@ class Predictor(AnyPredictor):
         """Class probabilities of a batch of windows; see `AnyPredictor.predict`."""
         if self._is_plain:
             return as_numpy(self._mean_over_views(images, valid, self._softmax))
+        if self._averaging in ("votes", "largest"):
+            return weighted(self._fused_views(images, valid), self.card)
         channels = self.channels(images, valid)
         probabilities = to_probabilities(truncated(channels) if self._compat_uint8 else channels)
         return weighted(as_numpy(probabilities), self.card)
@@ -188,6 +191,25 @@ class Predictor(AnyPredictor):
             with self.network.working():
                 total /= len(self._views)
         return total
+
+    def _fused_views(self, images: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
+        """Class probabilities (B, K, H, W) by votes of the views, or the largest of each class."""
+        fused: np.ndarray | None = None
+        with self.network.working():
+            x = self.prepare(images, valid)
+            size = (x.shape[-2], x.shape[-1])
+            for view in self._views:
+                channels = self.activate(self.network(view.show(x, multiple=self.multiple)))
+                shares = as_numpy(to_probabilities(view.undo(channels, size)))
+                if self._averaging == "votes":
+                    classes = np.arange(shares.shape[1]).reshape(1, -1, 1, 1)
+                    voted = (shares.argmax(1)[:, None] == classes).astype(np.float32)
+                    fused = voted if fused is None else fused + voted
+                else:
+                    fused = shares if fused is None else np.maximum(fused, shares)
+        assert fused is not None
+        result: np.ndarray = fused / fused.sum(1, keepdims=True)
+        return result
 
     def _sum_over_views(
         self, images: np.ndarray, valid: np.ndarray | None, of_logits: Callable[[Any], Any], onto: Any

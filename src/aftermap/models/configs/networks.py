@@ -167,6 +167,7 @@ class DeeplabConfig(Config):
         pooling: in use the pyramid's mean is that of windows of so many cells of the features; None for the image's,
             as in training.
         compat_positive_scale: normalisations scale by |weight| + 1e-5, as in-place ABN does.
+        compat_sums: terms on the encoder's maps see them before their leaky ReLU, as in PLOP's released code.
     """
 
     kind: Literal["deeplab-v3"] = "deeplab-v3"
@@ -177,6 +178,7 @@ class DeeplabConfig(Config):
     output_stride: Literal[8, 16] = 16
     pooling: Annotated[int, Field(ge=1)] | None = 32
     compat_positive_scale: bool = False
+    compat_sums: bool = False
 
 
 REDUCTIONS = (8, 4, 2, 1)

@@ -92,7 +92,8 @@ class Deeplab(DenseModel):
             raise RecipeError(
                 "deeplab-v3 cannot learn from one sample at a time: set batch_size to 2 or more"
             )
-        features: Tensor = self.decoder(self.encoder(image[:, 0])[-1])
+        deepest = self.encoder(image[:, 0])[-1]
+        features: Tensor = self.decoder(F.leaky_relu(deepest, SLOPE) if self.encoder.gives_sums else deepest)
         return features
 
     def forward_head(self, features: Tensor, size: tuple[int, int]) -> Tensor:
@@ -106,10 +107,12 @@ class DilatedResnet(nn.Module):
     Attributes:
         channels: feature channels of each of its four groups, finest first.
         strides: stride of each in input pixels.
+        gives_sums: its maps are those before the leaky ReLU.
     """
 
     def __init__(self, config: DeeplabConfig) -> None:
         super().__init__()
+        self.gives_sums = config.compat_sums
         positive = config.compat_positive_scale
         self.mod1 = nn.Sequential(
             OrderedDict(
@@ -126,10 +129,13 @@ class DilatedResnet(nn.Module):
             stride = 2 if group > 0 and dilation == 1 else 1
             blocks: OrderedDict[str, nn.Module] = OrderedDict()
             for block in range(count):
-                blocks[f"block{block + 1}"] = Bottleneck(
+                bottleneck = Bottleneck(
                     before, width, stride=stride if block == 0 else 1, dilation=dilation, positive=positive
                 )
+                blocks[f"block{block + 1}"] = bottleneck
                 before = 4 * width
+            if config.compat_sums:
+                bottleneck.active = False
             self.add_module(f"mod{group + 2}", nn.Sequential(blocks))
             total *= stride
             self.channels.append(before)
@@ -146,13 +152,20 @@ class DilatedResnet(nn.Module):
         for group in range(len(self.channels)):
             x = self.get_submodule(f"mod{group + 2}")(x)
             yield x
+            if self.gives_sums:
+                x = F.leaky_relu(x, SLOPE)
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolution, added to their input; the leaky ReLU comes after the sum."""
+    """1x1, 3x3 and 1x1 convolution, added to their input; the leaky ReLU comes after the sum.
+
+    Attributes:
+        active: whether it comes.
+    """
 
     def __init__(self, before: int, width: int, *, stride: int, dilation: int, positive: bool) -> None:
         super().__init__()
+        self.active = True
         after = 4 * width
         self.convs = nn.Sequential(
             OrderedDict(
@@ -174,7 +187,8 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, 4 * width, h, w) of (B, before, H, W)."""
         kept = self.proj_bn(self.proj_conv(x)) if self._projects else x
-        return F.leaky_relu(self.convs(x) + kept, SLOPE)
+        summed: Tensor = self.convs(x) + kept
+        return F.leaky_relu(summed, SLOPE) if self.active else summed
 
 
 class AtrousPyramid(nn.Module):

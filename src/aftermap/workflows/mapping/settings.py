@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from aftermap.artefacts.ensemble_card import Averaging
+from aftermap.artefacts.ensemble_card import Averaging, FusedViews
 from aftermap.errors import InputError
 from aftermap.geo.ground import Nodata, parse_nodata
 from aftermap.inference.backends.base import Backend, Precision
@@ -122,7 +122,7 @@ class Settings:
     device: str = "cpu"
     tta: Tta = "none"
     scales: Sequence[float] = (1.0,)
-    averaging: Averaging | None = None
+    averaging: Averaging | FusedViews | None = None
     compat_uint8: bool | None = None
     low_memory: bool = False
     backend: Backend | None = "auto"
