@@ -12,7 +12,7 @@ from aftermap.web.guard import App
 from aftermap.web.service.access import Doorman
 from aftermap.web.service.errors import RESPONSES, tell_errors
 from aftermap.web.service.reviews import Reviews
-from aftermap.web.service.routes import features, files, jobs, maps, review, system, tiles, uploads
+from aftermap.web.service.routes import features, files, jobs, maps, page, review, system, tiles, uploads
 from aftermap.web.service.service import Service
 from aftermap.web.service.shield import Shield
 
@@ -44,7 +44,7 @@ def service_api(service: Service) -> FastAPI:
     app.state.features = {}
     app.state.streams = Counter()
     tell_errors(app)
-    for part in (system, uploads, jobs, tiles, maps, files, review, features):
+    for part in (page, system, uploads, jobs, tiles, maps, files, review, features):
         app.include_router(part.router)
     return app
 

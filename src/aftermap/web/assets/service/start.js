@@ -1,0 +1,208 @@
+"use strict";
+// What a browser sees first: sign in, upload, follow, open. Everything is text; nothing that a user sent becomes markup.
+
+const $ = (id) => document.getElementById(id);
+const STAGES = { predicting: "Looking for buildings and damage", writing: "Writing the map", tiles: "Making tiles", learning: "Learning from the answers" };
+const ENDED = ["done", "failed", "cancelled"];
+const streams = new Map();
+
+function element(name, text = "", attributes = {}) {
+  const made = document.createElement(name);
+  made.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+function tell(text) {
+  $("told").textContent = text;
+  $("told").hidden = !text;
+}
+
+async function ask(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, { credentials: "same-origin", ...options });
+  } catch {
+    throw new Error("The service does not answer. Is it running, and are you online?");
+  }
+  if (answer.status === 401) show(null);
+  if (answer.status === 204) return null;
+  const tree = await answer.json().catch(() => ({ error: `The service answered ${answer.status}` }));
+  if (!answer.ok) throw Object.assign(new Error(tree.error), { status: answer.status });
+  return tree;
+}
+
+const send = (path, method, tree) =>
+  ask(path, { method, headers: { "content-type": "application/json" }, body: tree === undefined ? undefined : JSON.stringify(tree) });
+
+function upload(file, kind, label) {
+  // not fetch: it does not say how far an upload is
+  return new Promise((done, failed) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", `/api/uploads?kind=${kind}&name=${encodeURIComponent(file.name)}`);
+    request.setRequestHeader("content-type", "application/octet-stream");
+    request.upload.onprogress = (event) => {
+      $("upload").value = event.total ? event.loaded / event.total : 0;
+      $("uploading").textContent = `${label}: ${(event.loaded / 1e6).toFixed(1)} of ${(event.total / 1e6).toFixed(1)} MB`;
+    };
+    request.onerror = () => failed(new Error(`${file.name} did not arrive: try again`));
+    request.onload = () => {
+      let tree = {};
+      try { tree = JSON.parse(request.responseText); } catch { /* told below */ }
+      if (request.status === 201) done(tree.id);
+      else failed(new Error(tree.error || `The service answered ${request.status}`));
+    };
+    request.send(file);
+  });
+}
+
+function jobRow(job) {
+  const row = $(`job-${job.id}`) || element("li", "", { id: `job-${job.id}` });
+  row.replaceChildren();
+  const top = element("div", "", { class: "row" });
+  top.append(element("strong", job.wanted.title || "Map"));
+  const stage = job.progress ? job.progress.stage : "";
+  const words = { queued: "Waits for a worker", running: job.stopping ? "Is being cancelled" : STAGES[stage] || stage || "Begins", failed: "Failed", cancelled: "Cancelled", done: "Done" };
+  top.append(element("span", words[job.state], { class: "soft", role: "status" }));
+  const act = (text, work) => {
+    const button = element("button", text);
+    button.addEventListener("click", () => work().then(() => refresh()).catch((error) => tell(error.message)));
+    top.append(button);
+  };
+  if (!ENDED.includes(job.state)) act("Cancel", () => send(`/api/jobs/${job.id}/cancel`, "POST"));
+  if (["failed", "cancelled"].includes(job.state)) {
+    act("Try again", () => send(`/api/jobs/${job.id}/retry`, "POST"));
+    act("Remove", () => send(`/api/jobs/${job.id}`, "DELETE"));
+  }
+  row.append(top);
+  if (job.error) row.append(element("p", job.error, { class: "soft" }));
+  if (job.state === "running") {
+    const bar = element("progress", "", { max: 1, "aria-label": words.running });
+    if (job.progress && job.progress.total) bar.value = job.progress.done / job.progress.total;
+    row.append(bar);
+  }
+  return row;
+}
+
+function follow(job) {
+  if (streams.has(job.id) || ENDED.includes(job.state)) return;
+  const stream = new EventSource(`/api/jobs/${job.id}/events`);
+  streams.set(job.id, stream);
+  stream.addEventListener("job", (event) => {
+    const now = JSON.parse(event.data);
+    const row = $(`job-${now.id}`);
+    if (row) jobRow(now);
+    if (!ENDED.includes(now.state)) return;
+    stream.close();
+    streams.delete(now.id);
+    refresh().catch((error) => tell(error.message));
+  });
+}
+
+async function mapRow(map) {
+  const told = await ask(`/api/maps/${map.id}`);
+  const row = element("li");
+  const top = element("div", "", { class: "row" });
+  top.append(element("strong", told.title));
+  top.append(element("span", new Date(told.created * 1000).toLocaleString(), { class: "soft" }));
+  row.append(top);
+  const bar = element("div", "", { class: "counts", "aria-hidden": "true" });
+  const parts = [];
+  for (const { name, colour } of told.legend) {
+    const count = told.counts[name] || 0;
+    if (!count) continue;
+    const part = element("span");
+    part.style.flexGrow = count;
+    part.style.background = colour;
+    bar.append(part);
+    parts.push(`${count.toLocaleString()} ${name}`);
+  }
+  row.append(bar, element("p", `${told.total.toLocaleString()} buildings: ${parts.join(", ") || "none"}`, { class: "soft" }));
+  const links = element("div", "", { class: "row" });
+  if (told.may_review && told.links.review) links.append(element("a", "Review", { class: "button", href: told.links.review }));
+  if (told.links["files.zip"]) links.append(element("a", "Files", { class: "button", href: told.links["files.zip"] }));
+  if (!told.whole) links.append(element("span", "You see the part of it that lies in your area.", { class: "soft" }));
+  row.append(links);
+  return row;
+}
+
+async function refresh() {
+  const [jobs, maps] = await Promise.all([ask("/api/jobs?limit=50"), ask("/api/maps?limit=50")]);
+  const open = jobs.filter((job) => job.state !== "done");
+  $("jobs").hidden = open.length === 0;
+  $("jobs").querySelector("ul").replaceChildren(...open.map(jobRow));
+  open.slice(0, 4).forEach(follow);
+  const rows = await Promise.all(maps.map((map) => mapRow(map).catch((error) => element("li", `${map.title}: ${error.message}`))));
+  $("none").hidden = rows.length > 0;
+  $("maps").querySelector("ul").replaceChildren(...rows);
+}
+
+function show(me) {
+  $("sign-in").hidden = me !== null;
+  for (const id of ["new", "jobs", "maps"]) $(id).hidden = me === null;
+  $("sign-out").hidden = me === null || !me.tokens;
+  $("who").textContent = me !== null && me.tokens ? me.name : "";
+  if (me === null) {
+    for (const stream of streams.values()) stream.close();
+    streams.clear();
+    $("token").focus();
+    return;
+  }
+  $("new").hidden = !me.scopes.includes("map");
+  $("model").replaceChildren(...me.models.map((name) => element("option", name, { value: name })));
+  if (me.models.includes("box")) $("model").value = "box";
+}
+
+async function begin() {
+  try {
+    show(await ask("/api/me"));
+    await refresh();
+  } catch (error) {
+    if (error.status !== 401) tell(error.message);
+  }
+}
+
+$("sign-in").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  try {
+    await send("/api/session", "POST", { token: $("token").value.trim() });
+    $("token").value = "";
+    tell("");
+    await begin();
+  } catch (error) {
+    tell(error.message);
+  }
+});
+
+$("sign-out").addEventListener("click", async () => {
+  try {
+    await send("/api/session", "DELETE");
+  } finally {
+    show(null);
+  }
+});
+
+$("new").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  tell("");
+  $("go").disabled = true;
+  $("upload").hidden = false;
+  try {
+    const wanted = { title: $("title").value, model: $("model").value };
+    for (const [name, kind, label] of [["pre", "image", "Before"], ["post", "image", "After"], ["footprints", "vectors", "Footprints"]]) {
+      const file = $(name).files[0];
+      if (file) wanted[name] = await upload(file, kind, label);
+    }
+    await send("/api/jobs", "POST", wanted);
+    $("new").reset();
+    await refresh();
+  } catch (error) {
+    tell(error.message);
+  } finally {
+    $("go").disabled = false;
+    $("upload").hidden = true;
+    $("uploading").textContent = "";
+  }
+});
+
+begin();
