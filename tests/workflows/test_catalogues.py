@@ -21,6 +21,7 @@ from aftermap.workflows.catalogues.picture import CatalogueImage
 from aftermap.workflows.catalogues.stac import Days, read_item
 from aftermap.workflows.mapping.inputs.imagery import credit_of, dated_words
 from aftermap.workflows.report.run import facts_of
+from aftermap.workflows.review.images import open_images
 from made_catalogue import CRS, EVENT, NORTH, WEST, Pass, catalogue, lonlat
 from web_server import Site, serving
 
@@ -303,6 +304,11 @@ def test_a_map_of_a_pair_says_how_its_images_were_taken_and_whose_they_are(
     assert "2023-02-08 · WV02 · 25° off nadir" in page
     from aftermap.workflows.mapping.finished import open_map
 
+    sent = site.sent
+    images = open_images(open_map(tmp_path / "map"))  # the copies that the map made
+    assert [path.name for path in images.pair.pre.files] == ["001-A1-visual.tif", "002-A1-visual.tif"]
+    images.close()
+    assert site.sent == sent
     assert facts_of(open_map(tmp_path / "map"), "x").credit == "Maxar, CC-BY-NC-4.0"
     asked = [path for path, _ in site.asked if path.endswith(".tif")]
     assert len(asked) > 0 and all(part is not None for path, part in site.asked if path.endswith(".tif"))

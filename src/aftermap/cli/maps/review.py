@@ -67,7 +67,8 @@ def review(
     Args:
         folder: The output folder of a map of damage.
         pre: Image from before that the map was made of, or its folder of tiles, where it does not lie near the map. It is
-            remembered, for this machine alone.
+            remembered, for this machine alone. The address that the map was made of is read online, as far as the map
+            needs it.
         post: Image from after.
         budget: Buildings to look at, sample and picks together; 100 at first. A larger one goes on.
         active: Share of the budget that is picked for the model; 0.3 at first.

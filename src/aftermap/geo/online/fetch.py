@@ -34,7 +34,12 @@ _TILE_PX = 512
 
 
 def fetch_image(
-    address: Address, online: Online, *, aoi: Path | None = None, progress: Progress | None = None
+    address: Address,
+    online: Online,
+    *,
+    aoi: Path | None = None,
+    part: Window | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Copy an image, or of a COG the blocks that an area touches.
 
@@ -45,11 +50,12 @@ def fetch_image(
         address: of a GeoTIFF, PNG, JPEG, WebP or JPEG 2000.
         online: reads it.
         aoi: vector file with the polygons that are needed; without it all of the image is.
+        part: the window that an earlier run copied, in place of an area.
         progress: told the pixels that were copied.
 
     Raises:
         RemoteError: it cannot be read.
-        RasterError: it is no image.
+        RasterError: it is no image, or of another size than it was.
         GeoreferenceError: the area does not touch it.
         FootprintError: the area cannot be read.
     """
@@ -61,7 +67,11 @@ def fetch_image(
     if kind != "TIFF":
         return _whole(address, reader.stat, online, report, 0)
     with opened_remote(reader) as dataset:
-        window = None if aoi is None else _needed(dataset, address, aoi)
+        window = part if part is not None or aoi is None else _needed(dataset, address, aoi)
+        if part is not None and not _within(part, dataset):
+            raise RasterError(
+                f"{address.shown} has changed: it has {dataset.width} x {dataset.height} pixels now"
+            )
         if window is None:
             return _whole(address, reader.stat, online, report, dataset.width * dataset.height)
         name = _name(address, ".tif")
@@ -190,6 +200,14 @@ def _cut(
 def _has_mask(dataset: rasterio.DatasetReader) -> bool:
     flags = {flag.name for flag in dataset.mask_flag_enums[0]}
     return "per_dataset" in flags and "alpha" not in flags
+
+
+def _within(window: Window, dataset: rasterio.DatasetReader) -> bool:
+    return (
+        min(window.row, window.col) >= 0
+        and window.row + window.height <= dataset.height
+        and window.col + window.width <= dataset.width
+    )
 
 
 def _whole(address: Address, stat: Stat, online: Online, report: Progress, pixels: int) -> Path:

@@ -5,12 +5,14 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
+from typing import Any
 
 from aftermap.errors import OutputError
-from aftermap.files import make_folder
+from aftermap.files import make_folder, sha256_of
 from aftermap.files.cache import cache_folder, temporary_folder
 from aftermap.remote import Address, Stat
 from aftermap.remote.reach import parse_amount
@@ -58,6 +60,36 @@ def kept(
     with suppress(OSError):
         os.utime(folder)
     return _pinned(path, folder.name)
+
+
+def find_kept(files: Sequence[Mapping[str, Any]]) -> Path | None:
+    """Copies that an earlier run made of the images of one date, by what its report says of them.
+
+    Args:
+        files: name, size and address of each, as in `provenance.json`.
+
+    Returns:
+        A file, or a folder of this process where there are several; None where a copy is no longer there, or an image did
+        not come from elsewhere.
+    """
+    found = []
+    for file in files:
+        name, size = str(file.get("name")), file.get("bytes")
+        name = name if len(files) == 1 else name.partition("-")[2]
+        if "address" not in file or not name or name != Path(name).name:
+            return None
+        alike = [
+            path
+            for path in sorted((cache_folder() / "online").glob(f"*/{escape(name)}"))
+            if path.stat().st_size == size
+        ]
+        if len(alike) > 1:  # tiles of one pass have one name
+            alike = [path for path in alike if sha256_of(path) == file.get("sha256")]
+        copy = alike[0] if alike else None
+        if copy is None:
+            return None
+        found.append(_pinned(copy, copy.parent.name))
+    return None if not found else found[0] if len(found) == 1 else gathered(found)
 
 
 def gathered(paths: Sequence[Path]) -> Path:

@@ -25,6 +25,7 @@ from aftermap.geo.grid import Grid, Window
 from aftermap.geo.pair import DatePair
 from aftermap.geo.raster import RasterSource
 from aftermap.products.page.stored import read_page
+from aftermap.remote.addresses import is_address
 from aftermap.workflows.mapping.finished import FinishedMap
 from aftermap.workflows.mapping.inputs.dates import Stretch, thinned, xbd_grid
 from aftermap.workflows.review.answers import FOLDER
@@ -240,6 +241,41 @@ def _remembered(found: FinishedMap) -> dict[str, Any]:
     return {}
 
 
+def _files(found: FinishedMap, date: str) -> list[dict[str, Any]]:
+    """What the map's report says of the files of a date."""
+    files = found.provenance.get("inputs", {}).get(date, {}).get("files", [])
+    return [file for file in files if isinstance(file, dict)]
+
+
+def _kept(found: FinishedMap, date: str) -> Path | None:
+    """The copy that the map made of an image that lies elsewhere."""
+    files = _files(found, date)
+    if not any("address" in file for file in files):
+        return None
+    from aftermap.geo.online import find_kept
+
+    return find_kept(files)
+
+
+def _fetched(found: FinishedMap, date: str, given: Path) -> Path:
+    """The part of an image elsewhere that the map was made of, copied again.
+
+    Raises:
+        RemoteError: it cannot be read.
+    """
+    from aftermap.geo.online import fetch_image
+    from aftermap.remote import Address, Online
+
+    address = Address.parse(given)
+    window = next(
+        (file.get("window") for file in _files(found, date) if file.get("address") == address.shown), None
+    )
+    if window is None:
+        return fetch_image(address, Online(named=[address]))
+    col, row, width, height = (int(value) for value in window)
+    return fetch_image(address, Online(named=[address]), part=Window(row, col, height, width))
+
+
 def _places(found: FinishedMap, pre: Path | None, post: Path | None) -> dict[str, Path]:
     """Where each date lies: where it is said to, where it was the last time, or near the map."""
     known = _remembered(found)
@@ -247,9 +283,13 @@ def _places(found: FinishedMap, pre: Path | None, post: Path | None) -> dict[str
     gone: dict[str, str] = {}
     for date, given in zip(DATES, (pre, post), strict=True):
         before = Path(known[date]) if known else None
+        if given is not None and is_address(given):
+            given = _fetched(found, date, given)
         if given is not None and not given.exists():
             raise InputError(f"there is no image {given}: pass --{date}, that of the map")
         path = given or (before if before is not None and before.exists() else None)
+        if path is None:
+            path = _kept(found, date)
         if path is None:
             path, gone[date] = _searched(found, date, before)
         if path is not None:
