@@ -61,6 +61,9 @@ def test_a_token_that_is_over_or_revoked_counts_no_more(guarded, monkeypatch):
     revoke_token(guarded.database, "long")
     assert find_caller(guarded.database, long) is None and find_caller(guarded.database, session) is None
     now = time.time()
+    session, _ = tokens.open_session(guarded.database, find_caller(guarded.database, short))
+    monkeypatch.setattr(tokens.time, "time", lambda: now + 12 * 3600 + 1)
+    assert find_caller(guarded.database, session) is None and find_caller(guarded.database, short) is not None
     monkeypatch.setattr(tokens.time, "time", lambda: now + 86_401)
     assert find_caller(guarded.database, short) is None
     assert [each["state"] for each in list_tokens(guarded.database)] == ["expired", "revoked"]
@@ -245,6 +248,15 @@ def test_a_browser_trades_its_token_for_a_cookie(guarded):
     assert client.get("/api/me").json()["name"] == "ana"
     assert client.delete("/api/session").status_code == 204
     assert client.get("/api/me").status_code == 401
+
+
+def test_a_server_notices_within_seconds_that_a_token_was_revoked(guarded, monkeypatch):
+    ana = as_one(guarded, "read")
+    assert ana.get("/api/me").status_code == 200
+    revoke_token(guarded.database, "ana")
+    later = time.monotonic() + 5.1
+    monkeypatch.setattr("aftermap.web.service.access.time.monotonic", lambda: later)
+    assert ana.get("/api/me").status_code == 401
 
 
 def test_guessing_has_to_wait(guarded):

@@ -107,6 +107,15 @@ def test_jobs_that_the_queue_forgot_are_found(jobs, monkeypatch):
     assert jobs.untold() == [number]
 
 
+def test_a_connection_that_was_cut_is_made_again(postgres):
+    first, second = Database(postgres), Database(postgres)
+    pid = first.row("SELECT pg_backend_pid() AS n")["n"]
+    second.run("SELECT pg_terminate_backend(?)", (pid,))
+    assert first.row("SELECT 1 AS n") == {"n": 1}
+    first.close()
+    second.close()
+
+
 def test_only_postgresql_is_an_address():
     assert is_postgres("postgresql://a@b/c") and not is_postgres("/data/service.db")
 

@@ -82,7 +82,7 @@ class Database:
             self._open.clear()
             self._mine = threading.local()
 
-    def _cursor(self, statement: str, values: Sequence[Any]) -> Any:
+    def _cursor(self, statement: str, values: Sequence[Any], *, again: bool = True) -> Any:
         connection = getattr(self._mine, "connection", None)
         if connection is None:
             connection = self._mine.connection = self._connect()
@@ -93,9 +93,11 @@ class Database:
         try:
             return connection.execute(statement.replace("?", "%s"), values)
         except Exception:
-            if connection.closed:  # the server was started anew: the next call connects again
-                del self._mine.connection
-            raise
+            if not connection.closed or not again:
+                raise
+            # the server was started anew. Every statement says what it expects, so that twice does no harm
+            del self._mine.connection
+            return self._cursor(statement, values, again=False)
 
     def _connect(self) -> Any:
         if self.is_shared:

@@ -25,7 +25,9 @@ Layer = Literal["pre", "post", "damage"]
 Zoom = Annotated[int, Path(ge=0, le=24)]
 Step = Annotated[int, Path(ge=0, le=2**24 - 1)]
 
-_KEPT = {"cache-control": "private, max-age=3600"}
+_KEPT = {"cache-control": "private, max-age=3600", "vary": "cookie, authorization"}
+"""A browser that somebody else signs in with asks again."""
+
 _KNOWN_SECONDS = 5.0
 _MOST_OPEN = 64
 _PICTURE: dict[int | str, dict[str, Any]] = {
@@ -107,7 +109,11 @@ async def buildings(
     packed = data[:2] == b"\x1f\x8b"
     if packed and "gzip" not in request.headers.get("accept-encoding", ""):
         data, packed = gzip.decompress(data), False
-    headers = _KEPT | ({"content-encoding": "gzip"} if packed else {}) | {"vary": "accept-encoding"}
+    headers = (
+        _KEPT
+        | ({"content-encoding": "gzip"} if packed else {})
+        | {"vary": "accept-encoding, cookie, authorization"}
+    )
     return Response(data, media_type="application/vnd.mapbox-vector-tile", headers=headers)
 
 
