@@ -4,9 +4,7 @@ Everything stands inside it, and its content security policy forbids the network
 without `<`, and the page only ever shows it as text.
 """
 
-import html
 import math
-import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,9 @@ import pandas as pd
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from aftermap import __version__
-from aftermap.files import to_plain, write_text
+from aftermap.files import to_plain
 from aftermap.products.areas.subject import UNKNOWN_COLOUR, Subject
-from aftermap.products.page.page import embed
+from aftermap.products.page.page import fill_template
 
 WIDTH = 1000.0
 """Units of the drawing across; a unit is a pixel on most screens."""
@@ -64,15 +61,15 @@ def write_area_page(path: Path, subject: Subject) -> Path:
         "unknown": UNKNOWN_COLOUR,
     }
     assets = resources.files("aftermap.products.areas") / "assets"
-    parts = {
-        "title": html.escape(f"{subject.heading}: {subject.title}"),
-        "version": html.escape(__version__),
-        "css": (assets / "areas.css").read_text(encoding="utf-8"),
-        "data": embed(to_plain(data)),
-        "script": (assets / "areas.js").read_text(encoding="utf-8"),
-    }
-    page = (assets / "areas.html").read_text(encoding="utf-8")
-    return write_text(path, re.sub(r"@@(\w+)@@", lambda match: parts[match.group(1)], page))
+    return fill_template(
+        path,
+        assets,
+        "areas.html",
+        title=f"{subject.heading}: {subject.title}",
+        data=to_plain(data),
+        style="areas.css",
+        script=(assets / "areas.js").read_text(encoding="utf-8"),
+    )
 
 
 def _says(column: "pd.Series[Any]") -> bool:

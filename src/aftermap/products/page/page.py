@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +107,14 @@ def with_areas(page: StoredPage, areas: Sequence[dict[str, Any]]) -> Path:
 
 def _write(path: Path, data: dict[str, Any]) -> Path:
     """The page of some data, with the scripts that it takes."""
-    script = "objects.js" if data["objects"] is not None else "cover.js"
+    kind = "objects.js" if data["objects"] is not None else "cover.js"
     also = [f"{name}.js" for name in ("times", "areas") if data.get(name)]
-    _fill_template(path, data, (*_SCRIPTS, script, *also))
-    return path
+    assets = resources.files("aftermap.products.page") / "assets"
+    parts = [(assets / name).read_text(encoding="utf-8") for name in (*_SCRIPTS, kind, *also)]
+    lines = "\n".join(parts)
+    script = f'window.aftermap = {{}};\naftermap.ready = (async () => {{\n"use strict";\n{lines}\n}})();'
+    title = str(data["title"])
+    return fill_template(path, assets, "map.html", title=title, data=data, style="map.css", script=script)
 
 
 def rewrite_page(path: Path, page: StoredPage, view: View) -> Path:
@@ -149,20 +154,34 @@ def _images(view: View, grid: Grid) -> dict[str, Any]:
     }
 
 
-def _fill_template(path: Path, data: dict[str, Any], scripts: Sequence[str]) -> None:
-    """Write the page with its data, its style and its scripts inside."""
-    assets = resources.files("aftermap.products.page") / "assets"
-    script = "\n".join((assets / name).read_text(encoding="utf-8") for name in scripts)
+def fill_template(
+    path: Path, assets: Traversable, name: str, *, title: str, data: dict[str, Any], style: str, script: str
+) -> Path:
+    """Write a page that holds its data, its style and its script, with the head and the policy that all pages have.
+
+    Args:
+        path: the file to write, in one step.
+        assets: where the template lies, and the style.
+        name: of the template.
+        title: of the page.
+        data: what the page knows.
+        style: name of the style sheet.
+        script: what it runs.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     parts = {
-        "title": html.escape(data["title"]),
+        "title": html.escape(title),
         "version": html.escape(__version__),
-        "css": (assets / "map.css").read_text(encoding="utf-8"),
+        "css": (assets / style).read_text(encoding="utf-8"),
         "data": embed(data),
-        "script": f'window.aftermap = {{}};\naftermap.ready = (async () => {{\n"use strict";\n{script}\n}})();',
+        "script": script,
     }
-    page = (assets / "map.html").read_text(encoding="utf-8")
+    head = (resources.files("aftermap.products.page") / "assets" / "head.html").read_text(encoding="utf-8")
+    page = (assets / name).read_text(encoding="utf-8").replace("@@head@@", head, 1)
     # One pass over the template, so that a title that looks like a placeholder stays a title.
-    write_text(path, re.sub(r"@@(\w+)@@", lambda match: parts[match.group(1)], page))
+    return write_text(path, re.sub(r"@@(\w+)@@", lambda match: parts[match.group(1)], page))
 
 
 def _objects(objects: Objects) -> dict[str, Any]:
