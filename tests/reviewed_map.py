@@ -3,17 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-import geopandas
 import numpy as np
 import rasterio
-import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
+import finished_maps
 from aftermap.classes import DAMAGE
 from aftermap.files import write_json
 from aftermap.geo.grid import Grid, quiet_without_georeference
-from aftermap.products.vectors import PROBABILITIES, write_buildings
+from aftermap.products.vectors import PROBABILITIES
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
 from aftermap.workflows.mapping.provenance import describe_input
 
@@ -34,44 +33,23 @@ def write_image(path: Path, pixels: np.ndarray, grid: Grid) -> None:
         file.write(pixels)
 
 
-def outlines(grid: Grid, across: int = 5) -> list[shapely.Polygon]:
-    """Squares of 16 pixels in rows, in the grid's reference system."""
-    squares = [
-        shapely.box(12 + 36 * col, 12 + 36 * row, 28 + 36 * col, 28 + 36 * row)
-        for row in range(across)
-        for col in range(across)
-    ]
-    t = grid.transform
-    return list(geopandas.GeoSeries(squares).affine_transform([t.a, t.b, t.d, t.e, t.c, t.f]))
-
-
 def make_map(folder: Path, grid: Grid = GROUND, **provenance: Any) -> FinishedMap:
     """`folder/map` with 25 buildings, `folder/before.tif` and `folder/after.tif`; buildings are called b0 to b24."""
     random = np.random.default_rng(0)
     images = random.integers(60, 200, (2, 3, SIDE, SIDE), dtype=np.uint8)
     for name, pixels in zip(("before", "after"), images, strict=True):
         write_image(folder / f"{name}.tif", pixels, grid)
-    out = folder / "map"
-    out.mkdir()
-    write_image(out / "damage.tif", np.zeros((1, SIDE, SIDE), np.uint8), grid)
-    rows = []
-    for number, shape in enumerate(outlines(grid)):
-        level = number % 4
-        shares = np.full(4, (1 - _SURE + 0.01 * number) / 3)
-        shares[level] = _SURE - 0.01 * number
-        damage = DAMAGE.names[1 + level] if number != 24 else "not-assessed"
-        known = number != 24
-        rows.append(
-            {
-                "building_id": f"b{number}",
-                "damage": damage,
-                **dict(zip(PROBABILITIES, shares if known else [None] * 4, strict=True)),
-                **{"p_building": 0.8 if known else None, "confidence": shares[level] if known else None},
-                **{"seen": 1.0, "area_m2": 64.0 if grid.crs else None, "lon": None, "lat": None},
-                **{"reason": None if known else "cloud", "mode": "pre+post", "geometry": shape},
-            }
-        )
-    write_buildings(geopandas.GeoDataFrame(rows, geometry="geometry", crs=grid.crs), out)
+    places = [(20.0 + 36 * col, 20.0 + 36 * row) for row in range(5) for col in range(5)]
+    levels = np.arange(25) % 4
+    frame = finished_maps.table(places, [DAMAGE.names[1 + level] for level in levels], grid, side_px=16)
+    frame["building_id"] = [f"b{number}" for number in range(25)]
+    sure = _SURE - 0.01 * np.arange(25)
+    shares = np.repeat(((1 - sure) / 3)[:, None], 4, axis=1)
+    shares[np.arange(25), levels] = sure
+    frame[list(PROBABILITIES)], frame["confidence"], frame["p_building"] = shares, sure, 0.8
+    frame.loc[24, [*PROBABILITIES, "confidence", "p_building"]] = np.nan  # a cloud hid the last one
+    frame.loc[24, ["damage", "reason"]] = "not-assessed", "cloud"
+    out = finished_maps.finish(folder / "map", frame, grid)
     described = {
         date: describe_input([folder / f"{name}.tif"], grid, dtype="uint8", bands=[1, 2, 3])
         for date, name in (("pre", "before"), ("post", "after"))
@@ -84,5 +62,4 @@ def make_map(folder: Path, grid: Grid = GROUND, **provenance: Any) -> FinishedMa
         "options": {"nodata": None},
     }
     write_json(out / "provenance.json", tree | provenance)
-    write_json(out / "summary.json", {"buildings": 25})
     return open_map(out)
