@@ -198,7 +198,7 @@ def test_other_threads_windows_processors_and_weights_are_measured_anew(
     calls = len(told.calls)
     monkeypatch.setattr(auto, "_settled", {})
     if "processor" in other:
-        monkeypatch.setattr(auto, "_processor", lambda: other["processor"])
+        monkeypatch.setattr(auto, "processor", lambda: other["processor"])
     model = load_model(save(tmp_path / "o", KINDS["one date"], other["seed"])) if "seed" in other else loaded
     AutoNetwork(model, other.get("execution", Execution(backend="auto"))).prepare(other.get("images", IMAGES))
     assert len(told.calls) == 2 * calls

@@ -5,6 +5,7 @@ import pytest
 
 from aftermap.artefacts.store import load_model
 from aftermap.errors import OutputError
+from aftermap.files import choices
 from aftermap.inference.backends import cache
 from aftermap.inference.backends.converted import convert
 from aftermap.models.configs import CustomConfig
@@ -88,8 +89,8 @@ def test_without_a_folder_that_can_be_written_a_temporary_one_serves(tmp_path, m
     monkeypatch.setenv("AFTERMAP_CACHE", str(tmp_path / "file" / "cache"))
     path = cache.kept_graph("of this program", "model.xml", Maker())
     assert path.is_file() and not path.is_relative_to(tmp_path)
-    cache.remember("choice", {"runtime": "torch"})
-    assert cache.recall("choice") == {"runtime": "torch"}
+    choices.remember("choice", {"runtime": "torch"})
+    assert choices.recall("choice") == {"runtime": "torch"}
 
 
 def test_a_full_disk_is_one_line(folder, monkeypatch):
@@ -101,11 +102,11 @@ def test_a_full_disk_is_one_line(folder, monkeypatch):
 
 
 def test_facts_that_cannot_be_read_are_forgotten(folder):
-    cache.remember("choice", {"runtime": "torch"})
+    choices.remember("choice", {"runtime": "torch"})
     (folder / "choices" / "choice.json").write_text("[1")
-    assert cache.recall("choice") is None and cache.recall("another") is None
+    assert choices.recall("choice") is None and choices.recall("another") is None
     (folder / "choices" / "choice.json").write_text(json.dumps([1]))
-    assert cache.recall("choice") is None
+    assert choices.recall("choice") is None
 
 
 def test_a_model_is_converted_once_and_other_weights_again(folder, tmp_path):

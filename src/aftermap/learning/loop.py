@@ -24,6 +24,7 @@ from aftermap.data.batch import Batch
 from aftermap.errors import TrainingError
 from aftermap.files import replacing, replacing_folder, writing
 from aftermap.learning.configs.optimizer import OptimizerConfig, PlateauConfig
+from aftermap.learning.fastest_precision import usual_precision
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.optimizer import Plateau, build_optimizer, lr_factor, momentum_at, set_momentum
 from aftermap.learning.precision import Precision
@@ -73,7 +74,7 @@ class Training:
         config: optimizer, schedule, batches of a step (`accumulate`), clipping.
         steps: of the whole run.
         seed: of all that is drawn.
-        precision: of the forward pass; `auto` takes what the machine is fast in.
+        precision: of the forward pass; `auto` takes `usual_precision`. One that is gone on with keeps its own.
         steps_per_epoch: for schedules that count epochs.
         step: how many are done.
         accelerator: of accelerate: device, precision, processes.
@@ -95,9 +96,13 @@ class Training:
     _in_step: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        precision = _best_precision() if self.precision == "auto" else self.precision
         if isinstance(self.config.schedule, PlateauConfig):
             self.plateau = Plateau(self.config.schedule)
+        self._arrange(usual_precision() if self.precision == "auto" else self.precision)
+
+    def _arrange(self, precision: Literal["no", "bf16", "fp16"]) -> None:
+        """Make what works in an arithmetic: the accelerator, the optimizer and its schedule."""
+        self._arithmetic = precision
         # accelerate keeps one precision per process, and the runs of a plan differ in theirs
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(mixed_precision=precision)
@@ -107,6 +112,12 @@ class Training:
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._lr_factor)
         self._wrapped, self._optimizer = self.accelerator.prepare(self.model, optimizer)
         self._schedule = schedule
+
+    def _keep_to(self, precision: str | None) -> None:
+        """Go on in the arithmetic that a run began with, whatever is fastest now."""
+        if precision in ("no", "bf16", "fp16") and precision != self._arithmetic:
+            self.model = self.accelerator.unwrap_model(self._wrapped, keep_fp32_wrapper=False)
+            self._arrange(precision)  # type: ignore[arg-type]
 
     def advance(self, source: BatchSource) -> Step:
         """Run one optimizer step: forward and backward over its batches, clipping, the optimizer, the schedule.
@@ -214,13 +225,14 @@ class Training:
             "schedule": self._schedule.state_dict(),
             "plateau": None if self.plateau is None else self.plateau.state(),
         }
+        position = {"step": self.step, "seed": self.seed, "precision": self._arithmetic}
         # where the disk is full, torch raises a RuntimeError
         with (
             writing(folder.parent, resumable=True),
             replacing_folder(folder, ours=("*",), also=(RuntimeError,)) as part,
         ):
             torch.save(state, part / "state.pt")
-            (part / "step.json").write_text(json.dumps({"step": self.step, "seed": self.seed}))
+            (part / "step.json").write_text(json.dumps(position))
 
     def load(self, folder: Path) -> None:
         """Go on from a saved state.
@@ -234,6 +246,7 @@ class Training:
         try:
             state = torch.load(folder / "state.pt", weights_only=True, map_location=place)
             position = json.loads((folder / "step.json").read_text())
+            self._keep_to(position.get("precision"))
             self.model.load_state_dict(state["model"])
             for name, parameter in self._adapters().items():
                 parameter.data.copy_(state["adapters"][name])
@@ -297,14 +310,6 @@ def fit(training: Training, source: BatchSource) -> Iterator[Step]:
         with whole_step():
             step = training.advance(source)
         yield step
-
-
-def _best_precision() -> Literal["no", "bf16"]:
-    """bf16 where the hardware multiplies it natively; elsewhere it would only be slower."""
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "no"
-    check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return "bf16" if check is not None and check() else "no"
 
 
 def _mix(seed: int, step: int) -> int:

@@ -19,6 +19,7 @@ def _word(value: object) -> object:
 
 
 Precision = Annotated[Literal["auto", "no", "bf16", "fp16"], BeforeValidator(_word)]
-"""`no` is float32 throughout, `bf16` and `fp16` multiply in 16 bits, `auto` is bf16 where the machine does so itself."""
+"""`no` is float32 throughout, `bf16` and `fp16` multiply in 16 bits, `auto` is
+the faster of the first two."""
 MetaPrecision = Annotated[Literal["no", "bf16"], BeforeValidator(_word)]
 """The same where gradients of gradients are taken."""

@@ -4,14 +4,11 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
-import platform
 import time
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -21,8 +18,8 @@ from aftermap.artefacts.activation import to_channels, to_probabilities
 from aftermap.artefacts.arrays import as_numpy
 from aftermap.artefacts.store import LoadedModel
 from aftermap.errors import AftermapError, BackendWarning
+from aftermap.files.choices import digest, processor, recall, remember
 from aftermap.inference.backends.base import Execution, Network, Runtime
-from aftermap.inference.backends.cache import digest, recall, remember
 from aftermap.inference.backends.converted import made_by
 from aftermap.inference.backends.pytorch import torch_device
 from aftermap.inference.backends.runtimes import open_loaded
@@ -275,19 +272,9 @@ def _size_class(shape: tuple[int, ...]) -> int:
 
 def _machine(device: torch.device) -> list[Any]:
     """What decides how fast runtimes are, besides their versions."""
-    facts: list[Any] = [_processor(), os.cpu_count(), os.environ.get("OMP_NUM_THREADS")]
+    facts: list[Any] = [processor(), os.cpu_count(), os.environ.get("OMP_NUM_THREADS")]
     if hasattr(os, "sched_getaffinity"):
         facts.append(len(os.sched_getaffinity(0)))
     if device.type == "cuda":
         facts.append(torch.cuda.get_device_name(device))
     return facts
-
-
-@cache
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    found = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "CPU part"))]
-    return found[0] if found else platform.machine()

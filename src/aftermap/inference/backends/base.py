@@ -15,7 +15,7 @@ from aftermap.artefacts.card import Card
 from aftermap.artefacts.exported import ExportedCard
 from aftermap.artefacts.graphs.probe import MOST_DEVIATION, Answer, probe, probe_size
 from aftermap.errors import ModelError
-from aftermap.inference.backends.cache import digest, recall, remember
+from aftermap.files.choices import digest, recall, remember
 
 Runtime = Literal["torch", "onnxruntime", "openvino"]
 """What runs a network."""

@@ -1,21 +1,18 @@
-"""What the backends keep on this computer: converted graphs, and which backend was fastest.
+"""What the backends keep on this computer: converted graphs; which backend was fastest is kept by `files.choices`.
 
 All of it can be deleted at any time and comes back when it is needed. Entries are written under a temporary name and
 renamed, so that several programs may use the folder at once.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from aftermap.errors import OutputError
-from aftermap.files import replacing, writing
+from aftermap.files import writing
 from aftermap.files.cache import cache_folder, temporary_folder
 
 MOST_GRAPHS = 32
@@ -24,17 +21,11 @@ MOST_GRAPHS = 32
 _CONTENTS = "contents.json"
 
 
-def digest(*parts: Any) -> str:
-    """A name for what these parts (anything that JSON holds) determine."""
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:40]
-
-
 def kept_graph(key: str, name: str, make: Callable[[Path], None], *, lasting: bool = True) -> Path:
     """A graph file from the cache, made where it is not there or not whole.
 
     Args:
-        key: from `digest`, of everything that the graph depends on.
+        key: from `files.choices.digest`, of everything that the graph depends on.
         name: of the file that is wanted.
         make: writes it, and files that go with it, into the folder it is given.
         lasting: keep it for other programs; otherwise it goes when this one ends.
@@ -65,22 +56,6 @@ def kept_graph(key: str, name: str, make: Callable[[Path], None], *, lasting: bo
             shutil.rmtree(part, ignore_errors=True)
     _prune(graphs)
     return entry / name
-
-
-def recall(key: str) -> dict[str, Any] | None:
-    """What `remember` was last told under a key."""
-    try:
-        found = json.loads((cache_folder() / "choices" / f"{key}.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def remember(key: str, facts: dict[str, Any]) -> None:
-    """Keep facts for the next program; nothing happens where they cannot be written."""
-    path = cache_folder() / "choices" / f"{key}.json"
-    with contextlib.suppress(OutputError), replacing(path, parents=True, sync=False, shared=True) as part:
-        part.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def _is_whole(entry: Path) -> bool:

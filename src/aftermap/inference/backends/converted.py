@@ -15,8 +15,9 @@ from aftermap import __version__
 from aftermap.artefacts.graphs.graph_modules import SingleGraph, sizes_of
 from aftermap.artefacts.graphs.write import save_openvino, to_onnx, to_openvino
 from aftermap.artefacts.store import LoadedModel
+from aftermap.files.choices import digest
 from aftermap.inference.backends.base import GraphFile
-from aftermap.inference.backends.cache import digest, kept_graph
+from aftermap.inference.backends.cache import kept_graph
 from aftermap.models.configs import CustomConfig
 
 _NAMES = {"onnxruntime": "model.onnx", "openvino": "model.xml"}

@@ -10,8 +10,9 @@ import numpy as np
 
 from aftermap.errors import ModelError
 from aftermap.files import sha256_of
+from aftermap.files.choices import digest
 from aftermap.inference.backends.base import Execution, GraphFile, GraphNetwork
-from aftermap.inference.backends.cache import digest, kept_graph
+from aftermap.inference.backends.cache import kept_graph
 
 _CONVERTER = "openvino.tools.ovc"
 _LARGEST_KEPT_BYTES = 64 << 20

@@ -18,6 +18,7 @@ import torch
 from aftermap.artefacts.card import Card
 from aftermap.data.scene import Scene
 from aftermap.learning.configs.distillation import DistillationConfig
+from aftermap.learning.fastest_precision import fastest_precision
 from aftermap.learning.loop import Training
 from aftermap.learning.run import Run, data_checksum
 from aftermap.learning.trainable import fix_norm, tune_only
@@ -125,13 +126,22 @@ class OrdinaryTraining(TrainingKind):
         self.keep_optimizer = recipe.keep_optimizer
         self.source = crops = start_crops(recipe, chosen.training, model)
         self.length = RunLength.of(recipe, crops.steps_per_epoch)
+        precision = recipe.precision
+        if precision == "auto":
+            precision = fastest_precision(
+                model,
+                bands=len(recipe.bands),
+                crop_px=recipe.sampling.crop_px,
+                batch_size=recipe.sampling.batch_size,
+                described=recipe.model.model_dump(mode="json"),
+            )
         self.training = Training(
             model,
             fix_norm(model, start_objective(recipe, model), recipe.norm),
             recipe.optimizer,
             steps=self.length.steps,
             seed=recipe.seed,
-            precision=recipe.precision,
+            precision=precision,
             steps_per_epoch=self.length.steps_per_epoch,
         )
         crops.device = self.training.accelerator.device
