@@ -32,7 +32,11 @@ def test_it_says_what_was_found_and_undoes_it(town, capsys):
     before = (town / "buildings.gpkg").read_bytes()
     status, out, _ = run(capsys, town)
     assert status == 0
-    assert "no better: macro F1 1.000 -> 1.000" in out and "this map kept no features" in out
+    assert (
+        "no better: log loss " in out
+        and "macro F1 1.000 -> 1.000" in out
+        and "this map kept no features" in out
+    )
     status, out, _ = run(capsys, town, "--undo", "--json")
     assert status == 0 and json.loads(out)["undone"]
     assert (town / "buildings.gpkg").read_bytes() == before

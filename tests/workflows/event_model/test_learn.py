@@ -1,6 +1,7 @@
 """Learning from answers: what is learnt, what is refused, what stays, and how everything is brought back."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,12 @@ from aftermap.products.view import Picture, damage_view
 from aftermap.workflows.event_model.check import blocks_of, check_model, macro_f1
 from aftermap.workflows.event_model.described import of_numbers
 from aftermap.workflows.event_model.kept import REWRITTEN
-from aftermap.workflows.event_model.run import learn_from_answers, undo
+from aftermap.workflows.event_model.model import fit_levels
+from aftermap.workflows.event_model.run import answer_weights, learn_from_answers, undo
 from aftermap.workflows.mapping.features import FILE, Features, _write
 from aftermap.workflows.mapping.finished import open_map
 from aftermap.workflows.review.answers import Answer, Journal
+from aftermap.workflows.totals.sampling import draw_sample
 from finished_maps import UTM, finish, table
 
 COUNT = 200
@@ -213,6 +216,46 @@ def test_a_model_without_knowledge_is_not_called_better():
     rows = np.arange(100)
     check = check_model(described, np.where(random.random(300) < 0.5, 0, 3), rows, levels, rows[:0])
     assert check.gain < 0.15 and check.gain_interval[0] < 0
+
+
+def test_answers_that_agree_with_the_map_change_nothing():
+    own = np.tile([0.7, 0.1, 0.1, 0.1], (100, 1))
+    outlines = np.array([shapely.box(9 * n, 0, 9 * n + 5, 5) for n in range(100)], dtype=object)
+    described = of_numbers(own, np.full(100, 0.9), outlines, np.ones(100, bool), np.zeros((100, 0)))
+    flat = replace(described, values=np.zeros((100, 3)))
+    levels = np.repeat([0, 1, 2, 3], [70, 10, 10, 10])
+    np.testing.assert_allclose(fit_levels(flat, np.arange(100), levels).probabilities, own, atol=1e-6)
+    rare = fit_levels(flat, np.arange(20), np.zeros(20, int)).probabilities[0]
+    assert (
+        rare[0] > 0.7 and rare[1] == pytest.approx(rare[3]) and rare[3] > 0.01
+    )  # drawn there, not all the way
+
+
+def test_a_level_of_the_map_that_nobody_looked_at_stays(tmp_path):
+    folder = tmp_path / "map"
+    said = np.array(["no-damage"] * COUNT, object)
+    said[150:170] = "major-damage"
+    answer(folder, made_map(folder, said=said), range(60))
+    found = learn_from_answers(folder)
+    buildings = open_map(folder).buildings
+    assert found.better and found.check.unknown == ("major-damage",)
+    assert (buildings["damage"][150:170] == "major-damage").all()
+    assert buildings["p_major"][160] == pytest.approx(0.7, abs=1e-3)
+
+
+def test_answers_of_the_sample_count_as_many_buildings_as_they_stand_for(tmp_path):
+    folder = tmp_path / "map"
+    said = np.array(["no-damage"] * 160 + ["destroyed"] * 40, object)
+    made_map(folder, features=False, said=said)
+    sample = draw_sample(open_map(folder).buildings, 20, seed=0, strata=2)
+    sample.save(folder)
+    parts = dict(zip(sample.ids, sample.stratum.tolist(), strict=True))
+    names = np.array([*sample.drawn, "b1"])
+    weights = answer_weights(folder, names, np.arange(21) < 20)
+    counts = sample.counts()
+    stands = np.array([sample.sizes[parts[name]] / counts[parts[name]] for name in sample.drawn])
+    np.testing.assert_allclose(weights, [*(stands / stands.mean()), 1.0])
+    assert len(set(weights.round(6))) == 3
 
 
 def test_only_answers_drawn_at_random_are_compared_where_there_are_enough():

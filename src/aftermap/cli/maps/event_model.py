@@ -70,10 +70,15 @@ def _told(found: "Learnt") -> list[str]:
     lines = [
         f"learnt from {check.answers} answers on {check.blocks} blocks of ground, each told by what saw only others"
         f"{compared}",
-        f"{verdict}: macro F1 {check.macro_f1_before:.3f} -> {check.macro_f1_after:.3f} ({check.gain:+.3f}, 95 % "
-        f"{low:+.3f} to {high:+.3f}), log loss {check.log_loss_before:.3f} -> {check.log_loss_after:.3f}, accuracy "
-        f"{check.accuracy_before:.3f} -> {check.accuracy_after:.3f}",
+        f"{verdict}: log loss {check.log_loss_before:.3f} -> {check.log_loss_after:.3f}, macro F1 "
+        f"{check.macro_f1_before:.3f} -> {check.macro_f1_after:.3f} ({check.gain:+.3f}, 95 % {low:+.3f} to {high:+.3f}), "
+        f"accuracy {check.accuracy_before:.3f} -> {check.accuracy_after:.3f}",
     ]
+    if found.better and check.unknown:
+        lines.append(
+            f"too few answers to buildings that the map calls {' or '.join(check.unknown)}: the others of these stay as "
+            "they are"
+        )
     if check.phantoms:
         lines.append(
             f"not a building: {check.phantoms_found} of {check.phantoms} found, {check.phantoms_false} buildings taken "

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from aftermap.classes import DAMAGE
 from aftermap.workflows.event_model.described import Described
 from aftermap.workflows.event_model.model import (
     LEVELS,
@@ -52,6 +53,7 @@ class Check:
         phantoms_found: answers "not a building" that are told rightly.
         phantoms_false: buildings that would wrongly be taken for none.
         phantoms: answers "not a building".
+        unknown: levels of the map of which too few buildings were answered; the others of them stay.
     """
 
     better: bool
@@ -70,6 +72,7 @@ class Check:
     phantoms_found: int = 0
     phantoms_false: int = 0
     phantoms: int = 0
+    unknown: tuple[str, ...] = ()
 
     @property
     def rejects(self) -> bool:
@@ -79,7 +82,8 @@ class Check:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, rounded."""
         tree = {name: round(v, 4) if isinstance(v, float) else v for name, v in asdict(self).items()}
-        return tree | {"gain_interval": [round(edge, 4) for edge in self.gain_interval]}
+        interval = [round(edge, 4) for edge in self.gain_interval]
+        return tree | {"gain_interval": interval, "unknown": list(self.unknown)}
 
 
 def check_model(
@@ -117,7 +121,8 @@ def check_model(
             votes[held, model.decided[rows[held]]] += 1
     told /= told.sum(axis=1, keepdims=True)
     after = (votes + 1e-3 * told).argmax(axis=1)
-    stays = unknown_levels(before, rows)[before[rows]]
+    unknown = unknown_levels(before, rows)
+    stays = unknown[before[rows]]
     after = np.where(stays, before[rows], after)
     told = np.where(stays[:, None], described.own[rows], told)
     judged = _judged(levels, drawn)
@@ -151,6 +156,11 @@ def check_model(
         phantoms_found=found,
         phantoms_false=false,
         phantoms=len(phantom_rows),
+        unknown=tuple(
+            DAMAGE.names[1 + level]
+            for level in range(LEVELS)
+            if unknown[level] and (before[described.assessed] == level).any()
+        ),
     )
 
 
