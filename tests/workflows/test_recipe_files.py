@@ -60,3 +60,24 @@ def test_an_objective_that_is_no_group_is_refused(tmp_path):
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(tree | {"objective": "dice"}))
     with pytest.raises(RecipeError, match=r"objective.*valid dictionary.*\(found 'dice'\)"):
         read_recipe(tmp_path / "r.yaml")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "recipes" / "incremental").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_incremental_recipes_can_be_read(path):
+    assert read_recipe(path)[1].name == path.stem
+
+
+def test_plops_run_differs_from_mibs_by_its_method_alone():
+    folder = ROOT / "recipes" / "incremental"
+    mib, plop = (read_recipe(folder / f"{name}.yaml")[1] for name in ("voc-15-5-mib", "voc-15-5s-plop"))
+    assert plop.objective.method == "plop"
+    assert plop.objective.distillation is None
+    assert plop.objective.pseudo_labels.least == 0.001
+    assert (mib.objective.distillation.weight, mib.objective.segmentation.loss) == (
+        10,
+        "unbiased-cross-entropy",
+    )
+    assert mib.optimizer == plop.optimizer
+    assert (mib.changed(0).optimizer.lr, mib.changed(1).optimizer.lr) == (0.01, 0.001)
