@@ -19,7 +19,7 @@ from aftermap.workflows.catalogues.pairing import acquisitions, covering, propos
 from aftermap.workflows.catalogues.pairs_file import pairs_tree, part_rank, read_pair, write_pairs
 from aftermap.workflows.catalogues.picture import CatalogueImage
 from aftermap.workflows.catalogues.stac import Days, read_item
-from aftermap.workflows.mapping.inputs.imagery import credit_of, dated_words
+from aftermap.workflows.mapping.inputs.imagery import credit_of, taken_words
 from aftermap.workflows.report.run import facts_of
 from aftermap.workflows.review.images import open_images
 from made_catalogue import CRS, EVENT, NORTH, WEST, Pass, catalogue, lonlat
@@ -301,7 +301,7 @@ def test_a_map_of_a_pair_says_how_its_images_were_taken_and_whose_they_are(
     ]
     page = (tmp_path / "map" / "map.html").read_text()
     assert "Imagery: Maxar, CC-BY-NC-4.0." in page
-    assert "2023-02-08 · WV02 · 25° off nadir" in page
+    assert "After · 2023-02-08" in page and "After: WV02, 25° off nadir." in page
     from aftermap.workflows.mapping.finished import open_map
 
     sent = site.sent
@@ -323,12 +323,9 @@ def test_the_address_of_an_item_is_that_of_its_image(site: Site) -> None:
         read_item(Address.parse(site.base + path), Online(named=[site.base]), asset="red")
 
 
-def test_words_of_dates_and_credit() -> None:
-    assert (
-        dated_words(date(2023, 2, 8), {"platform": "WV02", "off_nadir": 24.6})
-        == "2023-02-08 · WV02 · 25° off nadir"
-    )
-    assert dated_words(date(2023, 2, 8), None) == "2023-02-08" and dated_words(None, None) == ""
+def test_words_of_angles_and_credit() -> None:
+    assert taken_words({"platform": "WV02", "off_nadir": 24.6}) == "WV02, 25° off nadir"
+    assert taken_words({"off_nadir": 0.0}) == "0° off nadir" and taken_words(None) == ""
     ours, theirs = {"credit": "Maxar", "licence": "CC"}, {"licence": "CC0"}
     assert credit_of([ours, None, ours, theirs]) == "Maxar, CC; CC0"
 

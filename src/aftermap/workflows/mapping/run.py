@@ -27,7 +27,7 @@ from aftermap.products.view import View, dated
 from aftermap.workflows.mapping.draft import keep_pictures
 from aftermap.workflows.mapping.finished import tell_stale
 from aftermap.workflows.mapping.inputs.dates import Inputs, check_reading
-from aftermap.workflows.mapping.inputs.imagery import acquired_day, credit_of, dated_words, described_imagery
+from aftermap.workflows.mapping.inputs.imagery import acquired_day, credit_of, described_imagery, taken_words
 from aftermap.workflows.mapping.inputs.scenes import write_scenes
 from aftermap.workflows.mapping.provenance import describe_run, gate_counts
 from aftermap.workflows.mapping.result import MapResult
@@ -245,9 +245,15 @@ def _dates(inputs: Inputs, settings: Settings) -> dict[str, date | None]:
 def _told(view: View, inputs: Inputs, dates: Mapping[str, date | None]) -> View:
     """A view with the days of its pictures, and what a catalogue says of their angles and licences."""
     known = {name: described_imagery(inputs.scene.sources[name].files) for name in dates}
-    view = dated(view, [dated_words(day, known[name]) for name, day in dates.items()])
+    names = [picture.name for picture in view.pictures]
+    taken = [
+        f"{name}: {told}."
+        for name, each in zip(names, known.values(), strict=False)
+        if (told := taken_words(each))
+    ]
     credit = credit_of(known.values())
-    return replace(view, about=(*view.about, f"Imagery: {credit}.")) if credit else view
+    about = (*view.about, *taken, *((f"Imagery: {credit}.",) if credit else ()))
+    return replace(dated(view, [str(day or "") for day in dates.values()]), about=about)
 
 
 def to_rgb(image: np.ndarray, valid: np.ndarray) -> np.ndarray:

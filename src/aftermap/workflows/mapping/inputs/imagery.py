@@ -34,16 +34,12 @@ def acquired_day(files: Sequence[Path]) -> date | None:
     return None if found is None else datetime.fromisoformat(found["acquired"]).date()
 
 
-def dated_words(day: date | None, imagery: Mapping[str, Any] | None) -> str:
-    """What stands beside a picture: its day, the satellite and the angle of the view, as far as they are known."""
+def taken_words(imagery: Mapping[str, Any] | None) -> str:
+    """The satellite and the angle of the view, as far as they are known."""
     imagery = imagery or {}
     angle = imagery.get("off_nadir")
-    parts = (
-        str(day or ""),
-        str(imagery.get("platform") or ""),
-        "" if angle is None else f"{angle:.0f}° off nadir",
-    )
-    return " · ".join(part for part in parts if part)
+    parts = (str(imagery.get("platform") or ""), "" if angle is None else f"{angle:.0f}° off nadir")
+    return ", ".join(part for part in parts if part)
 
 
 def credit_of(dates: Iterable[Mapping[str, Any] | None]) -> str:
