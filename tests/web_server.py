@@ -72,6 +72,9 @@ def serving() -> Iterator[Site]:
                 fault,
             )
 
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
         def do_POST(self) -> None:
             site.asked.append((self.path, None))
             site.posted.append(self.rfile.read(int(self.headers["Content-Length"])))
@@ -92,6 +95,8 @@ def serving() -> Iterator[Site]:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            if self.command == "HEAD":
+                return
             try:
                 if fault == "drip":
                     for index in range(len(body)):

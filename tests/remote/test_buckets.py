@@ -3,10 +3,16 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import geopandas
+import numpy as np
 import pytest
+import rasterio
+import shapely
+from affine import Affine
 
 from aftermap.errors import AbsentError, BudgetError, RemoteError
-from aftermap.remote import Budget, Online, Reach
+from aftermap.geo.online import fetch_image
+from aftermap.remote import Address, Budget, Online, Reach
 from aftermap.remote.buckets import az_config, gs_config, s3_config
 
 DATA = bytes(range(256)) * 40
@@ -81,6 +87,52 @@ def test_web_servers_are_neither_listed_nor_written() -> None:
 def test_a_bucket_that_is_not_listed_is_not_asked() -> None:
     with pytest.raises(RemoteError, match="not on the list"):
         Online(Reach.of_strangers(["s3://maps"])).read("s3://other/x")
+
+
+def test_the_region_of_a_bucket_is_asked_for_where_nobody_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def headers_of(self: object, address: Address) -> dict[str, str]:
+        asked.append(str(address))
+        return {"x-amz-bucket-region": "us-west-2"}
+
+    monkeypatch.setattr("aftermap.remote.web.Web.headers_of", headers_of)
+    for name in ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    store = Online()._store(Address.parse("s3://overturemaps-us-west-2/x"))
+    assert store.config["region"] == "us-west-2" and asked == [
+        "https://s3.amazonaws.com/overturemaps-us-west-2"
+    ]
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    assert Online()._store(Address.parse("s3://bucket/x")).config["region"] == "eu-west-1"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.delenv("AWS_REGION")
+    Online()._store(Address.parse("s3://bucket/x"))
+    assert len(asked) == 1
+
+
+def test_an_image_in_a_bucket_is_read_by_blocks(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AFTERMAP_CACHE", str(tmp_path / "cache"))
+    place, path = Affine(0.5, 0, 400_000, 0, -0.5, 4_100_000), tmp_path / "image.tif"
+    pixels = np.random.default_rng(0).integers(1, 250, (3, 1024, 1024), np.uint8)
+    with rasterio.open(
+        path, "w", driver="GTiff", width=1024, height=1024, count=3, dtype="uint8", crs="EPSG:32615", transform=place,
+        photometric="rgb", tiled=True, blockxsize=256, blockysize=256,
+    ) as raster:  # fmt: skip
+        raster.write(pixels)
+    aoi = tmp_path / "aoi.geojson"
+    box = shapely.box(400_010, 4_099_970, 400_030, 4_099_990)
+    geopandas.GeoDataFrame(geometry=[box], crs=32615).to_file(aoi)
+    net = Online()
+    net.write(f"{bucket}/image.tif", path)
+    copy = fetch_image(Address.parse(f"{bucket}/image.tif"), net, aoi=aoi)
+    with rasterio.open(copy) as raster:
+        assert np.array_equal(raster.read(), pixels[:, :512, :512])
+    assert net.budget.spent < path.stat().st_size / 2
+    with pytest.raises(RemoteError, match="no such file or bucket"):
+        fetch_image(Address.parse(f"{bucket}/none.tif"), net)
 
 
 def test_credentials_come_from_the_usual_places(tmp_path: Path) -> None:

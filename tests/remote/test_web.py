@@ -199,3 +199,15 @@ def test_hosts_that_are_not_there_are_told() -> None:
         Online(named=[place], tries=1).read(f"{place}/x")
     with pytest.raises(RemoteError, match=r"cannot find the host no-such-host\.invalid"):
         Online(timeout_s=5).read("https://no-such-host.invalid/x")
+
+
+def test_headers_are_told_whatever_the_answer_is(site: Site) -> None:
+    from aftermap.remote import Address
+    from aftermap.remote.web import Web
+
+    site.faults["/bucket"] = f"{site.base}/elsewhere"
+    site.faults["/refused"] = 403
+    web = Web(Reach(), ["127.0.0.1"], timeout_s=1, slowest=1000, tries=1)
+    assert web.headers_of(Address.parse(f"{site.base}/bucket"))["location"] == f"{site.base}/elsewhere"
+    assert "content-length" in web.headers_of(Address.parse(f"{site.base}/refused"))
+    assert [path for path, _ in site.asked] == ["/bucket", "/refused"]

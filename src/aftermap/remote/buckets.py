@@ -2,7 +2,7 @@
 
 import configparser
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -18,8 +18,17 @@ INSTANCE_VARIABLE = "AFTERMAP_INSTANCE_CREDENTIALS"
 _YES = ("1", "yes", "true", "on")
 
 
-def open_store(address: Address, *, timeout_s: float, tries: int, reach: Reach) -> Any:
+def open_store(
+    address: Address, *, timeout_s: float, tries: int, reach: Reach, region: Callable[[str], str | None]
+) -> Any:
     """The store of an address; its paths are keys.
+
+    Args:
+        address: of any file in it.
+        timeout_s: of connecting, and of each wait for bytes.
+        tries: how often a request is made.
+        reach: whether it may be asked without encryption, as stores of one's own are.
+        region: tells the region of a bucket of S3, where nothing else does.
 
     Raises:
         RemoteError: it is not configured.
@@ -43,8 +52,20 @@ def open_store(address: Address, *, timeout_s: float, tries: int, reach: Reach) 
         "gs": (GCSStore, gs_config),
         "az": (AzureStore, az_config),
     }[address.scheme]
+    chosen = config(os.environ)
+    if address.scheme == "s3" and needs_region(chosen, os.environ):
+        found = region(address.host)
+        chosen |= {"region": found} if found else {}
     with explained(address):
-        return build(address.host, config=config(os.environ), **options)
+        return build(address.host, config=chosen, **options)
+
+
+def needs_region(config: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
+    """Whether a bucket lies at Amazon, and nobody said in which region."""
+    elsewhere = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
+    return not (
+        "region" in config or "endpoint" in config or any(environment.get(name) for name in elsewhere)
+    )
 
 
 def s3_config(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -101,6 +101,18 @@ class Web:
                 time.sleep(_wait(attempt))
         raise AssertionError("every try ends in an answer or an error")
 
+    def headers_of(self, address: Address) -> dict[str, str]:
+        """What a server says of an address, whatever its answer is; no redirect is followed.
+
+        Raises:
+            RemoteError: it cannot be reached, or may not be.
+        """
+        try:
+            with self._asked(address, (), "HEAD", None, most_redirects=0) as answer:
+                return answer.headers
+        except _PassingError as failure:
+            raise RemoteError(f"cannot read {address.shown}: {failure}") from None
+
     def close(self) -> None:
         """Close all connections."""
         for pool in self._pools.values():
@@ -108,10 +120,15 @@ class Web:
 
     @contextmanager
     def _asked(
-        self, address: Address, headers: tuple[tuple[str, str], ...], method: str, body: bytes | None
+        self,
+        address: Address,
+        headers: tuple[tuple[str, str], ...],
+        method: str,
+        body: bytes | None,
+        most_redirects: int = MOST_REDIRECTS,
     ) -> Iterator[Answer]:
         current = address
-        for _ in range(MOST_REDIRECTS + 1):
+        for _ in range(most_redirects + 1):
             self._reach.check(current)
             deadline = time.monotonic() + self._timeout_s * 2
             sent = [
@@ -137,7 +154,7 @@ class Web:
                     name.decode("latin-1").lower(): value.decode("latin-1")
                     for name, value in response.headers
                 }
-                if response.status not in _REDIRECTS or "location" not in found:
+                if not most_redirects or response.status not in _REDIRECTS or "location" not in found:
                     yield Answer(response.status, found, current, self._body(response, deadline, current))
                     return
             current = _redirected(current, found["location"])
