@@ -38,12 +38,13 @@ from typing import TYPE_CHECKING, Any
 from aftermap.remote.addresses import Address, is_address
 
 if TYPE_CHECKING:
-    from aftermap.remote.online import Online, Stat
+    from aftermap.remote.online import Online
     from aftermap.remote.reach import Budget, Reach
+    from aftermap.remote.stat import Stat
 
 __all__ = ["Address", "Budget", "Online", "Reach", "Stat", "is_address"]
 
-_LATER = {"Online": "online", "Stat": "online", "Budget": "reach", "Reach": "reach"}
+_LATER = {"Online": "online", "Stat": "stat", "Budget": "reach", "Reach": "reach"}
 
 
 def __getattr__(name: str) -> Any:

@@ -4,18 +4,17 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aftermap.errors import AbsentError, MissingExtraError, RemoteError
 from aftermap.extras import install_command
-from aftermap.files import replacing, writing
+from aftermap.files import replacing
 from aftermap.remote.addresses import Address
+from aftermap.remote.local import write_file
 from aftermap.remote.reach import Budget, Reach, amount, host_name
+from aftermap.remote.stat import Stat, stat_of_answer, stat_of_object
 
 if TYPE_CHECKING:
     from aftermap.remote.web import Answer, Web
@@ -25,25 +24,6 @@ _GAP = 64 << 10
 _CHUNK = 8 << 20
 
 AnyAddress = str | os.PathLike[str] | Address
-
-
-@dataclass(frozen=True)
-class Stat:
-    """What is known of a file elsewhere.
-
-    Attributes:
-        address: where it lies.
-        size: in bytes.
-        etag: the store's mark of this version of it, or None.
-        modified: when it was written last, or None.
-        media_type: as the server says, or None.
-    """
-
-    address: Address
-    size: int
-    etag: str | None = None
-    modified: datetime | None = None
-    media_type: str | None = None
 
 
 class Online:
@@ -91,14 +71,14 @@ class Online:
         """
         place = self._checked(address)
         if place.is_web:
-            stat: Stat = self._fetch(place, lambda answer: _stat(answer, place), 0, 1)
+            stat: Stat = self._fetch(place, lambda answer: stat_of_answer(answer, place), 0, 1)
             return stat
         from obstore import head
 
         from aftermap.remote.buckets import explained
 
         with explained(place):
-            return _stat_of(head(self._store(place), place.key), place)
+            return stat_of_object(head(self._store(place), place.key), place)
 
     def read(self, address: AnyAddress, *, most_bytes: int = _MOST_BYTES) -> bytes:
         """All of a file.
@@ -139,7 +119,7 @@ class Online:
             def take(answer: "Answer") -> bytes:
                 if answer.status == 416:
                     return b""
-                _stat(answer, place)
+                stat_of_answer(answer, place)
                 expected = int(answer.headers.get("content-length", length))
                 data = self._taken(answer.chunks, place, length)
                 if len(data) != min(expected, length):
@@ -195,7 +175,7 @@ class Online:
         with explained(place, "list"):
             for batch in list_objects(self._store(place), place.key.rstrip("/") or None):
                 for meta in batch:
-                    yield _stat_of(meta, Address(place.scheme, place.host, meta["path"]))
+                    yield stat_of_object(meta, Address(place.scheme, place.host, meta["path"]))
 
     def write(self, address: AnyAddress, data: bytes | Path, *, create: bool = False) -> bool:
         """Put a file, whole or not at all.
@@ -218,7 +198,7 @@ class Online:
                 f"cannot write {place.shown}: files are written to buckets: s3://, gs://, az://"
             )
         if place.scheme == "file":
-            return _write_file(place.path, data, create=create)
+            return write_file(place.path, data, create=create)
         from obstore import exceptions, put
 
         from aftermap.remote.buckets import explained
@@ -368,58 +348,8 @@ class Online:
         return b"".join(parts)
 
 
-def _stat(answer: "Answer", place: Address) -> Stat:
-    """What the answer to a range says of its file.
-
-    Raises:
-        RemoteError: the server does not send parts of files.
-    """
-    headers = answer.headers
-    total = headers.get("content-range", "").rpartition("/")[2]
-    if answer.status == 416 and total == "0":
-        raise RemoteError(f"cannot read {place.shown}: it is empty (0 bytes)")
-    if answer.status != 206 or not total.isdecimal():
-        raise RemoteError(
-            f"cannot read {place.shown}: its server does not send parts of files (HTTP ranges): download it first"
-        )
-    modified = None
-    with suppress(TypeError, ValueError):
-        modified = parsedate_to_datetime(headers["last-modified"]) if "last-modified" in headers else None
-    return Stat(place, int(total), headers.get("etag"), modified, headers.get("content-type"))
-
-
-def _stat_of(meta: Any, place: Address) -> Stat:
-    modified = meta["last_modified"]
-    return Stat(place, meta["size"], meta["e_tag"], modified.astimezone(UTC) if modified else None)
-
-
 def _refuse_large(place: Address, size: int, most_bytes: int) -> None:
     if size > most_bytes:
         raise RemoteError(
             f"{place.shown} is larger than the {amount(most_bytes)} that are read of such a file"
         )
-
-
-def _write_file(path: Path, data: bytes | Path, *, create: bool) -> bool:
-    if create:
-        if path.exists():
-            return False
-        part = path.with_name(f".part-{os.getpid()}-{threading.get_ident()}-{path.name}")
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                part.write_bytes(data if isinstance(data, bytes) else data.read_bytes())
-                os.link(part, path)  # fails where there is one, in one step
-            except FileExistsError:
-                return False
-            finally:
-                part.unlink(missing_ok=True)
-        return True
-    with replacing(path, parents=True, shared=True) as part:
-        if isinstance(data, bytes):
-            part.write_bytes(data)
-        else:
-            with data.open("rb") as source, part.open("wb") as target:
-                while chunk := source.read(_CHUNK):
-                    target.write(chunk)
-    return True
