@@ -2,7 +2,7 @@
 
 import configparser
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -18,9 +18,7 @@ INSTANCE_VARIABLE = "AFTERMAP_INSTANCE_CREDENTIALS"
 _YES = ("1", "yes", "true", "on")
 
 
-def open_store(
-    address: Address, *, timeout_s: float, tries: int, reach: Reach, region: Callable[[str], str | None]
-) -> Any:
+def open_store(address: Address, *, timeout_s: float, tries: int, reach: Reach) -> Any:
     """The store of an address; its paths are keys.
 
     Args:
@@ -28,7 +26,6 @@ def open_store(
         timeout_s: of connecting, and of each wait for bytes.
         tries: how often a request is made.
         reach: whether it may be asked without encryption, as stores of one's own are.
-        region: tells the region of a bucket of S3, where nothing else does.
 
     Raises:
         RemoteError: it is not configured.
@@ -54,10 +51,23 @@ def open_store(
     }[address.scheme]
     chosen = config(os.environ)
     if address.scheme == "s3" and needs_region(chosen, os.environ):
-        found = region(address.host)
+        found = region_of(address.host, timeout_s=min(10.0, timeout_s), personal=reach.personal)
         chosen |= {"region": found} if found else {}
     with explained(address):
         return build(address.host, config=chosen, **options)
+
+
+def region_of(bucket: str, *, timeout_s: float, personal: bool) -> str | None:
+    """The region of a bucket, which Amazon tells to everybody; None where it is not reached."""
+    from aftermap.remote.web import Web
+
+    web = Web(Reach(private="never", personal=personal), (), timeout_s=timeout_s, slowest=0, tries=1)
+    try:
+        return web.headers_of(Address("https", "s3.amazonaws.com", bucket)).get("x-amz-bucket-region")
+    except RemoteError:
+        return None
+    finally:
+        web.close()
 
 
 def needs_region(config: Mapping[str, Any], environment: Mapping[str, str]) -> bool:

@@ -319,23 +319,8 @@ class Online:
                     timeout_s=self.timeout_s,
                     tries=self._tries,
                     reach=self.reach,
-                    region=self._region,
                 )
             return self._stores[found]
-
-    def _region(self, bucket: str) -> str | None:
-        """The region of a bucket, which Amazon tells to everybody; None where it is not reached."""
-        from aftermap.remote.web import Web
-
-        reach = Reach(private="never", personal=self.reach.personal)
-        web = Web(reach, (), timeout_s=min(10.0, self.timeout_s), slowest=self._slowest, tries=1)
-        try:
-            told = web.headers_of(Address("https", "s3.amazonaws.com", bucket))
-        except RemoteError:
-            return None
-        finally:
-            web.close()
-        return told.get("x-amz-bucket-region")
 
     def _taken(self, chunks: Iterator[bytes], place: Address, most_bytes: int) -> bytes:
         """A body, counted as it comes."""

@@ -53,5 +53,6 @@ def stat_of_answer(answer: "Answer", place: Address) -> Stat:
 
 
 def stat_of_object(meta: Any, place: Address) -> Stat:
+    """What a store says of an object."""
     modified = meta["last_modified"]
     return Stat(place, meta["size"], meta["e_tag"], modified.astimezone(UTC) if modified else None)
