@@ -7,26 +7,41 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 
 from aftermap.cli.app import main
 from aftermap.errors import InputError, OutputError
+from aftermap.inference.ensemble import Options, open_predictor
+from aftermap.inference.predictor import AnyPredictor
 from aftermap.synthetic.write import synthesise
 from aftermap.workflows.many import run
+from aftermap.workflows.many.merge import merge
+from aftermap.workflows.many.pairs import Pair, in_blocks
+from aftermap.workflows.many.parts import FolderParts
 from aftermap.workflows.many.run import ManyResult, map_many
+from aftermap.workflows.many.scene import SceneWork, job_of
 from aftermap.workflows.mapping.damage import map_damage
 from aftermap.workflows.mapping.finished import open_map
 from aftermap.workflows.worklist.job import Outcome
 
 SIZE, STEP = 160, 112
-OPTIONS: dict[str, Any] = {"align": "off", "backend": "openvino", "window_px": 128, "formats": ()}
+OPTIONS: dict[str, Any] = {"align": "off", "backend": "auto", "window_px": 128, "formats": ()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def exported_box() -> Iterator[None]:
+    """The box as users run it, which needs no torch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("AFTERMAP_BACKEND", raising=False)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +75,6 @@ def found(folder: Path) -> ManyResult:
         "1",
         "--align",
         "off",
-        "--backend",
-        "openvino",
         "--window",
         "128",
         "--format",
@@ -125,8 +138,13 @@ def test_a_broken_scene_is_told_and_the_map_is_made_of_the_rest(found, folder):
     assert json.loads(json.dumps(found.as_dict()))["failed"] == 1
 
 
-def test_a_scene_is_mapped_as_a_map_of_its_own_would_be(found, folder):
-    options = {key: value for key, value in OPTIONS.items() if key != "formats"}
+@pytest.fixture(scope="module")
+def box() -> AnyPredictor:
+    return open_predictor("box", Options(backend="auto"))
+
+
+def test_a_scene_is_mapped_as_a_map_of_its_own_would_be(found, folder, box):
+    options = {key: value for key, value in OPTIONS.items() if key != "formats"} | {"model": box}
     alone = map_damage(folder / "s0_pre.tif", folder / "s0_post.tif", folder / "alone", **options)
     with rasterio.open(folder / "out" / "damage.tif") as file:
         whole = file.read(1)
@@ -181,3 +199,37 @@ def test_the_command_says_what_failed_and_exits_with_1(folder, monkeypatch, caps
     assert ended.value.code == 1
     told = capsys.readouterr().out
     assert "0 of 1 scene mapped" in told and "it is no image" in told
+
+
+def test_a_scene_in_blocks_of_rows_is_the_scene(folder, tmp_path, box, monkeypatch):
+    pair = Pair(
+        "town", *(str(next((folder / "town" / "geotiff").glob(f"*_{date}.tif"))) for date in ("pre", "post"))
+    )
+    blocks = in_blocks([pair], 0.08)
+    assert [(each.name, each.block) for each in blocks] == [("town-1of2", (0, 2)), ("town-2of2", (1, 2))]
+    assert in_blocks([pair], 0.2) == [pair]
+    options = {key: value for key, value in OPTIONS.items() if key not in ("formats", "align")}
+    parts = FolderParts(tmp_path / "parts")
+    monkeypatch.setattr("aftermap.inference.ensemble.open_predictor", lambda *asked: box)
+    do = SceneWork(parts, tmp_path / "scratch", "box", "off", options).start()
+    whole, *halves = (parts.fetch(do(job_of(each, {}))["part"], tmp_path) for each in (pair, *blocks))
+    tables = {}
+    for name, files in {"whole": [whole], "halves": halves}.items():
+        (tmp_path / name).mkdir()
+        found = merge({file.stem: file for file in files}, tmp_path / name, tmp_path / "small", title=name)
+        tables[name] = found.buildings.geometry
+        assert found.grid.shape == (384, 384)
+    rasters = [rasterio.open(tmp_path / name / "damage.tif").read(1) for name in tables]
+    assert (rasters[0] == rasters[1]).mean() > 0.99
+    # windows of 128 px lie elsewhere in the second block, so a building more or less may be found
+    assert 0 < len(tables["whole"]) - 2 < len(tables["halves"]) < len(tables["whole"]) + 2
+    shapes = tables["halves"].to_numpy()
+    first, second = shapely.STRtree(shapes).query(shapes, predicate="intersects")
+    apart = first < second
+    shared = shapely.area(shapely.intersection(shapes[first[apart]], shapes[second[apart]]))
+    assert (
+        shared < 0.2 * np.minimum(shapely.area(shapes[first[apart]]), shapely.area(shapes[second[apart]]))
+    ).all()
+    assert tables["whole"].union_all().symmetric_difference(tables["halves"].union_all()).area < 0.05 * sum(
+        tables["whole"].area
+    )

@@ -40,6 +40,7 @@ def map_many(
     retries: Annotated[int, Parameter(validator=Number(gte=0)), WORKERS] = 1,
     memory: Annotated[float | None, Parameter(validator=Number(gt=0)), WORKERS] = None,
     timeout: Annotated[float | None, Parameter(validator=Number(gt=0)), WORKERS] = None,
+    block: Annotated[float | None, Parameter(validator=Number(gt=0)), WORKERS] = None,
     align: Annotated[Literal["auto", "local", "off"], IMAGES] = "auto",
     bands: Annotated[str | None, IMAGES] = None,
     stretch: Annotated[str | None, IMAGES] = None,
@@ -86,6 +87,8 @@ def map_many(
         retries: How often a scene is begun again whose worker died.
         memory: Memory of a worker in GB; a scene that needs more fails, and its worker is replaced.
         timeout: Seconds that a scene may take.
+        block: Scenes of more than so many megapixels are mapped in blocks of rows, each a job of its own; for a few very
+            large ones. Not with --aoi.
         align: Whether a measured shift between the dates is taken out; see aftermap map.
         bands: Bands to use, counted from 1, such as 3,2,1.
         stretch: Percentiles brought to 0 and 255, such as 2,98, for pixels that are not 8-bit.
@@ -152,6 +155,7 @@ def map_many(
             h3=h3,
             squares_m=grid,
             merge_crs=merge_crs,
+            block_mpx=block,
             keep=keep,
             progress=report,
             **options,

@@ -9,14 +9,17 @@ Paths are relative to the list. Only `pre` and `post` are needed; a scene withou
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from aftermap.errors import InputError, shown
+from aftermap.geo.raster import RasterSource
 
 COLUMNS = ("name", "pre", "post", "footprints", "cloud_mask", "pre_date", "post_date")
 _NEEDED = ("pre", "post")
@@ -41,6 +44,7 @@ class Pair:
         cloud_mask: raster, not 0 where the ground is hidden.
         pre_date: when the first image was taken, where the list says so.
         post_date: the same of the second.
+        block: which block of rows of how many, counted from 0; None for the whole scene.
     """
 
     name: str
@@ -50,6 +54,29 @@ class Pair:
     cloud_mask: str | None = None
     pre_date: date | None = None
     post_date: date | None = None
+    block: tuple[int, int] | None = None
+
+
+def in_blocks(pairs: Sequence[Pair], megapixels: float) -> list[Pair]:
+    """The scenes, those of more than so many megapixels in blocks of rows; scenes elsewhere stay whole.
+
+    An image that cannot be read stays whole, too: its job says why.
+    """
+    found: list[Pair] = []
+    for pair in pairs:
+        count = 1
+        if not _ADDRESS.match(pair.pre):
+            with suppress(InputError):
+                grid = RasterSource.open(Path(pair.pre), nodata="declared").grid
+                count = math.ceil(grid.width * grid.height / (megapixels * 1e6))
+        if count <= 1:
+            found.append(pair)
+        else:
+            found += [
+                replace(pair, name=f"{pair.name}-{number + 1}of{count}", block=(number, count))
+                for number in range(count)
+            ]
+    return found
 
 
 def read_pairs(path: Path) -> list[Pair]:

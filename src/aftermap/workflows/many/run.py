@@ -15,7 +15,7 @@ from aftermap.files import sha256_of
 from aftermap.geo.pair import Alignment
 from aftermap.workflows.many.destination import check_destination, open_destination
 from aftermap.workflows.many.merge import Merged, merge
-from aftermap.workflows.many.pairs import read_pairs
+from aftermap.workflows.many.pairs import in_blocks, read_pairs
 from aftermap.workflows.many.records import LOG, TABLE, Log, write_table
 from aftermap.workflows.many.scene import SceneWork, job_of
 from aftermap.workflows.mapping.settings import MapOptions, Settings
@@ -45,6 +45,7 @@ class ManyOptions(MapOptions, total=False):
     h3: int | None
     squares_m: float | None
     merge_crs: str | None
+    block_mpx: float | None
     keep: bool
     progress: Progress | None
 
@@ -144,6 +145,7 @@ def map_many(
     h3: int | None = None,
     squares_m: float | None = None,
     merge_crs: str | None = None,
+    block_mpx: float | None = None,
     keep: bool = False,
     progress: Progress | None = None,
     **options: Unpack[MapOptions],
@@ -169,6 +171,7 @@ def map_many(
         h3: resolution of H3 cells to count by.
         squares_m: side of squares to count by.
         merge_crs: reference system of the map; by default the one that most scenes have.
+        block_mpx: larger scenes, in megapixels, are mapped in blocks of rows, each a job of its own; not with an `aoi`.
         keep: keep the parts, for a list that grows.
         progress: called as the work goes on.
         options: of every map, see `mapping.settings.Settings`.
@@ -183,7 +186,11 @@ def map_many(
     resume, overwrite = options.pop("resume", False), options.pop("overwrite", False)
     title = options.pop("title", None)
     check_engine(engine, address)
+    if block_mpx is not None and (aoi is not None or not block_mpx > 0):
+        raise InputError("--block takes megapixels above 0, and no --aoi: an area is mapped whole")
     listed = read_pairs(Path(pairs))
+    if block_mpx is not None:
+        listed = in_blocks(listed, block_mpx)
     _check_products(formats, h3)
     check_destination(out, resume=resume, overwrite=overwrite)
     sha256 = model_sha256(model)

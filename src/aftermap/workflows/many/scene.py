@@ -59,7 +59,7 @@ class SceneWork:
                 predictor.gate.seen = predictor.gate.skipped = 0
             folder = make_folder(self.scratch) / name
             options = {"draft": True, "resume": True, "overwrite": True, **self.options}
-            options |= {"pre_date": pair.pre_date, "post_date": pair.post_date}
+            options |= {"pre_date": pair.pre_date, "post_date": pair.post_date, "block": pair.block}
             named = [Path(each) for each in (pair.footprints, pair.cloud_mask, pair.pre, pair.post) if each]
             with Elsewhere.of(*named) as elsewhere:
                 area = options.get("aoi")
@@ -108,7 +108,7 @@ def job_of(pair: Pair, decides: Mapping[str, Any]) -> Job:
 
 def pair_of(what: Mapping[str, Any]) -> Pair:
     """The scene of a job."""
-    values = {each.name: what[each.name] for each in fields(Pair)}
+    values: dict[str, Any] = {each.name: what[each.name] for each in fields(Pair)}
     for name in ("pre_date", "post_date"):
         values[name] = None if values[name] is None else date.fromisoformat(values[name])
     return Pair(**values)
@@ -120,6 +120,7 @@ def key_of(pair: Pair, decides: Mapping[str, Any]) -> str:
     tree = {
         "files": {key: _identity(value) for key, value in named.items()},
         "days": [str(pair.pre_date), str(pair.post_date)],
+        "block": pair.block,
         **decides,
     }
     text = json.dumps(tree, sort_keys=True, default=str)

@@ -54,6 +54,7 @@ class MapKeywords(MapOptions, total=False):
     model: str | Path | AnyPredictor
     footprints: Path | None
     aoi: Path | None
+    block: tuple[int, int] | None
     draft: bool
 
 
@@ -77,6 +78,7 @@ class Settings:
         align_footprints: move footprints that lie beside their houses, block by block, where that surely helps; see
             `geo.alignment.footprint_shifts`.
         features: keep what the buildings look like, for `learn`; maps of damage only.
+        block: map a block of rows alone, the first number of the second, counted from 0; see `inputs.aoi.block_of`.
         draft: write only what `workflows.many` merges into a larger map: plain rasters, one table, small pictures.
         title: heading of page and picture; by default the output folder's name.
         pre_date: when the first or only image was taken; by default what its files say.
@@ -113,6 +115,7 @@ class Settings:
     keep_outside: bool = False
     align_footprints: bool = False
     features: bool = False
+    block: tuple[int, int] | None = None
     draft: bool = False
     title: str | None = None
     pre_date: date | None = None
@@ -194,6 +197,7 @@ class Settings:
             "precision": self.precision,
             "window_px": self.window_px,
             "halo_px": self.halo,
+            **({} if self.block is None else {"block": list(self.block)}),
         }
 
 

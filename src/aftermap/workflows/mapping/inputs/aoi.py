@@ -47,6 +47,24 @@ class Area:
         return painted.astype(bool)
 
 
+BLOCK_MARGIN_PX = 256
+"""What a block of rows shares with the next one, to either side: more than a building and what a model sees around it."""
+
+
+def block_of(grid: Grid, number: int, count: int) -> Area:
+    """A block of rows of a scene, with a margin that its neighbours have too.
+
+    Args:
+        grid: the scene.
+        number: which block, from 0.
+        count: how many there are.
+    """
+    first, last = grid.height * number // count, grid.height * (number + 1) // count
+    margin = min(BLOCK_MARGIN_PX, (last - first) // 2)
+    top, bottom = max(first - margin, 0), min(last + margin, grid.height)
+    return Area(grid.crop(Window(top, 0, bottom - top, grid.width)), top)
+
+
 def read_area(path: Path | None, grid: Grid) -> Area:
     """Crop a scene to the polygons of a vector file in any reference system.
 

@@ -24,7 +24,7 @@ from aftermap.geo.single import SingleDate
 from aftermap.geo.target_grid import check_resolution
 from aftermap.inference.postprocess import Missing
 from aftermap.inference.tiling import Sample
-from aftermap.workflows.mapping.inputs.aoi import Area, read_area
+from aftermap.workflows.mapping.inputs.aoi import Area, block_of, read_area
 from aftermap.workflows.mapping.overview import Overview
 
 _SAMPLE_PX = 1_000_000
@@ -162,6 +162,7 @@ class Reading:
         cloud_mask: raster, not 0 where the ground is hidden.
         nodata: value of pixels without ground, in place of what the images declare and of guesses; `none` where every
             pixel is ground.
+        block: which block of rows of how many, in place of an area; see `inputs.aoi.block_of`.
     """
 
     aoi: Path | None = None
@@ -171,6 +172,7 @@ class Reading:
     resolution: float | None = None
     cloud_mask: Path | None = None
     nodata: Nodata | None = None
+    block: tuple[int, int] | None = None
 
 
 def check_reading(image: Path, reading: Reading) -> None:
@@ -252,7 +254,9 @@ def _fitted(
     scene: DatePair | SingleDate, card: BaseCard, reading: Reading, place: Grid | None, *, name: str
 ) -> Inputs:
     """The rest that all maps need: their area, the checks of ground and resolution, stretches and clouds."""
-    area = read_area(reading.aoi, scene.grid)
+    area = (
+        read_area(reading.aoi, scene.grid) if reading.block is None else block_of(scene.grid, *reading.block)
+    )
     _check_resolution(area.grid, card)
     for source in scene.sources.values():
         if warning := source.guess_warning():
