@@ -46,10 +46,11 @@ def benchmark(
         recipe: A recipe, as PATH or NAME=PATH; it is trained for every fold and seed on what the protocol allows, beside
             the output (OUT-runs). Finished runs are taken as they are.
         out: Folder to make.
-        protocol: leave-one-event-out, block, split (the dataset's own), or the protocol.json of another benchmark.
+        protocol: By which scenes: leave-one-event-out, block, split (the dataset's own), or the protocol.json of another
+            benchmark.
         seeds: Runs of each recipe and fold.
-        set_: key=value for the recipes, such as steps=500.
-        include: benchmark.json of others by the same protocol, whose rows are shown too.
+        set_: A setting of the recipes as key=value, such as steps=500; once for each.
+        include: The benchmark.json of others by the same protocol, whose rows are shown too.
         bootstrap: Resamples for the intervals; 0 leaves them out.
         seed: Of a protocol that is made here.
         resume: Go on with an interrupted benchmark.
