@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     if "--trust" in arguments:
         trust()
         arguments = [word for word in arguments if word != "--trust"]
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     # imports make many objects that stay: looking for circles among them every 700 takes a tenth of a short command
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 20)
     # else it writes a line on each tag of a GeoTIFF that it does not know

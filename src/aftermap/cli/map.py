@@ -353,6 +353,7 @@ def _with_outside(table: "Table", summary: dict[str, Any]) -> "Table":
 
 def _areas(summary: dict[str, Any]) -> "Table":
     """Ground by class."""
+    from rich.markup import escape
     from rich.table import Table
 
     area = summary["area_ha"]
@@ -363,7 +364,7 @@ def _areas(summary: dict[str, Any]) -> "Table":
     for name, found in summary["classes"].items():
         confidence = found["mean_confidence"]
         table.add_row(
-            f"[{found['colour']}]■[/] {name}",
+            f"[{found['colour']}]■[/] {escape(name)}",
             "" if found["area_ha"] is None else f"{found['area_ha']:,.2f}",
             "" if found["share"] is None else f"{found['share']:.1%}",
             "" if name == summary["background"] else f"{found['regions']:,}",

@@ -15,16 +15,16 @@ def say(*what: Any, error: bool = False, markup: bool = False) -> None:
     """Print texts or tables as they are, or their markup as colours; on standard error what is no result."""
     from rich.console import Console
 
-    console = Console(stderr=error, highlight=False)
+    console = Console(stderr=error, highlight=False, emoji=False, markup=markup)
     for each in what:
         console.print(each, markup=markup, soft_wrap=isinstance(each, str))
 
 
 def wide_console() -> "Console":
-    """Standard output; a file or a pipe is as wide as it needs to be."""
+    """Standard output, for tables whose words are the user's; a file or a pipe is as wide as it needs to be."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False, markup=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 200
     return console

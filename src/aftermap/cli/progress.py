@@ -55,7 +55,7 @@ def progress(unit: str = "") -> Iterator[Progress]:
     """
     from rich.console import Console
 
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, emoji=False)
     if not console.is_terminal:
         lines = Lines(unit)
 

@@ -80,7 +80,7 @@ def export(
     from aftermap.inference.parity import Budget
     from aftermap.workflows.export.run import ExportOptions, default_budget, export_model
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     allowed = None
     if budget:
         usual = default_budget(precision, execution).model_dump()

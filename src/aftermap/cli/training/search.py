@@ -135,7 +135,7 @@ def _study(search: "Search", workers: int, json_output: bool) -> int:
     from aftermap.workflows.search.report import write_results
     from aftermap.workflows.search.worker import run_workers
 
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     try:
         with _display(search, errors, workers) as display:
             if workers == 1:

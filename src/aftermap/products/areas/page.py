@@ -41,6 +41,7 @@ def write_area_page(path: Path, subject: Subject) -> Path:
     frame = subject.frame
     columns = [name for name in _SHOWN if name in frame.columns and _says(frame[name])]
     columns += [metric.column for metric in subject.metrics if metric.column not in columns]
+    columns += [name for name in frame.columns if name.startswith("units_")]
 
     def on_page(xy: np.ndarray) -> np.ndarray:
         return np.column_stack([(xy[:, 0] - left) * scale, (top - xy[:, 1]) * scale])
@@ -55,7 +56,12 @@ def write_area_page(path: Path, subject: Subject) -> Path:
         "paths": [None if shape is None else _path(shapely.transform(shape, on_page)) for shape in shapes],
         "outline": _ring(on_page(outline)),
         "columns": columns,
-        "titles": {metric.column: metric.label for metric in subject.metrics},
+        "titles": {metric.column: metric.label for metric in subject.metrics}
+        | {
+            name: f"of how many ({name.removeprefix('units_')})"
+            for name in columns
+            if name.startswith("units_")
+        },
         "rows": [[_cell(value) for value in frame[name].astype(object)] for name in columns],
         "metrics": [_metric(subject, number) for number in range(len(subject.metrics))],
         "unknown": UNKNOWN_COLOUR,
