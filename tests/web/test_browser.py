@@ -257,10 +257,16 @@ def test_the_page_in_one_file_keeps_answers_and_saves_them(browser, served, tmp_
     answered(page, 2)
     page.reload()
     answered(page, 2)
+    building(page)
+    press(page, "g")
+    page.click("#mark-all")
+    shows(page, "#ground-count", "25 of 25 buildings")
+    press(page, "Escape")
     with page.expect_download() as download:
         page.click("#download")
     download.value.save_as(tmp_path / "answers.json")
     assert len(json.loads((tmp_path / "answers.json").read_text())["answers"]) == 2
-    assert import_answers(review.found, tmp_path / "answers.json").answers == 2
+    taken = import_answers(review.found, tmp_path / "answers.json")
+    assert (taken.answers, taken.marks) == (2, 1) and len(marks(review.found.folder)) == 1
     assert {a.building_id: a.verdict for a in review.answers}[first] == "no-damage"
     assert page.errors == []

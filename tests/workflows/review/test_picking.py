@@ -59,3 +59,11 @@ def test_nothing_is_picked_of_nothing():
 def test_features_of_another_table_are_refused():
     with pytest.raises(ValueError, match="features of 3 buildings for a table of 1"):
         pick(table(np.array([SURE])), np.zeros((3, 2)), [], 1, 0)
+
+
+def test_a_map_without_metres_is_picked_from_without_a_word(recwarn):
+    frame = table(np.array([DOUBTFUL] * 12)).assign(area_m2=np.nan)
+    features = np.random.default_rng(0).normal(size=(12, 3))
+    features[:, 1] = np.nan
+    assert len(pick(frame, None, [], 3, 0)) == len(pick(frame, features, [], 3, 0)) == 3
+    assert not recwarn.list

@@ -91,16 +91,19 @@ def _entropy(shares: np.ndarray) -> np.ndarray:
 def _columns(buildings: geopandas.GeoDataFrame) -> np.ndarray:
     """What the table itself says of likeness: probabilities, presence and size."""
     shares = np.sqrt(np.clip(buildings[[*PROBABILITIES, "p_building"]].to_numpy(np.float64), 0, 1))
-    size = np.log1p(np.clip(buildings[["area_m2"]].to_numpy(np.float64), 0, None))
+    areas = buildings["area_m2"].to_numpy(np.float64)
+    if np.isnan(areas).all():  # a map without georeference
+        areas = buildings.geometry.area.to_numpy()
+    size = np.log1p(np.clip(areas[:, None], 0, None))
     return np.concatenate([shares, size], axis=1)
 
 
 def _space(features: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Standardised features in their principal directions, the unknown ones in the middle (n, at most _DIMENSIONS)."""
     kept = np.where(known[:, None] & np.isfinite(features), features, np.nan)
-    with np.errstate(invalid="ignore"):
-        middle, spread = np.nanmean(kept[known], axis=0), np.nanstd(kept[known], axis=0)
-    usable = np.isfinite(middle) & (spread > 0)
+    kept = kept[:, np.isfinite(kept[known]).any(axis=0)]
+    middle, spread = np.nanmean(kept[known], axis=0), np.nanstd(kept[known], axis=0)
+    usable = spread > 0
     scaled: np.ndarray = np.clip(np.nan_to_num((kept[:, usable] - middle[usable]) / spread[usable]), -5, 5)
     if scaled.shape[1] <= _DIMENSIONS:
         return scaled
