@@ -3,6 +3,7 @@
 import atexit
 import gc
 import itertools
+import multiprocessing
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ os.environ["AFTERMAP_BACKEND"] = "torch"  # what `auto` stands for; tests of the
 import pytest
 from hypothesis import HealthCheck, settings
 
-from forked_python import begin_forking
+from forked_python import begin_forking, forked_python
 from long_files import LONG_FILES
 
 os.fsync = lambda _: None  # no test loses power
@@ -52,6 +53,7 @@ def forking() -> Iterator[None]:
     """Before the first test: the process from which programs of tests are forked."""
     folder = Path(tempfile.mkdtemp())  # the name of a socket is short
     server = begin_forking(folder)
+    multiprocessing.set_executable(forked_python())
     yield
     if server is not None:
         os.kill(server, signal.SIGKILL)

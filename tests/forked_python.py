@@ -3,20 +3,22 @@
     subprocess.run([forked_python(), "-c", "import torch; ..."])    # or a script, or -m MODULE, with what follows
     monkeypatch.setattr(sys, "executable", forked_python())         # for what starts processes of its own
 
-What runs is a process of its own with the folder, the environment, the arguments and the three streams that it was
-started with. It differs from a new one in what it finds imported; and as the process that it is forked from was forked
+What runs is a process of its own with the folder, the environment, the arguments and the open files that it was started
+with. It differs from a new one in what it finds imported; and as the process that it is forked from was forked
 before the first test ran, nothing has been computed, trained or compiled in it. Tests of what is imported, or of the
 number of a process, start Python itself, as all do where the system has no `pidfd`.
 
-Run as a script, this file is the stand-in: it hands its streams to the process that forks, passes signals on, and ends as
+Run as a script, this file is the stand-in: it hands its files to the process that forks, passes signals on, and ends as
 its program ends. If it is killed, so is the program.
 """
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import sys
+from fcntl import F_DUPFD, fcntl
 from pathlib import Path
 
 STAND_IN = "AFTERMAP_TESTS_PYTHON"
@@ -72,15 +74,15 @@ def _keep(connection):
     import select
 
     try:
-        text, streams, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+        text, files, _, _ = socket.recv_fds(connection, 1 << 20, 100)
         while not text.endswith(b"\n"):
             text += connection.recv(1 << 20)
         wanted = json.loads(text)
         child = os.fork()
         if child == 0:
-            _program(connection, streams, **wanted)
-        for stream in streams:
-            os.close(stream)
+            _program(connection, files, **wanted)
+        for file in files:
+            os.close(file)
         connection.sendall(f"{child}\n".encode())
         ended = os.pidfd_open(child)
         ready, _, _ = select.select([ended, connection], [], [])
@@ -89,20 +91,21 @@ def _keep(connection):
         _, status = os.waitpid(child, 0)
         connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
     finally:
-        os._exit(0)
+        os._exit(70)
 
 
-def _program(connection, streams, words, folder, environment):
+def _program(connection, files, numbers, words, folder, environment):
     code = 70
     try:
         connection.close()
-        for number, stream in enumerate(streams):
-            os.dup2(stream, number)
-            os.close(stream)
+        for file, number in zip([fcntl(file, F_DUPFD, 1000) for file in files], numbers, strict=True):
+            os.dup2(file, number)
+            os.close(file)
         _forget_the_tests()
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
+        sys.executable = forked_python()
         code = _run(words)
     finally:
         os._exit(code)
@@ -148,7 +151,11 @@ def _run(words):
     sys.path[:0] = paths
     code = 0
     try:
-        how, *rest = words[1:] if words[0] == "-P" else words
+        while words[0] not in ("-c", "-m") and words[0].startswith(
+            "-"
+        ):  # how Python is to run is as it runs here
+            words = words[1:]
+        how, *rest = words
         if how == "-c":
             program, *arguments = rest
             sys.argv, sys.path[:0] = ["-c", *arguments], [""]
@@ -172,22 +179,35 @@ def _run(words):
         code = 1
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with contextlib.suppress(ValueError):  # the program has closed it
+            stream.flush()
     return code & 0xFF
 
 
+def _is_open(number):
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
 def _stand_in():
+    passed_on = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)  # those that come early are passed on, too
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(sys.argv[1])
-    wanted = {"words": sys.argv[2:], "folder": str(Path.cwd()), "environment": dict(os.environ)}
-    socket.send_fds(connection, [json.dumps(wanted).encode() + b"\n"], [0, 1, 2])
+    files = [number for number in range(256) if number != connection.fileno() and _is_open(number)]
+    wanted = {"numbers": files, "words": sys.argv[2:], "folder": os.getcwd(), "environment": dict(os.environ)}  # noqa: PTH109
+    socket.send_fds(connection, [json.dumps(wanted).encode() + b"\n"], files)
     told = connection.makefile()
     program = int(told.readline())
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in passed_on:
         signal.signal(number, lambda number, _: os.kill(program, number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)
     code = int(told.readline() or 70)
     if code < 0:
-        if -code in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if -code in passed_on:
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     sys.exit(code)

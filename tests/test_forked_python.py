@@ -74,3 +74,12 @@ def test_signals_are_passed_on():
         process.stdout.readline()
         process.terminate()
         assert process.wait() == -signal.SIGTERM
+
+
+def test_what_is_open_stays_open():
+    read, write = os.pipe()
+    code = f"import os; os.write({write}, b'told')"
+    subprocess.run([forked_python(), "-P", "-c", code], pass_fds=(write,), check=True)
+    os.close(write)
+    assert os.read(read, 9) == b"told"
+    os.close(read)

@@ -15,6 +15,8 @@ import rasterio
 from PIL import Image
 from rasterio.transform import from_origin
 
+from forked_python import forked_python
+
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ROOT / "qgis" / "aftermap_toolbox"
 QGIS = shutil.which("qgis_process.bin") or shutil.which("qgis_process")
@@ -25,8 +27,8 @@ command = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(command)
 
 
-def script(path: Path, text: str) -> Path:
-    path.write_text(f"#!{sys.executable}\n{text}")
+def script(path: Path, text: str, *, python: str = sys.executable) -> Path:
+    path.write_text(f"#!{python}\n{text}")
     path.chmod(0o755)
     return path
 
@@ -108,7 +110,7 @@ def profile(tmp_path_factory):
     if QGIS is None:
         pytest.skip("qgis_process is not installed")
     home = tmp_path_factory.mktemp("qgis")
-    program = script(home / "aftermap", "from aftermap.cli.app import main\nmain()")
+    program = script(home / "aftermap", "from aftermap.cli.app import main\nmain()", python=forked_python())
     variables = os.environ | {
         "QGIS_PLUGINPATH": str(PLUGIN.parent),
         "QGIS_CUSTOM_CONFIG_PATH": str(home / "config"),
