@@ -14,7 +14,7 @@ class Site:
 
     Attributes:
         files: content by path, which begins with a slash.
-        faults: by path: a status, `slow`, `drip`, `short`, `whole` (no ranges), `hang`, or an address to redirect to.
+        faults: by path: a status, `drip`, `short`, `whole` (no ranges), `packed` (gzip), `hang`, or where to redirect to.
         passing: failures left by path, after which it answers.
         asked: path and range of every request.
     """
@@ -59,6 +59,8 @@ def serving() -> Iterator[Site]:
                 return self._say(404, b"nothing here")
             wanted = self.headers.get("Range")
             etag = {"ETag": f'"{hash(data) & 0xFFFFFF:x}"', "Last-Modified": "Mon, 30 Nov 2026 10:00:00 GMT"}
+            if fault == "packed":
+                etag["Content-Encoding"] = "gzip"
             if wanted is None or fault == "whole":
                 return self._say(200, data, etag)
             first, _, last = wanted.removeprefix("bytes=").partition("-")

@@ -1,5 +1,6 @@
 """Reading from web servers: what every promise of the room comes to."""
 
+import gzip
 import socket
 import time
 from pathlib import Path
@@ -105,6 +106,18 @@ def test_more_than_the_budget_is_not_read(site: Site, tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match="used up"):
         net.read_range(f"{site.base}/a.tif", 0, 200)
     assert net.budget.spent < 5000 + 1000
+
+
+def test_what_lies_packed_is_unpacked_within_the_limit(site: Site) -> None:
+    site.files["/a.json"], site.faults["/a.json"] = gzip.compress(DATA), "packed"
+    assert online(site).read(f"{site.base}/a.json") == DATA
+    with pytest.raises(RemoteError, match="larger than the 50 kB"):
+        online(site).read(f"{site.base}/a.json", most_bytes=50_000)
+    site.files["/a.json"] = gzip.compress(DATA)[:-20]
+    with pytest.raises(RemoteError, match="cut short"):
+        online(site).read(f"{site.base}/a.json")
+    with pytest.raises(RemoteError, match="packs what it sends"):
+        online(site).read_range(f"{site.base}/a.json", 0, 10)
 
 
 def test_a_file_larger_than_what_is_read_whole_is_refused(site: Site) -> None:

@@ -92,7 +92,9 @@ class Address:
 
     @property
     def shown(self) -> str:
-        """The address as messages and records show it: no user, password or query."""
+        """The address as messages and records show it: no user, password or query; of a file its path."""
+        if self.scheme == "file":
+            return f"/{self.key}"
         return f"{self.scheme}://{self.host.rpartition('@')[2]}/{self.key}"
 
     @property

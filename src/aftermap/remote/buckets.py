@@ -159,7 +159,8 @@ def explained(address: Address, doing: str = "read") -> Iterator[None]:
     try:
         yield
     except (exceptions.NotFoundError, FileNotFoundError):
-        raise AbsentError(f"cannot {doing} {address.shown}: there is no such file or bucket") from None
+        found = "no such file" if address.scheme == "file" else "no such file or bucket"
+        raise AbsentError(f"cannot {doing} {address.shown}: there is {found}") from None
     except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError):
         raise RemoteError(
             f"cannot {doing} {address.shown}: the store refuses it; set the credentials in the environment, such as "

@@ -14,7 +14,7 @@ from aftermap.files import replacing
 from aftermap.remote.addresses import Address
 from aftermap.remote.local import write_file
 from aftermap.remote.reach import Budget, Reach, amount, host_name
-from aftermap.remote.stat import Stat, stat_of_answer, stat_of_object
+from aftermap.remote.stat import Stat, stat_of_answer, stat_of_object, unpacked
 
 if TYPE_CHECKING:
     from aftermap.remote.web import Answer, Web
@@ -91,7 +91,8 @@ class Online:
 
             def take(answer: "Answer") -> bytes:
                 _refuse_large(place, int(answer.headers.get("content-length", 0)), most_bytes)
-                return self._taken(answer.chunks, place, most_bytes)
+                sent = self._taken(answer.chunks, place, most_bytes)
+                return unpacked(sent, answer.headers.get("content-encoding", ""), place, most_bytes)
 
             data: bytes = self._web_of(place).fetch(place, take)
             return data
@@ -119,10 +120,9 @@ class Online:
             def take(answer: "Answer") -> bytes:
                 if answer.status == 416:
                     return b""
-                stat_of_answer(answer, place)
-                expected = int(answer.headers.get("content-length", length))
+                expected = min(length, stat_of_answer(answer, place).size - start)
                 data = self._taken(answer.chunks, place, length)
-                if len(data) != min(expected, length):
+                if len(data) != expected:
                     raise RemoteError(
                         f"cannot read {place.shown}: its server sent {len(data)} of {expected} bytes"
                     )

@@ -1,5 +1,6 @@
 """What is known of a file elsewhere before it is read."""
 
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aftermap.errors import RemoteError
 from aftermap.remote.addresses import Address
+from aftermap.remote.reach import amount
 
 if TYPE_CHECKING:
     from aftermap.remote.web import Answer
@@ -40,6 +42,10 @@ def stat_of_answer(answer: "Answer", place: Address) -> Stat:
     """
     headers = answer.headers
     total = headers.get("content-range", "").rpartition("/")[2]
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise RemoteError(
+            f"cannot read {place.shown}: its server packs what it sends, so parts of it mean nothing"
+        )
     if answer.status == 416 and total == "0":
         raise RemoteError(f"cannot read {place.shown}: it is empty (0 bytes)")
     if answer.status != 206 or not total.isdecimal():
@@ -50,6 +56,30 @@ def stat_of_answer(answer: "Answer", place: Address) -> Stat:
     with suppress(TypeError, ValueError):
         modified = parsedate_to_datetime(headers["last-modified"]) if "last-modified" in headers else None
     return Stat(place, int(total), headers.get("etag"), modified, headers.get("content-type"))
+
+
+def unpacked(data: bytes, encoding: str, place: Address, most_bytes: int) -> bytes:
+    """The content of an answer that was sent packed, as files that lie packed in a bucket are, whoever asks.
+
+    Raises:
+        RemoteError: it is packed in another way, damaged, or larger than `most_bytes`.
+    """
+    if encoding.lower() in ("", "identity"):
+        return data
+    unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        if encoding.lower() not in ("gzip", "x-gzip"):
+            raise zlib.error(f"encoding {encoding}")
+        content = unpacker.decompress(data, most_bytes + 1)
+    except zlib.error as error:
+        raise RemoteError(f"cannot read {place.shown}: what was sent cannot be unpacked ({error})") from None
+    if len(content) > most_bytes:
+        raise RemoteError(
+            f"{place.shown} is larger than the {amount(most_bytes)} that are read of such a file"
+        )
+    if not unpacker.eof:
+        raise RemoteError(f"cannot read {place.shown}: what was sent is cut short")
+    return content
 
 
 def stat_of_object(meta: Any, place: Address) -> Stat:

@@ -125,7 +125,9 @@ class Elsewhere:
         for picture in pictures:
             address = Address.parse(picture.address)
             if address.scheme == "file":
-                copies.append((address.path, picture.told()))
+                told = picture.told()
+                del told["item_address"]  # records name no folders of this machine
+                copies.append((address.path, told))
                 continue
             path = fetch_image(address, self._reader(), aoi=aoi, progress=progress)
             copies.append((path, {**origin_of(path), **picture.told()}))
