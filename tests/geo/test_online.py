@@ -1,6 +1,7 @@
 """Images and vector files by address: what is copied, and that it is what lies there."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import geopandas
@@ -139,6 +140,16 @@ def test_a_copy_is_read_once_and_again_when_the_file_has_changed(site: Site, tmp
     assert site.sent - asked == 2 and online.budget.spent <= 65_537  # the header
     site.files["/image.tif"] += b"\0"
     assert fetch_image(address, net(site)) != first
+
+
+def test_several_that_want_one_image_read_it_once(site: Site, tmp_path: Path) -> None:
+    site.files["/image.tif"] = image(tmp_path).read_bytes()
+    address, online = Address.parse(f"{site.base}/image.tif"), net(site)
+    with ThreadPoolExecutor(4) as pool:
+        copies = list(pool.map(lambda _: fetch_image(address, online), range(4)))
+    assert len({copy.read_bytes() for copy in copies}) == 1
+    assert online.budget.spent < len(site.files["/image.tif"]) + 4 * 150_000
+    assert not list((tmp_path / "cache").rglob("*.turn"))
 
 
 def test_what_is_no_tiled_tiff_is_copied_whole(site: Site, tmp_path: Path) -> None:

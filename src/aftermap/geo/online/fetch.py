@@ -178,7 +178,7 @@ def _cut(
     rows = max(dataset.block_shapes[0][0], _TILE_PX, _STRIP_PX // max(1, window.width) // _TILE_PX * _TILE_PX)
     with (
         rasterio.Env(**GDAL_OPTIONS, GDAL_TIFF_INTERNAL_MASK=True),
-        replacing(path) as part,
+        replacing(path, shared=True) as part,
         rasterio.open(part, "w", **profile) as copy,
     ):
         copy.update_tags(**{name: value for name, value in tags.items() if not name.startswith("STATISTICS")})

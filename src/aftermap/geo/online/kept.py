@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aftermap.errors import OutputError
-from aftermap.files import make_folder, sha256_of
+from aftermap.files import make_folder, sha256_of, turn
 from aftermap.files.cache import cache_folder, temporary_folder
 from aftermap.remote import Address, Stat
 from aftermap.remote.reach import parse_amount
@@ -22,6 +22,7 @@ KEPT_VARIABLE = "AFTERMAP_ONLINE_KEPT"
 
 _DEFAULT_KEPT = "20GB"
 _IN_USE_S = 24 * 3600
+_LONGEST_TURN_S = 1800.0
 
 
 def kept(
@@ -52,7 +53,11 @@ def kept(
         try:
             make_folder(folder)
             _prune(folder.parent)
-            make(path)
+            with turn(
+                folder.with_suffix(".turn"), seconds=_LONGEST_TURN_S
+            ):  # workers may want one image at once
+                if not path.is_file():
+                    make(path)
         except OutputError:
             with suppress(OSError):
                 folder.rmdir()
@@ -119,7 +124,7 @@ def _prune(folder: Path) -> None:
     """Remove the copies that were not used for longest where all together are too many."""
     limit = parse_amount(os.environ.get(KEPT_VARIABLE, _DEFAULT_KEPT), KEPT_VARIABLE)
     copies = []
-    for entry in folder.iterdir():
+    for entry in (each for each in folder.iterdir() if each.is_dir()):
         with suppress(OSError):
             size = sum(file.stat().st_size for file in entry.iterdir())
             copies.append((entry.stat().st_mtime, size, entry))
