@@ -67,7 +67,7 @@ __all__ = [
     *("answers", "learn"),
     *("totals", "areas"),
     *("compare", "fuse", "fuse_cells", "monitor"),
-    *("package", "agency_package", "report"),
+    *("package", "agency_package", "collect", "report"),
     *("open_model", "predict", "evaluate", "score", "benchmark"),
     *("train", "adapt", "adapt_map"),
     *("prepare", "check", "split", "synth"),

@@ -19,6 +19,7 @@ from affine import Affine
 
 from aftermap.cli.app import main
 from aftermap.errors import InputError, OutputError
+from aftermap.geo.grid import Window
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.synthetic.write import synthesise
@@ -30,6 +31,7 @@ from aftermap.workflows.many.run import ManyResult, map_many
 from aftermap.workflows.many.scene import SceneWork, job_of
 from aftermap.workflows.mapping.damage import map_damage
 from aftermap.workflows.mapping.finished import open_map
+from aftermap.workflows.review.images import open_images
 from aftermap.workflows.worklist.job import Outcome
 
 SIZE, STEP = 160, 112
@@ -167,6 +169,21 @@ def test_a_corrected_list_maps_only_what_is_missing(found, folder):
     assert (again.reused, len(again.failed)) == (6, 0)
     assert identities(folder / "out") == before
     assert not (folder / "out.work").exists()
+
+
+def test_the_images_of_a_merged_map_are_found_for_a_review(found, folder):
+    places = []
+    for date in ("pre", "post"):
+        tiles = folder / f"tiles-{date}"
+        tiles.mkdir()
+        places.append(tiles)
+        for number in range(6):
+            (tiles / f"s{number}_{date}.tif").symlink_to(folder / f"s{number}_{date}.tif")
+    images = open_images(open_map(folder / "out"), *places)
+    shown, _ = images.read(Window(0, 0, SIZE, SIZE), SIZE)
+    with rasterio.open(folder / "s0_pre.tif") as file:
+        np.testing.assert_array_equal(shown, file.read([1, 2, 3]).transpose(1, 2, 0))
+    images.close()
 
 
 def test_an_output_that_exists_and_options_that_no_scene_can_use_are_refused_before_any_work(found, folder):

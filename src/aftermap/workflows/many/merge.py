@@ -19,6 +19,7 @@ from rasterio.crs import CRS
 from aftermap.classes import DAMAGE
 from aftermap.errors import DataWarning, InputError
 from aftermap.files import make_folder, read_json, write_json
+from aftermap.geo.alignment.align import Shift
 from aftermap.geo.datum import transforming
 from aftermap.geo.grid import Grid
 from aftermap.products.overview import draw_overview
@@ -315,7 +316,9 @@ def _provenance(
             str(each): each for part in parts if (each := part.provenance["inputs"].get(name)) is not None
         }
         if found:
-            inputs[name] = next(iter(found.values())) if len(found) == 1 else list(found.values())
+            listed: list[dict[str, Any]] = list(found.values())
+            names = ", ".join(dict.fromkeys(str(each.get("name")) for each in listed))
+            inputs[name] = listed[0] if len(listed) == 1 else {"name": names, "files": listed}
     scenes = [
         {
             "name": part.name,
@@ -340,7 +343,7 @@ def _provenance(
         "model": first["model"],
         "inputs": inputs,
         "grid": describe_grid(grid),
-        "shift": None,
+        "shift": Shift(0.0, 0.0, 0.0, 0.0, None, 0, None, None, False, "each scene has its own"),
         "stretch": None,
         "options": first["options"] | {"merge_crs": crs},
         "warnings": list(told),
