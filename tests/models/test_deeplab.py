@@ -91,7 +91,20 @@ def test_the_pyramid_means_windows_in_use_and_the_image_in_training():
     assert pyramid.eval()._pooled(x)[0, 0].tolist() == [[2, 3, 3], [5, 6, 6], [5, 6, 6]]
     with torch.device("meta"):
         wide = AtrousPyramid(1, DeeplabConfig(pooling=32)).eval()
-    assert wide._pooled(x)[0, 0].tolist() == [[4] * 3] * 3
+    assert wide._pooled(x)[0, 0].flatten().tolist() == pytest.approx([4] * 9)
+
+
+@pytest.mark.parametrize(("size", "height", "width"), [(5, 9, 7), (4, 7, 8), (6, 4, 11)])
+def test_the_windows_are_those_of_the_published_pooling(size, height, width):
+    with torch.device("meta"):
+        pyramid = AtrousPyramid(1, DeeplabConfig(pooling=size)).eval()
+    x = torch.rand(2, 3, height, width)
+    sides = min(size, height), min(size, width)
+    before = [(side - 1) // 2 for side in sides]
+    after = [b if side % 2 else b + 1 for b, side in zip(before, sides, strict=True)]
+    pooled = F.avg_pool2d(x, sides, stride=1)
+    theirs = F.pad(pooled, (before[1], after[1], before[0], after[0]), mode="replicate")
+    assert torch.allclose(pyramid._pooled(x), theirs, atol=1e-6)
 
 
 def test_maps_before_their_activation_leave_the_output_as_it_is(small):

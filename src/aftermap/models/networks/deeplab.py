@@ -233,7 +233,21 @@ class AtrousPyramid(nn.Module):
         """Means (B, C, 1, 1), or (B, C, h, w) of windows around each cell; at the edge those of the last whole one."""
         if self.training or self._pooling is None:
             return x.mean((2, 3), keepdim=True)
-        height, width = (min(self._pooling, side) for side in x.shape[-2:])
-        means = F.avg_pool2d(x, (height, width), stride=1)
-        edges = ((width - 1) // 2, width // 2, (height - 1) // 2, height // 2)
-        return F.pad(means, edges, mode="replicate")
+        height, width = x.shape[-2], x.shape[-1]
+        columns = _windows(width, self._pooling, like=x)
+        return _windows(height, self._pooling, like=x) @ (x @ columns.transpose(0, 1))
+
+
+def _windows(side: int, size: int, *, like: Tensor) -> Tensor:
+    """Shares (side, side) of all cells of a row in the mean of the window around each.
+
+    It is of `size` cells, or of all where there are fewer; of an even number the further cell lies behind. Shapes may be
+    free, as in an exported graph, where a pooling layer wants numbers.
+    """
+    cells = torch.arange(side, device=like.device)
+    count = cells[-1:] + 1
+    taken = count.clamp(max=size)
+    before = torch.div(taken - 1, 2, rounding_mode="floor")
+    first = torch.minimum((cells - before).clamp(min=0), count - taken)[:, None]
+    inside = (cells >= first) & (cells < first + taken)
+    return inside.to(like.dtype) / taken.to(like.dtype)
