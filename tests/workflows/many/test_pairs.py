@@ -119,3 +119,10 @@ def test_a_stac_collection_gives_a_scene_for_each_item(folder):
     (pair,) = listed(folder, json.dumps({"type": "Collection", "links": links}), "collection.json")
     assert (pair.name, pair.post, pair.post_date) == ("north", "https://host/after.tif", date(2011, 5, 24))
     assert Path(pair.pre).resolve() == (folder / "a1.tif").resolve()
+
+
+def test_an_item_of_several_images_is_refused_with_what_to_do(folder):
+    assets = {f"pre-{number}": {"href": f"a{number}.tif", "roles": ["pre", "data"]} for number in (1, 2)}
+    item = {"type": "Feature", "id": "north", "assets": assets | {"post": {"href": "b1.tif"}}}
+    told = refused(folder, json.dumps({"type": "FeatureCollection", "features": [item]}), "pairs.json")
+    assert "item 1 (north), asset pre: there are 2, and a scene has one" in told

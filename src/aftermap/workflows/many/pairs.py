@@ -190,10 +190,7 @@ def _stac_rows(tree: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Mappi
         for column in _NEEDED:
             href = _asset(assets if isinstance(assets, dict) else {}, column)
             if href is None:
-                raise InputError(
-                    f"{path} {place}, asset {column}: there is none; each item needs the assets pre and post, as "
-                    "'aftermap find' writes them"
-                )
+                raise InputError(f"{path} {place}, asset {column}: {_why_no_asset(assets, column)}")
             row[column] = href if _ADDRESS.match(href) else str(file.parent / href)
         properties = item.get("properties")
         for column in _DATES:
@@ -207,7 +204,13 @@ def _asset(assets: Mapping[str, Any], column: str) -> str | None:
     for name in _ASSETS[column]:
         if isinstance(assets.get(name), dict) and assets[name].get("href"):
             return str(assets[name]["href"])
-    with_role = [
+    found = _with_role(assets, column)
+    return found[0] if len(found) == 1 else None
+
+
+def _with_role(assets: Mapping[str, Any], column: str) -> list[str]:
+    """The addresses of all assets that play the role of a date."""
+    return [
         str(asset["href"])
         for asset in assets.values()
         if isinstance(asset, dict)
@@ -215,7 +218,14 @@ def _asset(assets: Mapping[str, Any], column: str) -> str | None:
         and isinstance(asset.get("roles"), list)
         and set(_ASSETS[column]) & {str(role) for role in asset["roles"]}
     ]
-    return with_role[0] if len(with_role) == 1 else None
+
+
+def _why_no_asset(assets: Any, column: str) -> str:
+    """What an item lacks."""
+    count = len(_with_role(assets if isinstance(assets, dict) else {}, column))
+    if count > 1:
+        return f"there are {count}, and a scene has one: pass the list of single images, by 'aftermap find -o pairs.csv'"
+    return "there is none; each item needs the assets pre and post"
 
 
 def _listed(tree: Mapping[str, Any], key: str, path: Path) -> list[Any]:
