@@ -25,7 +25,6 @@ from aftermap.products.overview import draw_overview
 from aftermap.products.page.page import write_page
 from aftermap.products.view import View, dated
 from aftermap.workflows.mapping.draft import keep_pictures
-from aftermap.workflows.mapping.finished import tell_stale
 from aftermap.workflows.mapping.inputs.dates import Inputs, check_reading
 from aftermap.workflows.mapping.inputs.imagery import acquired_day, credit_of, described_imagery, taken_words
 from aftermap.workflows.mapping.inputs.scenes import write_scenes
@@ -117,7 +116,8 @@ def run_map(
             with watch("layers"):
                 summary = task.write_table(frame, inputs, work.result)
                 write_json(work.result / "summary.json", summary)
-                write_scenes(inputs, work.result)
+                if task.name == "damage":  # what is counted by areas
+                    write_scenes(inputs, work.result)
             with watch("views"):
                 view = task.view(frame, rows, inputs, summary)
                 view = _told(view, inputs, dates)
@@ -141,7 +141,9 @@ def run_map(
             )
             write_json(work.result / MARKER, provenance)
         work.publish()
-        if "damage" in frame.columns:
+        if task.name == "damage" and settings.overwrite:
+            from aftermap.workflows.mapping.finished import tell_stale
+
             tell_stale(out, frame)
     report("writing", total, total)
     return MapResult(
