@@ -32,11 +32,13 @@ def test_recipes_are_there(pattern):
     assert all(list(ROOT.glob(name)) for name in expanded(pattern))
 
 
-def test_commands_are_there():
-    named = {re.split(r" -|=| [A-Z]", words)[0] for words in re.findall(r"`aftermap ([a-z][^`]*)`", TABLE)}
-    for words in named:
-        here = app
-        for word in words.split():
-            if word.startswith("recipes/"):
-                break
+@pytest.mark.parametrize("named", sorted(set(re.findall(r"`aftermap ([a-z][^`]*)`", TABLE))))
+def test_commands_and_their_options_are_there(named):
+    here, options = app, []
+    for word in named.split():
+        if word.startswith("-"):
+            options.append(word)
+        elif not options and re.fullmatch(r"[a-z-]+", word):
             here = here[word]
+    known = {name for argument in here.assemble_argument_collection() for name in argument.names}
+    assert set(options) <= known
