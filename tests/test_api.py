@@ -98,7 +98,7 @@ OPTIONS = {
         run_benchmark,
         "models recipes protocol seeds seed bootstrap overrides include running resume overwrite progress",
     ),
-    PredictOptions: (predict_dataset, "split targets overwrite workers on_scene"),
+    PredictOptions: (predict_dataset, "split targets coloured dice overwrite workers on_scene"),
     ScoreOptions: (score_folders, "events bootstrap seed iou progress"),
     SplitOptions: (
         split_dataset,
