@@ -5,8 +5,9 @@
 
 What runs is a process of its own with the folder, the environment, the arguments and the open files that it was started
 with. It differs from a new one in what it finds imported; and as the process that it is forked from was forked
-before the first test ran, nothing has been computed, trained or compiled in it. Tests of what is imported, or of the
-number of a process, start Python itself, as all do where the system has no `pidfd`.
+before the first test ran, nothing has been computed, trained or compiled in it. Tests of what is imported, of the
+number of a process, or of what ends with its parent (which is not the stand-in) start Python itself, as all do where the
+system has no `pidfd`.
 
 Run as a script, this file is the stand-in: it hands its files to the process that forks, passes signals on, and ends as
 its program ends. If it is killed, so is the program.

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from typing import ClassVar
 
@@ -31,6 +32,7 @@ from aftermap.workflows.bench.rounds import (
 )
 from aftermap.workflows.bench.run import Settings, bench, take_card_scores
 from aftermap.workflows.bench.worker import Job
+from forked_python import forked_python
 from squares import make_dataset
 
 SMALL = SiameseUnetConfig(encoder_name="resnet10t", encoder_depth=3, decoder_channels=(8, 8, 8))
@@ -484,7 +486,8 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
 # real processes
 
 
-def test_a_killed_worker_is_one_line_that_thinks_of_memory():
+def test_a_killed_worker_is_one_line_that_thinks_of_memory(monkeypatch):
+    monkeypatch.setattr(sys, "executable", forked_python())
     with WorkerProcess(Job()) as worker:
         assert worker.start()["side_px"] == 1024
         assert worker.ask("visit", calls=1, untimed=1)["gflops"]["f32"] > 0
@@ -495,7 +498,8 @@ def test_a_killed_worker_is_one_line_that_thinks_of_memory():
         os.kill(worker.pid, 0)
 
 
-def test_a_worker_that_fails_tells_its_last_line():
+def test_a_worker_that_fails_tells_its_last_line(monkeypatch):
+    monkeypatch.setattr(sys, "executable", forked_python())
     with WorkerProcess(Job()) as worker:
         worker.start()
         with pytest.raises(CandidateError, match=r"exit code 1: TypeError.*nonsense"):
