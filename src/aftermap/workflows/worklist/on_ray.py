@@ -100,7 +100,9 @@ def _connect(address: str | None, limits: Limits) -> None:
     here = address is None and "RAY_ADDRESS" not in os.environ
     try:
         ray.init(
-            address=address,
+            address="local"
+            if here
+            else address,  # else it joins a cluster that was started here, or tries one that is gone
             include_dashboard=False if here else None,
             logging_level=logging.ERROR,
             log_to_driver=False,
