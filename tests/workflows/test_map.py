@@ -155,6 +155,20 @@ def test_footprints_keep_their_names_and_get_the_damage_of_their_pixels(
     assert told["empty lot"] != "not-assessed"  # the user says that there is a building
 
 
+def test_footprints_that_are_to_be_moved_and_fit_stay_and_the_report_says_so(
+    tmp_path: Path, model: Path, pair: tuple[Path, Path]
+) -> None:
+    shapes = {f"house {row}{col}": shape for (row, col), shape in colours.houses().items()}
+    path = colours.write_footprints(tmp_path / "f.gpkg", shapes)
+    options = {"model": model, "footprints": path, "window_px": 96, "halo_px": 16}
+    result = map_damage(*pair, tmp_path / "map", align_footprints=True, **options)
+    report = json.loads((result.folder / "provenance.json").read_text())
+    assert report["footprint_shift"]["moved"] == 0 and report["options"]["align_footprints"] is True
+    assert any(note.startswith("footprints stay as they were given: ") for note in report["notes"])
+    assert not (result.folder / "footprints-given.gpkg").exists() and "moved_m" not in result.buildings
+    assert levels_of(result.buildings) == EXPECTED
+
+
 def test_footprints_off_the_map_are_counted_and_left_out(
     tmp_path: Path, model: Path, pair: tuple[Path, Path]
 ) -> None:
