@@ -150,6 +150,19 @@ def test_new_rows_become_as_long_as_old_ones(to, length):
     assert model.head.weight[3, 0, 0, 0] == 6
 
 
+def test_rows_are_aligned_after_every_epoch_in_the_model_that_learns():
+    tree = {"kind": "incremental", "method": "fine-tuning", "alignment": {"to": "old", "every": "epoch"}}
+    config = build_config(IncrementalConfig, tree, source="test")
+    model = Small()
+    model.head = torch.nn.Conv2d(2, 3, 1)
+    model.head.weight.data = torch.tensor([[3.0, 4.0], [2.0, 0.0], [0.0, 8.0]])[:, :, None, None]
+    objective = Incremental(config, step=1, heads=[2, 1], class_rows=["head.weight"], epoch_steps=2)
+    objective.after_step(model, 0)
+    assert model.head.weight[2, 1, 0, 0] == 8
+    objective.after_step(model, 1)
+    assert model.head.weight[2, 1, 0, 0] == 2
+
+
 VARIANTS = {
     "pod": {
         "features": {

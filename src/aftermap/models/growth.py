@@ -113,7 +113,15 @@ def aligned(
     Source: Zhao et al. 2020, in the form of PLOP's released code.
     """
     changed = copy.deepcopy(model)
-    state = changed.state_dict()
+    align(changed, rows, old=old, to=to)
+    return changed
+
+
+def align(
+    model: DenseModel, rows: Sequence[str], *, old: int, to: Literal["all", "old", "background"]
+) -> None:
+    """The same with the model itself."""
+    state = model.state_dict()
     taken = {"all": slice(old), "old": slice(1, old), "background": slice(1)}[to]
     with torch.no_grad():
         for name in rows:
@@ -121,7 +129,6 @@ def aligned(
             if weight.ndim > 1 and old < len(weight):
                 lengths = weight.flatten(1).norm(dim=1)
                 weight[old:] *= lengths[taken].mean() / lengths[old:].mean()
-    return changed
 
 
 def class_rows(model: DenseModel, config: AnyModelConfig) -> tuple[str, ...]:

@@ -264,12 +264,15 @@ class ContrastiveConfig(Config):
 
 
 class AlignmentConfig(Config):
-    """The classifier's rows of new classes become as long as those of old ones are on average, when a model is kept.
+    """The classifier's rows of new classes become as long as those of old ones are on average.
 
     Attributes:
         to: the rows that give the length: all old ones, those of classes, or the background's.
+        every: `evaluation`: in the model that is scored and may be kept, while the one that learns stays as it is;
+            `epoch`: in the one that learns, whenever it has seen all tiles of the step.
 
     Source: Zhao et al. 2020, in the form of PLOP's released code.
     """
 
     to: Literal["all", "old", "background"] = "all"
+    every: Literal["evaluation", "epoch"] = "evaluation"

@@ -29,7 +29,7 @@ from aftermap.learning.objectives.incremental_passes import Needs, Seen, ask_stu
 from aftermap.learning.objectives.segmentation_terms import segmentation_value
 from aftermap.learning.objectives.turned_views import Turns, doubled, draw_turns
 from aftermap.models.embedding import Outputs
-from aftermap.models.growth import aligned
+from aftermap.models.growth import align, aligned
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.taps import unwrapped
 
@@ -60,6 +60,7 @@ class Incremental(Objective):
         carried: Mapping[str, Tensor] | None = None,
         normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
         class_rows: Sequence[str] = (),
+        epoch_steps: int = 0,
     ) -> None:
         """Freeze the teacher.
 
@@ -71,6 +72,7 @@ class Incremental(Objective):
             carried: what the objective of the step before gave as `carried`.
             normalisation: mean and deviation that images are normalised with, where colours are jittered.
             class_rows: names of the model's weights with one row per class, where these are aligned.
+            epoch_steps: optimizer steps of an epoch, where they are aligned after each.
 
         Raises:
             RecipeError: a term needs the step before and was not given it.
@@ -93,6 +95,7 @@ class Incremental(Objective):
         self.old = sum(heads[:-1]) or 1
         self.needs = Needs.of(config, step)
         self._normalisation, self._class_rows = normalisation, tuple(class_rows)
+        self._epoch_steps = epoch_steps
         if config.contrastive is not None and config.contrastive.colour is not None and normalisation is None:
             raise RecipeError("contrastive.colour needs to know how images are normalised")
         weights = class_weights_of(config.segmentation)
@@ -188,9 +191,14 @@ class Incremental(Objective):
             self.regulariser.after_backward(model, penalty_weight=self._penalty_weight)
 
     def after_step(self, model: DenseModel, step: int) -> None:
-        """Measure how far the weights went."""
+        """Measure how far the weights went, and align them where that is due."""
         if self.regulariser is not None:
             self.regulariser.after_step(model)
+        config = self.config.alignment
+        if config is None or config.every != "epoch" or not self.step or not self._epoch_steps:
+            return
+        if (step + 1) % self._epoch_steps == 0:
+            align(model, self._class_rows, old=self.old, to=config.to)
 
     def forward(self, model: DenseModel, batch: Batch) -> dict[str, Tensor]:
         """Terms by name. Pixels of earlier classes are background in the labels, or already of their class."""

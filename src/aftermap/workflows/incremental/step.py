@@ -136,6 +136,7 @@ class IncrementalStep(TrainingKind):
             carried=load_file(carried) if step and carried.is_file() else None,
             normalisation=(recipe.normalisation.mean, recipe.normalisation.std),
             class_rows=() if recipe.objective.alignment is None else class_rows(model, self._config),
+            epoch_steps=steps_per_epoch,
         )
         tune_only(model, recipe.tune)
         self.training = Training(
