@@ -125,7 +125,7 @@ def test_adaptation_exits_by_its_verdict_and_shows_the_truth_beside_it(
         truth = ({"score": 0.5}, {"score": 0.4})
         verdict = Verdict("student", "gain: on paper", {})
         return AdaptedWithoutLabels(
-            folder / "model", kept, 1.0, verdict, evidence(0.5), evidence(0.6), *truth, scenes=3
+            folder / "model", kept, 1.0, None, verdict, evidence(0.5), evidence(0.6), *truth, scenes=3
         )
 
     monkeypatch.setattr("aftermap.workflows.adaptation.run.adapt", fake)
