@@ -1,53 +1,17 @@
 """The first page in a browser: uploads, a job that is followed to its end, signing in; and a title that is no markup."""
 
 import shutil
-import threading
 from pathlib import Path
 
 import pytest
 
-from aftermap.web.service.app import service_app
-from aftermap.web.service.service import Rules
-from aftermap.web.serving import address, bind
 from aftermap.workflows.mapping.finished import open_map
 from aftermap.workflows.service.tiles.display import make_display
 from aftermap.workflows.service.tokens import create_token
-from served import open_service
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = Path("/usr/bin/chromium")
 EVIL = "<img src=x onerror=document.title='taken'>"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if not CHROMIUM.is_file():
-        pytest.skip(f"needs {CHROMIUM}")
-    with playwright.sync_playwright() as engines:
-        chromium = engines.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--headless", "--no-sandbox", "--disable-gpu"]
-        )
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def running(tmp_path):
-    """A service that asks for tokens, and its address."""
-    import uvicorn
-
-    service = open_service(tmp_path / "data", rules=Rules(tokens=True))
-    listener = bind("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(service_app(service), log_level="critical", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    yield service, address(listener, "").rstrip("/")
-    server.should_exit = True
-    thread.join(10)
-    listener.close()
-    service.database.close()
 
 
 def work(service, made, number):
@@ -93,6 +57,9 @@ def test_from_a_token_to_a_map(browser, running, made):
     text = page.inner_text("#maps li")
     assert EVIL in text and "25 buildings: 6 no-damage" in text and page.title() == "aftermap"
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.click("#maps a:has-text('Look')")
+    page.wait_for_selector("#title:has-text('onerror')")
+    page.go_back()
     page.click("#maps a:has-text('Review')")
     page.wait_for_url("**/review/")
     page.go_back()
@@ -100,4 +67,9 @@ def test_from_a_token_to_a_map(browser, running, made):
     page.click("#sign-out")
     page.wait_for_selector("#sign-in:not([hidden])")
     assert not page.is_visible("#maps") and wrong == []
+    page.goto(f"{root}/maps/{job.id}")
+    page.wait_for_selector("#sign-in:not([hidden])")
+    page.fill("#token", secret)
+    page.click("#sign-in button")
+    page.wait_for_url(f"**/maps/{job.id}")
     page.close()

@@ -10,6 +10,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -113,6 +114,19 @@ class Journal:
     def answers(self) -> list[Answer]:
         """The answers that stand: the last of each reviewer on each building that was not withdrawn, in order."""
         return standing(self.lines())
+
+    def named_since(self, size: int) -> set[str]:
+        """Ids of the buildings that lines name which came after the journal had a size in bytes."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return set()
+        begin = data.rfind(b"\n", 0, size) + 1
+        found = set()
+        for line in data[begin:].split(b"\n"):
+            with suppress(ValueError, TypeError, KeyError):  # what a kill cut off
+                found.add(str(json.loads(line)["building_id"]))
+        return found
 
 
 Line = TypeVar("Line", bound=BaseModel)

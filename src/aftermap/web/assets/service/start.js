@@ -1,39 +1,18 @@
-"use strict";
-// What a browser sees first: sign in, upload, follow, open. Everything is text; nothing that a user sent becomes markup.
+// What a browser sees first: sign in, upload, follow, open.
+import { $, ask as asked, element, send as sent, tell } from "./api.js";
 
-const $ = (id) => document.getElementById(id);
 const STAGES = { predicting: "Looking for buildings and damage", writing: "Writing the map", tiles: "Making tiles", learning: "Learning from the answers" };
 const ENDED = ["done", "failed", "cancelled"];
 const streams = new Map();
 
-function element(name, text = "", attributes = {}) {
-  const made = document.createElement(name);
-  made.textContent = text;
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  return made;
+// whoever is not signed in any more is asked to
+function signedIn(error) {
+  if (error.status === 401) show(null);
+  throw error;
 }
 
-function tell(text) {
-  $("told").textContent = text;
-  $("told").hidden = !text;
-}
-
-async function ask(path, options = {}) {
-  let answer;
-  try {
-    answer = await fetch(path, { credentials: "same-origin", ...options });
-  } catch {
-    throw new Error("The service does not answer. Is it running, and are you online?");
-  }
-  if (answer.status === 401) show(null);
-  if (answer.status === 204) return null;
-  const tree = await answer.json().catch(() => ({ error: `The service answered ${answer.status}` }));
-  if (!answer.ok) throw Object.assign(new Error(tree.error), { status: answer.status });
-  return tree;
-}
-
-const send = (path, method, tree) =>
-  ask(path, { method, headers: { "content-type": "application/json" }, body: tree === undefined ? undefined : JSON.stringify(tree) });
+const ask = (path) => asked(path).catch(signedIn);
+const send = (path, method, tree) => sent(path, method, tree).catch(signedIn);
 
 function upload(file, kind, label) {
   // not fetch: it does not say how far an upload is
@@ -119,6 +98,7 @@ async function mapRow(map) {
   }
   row.append(bar, element("p", `${told.total.toLocaleString()} buildings: ${parts.join(", ") || "none"}`, { class: "soft" }));
   const links = element("div", "", { class: "row" });
+  links.append(element("a", "Look", { class: "button main", href: `/maps/${map.id}` }));
   if (told.may_review && told.links.review) links.append(element("a", "Review", { class: "button", href: told.links.review }));
   if (told.links["files.zip"]) links.append(element("a", "Files", { class: "button", href: told.links["files.zip"] }));
   if (!told.whole) links.append(element("span", "You see the part of it that lies in your area.", { class: "soft" }));
@@ -168,6 +148,7 @@ $("sign-in").addEventListener("submit", async (event) => {
     await send("/api/session", "POST", { token: $("token").value.trim() });
     $("token").value = "";
     tell("");
+    if (/^#\/maps\/[0-9a-f]{32}$/.test(location.hash)) return location.assign(location.hash.slice(1));
     await begin();
   } catch (error) {
     tell(error.message);

@@ -47,6 +47,7 @@ def one(service: TheService, caller: Reader, number: Id) -> MapDescribed:
     return MapDescribed(
         **map_shown(record, view, may_review=caller.may("review")),
         **layers_shown(service, record),
+        scale=str(found.provenance["scale"]),
         legend=legend(),
         counts={name: int(counted.get(name, 0)) for name in (*DAMAGE.names[1:], NOT_ASSESSED)},
         total=len(frame),

@@ -114,20 +114,38 @@ def building(
 
 
 @router.get("/{number}/answers")
-def answers(service: TheService, caller: Reader, request: Request, response: Response, number: Id) -> Any:
-    """What people said of each building so far, one answer a building; 304 where `If-None-Match` is still so."""
+def answers(
+    service: TheService,
+    caller: Reader,
+    request: Request,
+    response: Response,
+    number: Id,
+    since: Annotated[int, Query(ge=0, le=2**53)] = 0,
+) -> Any:
+    """What people said of each building so far, one answer a building; 304 where `If-None-Match` is still so.
+
+    With `since`, a `version` that was answered before, only what changed from there on; `withdrawn` names buildings of
+    which nothing is said any more.
+    """
     the_map(service, caller, number, whole=True)
     journal = Journal(service.place.map(number))
     tag = f'"{_size(journal.path)}"'
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers={"etag": tag})
     given = journal.answers()
+    settled = settle(given)
+    named = journal.named_since(since) if since else set(settled)
+    features = features_of(request, service, number)
     response.headers["etag"] = tag
     return {
         "version": tag.strip('"'),
         "answers": [
-            {**_told(answer), "version": version_of(given, answer.building_id)}
-            for answer in settle(given).values()
+            {**_told(answer), "row": features.row(name, None), "version": version_of(given, name)}
+            for name, answer in settled.items()
+            if name in named
+        ],
+        "withdrawn": [
+            {"building_id": name, "row": features.row(name, None)} for name in sorted(named - set(settled))
         ],
     }
 

@@ -83,6 +83,7 @@ class MapDescribed(MapShown):
 
     layers: dict[str, Layer]
     buildings: BuildingLayer
+    scale: str
     legend: list[dict[str, str]]
     counts: dict[str, int]
     total: int

@@ -25,7 +25,7 @@ _POINTS_PER_TILE = 20_000
 _LEAST_ZOOM = 6
 
 ATTRIBUTES = ("row", "id", "damage", "confidence", "area_m2")
-"""Of an outline; points have the same but the area."""
+"""Of an outline, and of a point."""
 
 
 def write_vector_tiles(
@@ -60,7 +60,7 @@ def write_vector_tiles(
     # outlines of a very dense tile are kept whole: 5 MB a tile at most
     _write(shown, folder / f"{name}-outlines.mbtiles", (OUTLINES_ZOOM, OUTLINES_ZOOM), 5_000_000, 1_000_000)
     going()
-    points = shown.drop(columns="area_m2").set_geometry(shown.geometry.representative_point())
+    points = shown.set_geometry(shown.geometry.representative_point())
     # rows in an order that has nothing to do with where they lie: a full tile leaves out some of everywhere
     mixed = points.iloc[np.random.default_rng(0).permutation(len(points))]
     _write(mixed, folder / f"{name}-points.mbtiles", (least, OUTLINES_ZOOM - 1), 500_000, _POINTS_PER_TILE)
@@ -82,12 +82,12 @@ def open_tiles(path: Path) -> sqlite3.Connection:
 
 
 def _least_zoom(frame: geopandas.GeoDataFrame) -> int:
-    """From which all of them are seen within about two tiles."""
+    """From which all of them are seen within half a tile, as a page shows it to a phone."""
     if frame.empty:
         return OUTLINES_ZOOM - 1
     west, south, east, north = frame.total_bounds
     side = max(east - west, north - south, 1.0)
-    return int(np.clip(np.floor(np.log2(2 * HALF / side)), _LEAST_ZOOM, OUTLINES_ZOOM - 1))
+    return int(np.clip(np.floor(np.log2(2 * HALF / side)) - 1, _LEAST_ZOOM, OUTLINES_ZOOM - 1))
 
 
 def _write(
