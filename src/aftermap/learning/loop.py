@@ -223,7 +223,7 @@ class Training:
             "kept": self.objective.kept(),
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
-            "plateau": None if self.plateau is None else self.plateau.state(),
+            "plateau": {} if self.plateau is None else self.plateau.state(),
         }
         position = {"step": self.step, "seed": self.seed, "precision": self._arithmetic}
         # where the disk is full, torch raises a RuntimeError
