@@ -82,6 +82,10 @@ NOT_RUN: list[tuple[str, str]] = [
         "needs models of its page; tests of that command make them",
     ),
     (
+        r"data prepare (published|auto)|bright-",
+        "needs a release of others; tests/data/test_releases.py makes small ones",
+    ),
+    (
         r"dubai|zurich|loveda|vaihingen|prepared --task|potsdam|mexico|oam-ggaba|michael",
         "needs a dataset that may not come along",
     ),

@@ -12,6 +12,12 @@ from aftermap.data.photograph_classes import ADE as _ADE_NAMES
 from aftermap.data.photograph_classes import CITYSCAPES as _CITYSCAPES_CLASSES
 from aftermap.data.photograph_classes import VOC as _VOC_NAMES
 from aftermap.data.photograph_classes import index_colour
+from aftermap.data.published_classes import BRIGHT as _BRIGHT_CLASSES
+from aftermap.data.published_classes import CHANGE as _CHANGE_CLASSES
+from aftermap.data.published_classes import FLAIR as _FLAIR_CLASSES
+from aftermap.data.published_classes import FLOODNET as _FLOODNET_CLASSES
+from aftermap.data.published_classes import RESCUENET as _RESCUENET_CLASSES
+from aftermap.data.published_classes import SPACENET8 as _SPACENET8_CLASSES
 from aftermap.errors import DataError, RecipeError
 
 Colour = Annotated[str, Field(pattern="^#[0-9a-f]{6}$")]
@@ -240,6 +246,24 @@ CITYSCAPES = _table(
 )
 """Cityscapes (Cordts et al. 2016): the nineteen classes that are scored, all others unknown."""
 
+RESCUENET = _table("rescuenet", *_RESCUENET_CLASSES.items(), background=0)
+"""RescueNet (Rahnemoonfar et al. 2023), drone photographs after Hurricane Michael."""
+
+FLOODNET = _table("floodnet", *_FLOODNET_CLASSES.items(), background=0)
+"""FloodNet (Rahnemoonfar et al. 2021), drone photographs after Hurricane Harvey."""
+
+FLAIR = _table("flair", *_FLAIR_CLASSES.items(), label_values=tuple(range(1, 20)))
+"""FLAIR #1 (Garioud et al. 2022): all nineteen classes, counted from 1. The challenge scores the first twelve."""
+
+BRIGHT = _table("bright", *_BRIGHT_CLASSES.items(), background=0)
+"""BRIGHT (Chen et al. 2025): three levels of damage."""
+
+BUILDING_CHANGE = _table("building-change", *_CHANGE_CLASSES.items(), background=0)
+"""Whether a building was built, torn down or altered between two dates: LEVIR-CD, S2Looking, FOTBCD."""
+
+SPACENET8 = _table("spacenet8", *_SPACENET8_CLASSES.items(), background=0)
+"""SpaceNet 8 (Hänsch et al. 2022): buildings and roads, flooded or not."""
+
 LEGENDS = {
     legend.name: legend
     for legend in (
@@ -252,6 +276,12 @@ LEGENDS = {
         VOC,
         ADE,
         CITYSCAPES,
+        RESCUENET,
+        FLOODNET,
+        FLAIR,
+        BRIGHT,
+        BUILDING_CHANGE,
+        SPACENET8,
         legend_of(BUILDING),
         legend_of(DAMAGE),
     )

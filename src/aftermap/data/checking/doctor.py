@@ -13,6 +13,7 @@ import numpy as np
 from aftermap.classes import SCHEMES
 from aftermap.data.checking.examine import Examined, Finding, Severity, examine, hash_distances
 from aftermap.data.checking.overlap import ground, same_ground, same_images
+from aftermap.data.checking.releases import release_findings, withheld
 from aftermap.data.checking.splits import SPLITS
 from aftermap.data.masks import DAMAGE_NAMES
 from aftermap.data.scene import Manifest, Scene, Split
@@ -88,6 +89,7 @@ def check(
     findings += _labels(scenes, examined, by_pairs=manifest.kind in _TWO_DATES)
     findings += _balance(manifest)
     findings += _counts(manifest)
+    findings += release_findings(manifest)
     order = {"error": 0, "warning": 1, "info": 2}
     return Report(len(scenes), tuple(sorted(findings, key=lambda finding: order[finding.severity])))
 
@@ -106,6 +108,7 @@ def _examine_all(manifest: Manifest, *, deep: bool, workers: int) -> Iterator[Ex
 def _partners(manifest: Manifest) -> list[Finding]:
     advice = "add the other date, or remove this image, and prepare the data again"
     unpaired = [name for name in manifest.options.get("unpaired", "").split(",") if name]
+    unpaired = [name for name in unpaired if not withheld(manifest, name)]
     found = [
         Finding("error", "missing-partner", None, f"{name} has no partner: {advice}") for name in unpaired
     ]

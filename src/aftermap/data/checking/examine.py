@@ -139,7 +139,7 @@ def examine(
 def _note_grids(note: Note, pre: Path, post: Path) -> None:
     """Note where two georeferenced images do not lie on one grid."""
     try:
-        problem = grid_mismatch(read_grid(pre), read_grid(post))
+        problem = grid_mismatch(read_grid(pre), read_grid(post, grey=True))
     except DataError as error:
         note("error", "unreadable", str(error))
         return

@@ -149,6 +149,7 @@ class Dataset:
         options: choices that change masks or tiles.
         notes: further entries for the manifest's options.
         legend: the classes of the masks, where these are of many classes.
+        licence: under which the publisher gives the data away, in words.
         is_cut: images are cut into tiles, which belong to the prepared dataset.
         conclude: notes on what was met, which may be warned of.
     """
@@ -160,5 +161,6 @@ class Dataset:
     options: Mapping[str, str]
     notes: Mapping[str, str] = field(default_factory=dict)
     legend: Legend | None = None
+    licence: str | None = None
     is_cut: bool = False
     conclude: Callable[[Mapping[str, Made]], Mapping[str, str]] = _nothing_odd

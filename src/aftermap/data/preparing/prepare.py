@@ -30,9 +30,20 @@ def usual_folder(source: Path) -> Path:
 
 
 DatasetKind = Literal[
-    "xbd", "folder", "class_folder", "isprs", "isaid", "agrivision", "photographs", "opencities", "spacenet"
+    "xbd",
+    "folder",
+    "class_folder",
+    "isprs",
+    "isaid",
+    "agrivision",
+    "photographs",
+    "opencities",
+    "spacenet",
+    "published",
 ]
-"""Each has `<kind>_dataset` in `aftermap.data.readers.<kind>`."""
+"""Each has `<kind>_dataset` in `aftermap.data.readers.<kind>`, or in the module of `_PLACES`."""
+
+_PLACES = {"published": "published.releases"}
 
 
 def prepare_source(
@@ -62,7 +73,7 @@ def prepare_source(
         DataError: the dataset cannot be used.
         OutputError: `out` cannot be written, or holds something else.
     """
-    reader = import_module(f"aftermap.data.readers.{kind}")
+    reader = import_module(f"aftermap.data.readers.{_PLACES.get(kind, kind)}")
     found = getattr(reader, f"{kind}_dataset")(source, **reading)
     folder = out or usual_folder(source)
     return prepare(found, folder, workers=workers, overwrite=overwrite, strict=strict, progress=progress)
@@ -116,6 +127,7 @@ def prepare(
             kind=dataset.kind,
             scheme=dataset.scheme,
             legend=dataset.legend,
+            licence=dataset.licence,
             options={**dataset.options, **notes},
             scenes=scenes if dataset.is_cut else _with_resolution(scenes),
         )

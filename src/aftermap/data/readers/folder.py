@@ -280,8 +280,12 @@ def _warn_of_footprints(source: Path) -> None:
         )
 
 
-def read_grid(path: Path) -> SceneGrid | None:
+def read_grid(path: Path, *, grey: bool = False) -> SceneGrid | None:
     """Georeference of a TIFF image; other images have none.
+
+    Args:
+        path: of the image.
+        grey: one band will do as well, such as that of a radar.
 
     Raises:
         DataError: a TIFF that cannot be read, or is not RGB of 8 bits.
@@ -295,7 +299,7 @@ def read_grid(path: Path) -> SceneGrid | None:
             grid = Grid(horizontal(image.crs, path), image.transform, image.width, image.height)
     except (RasterError, GeoreferenceError) as error:
         raise DataError(str(error)) from None
-    if file.dtype != "uint8" or file.count != 3:
+    if file.dtype != "uint8" or (file.count != 3 and not (grey and file.count == 1)):
         raise DataError(
             f"{path} has {counted(file.count, 'band')} of {file.dtype}, expected 3 bands of 8 bits (red, green, blue): "
             "convert it with gdal_translate -ot Byte -scale -b 1 -b 2 -b 3"

@@ -1,0 +1,39 @@
+"""`aftermap data prepare published`: datasets that are known by their name."""
+
+from pathlib import Path
+
+from aftermap.cli.datasets.dataset_output import BY_DEFAULT, Preparing
+
+
+def published(
+    source: Path,
+    *,
+    release: str,
+    damage: str | None = None,
+    tile_px: int | None = None,
+    overlap_px: int = 0,
+    preparing: Preparing = BY_DEFAULT,
+) -> None:
+    """Prepare a published dataset of disasters or buildings, in its publisher's split and with its licence noted.
+
+    rescuenet, floodnet (drone photographs), flair (land cover of France), levir-cd, s2looking, fotbcd (change of
+    buildings), bright (optical before, radar after), ida-bd, ebd (damage). Images stay where they are, unless they are
+    cut.
+
+    Example: aftermap data prepare published ~/BRIGHT --release bright -o bright
+
+    Example: aftermap data prepare published ~/LEVIR-CD --release levir-cd --damage changed=destroyed -o levir
+
+    Args:
+        source: The unpacked release, or a folder that holds it.
+        release: Which of them.
+        damage: What each class of a release of pairs is on the Joint Damage Scale, such as
+            intact=no-damage,damaged=major-damage,destroyed=destroyed; background and unknown are possible too. Without
+            it the release's own classes are kept, which 'train' learns on one date alone.
+        tile_px: Cut images of one date into tiles of this size; by default they stay whole.
+        overlap_px: Pixels that neighbouring tiles have in common.
+        preparing: Where and how the dataset is prepared.
+    """
+    preparing.prepare(
+        "published", source, release=release, damage=damage, tile_px=tile_px, overlap_px=overlap_px
+    )

@@ -1,0 +1,236 @@
+"""The published datasets that are known, and the reader of all of them."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from aftermap.classes import DAMAGE
+from aftermap.data.legends import BRIGHT, BUILDING_CHANGE, FLAIR, FLOODNET, RESCUENET, legend_of
+from aftermap.data.preparing.class_dataset import class_dataset
+from aftermap.data.preparing.class_image import ClassMask
+from aftermap.data.preparing.dataset import Dataset, SourceScene
+from aftermap.data.preparing.tile_grid import Tiling
+from aftermap.data.preparing.whole_scenes import WholeScenes
+from aftermap.data.readers.class_labels import LABEL, LabelReader
+from aftermap.data.readers.published.pairs import (
+    CHANGE_FOLDERS,
+    PairLabels,
+    find_bright,
+    find_change,
+    find_levels,
+    read_meaning,
+)
+from aftermap.data.readers.published.photographs import find_drone_photographs, find_flair
+from aftermap.data.readers.published.release import Found, Name, Release, check_folder
+from aftermap.errors import DataError, DataWarning, InputError
+from aftermap.wording import counted
+
+WHOLE = Tiling()
+_OWN_SCALE = {name: index for index, name in enumerate(DAMAGE.names)}
+_DRONE = "{train,val,test}/{train,val,test}-org-img/N.jpg and .../{train,val,test}-label-img/N_lab.png"
+
+RELEASES: Mapping[Name, Release] = {
+    release.name: release
+    for release in (
+        Release(
+            "rescuenet",
+            "RescueNet",
+            "classes",
+            RESCUENET,
+            "CDLA-Permissive-1.0",
+            _DRONE,
+            find_drone_photographs,
+            "README of BinaLab/RescueNet (licence, sets); folders and numbers from public code that reads it",
+            "that README lists twelve classes with debris and sand; the released masks hold the eleven read here",
+            scenes=4494,
+        ),
+        Release(
+            "floodnet",
+            "FloodNet-Supervised v1.0",
+            "classes",
+            FLOODNET,
+            "CDLA-Permissive-1.0",
+            _DRONE,
+            find_drone_photographs,
+            "README of BinaLab/FloodNet-Supervised_v1.0 (classes, licence); folders from public code that reads it",
+            scenes=2343,
+        ),
+        Release(
+            "flair",
+            "FLAIR #1",
+            "classes",
+            FLAIR,
+            "Licence Ouverte / Open Licence 2.0 (Etalab), IGN",
+            "D000_0000/Z0_XX/img/IMG_000000.tif (five bands) and D000_0000/Z0_XX/msk/MSK_000000.tif",
+            find_flair,
+            "IGN's page of FLAIR (classes, numbers, colours, sets); folders from public code that reads it",
+            "the licence, which that page does not state",
+            scenes=77412,
+        ),
+        Release(
+            "levir-cd",
+            "LEVIR-CD",
+            "change",
+            BUILDING_CHANGE,
+            "for academic use only; commercial use is not allowed (images of Google Earth)",
+            "A/train_1.png, B/train_1.png and label/train_1.png, or train/A, train/B and train/label",
+            partial(find_change, folders=CHANGE_FOLDERS["levir-cd"]),
+            "torchgeo's reader of LEVIR-CD and LEVIR-CD+ (folders, values)",
+            "the licence, which torchgeo does not state",
+        ),
+        Release(
+            "s2looking",
+            "S2Looking",
+            "change",
+            BUILDING_CHANGE,
+            "for academic use only; commercial use is not allowed",
+            "{train,val,test}/Image1/N.png, Image2/N.png and label/N.png",
+            partial(find_change, folders=CHANGE_FOLDERS["s2looking"]),
+            "public code that reads it (folders, values)",
+            "the licence; label1 (built) and label2 (torn down) are not read",
+            scenes=5000,
+        ),
+        Release(
+            "fotbcd",
+            "FOTBCD-Binary",
+            "change",
+            BUILDING_CHANGE,
+            "CC BY-NC-SA 4.0; source data IGN, Licence Ouverte 2.0",
+            "images/{train,val,test}/before/N.png, after/N.png and label/N.png",
+            partial(find_change, folders=CHANGE_FOLDERS["fotbcd"]),
+            "README of abdelpy/FOTBCD-datasets (folders, values, licence)",
+            "FOTBCD-Instances (COCO polygons) is not read",
+        ),
+        Release(
+            "bright",
+            "BRIGHT",
+            "levels",
+            BRIGHT,
+            "differs by event: mostly CC BY-NC 4.0 (optical images of Maxar, and labels on them); SAR CC BY 4.0",
+            "pre-event/N_pre_disaster.tif, post-event/N_post_disaster.tif and target/N_building_damage.tif",
+            find_bright,
+            "README of ChenHongruixuan/BRIGHT (folders, names), torchgeo's reader (class numbers, lists of the contest)",
+            "the licence of each event; nothing but 8-bit images was foreseen",
+        ),
+        Release(
+            "ida-bd",
+            "Ida-BD",
+            "levels",
+            legend_of(DAMAGE),
+            "ODC-By 1.0 (DesignSafe PRJ-3563)",
+            "images/N_pre_disaster.png, images/N_post_disaster.png and masks/N_post_disaster.png",
+            find_levels,
+            "public code that reads it (folders, names, numbers 0 to 4)",
+            "the licence, and whether masks of the first date come along",
+        ),
+        Release(
+            "ebd",
+            "EBD (Extensible Building Damage)",
+            "levels",
+            legend_of(DAMAGE),
+            "not stated where the layout was looked up: see the publisher's page",
+            "images/N_pre_disaster.png, images/N_post_disaster.png and targets/N_post_disaster_target.png",
+            find_levels,
+            "announcements of the paper (Journal of Remote Sensing, doi 10.34133/remotesensing.0733): pairs in the "
+            "manner of xBD",
+            "folders, names and numbers, which no public code shows; read as Ida-BD and xBD are laid out",
+        ),
+    )
+}
+
+
+def published_dataset(
+    source: Path,
+    *,
+    release: Name,
+    damage: str | None = None,
+    tile_px: int | None = None,
+    overlap_px: int = 0,
+) -> Dataset:
+    """A published dataset, in its publisher's split.
+
+    Args:
+        source: the unpacked release, or a folder that holds it.
+        release: which.
+        damage: what each class of its legend is on the Joint Damage Scale, as `read_meaning` reads it; None keeps
+            the release's own classes. Releases that have this scale themselves need none.
+        tile_px: cut the images of a release of one date into tiles of this size.
+        overlap_px: pixels that neighbouring tiles have in common.
+
+    Raises:
+        DataError: another layout, or files that cannot be used.
+        InputError: options that the release does not have.
+
+    Warns:
+        DataWarning: images whose partner is missing.
+    """
+    known = RELEASES.get(release)
+    if known is None:
+        raise InputError(f"there is no release {release}: known are {', '.join(RELEASES)}")
+    check_folder(source, known)
+    found = known.find(source)
+    if not found.scenes:
+        alone = f" ({counted(len(found.unpaired), 'image')} without partner)" if found.unpaired else ""
+        raise DataError(f"{source} holds nothing of {known.title}{alone}: expected {known.expected}")
+    if known.form == "classes":
+        if damage is not None:
+            raise InputError(f"--damage is for pairs, and {known.title} has one date: leave it out")
+        dataset = _classes(known, found, Tiling(tile_px=tile_px, overlap_px=overlap_px))
+    else:
+        if tile_px is not None or overlap_px:
+            raise InputError(f"the pairs of {known.title} stay whole: leave --tile-px and --overlap-px out")
+        dataset = _pairs(known, found, damage)
+    notes = {"source": str(source.resolve()), "release_title": known.title, **_left_out(found)}
+    if any(scene.split != "unassigned" for scene in found.scenes):
+        notes["split"] = "official"
+    return replace(dataset, licence=known.licence, notes={**dataset.notes, **notes})
+
+
+def _classes(release: Release, found: Found, tiling: Tiling) -> Dataset:
+    """Images of one date with class numbers; those without label are unlabelled."""
+    return class_dataset(
+        found.scenes,
+        release.legend,
+        partial(_read_label, reader=LabelReader(release.legend)),
+        kind="published",
+        tiling=tiling,
+        options={"release": release.name},
+        notes={},
+    )
+
+
+def _pairs(release: Release, found: Found, damage: str | None) -> Dataset:
+    own = release.legend.name == DAMAGE.name
+    if own and damage is not None:
+        raise InputError(f"{release.title} has the Joint Damage Scale itself: leave --damage out")
+    meaning = _OWN_SCALE if own else None if damage is None else read_meaning(damage, release.legend)
+    is_change = release.form == "change"
+    read = PairLabels(release.legend, "change" if is_change else "levels", meaning=meaning)
+    legend = release.legend if meaning is None else None
+    return Dataset(
+        kind="published",
+        scheme=release.legend.name if meaning is None else DAMAGE.name,
+        legend=legend,
+        scenes=found.scenes,
+        make=WholeScenes(read, len(release.legend.names) if meaning is None else len(DAMAGE)),
+        options={"release": release.name, "damage_levels": damage or ""},
+    )
+
+
+def _read_label(source: SourceScene, reader: LabelReader) -> ClassMask | None:
+    return reader.of(source) if LABEL in source.labels else None
+
+
+def _left_out(found: Found) -> dict[str, str]:
+    if not found.unpaired:
+        return {}
+    names = [path.name for path in found.unpaired]
+    warnings.warn(
+        f"{counted(len(names), 'image has', 'images have')} no partner of the other date: left out: "
+        f"{', '.join(names[:5])}",
+        DataWarning,
+        stacklevel=3,
+    )
+    return {"unpaired": ",".join(names)}

@@ -1,0 +1,161 @@
+"""Readers of published datasets, on made layouts: what is found, what masks become, what is refused."""
+
+import cv2
+import numpy as np
+import pytest
+
+import made_releases as made
+from aftermap.data.checking.doctor import check
+from aftermap.data.preparing.prepare import prepare_source
+from aftermap.data.readers.published.pairs import CHANGE_FOLDERS
+from aftermap.data.readers.published.releases import RELEASES
+from aftermap.data.scene import read_bands, read_images, read_mask
+from aftermap.errors import DataError, DataWarning, InputError
+
+
+def prepare(source, release, **options):
+    return prepare_source(source, source.parent / "out", kind="published", release=release, **options)
+
+
+@pytest.mark.parametrize(("release", "last"), [("rescuenet", 10), ("floodnet", 9)])
+def test_drone_photographs_in_their_sets(tmp_path, release, last):
+    manifest = prepare(made.drone_photographs(tmp_path / "release", last), release)
+    assert [(s.name, s.split, s.source_split) for s in manifest.scenes] == [
+        ("10778", "train", "train"),
+        ("10779", "validation", "hold"),
+        ("10780", "test", "test"),
+    ]
+    mask = read_mask(manifest.scenes[0], target="classes")
+    assert mask[0, :4].tolist() == [0, 2, 5, 0] and mask[1, 0] == last == len(manifest.legend.names) - 1
+    assert manifest.licence == "CDLA-Permissive-1.0" and manifest.options["release"] == release
+    report = check(manifest)
+    assert report.errors == [] and "scene-count" in {finding.code for finding in report.warnings}
+
+
+def test_rescuenets_number_of_pools_is_none_of_floodnets(tmp_path):
+    with pytest.raises(DataError, match="holds the value 10"):
+        prepare(made.drone_photographs(tmp_path / "release", 10), "floodnet")
+
+
+def test_drone_photographs_can_be_cut(tmp_path):
+    manifest = prepare(made.drone_photographs(tmp_path / "release"), "rescuenet", tile_px=4)
+    assert len(manifest.scenes) == 3 * 4
+    assert {(s.height, s.width) for s in manifest.scenes} == {(4, 4)}
+
+
+def test_flair_counts_from_one_and_names_its_bands(tmp_path):
+    manifest = prepare(made.flair(tmp_path / "release"), "flair")
+    train, test = manifest.scenes
+    assert (train.event, train.split) == ("D017_2021", "train")
+    assert (test.event, test.split, test.name) == ("D016_2021", "test", "IMG_061713")
+    assert read_mask(train, target="classes")[0, :4].tolist() == [0, 12, 18, 11]
+    assert read_bands(train, ["nir", "elevation"]).shape == (2, made.SIZE, made.SIZE)
+    assert manifest.legend.names[11] == "plowed_land"
+
+
+def test_change_of_each_release_in_its_folders(tmp_path):
+    made.change(tmp_path / "levir", ("A", "B", "label"), ("train_1", "val_2", "test_3"))
+    manifest = prepare(tmp_path / "levir", "levir-cd")
+    assert [(s.name, s.split) for s in manifest.scenes] == [
+        ("test_3", "test"),
+        ("train_1", "train"),
+        ("val_2", "validation"),
+    ]
+    assert read_mask(manifest.scenes[0], target="classes")[0, :4].tolist() == [0, 1, 1, 0]
+    assert read_images(manifest.scenes[0], dates=2).shape == (2, 3, made.SIZE, made.SIZE)
+    for release, above in (("s2looking", ""), ("fotbcd", "images/"), ("levir-cd", "LEVIR-CD+/")):
+        source = tmp_path / release / "source"
+        for subset in ("train", "test"):
+            made.change(source / f"{above}{subset}", CHANGE_FOLDERS[release])
+        manifest = prepare(source, release)
+        assert [(s.name, s.split) for s in manifest.scenes] == [("test-1", "test"), ("train-1", "train")]
+        assert manifest.legend.names == ("unchanged", "changed")
+
+
+def test_change_in_masks_that_were_stored_with_loss_is_refused(tmp_path):
+    made.change(tmp_path / "levir", ("A", "B", "label"), changed=250)
+    with pytest.raises(DataError, match=r"holds 250.*stored as JPEG"):
+        prepare(tmp_path / "levir", "levir-cd")
+
+
+def test_change_becomes_damage_where_that_is_said(tmp_path):
+    made.change(tmp_path / "levir", ("A", "B", "label"))
+    manifest = prepare(tmp_path / "levir", "levir-cd", damage="changed=destroyed")
+    assert manifest.scheme == "joint-damage-scale" and manifest.legend is None
+    assert manifest.options["damage_levels"] == "changed=destroyed"
+    assert read_mask(manifest.scenes[0], target="damage")[0, :4].tolist() == [0, 4, 4, 0]
+
+
+def test_bright_keeps_its_three_levels_and_its_single_band(tmp_path):
+    with pytest.warns(DataWarning, match="1 image has no partner"):
+        manifest = prepare(made.bright(tmp_path / "bright"), "bright")
+    (scene,) = manifest.scenes
+    assert (scene.name, scene.event) == ("bata-explosion_00000000", "bata-explosion")
+    assert read_mask(scene, target="classes")[0, :5].tolist() == [0, 1, 2, 3, 0]
+    images = read_images(scene, dates=2)
+    assert (images[1, 0] == images[1, 1]).all() and (images[0, 0] != images[0, 1]).any()
+    assert manifest.options["unpaired"] == "ukraine-conflict_00000003_post_disaster.tif"
+    assert manifest.licence.startswith("differs by event")
+    report = check(manifest)
+    assert report.errors == []
+    assert {"licence", "withheld", "radar"} <= {finding.code for finding in report.findings}
+
+
+def test_brights_levels_on_the_joint_scale_are_said_by_the_user(tmp_path):
+    levels = "intact=no-damage,damaged=unknown,destroyed=destroyed"
+    source = made.bright(tmp_path / "bright", ("noto-earthquake_00000001",))
+    (source / "splitname").mkdir()
+    (source / "splitname" / "test_set.txt").write_text("noto-earthquake_00000001\n")
+    manifest = prepare(source, "bright", damage=levels)
+    assert read_mask(manifest.scenes[0], target="damage")[0, :4].tolist() == [0, 1, 255, 4]
+    assert manifest.options["damage_levels"] == levels and manifest.scenes[0].split == "test"
+
+
+@pytest.mark.parametrize(
+    "levels", ["intact=no-damage", "intact=no-damage,damaged=wet,destroyed=destroyed", "intact,damaged,x=y"]
+)
+def test_levels_that_are_not_told_are_refused(tmp_path, levels):
+    with pytest.raises(InputError, match="--damage"):
+        prepare(made.bright(tmp_path / "bright", ("a_1",)), "bright", damage=levels)
+
+
+@pytest.mark.parametrize(
+    ("release", "masks", "ending"), [("ida-bd", "masks", ""), ("ebd", "targets", "_target")]
+)
+def test_levels_of_the_joint_scale_as_they_are(tmp_path, release, masks, ending):
+    manifest = prepare(made.levels(tmp_path / "train", masks, ending), release)
+    (scene,) = manifest.scenes
+    assert read_mask(scene, target="damage")[0, :6].tolist() == [0, 1, 2, 3, 4, 255]
+    assert read_mask(scene, target="building")[0, :6].tolist() == [0, 1, 1, 1, 1, 0]
+    assert scene.name == "ida_0001" and scene.event == "ida"
+    assert check(manifest).errors == []
+
+
+def test_what_a_release_does_not_have_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"holds nothing of BRIGHT: expected pre-event/"):
+        prepare(tmp_path, "bright")
+    with pytest.raises(DataError, match=r"is not a folder: FLAIR"):
+        prepare(tmp_path / "none", "flair")
+    made.drone_photographs(tmp_path / "release")
+    with pytest.raises(InputError, match="has one date"):
+        prepare(tmp_path / "release", "rescuenet", damage="x=y")
+    made.levels(tmp_path / "ida")
+    with pytest.raises(InputError, match="itself: leave --damage out"):
+        prepare(tmp_path / "ida", "ida-bd", damage="x=y")
+    with pytest.raises(InputError, match="stay whole"):
+        prepare(tmp_path / "ida", "ida-bd", tile_px=4)
+
+
+def test_masks_of_another_size_or_number_are_refused(tmp_path):
+    source = made.levels(tmp_path / "ida", both=False)
+    path = source / "masks" / "ida_0001_post_disaster.png"
+    cv2.imwrite(str(path), np.zeros((4, 4), np.uint8))
+    with pytest.raises(DataError, match="4 x 4 pixels, its images 8 x 8"):
+        prepare(source, "ida-bd")
+    made.mask(path, [7])
+    with pytest.raises(DataError, match="holds the value 7, expected 0 background, 1 no-damage"):
+        prepare(source, "ida-bd")
+
+
+def test_every_release_says_what_it_was_taken_from():
+    assert all(r.source and r.licence and r.expected for r in RELEASES.values())
