@@ -6,10 +6,12 @@ started by ours inherit), a recipe of the user's own that names the same target,
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
-from aftermap.errors import ModelError
+from aftermap.errors import ModelError, RecipeError
 
 VARIABLE = "AFTERMAP_TRUST"
 EVERYTHING = "all"
@@ -50,6 +52,35 @@ def check_trusted(target: str, source: object) -> None:
             f"{source} wants to run {target!r}, code that does not come with aftermap: pass --trust if you know where "
             "the model comes from and what that code does"
         )
+
+
+def function_named(target: str, what: str) -> Callable[..., Any]:
+    """The function that a recipe names as `package.module:function`; its module is run.
+
+    Args:
+        target: the name.
+        what: whose it is, for messages, such as `model target`.
+
+    Raises:
+        RecipeError: there is no such function, or its module does not run.
+    """
+    module_name, _, name = target.partition(":")
+    wrong = f"{what} {target!r} cannot be imported"
+    try:
+        function = getattr(import_module(module_name), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise RecipeError(f"{wrong}: {error}") from None  # a module that it needs itself
+        raise RecipeError(
+            f"{wrong}: write package.module:function, and set PYTHONPATH to the folder of {error.name}"
+        ) from None
+    except (AttributeError, ValueError):
+        raise RecipeError(f"{wrong}: write package.module:function") from None
+    except Exception as error:
+        raise RecipeError(f"{wrong}: {type(error).__name__}: {error}") from error
+    if not callable(function):
+        raise RecipeError(f"{what} {target!r} is a {type(function).__name__}, expected a function")
+    return function  # type: ignore[no-any-return]
 
 
 def _from_environment() -> set[str]:

@@ -1,7 +1,6 @@
 """From a configuration to a model: one class per kind, one exhaustive match. A network is imported where one is built."""
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import TYPE_CHECKING, assert_never
 
 from aftermap.errors import RecipeError
@@ -18,7 +17,7 @@ from aftermap.models.configs import (
     UnetConfig,
     Xview2UnetConfig,
 )
-from aftermap.trust import trust
+from aftermap.trust import function_named, trust
 
 if TYPE_CHECKING:
     from aftermap.models.networks.dense import DenseModel
@@ -116,14 +115,7 @@ def _timm_unet(config: UnetConfig | SiameseUnetConfig) -> "DenseModel":
 def _custom(config: CustomConfig) -> "DenseModel":
     from aftermap.models.networks.dense import DenseModel
 
-    module_name, _, name = config.target.partition(":")
-    try:
-        function = getattr(import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError):
-        raise RecipeError(
-            f"model target {config.target!r} cannot be imported: write package.module:function"
-        ) from None
-    model = function(**config.arguments)
+    model = function_named(config.target, "model target")(**config.arguments)
     if not isinstance(model, DenseModel):
         raise RecipeError(
             f"model target {config.target!r} returned a {type(model).__name__}, expected a DenseModel"

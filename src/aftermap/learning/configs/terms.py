@@ -1,6 +1,6 @@
 """Terms of an objective as data: each names a loss, how logits are activated, and what its classes weigh."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -124,8 +124,32 @@ class CrossEntropyTerm(_Term):
     loss: Literal["cross-entropy"]
 
 
+class CustomTerm(_Term):
+    """A loss of the user's own: `target` is `package.module:function`, called with `arguments` as keywords.
+
+    The function is given logits (B, K, H, W), the channels they should become, bool of that shape, the class index
+    (B, H, W), IGNORE where unknown, and where it is known, bool (B, H, W); `class_weights` (K,) as a keyword where the
+    recipe has them. It returns a scalar.
+    """
+
+    loss: Literal["custom"]
+    target: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Its name in logs: that of the function."""
+        return self.target.rpartition(":")[2]
+
+
 Term = Annotated[
-    RegionTerm | TverskyTerm | LovaszTerm | FocalTerm | BinaryCrossEntropyTerm | CrossEntropyTerm,
+    RegionTerm
+    | TverskyTerm
+    | LovaszTerm
+    | FocalTerm
+    | BinaryCrossEntropyTerm
+    | CrossEntropyTerm
+    | CustomTerm,
     Field(discriminator="loss"),
 ]
 
@@ -178,9 +202,7 @@ class SupervisedConfig(Config):
         if all(term.weight == 0 for term in self.terms):
             raise ValueError("every term has weight 0")
         if self.targets is not None and self.targets.channel_0 == "building":
-            one_class = [
-                t.loss for t in self.terms if isinstance(t, CrossEntropyTerm) or t.activation == "softmax"
-            ]
+            one_class = [term.loss for term in self.terms if _is_a_softmax(term)]
             if one_class:
                 raise ValueError(
                     f"targets.channel_0 building overlaps the damage classes, which a softmax ({one_class[0]}) cannot "
@@ -196,7 +218,7 @@ class SupervisedConfig(Config):
                 raise ValueError(
                     f"objective.terms[{number}].class_weights has {len(weights)} values, the model has {classes} classes"
                 )
-            if classes == 1 and (isinstance(term, CrossEntropyTerm) or term.activation == "softmax"):
+            if classes == 1 and _is_a_softmax(term):
                 raise ValueError(
                     f"objective.terms[{number}] ({term.loss}) is a softmax, which one logit cannot have: use sigmoid"
                 )
@@ -208,3 +230,10 @@ class SupervisedConfig(Config):
             raise ValueError(
                 f"objective.targets makes {len(DAMAGE)} channels of damage, the model has {classes} classes"
             )
+
+
+def _is_a_softmax(term: Term) -> bool:
+    """Whether a term shares every pixel among the classes; what a custom one does is not known."""
+    if isinstance(term, PerChannel):
+        return term.activation == "softmax"
+    return isinstance(term, CrossEntropyTerm)

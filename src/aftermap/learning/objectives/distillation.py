@@ -13,12 +13,14 @@ from aftermap.learning.configs.distillation import DistillationConfig
 from aftermap.learning.configs.distillation_terms import (
     DistillationTerm,
     FeatureTerm,
+    SupervisedTerm,
     check_distillation,
     class_weights_of,
     distillation_names,
     teacher_of,
 )
 from aftermap.learning.configs.schedule import factor
+from aftermap.learning.losses.custom import require_custom
 from aftermap.learning.losses.pixel import widened
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.distillation_terms import TeacherOutput, distillation_value
@@ -63,6 +65,8 @@ class Distillation(Objective):
         super().__init__()
         self.config = config
         self.hard = None if config.hard is None else Supervised(config.hard)
+        for term in config.distil:
+            require_custom(term.terms if isinstance(term, SupervisedTerm) else ())
         self.teachers = nn.ModuleDict(teachers)
         self.adapters = nn.ModuleDict()
         for name in _in_order(t.teacher for t in self._feature_terms() if t.compares_channels):

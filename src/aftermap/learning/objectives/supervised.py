@@ -9,6 +9,7 @@ from torch import Tensor
 
 from aftermap.data.batch import Batch
 from aftermap.learning.configs.terms import SoftLabelConfig, SupervisedConfig
+from aftermap.learning.losses.custom import require_custom
 from aftermap.learning.losses.pixel import harden, soft_kl, widened
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.terms import term_names, term_value, truth_of
@@ -20,6 +21,7 @@ class Supervised(Objective):
 
     def __init__(self, config: SupervisedConfig) -> None:
         super().__init__()
+        require_custom(config.terms)
         self.config = config
         for number, term in enumerate(config.terms):
             weights = None if term.class_weights is None else torch.tensor(term.class_weights)

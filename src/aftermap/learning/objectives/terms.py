@@ -13,6 +13,7 @@ from aftermap.learning.configs.terms import (
     SMOOTH,
     BinaryCrossEntropyTerm,
     CrossEntropyTerm,
+    CustomTerm,
     FocalTerm,
     LovaszTerm,
     PerChannel,
@@ -21,6 +22,7 @@ from aftermap.learning.configs.terms import (
     TverskyTerm,
 )
 from aftermap.learning.losses import lovasz, pixel, region
+from aftermap.learning.losses.custom import custom_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ def term_value(term: Term, logits: Tensor, truth: Truth, class_weights: Tensor |
     """
     skip = isinstance(term, PerChannel) and term.absent == "skip"
     match term:
+        case CustomTerm():
+            return custom_value(term, logits, truth.channels, truth.index, truth.known, class_weights)
         case CrossEntropyTerm():
             return pixel.cross_entropy(logits, truth.index, class_weights)
         case FocalTerm() if term.activation == "softmax":
@@ -120,11 +124,12 @@ def term_value(term: Term, logits: Tensor, truth: Truth, class_weights: Tensor |
 
 
 def term_names(terms: Sequence[Term]) -> list[str]:
-    """Names for logs: the loss, with a number where it occurs again."""
+    """Names for logs: the loss, or the function of a custom one, with a number where it occurs again."""
     names: list[str] = []
     for term in terms:
-        again = sum(name == term.loss or name.startswith(f"{term.loss} ") for name in names)
-        names.append(f"{term.loss} {again + 1}" if again else term.loss)
+        own = term.name if isinstance(term, CustomTerm) else term.loss
+        again = sum(name == own or name.startswith(f"{own} ") for name in names)
+        names.append(f"{own} {again + 1}" if again else own)
     return names
 
 
