@@ -103,6 +103,19 @@ def test_broken_overrides_are_refused(override):
         build_config(Outer, {"steps": 1}, [override])
 
 
+@pytest.mark.parametrize("name", ["localization.yaml", "recipes/xview2/common.yaml"])
+def test_a_file_extends_a_shipped_one_by_its_name(tmp_path, name):
+    (tmp_path / "own.yaml").write_text(f"extends: {name}\nname: own\n")
+    tree = read_tree(tmp_path / "own.yaml")
+    assert tree["name"] == "own" and "data" in tree
+
+
+def test_a_file_beside_the_recipe_comes_before_a_shipped_one(tmp_path):
+    (tmp_path / "localization.yaml").write_text("name: mine\n")
+    (tmp_path / "own.yaml").write_text("extends: localization.yaml\n")
+    assert read_tree(tmp_path / "own.yaml") == {"name": "mine"}
+
+
 def test_a_file_extends_another_group_by_group(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "base.yaml").write_text("name: base\ninner: {rate: 1.0, depth: 3}\n")

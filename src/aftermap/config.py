@@ -125,7 +125,7 @@ def shipped_recipes_folder() -> Path:
 
 
 def _extended(path: Path, base: str) -> Path:
-    """The file that a recipe builds on: beside or below it, or one that comes with the package.
+    """The file that a recipe builds on: beside or below it, or one that comes with the package, by its name.
 
     Raises:
         RecipeError: it lies elsewhere.
@@ -133,7 +133,11 @@ def _extended(path: Path, base: str) -> Path:
     target = path.parent / base
     if not is_path(base):
         raise RecipeError(f"{path}: extends {shown(base)}, which is no path")
-    allowed = (path.parent.resolve(), shipped_recipes_folder())
+    shipped = shipped_recipes_folder()
+    named = shipped / base.removeprefix("recipes/")
+    if not target.exists() and named.is_file():
+        target = named
+    allowed = (path.parent.resolve(), shipped)
     if not any(target.resolve().is_relative_to(folder) for folder in allowed):
         raise RecipeError(
             f"{path}: extends {base} lies outside of the recipe's folder: a recipe builds on files beside or below it, "

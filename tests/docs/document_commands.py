@@ -43,6 +43,10 @@ RUN: list[tuple[str, str]] = [
 """A command that one of these fits is run, with further words that make it small."""
 
 NOT_RUN: list[tuple[str, str]] = [
+    (
+        r"edges\.yaml|plain|runs/(b0|own)$|(storm|fields)-prepared",
+        "of docs/extending.md; tests/docs/test_extending.py follows that page",
+    ),
     (r"^aftermap collect ", "needs several maps; tests/workflows/package make some"),
     (r"^aftermap (find|footprints) ", "read online; tests/workflows have servers of their own"),
     (r"^aftermap map .*(https://|--pair )", "read online; tests/workflows have servers of their own"),
