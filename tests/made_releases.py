@@ -1,7 +1,10 @@
 """Small folders in the layouts of published datasets, made for tests from their public descriptions."""
 
+import json
+
 import cv2
 import numpy as np
+from affine import Affine
 
 from made_classes import noise, write_raster
 
@@ -78,4 +81,98 @@ def levels(root, masks="masks", ending="", both=True):
     mask(root / masks / f"ida_0001_post_disaster{ending}.png", [0, 1, 2, 3, 4, 255])
     if both:
         mask(root / masks / f"ida_0001_pre_disaster{ending}.png", [0, 1, 1, 1, 1, 0])
+    return root
+
+
+def sentinel(root):
+    """xBD-S12: patches of 8 px with masks of 64 px, two events, one in each set."""
+    entries = []
+    for name, split in (("hurricane-harvey_00000001", "train"), ("sunda-tsunami_00000002", "test")):
+        for date in ("pre", "post"):
+            image(root / "s2_tci" / f"{name}_{date}_disaster_s2_tci.tif", len(entries) + (date == "post") * 9)
+        cells = np.zeros((SIZE, SIZE), np.uint8)
+        cells[0, :7] = 0, 1, 2, 3, 4, 5, 6
+        values = cells.repeat(8, axis=0).repeat(8, axis=1)
+        values[8:16, :5] = 4  # five of eight columns of a cell
+        values[8:16, 8:12] = 4  # half of one: the lower class
+        write_raster(root / "masks" / f"{name}_mask.tif", values[None])
+        properties = {"xbd_uid": name, "disaster": name[:-9], "event_split": split, "xbd_tier": "train"}
+        entries.append({"type": "Feature", "geometry": None, "properties": properties})
+    tree = {"type": "FeatureCollection", "features": entries}
+    (root / "xbd_s12_metadata.geojson").write_text(json.dumps(tree))
+    return root
+
+
+def droids(root, vectors=(((0, 0), (10, 0)), ((90, 0), (90, 20)))):
+    """CRASAR-U-DROIDs: an orthomosaic of 100 px with an opaque and a transparent part, and three buildings."""
+    pixels = noise(0, 100, 100, 4)
+    pixels[3] = 255
+    pixels[3, 60:] = 0
+    place = Affine(0.05, 0, 500_000, 0, -0.05, 3_000_000)
+    path = root / "train" / "imagery" / "UAS" / "1001-Palm.geo.tif"
+    write_raster(path, pixels, crs="EPSG:32617", transform=place, photometric="RGB", alpha="YES")
+    below = root / "train" / "annotations" / "UAS"
+
+    def building(left, top, label, source):
+        corners = ((left, top), (left + 9, top), (left + 9, top + 9), (left, top + 9))
+        return {
+            "pixels": [{"x": x, "y": y} for x, y in corners],
+            "EPSG:4326": [],
+            "label": label,
+            "source": source,
+            "id": f"{left}",
+        }
+
+    buildings = [
+        building(5, 5, "destroyed", "Microsoft"),
+        building(80, 5, "minor damage", "Microsoft"),
+        building(40, 40, "un-classified", "custom"),
+    ]
+    for folder, tree in (
+        ("building_damage_assessment", buildings),
+        ("building_alignment_adjustments", vectors),
+    ):
+        (below / folder).mkdir(parents=True, exist_ok=True)
+        (below / folder / f"{path.name}.json").write_text(json.dumps(tree))
+    (root / "statistics.csv").write_text("Orthomosaic,Event\n1001-Palm.geo.tif,Hurricane Ian\n")
+    return root
+
+
+def floods(root):
+    """SpaceNet 8: a tile of Germany whose image from after is coarser, and one of the test set."""
+    step, west, north = 1e-5, 7.0, 50.5
+    for area, name in (
+        ("Germany_Training_Public", "1050_0_15_63"),
+        ("Louisiana-West_Test_Public", "1040_1_2_3"),
+    ):
+        folder = root / area
+        for date, scale in (("PRE-event", 1), ("POST-event", 2)):
+            side = 32 // scale
+            place = Affine(step * scale, 0, west, 0, -step * scale, north)
+            stem = name if scale == 1 else name.replace("0_", "9_", 1)
+            write_raster(
+                folder / date / f"{stem}.tif", noise(scale, side, side), crs="EPSG:4326", transform=place
+            )
+        columns = "label,pre-event image,post-event image 1,post-event image 2"
+        row = f"0_15_63.geojson,{name}.tif,{name.replace('0_', '9_', 1)}.tif,"
+        (folder / f"{area}_label_image_mapping.csv").write_text(f"{columns}\n{row}\n")
+
+    def square(left, top, side=4):
+        x, y = west + left * step, north - top * step
+        far_x, far_y = x + side * step, y - side * step
+        return f"POLYGON (({x} {y}, {far_x} {y}, {far_x} {far_y}, {x} {far_y}, {x} {y}))"
+
+    middle = north - 20.5 * step
+    road = f"LINESTRING ({west} {middle}, {west + 32 * step} {middle})"
+    lines = [
+        ("Building", "False", square(2, 2)),
+        ("Building", "True", square(10, 2)),
+        ("Building", "", square(20, 2)),
+        ("Building", "True", square(2, 18)),
+        ("Road", "True", road),
+        ("Building", "Null", "POLYGON EMPTY"),
+    ]
+    table = "".join(f'1050_0_15_63,{kind},{wet},POLYGON EMPTY,"{wkt}"\n' for kind, wet, wkt in lines)
+    path = root / "Germany_Training_Public" / "Germany_Training_Public_reference.csv"
+    path.write_text(f"ImageId,Object,Flooded,Wkt_Pix,Wkt_Geo\n{table}")
     return root

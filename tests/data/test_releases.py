@@ -159,3 +159,84 @@ def test_masks_of_another_size_or_number_are_refused(tmp_path):
 
 def test_every_release_says_what_it_was_taken_from():
     assert all(r.source and r.licence and r.expected for r in RELEASES.values())
+
+
+def test_sentinel_masks_come_down_to_the_images_by_the_class_of_most_pixels(tmp_path):
+    manifest = prepare(made.sentinel(tmp_path / "xbd_s12"), "xbd-s12")
+    assert [(s.event, s.split, s.source_split) for s in manifest.scenes] == [
+        ("hurricane-harvey", "train", "train"),
+        ("sunda-tsunami", "test", "train"),
+    ]
+    mask = read_mask(manifest.scenes[0], target="damage")
+    assert mask[:2].tolist() == [[0, 1, 2, 3, 4, 255, 255, 0], [4, 0, 0, 0, 0, 0, 0, 0]]
+
+
+def test_drone_outlines_are_moved_by_the_vector_that_begins_nearest(tmp_path):
+    manifest = prepare(made.droids(tmp_path / "droids"), "crasar-u-droids", tile_px=100)
+    (tile,) = manifest.scenes
+    assert (tile.event, tile.split, tile.name) == ("Hurricane Ian", "train", "1001-Palm_r00000_c00000")
+    mask = read_mask(tile, target="classes")
+    assert (mask[5:15, 15:25] == 4).all() and mask[8, 8] == 0  # 10 px to the right
+    assert (mask[25:35, 80:90] == 2).all() and mask[8, 85] == 0  # 20 px down
+    assert (mask[40:50, 40:50] == 255).all()  # drawn on the image itself, and not classified
+    assert (mask[60:] == 255).all() and mask[55, 0] == 0  # no ground
+    assert tile.polygons == {"destroyed": 1, "minor-damage": 1, "un-classified": 1}
+    assert tile.resolution_m == pytest.approx(0.05, rel=1e-3)
+    unmoved = prepare_source(
+        tmp_path / "droids", tmp_path / "raw", kind="published", release="crasar-u-droids", aligned=False
+    )
+    assert (read_mask(unmoved.scenes[0], target="classes")[5:15, 5:15] == 4).all()
+
+
+def test_drone_tiles_hold_a_building_and_keep_their_place_at_a_coarser_resolution(tmp_path):
+    source = made.droids(tmp_path / "droids", vectors=())
+    manifest = prepare(source, "crasar-u-droids", tile_px=25, resolution_m=0.1)
+    assert [scene.name[-13:] for scene in manifest.scenes] == ["r00000_c00000", "r00000_c00025"]
+    mask = read_mask(manifest.scenes[0], target="classes")
+    assert (mask[3:7, 3:7] == 4).all() and mask[20, 20] == 255 and mask[12, 12] == 0
+
+
+def test_annotations_of_another_form_are_refused(tmp_path):
+    source = made.droids(tmp_path / "droids")
+    path = next(source.glob("**/building_damage_assessment/*.json"))
+    good = path.read_text()
+    for text, told in (
+        ("{}", "no list of buildings"),
+        ('[{"label": "destroyed"}]', "a building without pixels"),
+        (good.replace("destroyed", "gone"), "has the label 'gone'"),
+        (good.replace('"x"', '"z"'), "the point"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataError, match=told):
+            prepare(source, "crasar-u-droids")
+    path.write_text(good)
+    next(source.glob("**/building_alignment_adjustments/*.json")).write_text('{"a": 1}')
+    with pytest.raises(DataError, match="for every vector"):
+        prepare(source, "crasar-u-droids")
+
+
+def test_floods_on_the_grid_of_the_image_before(tmp_path):
+    manifest = prepare(made.floods(tmp_path / "sn8"), "spacenet8")
+    test, train = manifest.scenes
+    assert (train.event, train.split, train.source_split) == ("Germany", "unassigned", "train")
+    assert (test.split, test.is_labelled) == ("test", False)
+    mask = read_mask(train, target="classes")
+    assert mask[2:6, 2:6].tolist() == [[1] * 4] * 4 and (mask[2:6, 10:14] == 2).all()
+    assert (mask[2:6, 20:24] == 255).all() and mask[10, 10] == 0
+    assert (mask[18:22, 2:6] == 2).all()  # a building above the road
+    # 3 m are 2.7 rows of 1.11 m to each side
+    assert (mask[18:23, 10] == 4).all() and mask[17, 10] == mask[24, 10] == 0
+    images = read_images(train, dates=2)
+    assert images.shape == (2, 3, 32, 32)
+    coarse = made.noise(2, 16, 16)
+    assert np.abs(images[1, :, 8:12, 8:12].astype(int).mean() - coarse[:, 4:6, 4:6].mean()) < 12
+    assert check(manifest).errors == []
+    levels = "building_non_flooded=no-damage,building_flooded=minor-damage,road_non_flooded=background"
+    wet = prepare_source(
+        tmp_path / "sn8", tmp_path / "wet", kind="published", release="spacenet8",
+        damage=f"{levels},road_flooded=background",
+    )  # fmt: skip
+    mask = read_mask(wet.scenes[1], target="damage")
+    assert mask[3, 3] == 1 and mask[3, 11] == 2 and mask[20, 10] == 0
+    again = prepare(tmp_path / "sn8", "spacenet8")
+    assert again == manifest

@@ -19,6 +19,7 @@ from aftermap.data.readers.folder import read_mask_file
 from aftermap.data.readers.published.release import Found, folders_named, split_of
 from aftermap.data.scene import SceneGrid
 from aftermap.errors import DataError, InputError, ReadingError
+from aftermap.files import read_json
 from aftermap.geo.grid import Grid
 
 PRE_MASK = "pre_label"
@@ -154,6 +155,52 @@ def find_levels(source: Path) -> Found:
                 )
             )
     return Found(tuple(scenes), tuple(unpaired))
+
+
+def find_sentinel(source: Path) -> Found:
+    """xBD-S12: Sentinel-2 in true colours, `s2_tci/N_pre_disaster_s2_tci.tif`, with `masks/N_mask.tif`.
+
+    `xbd_s12_metadata.geojson` tells the set by event (`event_split`) and the set of xBD (`xbd_tier`).
+
+    Raises:
+        DataError: metadata that cannot be read.
+    """
+    scenes: list[SourceScene] = []
+    unpaired: list[Path] = []
+    for folder in folders_named(source, "s2_tci"):
+        root = folder.parent
+        told = _metadata(root / "xbd_s12_metadata.geojson")
+        for post in sorted(folder.glob("*_post_disaster_s2_tci.tif")):
+            name = post.name.removesuffix("_post_disaster_s2_tci.tif")
+            pre, mask = folder / f"{name}_pre_disaster_s2_tci.tif", root / "masks" / f"{name}_mask.tif"
+            if not pre.is_file():
+                unpaired.append(post)
+                continue
+            entry = told.get(name, {})
+            scenes.append(
+                SourceScene(
+                    name=name,
+                    event=str(entry.get("disaster") or _NUMBER.sub("", name)),
+                    pre=pre,
+                    post=post,
+                    labels={LABEL: mask} if mask.is_file() else {},
+                    split=split_of(str(entry.get("event_split", "")))[0],
+                    source_split=str(entry["xbd_tier"]) if entry.get("xbd_tier") else None,
+                )
+            )
+    return Found(tuple(scenes), tuple(unpaired))
+
+
+def _metadata(path: Path) -> dict[str, dict[str, object]]:
+    """Properties of xBD-S12's patches, by their names; nothing where the file is missing."""
+    if not path.is_file():
+        return {}
+    tree = read_json(path, error=DataError)
+    features = tree.get("features") if isinstance(tree, dict) else None
+    entries = (
+        [f.get("properties") for f in features if isinstance(f, dict)] if isinstance(features, list) else []
+    )
+    return {str(e["xbd_uid"]): e for e in entries if isinstance(e, dict) and "xbd_uid" in e}
 
 
 Meaning = Mapping[str, int]

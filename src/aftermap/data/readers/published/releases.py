@@ -7,19 +7,22 @@ from functools import partial
 from pathlib import Path
 
 from aftermap.classes import DAMAGE
-from aftermap.data.legends import BRIGHT, BUILDING_CHANGE, FLAIR, FLOODNET, RESCUENET, legend_of
+from aftermap.data.legends import BRIGHT, BUILDING_CHANGE, FLAIR, FLOODNET, RESCUENET, SPACENET8, legend_of
 from aftermap.data.preparing.class_dataset import class_dataset
 from aftermap.data.preparing.class_image import ClassMask
 from aftermap.data.preparing.dataset import Dataset, SourceScene
 from aftermap.data.preparing.tile_grid import Tiling
 from aftermap.data.preparing.whole_scenes import WholeScenes
 from aftermap.data.readers.class_labels import LABEL, LabelReader
+from aftermap.data.readers.published.droids import DroneTiles, Imagery, find_droids
+from aftermap.data.readers.published.floods import FloodPairs, find_floods
 from aftermap.data.readers.published.pairs import (
     CHANGE_FOLDERS,
     PairLabels,
     find_bright,
     find_change,
     find_levels,
+    find_sentinel,
     read_meaning,
 )
 from aftermap.data.readers.published.photographs import find_drone_photographs, find_flair
@@ -27,7 +30,9 @@ from aftermap.data.readers.published.release import Found, Name, Release, check_
 from aftermap.errors import DataError, DataWarning, InputError
 from aftermap.wording import counted
 
-WHOLE = Tiling()
+DRONE_TILE_PX = 1024
+"""Side of the tiles of orthomosaics, if nobody says."""
+
 _OWN_SCALE = {name: index for index, name in enumerate(DAMAGE.names)}
 _DRONE = "{train,val,test}/{train,val,test}-org-img/N.jpg and .../{train,val,test}-label-img/N_lab.png"
 
@@ -137,6 +142,41 @@ RELEASES: Mapping[Name, Release] = {
             "manner of xBD",
             "folders, names and numbers, which no public code shows; read as Ida-BD and xBD are laid out",
         ),
+        Release(
+            "xbd-s12",
+            "xBD-S12",
+            "sentinel",
+            legend_of(DAMAGE),
+            "CC BY-NC-SA 4.0, as of xBD",
+            "s2_tci/N_{pre,post}_disaster_s2_tci.tif and masks/N_mask.tif (made by the publisher's create_masks.py)",
+            find_sentinel,
+            "README, DATASET.md and code of prs-eth/xbd-s12 (folders, names, numbers, sets)",
+            "the licence; bands of Sentinel-1 and the other bands of Sentinel-2 are not read",
+            scenes=10315,
+        ),
+        Release(
+            "crasar-u-droids",
+            "CRASAR-U-DROIDs",
+            "droids",
+            legend_of(DAMAGE),
+            "CC BY 4.0",
+            "{train,test}/imagery/UAS/N.tif with annotations/UAS/building_damage_assessment/N.tif.json and "
+            "annotations/UAS/building_alignment_adjustments/N.tif.json",
+            find_droids,
+            "code of CRASAR/CRASAR-U-DROIDs-BDA (fields, labels, how vectors apply), public code that reads it (folders)",
+            "the licence; the word by which outlines are marked that annotators drew (custom); payload version 2.0",
+        ),
+        Release(
+            "spacenet8",
+            "SpaceNet 8",
+            "flood",
+            SPACENET8,
+            "CC BY-SA 4.0",
+            "AOI_label_image_mapping.csv, AOI_reference.csv, PRE-event/N.tif and POST-event/N.tif",
+            find_floods,
+            "README of the challenge's baseline (columns, states), public code that reads it (folders, tables)",
+            "the licence; GeoJSON annotations are not read, the reference tables hold the same outlines",
+        ),
     )
 }
 
@@ -148,6 +188,9 @@ def published_dataset(
     damage: str | None = None,
     tile_px: int | None = None,
     overlap_px: int = 0,
+    resolution_m: float | None = None,
+    imagery: Imagery = "UAS",
+    aligned: bool = True,
 ) -> Dataset:
     """A published dataset, in its publisher's split.
 
@@ -158,6 +201,9 @@ def published_dataset(
             the release's own classes. Releases that have this scale themselves need none.
         tile_px: cut the images of a release of one date into tiles of this size.
         overlap_px: pixels that neighbouring tiles have in common.
+        resolution_m: of CRASAR-U-DROIDs: metres per pixel of the tiles; by default each image's own.
+        imagery: of CRASAR-U-DROIDs: which of its sources.
+        aligned: of CRASAR-U-DROIDs: move outlines by the vectors that come along.
 
     Raises:
         DataError: another layout, or files that cannot be used.
@@ -170,14 +216,27 @@ def published_dataset(
     if known is None:
         raise InputError(f"there is no release {release}: known are {', '.join(RELEASES)}")
     check_folder(source, known)
-    found = known.find(source)
+    is_droids = known.form == "droids"
+    if not is_droids and (resolution_m is not None or imagery != "UAS" or not aligned):
+        raise InputError(
+            f"--resolution, --imagery and --no-aligned are for CRASAR-U-DROIDs, not {known.title}: leave them out"
+        )
+    found = find_droids(source, imagery) if is_droids else known.find(source)
     if not found.scenes:
         alone = f" ({counted(len(found.unpaired), 'image')} without partner)" if found.unpaired else ""
         raise DataError(f"{source} holds nothing of {known.title}{alone}: expected {known.expected}")
-    if known.form == "classes":
+    if known.form in ("classes", "droids"):
         if damage is not None:
             raise InputError(f"--damage is for pairs, and {known.title} has one date: leave it out")
-        dataset = _classes(known, found, Tiling(tile_px=tile_px, overlap_px=overlap_px))
+        if is_droids:
+            dataset = _drone_tiles(
+                known,
+                found,
+                DroneTiles(tile_px or DRONE_TILE_PX, overlap_px, resolution_m, aligned),
+                imagery,
+            )
+        else:
+            dataset = _classes(known, found, Tiling(tile_px=tile_px, overlap_px=overlap_px))
     else:
         if tile_px is not None or overlap_px:
             raise InputError(f"the pairs of {known.title} stay whole: leave --tile-px and --overlap-px out")
@@ -206,16 +265,44 @@ def _pairs(release: Release, found: Found, damage: str | None) -> Dataset:
     if own and damage is not None:
         raise InputError(f"{release.title} has the Joint Damage Scale itself: leave --damage out")
     meaning = _OWN_SCALE if own else None if damage is None else read_meaning(damage, release.legend)
-    is_change = release.form == "change"
-    read = PairLabels(release.legend, "change" if is_change else "levels", meaning=meaning)
-    legend = release.legend if meaning is None else None
+    classes = len(release.legend.names) if meaning is None else len(DAMAGE)
+    is_sentinel = release.form == "sentinel"
+    read = PairLabels(
+        release.legend,
+        "change" if release.form == "change" else "levels",
+        unknown=(5, 6) if is_sentinel else (),
+        meaning=meaning,
+        reduce=8 if is_sentinel else 1,
+    )
+    is_flood = release.form == "flood"
     return Dataset(
         kind="published",
         scheme=release.legend.name if meaning is None else DAMAGE.name,
-        legend=legend,
+        legend=release.legend if meaning is None else None,
         scenes=found.scenes,
-        make=WholeScenes(read, len(release.legend.names) if meaning is None else len(DAMAGE)),
+        make=FloodPairs(meaning) if is_flood else WholeScenes(read, classes),
         options={"release": release.name, "damage_levels": damage or ""},
+        is_cut=is_flood,
+    )
+
+
+def _drone_tiles(release: Release, found: Found, make: DroneTiles, imagery: Imagery) -> Dataset:
+    """Tiles of orthomosaics, which are of one date: levels of damage are the classes of a legend."""
+    return Dataset(
+        kind="published",
+        scheme=release.legend.name,
+        legend=release.legend,
+        scenes=found.scenes,
+        make=make,
+        options={
+            "release": release.name,
+            "tile_px": str(make.tile_px),
+            "overlap_px": str(make.overlap_px),
+            "resolution_m": "" if make.resolution_m is None else f"{make.resolution_m:g}",
+            "imagery": imagery,
+            "aligned": str(make.aligned).lower(),
+        },
+        is_cut=True,
     )
 
 
