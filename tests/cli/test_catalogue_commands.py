@@ -37,8 +37,9 @@ def call(*words: object) -> int:
 
 
 def test_find_prints_pairs_and_writes_what_maps_take(
-    site: Site, aoi: Path, capsys: pytest.CaptureFixture[str]
+    site: Site, aoi: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     asked = ("find", "--event-stac", f"{site.base}{EVENT}?key=secret", "--aoi", aoi, "--before", "2023-02-06")
     assert call(*asked, "-o", "pairs.json") == 0
     out = capsys.readouterr().out

@@ -195,12 +195,25 @@ def test_a_worker_that_is_killed_twice_loses_no_job_and_makes_no_map_twice(
     number = jobs.add("local", "map", {**wanted, "title": "town"}).id
     open_queue(place.queue).put(number)
     tables.close()  # not to be shared with children
+    tell = Jobs.tell
+
+    def stay_at(stage):
+        def told(self, number, worker, progress=None):
+            answer = tell(self, number, worker, progress)
+            if progress is not None and progress["stage"] == stage:
+                time.sleep(600)  # until it is killed, however late this process looks
+            return answer
+
+        return told
+
     for stage in ("predicting", "tiles"):
+        monkeypatch.setattr(Jobs, "tell", stay_at(stage))
         worker = begin(place, number)
         wait_for(lambda stage=stage: jobs.find(number).progress.get("stage") == stage)
         worker.kill()
         worker.join()
         tables.close()
+    monkeypatch.setattr(Jobs, "tell", tell)
     worker = begin(place, number)
     done = wait_for(lambda: (job := jobs.find(number)).has_ended and job)
     worker.terminate()

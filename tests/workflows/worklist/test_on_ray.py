@@ -1,6 +1,9 @@
 """Ray itself: a cluster of one core on this machine, started once."""
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,17 @@ from aftermap.workflows.worklist.team import Limits
 ENDS = ("well", "input", "killed-once", "second", "large")
 
 
-def test_actors_end_as_processes_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """Where Ray's sockets lie: their names have 107 letters at most, and folders of tests are long."""
+    folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_actors_end_as_processes_do(tmp_path: Path, short_folder: Path, monkeypatch: pytest.MonkeyPatch):
     tests = Path(odd_jobs.__file__).parent
+    monkeypatch.setenv("RAY_TMPDIR", str(short_folder))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tests), str(tests.parent / "src")]))
     found = run_jobs(
         odd_jobs.OddWork(tmp_path),

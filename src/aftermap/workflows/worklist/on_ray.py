@@ -108,7 +108,7 @@ def _connect(address: str | None, limits: Limits) -> None:
             log_to_driver=False,
             **({"num_cpus": limits.workers} if here and limits.workers else {}),
         )
-    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+    except (OSError, RuntimeError, ValueError, RayError) as error:
         place = "on this machine" if address is None else f"at {address}"
         raise InputError(f"no Ray cluster {place}: {one_line(error)[:300]}") from None
 
