@@ -21,6 +21,7 @@ for command in (
     prepare_classes.agrivision,
     prepare_classes.photographs,
     prepare_published.published,
+    prepare_published.auto,
 ):
     app.command(command)
 Crop = Literal["building", "grid", "empty"]

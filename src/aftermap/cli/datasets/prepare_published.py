@@ -1,4 +1,4 @@
-"""`aftermap data prepare published`: datasets that are known by their name."""
+"""`aftermap data prepare published` and `auto`: datasets that are known by their name, or by their files."""
 
 from pathlib import Path
 from typing import Literal
@@ -54,3 +54,23 @@ def published(
         imagery=imagery,
         aligned=aligned,
     )
+
+
+def auto(source: Path, *, preparing: Preparing = BY_DEFAULT) -> None:
+    """Recognise what dataset a folder holds, say why, and prepare it as its own command would without options.
+
+    Every kind that 'data prepare' reads is known by the names of its files and folders. Where these fit none or several,
+    nothing is prepared, and the nearest commands are named.
+
+    Example: aftermap data prepare auto ~/xview2 -o xview2-prepared
+
+    Args:
+        source: The unpacked dataset.
+        preparing: Where and how the dataset is prepared.
+    """
+    from aftermap.cli.output import say
+    from aftermap.data.readers.published.recognise import recognise
+
+    found = recognise(source)
+    say(f"taken for what '{found.known.command(source)}' reads: {found.why}", error=True)
+    preparing.prepare(found.known.kind, source, **found.known.options)
