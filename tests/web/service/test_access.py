@@ -219,10 +219,10 @@ def test_of_a_map_that_is_seen_in_part_the_rest_is_absent(guarded, made):
     assert half.get(f"/api/maps/{number}/buildings/b4").status_code == 404
     assert {each["id"] for each in half.get(f"/api/maps/{number}/buildings?q=b").json()} == west
     bounds = bounds_of(guarded, number)
-    x, y = tile_at(bounds, 14)
+    x, y = tile_at(bounds, 16)
     from pyogrio import read_dataframe
 
-    frame = read_dataframe(half.get(f"/api/maps/{number}/tiles/buildings/14/{x}/{y}").content)
+    frame = read_dataframe(half.get(f"/api/maps/{number}/tiles/buildings/16/{x}/{y}").content)
     assert set(frame["id"]) == west
     everything = as_one(guarded, "read", name="all")
     zoom = 15  # the whole map is a few pixels of one tile there

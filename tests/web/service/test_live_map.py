@@ -66,7 +66,7 @@ def opened(browser, root, secret, number, **options):
 
 
 def ready(page):
-    page.wait_for_selector("body[data-ready=yes]")
+    page.wait_for_selector("body[data-drawn=yes]")
     return page
 
 

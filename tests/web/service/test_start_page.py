@@ -54,6 +54,7 @@ def test_from_a_token_to_a_map(browser, running, made):
     work(service, made, job.id)
     service.jobs.end(job.id, "one", "done")
     page.wait_for_selector("#maps li")
+    page.wait_for_selector("#maps .counts")
     text = page.inner_text("#maps li")
     assert EVIL in text and "25 buildings: 6 no-damage" in text and page.title() == "aftermap"
     assert page.evaluate("document.documentElement.scrollWidth") == 390

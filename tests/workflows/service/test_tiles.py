@@ -146,6 +146,36 @@ def test_vector_tiles_of_a_map_without_buildings_are_empty(tmp_path):
         tiles.close()
 
 
+def test_a_tile_that_is_too_full_thins_out_all_tiles_of_its_zoom(tmp_path, monkeypatch):
+    from pyogrio import read_dataframe
+
+    from aftermap.workflows.service.tiles import vectors
+
+    monkeypatch.setattr(vectors, "_POINTS_PER_TILE", 40)
+    random = np.random.default_rng(0)
+    # 300 of 400 in the western half of 20 km, 100 in the eastern
+    x = 400_000 + np.concatenate([random.uniform(0, 10_000, 300), random.uniform(10_000, 20_000, 100)])
+    boxes = shapely.box(x, 4_000_000, x + 10, 4_000_010)
+    ids = [f"b{number}" for number in range(400)]
+    columns = {
+        "building_id": ids,
+        "damage": "destroyed",
+        "confidence": 0.5,
+        "area_m2": 100.0,
+        "row": range(400),
+    }
+    frame = geopandas.GeoDataFrame(columns, geometry=boxes, crs=GROUND.crs)
+    least = write_vector_tiles(frame, GROUND, tmp_path, "all", going=lambda: None)
+    tiles = open_tiles(tmp_path / "all-points.mbtiles")
+    counts = {}
+    for zoom in (least, 15):
+        rows = tiles.execute("SELECT tile_data FROM tiles WHERE zoom_level=?", (zoom,)).fetchall()
+        counts[zoom] = sorted(len(read_dataframe(bytes(data))) for (data,) in rows)
+    tiles.close()
+    assert sum(counts[least]) <= 2 * 40 + 4 and sum(counts[15]) >= 400
+    assert max(counts[least]) <= 40 + 4
+
+
 def test_the_ground_of_a_map_is_its_outline_in_degrees():
     west, south, east, north = ground_of(GROUND).bounds
     corner = Transformer.from_crs(32615, 4326, always_xy=True).transform(400_000, 4_100_000)

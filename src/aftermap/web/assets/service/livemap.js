@@ -6,6 +6,8 @@ import { Swipe } from "./swipe.js";
 import { View } from "./view.js";
 
 const number = location.pathname.split("/").pop();
+export let view = null;
+
 const failed = (error) => tell(error.message);
 
 function legend(told, filter) {
@@ -145,7 +147,7 @@ async function begin() {
     $("review").href = told.links.review;
     $("review").hidden = false;
   }
-  const view = new View("map", told, { failed });
+  view = new View("map", told, { failed, recovered: () => tell("") });
   const chosen = legend(told, () => view.filter(chosen()));
   const swipe = new Swipe(view);
   const passed = [];
@@ -161,8 +163,10 @@ async function begin() {
     const now = passed.at(-1);
     const seen = new Set(passed.slice(-200).map(({ row }) => row));
     const found = view.nearest(building.id && now ? [now.lon, now.lat] : null, ({ id, row }) => !seen.has(row) && !answers.has(id));
-    if (found) open(found);
-    else tell("No building that nobody answered is left on the screen: move the map, or press h.");
+    if (found) {
+      tell("");
+      open(found);
+    } else tell("No building that nobody answered is left on the screen: move the map, or press h.");
   };
   const back = () => {
     if (passed.length < 2) return;
@@ -178,7 +182,8 @@ async function begin() {
   view.filter(chosen());
   document.body.dataset.ready = "yes";
   if (told.links.answers) answers.follow();
-  else $("answered").hidden = true;
+  await view.drawn;
+  document.body.dataset.drawn = "yes";
 }
 
 begin().catch((error) => {

@@ -78,13 +78,32 @@ function follow(job) {
   });
 }
 
-async function mapRow(map) {
-  const told = await ask(`/api/maps/${map.id}`);
-  const row = element("li");
+// what is told of a map takes the server a moment: asked for when it is seen, and once
+const seen = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (!isIntersecting) continue;
+    seen.unobserve(target);
+    ask(`/api/maps/${target.dataset.map}`).then((told) => fill(target, told)).catch((error) => {
+      target.append(element("p", error.message, { class: "soft" }));
+    });
+  }
+}, { rootMargin: "200px" });
+
+function mapRow(map) {
+  const known = $(`map-${map.id}`);
+  if (known) return known;
+  const row = element("li", "", { id: `map-${map.id}`, "data-map": map.id });
   const top = element("div", "", { class: "row" });
-  top.append(element("strong", told.title));
-  top.append(element("span", new Date(told.created * 1000).toLocaleString(), { class: "soft" }));
-  row.append(top);
+  top.append(element("strong", map.title), element("span", new Date(map.created * 1000).toLocaleString(), { class: "soft" }));
+  const links = element("div", "", { class: "row links" });
+  links.append(element("a", "Look", { class: "button main", href: `/maps/${map.id}` }));
+  row.append(top, links);
+  seen.observe(row);
+  return row;
+}
+
+function fill(row, told) {
+  const links = row.querySelector(".links");
   const bar = element("div", "", { class: "counts", "aria-hidden": "true" });
   const parts = [];
   for (const { name, colour } of told.legend) {
@@ -96,14 +115,10 @@ async function mapRow(map) {
     bar.append(part);
     parts.push(`${count.toLocaleString()} ${name}`);
   }
-  row.append(bar, element("p", `${told.total.toLocaleString()} buildings: ${parts.join(", ") || "none"}`, { class: "soft" }));
-  const links = element("div", "", { class: "row" });
-  links.append(element("a", "Look", { class: "button main", href: `/maps/${map.id}` }));
+  links.before(bar, element("p", `${told.total.toLocaleString()} buildings: ${parts.join(", ") || "none"}`, { class: "soft" }));
   if (told.may_review && told.links.review) links.append(element("a", "Review", { class: "button", href: told.links.review }));
   if (told.links["files.zip"]) links.append(element("a", "Files", { class: "button", href: told.links["files.zip"] }));
   if (!told.whole) links.append(element("span", "You see the part of it that lies in your area.", { class: "soft" }));
-  row.append(links);
-  return row;
 }
 
 async function refresh() {
@@ -112,7 +127,7 @@ async function refresh() {
   $("jobs").hidden = open.length === 0;
   $("jobs").querySelector("ul").replaceChildren(...open.map(jobRow));
   open.slice(0, 4).forEach(follow);
-  const rows = await Promise.all(maps.map((map) => mapRow(map).catch((error) => element("li", `${map.title}: ${error.message}`))));
+  const rows = maps.map(mapRow);
   $("none").hidden = rows.length > 0;
   $("maps").querySelector("ul").replaceChildren(...rows);
 }
@@ -125,6 +140,7 @@ function show(me) {
   if (me === null) {
     for (const stream of streams.values()) stream.close();
     streams.clear();
+    $("maps").querySelector("ul").replaceChildren();
     $("token").focus();
     return;
   }

@@ -3,22 +3,29 @@ import { Map as Canvas, NavigationControl, ScaleControl } from "./maplibre-gl.mj
 
 const OUTLINES = ["outlines", "borders"];
 const SHOWN = ["points", "outlines"];
+// from here on houses are large enough for a border; to draw those of a whole quarter takes longest of all
+const NEAR = 17;
 const TOUCH_PX = 14;
 const MOUSE_PX = 3;
 const STEP_PX = [60, 180, 500, 2000];
 const MOST_ASKED = 4000;
+const PATIENCE_SECONDS = [2, 4, 8, 15, 30];
 const NEUTRAL = "#9aa7b3";
 
 const here = (path) => new URL(path, location.origin).href.replaceAll("%7B", "{").replaceAll("%7D", "}");
 
 export class View {
   // told: the map as the API describes it
-  constructor(container, told, { failed }) {
+  // failed, recovered: called when a part of it does not arrive, and when all of it has
+  constructor(container, told, { failed, recovered }) {
     this.told = told;
+    this.lost = new Set();
+    this.waits = false;
+    this.tries = 0;
     this.border = 0.5;
     this.bounds = told.bounds;
     this.dates = ["pre", "post"].every((name) => name in told.layers);
-    const least = Math.max(0, told.buildings.minzoom - 1);
+    const least = told.buildings.minzoom;
     this.canvas = new Canvas({
       container,
       style: this.style(),
@@ -38,14 +45,38 @@ export class View {
     this.canvas.keyboard.disableRotation();
     this.canvas.addControl(new NavigationControl({ showCompass: false }), "top-right");
     if (told.georeferenced) this.canvas.addControl(new ScaleControl(), "bottom-left");
-    this.canvas.on("error", (event) => failed(event.error));
-    if (this.dates)
-      this.canvas.once("style.load", () => {
-        // a style may not hold layers that draw themselves
+    this.canvas.on("error", (event) => {
+      if (!event.tile) return failed(event.error);
+      this.lost.add(event.sourceId);
+      if (this.waits) return undefined;
+      this.waits = true;
+      failed(new Error("A part of the map did not arrive: it is asked for again."));
+      const seconds = PATIENCE_SECONDS[Math.min(this.tries++, PATIENCE_SECONDS.length - 1)];
+      return setTimeout(() => this.askAgain(), seconds * 1000);
+    });
+    this.canvas.on("idle", () => {
+      if (!this.tries || this.waits) return;
+      this.tries = 0;
+      recovered();
+    });
+    this.drawn = new Promise((done) => this.canvas.once("load", done));
+    this.ready = new Promise((done) => this.canvas.once("style.load", () => {
+      // a style may not hold layers that draw themselves
+      if (this.dates) {
         this.canvas.addLayer(this.clip("cut", true), "pre");
         this.canvas.addLayer(this.clip("uncut", false), "damage" in told.layers ? "damage" : "areas");
-      });
-    this.ready = new Promise((done) => this.canvas.once("load", done));
+      }
+      done();
+    }));
+  }
+
+  // all tiles of a source: those that are there come from the browser's cache. To name those that are lost, as
+  // `refreshTiles` lets us, fails for images in MapLibre 6.17 when it draws them
+  askAgain() {
+    const lost = [...this.lost];
+    this.lost.clear();
+    this.waits = false;
+    for (const name of lost) this.canvas.refreshTiles(name);
   }
 
   style() {
@@ -75,8 +106,8 @@ export class View {
         ...("damage" in layers ? [pixels] : []),
         { id: "areas", type: "fill", source: "areas", paint: { "fill-color": this.shares(), "fill-opacity": 0.55, "fill-outline-color": "#10161c" } },
         { id: "points", type: "circle", ...points, paint: { "circle-color": colour, "circle-radius": zoomed(1.3, 3.5), "circle-stroke-color": "#ffffff", "circle-stroke-width": ["case", said, 1, 0] } },
-        { id: "outlines", type: "fill", ...outlines, paint: { "fill-color": colour, "fill-opacity": 0.3 } },
-        { id: "borders", type: "line", ...outlines, paint: { "line-color": colour, "line-width": ["case", said, 3.5, 1.8] } },
+        { id: "outlines", type: "fill", ...outlines, paint: { "fill-color": colour, "fill-antialias": false, "fill-opacity": ["interpolate", ["linear"], ["zoom"], NEAR, 0.75, NEAR + 0.5, 0.3] } },
+        { id: "borders", type: "line", ...outlines, minzoom: NEAR, paint: { "line-color": colour, "line-width": ["case", said, 3.5, 1.8] } },
         { id: "chosen-point", type: "circle", ...points, filter: ["==", ["get", "row"], -1], paint: { "circle-color": "transparent", "circle-radius": 8, "circle-stroke-color": "#ffe14d", "circle-stroke-width": 3 } },
         { id: "chosen", type: "line", ...outlines, filter: ["==", ["get", "row"], -1], paint: { "line-color": "#ffe14d", "line-width": 4, "line-offset": -3 } },
       ],

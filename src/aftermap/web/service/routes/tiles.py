@@ -16,7 +16,7 @@ from aftermap.workflows.service.maps import MapRecord, View
 from aftermap.workflows.service.tiles.display import vector_tiles
 from aftermap.workflows.service.tiles.ground import Tile
 from aftermap.workflows.service.tiles.reading import EMPTY, RasterTiles, hidden
-from aftermap.workflows.service.tiles.vectors import OUTLINES_ZOOM, open_tiles, read_tile
+from aftermap.workflows.service.tiles.vectors import open_tiles, read_tile
 from aftermap.workflows.service.tokens import Caller
 
 router = APIRouter(prefix="/api/maps", tags=["tiles"])
@@ -85,7 +85,7 @@ class TileShelf:
 async def buildings(
     service: TheService, caller: Reader, request: Request, number: Id, z: Zoom, x: Step, y: Step
 ) -> Response:
-    """Buildings: points at small zooms, outlines at zoom 14, which the page enlarges beyond."""
+    """Buildings: points at small zooms, outlines at zoom 16, which the page enlarges beyond."""
     shelf: TileShelf = request.app.state.shelf
     record, view = await shelf.map(service, caller, number)
     tile = _tile(z, x, y)
@@ -93,7 +93,7 @@ async def buildings(
     if not shown["minzoom"] <= z <= shown["maxzoom"]:
         return Response(status_code=204, headers=_KEPT)
     area = None if view == "whole" else caller.area
-    kind = "outlines" if z >= OUTLINES_ZOOM else "points"
+    kind = "outlines" if z >= shown["outlines_from"] else "points"
     folder = service.place.display(number)
 
     def find() -> bytes | None:

@@ -3,8 +3,8 @@
 import sqlite3
 import tempfile
 import warnings
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import geopandas
@@ -17,12 +17,20 @@ from aftermap.geo.grid import Grid
 from aftermap.products.vectors import LAYER
 from aftermap.workflows.service.tiles.ground import HALF, laid_frame
 
-OUTLINES_ZOOM = 14
-"""Where outlines begin, and the last zoom that is made: 8192 steps a tile are 0.3 m on the ground."""
+OUTLINES_ZOOM = 16
+"""Where outlines begin, and the last zoom that is made: a screen holds about a square kilometre then, with no more
+outlines than it can draw in time; 4096 steps a tile are 0.15 m on the ground."""
 
-_EXTENT = 8192
-_POINTS_PER_TILE = 20_000
+_EXTENT = 4096
+_POINTS_PER_TILE = 4_000
+"""A screen shows about ten tiles: more points would cover one another."""
+
 _LEAST_ZOOM = 6
+_MOST_BYTES, _MOST_FEATURES = 5_000_000, 1_000_000
+"""Of a tile: very dense ones are kept whole."""
+
+_COLUMNS = "zoom_level, tile_column, tile_row, tile_data"
+_FAILURES = (DataSourceError, DataLayerError)
 
 ATTRIBUTES = ("row", "id", "damage", "confidence", "area_m2")
 """Of an outline, and of a point."""
@@ -57,13 +65,12 @@ def write_vector_tiles(
     )
     least = _least_zoom(shown)
     going()
-    # outlines of a very dense tile are kept whole: 5 MB a tile at most
-    _write(shown, folder / f"{name}-outlines.mbtiles", (OUTLINES_ZOOM, OUTLINES_ZOOM), 5_000_000, 1_000_000)
+    _write(shown, folder / f"{name}-outlines.mbtiles", (OUTLINES_ZOOM, OUTLINES_ZOOM))
     going()
     points = shown.set_geometry(shown.geometry.representative_point())
-    # rows in an order that has nothing to do with where they lie: a full tile leaves out some of everywhere
+    # rows in an order that has nothing to do with where they lie: the first of them are some of everywhere
     mixed = points.iloc[np.random.default_rng(0).permutation(len(points))]
-    _write(mixed, folder / f"{name}-points.mbtiles", (least, OUTLINES_ZOOM - 1), 500_000, _POINTS_PER_TILE)
+    _write_points(mixed, folder / f"{name}-points.mbtiles", (least, OUTLINES_ZOOM - 1), going)
     return least
 
 
@@ -90,36 +97,60 @@ def _least_zoom(frame: geopandas.GeoDataFrame) -> int:
     return int(np.clip(np.floor(np.log2(2 * HALF / side)) - 1, _LEAST_ZOOM, OUTLINES_ZOOM - 1))
 
 
-def _write(
-    frame: geopandas.GeoDataFrame, path: Path, zooms: tuple[int, int], size: int, features: int
+def _write_points(
+    frame: geopandas.GeoDataFrame, path: Path, zooms: tuple[int, int], going: Callable[[], None]
 ) -> None:
-    with replacing(path, also=(DataSourceError, DataLayerError), sync=False) as part:
+    """One share of all points at each zoom: a map that thinned out its full tiles alone would show edges of tiles."""
+    x, y = (np.asarray(values, float) for values in (frame.geometry.x, frame.geometry.y))
+    with replacing(path, also=_FAILURES, sync=False) as part:
+        _write_empty(part)
+        for zoom in range(zooms[0], zooms[1] + 1 if len(frame) else zooms[0]):
+            side = 2 * HALF / 2**zoom
+            tiles = (x // side).astype(np.int64) * 2**zoom + (y // side).astype(np.int64)
+            fullest = int(np.unique(tiles, return_counts=True)[1].max())
+            kept = max(1, len(frame) * _POINTS_PER_TILE // max(fullest, _POINTS_PER_TILE))
+            with (
+                _made(frame.iloc[:kept], part.parent, (zoom, zoom)) as made,
+                closing(sqlite3.connect(part)) as file,
+            ):
+                file.execute("ATTACH ? AS made", (str(made),))
+                file.execute(f"INSERT INTO tiles SELECT {_COLUMNS} FROM made.tiles")
+                file.commit()
+            going()
+
+
+def _write(frame: geopandas.GeoDataFrame, path: Path, zooms: tuple[int, int]) -> None:
+    with replacing(path, also=_FAILURES, sync=False) as part:
         if frame.empty:
             _write_empty(part)
             return
-        # the driver keeps a file of its own while it works, whose name has to be free
-        with (
-            tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder,
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")
-            made = Path(folder) / "tiles.mbtiles"
-            pyogrio.write_dataframe(
-                frame,
-                made,
-                driver="MVT",
-                layer=LAYER,
-                FORMAT="MBTILES",
-                MINZOOM=zooms[0],
-                MAXZOOM=zooms[1],
-                EXTENT=_EXTENT,
-                BUFFER=160,
-                SIMPLIFICATION=0,
-                MAX_SIZE=size,
-                MAX_FEATURES=features,
-                TEMPORARY_DB=str(Path(folder) / "temporary.db"),
-            )
+        with _made(frame, part.parent, zooms) as made:
             made.replace(part)
+
+
+@contextmanager
+def _made(frame: geopandas.GeoDataFrame, folder: Path, zooms: tuple[int, int]) -> Iterator[Path]:
+    """A file of tiles that is gone when the block ends."""
+    # the driver keeps a file of its own while it works, whose name has to be free
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as work, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = Path(work) / "tiles.mbtiles"
+        pyogrio.write_dataframe(
+            frame,
+            made,
+            driver="MVT",
+            layer=LAYER,
+            FORMAT="MBTILES",
+            MINZOOM=zooms[0],
+            MAXZOOM=zooms[1],
+            EXTENT=_EXTENT,
+            BUFFER=80,
+            SIMPLIFICATION=0,
+            MAX_SIZE=_MOST_BYTES,
+            MAX_FEATURES=_MOST_FEATURES,
+            TEMPORARY_DB=str(Path(work) / "temporary.db"),
+        )
+        yield made
 
 
 def _write_empty(path: Path) -> None:
@@ -127,4 +158,5 @@ def _write_empty(path: Path) -> None:
         file.execute(
             "CREATE TABLE tiles (zoom_level INTEGER, tile_column INTEGER, tile_row INTEGER, tile_data BLOB)"
         )
+        file.execute("CREATE UNIQUE INDEX tile ON tiles (zoom_level, tile_column, tile_row)")
         file.commit()
