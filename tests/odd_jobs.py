@@ -18,7 +18,7 @@ class OddWork:
 
     Attributes:
         folder: for the lines.
-        model: `missing` where it cannot be started, `deadly` where that ends the worker.
+        model: `missing` where it cannot be started, `deadly` where that ends the worker, `slow` where it takes a while.
     """
 
     folder: Path
@@ -27,6 +27,8 @@ class OddWork:
     def start(self) -> Do:
         if self.model == "missing":
             raise ModelError("no model at nowhere")
+        if self.model == "slow":
+            time.sleep(5)
         if self.model == "deadly":
             os._exit(3)
         return self._do

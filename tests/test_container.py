@@ -87,7 +87,7 @@ def test_a_pair_becomes_the_two_masks_of_the_competition(tmp_path, monkeypatch):
     assert np.array_equal(masks[1] > 0, masks[0] > 0)
 
 
-@pytest.mark.parametrize("odd", ["size", "absent", "name", "same"])
+@pytest.mark.parametrize("odd", ["size", "absent", "name", "same", "its own image"])
 def test_what_is_no_pair_is_told_in_one_line(tmp_path, capsys, odd):
     from aftermap.cli.app import main
 
@@ -96,12 +96,13 @@ def test_what_is_no_pair_is_told_in_one_line(tmp_path, capsys, odd):
     names = [str(tmp_path / name) for name in ("pre.png", "post.png", "loc.png", "dmg.png")]
     if odd == "absent":
         names[0] += "x"
-    names[3] = {"name": names[3] + ".txt", "same": names[2]}.get(odd, names[3])
+    names[3] = {"name": names[3] + ".txt", "same": names[2], "its own image": names[0]}.get(odd, names[3])
     with pytest.raises(SystemExit) as ended:
         main(["predict-pair", *names])
     told = capsys.readouterr().err
     assert ended.value.code == 2 and told.count("\n") == 1 and "Traceback" not in told
     assert not (tmp_path / "loc.png").exists()
+    assert Image.open(tmp_path / "pre.png").mode == "RGB"
 
 
 @pytest.mark.skipif(

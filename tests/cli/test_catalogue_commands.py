@@ -82,6 +82,18 @@ def test_find_prints_pairs_and_writes_what_maps_take(
             "cannot read none.osm.pbf",
         ),
         (["footprints", "--aoi", "AOI", "--from", "AOI", "-o", "f.txt"], "expected a name that ends in"),
+        (
+            ["footprints", "--aoi", "AOI", "--from", "AOI", "-o", "AOI"],
+            "is read for this, and stays as it is",
+        ),
+        (
+            ["find", "--event-stac", "x.json", "--aoi", "AOI", "--before", "2023-02-06", "-o", "AOI"],
+            "is read for this",
+        ),
+        (
+            ["find", "--event-stac", "x.json", "--aoi", "AOI", "--before", "2023-02-06", "-o", "p.txt"],
+            "expected NAME.json",
+        ),
         (["collect", "none", "-o", "c"], "none is not a finished map"),
     ],
 )

@@ -13,6 +13,7 @@ pytest.importorskip("fastapi")
 
 from aftermap.cli.app import main
 from aftermap.workflows.service.database import Database
+from aftermap.workflows.service.place import Place
 from aftermap.workflows.service.tokens import find_caller
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]}
@@ -64,7 +65,9 @@ def test_a_token_is_made_listed_and_revoked(tmp_path, capsys, area):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("serve", "token", "revoke", "nobody"), "there is no valid token nobody"),
+        (("serve", "token", "revoke", "nobody", "--data", "b"), "there is no valid token nobody"),
+        (("serve", "token", "revoke", "nobody", "--data", "nowhere"), "nowhere is no folder of a service"),
+        (("serve", "token", "list", "--data", "nowhere"), "nowhere is no folder of a service"),
         (("serve", "token", "create", " "), "needs a name"),
         (("serve", "token", "create", "a", "--scope", "write"), "write"),
         (("serve", "token", "create", "a", "--aoi", "absent.geojson"), "absent.geojson"),
@@ -80,10 +83,18 @@ def test_a_token_is_made_listed_and_revoked(tmp_path, capsys, area):
 def test_mistakes_are_told_in_one_line(tmp_path, capsys, monkeypatch, words, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.txt").write_text("")
+    if "b" in words:
+        Database(Place(tmp_path / "b").made().database).close()
     if "--host" in words or "--tokens" in words:
         words = (*words, "--port", "0")
     code, _, told = run(capsys, *words)
     assert code == 2 and said in told and told.strip().count("\n") == 0 and "Traceback" not in told
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_help_of_serve_has_its_examples(capsys):
+    code, told, _ = run(capsys, "serve", "--help")
+    assert code == 0 and "needs no tokens" in told and "Example: aftermap serve token create ana" in told
 
 
 def test_a_server_of_a_folder_is_the_only_one_and_ends_cleanly(tmp_path, capsys):
@@ -108,7 +119,7 @@ def test_a_server_of_a_folder_is_the_only_one_and_ends_cleanly(tmp_path, capsys)
         with urllib.request.urlopen(f"{address.rstrip('/')}/health") as answer:
             assert json.loads(answer.read())["status"] == "ok"
         code, _, told = run(capsys, "serve", tmp_path / "data", "--port", "0")
-        assert code == 2 and "is being written by process" in told
+        assert code == 2 and "a server runs over" in told and f"process {server.pid}" in told
     finally:
         server.send_signal(signal.SIGINT)
         _, told = server.communicate(timeout=30)

@@ -5,6 +5,7 @@
     make_folder(folder)
     write_text / write_bytes / write_json / read_json
     writing(path)                turns what the system says about a failed write into an OutputError
+    keep_inputs(out, *inputs)    refuses to write over what is read
     sha256_of(path)
     csv_text / safe_cell         tables that a spreadsheet shows and never runs
     markdown_table
@@ -22,7 +23,7 @@ from aftermap.files.plain_json import read_json, to_plain, write_json
 from aftermap.files.result_folder import ResultFolder, check_output, work_path
 from aftermap.files.tables import csv_text, markdown_table, safe_cell
 from aftermap.files.whole import replacing, write_bytes, write_text
-from aftermap.files.writing import DiskFullError, one_line, writing
+from aftermap.files.writing import DiskFullError, keep_inputs, one_line, writing
 
 __all__ = [
     "Claim",
@@ -30,6 +31,7 @@ __all__ = [
     "ResultFolder",
     "check_output",
     "csv_text",
+    "keep_inputs",
     "make_folder",
     "markdown_table",
     "one_line",

@@ -22,13 +22,15 @@ class Claim:
 
     Args:
         folder: made where there is none.
+        taken: what to say where another process has it, with `{who}` for that; by default that it is being written.
 
     Raises:
         OutputError: another process writes into it, or nothing can be written there.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, taken: str | None = None) -> None:
         self.folder = folder
+        self._taken = taken
         self._file = folder / LOCK_NAME
         self._descriptor: int | None = self._take()
         _held.add(self)
@@ -59,6 +61,8 @@ class Claim:
         except OSError:
             holder = ""
         who = f"process {holder}" if holder.isdigit() else "another process"
+        if self._taken is not None:
+            raise OutputError(self._taken.replace("{who}", who))
         raise OutputError(
             f"{self.folder} is being written by {who}: wait until it is done, or choose another output"
         )

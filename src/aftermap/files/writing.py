@@ -3,7 +3,7 @@
 import errno
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aftermap.errors import OutputError
@@ -48,6 +48,24 @@ def writing(path: Path, *, also: tuple[type[Exception], ...] = (), resumable: bo
         if isinstance(error, OutputError):
             raise
         raise OutputError(f"cannot write {path}: {_reason(error, path)}") from error
+
+
+def keep_inputs(out: Path, *inputs: Path | str | None) -> None:
+    """Refuse to write over a file that is being read.
+
+    Args:
+        out: what is to be written.
+        inputs: what is read; None and addresses are nothing of this machine.
+
+    Raises:
+        OutputError: it is one of them, also by another name.
+    """
+    for each in inputs:
+        if each is None:
+            continue
+        with suppress(OSError, ValueError):
+            if out.samefile(each):
+                raise OutputError(f"{out} is read for this, and stays as it is: choose another name to write")
 
 
 def one_line(error: BaseException) -> str:

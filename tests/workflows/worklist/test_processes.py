@@ -93,6 +93,14 @@ def test_workers_that_die_before_any_job_are_not_replaced_for_ever(tmp_path):
         run_jobs(odd_jobs.OddWork(tmp_path, "deadly"), [Job("a", {"end": "well"})], limits=Limits(1))
 
 
+def test_workers_that_may_hold_less_than_they_begin_with_are_told_by_their_limit(tmp_path):
+    with pytest.raises(
+        AftermapError, match=r"more memory than 0.001 GB before any job: allow more \(--memory"
+    ):
+        limits = Limits(1, memory_bytes=10**6)
+        run_jobs(odd_jobs.OddWork(tmp_path, "slow"), [Job("a", {"end": "well"})], limits=limits)
+
+
 def test_no_jobs_need_no_worker(tmp_path):
     assert run_jobs(odd_jobs.OddWork(tmp_path, "missing"), []) == []
 

@@ -63,6 +63,12 @@ def find(
     needs("aftermap find", "catalog")
     check_outlines(aoi)
     check_place(out, is_file=True)
+    if out is not None:
+        from aftermap.files import keep_inputs
+        from aftermap.workflows.catalogues.pairs_file import check_ending
+
+        check_ending(out)
+        keep_inputs(out, aoi, event_stac)
 
     from aftermap import api
 

@@ -22,7 +22,7 @@ OPEN = Parameter(group=Group("Who may reach it", sort_key=1))
 LIMITS = Parameter(group=Group("What may be sent", sort_key=2))
 Gigabytes = Annotated[float, Parameter(group=LIMITS.group, validator=Number(gt=0, lte=1e6))]
 
-app = App(name="serve", help="Serve uploads, jobs, maps and their tiles over HTTP, with a page.")
+app = App(name="serve")  # its help is that of `serve` below
 app.command(tokens.app, name="token")
 
 
@@ -118,7 +118,8 @@ def serve(
     )
     place = Place(data, limits)
     listener = serving.bind(host, port)
-    with closing(listener), Claim(place.made().folder / "server"):
+    taken = f"a server runs over {data} already ({{who}}): open its address, end it, or choose another folder"
+    with closing(listener), Claim(place.made().folder / "server", taken=taken):
         staff: Staff | None = None
         told = (lambda: staff.running() if staff else 0) if workers else None
         service = Service.open(place, rules, database=address, workers=told, check=check_apart)

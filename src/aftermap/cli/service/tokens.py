@@ -71,7 +71,7 @@ def listed(*, data: Data = DATA, database: str | None = None, json: Json = False
         database: Of a team.
         json: Print them as JSON.
     """
-    tables = _tables(data, database, "aftermap serve token list")
+    tables = _tables(data, database, "aftermap serve token list", there=True)
     from aftermap.workflows.service.tokens import list_tokens
 
     found = list_tokens(tables)
@@ -81,9 +81,9 @@ def listed(*, data: Data = DATA, database: str | None = None, json: Json = False
     if not found:
         say("there are no tokens: make one by 'aftermap serve token create NAME'")
     for token in found:
-        until = _day(token["expires"]) if token["expires"] else "for good"
+        until = f", until {_day(token['expires'])}" if token["expires"] else ""
         area = ", an area" if token["area"] else ""
-        say(f"{token['name']}: {', '.join(token['scopes'])}{area}; {token['state']}, until {until}")
+        say(f"{token['name']}: {', '.join(token['scopes'])}{area}; {token['state']}{until}")
 
 
 @app.command
@@ -97,14 +97,15 @@ def revoke(name: str, /, *, data: Data = DATA, database: str | None = None) -> N
         data: Folder of the service.
         database: Of a team.
     """
-    tables = _tables(data, database, "aftermap serve token revoke")
+    tables = _tables(data, database, "aftermap serve token revoke", there=True)
     from aftermap.workflows.service.tokens import revoke_token
 
     revoke_token(tables, name)
     say(f"the token of {name} counts no more")
 
 
-def _tables(data: Path, database: str | None, command: str) -> "Database":
+def _tables(data: Path, database: str | None, command: str, *, there: bool = False) -> "Database":
+    """Where tokens are; where they are to be `there` already, no folder is made for them."""
     from aftermap.errors import InputError
     from aftermap.extras import needs
 
@@ -117,6 +118,8 @@ def _tables(data: Path, database: str | None, command: str) -> "Database":
         raise InputError("--database is no address of PostgreSQL: expected postgresql://user@host/name")
     if data.exists() and not data.is_dir():
         raise InputError(f"{data} is a file, expected a folder for the service")
+    if there and address is None and not Place(data).database.is_file():
+        raise InputError(f"{data} is no folder of a service: pass its folder by --data")
     return Database(address or Place(data).made().database)
 
 

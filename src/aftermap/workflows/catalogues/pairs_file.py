@@ -9,7 +9,7 @@ from typing import Any
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from aftermap.errors import DataError, shown
+from aftermap.errors import DataError, OutputError, shown
 from aftermap.files import csv_text, read_json, write_json, write_text
 from aftermap.workflows.catalogues.pairing import Acquisition, Pair, covering
 from aftermap.workflows.catalogues.picture import NUMBERS, WORDS, CatalogueImage
@@ -112,12 +112,25 @@ def _asset(image: CatalogueImage, date: str) -> dict[str, Any]:
     }
 
 
-def write_pairs(path: Path, pairs: Sequence[Pair], area: BaseGeometry, *, catalogue: str) -> Path:
-    """Write pairs: `.csv` is the table of tiles, anything else the item collection.
+def check_ending(path: Path) -> None:
+    """Refuse a name from which nobody can tell what is to be written.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: it ends neither in `.json` or `.geojson` nor in `.csv`.
     """
+    if path.suffix.lower() not in (".json", ".geojson", ".csv"):
+        raise OutputError(
+            f"cannot write {path}: expected NAME.json for 'aftermap map --pair', or NAME.csv for 'aftermap map-many'"
+        )
+
+
+def write_pairs(path: Path, pairs: Sequence[Pair], area: BaseGeometry, *, catalogue: str) -> Path:
+    """Write pairs: `.csv` is the table of tiles, `.json` the item collection.
+
+    Raises:
+        OutputError: its name ends in something else, or the file cannot be written.
+    """
+    check_ending(path)
     if path.suffix.lower() != ".csv":
         return write_json(path, pairs_tree(pairs, area, catalogue=catalogue), parents=True)
     rows = [

@@ -17,6 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from aftermap.errors import DataWarning, FootprintError, InputError, OutputError
 from aftermap.extras import needs
+from aftermap.files import keep_inputs
 from aftermap.geo.vectors.extracts import OSM_ENDINGS, is_extract, read_extract
 from aftermap.geo.vectors.ids import building_ids
 from aftermap.geo.vectors.parquet_area import read_parquet_area
@@ -100,11 +101,12 @@ def fetch_footprints(
     Raises:
         InputError: the area or the footprints cannot be read, or none lies in the area.
         RemoteError: something cannot be read online.
-        OutputError: the file cannot be written.
+        OutputError: the file is one of these, or cannot be written.
         MissingExtraError: the extra `catalog` is not installed, for what lies elsewhere.
     """
     if out.suffix.lower() not in ENDINGS:
         raise OutputError(f"cannot write {out}: expected a name that ends in {', '.join(ENDINGS)}")
+    keep_inputs(out, aoi, source)
     _check_date(source_date)
     area = area_lonlat(aoi)
     elsewhere = source == OVERTURE or is_address(source)

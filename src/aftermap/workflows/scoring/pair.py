@@ -8,7 +8,7 @@ import numpy as np
 
 from aftermap.data.scene import read_image
 from aftermap.errors import InputError, ModelError
-from aftermap.files import replacing
+from aftermap.files import keep_inputs, replacing
 from aftermap.inference.ensemble import RunningKeywords, opened
 from aftermap.inference.postprocess import Decision
 from aftermap.inference.predictor import AnyPredictor
@@ -36,7 +36,7 @@ def predict_pair(
 
     Raises:
         InputError: an image cannot be read, their sizes differ, or the model tells no damage.
-        OutputError: a mask cannot be written; neither is there then, or older ones stay.
+        OutputError: a mask is one of the images, or cannot be written; neither is there then, or older ones stay.
 
     Source: xView2 challenge (Gupta et al. 2019), rules of submission by container.
     """
@@ -45,6 +45,8 @@ def predict_pair(
             raise InputError(f"{path} is to be a mask: expected a name that ends in .png")
     if localization.absolute() == damage.absolute():
         raise InputError(f"{damage} is named twice: the two masks are two files")
+    for path in (localization, damage):
+        keep_inputs(path, pre, post)
     images = [read_image(pre), read_image(post)]
     if images[0].shape != images[1].shape:
         sizes = " and ".join(f"{image.shape[2]} x {image.shape[1]}" for image in images)

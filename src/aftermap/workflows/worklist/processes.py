@@ -64,9 +64,7 @@ def run_in_processes(work: Work, queue: Queue, limits: Limits, *, say: Say) -> N
                 say(f"{worker.name}: ended, {worker.last_words() or 'without a word'}")
                 false_starts = false_starts + 1 if not worker.is_ready else 0
                 if false_starts >= _FALSE_STARTS:
-                    raise AftermapError(
-                        f"workers die before any job: {worker.last_words() or worker.ended()}"
-                    )
+                    raise AftermapError(worker.why_it_never_began())
                 worker.close()
                 if queue.has_waiting:
                     team[place] = _Worker(worker.number, work, limits, threads)
@@ -142,6 +140,13 @@ class _Worker:
         """How its process ended."""
         status = self._process.wait()
         return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+
+    def why_it_never_began(self) -> str:
+        """For who waits for a worker that has ended without one job."""
+        if self._process.returncode == OVER_BUDGET:
+            allowed = (self._limits.memory_bytes or 0) / 1e9
+            return f"a worker needs more memory than {allowed:g} GB before any job: allow more (--memory)"
+        return f"workers die before any job: {self.last_words() or self.ended()}"
 
     def last_words(self) -> str:
         """The end of what it wrote."""
