@@ -9,6 +9,7 @@ from aftermap.models.configs import (
     CustomConfig,
     DeeplabConfig,
     FpnEfficientnetConfig,
+    PseudoSiameseUnetConfig,
     ResidualUnetConfig,
     SegformerConfig,
     SiameseUnetConfig,
@@ -30,7 +31,7 @@ def build_model(config: AnyModelConfig) -> "DenseModel":
         RecipeError: the encoder or the custom target does not exist, or the numbers do not fit together.
     """
     match config:
-        case UnetConfig() | SiameseUnetConfig():
+        case UnetConfig() | SiameseUnetConfig() | PseudoSiameseUnetConfig():
             return _checked(lambda: _timm_unet(config))
         case Xview2UnetConfig():
             from aftermap.models.networks.xview2 import build_xview2_unet
@@ -91,25 +92,38 @@ def _checked(make: "Callable[[], DenseModel]") -> "DenseModel":
         raise RecipeError(f"model: {str(error).partition(chr(10))[0]}") from None
 
 
-def _timm_unet(config: UnetConfig | SiameseUnetConfig) -> "DenseModel":
+def _timm_unet(config: UnetConfig | SiameseUnetConfig | PseudoSiameseUnetConfig) -> "DenseModel":
     from aftermap.models.networks.encoders import Encoder
-    from aftermap.models.networks.siamese import SiameseUnet
+    from aftermap.models.networks.siamese import PseudoSiameseUnet, SiameseUnet
     from aftermap.models.networks.unet import Unet
 
-    encoder = Encoder(
-        config.encoder_name,
-        in_channels=config.in_channels,
-        depth=config.encoder_depth,
-        weights=config.encoder_weights,
-        extra_bands=config.extra_bands,
-        fold=config.fold,
-        pixel_skip=config.pixel_skip,
-        options=config.encoder_options,
-    )
+    def encoder(in_channels: int) -> Encoder:
+        return Encoder(
+            config.encoder_name,
+            in_channels=in_channels,
+            depth=config.encoder_depth,
+            weights=config.encoder_weights,
+            extra_bands=config.extra_bands,
+            fold=config.fold,
+            pixel_skip=config.pixel_skip,
+            options=config.encoder_options,
+        )
+
+    first = encoder(config.in_channels)
     widths, classes, stride = config.decoder_channels, config.classes, config.head_stride
     if isinstance(config, UnetConfig):
-        return Unet(encoder, widths, classes=classes, head_stride=stride)
-    return SiameseUnet(encoder, widths, classes=classes, head_stride=stride, fuse=config.fuse)
+        return Unet(first, widths, classes=classes, head_stride=stride)
+    if isinstance(config, SiameseUnetConfig):
+        return SiameseUnet(first, widths, classes=classes, head_stride=stride, fuse=config.fuse)
+    return PseudoSiameseUnet(
+        first,
+        encoder(config.post_channels),
+        widths,
+        post_channels=config.post_channels,
+        classes=classes,
+        head_stride=stride,
+        fuse=config.fuse,
+    )
 
 
 def _custom(config: CustomConfig) -> "DenseModel":

@@ -8,6 +8,7 @@ from aftermap.models.configs.libraries import CustomConfig, SmpConfig, Torchange
 from aftermap.models.configs.networks import (
     DeeplabConfig,
     FpnEfficientnetConfig,
+    PseudoSiameseUnetConfig,
     ResidualUnetConfig,
     SegformerConfig,
     SiameseUnetConfig,
@@ -22,6 +23,7 @@ __all__ = [
     "DeeplabConfig",
     "FpnEfficientnetConfig",
     "ModelConfig",
+    "PseudoSiameseUnetConfig",
     "ResidualUnetConfig",
     "SegformerConfig",
     "SiameseUnetConfig",
@@ -34,6 +36,7 @@ __all__ = [
 AnyModelConfig = (
     UnetConfig
     | SiameseUnetConfig
+    | PseudoSiameseUnetConfig
     | Xview2UnetConfig
     | SegformerConfig
     | SmpConfig

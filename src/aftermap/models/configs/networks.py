@@ -56,6 +56,28 @@ class SiameseUnetConfig(_TimmUnetConfig):
     fuse: Fuse = "encoder"
 
 
+class PseudoSiameseUnetConfig(_TimmUnetConfig):
+    """Two-date U-Net with an encoder for each date, such as optical before and radar after.
+
+    Attributes:
+        post_channels: bands of the second image that its encoder sees, the first ones; 1 for radar, whose single band
+            stands for red, green and blue alike.
+    """
+
+    kind: Literal["pseudo-siamese-unet"] = "pseudo-siamese-unet"
+    classes: int = 5
+    fuse: Fuse = "encoder"
+    post_channels: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _bands_are_there(self) -> Self:
+        if self.post_channels > self.in_channels:
+            raise ValueError(f"post_channels is {self.post_channels}, images have {self.in_channels} bands")
+        if self.pixel_skip and self.post_channels != self.in_channels:
+            raise ValueError("pixel_skip needs as many bands after as before: set it to false")
+        return self
+
+
 EfficientnetName = Literal[
     "tf_efficientnet_b0",
     "tf_efficientnet_b1",

@@ -1,4 +1,4 @@
-"""Two images, one trunk: siamese U-Nets for damage."""
+"""Two images, one decoder: siamese U-Nets for damage, with one encoder for both dates or one for each."""
 
 from collections.abc import Sequence
 
@@ -58,8 +58,7 @@ class SiameseUnet(DenseModel):
 
     def forward_features(self, image: Tensor) -> Tensor:
         """Features (B, D, h, w) of pre and post images (B, 2, C, H, W); h and w are H and W over `head_stride`."""
-        both = image.transpose(0, 1).flatten(0, 1)  # (2B, C, H, W): all pre, then all post
-        stages = self.encoder(both)
+        stages = self._stages(image)
         if len(self.mix):
             mixes = [self.mix[-1], *self.mix[:-1]] if self.encoder.pixel_skip else self.mix
             # (2B, c, h, w) -> (B, 2c, h, w), or (B, 3c, h, w) with the difference
@@ -68,6 +67,11 @@ class SiameseUnet(DenseModel):
             return fused
         return torch.cat(self.decoder(stages).chunk(2), dim=1)
 
+    def _stages(self, image: Tensor) -> list[Tensor]:
+        """Maps (2B, c, h, w) of every stage: all pre, then all post."""
+        stages: list[Tensor] = self.encoder(image.transpose(0, 1).flatten(0, 1))
+        return stages
+
     def _beside(self, stage: Tensor) -> Tensor:
         pre, post = stage.chunk(2)
         return torch.cat([pre, post, (post - pre).abs()] if self.differs else [pre, post], dim=1)
@@ -75,6 +79,48 @@ class SiameseUnet(DenseModel):
     def forward_head(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits (B, classes, H, W)."""
         return upsample(self.head(features), size)
+
+
+class PseudoSiameseUnet(SiameseUnet):
+    """An encoder for each date, fused as in `SiameseUnet`: for dates that different sensors have seen.
+
+    Args:
+        encoder: of the first date.
+        post_encoder: of the second, with the same channels and strides.
+        widths: channels of the decoder's stages, from the coarsest.
+        post_channels: bands of the second image, from the first on, that its encoder sees: 1 for radar, which images
+            hold three times over.
+        classes: K.
+        head_stride: see `SiameseUnet`.
+        fuse: likewise.
+
+    Raises:
+        ValueError: encoders that do not fit each other.
+
+    Source: pseudo-siamese networks for optical images and radar (Hughes et al. 2018).
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        post_encoder: Encoder,
+        widths: Sequence[int],
+        *,
+        post_channels: int,
+        classes: int,
+        head_stride: int = 1,
+        fuse: Fuse = "encoder",
+    ) -> None:
+        super().__init__(encoder, widths, classes=classes, head_stride=head_stride, fuse=fuse)
+        if post_encoder.channels != encoder.channels or post_encoder.strides != encoder.strides:
+            raise ValueError("the encoders of both dates need the same channels and strides")
+        self.post_encoder = post_encoder
+        self.post_channels = post_channels
+
+    def _stages(self, image: Tensor) -> list[Tensor]:
+        pre = self.encoder(image[:, 0])
+        post = self.post_encoder(image[:, 1, : self.post_channels])
+        return [torch.cat(both) for both in zip(pre, post, strict=True)]
 
 
 def pre_first_mix(channels: int, parts: int = 2) -> nn.Conv2d:
