@@ -9,7 +9,7 @@ from aftermap.data.readers.published.recognise import recognise
 from aftermap.errors import DataError
 
 NAMES = {
-    "xbd": ("t/images/a_1_pre_disaster.png", "t/images/a_1_post_disaster.png", "t/labels/a_1_post_disaster.json"),
+    "xbd": ("t/images/a_1_pre_disaster.webp", "t/images/a_1_post_disaster.webp", "t/labels/a_1_post_disaster.json"),
     "xbd targets": ("images/a_1_pre_disaster.png", "images/a_1_post_disaster.png", "targets/a_post_disaster_target.png"),
     "isprs --city potsdam": ("2_Ortho_RGB/top_potsdam_2_10_RGB.tif",),
     "isprs --city vaihingen": ("top/top_mosaic_09cm_area1.tif",),
@@ -22,6 +22,8 @@ NAMES = {
     "photographs --release ade20k": ("images/training/1.jpg", "annotations/training/1.png"),
     "photographs --release cityscapes": ("leftImg8bit/train/a/a_leftImg8bit.png", "gtFine/train/a/a_gtFine_labelIds.png"),
 }  # fmt: skip
+
+NAMES["folder"] = ("pre/a.tif", "post/a.tif", "footprints/a.geojson")
 
 
 @pytest.mark.parametrize("kind", NAMES)
@@ -69,6 +71,13 @@ def test_plain_folders_of_masks_of_buildings(tmp_path):
     assert recognise(tmp_path).known.kind == "folder"
     made.mask(tmp_path / "masks" / "a.png", [0, 3])
     with pytest.raises(DataError, match=r"not clearly any dataset\. Nearest: .*folder .* --legend NAME"):
+        recognise(tmp_path)
+
+
+def test_a_vector_file_beside_images_is_asked_about(tmp_path):
+    made.image(tmp_path / "images" / "a.png")
+    (tmp_path / "labels.geojson").touch()
+    with pytest.raises(DataError, match=r"Nearest: .*--footprints FILE"):
         recognise(tmp_path)
 
 

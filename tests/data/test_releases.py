@@ -10,7 +10,7 @@ from aftermap.data.preparing.prepare import prepare_source
 from aftermap.data.readers.published.pairs import CHANGE_FOLDERS
 from aftermap.data.readers.published.releases import RELEASES
 from aftermap.data.scene import read_bands, read_images, read_mask
-from aftermap.errors import DataError, DataWarning, InputError
+from aftermap.errors import DataError, DataWarning, InputError, RecipeError
 
 
 def prepare(source, release, **options):
@@ -142,6 +142,8 @@ def test_what_a_release_does_not_have_is_refused(tmp_path):
     made.levels(tmp_path / "ida")
     with pytest.raises(InputError, match="itself: leave --damage out"):
         prepare(tmp_path / "ida", "ida-bd", damage="x=y")
+    with pytest.raises(RecipeError, match="tile_px"):
+        prepare(tmp_path / "release", "rescuenet", tile_px=0)
     with pytest.raises(InputError, match="stay whole"):
         prepare(tmp_path / "ida", "ida-bd", tile_px=4)
 
@@ -240,3 +242,14 @@ def test_floods_on_the_grid_of_the_image_before(tmp_path):
     assert mask[3, 3] == 1 and mask[3, 11] == 2 and mask[20, 10] == 0
     again = prepare(tmp_path / "sn8", "spacenet8")
     assert again == manifest
+
+
+@pytest.mark.parametrize(
+    "wkt", ["POLYGON ((7 50, 1e30 50, 7 51, 7 50))", "GEOMETRYCOLLECTION (POINT (7 50))", "?"]
+)
+def test_outlines_that_lie_nowhere_are_refused(tmp_path, wkt):
+    source = made.floods(tmp_path / "sn8")
+    table = source / "Germany_Training_Public" / "Germany_Training_Public_reference.csv"
+    table.write_text(table.read_text() + f'1050_0_15_63,Building,True,,"{wkt}"\n')
+    with pytest.raises(DataError, match="expected buildings and roads"):
+        prepare_source(source, tmp_path / "out", kind="published", release="spacenet8", strict=True)

@@ -1,4 +1,7 @@
-"""CRASAR-U-DROIDs: drone orthomosaics with polygons of buildings, their damage, and the vectors by which they are off."""
+"""CRASAR-U-DROIDs: drone orthomosaics with polygons of buildings, their damage, and the vectors by which they are off.
+
+What each layout was taken from, and what could not be confirmed, stands with its release in `releases.RELEASES`.
+"""
 
 import csv
 import math
@@ -286,8 +289,11 @@ def _events(source: Path) -> Mapping[str, str]:
     )
     if file is None:
         return {}
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        rows = list(csv.DictReader(stream))
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read {file}: {error}") from None
     return {
         Path(value).name: row["Event"]
         for row in rows

@@ -1,4 +1,7 @@
-"""SpaceNet 8: pairs on grids of their own, with buildings and roads that are flooded or not."""
+"""SpaceNet 8: pairs on grids of their own, with buildings and roads that are flooded or not.
+
+What each layout was taken from, and what could not be confirmed, stands with its release in `releases.RELEASES`.
+"""
 
 import csv
 from collections import defaultdict
@@ -37,6 +40,8 @@ ROAD_M = 3.0
 
 _MAPPING, _REFERENCE = "_label_image_mapping.csv", "_reference.csv"
 _PRE, _POST = "pre-event image", "post-event image 1"
+_SHAPES = ("POLYGON", "MULTIPOLYGON", "LINESTRING", "MULTILINESTRING")
+_FARTHEST = 360.0
 _FLOODED = {"true": 1, "false": 0}
 
 
@@ -98,10 +103,7 @@ def read_reference(path: Path, image: str) -> list[Outline]:
     found = []
     for row in _by_image(path).get(image, ()):
         kind, flooded = row["Object"].lower(), row["Flooded"].strip().lower()
-        try:
-            geometry = shapely.from_wkt(row["Wkt_Geo"])
-        except shapely.GEOSException:
-            geometry = None
+        geometry = _geometry(row["Wkt_Geo"])
         if geometry is None or kind not in ("building", "road"):
             raise DataError(
                 f"{path} holds {row['Object'][:20]} {row['Wkt_Geo'][:40]}, expected buildings and roads"
@@ -113,6 +115,18 @@ def read_reference(path: Path, image: str) -> list[Outline]:
         value = IGNORE if state is None else (3 if is_road else 1) + state
         found.append(Outline(geometry, value, is_road))
     return found
+
+
+def _geometry(text: str) -> Any:
+    """A geometry in longitude and latitude; None for other text."""
+    if text.split("(", 1)[0].strip().upper().removesuffix(" EMPTY") not in _SHAPES:
+        return None  # others may be nested without end
+    try:
+        geometry = shapely.from_wkt(text)
+    except shapely.GEOSException:
+        return None
+    points = shapely.get_coordinates(geometry)
+    return geometry if (np.abs(points) <= _FARTHEST).all() else None
 
 
 def draw_flood_mask(outlines: Sequence[Outline], grid: Grid) -> np.ndarray:

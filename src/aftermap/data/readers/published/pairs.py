@@ -1,4 +1,7 @@
-"""Where releases of two dates have their images and masks, and how those masks are read."""
+"""Where releases of two dates have their images and masks, and how those masks are read.
+
+What each layout was taken from, and what could not be confirmed, stands with its release in `releases.RELEASES`.
+"""
 
 import re
 from collections.abc import Mapping
@@ -10,7 +13,7 @@ import numpy as np
 
 from aftermap.classes import DAMAGE, IGNORE
 from aftermap.data.band_files import read_file
-from aftermap.data.file_content import IMAGE_SUFFIXES
+from aftermap.data.file_content import IMAGE_SUFFIXES, read_bytes
 from aftermap.data.geotransform import scene_grid
 from aftermap.data.legends import Legend
 from aftermap.data.preparing.dataset import Labels, SourceScene
@@ -340,6 +343,6 @@ def _listed(source: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for file in sorted(source.glob("**/*.txt")):
         if file.name in _LISTS:
-            for line in file.read_text().split():
+            for line in read_bytes(file).decode(errors="replace").split():
                 found[Path(line).name.removesuffix("_building_damage.tif")] = _LISTS[file.name]
     return found

@@ -1,4 +1,7 @@
-"""Where single-date releases have their images and masks: RescueNet and FloodNet of drones, FLAIR of aeroplanes."""
+"""Where single-date releases have their images and masks: RescueNet and FloodNet of drones, FLAIR of aeroplanes.
+
+What each layout was taken from, and what could not be confirmed, stands with its release in `releases.RELEASES`.
+"""
 
 import re
 from pathlib import Path

@@ -20,7 +20,7 @@ DEEPEST, MOST, PER_FOLDER = 6, 50_000, 400
 """Folders below the source, and files, that are looked at."""
 
 _MASKS_READ = 12
-_IMAGE = r"\.(png|jpe?g|tiff?)"
+_IMAGE = r"\.(png|webp|jpe?g|tiff?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,8 +323,8 @@ KNOWN: tuple[Known, ...] = (
         "class_folder",
         "folder",
         (
-            Sign("images", rf"(images|img_dir)/.*{_IMAGE}"),
-            Sign("masks", rf"(masks|ann_dir|labels)/.*{_IMAGE}"),
+            Sign("images", rf"(images(_png)?|img_dir|sat)/.*{_IMAGE}"),
+            Sign("masks", rf"(masks(_index|_rgb|_png)?|ann_dir|labels|gt)/.*{_IMAGE}"),
         ),
         after=" --legend NAME",
         generic=True,
@@ -333,8 +333,24 @@ KNOWN: tuple[Known, ...] = (
     Known(
         "folder",
         "folder",
+        (Sign("images", rf"images/[^/]+{_IMAGE}"), Sign("a vector file", r"[^/]+\.(geojson|gpkg|shp|fgb)")),
+        after=" --footprints FILE",
+        unless=(r"geojson/", r"masks/"),
+        generic=True,
+        agrees=lambda _, __: False,  # nor what a vector file holds
+    ),
+    Known(
+        "folder",
+        "folder",
+        (Sign("images before", rf"pre/[^/]+{_IMAGE}"), Sign("images after", rf"post/[^/]+{_IMAGE}")),
+        unless=(r"(masks|targets)/",),
+        generic=True,
+    ),
+    Known(
+        "folder",
+        "folder",
         (Sign("images", rf"[^/]+{_IMAGE}"), Sign("masks beside them", r"[^/]+_(mask|target)\.png")),
-        unless=(r"(images|pre|targets|masks)/",),
+        unless=(r"(images|pre|post|targets|masks)/",),
         generic=True,
     ),
 )

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from aftermap.classes import DAMAGE
+from aftermap.config import build_config
 from aftermap.data.legends import BRIGHT, BUILDING_CHANGE, FLAIR, FLOODNET, RESCUENET, SPACENET8, legend_of
 from aftermap.data.preparing.class_dataset import class_dataset
 from aftermap.data.preparing.class_image import ClassMask
@@ -208,6 +209,7 @@ def published_dataset(
     Raises:
         DataError: another layout, or files that cannot be used.
         InputError: options that the release does not have.
+        RecipeError: sizes of tiles that make no grid.
 
     Warns:
         DataWarning: images whose partner is missing.
@@ -225,23 +227,31 @@ def published_dataset(
     if not found.scenes:
         alone = f" ({counted(len(found.unpaired), 'image')} without partner)" if found.unpaired else ""
         raise DataError(f"{source} holds nothing of {known.title}{alone}: expected {known.expected}")
+    side = tile_px if tile_px is not None or not is_droids else DRONE_TILE_PX
     if known.form in ("classes", "droids"):
         if damage is not None:
             raise InputError(f"--damage is for pairs, and {known.title} has one date: leave it out")
+        tiling = build_config(Tiling, {"tile_px": side, "overlap_px": overlap_px}, source="options")
         if is_droids:
             dataset = _drone_tiles(
                 known,
                 found,
-                DroneTiles(tile_px or DRONE_TILE_PX, overlap_px, resolution_m, aligned),
+                DroneTiles(tiling.tile_px or DRONE_TILE_PX, overlap_px, resolution_m, aligned),
                 imagery,
             )
         else:
-            dataset = _classes(known, found, Tiling(tile_px=tile_px, overlap_px=overlap_px))
+            dataset = _classes(known, found, tiling)
     else:
         if tile_px is not None or overlap_px:
             raise InputError(f"the pairs of {known.title} stay whole: leave --tile-px and --overlap-px out")
         dataset = _pairs(known, found, damage)
-    notes = {"source": str(source.resolve()), "release_title": known.title, **_left_out(found)}
+    notes = {
+        "source": str(source.resolve()),
+        "release_title": known.title,
+        "layout_from": known.source,
+        "not_confirmed": known.unconfirmed,
+        **_left_out(found),
+    }
     if any(scene.split != "unassigned" for scene in found.scenes):
         notes["split"] = "official"
     return replace(dataset, licence=known.licence, notes={**dataset.notes, **notes})
