@@ -65,8 +65,10 @@ def opened(browser, root, secret, number, **options):
     return page
 
 
-def ready(page):
-    page.wait_for_selector("body[data-drawn=yes]")
+def ready(page, what="ready"):
+    """A page in front, since one behind another is not drawn; `drawn` once every tile is there."""
+    page.bring_to_front()
+    page.wait_for_selector(f"body[data-{what}=yes]")
     return page
 
 
@@ -151,7 +153,7 @@ def test_on_a_phone_with_a_slow_line_that_breaks(browser, running, made):
     slow = {"offline": False, "latency": 100, "downloadThroughput": 300_000, "uploadThroughput": 60_000}
     line.send("Network.emulateNetworkConditions", slow)
     page.goto(f"{root}/maps/{number}")
-    ready(page)
+    ready(page, "drawn")
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     box = page.locator("#stage").bounding_box()
     page.touchscreen.tap(box["x"] + box["width"] / 2 + 3, box["y"] + box["height"] / 2 + 40)

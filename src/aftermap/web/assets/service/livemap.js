@@ -125,6 +125,7 @@ function keys({ building, swipe, view, next, back }) {
     x: () => swipe.flip(),
     "[": () => swipe.step(-1),
     "]": () => swipe.step(1),
+    b: () => $("show-buildings").click(),
     h: () => view.everything(),
     "/": () => $("text").focus(),
     Escape: () => building.close(),

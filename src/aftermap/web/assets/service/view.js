@@ -106,7 +106,7 @@ export class View {
         ...("damage" in layers ? [pixels] : []),
         { id: "areas", type: "fill", source: "areas", paint: { "fill-color": this.shares(), "fill-opacity": 0.55, "fill-outline-color": "#10161c" } },
         { id: "points", type: "circle", ...points, paint: { "circle-color": colour, "circle-radius": zoomed(1.3, 3.5), "circle-stroke-color": "#ffffff", "circle-stroke-width": ["case", said, 1, 0] } },
-        { id: "outlines", type: "fill", ...outlines, paint: { "fill-color": colour, "fill-antialias": false, "fill-opacity": ["interpolate", ["linear"], ["zoom"], NEAR, 0.75, NEAR + 0.5, 0.3] } },
+        { id: "outlines", type: "fill", ...outlines, paint: { "fill-color": colour, "fill-antialias": false, "fill-opacity": ["interpolate", ["linear"], ["zoom"], NEAR - 0.5, 0.7, NEAR, 0.2] } },
         { id: "borders", type: "line", ...outlines, minzoom: NEAR, paint: { "line-color": colour, "line-width": ["case", said, 3.5, 1.8] } },
         { id: "chosen-point", type: "circle", ...points, filter: ["==", ["get", "row"], -1], paint: { "circle-color": "transparent", "circle-radius": 8, "circle-stroke-color": "#ffe14d", "circle-stroke-width": 3 } },
         { id: "chosen", type: "line", ...outlines, filter: ["==", ["get", "row"], -1], paint: { "line-color": "#ffe14d", "line-width": 4, "line-offset": -3 } },
