@@ -94,12 +94,14 @@ def test_find_prints_pairs_and_writes_what_maps_take(
             ["find", "--event-stac", "x.json", "--aoi", "AOI", "--before", "2023-02-06", "-o", "p.txt"],
             "expected NAME.json",
         ),
+        (["collect", "town", "./town", "-o", "c"], "town is named twice"),
         (["collect", "none", "-o", "c"], "none is not a finished map"),
     ],
 )
 def test_mistakes_are_one_line(
     aoi: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("town").mkdir()
     assert call(*(aoi if word == "AOI" else word for word in words)) == 2
     told = capsys.readouterr().err.strip()
     assert said in told and len([line for line in told.splitlines() if "aftermap:" in line]) == 1

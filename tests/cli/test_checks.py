@@ -1,5 +1,7 @@
 """A mistake in the arguments is told before anything heavy is imported."""
 
+from pathlib import Path
+
 import pytest
 
 from aftermap.cli.checks import (
@@ -103,6 +105,16 @@ def test_what_is_not_there_is_named(tmp_path):
         check_dataset(nothing)
     with pytest.raises(DataError, match=r"holds no manifest\.json"):
         check_dataset(tmp_path)
+
+
+def test_an_address_of_a_kind_that_nothing_reads_is_named_as_such(tmp_path, monkeypatch):
+    for check, error in ((check_images, RasterError), (check_outlines, FootprintError)):
+        with pytest.raises(error, match=r"^ftp:// is not read: expected a path, or https, http, s3, gs, az$"):
+            check(Path("ftp://host/image.tif"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ab:").mkdir()
+    (tmp_path / "ab:" / "image.tif").touch()
+    check_images(Path("ab:/image.tif"))
 
 
 def test_a_place_that_takes_no_files_is_named_as_such(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from aftermap.errors import (
     shown,
 )
 from aftermap.extras import needs
-from aftermap.remote.addresses import Address, is_address
+from aftermap.remote.addresses import Address, is_address, unknown_scheme
 
 if TYPE_CHECKING:
     from aftermap.config import Config
@@ -52,6 +52,8 @@ def check_images(*paths: Path | None) -> None:
         RasterError: the first of them.
     """
     for path in paths:
+        if path is not None and (why := unknown_scheme(path)):
+            raise RasterError(why)
         if path is not None and not _is_there(path):
             raise RasterError(f"cannot read {path}: no such file or directory")
         _need_catalog(path)
@@ -66,6 +68,8 @@ def check_outlines(*paths: Path | None) -> None:
     for path in paths:
         if path is None:
             continue
+        if why := unknown_scheme(path):
+            raise FootprintError(why)
         _need_catalog(path)
         file, _, layer = str(path).rpartition(":")
         if not _is_there(path) and not (file and layer and _is_there(Path(file))):

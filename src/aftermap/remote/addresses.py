@@ -13,12 +13,21 @@ BUCKETS = ("s3", "gs", "az")
 SCHEMES = ("https", "http", *BUCKETS, "file")
 
 _ADDRESS = re.compile(rf"({'|'.join(SCHEMES)}):[/\\]+(.*)", re.IGNORECASE | re.DOTALL)
+_FOREIGN = re.compile(r"([a-z][a-z0-9+-]+):[/\\]", re.IGNORECASE)
 _OTHER = re.compile(r"([a-z][a-z0-9+.-]+):[/\\]{2}", re.IGNORECASE)
 
 
 def is_address(value: str | os.PathLike[str]) -> bool:
     """Whether a text, or a path that was made of one, is the address of a file elsewhere."""
     return _ADDRESS.fullmatch(os.fspath(value)) is not None
+
+
+def unknown_scheme(value: str | os.PathLike[str]) -> str | None:
+    """What is wrong with an address that nothing here reads, also where a path was made of it; None for the rest."""
+    found = _FOREIGN.match(os.fspath(value))
+    if found is None or found[1].lower() in SCHEMES or Path(value).exists():
+        return None
+    return f"{found[1]}:// is not read: expected a path, or {', '.join(SCHEMES[:-1])}"
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,22 @@ def test_what_changes_something_is_json_of_a_known_and_small_size(named, headers
     assert answer.status_code in (status, 400) and "\n" not in answer.json()["error"]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ({"pre": "x", "post": "y"}, "body.pre: expected the id of an upload, or an address"),
+        ({"post": "a" * 32}, "body.pre: it is missing"),
+        ({"pre": "a" * 32, "post": "b" * 32, "colour": 1}, "body.colour: it is not known here"),
+        ({"pre": "a" * 32, "post": "b" * 32, "crs": "4326"}, "body.crs: expected a reference system such as"),
+        ([], "body: expected a JSON object"),
+    ],
+)
+def test_what_makes_no_sense_is_told_in_plain_words(named, wanted, told):
+    answer = named.post("/api/jobs", json=wanted)
+    assert answer.status_code == 422 and answer.json()["error"].startswith(told)
+    assert named.get("/api/jobs/7").json()["error"].endswith("expected an id of 32 hexadecimal digits")
+
+
 def test_a_body_without_a_length_is_refused(client):
     parts = iter([b"{}"])
     headers = {"content-type": "application/json"}

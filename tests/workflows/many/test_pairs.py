@@ -51,6 +51,13 @@ def test_addresses_stay_as_they_are(folder):
     assert (pair.pre, pair.post, pair.name) == ("https://host/a.tif?x=1", "s3://bucket/b.tif", "a")
 
 
+def test_an_address_of_an_unknown_kind_and_a_list_elsewhere_are_refused(folder):
+    told = refused(folder, "pre,post\na1.tif,ftp://host/a.tif\n")
+    assert "row 2, column post: ftp:// is not read" in told
+    with pytest.raises(InputError, match="copy it to a file here"):
+        read_pairs(Path("https://host/pairs.csv"))
+
+
 def test_scenes_of_one_file_name_get_numbers(folder):
     (folder / "other").mkdir()
     (folder / "other" / "a1.tif").touch()

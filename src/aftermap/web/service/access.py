@@ -15,6 +15,7 @@ from aftermap.workflows.service.jobs import Job
 from aftermap.workflows.service.maps import MapRecord, View
 from aftermap.workflows.service.tokens import LOCAL, Caller, Scope, find_caller
 from aftermap.workflows.service.uploads import Upload
+from aftermap.workflows.service.wanted import ID_PATTERN
 
 COOKIE = "aftermap_session"
 _KNOWN_SECONDS = 5.0
@@ -105,7 +106,7 @@ async def the_service(request: Request) -> Service:
 
 
 TheService = Annotated[Service, Depends(the_service)]
-Id = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
+Id = Annotated[str, Path(pattern=ID_PATTERN)]
 
 
 def the_map(service: Service, caller: Caller, number: str, *, whole: bool = False) -> tuple[MapRecord, View]:

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException as PlainHTTPException
 from aftermap.errors import AftermapError, InputError, OutputError
 from aftermap.web.service.log import log
 from aftermap.workflows.service.uploads import TooLargeError
+from aftermap.workflows.service.wanted import CRS_PATTERN, ID_PATTERN, SOURCE_PATTERN
 
 
 class Problem(BaseModel):
@@ -82,6 +83,23 @@ def _problem(status: int, text: str, headers: Any = None) -> Response:
     return JSONResponse({"error": text}, status_code=status, headers=headers)
 
 
+_WORDS = {
+    "missing": "it is missing",
+    "extra_forbidden": "it is not known here",
+    "json_invalid": "it is no JSON",
+    "string_type": "expected a text",
+    "model_attributes_type": "expected a JSON object",
+}
+_PATTERNS = {
+    ID_PATTERN: "expected an id of 32 hexadecimal digits",
+    SOURCE_PATTERN: "expected the id of an upload, or an address (https, s3, gs or az)",
+    CRS_PATTERN: "expected a reference system such as EPSG:32615",
+}
+
+
 def _first(errors: Any) -> str:
-    place = ".".join(str(part) for part in errors[0]["loc"])
-    return f"{place}: {errors[0]['msg']}"
+    """The first thing that is wrong, where and in words of ours as far as there are any."""
+    error = errors[0]
+    words = _WORDS.get(error["type"]) or _PATTERNS.get(error.get("ctx", {}).get("pattern", ""))
+    place = ".".join(str(part) for part in error["loc"] if error["type"] != "json_invalid" or part == "body")
+    return f"{place}: {words or error['msg']}"

@@ -20,6 +20,7 @@ from typing import Any
 
 from aftermap.errors import InputError, shown
 from aftermap.geo.raster import RasterSource
+from aftermap.remote.addresses import is_address, unknown_scheme
 
 COLUMNS = ("name", "pre", "post", "footprints", "cloud_mask", "pre_date", "post_date")
 _NEEDED = ("pre", "post")
@@ -85,6 +86,10 @@ def read_pairs(path: Path) -> list[Pair]:
     Raises:
         InputError: the row and the column that are wrong.
     """
+    if is_address(path):
+        raise InputError(
+            f"cannot read the list of pairs {path}: copy it to a file here; what it lists may be addresses"
+        )
     if not path.is_file():
         found = "it is a folder" if path.is_dir() else "no such file"
         raise InputError(
@@ -288,6 +293,8 @@ def _located(cell: str, folder: Path, at: str) -> str | None:
     """A path from the list's folder on, or an address as it is."""
     if not cell:
         return None
+    if why := unknown_scheme(cell):
+        raise InputError(f"{at}: {why}")
     if _ADDRESS.match(cell):
         return cell
     path = folder / cell

@@ -11,8 +11,10 @@ import geopandas
 
 from aftermap import __version__
 from aftermap.errors import InputError, ModelError
+from aftermap.extras import needs
 from aftermap.files import sha256_of
 from aftermap.geo.pair import Alignment
+from aftermap.remote.addresses import is_address
 from aftermap.workflows.many.destination import check_destination, open_destination
 from aftermap.workflows.many.merge import Merged, merge
 from aftermap.workflows.many.pairs import in_blocks, read_pairs
@@ -189,6 +191,8 @@ def map_many(
     if block_mpx is not None and (aoi is not None or not block_mpx > 0):
         raise InputError("--block takes megapixels above 0, and no --aoi: an area is mapped whole")
     listed = read_pairs(Path(pairs))
+    if any(is_address(each) for pair in listed for each in (pair.pre, pair.post)):
+        needs("map-many of images elsewhere", "catalog")
     if block_mpx is not None:
         listed = in_blocks(listed, block_mpx)
     _check_products(formats, h3)
@@ -302,7 +306,6 @@ def model_sha256(model: str | Path) -> str:
 
 def _check_products(formats: Sequence[str], h3: int | None) -> None:
     """Refuse formats that do not exist, and products whose extra is missing, before any work."""
-    from aftermap.extras import needs
     from aftermap.workflows.package.formats import check_formats
 
     if formats:

@@ -49,7 +49,10 @@ def write_collection(
     """
     if not maps:
         raise InputError("a collection needs a map at least")
-    names = [path.resolve().name for path in maps]
+    places = [path.resolve() for path in maps]
+    if again := sorted({str(each) for each in maps if places.count(each.resolve()) > 1}):
+        raise InputError(f"{again[0]} is named twice: a map is one item")
+    names = [path.name for path in places]
     if twice := sorted({each for each in names if names.count(each) > 1}):
         raise InputError(
             f"two maps are called {twice[0]}: rename the folder of one, its name is the id of its item"

@@ -5,13 +5,15 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-Id = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
-Source = Annotated[
-    str, StringConstraints(min_length=1, max_length=2000, pattern=r"^([0-9a-f]{32}|(https|s3|gs|az)://\S+)$")
-]
+ID_PATTERN = "^[0-9a-f]{32}$"
+SOURCE_PATTERN = r"^([0-9a-f]{32}|(https|s3|gs|az)://\S+)$"
+CRS_PATTERN = r"^EPSG:\d{4,6}$"
+
+Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
+Source = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=SOURCE_PATTERN)]
 """The id of an upload, or an address where the service takes them."""
 
-Crs = Annotated[str, StringConstraints(pattern=r"^EPSG:\d{4,6}$")]
+Crs = Annotated[str, StringConstraints(pattern=CRS_PATTERN)]
 Title = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
