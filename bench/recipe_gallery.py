@@ -35,10 +35,10 @@ GROUPS = {
 
 HEAD = """# Recipes that come along
 
-`aftermap train recipes/NAME` trains one; [training](training.md) says what a recipe can say. Parameters are in millions.
-GMAC are multiply-accumulates in 1e9 of one image of 1024 x 1024 px, of a pair where the task is damage, counted as
-`aftermap models` counts them. Recipes that learn classes in steps are counted with the classes that their network has by
-default, for two dates where it takes two.
+`aftermap train recipes/NAME` trains one; [training](training.md) says what a recipe can say. M are millions of
+parameters, GMAC multiply-accumulates in 1e9 of one image of 1024 x 1024 px, of a pair where the task is damage,
+counted as `aftermap models` counts them. Recipes that learn classes in steps are counted with the classes that their
+network has by default, for two dates where it takes two.
 
 This page is made by `python bench/recipe_gallery.py` from the files.
 """
@@ -53,9 +53,9 @@ def page() -> str:
         parts += [
             f"## {title}\n",
             f"{text}\n",
-            "| recipe | what it is | task | network | parameters | GMAC |",
+            "| recipe | task and network | M | GMAC |",
         ]
-        parts += ["| --- | --- | --- | --- | ---: | ---: |"]
+        parts += ["| --- | --- | ---: | ---: |"]
         inside = [name for name in recipes if (name.rpartition("/")[0]) == folder]
         parts += [_row(name, recipes[name], counts) for name in inside]
         parts.append("")
@@ -82,7 +82,8 @@ def _row(name: str, path: Path, counts: dict[str, dict[str, float]]) -> str:
     if config is not None:
         one = counts[_key(config)]
         size = (f"{one['total'] / 1e6:.2f}", f"{one['gmacs']:.1f}")
-    cells = (f"`{name}`", first_sentence(path.read_text()), _task(tree), _network(tree, config), *size)
+    what = f"`{name}`<br>{first_sentence(path.read_text())}"
+    cells = (what, f"{_task(tree)}<br>{_network(tree, config)}", *size)
     return "| " + " | ".join(cells) + " |"
 
 
