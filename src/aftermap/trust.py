@@ -66,18 +66,21 @@ def function_named(target: str, what: str) -> Callable[..., Any]:
     """
     module_name, _, name = target.partition(":")
     wrong = f"{what} {target!r} cannot be imported"
+    if not module_name or not name or module_name.startswith("."):
+        raise RecipeError(f"{wrong}: write package.module:function")
     try:
-        function = getattr(import_module(module_name), name)
+        module = import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise RecipeError(f"{wrong}: {error}") from None  # a module that it needs itself
         raise RecipeError(
             f"{wrong}: write package.module:function, and set PYTHONPATH to the folder of {error.name}"
         ) from None
-    except (AttributeError, ValueError):
-        raise RecipeError(f"{wrong}: write package.module:function") from None
-    except Exception as error:
-        raise RecipeError(f"{wrong}: {type(error).__name__}: {error}") from error
+    except Exception as error:  # whatever a user's own module raises
+        raise RecipeError(f"{wrong}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    function = getattr(module, name, None)
+    if function is None:
+        raise RecipeError(f"{wrong}: {module_name} has no {name}")
     if not callable(function):
         raise RecipeError(f"{what} {target!r} is a {type(function).__name__}, expected a function")
     return function  # type: ignore[no-any-return]

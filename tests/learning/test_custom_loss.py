@@ -77,8 +77,8 @@ def test_without_anything_known_the_function_is_not_asked(module):
     ("term", "message"),
     [
         ({"target": "no_such_module:f"}, "set PYTHONPATH to the folder of no_such_module"),
-        ({"target": "users_losses:none"}, "'users_losses:none' cannot be imported: write package.module:fun"),
-        ({"target": "squared"}, "'squared' cannot be imported"),
+        ({"target": "users_losses:none"}, "'users_losses:none' cannot be imported: users_losses has no none"),
+        ({"target": "squared"}, "'squared' cannot be imported: write package.module:function"),
         ({"target": "users_losses:number"}, "is a int, expected a function"),
         (
             {"target": "users_losses:squared", "arguments": {"sharp": 1}},
@@ -106,10 +106,13 @@ def test_what_the_function_does_wrong_is_said_in_a_line(module, name, message):
 
 
 def test_a_module_that_does_not_run_is_told_with_its_own_words(module, tmp_path, monkeypatch):
-    (tmp_path / "broken_losses.py").write_text("import torch\nx = undefined\n")
+    (tmp_path / "broken_losses.py").write_text("import torch\nx = torch.undefined\n")
+    (tmp_path / "needy_losses.py").write_text("import no_such_library\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(RecipeError, match="NameError: name 'undefined' is not defined"):
+    with pytest.raises(RecipeError, match="AttributeError: module 'torch' has no attribute 'undefined'"):
         terms({"loss": "custom", "target": "broken_losses:f"})
+    with pytest.raises(RecipeError, match="No module named 'no_such_library'"):
+        terms({"loss": "custom", "target": "needy_losses:f"})
 
 
 def test_a_recipe_of_the_users_own_trains_with_it(module, tmp_path, capsys):
