@@ -13,7 +13,7 @@ from affine import Affine
 from aftermap.errors import AbsentError, BudgetError, RemoteError
 from aftermap.geo.online import fetch_image
 from aftermap.remote import Address, Budget, Online, Reach
-from aftermap.remote.buckets import az_config, gs_config, s3_config
+from aftermap.remote.buckets import _reason, az_config, gs_config, s3_config
 
 DATA = bytes(range(256)) * 40
 
@@ -152,3 +152,21 @@ def test_credentials_come_from_the_usual_places(tmp_path: Path) -> None:
     assert az_config({"AZURE_STORAGE_ACCOUNT": "a", "AZURE_STORAGE_ACCESS_KEY": "k"})["account_key"] == "k"
     with pytest.raises(RemoteError, match="set AZURE_STORAGE_ACCOUNT"):
         az_config({})
+
+
+def test_a_bucket_that_is_not_there_is_told_as_that(bucket: str) -> None:
+    with pytest.raises(RemoteError, match=r"cannot list .*there is no such bucket$"):
+        list(Online().list("s3://kein-eimer/x/"))
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("status: 503, retry_timeout: 180s", "status: 503"),
+        ("elapsed: 57.403ms, <RequestId>a401b</RequestId> operation timed out", "did not answer in time"),
+        ("Client error with status 403 Forbidden", "the store refuses it"),
+        ("Server returned non-2xx status code: 301 Moved", "in another region"),
+    ],
+)
+def test_the_reason_is_not_read_from_times_and_ids(said: str, told: str) -> None:
+    assert told in _reason(ValueError(said), Address.parse("s3://eimer/x"))

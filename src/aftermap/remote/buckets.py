@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -175,17 +176,25 @@ def explained(address: Address, doing: str = "read") -> Iterator[None]:
 _VARIABLES = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
-    "az": "AZURE_STORAGE_ACCOUNT_KEY",
+    "az": "AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_ACCESS_KEY",
     "file": "",
 }
 
 
+_STATUS = re.compile(r"\bstatus(?: code)?:? ?\"?(\d{3})\b")
+_DETAILS = re.compile(r"\bretry_timeout: \S+|\belapsed: \S+|<(requestid|hostid)>.*?</\1>")
+
+
 def _reason(error: BaseException, address: Address) -> str:
     text = str(error)
-    low = text.lower()
-    if "403" in low or "accessdenied" in low or "401" in low:
+    # numbers and limits that merely stand in the details (times, ids, retry_timeout) say nothing of the reason
+    low = _DETAILS.sub("", text.lower())
+    status = found[1] if (found := _STATUS.search(low)) else ""
+    if status in ("401", "403") or "accessdenied" in low:
         return f"the store refuses it; set the credentials in the environment, such as {_VARIABLES[address.scheme]}"
-    if "301" in low or "permanentredirect" in low or "redirect without" in low:
+    if status == "404" or "nosuchbucket" in low or "containernotfound" in low:
+        return "there is no such bucket"
+    if status == "301" or "permanentredirect" in low or "redirect without" in low:
         return "its bucket is in another region: set AWS_REGION"
     if "dns error" in low or "failed to lookup" in low:
         return "its host is not found: no such endpoint, or no network"
