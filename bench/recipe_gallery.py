@@ -35,7 +35,7 @@ GROUPS = {
 
 HEAD = """# Recipes that come along
 
-`aftermap train recipes/NAME` trains one; [training](training.md) says what a recipe can say. M are millions of
+`aftermap train` with one of these files trains it; [training](training.md) says what a recipe can say. M are millions of
 parameters, GMAC multiply-accumulates in 1e9 of one image of 1024 x 1024 px, of a pair where the task is damage,
 counted as `aftermap models` counts them. Recipes that learn classes in steps are counted with the classes that their
 network has by default, for two dates where it takes two.

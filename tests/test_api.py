@@ -30,7 +30,7 @@ import colour_town as colours
 from aftermap import api
 from aftermap.config import override_words
 from aftermap.data.checking.split_dataset import SplitOptions, split_dataset
-from aftermap.data.preparing.prepare import DatasetKind
+from aftermap.data.preparing.prepare import _PLACES, DatasetKind
 from aftermap.errors import (
     DataError,
     FootprintError,
@@ -403,5 +403,5 @@ def test_a_dataset_is_prepared_and_a_recipe_is_trained_and_gone_on_with(tmp_path
 
 def test_every_kind_of_dataset_has_its_reader():
     for kind in DatasetKind.__args__:
-        module = import_module(f"aftermap.data.readers.{kind}")
+        module = import_module(f"aftermap.data.readers.{_PLACES.get(kind, kind)}")
         assert callable(getattr(module, f"{kind}_dataset"))

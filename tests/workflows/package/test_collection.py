@@ -65,7 +65,7 @@ def test_an_item_names_those_of_its_images(maps: list[Path], tmp_path: Path) -> 
 
 
 def test_what_cannot_be_collected_is_told(maps: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="two maps are called north"):
+    with pytest.raises(InputError, match="north is named twice: a map is one item"):
         api.collect([maps[0], maps[0]], tmp_path / "c")
     with pytest.raises(InputError, match="not a finished map"):
         api.collect([tmp_path], tmp_path / "c")

@@ -1,14 +1,15 @@
 """A worker does what is told of, says how far it is, ends when it is cancelled, and may be killed at any time."""
 
-import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 import time
 import uuid
 
 import pytest
 
+import waiting_worker
 from aftermap import api
 from aftermap.errors import InputError
 from aftermap.workflows.mapping.finished import open_map
@@ -19,9 +20,9 @@ from aftermap.workflows.service.place import Limits, Place
 from aftermap.workflows.service.queues import open_queue
 from aftermap.workflows.service.staff import Staff
 from aftermap.workflows.service.worker import Worker
+from forked_python import forked_python
 from reviewed_map import GROUND, make_map
 
-FORK = multiprocessing.get_context("fork")
 WANTED = {"pre": "a" * 32, "post": "b" * 32}
 
 
@@ -170,13 +171,9 @@ def wait_for(found, seconds=60.0):
     return value
 
 
-def begin(place, number):
-    """A worker as a process of its own, which has loaded what this one has."""
-    worker = FORK.Process(
-        target=lambda: Worker(place, Database(place.database), open_queue(place.queue)).run()
-    )
-    worker.start()
-    return worker
+def begin(place, *stages):
+    """A worker as a process of its own, in which nothing was computed before: OpenVINO does not survive a fork."""
+    return subprocess.Popen([forked_python(), waiting_worker.__file__, place.folder, *stages])
 
 
 def test_a_worker_that_is_killed_twice_loses_no_job_and_makes_no_map_twice(
@@ -185,39 +182,19 @@ def test_a_worker_that_is_killed_twice_loses_no_job_and_makes_no_map_twice(
     """The first time while it predicts, the second while it makes tiles; the map is as the command makes it."""
     make_map(tmp_path)
     monkeypatch.delenv("AFTERMAP_BACKEND")  # the exported graph, without PyTorch
-    monkeypatch.setattr(module, "warm", lambda: None)
-    monkeypatch.setattr(
-        "aftermap.workflows.service.jobs.LEASE_SECONDS", -1.0
-    )  # a killed one is noticed at once
-    monkeypatch.setattr("aftermap.workflows.service.queues.IDLE_SECONDS", 0.2)
     pre, post = tmp_path / "before.tif", tmp_path / "after.tif"
     wanted = {"pre": keep(place, tables, pre), "post": keep(place, tables, post), "align": "off"}
     number = jobs.add("local", "map", {**wanted, "title": "town"}).id
     open_queue(place.queue).put(number)
-    tables.close()  # not to be shared with children
-    tell = Jobs.tell
-
-    def stay_at(stage):
-        def told(self, number, worker, progress=None):
-            answer = tell(self, number, worker, progress)
-            if progress is not None and progress["stage"] == stage:
-                time.sleep(600)  # until it is killed, however late this process looks
-            return answer
-
-        return told
-
     for stage in ("predicting", "tiles"):
-        monkeypatch.setattr(Jobs, "tell", stay_at(stage))
-        worker = begin(place, number)
+        worker = begin(place, stage)
         wait_for(lambda stage=stage: jobs.find(number).progress.get("stage") == stage)
         worker.kill()
-        worker.join()
-        tables.close()
-    monkeypatch.setattr(Jobs, "tell", tell)
-    worker = begin(place, number)
+        worker.wait()
+    worker = begin(place)
     done = wait_for(lambda: (job := jobs.find(number)).has_ended and job)
     worker.terminate()
-    worker.join()
+    worker.wait()
     assert done.state == "done" and done.attempts == 3
     assert len(tables.rows("SELECT id FROM maps")) == 1 and not list(place.folder.glob("maps/*.work"))
     api.map(pre, post, tmp_path / "by-command", align="off")
