@@ -29,7 +29,6 @@ from pathlib import Path
 import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
-from scipy.stats import rankdata
 
 import aftermap
 from aftermap.artefacts.card import BaseCard
@@ -43,12 +42,12 @@ from aftermap.inference.objects.painting import Painter
 from aftermap.inference.objects.parting import part_shapes
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import predict_scene
+from aftermap.scoring import given_buildings
 from aftermap.scoring.instances import label_components, match_buildings, shares
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT.parent / "shared" / "data" / "xbd-real"
 LEVELS = DAMAGE.names[1:]
-BINS = 15
 BENEATH = 0.1
 LEAST_M2 = 10.0
 LEAST_PX = 20
@@ -174,21 +173,13 @@ def f1(hits: float, false: float, missed: float) -> float:
 
 def auc(score: np.ndarray, positive: np.ndarray) -> float:
     """Area under the ROC curve by ranks, ties by half; nan where one side is empty."""
-    ones, zeros = int(positive.sum()), int((~positive).sum())
-    if not ones or not zeros:
-        return float("nan")
-    return float((rankdata(score)[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
+    return float(given_buildings.auc(score, positive, np.ones((1, len(score))))[0])
 
 
 def calibration(own: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """Expected calibration error of the most probable class, and Brier score."""
-    best, sure = own.argmax(axis=1), own.max(axis=1)
-    bins = np.minimum((sure * BINS).astype(int), BINS - 1)
-    gaps = [
-        abs(sure[bins == b].mean() - (best == truth)[bins == b].mean()) * (bins == b).mean()
-        for b in set(bins)
-    ]
-    return float(sum(gaps)), float(((own - np.eye(4)[truth]) ** 2).sum(axis=1).mean())
+    found = given_buildings.given_metrics(own, own.argmax(axis=1), truth, np.ones((1, len(truth))))
+    return float(found["ece"][0]), float(found["brier"][0])
 
 
 def measures(scenes: list[Counted]) -> dict[str, float]:

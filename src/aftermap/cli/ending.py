@@ -10,7 +10,10 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
+
+from aftermap.cli.output import say
 
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 
@@ -63,3 +66,16 @@ def ended_by_signals() -> Iterator[Ending]:
     finally:
         for number in chosen:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def resumable(out: Path) -> Iterator[None]:
+    """Tell how to go on with a result folder after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        from aftermap.files import work_path
+
+        if work_path(out).exists():
+            say(f"{work_path(out)} keeps what was done: pass --resume to continue", error=True)
+        raise

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from aftermap.cli.checks import check_crs, check_images, check_model, check_outlines, check_pair, check_place
+from aftermap.cli.ending import resumable
 from aftermap.cli.options import IMAGES, OBJECTS, RESULT, RUNNING, Flag, Json, Out
 from aftermap.cli.output import print_json, say
 from aftermap.cli.progress import progress
@@ -159,7 +160,7 @@ def map_command(
     else:
         assert pre is not None
         first, second, area = pre, post, aoi
-    with _hint(out), _progress() as report:
+    with resumable(out), _progress() as report:
         result = api.map(
             first,
             second,
@@ -273,19 +274,6 @@ def demo(
     )
     say(counts_table(result.map.summary), markup=True)
     say(score_tables(result.scores.as_dict()), f"open {result.map.folder / 'map.html'}")
-
-
-@contextmanager
-def _hint(out: Path) -> Iterator[None]:
-    """Tell how to go on after Ctrl-C."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        from aftermap.files import work_path
-
-        if work_path(out).exists():
-            say(f"{work_path(out)} keeps what was done: pass --resume to continue", error=True)
-        raise
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
 from aftermap.cli.checks import check_crs, check_model, check_outlines, check_place
+from aftermap.cli.ending import resumable
 from aftermap.cli.options import IMAGES, OBJECTS, RESULT, RUNNING, Flag, Json, Out, Several
 from aftermap.cli.output import print_json, say
 from aftermap.cli.progress import progress
@@ -137,7 +138,7 @@ def map_many(
         **{name: value for name, value in optional.items() if value is not None},
     }
     formats = FORMATS if format_ is None else [each for each in format_ if each != "none"]
-    with _hint(out), _progress() as report:
+    with resumable(out), _progress() as report:
         result = api.map_many(
             pairs,
             out,
@@ -200,19 +201,6 @@ def _failures(result: "ManyResult") -> "Table":
     if len(result.failed) > _SHOWN:
         table.caption = f"and {len(result.failed) - _SHOWN:,} more in jobs.csv"
     return table
-
-
-@contextmanager
-def _hint(out: Path) -> Iterator[None]:
-    """Tell how to go on after Ctrl-C."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        from aftermap.files import work_path
-
-        if work_path(out).exists():
-            say(f"{work_path(out)} keeps what was done: pass --resume to continue", error=True)
-        raise
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """`aftermap benchmark`: models and recipes compared on folds that do not leak."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from aftermap.cli.checks import check_dataset, check_model, check_place
+from aftermap.cli.ending import resumable
 from aftermap.cli.options import Flag, Json, Out, Several
 from aftermap.cli.output import print_json, say
 from aftermap.cli.progress import progress
@@ -75,7 +75,7 @@ def benchmark(
     from aftermap import api
     from aftermap.products.score_table import benchmark_table
 
-    with progress() as show:
+    with resumable(out), progress() as show:
         result = api.benchmark(
             data,
             out,
@@ -87,7 +87,7 @@ def benchmark(
             overrides=set_ or (),
             include=include or (),
             bootstrap=bootstrap,
-            running=replace(running.options()),
+            running=running.options(),
             resume=resume,
             overwrite=overwrite,
             progress=show,
