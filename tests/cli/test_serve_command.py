@@ -76,6 +76,11 @@ def test_a_token_is_made_listed_and_revoked(tmp_path, capsys, area):
         (("serve", "--host", "example.org"), "is no address"),
         (("serve", "--database", "mysql://a/b"), "no address of PostgreSQL"),
         (("serve", "a.txt"), "is a file"),
+        (
+            ("serve", "full"),
+            "full is no folder of a service and holds other things (notes.txt, thesis): choose another",
+        ),
+        (("serve", "token", "create", "a", "--data", "full"), "full is no folder of a service and holds"),
         (("worker", "nowhere"), "start 'aftermap serve nowhere' first"),
         (("worker", "--database", "sqlite.db"), "no address of PostgreSQL"),
     ],
@@ -83,6 +88,8 @@ def test_a_token_is_made_listed_and_revoked(tmp_path, capsys, area):
 def test_mistakes_are_told_in_one_line(tmp_path, capsys, monkeypatch, words, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.txt").write_text("")
+    (tmp_path / "full" / "thesis").mkdir(parents=True)
+    (tmp_path / "full" / "notes.txt").write_text("")
     if "b" in words:
         Database(Place(tmp_path / "b").made().database).close()
     if "--host" in words or "--tokens" in words:
@@ -90,6 +97,15 @@ def test_mistakes_are_told_in_one_line(tmp_path, capsys, monkeypatch, words, sai
     code, _, told = run(capsys, *words)
     assert code == 2 and said in told and told.strip().count("\n") == 0 and "Traceback" not in told
     assert not (tmp_path / "nowhere").exists()
+    assert sorted(path.name for path in (tmp_path / "full").iterdir()) == ["notes.txt", "thesis"]
+
+
+def test_a_folder_with_models_or_of_a_team_is_taken(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "lost+found").mkdir()
+    Place(tmp_path).made()
+    (tmp_path / "backup.sh").write_text("")  # its tables are in PostgreSQL
+    assert Place(tmp_path).made().upload("0" * 32).parent.is_dir()
 
 
 def test_help_of_serve_has_its_examples(capsys):

@@ -44,6 +44,7 @@ def serve(
     max_kept: Gigabytes = 50.0,
     max_pixels: Annotated[float, Parameter(group=LIMITS.group, validator=Number(gte=1))] = 2e9,
     requests: Annotated[float, Parameter(group=LIMITS.group, validator=Number(gt=0))] = 100.0,
+    keep: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
     log: Flag = False,
     json: Json = False,
 ) -> None:
@@ -75,6 +76,8 @@ def serve(
         max_kept: Of all uploads of one user, in gigabytes.
         max_pixels: Of one image.
         requests: A second of one user, over a longer time.
+        keep: Days after which maps that nobody gave an answer to are deleted, with ended jobs and the uploads that
+            nothing else needs. By default everything stays until somebody deletes it.
         log: Write a line of JSON on standard error for each request and job; the default where that is no terminal.
         json: Print the address as JSON.
     """
@@ -109,6 +112,7 @@ def serve(
         requests_per_second=requests,
         burst=int(requests * 10),
         address_hosts=tuple(allow_address or ()),
+        keep_days=keep,
     )
     rules = Rules(
         tokens=wants,

@@ -165,11 +165,11 @@ def image_format(head: bytes, name: Path | str) -> str:
         return "WebP"
     if head[:12] == b"\0\0\0\x0cjP  \r\n\x87\n" or head[:4] == b"\xff\x4f\xff\x51":
         return "JPEG 2000"
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:4] == b"<VRT" and Path(name).suffix.lower() == ".vrt":
+    named_vrt = Path(name).suffix.lower() == ".vrt"  # alone makes one of what could be any XML
+    if named_vrt and head.lstrip(b"\xef\xbb\xbf \t\r\n")[:4] == b"<VRT":
         return "VRT"
-    raise RasterError(
-        f"{name} is not an image: its content is none of {', '.join(_DRIVERS)}, whatever its name says"
-    )
+    known = ", ".join(kind for kind in _DRIVERS if named_vrt or kind != "VRT")
+    raise RasterError(f"{name} is not an image: its content is none of {known}, whatever its name says")
 
 
 def _format(path: Path) -> str:

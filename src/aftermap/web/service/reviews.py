@@ -73,6 +73,10 @@ class Reviews:
             self._open[number] = _Open(found, review, claim)
             return review
 
+    def is_open(self, number: str) -> bool:
+        """Whether somebody has been at the review of a map lately."""
+        return number in self._open
+
     def end(self, number: str) -> None:
         """Close the review of a map."""
         with self._turn:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aftermap.errors import InputError
 from aftermap.files import make_folder
-from aftermap.remote import Address
+from aftermap.remote import Address, is_address
 from aftermap.workflows.service.jobs import Job
 from aftermap.workflows.service.place import Place
 from aftermap.workflows.service.uploads import Purpose, Upload, Uploads, check_file, file_name
@@ -47,7 +47,7 @@ def fetched(
         InputError: it may not be read, or is no such file.
         OutputError: it cannot be kept.
     """
-    number = hashlib.sha256(f"{job.id} {name} {named}".encode()).hexdigest()[:32]
+    number = upload_of(job, name, named)
     known = uploads.find(number)
     if known is not None:
         return uploads.path(known)
@@ -70,6 +70,19 @@ def fetched(
         raise
     uploads.keep(Upload(number, job.owner, kept, found.size, purpose, described, time.time()))
     return folder / kept
+
+
+def upload_of(job: Job, name: str, named: str) -> str:
+    """The id of the upload that a job names, or that the file of an address becomes.
+
+    Args:
+        job: that names it.
+        name: what it is for.
+        named: the id, or an address.
+    """
+    if not is_address(named):
+        return named
+    return hashlib.sha256(f"{job.id} {name} {named}".encode()).hexdigest()[:32]
 
 
 def _reach(place: Place) -> "Reach":

@@ -93,9 +93,12 @@ class Maps:
 
     def seen_by(self, caller: Caller, *, limit: int = 100, offset: int = 0) -> Sequence[MapRecord]:
         """Maps of which somebody may see something, the latest first."""
-        rows = self._database.rows("SELECT * FROM maps ORDER BY created DESC, id")
-        seen = [record for record in map(_record, rows) if record.seen_by(caller) != "none"]
+        seen = [record for record in self.all() if record.seen_by(caller) != "none"]
         return seen[offset : offset + limit]
+
+    def all(self) -> list[MapRecord]:
+        """Every map, the latest first."""
+        return [_record(row) for row in self._database.rows("SELECT * FROM maps ORDER BY created DESC, id")]
 
     def opened(self, number: str) -> FinishedMap:
         """A finished map; the last few are kept open, until one is written anew.

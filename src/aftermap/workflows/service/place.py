@@ -14,9 +14,13 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aftermap.errors import InputError
 from aftermap.files import make_folder
 
 _ID = re.compile(r"[0-9a-f]{32}")
+_ROOMS = ("uploads", "maps", "display")
+_OURS = {*_ROOMS, "models", "server", "queue.db", "audit.jsonl"}
+_OF_A_DISK = "lost+found"
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Limits:
         burst: requests at once above that.
         address_hosts: hosts and buckets (`*.example.org`, `s3://maps`) of whose addresses images are taken; none by
             default.
+        keep_days: after which uploads, jobs and maps are deleted that nobody reviewed; None for never.
     """
 
     upload_bytes: int = 4 << 30
@@ -45,6 +50,7 @@ class Limits:
     requests_per_second: float = 100.0
     burst: int = 1000
     address_hosts: tuple[str, ...] = ()
+    keep_days: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,11 @@ class Place:
         """The same, with its sub-folders.
 
         Raises:
+            InputError: the folder is somebody else's: it holds other things, and no service.
             OutputError: they cannot be made.
         """
-        for name in ("uploads", "maps", "display"):
+        self._check_ours()
+        for name in _ROOMS:
             make_folder(self.folder / name)
         return self
 
@@ -100,6 +108,17 @@ class Place:
     def display(self, name: str) -> Path:
         """The tiles of a map."""
         return self._below("display", name)
+
+    def _check_ours(self) -> None:
+        if not self.folder.is_dir() or self.database.is_file():
+            return
+        names = {path.name for path in self.folder.iterdir() if not path.name.startswith(".")} - {_OF_A_DISK}
+        other = sorted(names - _OURS)
+        if other and not names >= set(_ROOMS):  # of a team, whose tables are elsewhere
+            raise InputError(
+                f"{self.folder} is no folder of a service and holds other things ({', '.join(other[:3])}"
+                f"{', ...' if len(other) > 3 else ''}): choose another, or a new one"
+            )
 
     def _below(self, room: str, name: str) -> Path:
         if not _ID.fullmatch(name):

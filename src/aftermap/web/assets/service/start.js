@@ -123,9 +123,11 @@ function fill(row, told) {
 
 async function refresh() {
   const [jobs, maps] = await Promise.all([ask("/api/jobs?limit=50"), ask("/api/maps?limit=50")]);
-  const open = jobs.filter((job) => job.state !== "done");
-  $("jobs").hidden = open.length === 0;
-  $("jobs").querySelector("ul").replaceChildren(...open.map(jobRow));
+  const open = jobs.filter((job) => !ENDED.includes(job.state));
+  for (const [id, some] of [["jobs", open], ["ended", jobs.filter((job) => ["failed", "cancelled"].includes(job.state))]]) {
+    $(id).hidden = some.length === 0;
+    $(id).querySelector("ul").replaceChildren(...some.map(jobRow));
+  }
   open.slice(0, 4).forEach(follow);
   const rows = maps.map(mapRow);
   $("none").hidden = rows.length > 0;
@@ -134,7 +136,8 @@ async function refresh() {
 
 function show(me) {
   $("sign-in").hidden = me !== null;
-  for (const id of ["new", "jobs", "maps"]) $(id).hidden = me === null;
+  for (const id of ["new", "maps"]) $(id).hidden = me === null;
+  for (const id of ["jobs", "ended"]) $(id).hidden = true; // until it is known whether there are any
   $("sign-out").hidden = me === null || !me.tokens;
   $("who").textContent = me !== null && me.tokens ? me.name : "";
   if (me === null) {

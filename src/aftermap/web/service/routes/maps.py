@@ -63,9 +63,7 @@ def remove(service: TheService, caller: Mapper, request: Request, number: Id) ->
     record, _ = the_map(service, caller, number)
     if not is_theirs(record.owner, caller):
         raise HTTPException(404, "there is no such map")
-    request.app.state.reviews.end(number)
-    request.app.state.shelf.rasters.forget(service.place.display(number))
-    service.maps.remove(number)
+    request.app.state.forget(number)
     return Response(status_code=204)
 
 
