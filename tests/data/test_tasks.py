@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from aftermap.classes import IGNORE
-from aftermap.data.loading.few_shot_tasks import Shots, ShotSource, TaskSource, by_place, cut, part
+from aftermap.data.checking.overlap import by_place
+from aftermap.data.loading.few_shot_tasks import Shots, ShotSource, TaskSource, cut, part
 from aftermap.data.loading.sampling import ShotConfig
 from aftermap.data.scene import Scene
 from aftermap.errors import DataError

@@ -95,7 +95,10 @@ NOT_RUN: list[tuple[str, str]] = [
     ),
     (r"^aftermap map-many ", "needs a list of pairs; tests/workflows/many run small ones"),
     (r"^aftermap (compare|fuse|monitor) ", "needs finished maps and other layers; tests/workflows make some"),
-    (r"mine-\{fold\}|benchmark .*-r ", "trains for every fold; tests/workflows/benchmark do on squares"),
+    (
+        r"mine-\{fold\}|benchmark .*-r |benchmark .*few-shot",
+        "trains for every fold; tests/workflows/benchmark do on squares",
+    ),
     (
         r"incremental-report|--from |--resume|--step",
         "goes on from another run; tests/workflows/test_incremental*.py do",

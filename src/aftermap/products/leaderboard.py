@@ -7,7 +7,7 @@ from importlib import resources
 from typing import Any
 
 from aftermap import __version__
-from aftermap.products.figures.benchmark_figure import draw_benchmark
+from aftermap.products.figures.benchmark_figure import draw_benchmark, draw_shots
 
 _MEANINGS = (
     "localization F1: building pixels. xView2 score: 0.3 of it and 0.7 of the harmonic mean of four classes, by pixel.",
@@ -46,8 +46,9 @@ def leaderboard(
         "<h2>Mean over folds</h2>",
         _table(_mean_rows(entrants), figures, lower_is_better, extra=("CPU s / Mpx", _costs(entrants))),
         "<ul>" + "".join(f"<li>{_t(meaning)}</li>" for meaning in _MEANINGS) + "</ul>",
-        "<h2>Against the first</h2>",
-        _against(entrants, figures, lower_is_better),
+        *_by_scenes(entrants, protocol),
+        f"<h2>Against {'the same model without scenes' if 'shots' in protocol else 'the first'}</h2>",
+        _against(_gaps(entrants), figures, lower_is_better),
         f'<h2>Curves</h2><p><img alt="reliability and risk-coverage curves" src="data:image/png;base64,{picture}"></p>',
     ]
     for fold in folds:
@@ -55,6 +56,8 @@ def leaderboard(
         size = next(iter(rows.values()), {"scenes": 0, "buildings": 0})
         parts.append(f"<h2>{_t(fold)}: {size['scenes']} scenes, {size['buildings']:,} buildings</h2>")
         parts.append(_table(rows, figures, lower_is_better))
+        if "shots" in protocol:
+            parts.append(_against(_gaps(entrants, fold), figures, lower_is_better))
     parts.append("<h2>Who took part</h2><ul>")
     parts += [f"<li>{_t(e['name'])} ({_t(e['kind'])}): {_t(e['leak'])}{_seeds(e)}</li>" for e in entrants]
     parts.append("</ul>")
@@ -126,17 +129,44 @@ def _cell(row: Mapping[str, Any], figure: str, is_best: bool) -> str:
     return f"<td>{shown}{small}</td>"
 
 
-def _against(
-    entrants: Sequence[Mapping[str, Any]], figures: Mapping[str, str], lower_is_better: Collection[str]
-) -> str:
-    """Paired differences to the first row; bold where 0 lies outside the interval."""
-    rows = []
+def _by_scenes(entrants: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any]) -> list[str]:
+    """What labelled scenes of the event are worth, as curves; nothing by other protocols."""
+    if "shots" not in protocol:
+        return []
+    picture = base64.b64encode(draw_shots(entrants)).decode("ascii")
+    left_out = protocol.get("left_out")
+    missing = f" Left out, as they have too few scenes: {_t(', '.join(left_out))}." if left_out else ""
+    return [
+        "<h2>What labelled scenes of the event are worth</h2>",
+        "<p>Scenes to adapt with are drawn by hash from places with buildings; more are those of fewer and others. The "
+        f"tested scenes are the same whatever their number, and show other ground.{missing}</p>",
+        f'<p><img alt="figures by number of scenes" src="data:image/png;base64,{picture}"></p>',
+    ]
+
+
+Gaps = tuple[str, Mapping[str, Any]]
+
+
+def _gaps(entrants: Sequence[Mapping[str, Any]], fold: str | None = None) -> list[Gaps]:
+    """What is less what, and the differences by figure: of the means, or in one fold."""
+    found = []
     for entrant in entrants:
-        if not entrant["against"]:
+        against = entrant["against"]
+        if not against:
             continue
+        gaps = against["differences"] if fold is None else against.get("folds", {}).get(fold)
+        if gaps is not None:
+            found.append((f"{entrant['name']} less {against['name']}", gaps))
+    return found
+
+
+def _against(rows: Sequence[Gaps], figures: Mapping[str, str], lower_is_better: Collection[str]) -> str:
+    """Paired differences; bold where 0 lies outside the interval."""
+    lines = []
+    for name, gaps in rows:
         cells = []
         for figure in figures:
-            gap = entrant["against"]["differences"].get(figure)
+            gap = gaps.get(figure)
             if gap is None:
                 cells.append("<td>–</td>")
                 continue
@@ -144,9 +174,8 @@ def _against(
             edges = gap["interval"]
             small = f"<small>{edges[0]:+.3f} to {edges[1]:+.3f}</small>" if edges else ""
             cells.append(f"<td>{f'<b>{value}</b>' if gap['clear'] else value}{small}</td>")
-        name = f"{_t(entrant['name'])} less {_t(entrant['against']['name'])}"
-        rows.append(f"<tr><td>{name}</td>{''.join(cells)}</tr>")
-    if not rows:
+        lines.append(f"<tr><td>{_t(name)}</td>{''.join(cells)}</tr>")
+    if not lines:
         return '<p class="faint">One row alone: there is nothing to compare it with.</p>'
     heads = "".join(
         f"<th>{_t(title)}{' (less is better)' if name in lower_is_better else ''}</th>"
@@ -154,5 +183,5 @@ def _against(
     )
     return (
         "<p>The same draws of scenes and folds for both; bold where 95 % of the differences have one sign.</p>"
-        f'<div class="scroll"><table><tr><th></th>{heads}</tr>{"".join(rows)}</table></div>'
+        f'<div class="scroll"><table><tr><th></th>{heads}</tr>{"".join(lines)}</table></div>'
     )

@@ -152,7 +152,10 @@ def test_rows_of_another_protocol_cannot_stand_beside_these(compared, towns, tmp
     [
         ({}, "nothing to compare"),
         ({"models": ["box", "box"]}, "two of the models are called box"),
-        ({"models": ["box"], "protocol": "loeo"}, "no protocol loeo: pass leave-one-event-out, block, split"),
+        (
+            {"models": ["box"], "protocol": "loeo"},
+            "no protocol loeo: pass leave-one-event-out, few-shot, block, split",
+        ),
         ({"models": ["box="]}, "pass it as PATH or NAME=PATH"),
         (
             {"models": ["box"], "recipes": ["box=recipes/x.yaml"]},

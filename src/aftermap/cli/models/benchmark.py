@@ -11,7 +11,7 @@ from aftermap.cli.ending import resumable
 from aftermap.cli.options import Flag, Json, Out, Several
 from aftermap.cli.output import print_json, say
 from aftermap.cli.progress import progress
-from aftermap.cli.running import AS_IT_IS, Running
+from aftermap.cli.running import AS_IT_IS, Running, whole_numbers
 
 
 def benchmark(
@@ -21,6 +21,10 @@ def benchmark(
     recipe: Annotated[list[str] | None, Parameter(name=["-r", "--recipe"], negative="")] = None,
     out: Out,
     protocol: str = "leave-one-event-out",
+    shots: str = "0,1,5,10",
+    adapt: Several = None,
+    event: Several = None,
+    tested: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     seeds: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     include: Several = None,
@@ -35,6 +39,8 @@ def benchmark(
 
         aftermap benchmark xbd-prepared -m box -m 'mine=runs/mine-{fold}/model' -o compared
 
+        aftermap benchmark xbd-prepared -m box --protocol few-shot --shots 0,1,5 -o few
+
     Every scene is read once and shown to all. The result is a page (leaderboard.html) with figures by pixel and by
     building, their intervals over scenes and events, calibration, risk-coverage curves and speed; the same as JSON and
     CSV; and the folds as a file (protocol.json) by which others can compare their models with yours.
@@ -46,10 +52,15 @@ def benchmark(
         recipe: A recipe, as PATH or NAME=PATH; it is trained for every fold and seed on what the protocol allows, beside
             the output (OUT-runs). Finished runs are taken as they are.
         out: Folder to make.
-        protocol: By which scenes: leave-one-event-out, block, split (the dataset's own), or the protocol.json of another
-            benchmark.
+        protocol: By which scenes: leave-one-event-out, few-shot (every model is also adapted with a few scenes of the
+            event), block, split (the dataset's own), or the protocol.json of another benchmark.
+        shots: With few-shot, with how many labelled scenes of the event.
+        adapt: With few-shot, a setting of the adaptation as key=value, such as steps=40; once for each.
+        event: An event that is tested, where an event is; once for each. All are by default.
+        tested: With few-shot, at most so many scenes of each event are tested; 0 takes all.
         seeds: Runs of each recipe and fold.
-        set_: A setting of the recipes as key=value, such as steps=500; once for each.
+        set_: A setting of the recipes as key=value, such as steps=500; once for each. {fold} in it stands for the name
+            of the fold.
         include: The benchmark.json of others by the same protocol, whose rows are shown too.
         bootstrap: Resamples for the intervals; 0 leaves them out.
         seed: Of a protocol that is made here.
@@ -67,6 +78,9 @@ def benchmark(
         raise InputError("nothing to compare: pass a model with -m, or a recipe with -r")
     if recipe:
         needs("aftermap benchmark --recipe", "train")
+    if protocol == "few-shot":
+        needs("aftermap benchmark --protocol few-shot", "train")
+    counts = whole_numbers("--shots", shots, "0,1,5,10")
     for word in model or ():
         path = word.partition("=")[2] or word
         if "{fold}" not in path:
@@ -82,6 +96,10 @@ def benchmark(
             models=model or (),
             recipes=recipe or (),
             protocol=protocol,
+            shots=counts,
+            events=event or (),
+            tested=tested,
+            adapt=adapt or (),
             seeds=seeds,
             seed=seed,
             overrides=set_ or (),

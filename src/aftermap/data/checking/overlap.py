@@ -122,3 +122,10 @@ def groups(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
     for item in range(count):
         found.setdefault(root(item), []).append(item)
     return list(found.values())
+
+
+def by_place(scenes: Sequence[Scene]) -> list[list[Scene]]:
+    """Scenes grouped by the ground, or the images, that they share."""
+    ordered = sorted(scenes, key=lambda scene: scene.name)
+    pairs = [(pair.first, pair.second) for pair in (*same_images(ordered), *same_ground(ordered))]
+    return [[ordered[i] for i in group] for group in groups(len(ordered), pairs)]

@@ -8,7 +8,7 @@ import torch
 
 from aftermap.classes import IGNORE
 from aftermap.data.batch import Batch
-from aftermap.data.checking.overlap import groups, same_ground, same_images
+from aftermap.data.checking.overlap import by_place
 from aftermap.data.loading.sampling import BuildingTarget, ShotConfig
 from aftermap.data.scene import Scene, read_images, read_mask
 from aftermap.errors import DataError
@@ -224,10 +224,3 @@ def cut(
         image = np.pad(image, ((0, 0), (0, 0), (0, down), (0, right)), mode="symmetric")
         label = np.pad(label, ((0, down), (0, right)), constant_values=IGNORE)
     return image, label
-
-
-def by_place(scenes: Sequence[Scene]) -> list[list[Scene]]:
-    """Scenes grouped by the ground, or the images, that they share."""
-    ordered = sorted(scenes, key=lambda scene: scene.name)
-    pairs = [(pair.first, pair.second) for pair in (*same_images(ordered), *same_ground(ordered))]
-    return [[ordered[i] for i in group] for group in groups(len(ordered), pairs)]

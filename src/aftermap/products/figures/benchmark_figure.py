@@ -1,12 +1,61 @@
 """Draws what a leaderboard's numbers do not say: whether probabilities can be believed, and what silence buys."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aftermap.products.figures.sheet import COLOURS, DPI, FAINT, panels
 
 _DASHES = ("-", "--", ":")
+
+
+_SHOWN = {
+    "localization_f1": "localization F1",
+    "auc_damaged": "AUC damaged",
+    "macro_f1": "macro F1 of given buildings",
+}
+
+
+def draw_shots(entrants: Sequence[Mapping[str, Any]]) -> bytes:
+    """PNG of three figures over the number of labelled scenes: thick lines are means over events, thin ones events.
+
+    Args:
+        entrants: rows of a few-shot `benchmark.json`; those that say no `shots` are left aside.
+    """
+    curves: dict[str, list[Mapping[str, Any]]] = {}
+    for entrant in entrants:
+        if "shots" in entrant:
+            name = entrant["name"] if not entrant["shots"] else entrant["against"]["name"]
+            curves.setdefault(str(name), []).append(entrant)
+    figure, axes = panels(
+        "Adapted with so many labelled scenes of the event",
+        len(_SHOWN),
+        columns=len(_SHOWN),
+        panel_in=(3.6, 3.4),
+        notes=["thick: mean over events; thin: each event"],
+    )
+    for place, (name, rows) in enumerate(curves.items()):
+        rows.sort(key=lambda row: int(row["shots"]))
+        shots = [row["shots"] for row in rows]
+        colour = COLOURS[place % len(COLOURS)]
+        for panel, measure in zip(axes, _SHOWN, strict=True):
+            for fold in rows[0]["folds"]:
+                values = [_known(row["folds"][fold]["values"].get(measure)) for row in rows]
+                panel.plot(shots, values, color=colour, linewidth=0.8, alpha=0.6)
+            means = [_known(row["mean"]["values"].get(measure)) for row in rows]
+            panel.plot(shots, means, color=colour, linewidth=2.4, marker="o", markersize=4, label=name)
+    for panel, title in zip(axes, _SHOWN.values(), strict=True):
+        panel.set(xlabel="labelled scenes", title=title)
+        panel.set_xticks(sorted({int(row["shots"]) for rows in curves.values() for row in rows}))
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(alpha=0.3)
+    axes[0].legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def draw_benchmark(entrants: Sequence[Mapping[str, Any]]) -> bytes:
@@ -44,6 +93,10 @@ def draw_benchmark(entrants: Sequence[Mapping[str, Any]]) -> bytes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
     believed.legend(frameon=False, fontsize=8, loc="upper left")
+    return _png(figure)
+
+
+def _png(figure: Any) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()

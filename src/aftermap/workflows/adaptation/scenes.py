@@ -9,8 +9,8 @@ import numpy as np
 
 from aftermap.artefacts.card import Card
 from aftermap.classes import BUILDING, DAMAGE
+from aftermap.data.checking.overlap import by_place
 from aftermap.data.checking.splits import buildings
-from aftermap.data.loading.few_shot_tasks import by_place
 from aftermap.data.scene import Manifest, Scene, Target, has_labels
 from aftermap.errors import DataError, DataWarning
 from aftermap.workflows.adaptation.config import AdaptConfig, AdaptEventRecipe

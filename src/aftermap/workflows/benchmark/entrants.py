@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aftermap.data.scene import Manifest, Split
-from aftermap.errors import InputError
+from aftermap.errors import DataError, InputError
 from aftermap.files.plain_json import read_json
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.predictor import AnyPredictor
-from aftermap.workflows.benchmark.protocol import Fold, Protocol
+from aftermap.workflows.benchmark.protocol import Fold, Protocol, hashed
 
 FOLD = "{fold}"
 OnTraining = Callable[[str, int, int], None]
@@ -26,6 +26,8 @@ class Entrant:
         trained: by the benchmark itself, on what the protocol allows.
         siblings: a model for each fold, made by its user.
         seeds: of the recipe; (0,) for models.
+        shots: by few-shot, labelled scenes of the event that it was adapted with.
+        base: name of the row that it is compared with; None for the first of all.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Entrant:
     trained: bool = False
     siblings: bool = False
     seeds: tuple[int, ...] = (0,)
+    shots: int | None = None
+    base: str | None = None
 
 
 def open_all(paths: Sequence[str], options: Options, kept: dict[str, AnyPredictor]) -> list[AnyPredictor]:
@@ -84,12 +88,12 @@ def trained_recipe(
 
     Args:
         name: of the row.
-        recipe: a file, or the name of one that comes along; of kind train.
+        recipe: a file, or the name of one that comes along; of kind train, or meta-train.
         protocol: says what may be learned from.
         manifest: the scenes.
         runs: folder for the runs, and for the dataset of each fold.
         seeds: of the runs.
-        overrides: `key=value` words for the recipe.
+        overrides: `key=value` words for the recipe; `{fold}` in them stands for the fold's name.
         on_training: told the stage, and steps done and in all.
 
     Raises:
@@ -98,14 +102,17 @@ def trained_recipe(
     """
     from aftermap.workflows.kinds import read_recipe
 
-    kind, _ = read_recipe(recipe)
-    if kind != "train":
-        raise InputError(f"{recipe} is of kind {kind}: a benchmark trains recipes of kind train")
+    is_meta = _is_meta(recipe)
+    if not is_meta and (kind := read_recipe(recipe)[0]) != "train":
+        raise InputError(
+            f"{recipe} is of kind {kind}: a benchmark trains recipes of kind train and meta-train"
+        )
     models = {}
     for fold, seed in itertools.product(protocol.folds, seeds):
         folder = runs / f"{name}-{fold.name}-{seed}"
-        data = fold_manifest(fold, manifest).save(runs / f"{fold.name}.json")
-        _train(recipe, folder, [f"data.manifests=[{data}]", f"seed={seed}", *overrides], on_training)
+        words = _meta_words(fold, manifest, runs, protocol.seed) if is_meta else _words(fold, manifest, runs)
+        words += [f"seed={seed}", *(word.replace(FOLD, fold.name) for word in overrides)]
+        _train(recipe, folder, words, on_training)
         models[fold.name, seed] = str(folder / "model")
     return Entrant(name, models, trained=True, seeds=tuple(seeds))
 
@@ -115,6 +122,36 @@ def fold_manifest(fold: Fold, manifest: Manifest) -> Manifest:
     splits: dict[str, Split] = dict(_splits(fold))
     scenes = [s.model_copy(update={"split": splits[s.name]}) for s in manifest.scenes if s.name in splits]
     return manifest.model_copy(update={"scenes": scenes})
+
+
+def _words(fold: Fold, manifest: Manifest, runs: Path) -> list[str]:
+    """What tells an ordinary recipe its data."""
+    data = fold_manifest(fold, manifest).save(runs / f"{fold.name}.json")
+    return [f"data.manifests=[{data}]"]
+
+
+def _meta_words(fold: Fold, manifest: Manifest, runs: Path, seed: int) -> list[str]:
+    """What tells a recipe of meta-training its data: no tested scene, and one event by hash that chooses the best step.
+
+    Raises:
+        DataError: fewer than two other events.
+    """
+    learned = {*fold.train, *fold.validation}
+    scenes = [scene for scene in manifest.scenes if scene.name in learned]
+    events = sorted({scene.event for scene in scenes}, key=lambda event: hashed(seed, event))
+    if len(events) < 2:
+        raise DataError(f"fold {fold.name}: meta-training takes two other events, there are {len(events)}")
+    others = manifest.model_copy(update={"scenes": scenes}).save(runs / f"{fold.name}-others.json")
+    return [f"data.manifests=[{others}]", f"data.validation_events=[{events[0]}]"]
+
+
+def _is_meta(recipe: str) -> bool:
+    """Whether a recipe is of meta-training; it may leave its events to the protocol, so that it is not complete."""
+    from aftermap.config import read_tree
+    from aftermap.workflows.kinds import kind_of
+    from aftermap.workflows.training.recipe_files import recipe_path
+
+    return kind_of(read_tree(recipe_path(recipe)), recipe) == "meta-train"
 
 
 def _splits(fold: Fold) -> Iterator[tuple[str, Split]]:

@@ -4,7 +4,7 @@ OUT/benchmark.json     everything: protocol, figures by fold with intervals, dif
 OUT/benchmark.csv      a row for each model and fold
 OUT/leaderboard.html   the same to look at, one file
 OUT/protocol.json      the folds, for others to use
-OUT-runs/              runs of recipes that were trained for it
+OUT-runs/              runs of recipes that were trained for it, and models that were adapted
 """
 
 import math
@@ -25,6 +25,7 @@ from aftermap.inference.ensemble import Options
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.products.leaderboard import leaderboard
 from aftermap.scoring.counts import plain
+from aftermap.wording import counted
 from aftermap.workflows.benchmark.counting import (
     SceneCounts,
     Target,
@@ -34,6 +35,7 @@ from aftermap.workflows.benchmark.counting import (
     save_counts,
 )
 from aftermap.workflows.benchmark.entrants import Entrant, given_model, named, open_all, trained_recipe
+from aftermap.workflows.benchmark.few_shot import check_adapting, with_scenes
 from aftermap.workflows.benchmark.figures import (
     FIGURES,
     LOWER_IS_BETTER,
@@ -45,7 +47,14 @@ from aftermap.workflows.benchmark.figures import (
     mean_over,
     of_scenes,
 )
-from aftermap.workflows.benchmark.protocol import Fold, Kind, Protocol, check_protocol, make_protocol
+from aftermap.workflows.benchmark.protocol import (
+    SHOTS,
+    Fold,
+    Kind,
+    Protocol,
+    check_protocol,
+    make_protocol,
+)
 
 MARKER = "benchmark.json"
 PROTOCOL = "protocol.json"
@@ -59,6 +68,10 @@ class BenchmarkOptions(TypedDict, total=False):
     models: Sequence[str]
     recipes: Sequence[str]
     protocol: str | Path
+    shots: Sequence[int]
+    events: Sequence[str]
+    tested: int
+    adapt: Sequence[str]
     seeds: int
     seed: int
     bootstrap: int
@@ -99,6 +112,10 @@ def run_benchmark(
     models: Sequence[str] = (),
     recipes: Sequence[str] = (),
     protocol: str | Path = "leave-one-event-out",
+    shots: Sequence[int] = SHOTS,
+    events: Sequence[str] = (),
+    tested: int = 0,
+    adapt: Sequence[str] = (),
     seeds: int = 1,
     seed: int = 0,
     bootstrap: int = 1000,
@@ -116,7 +133,11 @@ def run_benchmark(
         out: folder to make.
         models: PATH or NAME=PATH each; `{fold}` in a path stands for the fold's name. The first is compared with.
         recipes: the same of recipes, which are trained for every fold on what the protocol allows.
-        protocol: `leave-one-event-out`, `block`, `split` (the dataset's own), or the file of one.
+        protocol: `leave-one-event-out`, `few-shot`, `block`, `split` (the dataset's own), or the file of one.
+        shots: by few-shot, how many scenes of an event are adapted with; see `make_protocol`.
+        events: that are tested, where an event is; none tests each of them.
+        tested: by few-shot, at most so many scenes of an event are tested; 0 takes all.
+        adapt: `key=value` settings of the adaptation with labels, by few-shot.
         seeds: runs of each recipe and fold.
         seed: of a protocol that is made here.
         bootstrap: resamples for the intervals; 0 leaves them out.
@@ -140,10 +161,15 @@ def run_benchmark(
     named([f"{name}={path}" for name, path in (*given, *wanted)], "the models and recipes")
     check_output(out, marker=MARKER, overwrite=overwrite or resume)
     manifest = Manifest.load(data)
-    folds = _protocol(protocol, manifest, seed)
+    folds = _protocol(protocol, manifest, seed=seed, shots=shots, events=events, tested=tested)
+    is_few_shot = folds.kind == "few-shot"
+    if adapt and not is_few_shot:
+        raise InputError(f"--adapt is of few-shot, this protocol is {folds.kind}")
+    check_adapting(adapt)
     scenes = check_protocol(folds, manifest)
     others = [row for file in include for row in _included(Path(file), folds)]
     running = running or Options(backend="auto")
+    runs = out.with_name(f"{out.name}-runs")
     entrants = [given_model(name, path, folds) for name, path in given]
     for name, recipe in wanted:
         entrants.append(
@@ -152,12 +178,14 @@ def run_benchmark(
                 recipe,
                 folds,
                 manifest,
-                out.with_name(f"{out.name}-runs"),
+                runs,
                 seeds=range(seeds),
                 overrides=overrides,
                 on_training=progress,
             )
         )
+    if is_few_shot:
+        entrants = with_scenes(entrants, folds, manifest, data, runs, words=adapt, on_training=progress)
     fingerprint = {
         "version": __version__,
         "protocol": folds.sha256,
@@ -188,11 +216,11 @@ def _silent(stage: str, done: int, total: int) -> None:
     """Nobody looks."""
 
 
-def _protocol(name: str | Path, manifest: Manifest, seed: int) -> Protocol:
+def _protocol(name: str | Path, manifest: Manifest, **drawn: Any) -> Protocol:
     """A protocol of a kind, made of these scenes, or that of a file."""
     for kind in get_args(Kind):
         if str(name) == kind:
-            return make_protocol(manifest, kind, seed=seed)
+            return make_protocol(manifest, kind, **drawn)
     if not Path(name).is_file():
         raise InputError(
             f"no protocol {name}: pass {', '.join(get_args(Kind))}, or the {PROTOCOL} of another benchmark"
@@ -262,19 +290,21 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """What the report says of every entrant; the first is what others are compared with."""
     rows: list[dict[str, Any]] = []
-    first: Figures | None = None
+    figures: dict[str, _Row] = {}
     for entrant in entrants:
-        by_seed, folds = [], {}
+        by_seed, drawn = [], []
         for seed in entrant.seeds:
-            figures = {
+            found = {
                 fold.name: of_scenes(
                     counts[entrant.name, fold.name, seed], resamples=resamples, seed=protocol.seed + place
                 )
                 for place, fold in enumerate(protocol.folds)
             }
-            by_seed.append(mean_over(list(figures.values()), seed=protocol.seed))
-            folds[seed] = figures
-        mean = mean_of_seeds(by_seed)
+            by_seed.append(mean_over(list(found.values()), seed=protocol.seed))
+            drawn.append(found)
+        folds = {fold.name: mean_of_seeds([found[fold.name] for found in drawn]) for fold in protocol.folds}
+        ours = figures[entrant.name] = _Row(mean_of_seeds(by_seed), folds)
+        base = entrant.base or entrants[0].name
         seen = [one for (name, _, _), some in counts.items() if name == entrant.name for one in some]
         row = {
             "name": entrant.name,
@@ -284,32 +314,46 @@ def _rows(
             "seeds": {
                 str(seed): one.as_dict()["values"] for seed, one in zip(entrant.seeds, by_seed, strict=True)
             },
-            "mean": mean.as_dict(),
+            "mean": ours.mean.as_dict(),
             "folds": {
-                fold.name: mean_of_seeds([folds[seed][fold.name] for seed in entrant.seeds]).as_dict()
-                | _size(counts[entrant.name, fold.name, entrant.seeds[0]])
-                for fold in protocol.folds
+                name: fold.as_dict() | _size(counts[entrant.name, name, entrant.seeds[0]])
+                for name, fold in folds.items()
             },
-            "against": None if first is None else {"name": entrants[0].name, **_gaps(mean, first)},
+            "against": None if base == entrant.name else _gaps(base, ours, figures[base]),
             "cpu_seconds_per_mpx": round(cost(seen), 4),
+            **({} if entrant.shots is None else {"shots": entrant.shots}),
             **curves(seen),
         }
-        first = first or mean
         rows.append(row)
     return rows
 
 
-def _gaps(mean: Figures, first: Figures) -> dict[str, Any]:
-    return {"differences": difference(mean, first)}
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Figures of an entrant: the mean over folds, and by fold."""
+
+    mean: Figures
+    folds: dict[str, Figures]
+
+
+def _gaps(base: str, ours: _Row, theirs: _Row) -> dict[str, Any]:
+    return {
+        "name": base,
+        "differences": difference(ours.mean, theirs.mean),
+        "folds": {name: difference(fold, theirs.folds[name]) for name, fold in ours.folds.items()},
+    }
 
 
 def _leak(entrant: Entrant, learned_from: str) -> str:
     """What is known of whether the tested scenes were learned from."""
+    adapted = (
+        f"; adapted with {counted(entrant.shots, 'scene')} apart from those tested" if entrant.shots else ""
+    )
     if entrant.trained:
-        return "checked: trained on what the protocol allows"
+        return f"checked: trained on what the protocol allows{adapted}"
     if entrant.siblings:
-        return "not checked: one model for each fold, as its maker says"
-    return f"not checked: one model for all folds, learned from {learned_from}"
+        return f"not checked: one model for each fold, as its maker says{adapted}"
+    return f"not checked: one model for all folds, learned from {learned_from}{adapted}"
 
 
 def _size(counts: Sequence[SceneCounts]) -> dict[str, int]:
@@ -327,6 +371,7 @@ def _report(protocol: Protocol, manifest: Manifest, rows: list[dict[str, Any]]) 
             "sha256": protocol.sha256,
             "data": protocol.data,
             "folds": {fold.name: _fold_size(fold) for fold in protocol.folds},
+            **({"shots": protocol.shots, "left_out": protocol.left_out} if protocol.shots else {}),
         },
         "data_licence": manifest.licence or "not stated",
         "entrants": rows,
@@ -334,7 +379,8 @@ def _report(protocol: Protocol, manifest: Manifest, rows: list[dict[str, Any]]) 
 
 
 def _fold_size(fold: Fold) -> dict[str, int]:
-    return {"train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)}
+    sizes = {"train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)}
+    return sizes | ({"support": len(fold.support)} if fold.support else {})
 
 
 def _table(report: dict[str, Any]) -> list[list[str]]:
