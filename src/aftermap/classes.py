@@ -1,6 +1,7 @@
 """Class schemes: the names, order and colours of what a mask can hold."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 IGNORE = 255
 """Mask value of pixels without a known class; it takes no part in losses or scores."""
@@ -48,5 +49,8 @@ DAMAGE = ClassScheme(
     ("#000000", "#3fae5a", "#f4d03f", "#eb7f27", "#c8203c"),
 )
 """The Joint Damage Scale of xBD (Gupta et al. 2019); indices 1 to 4 as in the xView2 competition."""
+
+OneDate = Literal["post-only", "pre-only"]
+"""A way to map damage, or buildings alone, from one of two dates."""
 
 SCHEMES = {scheme.name: scheme for scheme in (BUILDING, DAMAGE)}

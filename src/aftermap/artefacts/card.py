@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from aftermap.classes import SCHEMES, ClassScheme
+from aftermap.classes import DAMAGE, SCHEMES, ClassScheme, OneDate
 from aftermap.config import Config
 from aftermap.data.legends import Legend
 from aftermap.files import markdown_table
@@ -124,6 +124,8 @@ class BaseCard(Config):
         calibration: how the reported probabilities of a building's classes follow from the model's; None reports those.
         minor_dilation: what becomes minor damage in the 5 x 5 squares around it: nothing; no-damage (`right`); or
             no-damage and major damage, as the winning xView2 entry did by an operator's precedence (`compat`).
+        one_date: ways to map from one date that the model was trained for, besides two: from the image after,
+            `destroyed` against not; from that before, buildings alone.
         metrics: scores by test set, then by name.
         limits: in plain words, what it must not be used for.
     """
@@ -143,6 +145,7 @@ class BaseCard(Config):
     object_threshold: float = 0.0
     calibration: Calibration | None = None
     minor_dilation: MinorDilation = "none"
+    one_date: tuple[OneDate, ...] = ()
     metrics: dict[str, dict[str, float]] = Field(default_factory=dict)
     training: TrainingRecord
     licence: str
@@ -187,6 +190,8 @@ class BaseCard(Config):
             )
         if self.minor_dilation != "none" and "minor-damage" not in self.classes.names:
             raise ValueError(f"minor_dilation needs a scheme with minor-damage, this one is {self.scheme}")
+        if self.one_date and (self.dates != 2 or self.scheme != DAMAGE.name):
+            raise ValueError("one_date is for models of damage between two dates")
         if len(set(self.bands)) != len(self.bands):
             raise ValueError(f"bands name one twice: {', '.join(self.bands)}")
         finest, coarsest = self.resolution_m
@@ -264,6 +269,8 @@ def describe_parts(card: BaseCard, parts: list[str], figures: list[str]) -> str:
         )
     if card.calibration is not None:
         lines += _corrected(card.calibration)
+    if card.one_date:
+        lines.append(f"- Maps from one date too: {', '.join(card.one_date)}")
     if card.minor_dilation != "none":
         lines.append(f"- Minor damage spreads over 5 x 5 pixels: {card.minor_dilation}")
     lines += [

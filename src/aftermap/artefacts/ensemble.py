@@ -132,6 +132,9 @@ def compose(
             scheme=damage[0].scheme if damage else BUILDING.name,
             bands=cards[0].given_bands,
             resolution_m=(finest, coarsest),
+            one_date=tuple(
+                mode for mode in cards[0].one_date if all(mode in card.one_date for card in cards)
+            ),
             building_threshold=round(sum(t * w for t, w in voices) / sum(w for _, w in voices), 4),
             training=TrainingRecord(
                 data=_joined(card.training.data for card in cards),

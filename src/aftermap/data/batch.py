@@ -22,12 +22,14 @@ class Batch:
         soft: float32 (B, K, H, W) probabilities that a model gave, all 0 where there are none; None where no scene
             has any.
         resolution: float32 (B,) metres per pixel of each crop; NaN where unknown. None where nobody asked.
+        dates: int64 (B,) BOTH, POST_ONLY or PRE_ONLY of `loading.date_dropout`; None where all show all.
     """
 
     image: Tensor
     mask: Tensor
     soft: Tensor | None = None
     resolution: Tensor | None = None
+    dates: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
@@ -36,7 +38,7 @@ class Batch:
             return None if tensor is None else tensor.to(device, non_blocking=True)
 
         image, mask = (tensor.to(device, non_blocking=True) for tensor in (self.image, self.mask))
-        return Batch(image, mask, moved(self.soft), moved(self.resolution))
+        return Batch(image, mask, moved(self.soft), moved(self.resolution), moved(self.dates))
 
     @property
     def is_labelled(self) -> bool:

@@ -17,6 +17,7 @@ from aftermap.data.augment.chain import Drawn, draw
 from aftermap.data.augment.operations import Leaf, OneOf, Operation, geometric, leaves, photometric
 from aftermap.data.batch import Batch
 from aftermap.data.loading.crops import Sample, crop_around, crop_best
+from aftermap.data.loading.date_dropout import put_other_date
 from aftermap.data.loading.sampling import (
     ClassSampling,
     EpochSampling,
@@ -43,6 +44,7 @@ class _Crops:
     rest: list[Drawn]
     soft: np.ndarray | None  # stored, (B, K - 1, S, S)
     resolution: np.ndarray
+    dates: np.ndarray | None  # which each sample shows, where some lack one
 
 
 class CropSource:
@@ -101,6 +103,8 @@ class CropSource:
         operations = tuple(augment or ())
         self._geometry, self._photometry = geometric(operations), photometric(operations)
         _check_dates(self._photometry, dates)
+        if sampling.date_dropout and (target != "damage" or dates != 2):
+            raise DataError("sampling.date_dropout is for damage between two dates: leave it out")
         self._scenes = list(scenes)
         self._target: Target = target
         if classes is None and (target not in _CLASSES or lookups is not None):
@@ -169,7 +173,8 @@ class CropSource:
             image[touched] = (part[:, :, self._order] * 255 - mean) / std
             if soft is not None and moved is not None:
                 soft[touched] = moved
-        return Batch(image, mask, soft, torch.from_numpy(crops.resolution).to(self.device))
+        dates = put_other_date(image, crops.dates)
+        return Batch(image, mask, soft, torch.from_numpy(crops.resolution).to(self.device), dates)
 
     def close(self) -> None:
         """Stop reading ahead."""
@@ -194,7 +199,8 @@ class CropSource:
             for number, band in enumerate(self._order):
                 planes[(*place, number)] = bands[band]
         pixel = [(self._scenes[number].resolution_m or np.nan) * sample.zoom for number, sample in shown]
-        return _Crops(planes, masks, rest, self._stored_soft(samples), np.array(pixel, np.float32))
+        dates = self._sampling.date_dropout.draw(rng, len(samples))
+        return _Crops(planes, masks, rest, self._stored_soft(samples), np.array(pixel, np.float32), dates)
 
     def _date_repeats(self) -> list[int]:
         """How often each image is shown where both of a scene are samples: pre and post by turns; a missing one never."""

@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from aftermap.config import Config
 from aftermap.data.augment.operations import Range
+from aftermap.data.loading.date_dropout import DateDropout
 from aftermap.data.loading.geometry import Crop
 
 Repeat = Literal["none", "train", "tune"]
@@ -50,6 +51,7 @@ class _Crops(Config):
             `unlabelled_share`.
         date_swap: localization only: chance that the post image stands in for the pre image.
         compat_inverted_swap: that the pre image stays with chance `date_swap` instead (MetaDamageNet's mistake).
+        date_dropout: damage only: chances that a date is missing, for a model that maps from one date as well.
         compat_mask: how masks are resampled. None takes the nearest pixel. `per-class` interpolates every class for
             itself and cuts at one half, so that no class may be left where several meet (xView2 winner);
             `truncated` interpolates class numbers and drops the fraction (MetaDamageNet).
@@ -63,6 +65,7 @@ class _Crops(Config):
     soft_every: int = Field(default=0, ge=0)
     date_swap: float = Field(default=0.0, ge=0, le=1)
     compat_inverted_swap: bool = False
+    date_dropout: DateDropout = DateDropout()
     compat_mask: Literal["per-class", "truncated"] | None = None
     compat_steps: bool = False
 

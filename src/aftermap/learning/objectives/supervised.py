@@ -10,6 +10,7 @@ from torch import Tensor
 from aftermap.data.batch import Batch
 from aftermap.learning.configs.terms import SoftLabelConfig, SupervisedConfig
 from aftermap.learning.losses.custom import require_custom
+from aftermap.learning.losses.one_date import merged
 from aftermap.learning.losses.pixel import harden, soft_kl, widened
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.terms import term_names, term_value, truth_of
@@ -28,8 +29,13 @@ class Supervised(Objective):
             self.register_buffer(f"class_weights_{number}", weights)
 
     def forward(self, model: DenseModel, batch: Batch) -> dict[str, Tensor]:
-        """Terms of one forward pass; see `values`. What soft labels add are terms of their own."""
+        """Terms of one forward pass; see `values`. What soft labels add are terms of their own.
+
+        Of samples that lack a date, what their one image shows is learned; see `losses.one_date`.
+        """
         logits = model(batch.image)
+        if batch.dates is not None:
+            logits = merged(widened(logits), batch.mask, batch.dates)
         terms = self.values(logits, batch.mask)
         if self.config.soft is not None and batch.soft is not None:
             terms |= self.soft_values(logits, batch.soft, self.config.soft)

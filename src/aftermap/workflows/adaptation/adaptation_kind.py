@@ -278,6 +278,7 @@ def _card(
     said: dict[str, Any] = {"weights": None, "metrics": card.metrics | wording.metrics}
     if kept == "parent":
         return card.model_copy(update=said | {"limits": f"{card.limits} {wording.refusal}".strip()})
+    said["one_date"] = ()  # both dates were shown: what it has kept of the others nobody knows
     training = record.model_copy(
         update={
             "data": f"{record.data}; adapted to {wording.data}",

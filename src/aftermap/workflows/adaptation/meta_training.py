@@ -281,7 +281,7 @@ def _start(recipe: MetaRecipe, command: str) -> tuple[DenseModel, Card]:
     """The model that a run starts from, and the card without what the run will find out."""
     scheme = BUILDING if recipe.task == "building" else DAMAGE
     record = training_record(recipe.data, command=command, parent_sha256=None)
-    said: dict[str, Any] = {"name": recipe.name, "licence": recipe.licence, "metrics": {}}
+    said: dict[str, Any] = {"name": recipe.name, "licence": recipe.licence, "metrics": {}, "one_date": ()}
     if recipe.init_from is not None:
         parent = load_model(recipe.init_from)
         if parent.card.scheme != scheme.name:

@@ -191,6 +191,8 @@ class TrainRecipe(Config):
                 f"objective.activation is {self.objective.activation}, activation is {self.activation}: the teacher's "
                 "answers would be read in another way than the model's, give both the same"
             )
+        if self.sampling.date_dropout:
+            self._check_date_dropout()
         if (
             self.data.unlabelled
             and isinstance(self.objective, SupervisedConfig | HeadsConfig)
@@ -206,6 +208,20 @@ class TrainRecipe(Config):
                 f"{key} has {len(given)} values, task {self.task} has {len(self.scheme)} classes, background first"
             )
         return self
+
+    def _check_date_dropout(self) -> None:
+        """Refuse what cannot leave out the classes that one date does not tell apart."""
+        objective = self.objective
+        if self.task != "damage":
+            raise ValueError(f"sampling.date_dropout is for task damage, task is {self.task}: leave it out")
+        plain = (
+            isinstance(objective, SupervisedConfig) and objective.targets is None and objective.soft is None
+        )
+        if not plain or self.activation != "softmax":
+            raise ValueError(
+                "sampling.date_dropout goes with activation softmax and an objective of plain terms alone: no targets, "
+                "soft labels, heads or teachers"
+            )
 
 
 def _class_weights(

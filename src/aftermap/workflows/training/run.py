@@ -189,6 +189,7 @@ class OrdinaryTraining(TrainingKind):
             activation=recipe.activation,
             channel_0=recipe.channel_0,
             resolution_m=recipe.resolution_m,
+            one_date=recipe.sampling.date_dropout.modes,
             training=training_record(
                 recipe.data,
                 command=self.command,
