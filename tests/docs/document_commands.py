@@ -47,6 +47,10 @@ NOT_RUN: list[tuple[str, str]] = [
         r"edges\.yaml|plain|runs/(b0|own)$|(storm|fields)-prepared",
         "of docs/extending.md; tests/docs/test_extending.py follows that page",
     ),
+    (
+        r"encoder_weights=encoder",
+        "of docs/encoders.md; tests/models/test_brought_encoder.py trains from a file",
+    ),
     (r"^aftermap collect ", "needs several maps; tests/workflows/package make some"),
     (r"^aftermap (find|footprints) ", "read online; tests/workflows have servers of their own"),
     (r"^aftermap map .*(https://|--pair )", "read online; tests/workflows have servers of their own"),

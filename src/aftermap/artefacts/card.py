@@ -10,6 +10,7 @@ from aftermap.config import Config
 from aftermap.data.legends import Legend
 from aftermap.files import markdown_table
 from aftermap.models.configs import ModelConfig
+from aftermap.models.configs.encoder import EncoderRecord
 from aftermap.wording import counted
 
 if TYPE_CHECKING:
@@ -211,6 +212,7 @@ class Card(BaseCard):
         channel_0: what channel 0 holds; where it is `building`, p(background) is 1 - channel 0 and the other
             channels say how p(building) is shared out.
         temperature: logits are divided by this before the activation.
+        encoder: the file of weights that its encoder began with, where that was one.
     """
 
     model: ModelConfig
@@ -219,6 +221,7 @@ class Card(BaseCard):
     activation: Activation = "softmax"
     channel_0: Channel0 = "background"
     incremental: IncrementalRecord | None = None
+    encoder: EncoderRecord | None = None
     weights: Weights | None = None
 
     @model_validator(mode="after")
@@ -247,6 +250,11 @@ def describe(card: Card) -> str:
         steps = "; ".join(", ".join(names) for names in grown.steps)
         parts.append(
             f"- Classes learned in {counted(len(grown.steps), 'step')} of {grown.task} by {grown.method}: {steps}"
+        )
+    if card.encoder is not None:
+        began = card.encoder
+        parts.append(
+            f"- Encoder weights: {began.name} from `{began.file}` (SHA-256 `{began.sha256}`), licence {began.licence}"
         )
     return describe_parts(card, parts, figures)
 

@@ -1,5 +1,7 @@
 """Learning with a part of a model: which weights change, and whether batch normalisation follows the new images."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from aftermap.data.batch import Batch
@@ -40,10 +42,18 @@ def fix_norm(model: DenseModel, objective: Objective, norm: NormLearning) -> Obj
     Args:
         model: the factors and terms of its batch normalisation are no longer trained.
         objective: what is minimised.
-        norm: `learned` changes nothing; `fixed` keeps statistics, factors and terms; `compat-fixed` factors and terms.
+        norm: `learned` changes nothing; `fixed` keeps statistics, factors and terms; `compat-fixed` factors and terms;
+            `fixed-encoder` has the encoder behave as in use, and changes nothing else.
+
+    Raises:
+        ModelError: the model has no part named encoder.
     """
     if norm == "learned":
         return objective
+    if norm == "fixed-encoder":
+        if not isinstance(getattr(model, "encoder", None), nn.Module):
+            raise ModelError("this model has no part named encoder, so norm fixed-encoder has no meaning")
+        return FrozenEncoder(objective)
     for layer in model.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             for parameter in layer.parameters():
@@ -90,3 +100,16 @@ class FrozenNorm(Objective):
     def evaluated(self, model: DenseModel) -> DenseModel:
         """What the other objective gives."""
         return self.objective.evaluated(model)
+
+
+class FrozenEncoder(FrozenNorm):
+    """Another objective, under which the encoder behaves as in use: its statistics stay, and nothing is dropped out."""
+
+    def forward(self, model: DenseModel, batch: Batch) -> dict[str, Tensor]:
+        """The terms of the other objective."""
+        encoder: Any = getattr(model, "module", model).encoder  # a model that processes share is wrapped
+        learning = encoder.training
+        encoder.eval()
+        terms: dict[str, Tensor] = self.objective(model, batch)
+        encoder.train(learning)
+        return terms

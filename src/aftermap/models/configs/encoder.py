@@ -6,12 +6,31 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
+from aftermap.config import Config
+
 EncoderWeights = Literal["imagenet"] | Path | None
 """`imagenet` for the published weights of the encoder, a path for a local file or folder, None for random ones."""
 
 ExtraBands = Literal["red", "mean", "timm"]
 """How the first convolution starts on the bands behind the first three: each as a copy of the first one (red), as
 the mean of the three, or as timm does: red, green, blue in turn, and all of it scaled by 3 / bands."""
+
+
+class EncoderRecord(Config):
+    """A file of encoder weights that a model was trained from.
+
+    Attributes:
+        name: of the encoder.
+        file: its name.
+        sha256: of the file.
+        licence: as the recipe, or the file itself, says.
+    """
+
+    name: str
+    file: str
+    sha256: str
+    licence: str
+
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _NO_OPTIONS = frozenset(

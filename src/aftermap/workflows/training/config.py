@@ -105,6 +105,7 @@ class TrainRecipe(Config):
 
     Attributes:
         task: `building` learns localization on one date, `damage` the joint damage scale on two.
+        encoder_licence: of the file that `model.encoder_weights` names; needed where its metadata say none.
         init_from: a model folder whose encoder and decoder are the start (siamese from localization).
         tune: which part of the model learns; the others stay as they start.
         norm: whether its batch normalisation does.
@@ -127,6 +128,7 @@ class TrainRecipe(Config):
     task: LearnedTask
     data: DataConfig
     model: ModelConfig = Field(discriminator="kind")
+    encoder_licence: str = ""
     init_from: Path | None = None
     objective: ObjectiveConfig = SupervisedConfig()
     sampling: SamplingConfig = ClassSampling()

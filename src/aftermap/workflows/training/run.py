@@ -28,7 +28,14 @@ from aftermap.workflows.training.config import TrainRecipe
 from aftermap.workflows.training.run_folder import check_folder
 from aftermap.workflows.training.scenes import Chosen, choose_scenes
 from aftermap.workflows.training.selection import StepJudge
-from aftermap.workflows.training.start import RunLength, start_crops, start_model, start_objective
+from aftermap.workflows.training.start import (
+    RunLength,
+    began_with,
+    licence_with,
+    start_crops,
+    start_model,
+    start_objective,
+)
 from aftermap.workflows.training.teachers import TeacherScores, check_teachers
 from aftermap.workflows.training.training_kind import (
     OnProgress,
@@ -121,6 +128,7 @@ class OrdinaryTraining(TrainingKind):
         self._selection = StepJudge(recipe, self._validation)
         self._teachers: dict[str, TeacherScores] = {}
         torch.manual_seed(recipe.seed)
+        self._encoder = began_with(recipe)
         model, self._parent = start_model(recipe)
         tune_only(model, recipe.tune)
         self.keep_optimizer = recipe.keep_optimizer
@@ -197,6 +205,7 @@ class OrdinaryTraining(TrainingKind):
                 steps=step,
                 minutes=minutes,
             ),
-            licence=recipe.licence,
+            encoder=self._encoder,
+            licence=licence_with(recipe.licence, self._encoder),
             limits=recipe.limits,
         )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self, assert_never
 
-from aftermap.artefacts.store import load_model
+from aftermap.artefacts.store import load_card, load_model
 from aftermap.data.loading.loader import CropSource
 from aftermap.data.scene import Scene
 from aftermap.errors import RecipeError
@@ -19,7 +19,9 @@ from aftermap.learning.objectives.heads import HeadsObjective, require_heads
 from aftermap.learning.objectives.mean_teacher import MeanTeacher
 from aftermap.learning.objectives.supervised import Supervised
 from aftermap.models.build import build_model, trust_own
+from aftermap.models.configs.encoder import EncoderRecord
 from aftermap.models.networks.dense import DenseModel
+from aftermap.models.weights.brought import brought_encoder
 from aftermap.models.weights.transfer import transfer_trunk
 from aftermap.workflows.training.config import TrainRecipe
 
@@ -44,6 +46,22 @@ def start_model(recipe: TrainRecipe) -> tuple[DenseModel, str | None]:
     parent = load_model(recipe.init_from)
     transfer_trunk(parent.model, model)
     return model, parent.sha256
+
+
+def began_with(recipe: TrainRecipe) -> EncoderRecord | None:
+    """The file of encoder weights that a run begins with, or that its parent began with.
+
+    Raises:
+        RecipeError: nobody says the file's licence.
+    """
+    if recipe.init_from is not None:
+        return load_card(recipe.init_from).encoder
+    return brought_encoder(recipe.model, recipe.encoder_licence)
+
+
+def licence_with(licence: str, encoder: EncoderRecord | None) -> str:
+    """The licence of a model, with that of the encoder weights that it was trained from."""
+    return licence if encoder is None else f"{licence}; encoder weights: {encoder.licence}"
 
 
 def start_objective(recipe: TrainRecipe, model: DenseModel) -> Objective:

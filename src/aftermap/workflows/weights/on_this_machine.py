@@ -8,7 +8,7 @@ from aftermap.artefacts.folder import card_in
 from aftermap.artefacts.installed import installed_models
 from aftermap.artefacts.store import BOX, model_folder
 from aftermap.extras import lacking
-from aftermap.models.weights.packages import PACKAGES, installed_file
+from aftermap.models.weights.packages import PACKAGED_LICENCE, PACKAGES, installed_file
 
 PREFIXES = ("timm/", "smp-hub/")
 """Owners on the hub that publish encoders."""
@@ -21,7 +21,7 @@ class Here:
     Attributes:
         name: what a recipe or `-m` calls it. origin: package or cache that it is from.
         path: where it is; None where its package is not installed.
-        licence: of a model, as its card says.
+        licence: of a model, as its card says; of an encoder, as timm says; empty where nobody does.
     """
 
     name: str
@@ -41,7 +41,9 @@ def models_here() -> list[Here]:
 
 def encoders_here() -> list[Here]:
     """Encoders that `encoder_weights: imagenet` finds without a network, and those that a package would bring."""
-    packaged = [Here(name, f"package {p.name}", installed_file(p)) for name, p in PACKAGES.items()]
+    packaged = [
+        Here(name, f"package {p.name}", installed_file(p), PACKAGED_LICENCE) for name, p in PACKAGES.items()
+    ]
     return [*packaged, *_in_hub_cache(), *_in_torch_cache()]
 
 
@@ -54,7 +56,16 @@ def _in_hub_cache() -> Iterator[Here]:
         return
     for repository in sorted(scan_cache_dir(constants.HF_HUB_CACHE).repos, key=lambda r: r.repo_id):
         if repository.repo_id.startswith(PREFIXES):
-            yield Here(repository.repo_id.partition("/")[2], "hub's cache", Path(repository.repo_path))
+            name = repository.repo_id.partition("/")[2]
+            yield Here(name, "hub's cache", Path(repository.repo_path), _listed(name))
+
+
+def _listed(name: str) -> str:
+    if lacking("train"):
+        return ""
+    from aftermap.models.weights.brought import listed_licence
+
+    return listed_licence(name)
 
 
 def _in_torch_cache() -> Iterator[Here]:
