@@ -90,7 +90,7 @@ NOT_RUN: list[tuple[str, str]] = [
         "needs models of its page; tests of that command make them",
     ),
     (
-        r"data prepare (published|auto)|bright-",
+        r"data prepare (published|auto|huggingface|torchgeo)|bright-",
         "needs a release of others; tests/data/test_releases.py makes small ones",
     ),
     (

@@ -1,13 +1,14 @@
 """Legends: the classes of a dataset, how its label files write them, and the colours in which they are drawn."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from aftermap.classes import BUILDING, DAMAGE, IGNORE, ClassScheme
-from aftermap.config import Config, build_config, load_yaml
+from aftermap.config import Config, build_config, explain, load_yaml
 from aftermap.data.photograph_classes import ADE as _ADE_NAMES
 from aftermap.data.photograph_classes import CITYSCAPES as _CITYSCAPES_CLASSES
 from aftermap.data.photograph_classes import VOC as _VOC_NAMES
@@ -94,6 +95,26 @@ def hexadecimal(red: int, green: int, blue: int) -> str:
 def legend_of(scheme: ClassScheme) -> Legend:
     """The legend of a class scheme."""
     return Legend(name=scheme.name, names=scheme.names, colours=scheme.colours, background=scheme.background)
+
+
+def legend_named(names: Sequence[str], name: str = "own") -> Legend:
+    """A legend of class names alone, in the order of their numbers; `background`, or `unchanged`, may stand first.
+
+    Raises:
+        DataError: no names, or one twice.
+    """
+    try:
+        return Legend(
+            name=name,
+            names=tuple(names),
+            colours=tuple(hexadecimal(*index_colour(number)) for number in range(len(names))),
+            background=0 if names and names[0] in _NOTHING else None,
+        )
+    except ValidationError as error:
+        raise DataError(explain(error, Legend, f"classes {', '.join(names)} make no legend")) from None
+
+
+_NOTHING = ("background", "unchanged")
 
 
 def read_legend(name: str | Path) -> Legend:

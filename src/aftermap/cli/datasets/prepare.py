@@ -5,7 +5,7 @@ from typing import Literal
 
 from cyclopts import App
 
-from aftermap.cli.datasets import prepare_classes, prepare_folder, prepare_published
+from aftermap.cli.datasets import prepare_classes, prepare_folder, prepare_published, prepare_samples
 from aftermap.cli.datasets.dataset_output import AS_THEY_ARE, BY_DEFAULT, Preparing, Tiles
 from aftermap.cli.options import Flag, Several
 from aftermap.cli.running import whole_numbers
@@ -20,6 +20,8 @@ for command in (
     prepare_classes.isaid,
     prepare_classes.agrivision,
     prepare_classes.photographs,
+    prepare_samples.huggingface,
+    prepare_samples.torchgeo,
     prepare_published.published,
     prepare_published.auto,
 ):

@@ -40,10 +40,16 @@ DatasetKind = Literal[
     "opencities",
     "spacenet",
     "published",
+    "hugging_face",
+    "torchgeo",
 ]
 """Each has `<kind>_dataset` in `aftermap.data.readers.<kind>`, or in the module of `_PLACES`."""
 
-_PLACES = {"published": "published.releases"}
+_PLACES = {
+    "published": "published.releases",
+    "hugging_face": "samples.hugging_face",
+    "torchgeo": "samples.torchgeo",
+}
 
 
 def prepare_source(
@@ -256,6 +262,7 @@ def _clear(out: Path, earlier: Manifest | None, kind: str, *, overwrite: bool) -
     kinds = (
         (IMAGES, "*.tif"),
         (MASKS, "*_building.png"),
+        (MASKS, "*_damage.png"),
         (MASKS, "*_classes.png"),
         (SOFT, "*.tif"),
     )

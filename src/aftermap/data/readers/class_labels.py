@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from aftermap.classes import IGNORE
-from aftermap.data.band_files import read_file
+from aftermap.data.band_files import Pixels, read_file
 from aftermap.data.legends import Legend
 from aftermap.data.preparing.class_image import BOUNDARY_PX, ClassMask
 from aftermap.data.preparing.dataset import SourceScene
@@ -58,24 +58,31 @@ class LabelReader:
         Raises:
             DataError: unreadable, or colours or numbers that are not of the legend.
         """
-        pixels = read_file(path)
+        return self.decode(read_file(path), str(path))
+
+    def decode(self, pixels: Pixels, name: str) -> ClassMask:
+        """The mask of what a label file holds; `name` is for messages.
+
+        Raises:
+            DataError: colours or numbers that are not of the legend.
+        """
         array = pixels.array
         if array.dtype != np.uint8 or len(array) not in (1, 3, 4):
             raise DataError(
-                f"{path} has {len(array)} bands of {array.dtype}, expected 8 bits: one band of class numbers, or three "
+                f"{name} has {len(array)} bands of {array.dtype}, expected 8 bits: one band of class numbers, or three "
                 "of colours"
             )
         if len(array) == 1:
-            return self._decoded(array[0], path)
+            return self._decoded(array[0], name)
         colours = np.ascontiguousarray(array[:3].transpose(1, 2, 0))
         if pixels.indices is not None and not self._lists(colours):
-            return self._decoded(pixels.indices, path)
+            return self._decoded(pixels.indices, name)
         return decode_colours(
             colours,
             self.legend.label_palette,
             off_palette=self.off_palette,
             tolerance=self.tolerance,
-            name=str(path),
+            name=name,
         )
 
     def lookup(self) -> np.ndarray:
@@ -92,8 +99,8 @@ class LabelReader:
         table[IGNORE] = IGNORE
         return table
 
-    def _decoded(self, numbers: np.ndarray, path: Path) -> ClassMask:
-        mask = self._numbers(numbers, path)
+    def _decoded(self, numbers: np.ndarray, name: str) -> ClassMask:
+        mask = self._numbers(numbers, name)
         legend = self.legend
         if self.first_value is not None or legend.label_values is not None or legend.background is not None:
             return ClassMask(mask)
@@ -101,13 +108,13 @@ class LabelReader:
         is_wide = bool(cv2.erode((mask == 0).astype(np.uint8), square).any())
         return ClassMask(mask, first_is_wide=is_wide)
 
-    def _numbers(self, numbers: np.ndarray, path: Path) -> np.ndarray:
+    def _numbers(self, numbers: np.ndarray, name: str) -> np.ndarray:
         found = self.lookup()[numbers]
         if (found < 0).any():
             row, col = np.argwhere(found < 0)[0]
             known = ", ".join(str(value) for value in np.flatnonzero(self.lookup() >= 0))
             raise ReadingError(
-                f"{path} holds the value {numbers[row, col]} at row {row}, column {col}, legend {self.legend.name} "
+                f"{name} holds the value {numbers[row, col]} at row {row}, column {col}, legend {self.legend.name} "
                 f"expects {known}: choose another --legend, or pass --first-value, the number of its first class"
             )
         mask: np.ndarray = found.astype(np.uint8)
