@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 from aftermap.files.writing import writing
@@ -12,6 +13,7 @@ PREFIX = ".part-"
 """Begins the name of a file that is being written."""
 
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EBADF)
+_SYNCS: ContextVar[bool] = ContextVar("syncs", default=True)
 
 
 @contextmanager
@@ -81,8 +83,24 @@ def write_text(path: Path, text: str, *, parents: bool = False, sync: bool = Tru
     return write_bytes(path, text.encode(), parents=parents, sync=sync)
 
 
+@contextmanager
+def unsynced(apply: bool = True) -> Iterator[None]:
+    """Within this nothing waits for the disk: for files that are made again after a loss of power anyway.
+
+    Args:
+        apply: False changes nothing.
+    """
+    token = _SYNCS.set(_SYNCS.get() and not apply)
+    try:
+        yield
+    finally:
+        _SYNCS.reset(token)
+
+
 def sync_path(path: Path) -> None:
     """Have a file's bytes, or a folder's list of names, on the disk; where the file system cannot, do without."""
+    if not _SYNCS.get():
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

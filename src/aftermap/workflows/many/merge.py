@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,6 +79,7 @@ def merge(
     title: str,
     crs: str | None = None,
     failed: Sequence[str] = (),
+    threads: int = 1,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Merged:
     """Put mapped scenes together.
@@ -89,6 +91,7 @@ def merge(
         title: of page and picture.
         crs: reference system of the map; by default the one that most scenes have.
         failed: names of scenes that are not there.
+        threads: of this process.
         progress: called with the stage, what is done and all.
 
     Raises:
@@ -98,15 +101,29 @@ def merge(
     """
     parts = _opened(files, scratch)
     grid = common_grid(parts, crs=crs)
-    tables = []
-    for number, part in enumerate(parts):
-        tables.append(read_raw_buildings(scratch / str(number) / f"{LAYER}.gpkg", part.grid))
-        progress("reading tables", number + 1, len(parts))
-    depths = {number: Depth.of(parts[number]) for number in overlapping(parts, grid)}
-    found, points = _candidates(parts, depths, tables, grid)
-    owner = write_mosaic(
-        parts, depths, grid, folder, points, progress=lambda done, total: progress("mosaic", done, total)
-    )
+
+    def table_of_part(part: Part) -> geopandas.GeoDataFrame:
+        return read_raw_buildings(scratch / str(part.number) / f"{LAYER}.gpkg", part.grid)
+
+    # with one thread nothing runs beside anything else: its work is done where the result is asked for
+    with ThreadPoolExecutor(threads, thread_name_prefix="merging") as pool:
+        tables = []
+        for number, table in enumerate((pool.map if threads > 1 else map)(table_of_part, parts)):
+            tables.append(table)
+            progress("reading tables", number + 1, len(parts))
+        drawn = pool.submit(_pictures, parts, grid, scratch) if threads > 1 else None
+        depths = {number: Depth.of(parts[number]) for number in overlapping(parts, grid)}
+        found, points = _candidates(parts, depths, tables, grid)
+        owner = write_mosaic(
+            parts,
+            depths,
+            grid,
+            folder,
+            points,
+            threads=threads,
+            progress=lambda done, total: progress("mosaic", done, total),
+        )
+        pictures = _pictures(parts, grid, scratch) if drawn is None else drawn.result()
     found.owner[:] = owner
     progress("buildings", 0, 1)
     once = count_once(found)
@@ -117,7 +134,7 @@ def merge(
     write_json(folder / "summary.json", summary)
     told = _warnings(parts, failed)
     progress("buildings", 1, 1)
-    _write_views(parts, frame, grid, summary, folder, scratch, title=title, told=told)
+    _write_views(parts, frame, grid, summary, folder, pictures, title=title, told=told)
     progress("views", 1, 1)
     write_json(folder / MARKER, _provenance(parts, grid, once, told, failed, crs))
     return Merged(frame, summary, grid, once.doubles, len(once.joined), told)
@@ -193,15 +210,14 @@ def _write_views(
     grid: Grid,
     summary: dict[str, Any],
     folder: Path,
-    scratch: Path,
+    pictures: tuple[Picture, Picture],
     *,
     title: str,
     told: Sequence[str],
 ) -> None:
     """The page and the picture."""
     model = parts[0].provenance["model"]
-    before, after = _pictures(parts, grid, scratch)
-    view = damage_view(frame, before, after, grid, summary)
+    view = damage_view(frame, *pictures, grid, summary)
     view = dated(view, [_days(parts, date) or "" for date in ("pre", "post")])
     limits = [str(model["limits"])] if model.get("limits") else []
     shown = [*told[:_SHOWN_WARNINGS], *limits]
@@ -266,8 +282,11 @@ def _paste(target: np.ndarray, small: Grid, picture: np.ndarray, grid: Grid) -> 
     drawn = cv2.warpPerspective(picture, matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
     place = target[top:bottom, left:right]
     seen = drawn[:, :, 3] >= 128
-    place[seen] = drawn[seen]
-    place[seen, 3] = 255
+    drawn[:, :, 3] = 255
+    if seen.all():
+        place[:] = drawn
+    else:
+        np.copyto(place, drawn, where=seen[:, :, None])
 
 
 def _days(parts: Sequence[Part], date: str) -> str | None:

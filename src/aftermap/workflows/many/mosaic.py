@@ -1,11 +1,11 @@
 """The rasters of many scenes as one: each pixel from the scene that assessed it and shows it deepest."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -26,7 +26,8 @@ from aftermap.workflows.many.layout import Part, offset_in, outline
 BLOCK_PX = 2048
 """Side of the squares that are put together at once; memory depends on it and not on the map."""
 
-_OPEN_FILES = 64
+_OPEN_FILES = 32
+_MOST_THREADS = 8  # each holds a square of 55 MB
 _RASTERS = {"damage": 1, "probabilities": len(DAMAGE)}
 
 
@@ -50,6 +51,7 @@ def write_mosaic(
     folder: Path,
     points: Points,
     *,
+    threads: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
     """Write `damage.tif` and `probabilities.tif` of a map, and tell whose ground some points lie on.
@@ -60,6 +62,7 @@ def write_mosaic(
         grid: of the map.
         folder: where to write.
         points: of the buildings.
+        threads: that read and put together blocks; this one packs and writes them.
         progress: called with blocks done and all.
 
     Returns:
@@ -70,7 +73,6 @@ def write_mosaic(
     """
     assert grid.crs is not None
     tree = shapely.STRtree([outline(part.grid, grid.crs) for part in parts])
-    block = _Block(depths)
     owners = np.full(len(points.x), -1)
     t = ~grid.transform
     cols, rows = (np.floor(v).astype(int) for v in (t.a * points.x + t.c, t.e * points.y + t.f))
@@ -79,7 +81,7 @@ def write_mosaic(
     order = np.argsort(block_of, kind="stable")
     blocks = list(_blocks(grid))
     with ExitStack() as stack:
-        files = stack.enter_context(_Files(parts, grid))
+        benches = [stack.enter_context(_Bench(parts, depths, grid)) for _ in range(_benches(threads))]
         damage = stack.enter_context(
             RasterWriter(
                 folder / "damage.tif",
@@ -102,35 +104,67 @@ def write_mosaic(
                 scale=1 / SCALE,
             )
         )
-        for number, window in enumerate(blocks):
-            here = np.sort(tree.query(shapely.box(*grid.crop(window).bounds), predicate="intersects"))
-            if len(here):
-                owner = block.fill(here.tolist(), files, grid, window)
-                damage.write(window, block.classes)
-                probabilities.write(window, block.shares)
-                key = window.row // BLOCK_PX * across + window.col // BLOCK_PX
-                mine = order[slice(*np.searchsorted(block_of[order], [key, key + 1]))]
-                owners[mine] = owner[rows[mine] - window.row, cols[mine] - window.col]
-            progress(number + 1, len(blocks))
+        asked = (np.sort(tree.query(shapely.box(*grid.crop(each).bounds), "intersects")) for each in blocks)
+        full = [(window, here.tolist()) for window, here in zip(blocks, asked, strict=True) if len(here)]
+        for number, (window, block) in enumerate(_filled(benches, full, threads)):
+            damage.write(window, block.classes)
+            probabilities.write(window, block.shares)
+            key = window.row // BLOCK_PX * across + window.col // BLOCK_PX
+            mine = order[slice(*np.searchsorted(block_of[order], [key, key + 1]))]
+            owners[mine] = block.owner[rows[mine] - window.row, cols[mine] - window.col]
+            progress(number + 1, len(full))
     write_class_names(folder / "damage.tif", DAMAGE)
     write_raster_style(folder / "damage.tif", DAMAGE)
     return owners
 
 
-class _Block:
-    """A square of the map that is put together; its memory is used again for the next one.
+def _benches(threads: int) -> int:
+    """How many blocks are there at once: one for each thread, and one that is written."""
+    return 1 if threads < 2 else min(threads, _MOST_THREADS) + 1
+
+
+def _filled(
+    benches: Sequence["_Bench"], full: Sequence[tuple[Window, list[int]]], threads: int
+) -> Iterator[tuple[Window, "_Bench"]]:
+    """Blocks put together, in their order; each is to be used before the next one is asked for."""
+    if len(benches) == 1:
+        for window, here in full:
+            yield window, benches[0].fill(here, window)
+        return
+    free, ahead = deque(benches), deque[tuple[Window, Future["_Bench"]]]()
+    with ThreadPoolExecutor(min(threads, _MOST_THREADS), thread_name_prefix="mosaic") as pool:
+        for window, here in full:
+            if not free:
+                first, future = ahead.popleft()
+                yield first, future.result()
+                free.append(future.result())
+            ahead.append((window, pool.submit(free.popleft().fill, here, window)))
+        for window, future in ahead:
+            yield window, future.result()
+
+
+class _Bench:
+    """Where a square of the map is put together; its memory and files are used again for the next one.
 
     Attributes:
         classes: uint8 (H, W).
         shares: uint8 (K, H, W).
+        owner: int32 (H, W), whose the pixels are, -1 for nobody's.
     """
 
-    def __init__(self, depths: Mapping[int, Depth]) -> None:
-        self._depths = depths
+    def __init__(self, parts: Sequence[Part], depths: Mapping[int, Depth], grid: Grid) -> None:
+        self._depths, self._grid = depths, grid
+        self._files = _Files(parts, grid)
         self._arrays: tuple[np.ndarray, ...] = ()
 
-    def fill(self, here: Sequence[int], files: "_Files", grid: Grid, window: Window) -> np.ndarray:
-        """Take the pixels of some scenes; returns whose they are, int32 (H, W), -1 for nobody's."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._files.close()
+
+    def fill(self, here: Sequence[int], window: Window) -> Self:
+        """Take the pixels of some scenes."""
         shape = (window.height, window.width)
         if not self._arrays or self._arrays[0].shape != shape:
             self._arrays = (
@@ -139,28 +173,28 @@ class _Block:
                 np.empty(shape, np.int32),
                 np.empty(shape, np.float32),
             )
-        self.classes, self.shares, owner, deepest = self._arrays
+        self.classes, self.shares, self.owner, deepest = self._arrays
         for array, value in zip(self._arrays, (IGNORE, IGNORE, -1, -1), strict=True):
             array.fill(value)
         for index in here:
-            found = files.read(index, "damage", window)
+            found = self._files.read(index, "damage", window)
             if found is None:
                 continue
             own, values = found
             taken = values[0] != IGNORE
             if index in self._depths:
-                inside = grid.crop(Window(window.row + own.row, window.col + own.col, own.height, own.width))
-                depth = self._depths[index].on(inside)
+                place = Window(window.row + own.row, window.col + own.col, own.height, own.width)
+                depth = self._depths[index].on(self._grid.crop(place))
                 taken &= depth > deepest[own.slices]
                 np.copyto(deepest[own.slices], depth, where=taken)
             if not taken.any():
                 continue
-            more = files.read(index, "probabilities", window)
+            more = self._files.read(index, "probabilities", window)
             assert more is not None
             np.copyto(self.classes[own.slices], values[0], where=taken)
             np.copyto(self.shares[:, *own.slices], more[1], where=taken)
-            np.copyto(owner[own.slices], np.int32(index), where=taken)
-        return owner
+            np.copyto(self.owner[own.slices], np.int32(index), where=taken)
+        return self
 
 
 class _Files:
@@ -171,12 +205,8 @@ class _Files:
         self._offsets = [offset_in(part.grid, grid) for part in parts]
         self._open: OrderedDict[tuple[int, str], tuple[Any, ...]] = OrderedDict()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close all of them."""
         while self._open:
             self._close()
 

@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
@@ -18,14 +19,17 @@ from aftermap.remote.addresses import is_address
 from aftermap.workflows.many.destination import check_destination, open_destination
 from aftermap.workflows.many.merge import Merged, merge
 from aftermap.workflows.many.pairs import in_blocks, read_pairs
+from aftermap.workflows.many.parts import Parts
 from aftermap.workflows.many.records import LOG, TABLE, Log, write_table
 from aftermap.workflows.many.scene import SceneWork, job_of
 from aftermap.workflows.mapping.settings import MapOptions, Settings
 from aftermap.workflows.worklist.job import Job, Outcome
+from aftermap.workflows.worklist.processes import cores
 from aftermap.workflows.worklist.run import Engine, check_engine, run_jobs
 from aftermap.workflows.worklist.team import Limits
 
 FORMATS = ("geoparquet", "pmtiles")
+_FETCHED_AT_ONCE = 8
 Progress = Callable[[str, int, int, str], None]
 """Told the stage, how many are done, how many there are, and what else there is to say."""
 
@@ -233,7 +237,8 @@ def map_many(
             told = target.keep_table(target.result / TABLE)
             return ManyResult(None, tuple(outcomes), None, time.monotonic() - begun, reused, told)
         scratch = target.under_way / ".merging"
-        files = {job.name: target.kept.fetch(job.what["part"], scratch / "parts") for job in done}
+        threads = min(workers or cores(), cores())
+        files = _fetched(target.kept, done, scratch / "parts")
         merged = merge(
             files,
             target.result,
@@ -241,6 +246,7 @@ def map_many(
             title=Path(out).name if title is None else title,
             crs=merge_crs,
             failed=failed,
+            threads=threads,
             progress=lambda stage, number, total: report(stage, number, total, ""),
         )
         report("products", 0, 1, "")
@@ -279,6 +285,13 @@ def _map_scenes(
     found = run_jobs(work, waiting, engine=engine, limits=limits, address=address, on_outcome=tell, say=say)
     by_name = {outcome.name: outcome for outcome in found}
     return [by_name.get(job.name) or Outcome(job.name, "done", attempts=0) for job in jobs]
+
+
+def _fetched(parts: Parts, jobs: Sequence[Job], folder: Path) -> dict[str, Path]:
+    """The parts of some scenes, on this machine."""
+    with ThreadPoolExecutor(_FETCHED_AT_ONCE, thread_name_prefix="parts") as pool:
+        files = pool.map(lambda job: parts.fetch(job.what["part"], folder), jobs)
+        return {job.name: file for job, file in zip(jobs, files, strict=True)}
 
 
 def model_sha256(model: str | Path) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 from aftermap import __version__
 from aftermap.errors import AftermapWarning, DataWarning, InputError
 from aftermap.files import write_json, writing
+from aftermap.files.whole import unsynced
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import predict_rows
@@ -102,7 +103,8 @@ def run_map(
         total = inputs.grid.width * inputs.grid.height
         start_row = _predict(task, inputs, work, settings, watch, report)
         report("writing", 0, total)
-        with writing(out, resumable=True):
+        # a draft is packed into a part, which is what has to be on the disk
+        with unsynced(settings.draft), writing(out, resumable=True):
             rows = work.finished()
             with watch("rasters"):
                 for raster in task.rasters:
@@ -140,7 +142,8 @@ def run_map(
                 notes=[*inputs.notes, *task.known_notes(), *task.notes()],
             )
             write_json(work.result / MARKER, provenance)
-        work.publish()
+        with unsynced(settings.draft):
+            work.publish()
         if task.name == "damage" and settings.overwrite:
             from aftermap.workflows.mapping.finished import tell_stale
 
