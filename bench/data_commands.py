@@ -4,7 +4,7 @@
     python bench/data_commands.py ../shared/data/xbd-real --base ../older/src --pairs 40 --json costs.json
 
 Each command runs in a process of its own on one thread, interpreter and imports included; the sources take turns. Both
-read the same pairs; each checks and evaluates what it prepared itself, and both score the same predictions. The first
+read the same pairs; each checks and evaluates what it prepared itself, and scores what it predicted itself. The first
 round is not counted. A ratio's interval is that of its rounds, lowest to highest.
 """
 
@@ -77,16 +77,17 @@ def main() -> None:
         link_pairs(arguments.data, pairs, arguments.pairs)
         for side, source in sources.items():
             cost(source, ["data", "prepare", "xbd", str(pairs), "-o", str(prepared[side])], cache)
-        truth, predicted = folder / "truth", folder / "predicted"
-        words = ["predict", "box", str(prepared["now"]), "-o", str(predicted), "--targets", str(truth)]
-        cost(HERE, words, cache)
+            if "score" in arguments.commands:
+                truth, predicted = folder / f"{side}-truth", folder / f"{side}-predicted"
+                words = ["predict", "box", str(prepared[side]), "-o", str(predicted), "--targets", str(truth)]
+                cost(source, words, cache)
         for turn in range(arguments.repeats + 1):
             for side, source in sources.items():
                 runs = {
                     "prepare": ["data", "prepare", "xbd", str(pairs), "-o", str(folder / "again")],
                     "check": ["data", "check", str(prepared[side])],
                     "evaluate": ["evaluate", "box", str(prepared[side]), "--split", "all"],
-                    "score": ["score", str(predicted), str(truth)],
+                    "score": ["score", str(folder / f"{side}-predicted"), str(folder / f"{side}-truth")],
                 }
                 for command in arguments.commands:
                     shutil.rmtree(folder / "again", ignore_errors=True)

@@ -12,7 +12,7 @@ from textures import texture
 from aftermap.errors import RasterError
 from aftermap.geo.opening.files import OpenFiles, RasterFile
 from aftermap.geo.raster import RasterSource
-from aftermap.geo.rests import Rest
+from aftermap.geo.rests import Rest, _Colour, _Tally
 
 HEIGHT, WIDTH = 320, 360
 
@@ -238,3 +238,20 @@ def test_real_images_with_and_without_rests(shared_data, name):
     colour, share = REAL[name]
     assert [rest.colour for rest in rests] == [colour]
     assert 1 - valid.mean() == pytest.approx(share, abs=0.015)
+
+
+def test_cells_hold_what_a_count_of_every_pixel_finds():
+    rng = np.random.default_rng(8)
+    low = rng.integers(0, 30, (21, 30)).astype(np.uint8)
+    low[:8, :8] = 1
+    valid = rng.random(low.shape) < 0.8
+    for exact in (np.uint8, np.float32):
+        tally = _Tally(_Colour(0.0, 3), (3, 4), 8, 255.0)
+        tally.add(slice(0, 3), low.astype(exact), low.astype(exact), valid)
+        for row, col in np.ndindex(3, 4):
+            cell = np.s_[row * 8 : row * 8 + 8, col * 8 : col * 8 + 8]
+            seen = low[cell][valid[cell]]
+            assert tally.near[:, row, col].tolist() == [np.count_nonzero(seen == step) for step in range(4)]
+            assert tally.alike[row, col] == np.count_nonzero(seen <= 16)
+            assert tally.valid[row, col] == seen.size
+            assert tally.blank[row, col] == (seen <= 3).all()

@@ -104,6 +104,10 @@ class _Colour:
 
     def distance(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """From it to the furthest band, of the lowest and highest values of the bands."""
+        if low.dtype == np.uint8 and self.value in (0, 255):
+            return high if self.value == 0 else np.uint8(255) - low
+        if low.dtype == np.uint8:
+            low, high = low.astype(np.float32), high.astype(np.float32)
         with np.errstate(over="ignore"):
             furthest: np.ndarray = np.maximum(high - self.value, self.value - low)
         return furthest
@@ -135,13 +139,26 @@ class _Tally:
         self.valid = np.zeros(shape, np.int32)
 
     def add(self, rows: slice, low: np.ndarray, high: np.ndarray, valid: np.ndarray) -> None:
+        """Count the cells of a strip; only those are looked into that hold a pixel which resembles the colour."""
         distance, cell = self.colour.distance(low, high), self._cell
-        self.blank[rows] = _cells((distance <= self.colour.near) | ~valid, cell, pad=True).all(axis=(1, 3))
-        for step, counts in enumerate(self.near):
-            same = (distance <= step) & (distance > step - 1) & valid
-            counts[rows] = _cells(same, cell, pad=False).sum(axis=(1, 3))
-        self.alike[rows] = _cells((distance <= self.ringing) & valid, cell, pad=False).sum(axis=(1, 3))
-        self.valid[rows] = _cells(valid, cell, pad=False).sum(axis=(1, 3))
+        height, width = valid.shape
+        if valid.all():
+            down, across = (np.minimum(cell, n - np.arange(0, n, cell)) for n in (height, width))
+            seen = down[:, None] * across
+        else:
+            seen = _cells(valid, cell, pad=False).sum(axis=1, dtype=np.int32).sum(axis=-1)
+        self.valid[rows] = seen
+        blank, near, alike = seen == 0, self.near[:, rows], self.alike[rows]
+        row, col = np.nonzero(_least(distance, cell) <= self.ringing)
+        if len(row):
+            inside = _cells(distance, cell, pad=0)[row, :, col]
+            ground = _cells(valid, cell, pad=False)[row, :, col]
+            blank[row, col] |= ((inside <= self.colour.near) | ~ground).all(axis=(1, 2))
+            alike[row, col] = np.count_nonzero((inside <= self.ringing) & ground, axis=(1, 2))
+            for step, counts in enumerate(near):
+                same = (inside <= step) & (inside > step - 1) & ground
+                counts[row, col] = np.count_nonzero(same, axis=(1, 2))
+        self.blank[rows] = blank
 
     def rest(self, least: float) -> Rest | None:
         """The parts that are no ground, as one."""
@@ -277,13 +294,16 @@ def _suspects(
     brightest = 1.0 if kind.kind == "f" else 255.0 if kind.itemsize == 1 else 1.0
     for row in sorted({*range(0, height - side + 1, apart), height - side}):
         low, high, valid = _extremes(read, Window(row, 0, side, width))
-        whole: np.ndarray = _cells(valid, side, pad=False)[0].all(axis=(0, 2))
-        lowest: np.ndarray = _cells(low, side, pad=np.inf).min(axis=(1, 3))[0]
-        highest: np.ndarray = _cells(high, side, pad=-np.inf).max(axis=(1, 3))[0]
+        seen = np.logical_and.reduce(valid, axis=0)[None]
+        whole: np.ndarray = _cells(seen, side, pad=False)[0, 0].all(axis=-1)
+        lowest: np.ndarray = _cells(low.min(axis=0, keepdims=True), side, pad=0)[0, 0].min(axis=-1)
+        highest: np.ndarray = _cells(high.max(axis=0, keepdims=True), side, pad=0)[0, 0].max(axis=-1)
         for index, colour in enumerate(colours):
             distance = colour.distance(lowest, highest)[whole]
             if distance.size and distance.min() <= colour.near:
                 found.add(index)
+        if kind.itemsize == 1:  # 255 it is
+            continue
         measured = high[valid & (np.abs(high) < _BRIGHTEST)]
         if measured.size:
             brightest = max(brightest, float(np.median(measured)))
@@ -291,8 +311,10 @@ def _suspects(
 
 
 def _extremes(read: ReadPixels, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lowest and highest value of the bands, float32 (H, W) or finer, and declared validity."""
+    """Lowest and highest value of the bands, uint8 or float32 (H, W) or finer, and declared validity."""
     array, valid = read(window)
+    if array.dtype == np.uint8:
+        return array.min(axis=0), array.max(axis=0), valid
     exact = np.float32 if array.dtype.itemsize <= 2 else np.float64
     return array.min(axis=0).astype(exact), array.max(axis=0).astype(exact), valid
 
@@ -304,6 +326,14 @@ def _cells(values: np.ndarray, cell: int, *, pad: float | bool) -> np.ndarray:
     if (rows * cell, cols * cell) != values.shape:
         values = np.pad(values, ((0, rows * cell - height), (0, cols * cell - width)), constant_values=pad)
     return values.reshape(rows, cell, cols, cell)
+
+
+def _least(distance: np.ndarray, cell: int) -> np.ndarray:
+    """The least of distances (H, W) in each cell; those that are not a number are passed over."""
+    pad = 255 if distance.dtype == np.uint8 else np.inf
+    rows = np.fmin.reduce(_cells(distance, cell, pad=pad), axis=1)
+    least: np.ndarray = np.fmin.reduce(rows, axis=-1)
+    return least
 
 
 def _wider(cells: np.ndarray, by: int) -> np.ndarray:

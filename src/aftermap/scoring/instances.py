@@ -26,9 +26,10 @@ def label_classes(damage: np.ndarray, *, min_area_px: int = MIN_AREA_PX) -> np.n
     count = 0
     for value in range(1, 5):
         mask = damage == value
-        if mask.any():
+        inside = np.flatnonzero(mask)
+        if len(inside):
             parts, numbered = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
-            labels[mask] = numbered[mask] + count
+            labels.ravel()[inside] = numbered.ravel()[inside] + count
             count += parts - 1
     return _without_small(labels, min_area_px)
 
@@ -45,13 +46,13 @@ def building_classes(prediction: np.ndarray, instances: np.ndarray) -> np.ndarra
         uint8 (n,): the class 1 to 4 with most votes (ties: the lower one); 0 (missed) for buildings with more
         than half of the votes on background, and for numbers without a pixel.
     """
-    inside = instances > 0
-    labels, count = instances[inside] - 1, _count_labels(instances)
+    inside, labels = _numbered(instances)
+    labels, count = labels - 1, _count_labels(instances)
     if prediction.ndim == 2:
-        votes = np.bincount(labels * 5 + prediction[inside], minlength=count * 5).reshape(count, 5)
+        votes = np.bincount(labels * 5 + prediction.ravel()[inside], minlength=count * 5).reshape(count, 5)
     else:
         votes = np.stack(
-            [np.bincount(labels, plane[inside], minlength=count) for plane in prediction], axis=1
+            [np.bincount(labels, plane.ravel()[inside], minlength=count) for plane in prediction], axis=1
         )
     classes = votes[:, 1:].argmax(axis=1) + 1
     missed = (2 * votes[:, 0] > votes.sum(axis=1)) | (votes[:, 1:].sum(axis=1) == 0)
@@ -93,10 +94,12 @@ def match_buildings(predicted: np.ndarray, target: np.ndarray, *, iou: float = 0
         int64 (pairs, 2): numbers of the predicted and the target building.
     """
     columns = _count_labels(target) + 1
-    both = (predicted > 0) & (target > 0)
-    keys, overlap = np.unique(predicted[both].astype(np.int64) * columns + target[both], return_counts=True)
+    inside, numbers = _numbered(predicted)
+    others = target.ravel()[inside]
+    both = others > 0
+    keys, overlap = np.unique(numbers[both].astype(np.int64) * columns + others[both], return_counts=True)
     pairs = np.stack([keys // columns, keys % columns], axis=1)
-    areas = [np.bincount(labels[labels > 0]) for labels in (predicted, target)]
+    areas = np.bincount(numbers), np.bincount(_numbered(target)[1])
     union = areas[0][pairs[:, 0]] + areas[1][pairs[:, 1]] - overlap
     share = overlap / union
     order = np.argsort(-share, kind="stable")
@@ -116,12 +119,20 @@ def match_buildings(predicted: np.ndarray, target: np.ndarray, *, iou: float = 0
 
 def _without_small(labels: np.ndarray, min_area_px: int) -> np.ndarray:
     """Instances of at least `min_area_px` pixels, numbered anew."""
-    inside = labels > 0
-    kept = np.bincount(labels[inside], minlength=1) >= min_area_px
+    inside, numbers = _numbered(labels)
+    kept = np.bincount(numbers, minlength=1) >= min_area_px
     kept[0] = False
+    if kept[1:].all():
+        return labels
     renumbered = np.zeros(labels.shape, np.int32)
-    renumbered[inside] = np.where(kept, np.cumsum(kept), 0)[labels[inside]]
+    renumbered.ravel()[inside] = np.where(kept, np.cumsum(kept), 0)[numbers]
     return renumbered
+
+
+def _numbered(instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where pixels have a number, in the flat array, and which; few do, so that places are cheaper than a mask."""
+    inside = np.flatnonzero(instances > 0)
+    return inside, instances.ravel()[inside]
 
 
 def _count_labels(instances: np.ndarray) -> int:
@@ -136,6 +147,8 @@ def is_judged(predicted: np.ndarray, unknown: np.ndarray) -> np.ndarray:
 
 def shares(mask: np.ndarray, instances: np.ndarray) -> np.ndarray:
     """The share of each instance's pixels on `mask`, (n,)."""
-    areas = np.bincount(instances[instances > 0], minlength=1)[1:]
-    share: np.ndarray = np.bincount(instances[mask], minlength=len(areas) + 1)[1:] / np.maximum(areas, 1)
+    inside, numbers = _numbered(instances)
+    areas = np.bincount(numbers, minlength=1)[1:]
+    held = numbers[mask.ravel()[inside]]
+    share: np.ndarray = np.bincount(held, minlength=len(areas) + 1)[1:] / np.maximum(areas, 1)
     return share

@@ -4,9 +4,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 
 from aftermap.classes import DAMAGE, IGNORE
+from aftermap.data.mask_png import count_values
 from aftermap.scoring.counts import Intervals, Metrics, SceneTables, f1, harmonic_mean, plain, pooled, ratio
 
 DAMAGE_CLASSES = DAMAGE.names[1:]
@@ -235,7 +237,7 @@ def _count(
         code += inside * np.uint8(_UNCLASSED)
     else:
         code += inside * _encode(prediction_damage, _PREDICTED_DAMAGE, "prediction_damage")
-    return np.bincount(code.ravel(), minlength=math.prod(_TABLE))
+    return count_values(code)[: math.prod(_TABLE)]
 
 
 def _encode(mask: np.ndarray, codes: np.ndarray, name: str) -> np.ndarray:
@@ -245,7 +247,7 @@ def _encode(mask: np.ndarray, codes: np.ndarray, name: str) -> np.ndarray:
         if mask.size and not 0 <= mask.min() <= mask.max() <= 255:
             raise ValueError(f"{name} holds {mask.min()} to {mask.max()}, expected 0 to 4")
         mask = mask.astype(np.uint8)
-    code: np.ndarray = codes[mask]
+    code: np.ndarray = cv2.LUT(np.ascontiguousarray(mask), codes) if mask.size else codes[mask]
     if code.size and code.max() == _INVALID:
         allowed = "0 to 4" if codes[IGNORE] == _INVALID else f"0 to 4 or {IGNORE}"
         raise ValueError(f"{name} holds {mask[code == _INVALID].max()}, expected {allowed}")

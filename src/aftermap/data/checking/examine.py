@@ -13,6 +13,7 @@ from aftermap.data.band_files import read_file, size_of
 from aftermap.data.checking.turned import lies_on_shown
 from aftermap.data.file_content import checksum, read_bytes
 from aftermap.data.legends import Legend
+from aftermap.data.mask_png import count_values
 from aftermap.data.readers.folder import grid_mismatch, read_grid
 from aftermap.data.scene import RGB, Scene
 from aftermap.errors import DataError, RasterError
@@ -125,7 +126,7 @@ def examine(
         if len(mask) != 1 or mask.dtype != np.uint8:
             note("error", "unreadable", f"{readable[role]} is not a readable single-band 8-bit mask")
             continue
-        values = set(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist())
+        values = set(np.flatnonzero(count_values(mask[0])).tolist())
         problem = _label_problem(values, role, readable[role], unclassified, legend)
         if problem:
             note("error", "label-values", problem)
@@ -186,7 +187,7 @@ def _note_pixels(note: Note, path: Path, masks: Sequence[Path]) -> tuple[RasterF
         return None
     finally:
         files.close()
-    hidden = 1 - float(seen.mean())
+    hidden = 1 - np.count_nonzero(seen) / seen.size
     guessed = sum(rest.pixels for rest in rests) / seen.size
     if guessed and masks and all(_is_unknown(mask, ~seen) for mask in masks):
         guessed = 0.0

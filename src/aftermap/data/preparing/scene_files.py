@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from aftermap.classes import IGNORE
+from aftermap.data.mask_png import count_values, encode_mask
 from aftermap.data.preparing.dataset import Labels, SourceScene
 from aftermap.data.preparing.journal import MASKS, SOFT
 from aftermap.data.scene import Scene
@@ -85,11 +85,11 @@ def has_its_files(scene: Scene) -> bool:
 
 def class_pixels(mask: np.ndarray, classes: int) -> list[int]:
     """Pixels of each class in a mask, those without a known class left out."""
-    counts = np.bincount(mask[mask != IGNORE].ravel(), minlength=classes)
-    return [int(count) for count in counts]
+    counts: list[int] = count_values(mask)[:IGNORE].tolist()
+    highest = max((value for value, count in enumerate(counts) if count), default=0)
+    return counts[: max(classes, highest + 1)]
 
 
 def _write_mask(path: Path, mask: np.ndarray) -> Path:
     """Write uint8 (H, W) as PNG; whole or not at all."""
-    encoded = cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 2])[1]
-    return write_bytes(path, encoded.tobytes(), parents=True, sync=False)
+    return write_bytes(path, encode_mask(mask), parents=True, sync=False)

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
-from aftermap.data.band_files import read_file
+from aftermap.data.band_files import read_file, size_of
 from aftermap.data.file_content import checksum, read_bytes
 from aftermap.data.geotransform import to_grid
 from aftermap.data.preparing.dataset import Labels, Made, PreparedFolder, SourceScene
 from aftermap.data.preparing.scene_files import has_its_files, write_scene
 from aftermap.errors import DataError
+from aftermap.geo.opening.complete import is_complete
+from aftermap.geo.opening.whole import MOST_PIXELS
 
 
 class ReadLabels(Protocol):
@@ -40,15 +40,16 @@ class WholeScenes:
             DataError: files that cannot be read, or do not fit each other.
             OutputError: a mask cannot be written.
         """
-        sums = {role: checksum(read_bytes(path)) for role, path in source.files.items()}
+        content = {role: read_bytes(path) for role, path in source.files.items()}
+        sums = {role: checksum(data) for role, data in content.items()}
         earlier = folder.known.get(source.name)
         if earlier is not None and earlier.checksums == sums and has_its_files(earlier):
             now: dict[str, object] = {"pre": source.pre, "post": source.post}
             now |= {"split": source.split, "source_split": source.source_split}
             return Made((earlier.model_copy(update=now),))
-        height, width = _size(source.pre)
+        height, width = _size(source.pre, content["pre"])
         if source.post is not None:
-            other = _size(source.post)
+            other = _size(source.post, content["post"])
             if other != (height, width):
                 raise DataError(
                     f"{source.post} has {other[1]} x {other[0]} pixels, its partner {source.pre.name} "
@@ -71,12 +72,15 @@ class WholeScenes:
         return Made((scene,))
 
 
-def _size(path: Path) -> tuple[int, int]:
-    """(height, width) of an image, after decoding all of it."""
-    array = read_file(path).array
-    if array.dtype != np.uint8:
+def _size(path: Path, data: bytes) -> tuple[int, int]:
+    """(height, width) of an image, after making sure that all of it is there."""
+    bands, height, width, dtype = size_of(path)
+    if not is_complete(data) or height * width > MOST_PIXELS:
+        array = read_file(path).array
+        bands, dtype = len(array), str(array.dtype)
+    if dtype != "uint8":
         raise DataError(
-            f"{path} has {len(array)} bands of {array.dtype}, expected 3 bands of 8 bits (red, green, blue): convert it "
+            f"{path} has {bands} bands of {dtype}, expected 3 bands of 8 bits (red, green, blue): convert it "
             "with 'gdal_translate -ot Byte -scale'"
         )
-    return array.shape[1], array.shape[2]
+    return height, width

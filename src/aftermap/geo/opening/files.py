@@ -260,7 +260,9 @@ def read_declared(
         for hole in _left_out(dataset, window, file.bands):
             valid[hole.slices] = False
     array = stack[: len(bands)]
-    everything = stack[[wanted.index(band) for band in file.bands]] if whole else array
+    everything = array
+    if whole and (wanted != file.bands or array.dtype.kind == "f"):
+        everything = stack[[wanted.index(band) for band in file.bands]]
     if file.nodata is not None:
         valid &= ~holds_nodata(everything, file.nodata)
     if array.dtype.kind == "f":

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from aftermap.classes import IGNORE
+from aftermap.data.mask_png import decode_mask
 from aftermap.errors import DataError
 from aftermap.wording import counted
 
@@ -99,9 +100,13 @@ def read_class_mask(path: Path, role: Role) -> np.ndarray:
         DataError: unreadable, several bands, or another value.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            bands = len(image.getbands())
-            mask = np.asarray(image)
+        plain = decode_mask(path.read_bytes())
+        if plain is None:
+            with Image.open(path, formats=_FORMATS) as image:
+                bands = len(image.getbands())
+                mask = np.asarray(image)
+        else:
+            bands, mask = 1, plain
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} is not a readable image: {error}") from None
     if bands != 1 or mask.ndim != 2:
@@ -115,7 +120,7 @@ def read_class_mask(path: Path, role: Role) -> np.ndarray:
             hint = ": write a 0/255 mask as 0 and 1" if wrong.flat[0] == 255 else ""
             expected = "0 to 4, or 255 for unknown" if role == "target" else "0 to 4"
             raise DataError(f"{path} holds the value {wrong.flat[0]}, expected {expected}{hint}")
-    return mask.astype(np.uint8)
+    return mask.astype(np.uint8, copy=False)
 
 
 def read_masks(files: MaskFiles, role: Role) -> tuple[np.ndarray, np.ndarray | None]:

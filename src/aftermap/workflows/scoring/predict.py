@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-import cv2
 import numpy as np
 
 from aftermap.artefacts.ensemble import is_ensemble
 from aftermap.classes import BUILDING, DAMAGE, ClassScheme
+from aftermap.data.mask_png import encode_mask
 from aftermap.data.scene import Scene, read_images, read_mask, scenes_of
 from aftermap.errors import InputError, ModelError
 from aftermap.files import write_bytes, write_json
@@ -241,7 +241,7 @@ def _write_coloured(path: Path, mask: np.ndarray, scheme: ClassScheme) -> None:
 
 
 def _write(path: Path, mask: np.ndarray) -> None:
-    write_bytes(path, cv2.imencode(".png", mask)[1].tobytes(), parents=True, sync=False)
+    write_bytes(path, encode_mask(mask), parents=True, sync=False)
 
 
 @dataclass(frozen=True)
