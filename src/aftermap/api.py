@@ -131,7 +131,7 @@ def footprints(
 
 
 def map(
-    pre: "Imagery",
+    pre: "Imagery | None" = None,
     post: "Imagery | None" = None,
     out: str | Path | None = None,
     *,
@@ -150,9 +150,11 @@ def map(
 
     Args:
         pre: image from before, or the only one: a file, a folder of tiles, or an array (bands, H, W).
-        post: image from after; it is brought onto the grid of the first.
+        post: image from after; it is brought onto the grid of the first. Without `pre` it is mapped alone, as
+            `post-only`.
         out: folder to make; without it a temporary one that lives as long as the result.
-        task: `damage`, `buildings` or `classes`; by default damage for two images, and for one the classes of a model
+        task: `damage`, `buildings`, `classes`, `post-only` or `pre-only` (one of two dates, with a model whose card says
+            that it was trained for it); by default damage for two images, and for one the classes of a model
             that has a legend.
         model: model folder, ensemble folder, exported model, or `box` for the one in the package.
         footprints: buildings to judge, a vector file or a GeoDataFrame; by default they are traced.

@@ -50,6 +50,13 @@ DAMAGE = ClassScheme(
 )
 """The Joint Damage Scale of xBD (Gupta et al. 2019); indices 1 to 4 as in the xView2 competition."""
 
+DESTROYED_OR_NOT = ClassScheme(
+    "destroyed-or-not",
+    ("background", "not-destroyed", "destroyed"),
+    ("#000000", "#7aa5c9", DAMAGE.colours[-1]),
+)
+"""What the image after a disaster tells by itself; it is no scheme of a model."""
+
 OneDate = Literal["post-only", "pre-only"]
 """A way to map damage, or buildings alone, from one of two dates."""
 

@@ -53,6 +53,10 @@ NOT_RUN: list[tuple[str, str]] = [
     ),
     (r"^aftermap collect ", "needs several maps; tests/workflows/package make some"),
     (r"^aftermap (find|footprints) ", "read online; tests/workflows have servers of their own"),
+    (
+        r"^aftermap map (--post|.*--task p)",
+        "needs a model trained for one date; tests/workflows/test_map_one_date.py makes one",
+    ),
     (r"^aftermap map .*(https://|--pair )", "read online; tests/workflows have servers of their own"),
     (r"^aftermap report ", "needs a finished map; tests/workflows/report make some"),
     (r"^aftermap data synth", "the world of these tests is made by it"),

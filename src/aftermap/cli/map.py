@@ -35,7 +35,7 @@ def map_command(
     *,
     out: Out,
     pair: str | None = None,
-    task: Literal["damage", "buildings", "classes"] | None = None,
+    task: Literal["damage", "buildings", "classes", "post-only", "pre-only"] | None = None,
     model: Annotated[str, Parameter(name=["-m", "--model"])] = "box",
     footprints: Path | None = None,
     aoi: Path | None = None,
@@ -75,17 +75,22 @@ def map_command(
 
     Example: aftermap map aerial.tif -m runs/potsdam/steps/5/model -o cover
 
+    Example: aftermap map --post after.tif -m runs/field/model -o destroyed
+
     Args:
         pre: Image from before, a folder of tiles (and folders in it), a zip archive of them or a plain VRT; any
             reference system and resolution. With one date the image. An address (https://, s3://, gs://, az://) of an
             image or of a STAC item is read online: of a COG what --aoi touches, else all of it.
-        post: Image from after, or a folder of tiles; it is brought onto the grid of the first date.
+        post: Image from after, or a folder of tiles; it is brought onto the grid of the first date. Without the first it
+            is mapped alone (--task post-only).
         out: Folder to make.
         pair: In place of both images: a pair that 'aftermap find -o pairs.json' proposed, such as pairs.json:1, by its
             rank or its id. It is read online; its area is mapped where there is no --aoi.
         task: damage: what happened to each building between two dates. buildings: where they are on one image. classes:
-            what every pixel of one image shows, by the classes that the model tells. By default classes where there is
-            one image and the model has a legend of classes, else damage.
+            what every pixel of one image shows, by the classes that the model tells. post-only: which buildings are
+            destroyed, from the image after alone. pre-only: the buildings of the image before, none assessed. These two
+            want a model whose card says that it was trained for them. By default classes where there is one image and
+            the model has a legend of classes, post-only where --post alone is given, else damage.
         model: Model folder, ensemble folder, exported model, or "box" for the model in the package. With --task
             buildings a model of two dates is shown the image as both, and one of classes needs a class called building.
         footprints: Buildings to judge, any vector file, or FILE:LAYER; their ids and columns are kept. By default they
@@ -123,7 +128,8 @@ def map_command(
     chosen = None if bands is None else whole_numbers("--bands", bands, "3,2,1")
     limits = percentiles(stretch)
 
-    if (pre is None) == (pair is None) or (pair is not None and post is not None):
+    given = pre is not None or post is not None
+    if given == (pair is not None):
         raise InputError("pass the images, or in their place --pair with a pair of 'aftermap find'")
     check_images(pre, post, cloud_mask)
     check_outlines(footprints, aoi)
@@ -155,11 +161,7 @@ def map_command(
         **asdict(running.options()),  # type: ignore[typeddict-item]  # its fields are some of the keywords
         **{name: value for name, value in optional.items() if value is not None},
     }
-    if pair is not None:
-        first, second, area = _pair(pair, aoi)
-    else:
-        assert pre is not None
-        first, second, area = pre, post, aoi
+    first, second, area = (pre, post, aoi) if pair is None else _pair(pair, aoi)
     with resumable(out), _progress() as report:
         result = api.map(
             first,
@@ -187,7 +189,7 @@ def map_command(
         }
         print_json(tree)
         return
-    table = {"damage": counts_table, "buildings": _grades, "classes": _areas}[result.task]
+    table = {"buildings": _grades, "classes": _areas}.get(result.task, counts_table)
     say(table(result.summary), markup=True)
     rate = result.seconds / max(result.megapixels, 1e-9)
     say(f"{result.megapixels:.1f} megapixels in {result.seconds:.0f} s ({rate:.2f} s per megapixel)")
@@ -287,9 +289,10 @@ def counts_table(summary: dict[str, Any]) -> "Table":
     """Buildings per class."""
     from rich.table import Table
 
-    from aftermap.classes import DAMAGE, NOT_ASSESSED, NOT_ASSESSED_COLOUR
+    from aftermap.classes import DAMAGE, DESTROYED_OR_NOT, NOT_ASSESSED, NOT_ASSESSED_COLOUR
 
-    table = Table(title=f"{counted(summary['buildings'], 'building')}", title_justify="left")
+    one_date = f", {summary['mode']}" if "mode" in summary else ""
+    table = Table(title=f"{counted(summary['buildings'], 'building')}{one_date}", title_justify="left")
     for heading in ("damage", "buildings", "share", "area m2", "mean confidence"):
         table.add_column(heading, justify="left" if heading == "damage" else "right")
 
@@ -303,7 +306,8 @@ def counts_table(summary: dict[str, Any]) -> "Table":
             "" if confidence is None else f"{confidence:.2f}",
         )
 
-    for name, colour in zip(DAMAGE.names[1:], DAMAGE.colours[1:], strict=True):
+    scheme = DESTROYED_OR_NOT if one_date else DAMAGE
+    for name, colour in zip(scheme.names[1:], scheme.colours[1:], strict=True):
         row(colour, name, summary["classes"][name], summary["classes"][name]["share"])
     missed = summary["not_assessed"]
     if missed["buildings"]:

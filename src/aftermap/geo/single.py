@@ -19,14 +19,21 @@ class SingleDate:
     Attributes:
         image: the date.
         grid: its own grid made upright, or that of the reference system and resolution asked for.
+        name: what the image is called among the inputs of a map.
     """
 
     image: RasterSource
     grid: Grid
+    name: str = "image"
 
     @classmethod
     def open(
-        cls, image: RasterSource, *, crs: str | CRS | None = None, resolution: float | None = None
+        cls,
+        image: RasterSource,
+        *,
+        crs: str | CRS | None = None,
+        resolution: float | None = None,
+        name: str = "image",
     ) -> "SingleDate":
         """Put an image on its grid.
 
@@ -35,12 +42,13 @@ class SingleDate:
             crs: reference system of the grid; the image's by default.
             resolution: pixel size in metres (in degrees where the reference system is geographic); the image's by
                 default.
+            name: what it is called among the inputs of a map.
 
         Raises:
             GeoreferenceError: the image cannot be put on such a grid.
         """
         if image.is_georeferenced:
-            return cls(image, target_grid(image.grid, crs, resolution, name=image.name))
+            return cls(image, target_grid(image.grid, crs, resolution, name=image.name), name)
         if crs is not None or resolution is not None:
             raise GeoreferenceError(
                 f"{image.name} has no georeference, so --crs and --resolution cannot be used"
@@ -50,12 +58,12 @@ class SingleDate:
             PixelCoordinatesWarning,
             stacklevel=2,
         )
-        return cls(image, image.grid)
+        return cls(image, image.grid, name)
 
     @property
     def sources(self) -> Mapping[str, RasterSource]:
         """The image by what it is."""
-        return {"image": self.image}
+        return {self.name: self.image}
 
     def read(self, window: Window) -> tuple[Patch, ...]:
         """The image in a window of `grid`, which may reach beyond it (not valid there)."""

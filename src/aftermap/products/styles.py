@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
-from aftermap.classes import DAMAGE, NOT_ASSESSED, NOT_ASSESSED_COLOUR, ClassScheme
+from aftermap.classes import DAMAGE, DESTROYED_OR_NOT, NOT_ASSESSED, NOT_ASSESSED_COLOUR, ClassScheme
 from aftermap.errors import OutputError
 from aftermap.files import one_line, write_text
 from aftermap.products.summary import GRADES
@@ -96,6 +96,18 @@ DAMAGE_STYLE = Style(
             for n, c in zip(DAMAGE.names[1:], DAMAGE.colours[1:], strict=True)
         ),
         Entry(NOT_ASSESSED.replace("-", " "), NOT_ASSESSED_COLOUR, NOT_ASSESSED),
+    ),
+)
+
+ONE_DATE_STYLE = Style(
+    "damage",
+    "damage",
+    (
+        *(
+            Entry(n.replace("-", " "), c, n)
+            for n, c in zip(DESTROYED_OR_NOT.names[1:], DESTROYED_OR_NOT.colours[1:], strict=True)
+        ),
+        DAMAGE_STYLE.entries[-1],
     ),
 )
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from aftermap.classes import DAMAGE, NOT_ASSESSED
 from aftermap.geo.grid import Grid
-from aftermap.products.vectors import DAMAGE_VALUES
+from aftermap.products.vectors import DAMAGE_VALUES, ONE_DATE_VALUES
 
 GRADES = (("sure", 0.9, "#2f7fe0"), ("likely", 0.7, "#24b5a8"), ("doubtful", 0.0, "#f0b13a"))
 """Grades of a building's confidence: name, from which confidence on, colour. They only sort what is looked at."""
@@ -33,9 +33,7 @@ def summarise(frame: gpd.GeoDataFrame, grid: Grid) -> dict[str, Any]:
     if unknown:
         raise ValueError(f"damage {unknown[0]!r} is none of {', '.join(DAMAGE_VALUES)}")
     assessed = frame[damage != NOT_ASSESSED]
-    skipped = frame[damage == NOT_ASSESSED]
     damaged = assessed[assessed["damage"] != DAMAGE.names[1]]
-    reasons = skipped["reason"].fillna("").replace("", "unknown").value_counts()
     total_area = _area(assessed, grid)
     return {
         "buildings": len(frame),
@@ -45,12 +43,34 @@ def summarise(frame: gpd.GeoDataFrame, grid: Grid) -> dict[str, Any]:
             name: _class(assessed[assessed["damage"] == name], len(assessed), total_area, grid)
             for name in DAMAGE.names[1:]
         },
-        "not_assessed": {
-            "buildings": len(skipped),
-            "share_of_all": _ratio(len(skipped), len(frame)),
-            "area_m2": _area(skipped, grid),
-            "reasons": {str(reason): int(reasons[reason]) for reason in sorted(reasons.index)},
+        "not_assessed": _skipped(frame[damage == NOT_ASSESSED], len(frame), grid),
+        "area_m2": _area(frame, grid),
+        "mean_confidence": _mean(assessed["confidence"]),
+        "confidence": UNCALIBRATED,
+        **place(grid),
+    }
+
+
+def summarise_one_date(frame: gpd.GeoDataFrame, grid: Grid, *, mode: str) -> dict[str, Any]:
+    """Summary of the buildings of the image from after, or from before, alone, ready for `summary.json`.
+
+    Args:
+        frame: buildings with the columns of `products.vectors.ONE_DATE_COLUMNS`; it may be empty.
+        grid: the grid that was mapped.
+        mode: `post-only` or `pre-only`.
+    """
+    damage = frame["damage"]
+    assessed = frame[damage != NOT_ASSESSED]
+    total_area = _area(assessed, grid)
+    return {
+        "mode": mode,
+        "buildings": len(frame),
+        "assessed": len(assessed),
+        "classes": {
+            name: _class(assessed[assessed["damage"] == name], len(assessed), total_area, grid)
+            for name in ONE_DATE_VALUES[:-1]
         },
+        "not_assessed": _skipped(frame[damage == NOT_ASSESSED], len(frame), grid),
         "area_m2": _area(frame, grid),
         "mean_confidence": _mean(assessed["confidence"]),
         "confidence": UNCALIBRATED,
@@ -124,6 +144,17 @@ def _class(rows: gpd.GeoDataFrame, assessed: int, total_area: float | None, grid
         "area_m2": area,
         "area_share": round(area / total_area, 4) if area is not None and total_area else None,
         "mean_confidence": _mean(rows["confidence"]),
+    }
+
+
+def _skipped(rows: gpd.GeoDataFrame, buildings: int, grid: Grid) -> dict[str, Any]:
+    """Those that are not assessed, by reason."""
+    reasons = rows["reason"].fillna("").replace("", "unknown").value_counts()
+    return {
+        "buildings": len(rows),
+        "share_of_all": _ratio(len(rows), buildings),
+        "area_m2": _area(rows, grid),
+        "reasons": {str(reason): int(reasons[reason]) for reason in sorted(reasons.index)},
     }
 
 

@@ -18,7 +18,7 @@ from shapely import affinity
 from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
-from aftermap.classes import DAMAGE, NOT_ASSESSED
+from aftermap.classes import DAMAGE, DESTROYED_OR_NOT, NOT_ASSESSED
 from aftermap.files import replacing, safe_cell
 from aftermap.geo.datum import transforming
 
@@ -37,6 +37,10 @@ PIXEL_NOTE = (
 
 BUILDING_COLUMNS = ("building_id", "p_building", "confidence", "area_m2", "lon", "lat", "seen")
 """Columns of the buildings of a single date; further columns follow them."""
+
+ONE_DATE_VALUES = (*DESTROYED_OR_NOT.names[1:], NOT_ASSESSED)
+ONE_DATE_COLUMNS = tuple(name for name in COLUMNS if name not in PROBABILITIES[:3])
+"""Columns of the buildings of the image from after, or from before, alone; further columns follow them."""
 
 Problems = dict[str, "pd.Series[bool]"]
 
@@ -183,6 +187,20 @@ def _outside(shares: pd.DataFrame) -> "pd.Series[bool]":
     return ((shares < 0) | (shares > 1)).any(axis=1)
 
 
+def _one_date_problems(frame: gpd.GeoDataFrame) -> Problems:
+    damage = frame["damage"]
+    assessed = damage != NOT_ASSESSED
+    told = frame[["p_destroyed", "p_building", "confidence"]]
+    return {
+        f"has a damage outside {', '.join(ONE_DATE_VALUES)}": ~damage.isin(ONE_DATE_VALUES),
+        "is not assessed but gives no reason": ~assessed & (frame["reason"] == ""),
+        "is assessed but lacks a probability or confidence": assessed & told.isna().any(axis=1),
+        "has a probability, confidence or share seen outside 0 to 1": _outside(
+            told.assign(seen=frame["seen"])
+        ),
+    }
+
+
 _PLACES = {"area_m2": 2, "lon": 7, "lat": 7}
 
 DAMAGE_LAYER = Layer(
@@ -190,6 +208,13 @@ DAMAGE_LAYER = Layer(
     text=("building_id", "damage", "reason", "mode"),
     decimals=dict.fromkeys((*PROBABILITIES, "p_building", "confidence", "seen"), 4) | _PLACES,
     problems=_damage_problems,
+)
+
+ONE_DATE_LAYER = Layer(
+    columns=ONE_DATE_COLUMNS,
+    text=("building_id", "damage", "reason", "mode"),
+    decimals=dict.fromkeys(("p_destroyed", "p_building", "confidence", "seen"), 4) | _PLACES,
+    problems=_one_date_problems,
 )
 
 BUILDING_LAYER = Layer(

@@ -8,11 +8,18 @@ import geopandas as gpd
 import numpy as np
 
 from aftermap import __version__
-from aftermap.classes import DAMAGE, NOT_ASSESSED, NOT_ASSESSED_COLOUR
+from aftermap.classes import BUILDING, DAMAGE, DESTROYED_OR_NOT, NOT_ASSESSED, NOT_ASSESSED_COLOUR
 from aftermap.geo.grid import Grid
 from aftermap.products.pictures import in_pixels, paint
 from aftermap.products.summary import GRADES, UNCALIBRATED, grade
-from aftermap.products.vectors import BUILDING_LAYER, DAMAGE_VALUES, PROBABILITIES, normalise
+from aftermap.products.vectors import (
+    BUILDING_LAYER,
+    DAMAGE_VALUES,
+    ONE_DATE_LAYER,
+    ONE_DATE_VALUES,
+    PROBABILITIES,
+    normalise,
+)
 from aftermap.wording import counted
 
 _HECTARE_FROM_M2 = 10_000
@@ -187,6 +194,60 @@ def damage_view(
         ),
         about=(*about, describe_size(grid)),
         objects=Objects(frame, in_pixels(frame, grid), kinds, on=1, bars=PROBABILITIES),
+    )
+
+
+def one_date_view(
+    frame: gpd.GeoDataFrame, image: Picture, second: Picture, grid: Grid, summary: dict[str, Any]
+) -> View:
+    """Destroyed or not after a disaster, or the buildings before it, from one image.
+
+    Args:
+        frame: buildings with the columns of `products.vectors.ONE_DATE_COLUMNS`, in the grid's reference system.
+        image: the scene.
+        second: probabilities as a picture.
+        grid: the grid that was mapped, at full resolution.
+        summary: the result of `products.summary.summarise_one_date`.
+
+    Raises:
+        ValueError: the frame breaks the contract of its columns.
+    """
+    frame = normalise(frame, ONE_DATE_LAYER)
+    kinds = np.array([ONE_DATE_VALUES.index(name) for name in frame["damage"]], np.int64)
+    mode, assessed, skipped = summary["mode"], summary["assessed"], summary["not_assessed"]
+    if mode == "post-only":
+        about = [
+            "Mode: post-only. The model was shown the image from after alone, which tells destroyed buildings from "
+            "others; no, minor and major damage are one class. Probabilities and confidence are the model's, "
+            f"{summary['confidence']}."
+        ]
+        destroyed = summary["classes"]["destroyed"]["buildings"]
+        words = counted(assessed, "assessed building is", "assessed buildings are")
+        headline = (f"{destroyed:,}", f" of {words} destroyed")
+        if not assessed:
+            headline = ("", "No building was assessed")
+    else:
+        about = ["Mode: pre-only. The model was shown the image from before alone: no damage can be told."]
+        count, _, buildings = counted(len(frame), "building").partition(" ")
+        headline = (count, f" {buildings}, none assessed: there is no image from after")
+    if skipped["buildings"]:
+        reasons = ", ".join(f"{reason} ({number:,})" for reason, number in skipped["reasons"].items())
+        about.append(f"Not assessed: {skipped['buildings']:,}. Reasons: {reasons}.")
+    if mode == "post-only":
+        colours = (*DESTROYED_OR_NOT.colours[1:], NOT_ASSESSED_COLOUR)
+        names = [(name, label(name), c) for name, c in zip(ONE_DATE_VALUES, colours, strict=True)]
+        legend = _counted(names, kinds)
+    else:  # not dashed and pale as what a map of damage leaves out: they are all that there is
+        kinds = np.zeros(len(frame), np.int64)
+        legend = (Kind(NOT_ASSESSED, "Building, not assessed", BUILDING.colours[1], f"{len(frame):,}", None),)
+    return View(
+        heading="Damage" if mode == "post-only" else "Buildings",
+        headline=headline,
+        pictures=(image, second),
+        mode="pre",
+        kinds=legend,
+        about=(*about, describe_size(grid)),
+        objects=Objects(frame, in_pixels(frame, grid), kinds, on=0, tinted=mode == "post-only"),
     )
 
 

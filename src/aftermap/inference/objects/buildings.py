@@ -315,7 +315,7 @@ def assess(
     assessed = (seen >= MIN_SEEN) & (not misaligned)
     reason = ["misaligned" if misaligned else ""] * count
     for i in np.flatnonzero(seen < MIN_SEEN).tolist():
-        reason[i] = _reason(evidence.pixels[i], polygons[i], grid)
+        reason[i] = gap_reason(evidence.pixels[i], polygons[i], grid)
     pixels = evidence.pixels[:, Missing.ASSESSED]
     means = np.full((count, evidence.kinds), np.nan)
     means[assessed] = evidence.levels[assessed] / pixels[assessed, None]
@@ -365,7 +365,7 @@ def seen_share(polygons: Sequence[BaseGeometry], evidence: Evidence, grid: Grid)
     return seen
 
 
-def _reason(pixels: np.ndarray, polygon: BaseGeometry, grid: Grid) -> str:
+def gap_reason(pixels: np.ndarray, polygon: BaseGeometry, grid: Grid) -> str:
     """Why too little of a building was seen."""
     gaps = pixels.copy()
     gaps[Missing.ASSESSED] = 0

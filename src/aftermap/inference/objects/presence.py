@@ -111,7 +111,7 @@ def locate(
     Args:
         buildings: `building_id` and geometry in the grid's reference system.
         polygons: the same geometries in pixel coordinates.
-        evidence: `PresenceEvidence` of these buildings, in the same order.
+        evidence: of these buildings, in the same order, with p(building) as the last of its `levels`.
         grid: the scene.
     """
     count = len(polygons)
@@ -119,7 +119,7 @@ def locate(
     pixels = evidence.pixels[:, Missing.ASSESSED]
     known = (seen >= MIN_SEEN) & (pixels > 0)
     mean = np.full(count, np.nan)
-    mean[known] = np.clip(evidence.levels[known, 0] / pixels[known], 0, 1)
+    mean[known] = np.clip(evidence.levels[known, -1] / pixels[known], 0, 1)
     lon, lat = np.full(count, np.nan), np.full(count, np.nan)
     if grid.is_georeferenced and count:
         centroids = shapely.centroid(np.array(polygons, dtype=object))

@@ -23,7 +23,7 @@ from aftermap.products.vectors import BUILDING_LAYER
 from aftermap.products.view import Picture, View, building_view
 from aftermap.workflows.mapping.inputs.dates import Inputs, Reading, open_image
 from aftermap.workflows.mapping.objects import ObjectTask
-from aftermap.workflows.mapping.result import MapResult
+from aftermap.workflows.mapping.result import MapResult, TaskName
 from aftermap.workflows.mapping.run import Progress, run_map, to_rgb
 from aftermap.workflows.mapping.settings import MapKeywords, Settings
 from aftermap.workflows.mapping.task import Raster, thinned_rows
@@ -49,13 +49,13 @@ def map_buildings(
     """
     settings.setdefault("part_touching", True)
     chosen = Settings(**settings)
-    return run_map(out, chosen, [image], lambda model: _BuildingTask(model, image, chosen), progress=progress)
+    return run_map(out, chosen, [image], lambda model: BuildingTask(model, image, chosen), progress=progress)
 
 
-class _BuildingTask(ObjectTask):
+class BuildingTask(ObjectTask):
     """Buildings of a single date."""
 
-    name = "buildings"
+    name: TaskName = "buildings"
     scheme = BUILDING.name
     evidence = PresenceEvidence
     layer = BUILDING_LAYER
@@ -77,12 +77,15 @@ class _BuildingTask(ObjectTask):
         self.mode = "one image as both of its two dates" if shown.repeats else "one image"
 
     def open(self, reading: Reading) -> Inputs:
+        """The image."""
         return open_image(self._image, self.predictor.card, reading)
 
     def deciding(self) -> dict[str, Any]:
+        """Task and thresholds."""
         return {"task": "buildings", "thresholds": list(self._decision.thresholds)}
 
     def pixels(self, band: Band) -> dict[str, np.ndarray]:
+        """Building or not, and p(building)."""
         seen = band.missing == 0
         classes = np.full(seen.shape, IGNORE, np.uint8)
         stored = np.full((1, *seen.shape), IGNORE, np.uint8)
@@ -93,6 +96,7 @@ class _BuildingTask(ObjectTask):
         return {"classes": classes, "probabilities": stored, "missing": band.missing}
 
     def strength(self, rows: Rows) -> np.ndarray:
+        """1 + 254 p(building) on buildings."""
         classes, probabilities = rows.load("classes", "probabilities")
         strength: np.ndarray = np.where(classes == 1, probabilities[0] + np.uint8(1), np.uint8(0))
         return strength
@@ -104,14 +108,17 @@ class _BuildingTask(ObjectTask):
         evidence: Evidence,
         inputs: Inputs,
     ) -> geopandas.GeoDataFrame:
+        """Where they are."""
         return locate(buildings, outlines, evidence, inputs.grid)
 
     def summarise(self, frame: geopandas.GeoDataFrame, grid: Grid) -> dict[str, Any]:
+        """Counts by grade of confidence."""
         return summarise_buildings(frame, grid, mode=self.mode)
 
     def view(
         self, frame: geopandas.GeoDataFrame, rows: Sequence[Rows], inputs: Inputs, summary: dict[str, Any]
     ) -> View:
+        """The image, and p(building) over it."""
         (image,), (valid,) = inputs.overview()
         rgb = to_rgb(image, valid)
         probability = heat(rgb, thinned_rows(rows, "probabilities", inputs.grid), levels=SCALE)

@@ -21,7 +21,7 @@ from aftermap.geo.grid import Grid
 from aftermap.products.view import Kind
 from aftermap.wording import counted
 
-TaskName = Literal["damage", "buildings", "classes"]
+TaskName = Literal["damage", "buildings", "classes", "post-only", "pre-only"]
 
 _PICTURE_PX = 1240
 _PICTURE_BYTES = 200_000  # a notebook keeps the picture of every run of its cell

@@ -232,10 +232,10 @@ def _dates(inputs: Inputs, settings: Settings) -> dict[str, date | None]:
     """The day of each image, as the user or its files say; warns where the user's say that the second was taken first."""
     given = (settings.pre_date, settings.post_date)
     dates = {
-        name: told
+        name: given[name == "post"]
         or acquired_day(source.files)
         or (source.acquired.date() if source.acquired is not None else None)
-        for (name, source), told in zip(inputs.scene.sources.items(), given, strict=False)
+        for name, source in inputs.scene.sources.items()
     }
     pre, post = dates.get("pre"), dates.get("post")
     if any(given) and pre is not None and post is not None and post < pre:

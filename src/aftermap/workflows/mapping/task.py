@@ -143,19 +143,21 @@ class Task(ABC):
         return []
 
 
-def thinned_rows(rows: Sequence[Rows], name: str, grid: Grid) -> np.ndarray:
+def thinned_rows(rows: Sequence[Rows], name: str, grid: Grid, *, plane: int | None = None) -> np.ndarray:
     """A stored array uint8 (H, W) at the middles of the blocks that `Overview` makes of the map.
 
     Args:
         rows: finished rows; those that are not there give IGNORE.
         name: of the array, (h, W) or (1, h, W).
         grid: of the map.
+        plane: which of an array (C, h, W).
     """
     step = block_px(grid, OVERVIEW_PX)
     wanted, cols = block_middles(grid.height, step), block_middles(grid.width, step)
     values = np.full((len(wanted), len(cols)), IGNORE, np.uint8)
     for each in rows:
         here = np.flatnonzero((wanted >= each.start) & (wanted < each.stop))
-        stored = each.load(name)[0].reshape(-1, grid.width)
+        stored = each.load(name)[0] if plane is None else each.plane(name, plane)
+        stored = stored.reshape(-1, grid.width)
         values[here] = stored[np.ix_(wanted[here] - each.start, cols)]
     return values

@@ -124,8 +124,8 @@ class Inputs:
         missing = np.zeros((window.height, window.width), np.uint8)
         if self.cloud_mask is not None:
             missing[_hidden(self.cloud_mask, self.grid.crop(window))] = Missing.CLOUD
-        for patch, reason in reversed(list(zip(patches, (Missing.PRE, Missing.POST), strict=False))):
-            missing[~patch.valid] = reason
+        for patch, name in reversed(list(zip(patches, self.scene.sources, strict=True))):
+            missing[~patch.valid] = Missing.POST if name == "post" else Missing.PRE
         missing[self.area.outside(window)] = Missing.OUTSIDE
         sample = Sample(
             images=np.stack([self._pixels(i, patch.array) for i, patch in enumerate(patches)]),
@@ -210,8 +210,8 @@ def open_pair(
     return _fitted(pair, card, reading, place, name=pre.name)
 
 
-def open_image(image: Path, card: BaseCard, reading: Reading) -> Inputs:
-    """Open one date and check that the model can use it.
+def open_image(image: Path, card: BaseCard, reading: Reading, *, name: str = "image") -> Inputs:
+    """Open one date, called `pre` or `post` where it is one of them, and check that the model can use it.
 
     Raises:
         RasterError: bands or pixel type do not fit the model.
@@ -219,7 +219,7 @@ def open_image(image: Path, card: BaseCard, reading: Reading) -> Inputs:
     """
     place = xbd_grid(image)
     single = SingleDate.open(
-        _open(image, card, reading, place), crs=reading.crs, resolution=reading.resolution
+        _open(image, card, reading, place), crs=reading.crs, resolution=reading.resolution, name=name
     )
     return _fitted(single, card, reading, place, name=image.name)
 

@@ -32,7 +32,7 @@ class BuildingMapOptions(ClassMapOptions, total=False):
 
 
 def map_images(
-    pre: Imagery,
+    pre: Imagery | None = None,
     post: Imagery | None = None,
     out: str | Path | None = None,
     *,
@@ -51,6 +51,12 @@ def map_images(
         InputError: images, vector files, task and model cannot be used, or do not go together.
         OutputError: the output exists or cannot be written.
     """
+    if pre is None:
+        if post is None:
+            raise InputError("pass the images, or the one from after alone as post")
+        pre, post, task = post, None, task or "post-only"
+        if task != "post-only":
+            raise InputError(f"--task {task} does not map the image from after alone: leave --task out")
     chosen = task or ("classes" if post is None and _has_legend(model) else "damage")
     _check_dates(chosen, post, align)
     kept = TemporaryDirectory(prefix="aftermap-") if out is None else None
@@ -66,12 +72,15 @@ def map_images(
             **options,  # type: ignore[typeddict-item]  # nobody asks for a draft
             "cloud_mask": elsewhere.mask(options.get("cloud_mask"), area, progress),
         }
-        first = files.image(
-            elsewhere.image(pre, area, progress), "pre" if post is not None else "image", grid
-        )
+        name = {"damage": "pre", "pre-only": "pre", "post-only": "post"}.get(chosen, "image")
+        first = files.image(elsewhere.image(pre, area, progress), name, grid)
         if post is not None:
             second = files.image(elsewhere.image(post, area, progress), "post", grid)
             result = map_damage(first, second, folder, align=align, progress=progress, **settings)
+        elif chosen == "post-only" or chosen == "pre-only":
+            from aftermap.workflows.mapping.one_date import map_one_date
+
+            result = map_one_date(first, folder, mode=chosen, progress=progress, **settings)
         else:
             # each way is loaded where it is gone
             if chosen == "classes":
@@ -92,7 +101,8 @@ def _check_dates(task: TaskName, post: Imagery | None, align: Alignment) -> None
     """Refuse what does not go with the task."""
     if task == "damage" and post is None:
         raise InputError(
-            "mapping damage needs two dates: pass the image from after too, or --task buildings for a map of one date"
+            "mapping damage needs two dates: pass the image from after too, or --task buildings (or pre-only, post-only, "
+            "with a model that was trained for it) for a map of one date"
         )
     if task != "damage" and post is not None:
         found = f" {post}" if isinstance(post, (str, Path)) else ""
