@@ -260,7 +260,7 @@ def read_declared(
         for hole in _left_out(dataset, window, file.bands):
             valid[hole.slices] = False
     array = stack[: len(bands)]
-    everything = array
+    everything = stack if whole else array
     if whole and (wanted != file.bands or array.dtype.kind == "f"):
         everything = stack[[wanted.index(band) for band in file.bands]]
     if file.nodata is not None:
