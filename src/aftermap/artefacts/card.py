@@ -39,7 +39,12 @@ class Normalisation(Config):
 
 
 class TrainingRecord(Config):
-    """Where the weights come from."""
+    """Where the weights come from.
+
+    Attributes:
+        events: learned from, by the model and by those that it was grown from as far as they tell; empty where nothing is
+            told.
+    """
 
     data: str
     data_licence: str
@@ -48,6 +53,7 @@ class TrainingRecord(Config):
     minutes: float = 0.0
     hardware: str = ""
     parent_sha256: str | None = None
+    events: tuple[str, ...] = ()
 
 
 class IncrementalRecord(Config):

@@ -139,6 +139,7 @@ def compose(
             training=TrainingRecord(
                 data=_joined(card.training.data for card in cards),
                 data_licence=_joined(card.training.data_licence for card in cards),
+                events=_all_events(cards),
             ),
             licence=_joined(card.licence for card in cards),
             limits=" ".join(dict.fromkeys(card.limits for card in cards if card.limits)),
@@ -254,6 +255,12 @@ def _copy_model(source: Path, card: Card, target: Path) -> None:
         link_or_copy(weights, target / weights.name)
     except FileNotFoundError:
         raise ModelError(f"{source} is incomplete: {weights.name} is missing") from None
+
+
+def _all_events(cards: Sequence[Card]) -> tuple[str, ...]:
+    """What the members learned from; nothing where one does not tell."""
+    told = [card.training.events for card in cards]
+    return tuple(sorted({event for events in told for event in events})) if all(told) else ()
 
 
 def _joined(texts: Iterable[str]) -> str:

@@ -36,6 +36,7 @@ def leaderboard(
     folds = protocol["folds"]
     tested = sum(size["test"] for size in folds.values())
     style = (resources.files("aftermap.products") / "leaderboard.css").read_text(encoding="utf-8")
+    leaking = [entrant["name"] for entrant in entrants if entrant.get("leaks")]
     title = f"{_t(protocol['kind'])}: {len(entrants)} compared on {tested} scenes"
     picture = base64.b64encode(draw_benchmark(entrants)).decode("ascii")
     parts = [
@@ -43,6 +44,11 @@ def leaderboard(
         f'<p class="faint">{len(folds)} folds, seed {protocol["seed"]}; protocol {protocol["sha256"][:12]}, data '
         f"{protocol['data'][:12]} ({_t(report['data_licence'])}); aftermap {_t(report['aftermap'])}, "
         f"{_t(report['machine'])}</p>",
+        *(
+            [f"<p><b>Not to be compared: {_t(', '.join(leaking))} learned from tested events.</b></p>"]
+            if leaking
+            else []
+        ),
         "<h2>Mean over folds</h2>",
         _table(_mean_rows(entrants), figures, lower_is_better, extra=("CPU s / Mpx", _costs(entrants))),
         "<ul>" + "".join(f"<li>{_t(meaning)}</li>" for meaning in _MEANINGS) + "</ul>",
@@ -59,7 +65,9 @@ def leaderboard(
         if "shots" in protocol:
             parts.append(_against(_gaps(entrants, fold), figures, lower_is_better))
     parts.append("<h2>Who took part</h2><ul>")
-    parts += [f"<li>{_t(e['name'])} ({_t(e['kind'])}): {_t(e['leak'])}{_seeds(e)}</li>" for e in entrants]
+    parts += [
+        f"<li>{_t(e['name'])} ({_t(e['kind'])}): {_leak(e)}{_seeds(e)}{_trained(e)}</li>" for e in entrants
+    ]
     parts.append("</ul>")
     head = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -82,6 +90,17 @@ def _mean_rows(entrants: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _costs(entrants: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {entrant["name"]: f"{entrant['cpu_seconds_per_mpx']:.3f}" for entrant in entrants}
+
+
+def _leak(entrant: Mapping[str, Any]) -> str:
+    """What is known of whether it has seen the tested scenes; in bold where it has."""
+    return f"<b>{_t(entrant['leak'])}</b>" if entrant.get("leaks") else _t(entrant["leak"])
+
+
+def _trained(entrant: Mapping[str, Any]) -> str:
+    """How long a training took."""
+    seconds = entrant.get("training_cpu_seconds")
+    return "" if seconds is None else f"; {seconds:,.0f} CPU s of training a fold"
 
 
 def _seeds(entrant: Mapping[str, Any]) -> str:

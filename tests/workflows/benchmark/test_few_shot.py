@@ -11,8 +11,8 @@ from aftermap.cli.app import main
 from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import DataError, InputError, RecipeError
 from aftermap.workflows.benchmark import few_shot
-from aftermap.workflows.benchmark.entrants import _meta_words
 from aftermap.workflows.benchmark.protocol import Protocol, check_protocol, make_protocol
+from aftermap.workflows.benchmark.trained import _meta_words
 
 
 def scene(event, n, *, houses=1, same_as=None):

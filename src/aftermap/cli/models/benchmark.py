@@ -49,8 +49,8 @@ def benchmark(
         data: A prepared dataset with two dates and labels of damage.
         model: A model, as PATH or NAME=PATH; once for each. {fold} in it stands for the name of the fold, so that each
             event is scored by a model that has not seen it. The first is what the others are compared with.
-        recipe: A recipe, as PATH or NAME=PATH; it is trained for every fold and seed on what the protocol allows, beside
-            the output (OUT-runs). Finished runs are taken as they are.
+        recipe: A recipe or a plan of several, as PATH or NAME=PATH; it is trained for every fold and seed on what the
+            protocol allows, beside the output (OUT-runs). Finished runs are taken as they are.
         out: Folder to make.
         protocol: By which scenes: leave-one-event-out, few-shot (every model is also adapted with a few scenes of the
             event), block, split (the dataset's own), or the protocol.json of another benchmark.
@@ -59,8 +59,8 @@ def benchmark(
         event: An event that is tested, where an event is; once for each. All are by default.
         tested: With few-shot, at most so many scenes of each event are tested; 0 takes all.
         seeds: Runs of each recipe and fold.
-        set_: A setting of the recipes as key=value, such as steps=500; once for each. {fold} in it stands for the name
-            of the fold.
+        set_: A setting of the recipes as key=value, such as steps=500, and each.steps=500 for those of a plan; once for
+            each. {fold} in it stands for the name of the fold.
         include: The benchmark.json of others by the same protocol, whose rows are shown too.
         bootstrap: Resamples for the intervals; 0 leaves them out.
         seed: Of a protocol that is made here.
@@ -114,4 +114,7 @@ def benchmark(
         print_json(result.report)
         return
     say(benchmark_table(result.report))
+    for entrant in result.report["entrants"]:
+        if entrant.get("leaks"):
+            say(f"{entrant['name']} {entrant['leak']}: its figures flatter", error=True)
     say(f"leaderboard: {result.page}")

@@ -1,19 +1,21 @@
-"""Who takes part in a benchmark: models as they are, a model for each fold, or recipes that are trained for it."""
+"""Who takes part in a benchmark: models as they are, a model for each fold, or recipes that were trained for it."""
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from aftermap.data.scene import Manifest, Split
-from aftermap.errors import DataError, InputError
+from aftermap.artefacts.ensemble import is_ensemble, read_card
+from aftermap.artefacts.exported import is_exported, load_exported_card
+from aftermap.artefacts.store import model_folder
+from aftermap.errors import InputError, ModelError
 from aftermap.files.plain_json import read_json
 from aftermap.inference.ensemble import Options, open_predictor
 from aftermap.inference.predictor import AnyPredictor
-from aftermap.workflows.benchmark.protocol import Fold, Protocol, hashed
+from aftermap.wording import counted
+from aftermap.workflows.benchmark.protocol import Protocol
 
 FOLD = "{fold}"
-OnTraining = Callable[[str, int, int], None]
+_BY_EVENT = ("leave-one-event-out", "few-shot")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,9 @@ class Entrant:
         seeds: of the recipe; (0,) for models.
         shots: by few-shot, labelled scenes of the event that it was adapted with.
         base: name of the row that it is compared with; None for the first of all.
+        begun_from: models from elsewhere that a recipe begins with or is taught by, by fold and seed.
+        training_seconds: processor time of its trainings, evaluations included, the mean over folds and seeds; None where
+            nothing tells.
     """
 
     name: str
@@ -37,6 +42,111 @@ class Entrant:
     seeds: tuple[int, ...] = (0,)
     shots: int | None = None
     base: str | None = None
+    begun_from: Mapping[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
+    training_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a model before it is run.
+
+    Attributes:
+        identity: changes with its weights and with how it decides.
+        data: what it has learned from, in its maker's words.
+        events: that it has learned from; empty where nothing tells.
+    """
+
+    identity: str
+    data: str
+    events: frozenset[str]
+
+
+def known_model(path: str) -> Known:
+    """Read the card of a model, and what its run says where it lies in one.
+
+    Raises:
+        ModelError: there is none.
+    """
+    if is_exported(path):
+        exported = load_exported_card(path)
+        return Known(exported.model_dump_json(), exported.training.data, frozenset(exported.training.events))
+    card = read_card(path)
+    events = set(card.training.events)
+    if path != "box" and not is_ensemble(path):
+        run = model_folder(path).parent / "run.json"
+        facts = read_json(run) if run.is_file() else {}
+        events |= set(facts.get("events") or ())
+    return Known(card.model_dump_json(), card.training.data, frozenset(events))
+
+
+def known_models(entrants: Sequence[Entrant]) -> dict[str, Known]:
+    """What is known of all models, by path; looked at before the first scene is.
+
+    Raises:
+        ModelError: one is not there; it is told whose and of which fold.
+    """
+    found: dict[str, Known] = {}
+    for entrant in entrants:
+        others = [(fold, path) for (fold, _), paths in entrant.begun_from.items() for path in paths]
+        for fold, path in (*((fold, path) for (fold, _), path in entrant.models.items()), *others):
+            if path in found:
+                continue
+            try:
+                found[path] = known_model(path)
+            except ModelError as error:
+                if not entrant.siblings:
+                    raise
+                raise ModelError(f"{entrant.name} has no model for fold {fold}: {error}") from None
+    return found
+
+
+def leaks(entrant: Entrant, protocol: Protocol, known: Mapping[str, Known]) -> list[str]:
+    """Folds whose event a model has learned from, by what is known of it and of those that it begins with.
+
+    Only where a fold is an event that is left out: by blocks and splits the same event lies on both sides. A model that
+    was adapted to the event by few-shot has the row of the model before beside it.
+    """
+    if protocol.kind not in _BY_EVENT or entrant.shots:
+        return []
+    seen = [
+        key[0]
+        for key in entrant.models
+        if any(key[0] in known[path].events for path in _behind(entrant, key))
+    ]
+    return list(dict.fromkeys(seen))
+
+
+def provenance(entrant: Entrant, protocol: Protocol, known: Mapping[str, Known]) -> str:
+    """In words, what is known of whether the tested scenes were learned from."""
+    adapted = (
+        f"; adapted with {counted(entrant.shots, 'scene')} apart from those tested" if entrant.shots else ""
+    )
+    seen = leaks(entrant, protocol, known)
+    if seen:
+        return f"leaks: it has learned from {', '.join(seen)}, on which it is tested"
+    tells = protocol.kind in _BY_EVENT and not entrant.shots
+    told = tells and all(known[path].events for key in entrant.models for path in _behind(entrant, key))
+    others = ", ".join(sorted({path for paths in entrant.begun_from.values() for path in paths}))
+    if entrant.trained and not others:
+        return f"checked: trained on what the protocol allows{adapted}"
+    if entrant.trained and told:
+        return f"checked: trained on what the protocol allows; {others}, which it begins with, tells other events"
+    if entrant.trained:
+        begun = f"but it begins with {others}, which tells no events"
+        return f"not checked: trained on what the protocol allows, {begun}{adapted}"
+    how = "one model for each fold" if entrant.siblings else "one model for all folds"
+    if told:
+        return f"{how}; by what its card or run tells, it has not learned from the tested events"
+    if entrant.siblings:
+        return f"not checked: {how}, as its maker says{adapted}"
+    learned_from = known[next(iter(entrant.models.values()))].data
+    return f"not checked: {how}, learned from {learned_from}{adapted}"
+
+
+def _behind(entrant: Entrant, key: tuple[str, int]) -> tuple[str, ...]:
+    """The model of a fold and seed, unless it was trained here, and those that it begins with."""
+    before = entrant.begun_from.get(key, ())
+    return before if entrant.trained else (entrant.models[key], *before)
 
 
 def open_all(paths: Sequence[str], options: Options, kept: dict[str, AnyPredictor]) -> list[AnyPredictor]:
@@ -71,125 +181,6 @@ def given_model(name: str, path: str, protocol: Protocol) -> Entrant:
     """A model for all folds, or one for each where the path holds `{fold}`."""
     models = {(fold.name, 0): path.replace(FOLD, fold.name) for fold in protocol.folds}
     return Entrant(name, models, siblings=FOLD in path)
-
-
-def trained_recipe(
-    name: str,
-    recipe: str,
-    protocol: Protocol,
-    manifest: Manifest,
-    runs: Path,
-    *,
-    seeds: Sequence[int],
-    overrides: Sequence[str],
-    on_training: OnTraining,
-) -> Entrant:
-    """Train a recipe for every fold and seed; runs that are finished are taken, interrupted ones go on.
-
-    Args:
-        name: of the row.
-        recipe: a file, or the name of one that comes along; of kind train, or meta-train.
-        protocol: says what may be learned from.
-        manifest: the scenes.
-        runs: folder for the runs, and for the dataset of each fold.
-        seeds: of the runs.
-        overrides: `key=value` words for the recipe; `{fold}` in them stands for the fold's name.
-        on_training: told the stage, and steps done and in all.
-
-    Raises:
-        InputError: a recipe of another kind.
-        AftermapError: what a training raises.
-    """
-    from aftermap.workflows.kinds import read_recipe
-
-    is_meta = _is_meta(recipe)
-    if not is_meta and (kind := read_recipe(recipe)[0]) != "train":
-        raise InputError(
-            f"{recipe} is of kind {kind}: a benchmark trains recipes of kind train and meta-train"
-        )
-    models = {}
-    for fold, seed in itertools.product(protocol.folds, seeds):
-        folder = runs / f"{name}-{fold.name}-{seed}"
-        words = _meta_words(fold, manifest, runs, protocol.seed) if is_meta else _words(fold, manifest, runs)
-        words += [f"seed={seed}", *(word.replace(FOLD, fold.name) for word in overrides)]
-        _train(recipe, folder, words, on_training)
-        models[fold.name, seed] = str(folder / "model")
-    return Entrant(name, models, trained=True, seeds=tuple(seeds))
-
-
-def fold_manifest(fold: Fold, manifest: Manifest) -> Manifest:
-    """The scenes that a fold learns from and is tested on, in its splits."""
-    splits: dict[str, Split] = dict(_splits(fold))
-    scenes = [s.model_copy(update={"split": splits[s.name]}) for s in manifest.scenes if s.name in splits]
-    return manifest.model_copy(update={"scenes": scenes})
-
-
-def _words(fold: Fold, manifest: Manifest, runs: Path) -> list[str]:
-    """What tells an ordinary recipe its data."""
-    data = fold_manifest(fold, manifest).save(runs / f"{fold.name}.json")
-    return [f"data.manifests=[{data}]"]
-
-
-def _meta_words(fold: Fold, manifest: Manifest, runs: Path, seed: int) -> list[str]:
-    """What tells a recipe of meta-training its data: no tested scene, and one event by hash that chooses the best step.
-
-    Raises:
-        DataError: fewer than two other events.
-    """
-    learned = {*fold.train, *fold.validation}
-    scenes = [scene for scene in manifest.scenes if scene.name in learned]
-    events = sorted({scene.event for scene in scenes}, key=lambda event: hashed(seed, event))
-    if len(events) < 2:
-        raise DataError(f"fold {fold.name}: meta-training takes two other events, there are {len(events)}")
-    others = manifest.model_copy(update={"scenes": scenes}).save(runs / f"{fold.name}-others.json")
-    return [f"data.manifests=[{others}]", f"data.validation_events=[{events[0]}]"]
-
-
-def _is_meta(recipe: str) -> bool:
-    """Whether a recipe is of meta-training; it may leave its events to the protocol, so that it is not complete."""
-    from aftermap.config import read_tree
-    from aftermap.workflows.kinds import kind_of
-    from aftermap.workflows.training.recipe_files import recipe_path
-
-    return kind_of(read_tree(recipe_path(recipe)), recipe) == "meta-train"
-
-
-def _splits(fold: Fold) -> Iterator[tuple[str, Split]]:
-    parts: tuple[tuple[Split, tuple[str, ...]], ...] = (
-        ("train", fold.train),
-        ("validation", fold.validation),
-        ("test", fold.test),
-    )
-    for split, names in parts:
-        yield from ((name, split) for name in names)
-
-
-def _train(recipe: str, folder: Path, words: Sequence[str], on_training: OnTraining) -> None:
-    """One run; a finished one is taken, an interrupted one goes on, if it was begun with these settings.
-
-    Raises:
-        InputError: it was not.
-    """
-    from aftermap.workflows.kinds import read_recipe, train_recipe
-
-    kind, settings = read_recipe(recipe, words)
-    status = ""
-    if (folder / "run.json").is_file():
-        status = str(read_json(folder / "run.json").get("status"))
-        _, begun = read_recipe(folder / "recipe.yaml", kind=kind)
-        ours, theirs = settings.model_dump(mode="json"), begun.model_dump(mode="json")
-        changed = sorted(key for key in ours if ours[key] != theirs.get(key))
-        if changed:
-            raise InputError(
-                f"{folder} was trained with other settings ({', '.join(changed)}): move it away, or name another --out"
-            )
-    if status != "complete":
-        train_recipe(
-            settings,
-            folder,
-            resume=bool(status),
-            on_progress=lambda p: on_training(f"{folder.name}: {p.stage}", p.done, p.total),
-        )
 
 
 def _short(path: str) -> str:

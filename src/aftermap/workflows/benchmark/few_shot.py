@@ -20,8 +20,9 @@ from aftermap.files import write_json
 from aftermap.files.plain_json import read_json
 from aftermap.wording import counted
 from aftermap.workflows.adaptation.config import AdaptConfig
-from aftermap.workflows.benchmark.entrants import Entrant, OnTraining
+from aftermap.workflows.benchmark.entrants import Entrant
 from aftermap.workflows.benchmark.protocol import Protocol
+from aftermap.workflows.benchmark.trained import OnTraining
 
 if TYPE_CHECKING:
     from aftermap.artefacts.store import LoadedModel
@@ -146,6 +147,7 @@ def _card(parent: "LoadedModel", config: AdaptConfig, licence: str, minutes: flo
             "steps": config.steps,
             "minutes": round(minutes, 1),
             "parent_sha256": parent.sha256,
+            "events": tuple(sorted({*record.events, config.event})) if record.events else (),
         }
     )
     said: dict[str, Any] = {

@@ -77,6 +77,19 @@ class Protocol(_Terse):
         """Of everything: results of one protocol can be compared."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
+    def only(self, names: Sequence[str]) -> "Protocol":
+        """The protocol with these folds, in its own order; itself where none is named.
+
+        Raises:
+            InputError: it has no such fold.
+        """
+        known = [fold.name for fold in self.folds]
+        for name in names:
+            if name not in known:
+                raise InputError(f"there is no fold {name}: the protocol has {', '.join(known)}")
+        folds = tuple(fold for fold in self.folds if fold.name in names)
+        return self.model_copy(update={"folds": folds}) if names else self
+
     def save(self, path: Path) -> Path:
         """Write it as JSON."""
         return write_text(path, json.dumps(self.model_dump(mode="json"), indent=1) + "\n", parents=True)

@@ -25,7 +25,6 @@ from aftermap.inference.ensemble import Options
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.products.leaderboard import leaderboard
 from aftermap.scoring.counts import plain
-from aftermap.wording import counted
 from aftermap.workflows.benchmark.counting import (
     SceneCounts,
     Target,
@@ -34,7 +33,16 @@ from aftermap.workflows.benchmark.counting import (
     load_counts,
     save_counts,
 )
-from aftermap.workflows.benchmark.entrants import Entrant, given_model, named, open_all, trained_recipe
+from aftermap.workflows.benchmark.entrants import (
+    Entrant,
+    Known,
+    given_model,
+    known_models,
+    leaks,
+    named,
+    open_all,
+    provenance,
+)
 from aftermap.workflows.benchmark.few_shot import check_adapting, with_scenes
 from aftermap.workflows.benchmark.figures import (
     FIGURES,
@@ -55,6 +63,7 @@ from aftermap.workflows.benchmark.protocol import (
     check_protocol,
     make_protocol,
 )
+from aftermap.workflows.benchmark.trained import check_recipe, trained_recipe
 
 MARKER = "benchmark.json"
 PROTOCOL = "protocol.json"
@@ -132,7 +141,7 @@ def run_benchmark(
         data: a prepared dataset with two dates and labels of damage.
         out: folder to make.
         models: PATH or NAME=PATH each; `{fold}` in a path stands for the fold's name. The first is compared with.
-        recipes: the same of recipes, which are trained for every fold on what the protocol allows.
+        recipes: the same of recipes and plans, which are trained for every fold on what the protocol allows.
         protocol: `leave-one-event-out`, `few-shot`, `block`, `split` (the dataset's own), or the file of one.
         shots: by few-shot, how many scenes of an event are adapted with; see `make_protocol`.
         events: that are tested, where an event is; none tests each of them.
@@ -141,7 +150,7 @@ def run_benchmark(
         seeds: runs of each recipe and fold.
         seed: of a protocol that is made here.
         bootstrap: resamples for the intervals; 0 leaves them out.
-        overrides: `key=value` words for the recipes.
+        overrides: `key=value` words for the recipes; those for the recipes of a plan begin with `each.`.
         include: `benchmark.json` of others by the same protocol, whose rows are shown too.
         running: how models are run; by default the fastest way on this machine.
         resume: go on with an interrupted benchmark.
@@ -171,6 +180,9 @@ def run_benchmark(
     running = running or Options(backend="auto")
     runs = out.with_name(f"{out.name}-runs")
     entrants = [given_model(name, path, folds) for name, path in given]
+    known_models(entrants)  # what is not there is told before hours of training, not after them
+    for _, recipe in wanted:
+        check_recipe(recipe, overrides)
     for name, recipe in wanted:
         entrants.append(
             trained_recipe(
@@ -186,10 +198,14 @@ def run_benchmark(
         )
     if is_few_shot:
         entrants = with_scenes(entrants, folds, manifest, data, runs, words=adapt, on_training=progress)
+    known = known_models(entrants)
     fingerprint = {
         "version": __version__,
         "protocol": folds.sha256,
-        "models": {e.name: {f"{f} {s}": path for (f, s), path in e.models.items()} for e in entrants},
+        "models": {
+            e.name: {f"{f} {s}": [path, known[path].identity] for (f, s), path in e.models.items()}
+            for e in entrants
+        },
         "running": running,
     }
     with ResultFolder(
@@ -201,9 +217,9 @@ def run_benchmark(
         resume=resume,
         overwrite=overwrite,
     ) as work:
-        facts: dict[str, dict[str, Any]] = {}
+        facts: dict[str, dict[str, str]] = {}
         counts = _count_all(entrants, folds, scenes, running, work.parts, facts, progress)
-        rows = _rows(entrants, folds, counts, facts, resamples=bootstrap)
+        rows = _rows(entrants, folds, counts, facts, known, resamples=bootstrap)
         report = _report(folds, manifest, [*rows, *others])
         write_json(work.result / MARKER, report)
         write_text(work.result / "benchmark.csv", csv_text(_table(report)))
@@ -225,7 +241,7 @@ def _protocol(name: str | Path, manifest: Manifest, **drawn: Any) -> Protocol:
         raise InputError(
             f"no protocol {name}: pass {', '.join(get_args(Kind))}, or the {PROTOCOL} of another benchmark"
         )
-    return Protocol.load(Path(name))
+    return Protocol.load(Path(name)).only(drawn["events"])
 
 
 def _included(file: Path, protocol: Protocol) -> list[dict[str, Any]]:
@@ -249,7 +265,7 @@ def _count_all(
     scenes: dict[str, Scene],
     running: Options,
     parts: Path,
-    facts: dict[str, dict[str, Any]],
+    facts: dict[str, dict[str, str]],
     progress: Progress,
 ) -> Counts:
     """Counts by entrant, fold and seed: each scene is read once and shown to all; what is kept from before is taken."""
@@ -262,10 +278,7 @@ def _count_all(
         predictors = open_all(paths, running, kept)
         for (entrant, _), predictor in zip(who, predictors, strict=True):
             check_model(predictor, entrant.name)
-            known = facts.setdefault(
-                entrant.name, {"models": {}, "learned_from": predictor.card.training.data}
-            )
-            known["models"][predictor.sha256] = predictor.name
+            facts.setdefault(entrant.name, {})[predictor.sha256] = predictor.name
         for name in fold.test:
             file = parts / f"{place}-{name}.npz"
             found = load_counts(file, len(who))
@@ -284,7 +297,8 @@ def _rows(
     entrants: Sequence[Entrant],
     protocol: Protocol,
     counts: Counts,
-    facts: dict[str, dict[str, Any]],
+    facts: dict[str, dict[str, str]],
+    known: dict[str, Known],
     *,
     resamples: int,
 ) -> list[dict[str, Any]]:
@@ -309,8 +323,10 @@ def _rows(
         row = {
             "name": entrant.name,
             "kind": "recipe" if entrant.trained else "model for each fold" if entrant.siblings else "model",
-            "leak": _leak(entrant, facts[entrant.name]["learned_from"]),
-            **facts[entrant.name],
+            "leak": provenance(entrant, protocol, known),
+            "leaks": leaks(entrant, protocol, known),
+            "models": facts[entrant.name],
+            "learned_from": known[next(iter(entrant.models.values()))].data,
             "seeds": {
                 str(seed): one.as_dict()["values"] for seed, one in zip(entrant.seeds, by_seed, strict=True)
             },
@@ -321,6 +337,7 @@ def _rows(
             },
             "against": None if base == entrant.name else _gaps(base, ours, figures[base]),
             "cpu_seconds_per_mpx": round(cost(seen), 4),
+            "training_cpu_seconds": entrant.training_seconds,
             **({} if entrant.shots is None else {"shots": entrant.shots}),
             **curves(seen),
         }
@@ -342,18 +359,6 @@ def _gaps(base: str, ours: _Row, theirs: _Row) -> dict[str, Any]:
         "differences": difference(ours.mean, theirs.mean),
         "folds": {name: difference(fold, theirs.folds[name]) for name, fold in ours.folds.items()},
     }
-
-
-def _leak(entrant: Entrant, learned_from: str) -> str:
-    """What is known of whether the tested scenes were learned from."""
-    adapted = (
-        f"; adapted with {counted(entrant.shots, 'scene')} apart from those tested" if entrant.shots else ""
-    )
-    if entrant.trained:
-        return f"checked: trained on what the protocol allows{adapted}"
-    if entrant.siblings:
-        return f"not checked: one model for each fold, as its maker says{adapted}"
-    return f"not checked: one model for all folds, learned from {learned_from}{adapted}"
 
 
 def _size(counts: Sequence[SceneCounts]) -> dict[str, int]:

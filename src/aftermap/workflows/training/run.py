@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from aftermap.artefacts.card import Card
+from aftermap.artefacts.store import load_card
 from aftermap.data.scene import Scene
 from aftermap.learning.configs.distillation import DistillationConfig
 from aftermap.learning.fastest_precision import fastest_precision
@@ -130,6 +131,7 @@ class OrdinaryTraining(TrainingKind):
         torch.manual_seed(recipe.seed)
         self._encoder = began_with(recipe)
         model, self._parent = start_model(recipe)
+        self._events = {scene.event for scene in chosen.training} | _events_before(recipe)
         tune_only(model, recipe.tune)
         self.keep_optimizer = recipe.keep_optimizer
         self.source = crops = start_crops(recipe, chosen.training, model)
@@ -204,8 +206,14 @@ class OrdinaryTraining(TrainingKind):
                 parent_sha256=self._parent,
                 steps=step,
                 minutes=minutes,
+                events=self._events,
             ),
             encoder=self._encoder,
             licence=licence_with(recipe.licence, self._encoder),
             limits=recipe.limits,
         )
+
+
+def _events_before(recipe: TrainRecipe) -> set[str]:
+    """Events of the model that a recipe begins with, as its card tells them."""
+    return set() if recipe.init_from is None else set(load_card(recipe.init_from).training.events)

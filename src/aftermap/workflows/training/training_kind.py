@@ -8,7 +8,7 @@ import math
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,7 +171,7 @@ def run_training(
     """
     training, length = kind.training, kind.length
     model, objective, main = training.model, training.objective, training.accelerator.is_main_process
-    best, behind = -math.inf, 0
+    best, behind, begun = -math.inf, 0, time.process_time()
     with (
         closing(kind),
         open_run(
@@ -265,17 +265,22 @@ def run_training(
                 if length.is_evaluated(due.number):
                     pending = {"step": due.number, "loss": due.loss, "lr": due.lr, **means}
             training.save(run.resume)
-            run.record(step=training.step, evaluating=pending)
+            run.record(step=training.step, evaluating=pending, cpu_seconds=_cpu_seconds(run, begun))
             raise
         minutes = (time.monotonic() - started) / 60
         if not main:
             return Trained(run.model, {}, minutes)
         chosen = run.metrics()[-1] if kind.keep == "last" else _best(run.metrics())
-        run.record(minutes=round(minutes, 2), best=chosen)
+        run.record(minutes=round(minutes, 2), cpu_seconds=_cpu_seconds(run, begun), best=chosen)
         if kind.keep_optimizer:
             training.save_optimizer(folder / "optimizer.pt")
     shutil.rmtree(run.resume, ignore_errors=True)
     return Trained(run.model, chosen, minutes)
+
+
+def _cpu_seconds(run: Run, begun: float) -> float:
+    """Processor time of a run so far: of this process since `begun`, and of those that were interrupted before it."""
+    return round(float(run.facts().get("cpu_seconds", 0)) + time.process_time() - begun, 1)
 
 
 class DescribedData(Protocol):
@@ -290,7 +295,13 @@ class DescribedData(Protocol):
 
 
 def training_record(
-    data: DescribedData, *, command: str, parent_sha256: str | None, steps: int = 0, minutes: float = 0.0
+    data: DescribedData,
+    *,
+    command: str,
+    parent_sha256: str | None,
+    steps: int = 0,
+    minutes: float = 0.0,
+    events: Iterable[str] = (),
 ) -> TrainingRecord:
     """What a card says of the training that a model comes from."""
     return TrainingRecord(
@@ -301,6 +312,7 @@ def training_record(
         minutes=round(minutes, 1),
         hardware=machine(),
         parent_sha256=parent_sha256,
+        events=tuple(sorted(set(events))),
     )
 
 
