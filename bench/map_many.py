@@ -6,8 +6,8 @@
 
 The scenes are cut from one made-up town, which is kept in --work. `loop` puts them side by side, `kills` leaves them
 where they overlap. `kills` starts moto's S3 server and a Ray cluster of two cores, kills workers and the command itself
-at random moments, resumes it each time it died, and holds the result against a run that nobody disturbed: scenes that
-are missing, buildings that are lost or there twice.
+at random moments, one in each equal share of the scenes, resumes it each time it died, and holds the result against a
+run that nobody disturbed: scenes that are missing, buildings that are lost or there twice.
 """
 
 import argparse
@@ -234,47 +234,56 @@ def kills(pairs: Path, options: argparse.Namespace) -> None:
             "5",
         ]
         command += ["--engine", options.engine, "--format", "none", *services.address]
-        killed = {"worker": 0, "driver": 0}
-        begun, starts, first = time.monotonic(), 0, True
+        plan = planned(draw, options.kills, options.scenes)
+        killed: list[tuple[str, int]] = []
+        begun, starts = time.monotonic(), 0
         while True:
             driver = subprocess.Popen(
-                [*command, "--overwrite" if first else "--resume"],
+                [*command, "--resume" if starts else "--overwrite"],
                 env=services.environment, stdout=subprocess.DEVNULL, stderr=(options.work / "driver.log").open("w"),
             )  # fmt: skip
-            starts, first = starts + 1, False
+            starts += 1
             while driver.poll() is None:
-                time.sleep(draw.uniform(*services.every))
-                if sum(killed.values()) >= options.kills or not services.parts():
+                time.sleep(draw.uniform(0.05, 0.5))
+                done = services.parts()
+                if not plan or done < plan[0][1]:
                     continue
-                if draw.random() < 0.25:
+                if plan[0][0] == "command":
                     driver.kill()
-                    killed["driver"] += 1
-                    break
-                workers = services.workers(psutil.Process(driver.pid) if driver.poll() is None else None)
-                if workers:
+                else:
+                    workers = services.workers(psutil.Process(driver.pid) if driver.poll() is None else None)
+                    if not workers:
+                        continue
                     draw.choice(workers).kill()
-                    killed["worker"] += 1
+                killed.append((plan.pop(0)[0], done))
+                print(f"{len(killed)} kills, {done} scenes done", file=sys.stderr, flush=True)
             if driver.wait() == 0:
                 break
-            if driver.returncode not in (-signal.SIGKILL,):
+            if driver.returncode != -signal.SIGKILL:
                 raise SystemExit((options.work / "driver.log").read_text()[-2000:])
-            print(
-                f"{sum(killed.values())} kills, {services.parts()} scenes done", file=sys.stderr, flush=True
-            )
         took = time.monotonic() - begun
         services.fetch("event/jobs.csv", options.work / "jobs.csv")
         services.fetch("event/buildings.geojson", options.work / "buildings.geojson")
     with (options.work / "jobs.csv").open() as file:
         jobs = list(csv.DictReader(file))
     ids, calm_ids = (identities(folder / "buildings.geojson") for folder in (options.work, calm))
-    told = f"{killed['worker']} kills of workers, {killed['driver']} of the command, {starts} starts, {took:.0f} s"
+    of = [name for name, _ in killed]
+    told = f"{of.count('worker')} kills of workers, {of.count('command')} of the command, {starts} starts, {took:.0f} s"
     print(f"{len(jobs)} scenes, {options.engine}, {told}")
+    print(f"scenes done at each kill: {', '.join(str(done) for _, done in killed)}")
     print(f"scenes lost: {sum(job['state'] != 'done' for job in jobs) + options.scenes - len(jobs)}")
     print(f"scenes twice: {len(jobs) - len({job['name'] for job in jobs})}")
     lost, others = set(calm_ids) - set(ids), set(ids) - set(calm_ids)
     print(
         f"buildings lost: {len(lost)} of {len(calm_ids)}, there twice: {len(ids) - len(set(ids))}, others: {len(others)}"
     )
+
+
+def planned(draw: random.Random, kills: int, scenes: int) -> list[tuple[str, int]]:
+    """What is killed once how many scenes are done: one in each equal share of them, and each fourth the command."""
+    victims = ["command"] * (kills // 4) + ["worker"] * (kills - kills // 4)
+    draw.shuffle(victims)
+    return [(each, int((number + draw.random()) / kills * scenes)) for number, each in enumerate(victims)]
 
 
 def identities(path: Path) -> list[str]:
@@ -294,7 +303,6 @@ class Services:
             RAY_USAGE_STATS_ENABLED="0", AFTERMAP_CACHE=str(work / "cache"),
         )  # fmt: skip
         self.address = [] if self.ray is None else ["--address", f"127.0.0.1:{self.ray}"]
-        self.every = (1.0, 8.0)
         self._work = work
 
     def __enter__(self) -> "Services":

@@ -35,7 +35,7 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The work of the processes, done in this one; tests of work lists have real ones. Gives how many were asked for."""
     asked: list[int] = []
 
-    def run_jobs(work, jobs, *, limits, on_outcome):
+    def run_jobs(work, jobs, *, limits, on_outcome, **engine):
         asked.append(limits.workers)
         work = pickle.loads(pickle.dumps(work))
         do, ended = work.start(), []

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from inspect import cleandoc
+from inspect import Signature, cleandoc, signature
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,9 +47,22 @@ def _goes_on(before: str, line: str) -> bool:
 
 
 def let_flow(app: "App") -> None:
-    """Let the docstrings of all commands of an application flow."""
+    """Let the docstrings of all commands of an application flow, and what stands without a name have none."""
     for command in commands(app):
         command.__doc__ = flowing(cleandoc(command.__doc__ or ""))
+        vars(command)["__signature__"] = by_place(signature(command))
+
+
+def by_place(told: Signature) -> Signature:
+    """A signature in which what has to be given is given by its place alone: else help shows `PAIRS --pairs`."""
+    return told.replace(
+        parameters=[
+            each.replace(kind=each.POSITIONAL_ONLY)
+            if each.kind is each.POSITIONAL_OR_KEYWORD and each.default is each.empty
+            else each
+            for each in told.parameters.values()
+        ]
+    )
 
 
 def commands(app: "App") -> Iterator[Callable[..., Any]]:

@@ -12,6 +12,7 @@ Flag = Annotated[bool, Parameter(negative="")]
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 Workers = Annotated[int, Parameter(validator=Number(gte=1))]
 Several = Annotated[list[str] | None, Parameter(negative="")]
+EngineName = Literal["processes", "ray"]
 SplitName = Literal["train", "validation", "test", "unassigned", "all"]
 
 IMAGES = Parameter(group=Group("Images and their ground", sort_key=1))

@@ -11,7 +11,7 @@ from cyclopts.validators import Number
 
 from aftermap.cli.checks import check_crs, check_model, check_outlines, check_place
 from aftermap.cli.ending import resumable
-from aftermap.cli.options import IMAGES, OBJECTS, RESULT, RUNNING, Flag, Json, Out, Several
+from aftermap.cli.options import IMAGES, OBJECTS, RESULT, RUNNING, EngineName, Flag, Json, Out, Several
 from aftermap.cli.output import print_json, say
 from aftermap.cli.progress import progress
 from aftermap.cli.running import AS_IT_IS, Running, percentiles, whole_numbers
@@ -35,7 +35,7 @@ def map_many(
     model: Annotated[str, Parameter(name=["-m", "--model"])] = "box",
     footprints: Path | None = None,
     aoi: Path | None = None,
-    engine: Annotated[Literal["processes", "ray"], WORKERS] = "processes",
+    engine: Annotated[EngineName, WORKERS] = "processes",
     address: Annotated[str | None, WORKERS] = None,
     workers: Annotated[int, Parameter(validator=Number(gte=0)), WORKERS] = 0,
     retries: Annotated[int, Parameter(validator=Number(gte=0)), WORKERS] = 1,

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from aftermap.cli.checks import check_dataset, check_model, check_place
-from aftermap.cli.options import Json, Out, SplitName, Workers
+from aftermap.cli.options import EngineName, Json, Out, SplitName, Workers
 from aftermap.cli.output import print_json, say, wide_console
 from aftermap.cli.progress import bar
 from aftermap.cli.running import AS_IT_IS, Running
@@ -29,6 +29,8 @@ def predict(
     dice: bool = False,
     overwrite: bool = False,
     workers: Workers = 1,
+    engine: EngineName = "processes",
+    address: str | None = None,
     running: Running = AS_IT_IS,
 ) -> None:
     """Predict a prepared dataset into PNGs in the xView2 competition's naming, or of a legend's classes.
@@ -48,7 +50,9 @@ def predict(
         dice: Write what the Dice head says too, in bytes at a quarter of the resolution, into OUT/dice; for model folders
             of kind fpn-efficientnet.
         overwrite: Predict again what is there.
-        workers: Processes, each with the model. A scene that cannot be predicted does not stop the others.
+        workers: How many, each with the model. A scene that cannot be predicted does not stop the others.
+        engine: processes: of this machine. ray: actors of a Ray cluster whose machines see the same folders.
+        address: Of the Ray cluster: auto, or ray://host:10001.
         running: How the model is run.
     """
     check_model(model)
@@ -71,6 +75,8 @@ def predict(
             dice=dice,
             overwrite=overwrite,
             workers=workers,
+            engine=engine,
+            address=address,
             on_scene=lambda _: advance(),
             **_keywords(running),
         )
@@ -87,6 +93,8 @@ def evaluate(
     bootstrap: int = 1000,
     boundary_m: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
     workers: Workers = 1,
+    engine: EngineName = "processes",
+    address: str | None = None,
     running: Running = AS_IT_IS,
     json_output: Json = False,
 ) -> None:
@@ -107,7 +115,9 @@ def evaluate(
         bootstrap: Resamples of the scenes for the intervals; 0 leaves them out.
         boundary_m: Width in metres of the band in which boundary IoU compares outlines; by default 2 % of the
             image's diagonal, which is most of a house at 0.3 m per pixel.
-        workers: Processes, each with the model. The figures are the same to the last digit.
+        workers: How many, each with the model. The figures are the same to the last digit.
+        engine: processes: of this machine. ray: actors of a Ray cluster whose machines see the same folders.
+        address: Of the Ray cluster: auto, or ray://host:10001.
         running: How the model is run.
         json_output: Print JSON.
     """
@@ -134,6 +144,8 @@ def evaluate(
             bootstrap=bootstrap,
             boundary_m=boundary_m,
             workers=workers,
+            engine=engine,
+            address=address,
             on_scene=lambda *_: advance(),
             **_keywords(running),
         )

@@ -1,4 +1,4 @@
-"""Scenes of a dataset by several processes: a job for each scene, and one model for each process."""
+"""Scenes of a dataset by several processes, or by Ray: a job for each scene, and one model for each worker."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import DataError, InputError
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.workflows.worklist.job import Job, Outcome, Work
-from aftermap.workflows.worklist.run import run_jobs
+from aftermap.workflows.worklist.run import Engine, run_jobs
 from aftermap.workflows.worklist.team import Limits
 
 _LISTED = 3
@@ -18,8 +18,19 @@ def by_workers(
     scenes: Sequence[Scene],
     workers: int,
     on_scene: Callable[..., None] | None,
+    *,
+    engine: Engine,
+    address: str | None,
 ) -> list[Outcome]:
     """Do some work for scenes of a dataset, a job for each; returns how they ended, in their order.
+
+    Args:
+        work: what is done.
+        scenes: of the dataset.
+        workers: how many.
+        on_scene: called with each scene that is done.
+        engine: processes of this machine, or actors of Ray, which see the same folders.
+        address: of the Ray cluster.
 
     Raises:
         DataError: two scenes have one name.
@@ -33,7 +44,12 @@ def by_workers(
             on_scene(by_name[outcome.name])
 
     return run_jobs(
-        work, [Job(name, {}) for name in by_name], limits=Limits(workers=workers), on_outcome=tell
+        work,
+        [Job(name, {}) for name in by_name],
+        engine=engine,
+        limits=Limits(workers=workers),
+        address=address,
+        on_outcome=tell,
     )
 
 

@@ -27,6 +27,7 @@ from aftermap.scoring.pixels import PixelScores, Score
 from aftermap.workflows.scoring.by_workers import by_workers, named_model, refuse_failed, scenes_by_name
 from aftermap.workflows.scoring.score import ScoreReport
 from aftermap.workflows.worklist.job import Do, Job
+from aftermap.workflows.worklist.run import Engine, check_engine
 
 T = TypeVar("T")
 
@@ -212,6 +213,8 @@ class EvaluateOptions(RunningKeywords, total=False):
     bootstrap: int
     boundary_m: float | None
     workers: int
+    engine: Engine
+    address: str | None
     on_scene: Callable[..., None] | None
 
 
@@ -225,6 +228,8 @@ def evaluate_dataset(
     bootstrap: int = 1000,
     boundary_m: float | None = None,
     workers: int = 1,
+    engine: Engine = "processes",
+    address: str | None = None,
     on_scene: Callable[..., None] | None = None,
     **running: Unpack[RunningKeywords],
 ) -> ScoreReport | ClassScores:
@@ -238,7 +243,9 @@ def evaluate_dataset(
         threshold: building threshold of all classes instead of the card's.
         bootstrap: resamples of the scenes for the intervals; 0 leaves them out.
         boundary_m: width in metres of the band in which boundary IoU compares outlines; by default 2 % of the diagonal.
-        workers: processes, each with the model; models with a legend take one, as tiles of an image are stitched.
+        workers: how many, each with the model; models with a legend take one, as tiles of an image are stitched.
+        engine: processes of this machine, or actors of Ray on machines that see the same folders.
+        address: of the Ray cluster.
         on_scene: called with each scene.
         running: how a model that is not open yet is run; see `aftermap.inference.ensemble.Options`.
 
@@ -247,12 +254,15 @@ def evaluate_dataset(
         DataError: no labelled scenes, or the dataset has other classes than the model.
     """
     scenes = labelled_scenes(data, split, events)
-    if workers > 1:
+    check_engine(engine, address)
+    if workers > 1 or engine == "ray":
         return _evaluate_by_workers(
             model,
             data,
             scenes,
             workers=workers,
+            engine=engine,
+            address=address,
             threshold=threshold,
             bootstrap=bootstrap,
             boundary_m=boundary_m,
@@ -378,6 +388,8 @@ def _evaluate_by_workers(
     scenes: Sequence[Scene],
     *,
     workers: int,
+    engine: Engine,
+    address: str | None,
     threshold: float | None,
     bootstrap: int,
     boundary_m: float | None,
@@ -391,7 +403,7 @@ def _evaluate_by_workers(
             f"{data} is labelled with the classes of {manifest.legend.name}: evaluate it without --workers"
         )
     work = EvaluateWork(named_model(model), data.absolute(), threshold, boundary_m, dict(running))
-    ended = by_workers(work, scenes, workers, on_scene)
+    ended = by_workers(work, scenes, workers, on_scene, engine=engine, address=address)
     refuse_failed(ended, "evaluated, and without them the figures would be others")
     whole = Tally(Decision((0.5,)), boundary_m=boundary_m)
     for outcome in ended:

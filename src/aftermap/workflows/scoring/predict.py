@@ -24,6 +24,7 @@ from aftermap.products.figures.painting import painted
 from aftermap.workflows.scoring.by_workers import by_workers, named_model, refuse_failed, scenes_by_name
 from aftermap.workflows.scoring.evaluate import class_file, decide, describe_classes
 from aftermap.workflows.worklist.job import Do, Job
+from aftermap.workflows.worklist.run import Engine, check_engine
 
 if TYPE_CHECKING:
     from aftermap.inference.dice_maps import DiceMaps
@@ -44,6 +45,8 @@ class PredictOptions(RunningKeywords, total=False):
     dice: bool
     overwrite: bool
     workers: int
+    engine: Engine
+    address: str | None
     on_scene: Callable[[Scene], None] | None
 
 
@@ -58,6 +61,8 @@ def predict_dataset(
     dice: bool = False,
     overwrite: bool = False,
     workers: int = 1,
+    engine: Engine = "processes",
+    address: str | None = None,
     on_scene: Callable[[Scene], None] | None = None,
     **running: Unpack[RunningKeywords],
 ) -> int:
@@ -72,7 +77,9 @@ def predict_dataset(
         coloured: write the classes in their colours too, into the folder `coloured` below `out`.
         dice: write what the Dice head of a `fpn-efficientnet` says too, into the folder `dice` below `out`.
         overwrite: predict again what is there.
-        workers: processes, each with the model.
+        workers: how many, each with the model.
+        engine: processes of this machine, or actors of Ray on machines that see the same folders.
+        address: of the Ray cluster.
         on_scene: called with each scene.
         running: how a model that is not open yet is run; see `aftermap.inference.ensemble.Options`.
 
@@ -90,13 +97,16 @@ def predict_dataset(
         if on_scene is not None:
             on_scene(scene)
 
-    if workers > 1:
+    check_engine(engine, address)
+    if workers > 1 or engine == "ray":
         return _predict_by_workers(
             model,
             data,
             scenes,
             out,
             workers=workers,
+            engine=engine,
+            address=address,
             targets=None if targets is None else Path(targets),
             coloured=coloured,
             overwrite=overwrite,
@@ -281,6 +291,8 @@ def _predict_by_workers(
     out: Path,
     *,
     workers: int,
+    engine: Engine,
+    address: str | None,
     targets: Path | None,
     coloured: bool,
     overwrite: bool,
@@ -304,6 +316,6 @@ def _predict_by_workers(
         overwrite,
         dict(running),
     )
-    ended = by_workers(work, scenes, workers, on_scene)
+    ended = by_workers(work, scenes, workers, on_scene, engine=engine, address=address)
     refuse_failed(ended, "predicted; the others are")
     return sum(outcome.facts["made"] for outcome in ended)
