@@ -98,6 +98,8 @@ def _task(tree: dict[str, Any]) -> str:
         return "a chain of runs"
     if "space" in tree:
         return "a search"
+    if tree.get("kind") == "pretrain":
+        return "images without labels"
     if tree.get("kind") == "incremental":
         return f"classes, {tree['task']}"
     kind = {"self-training": ", self-training", "meta-train": ", meta-learning"}.get(tree.get("kind", ""), "")
@@ -109,6 +111,8 @@ def _network(tree: dict[str, Any], config: AnyModelConfig | None) -> str:
     if config is not None:
         encoder = getattr(config, "encoder_name", None)
         return config.kind if encoder is None else f"{config.kind}, {encoder}"
+    if tree.get("kind") == "pretrain":
+        return f"an encoder, {tree['encoder_name']}"
     if isinstance(tree.get("model"), str):
         return f"the model in the {tree['model']}" if tree["model"] == "box" else str(tree["model"])
     if tree.get("kind") == "self-training":

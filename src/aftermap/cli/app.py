@@ -30,6 +30,7 @@ from aftermap.cli.progress import forget_held, say_held
 from aftermap.cli.service.serve import app as serve_app
 from aftermap.cli.service.serve import worker
 from aftermap.cli.training import adapt, incremental, plan, runs, search, train, tune
+from aftermap.cli.training.pretrain import pretrain
 from aftermap.errors import AftermapError, AftermapWarning
 from aftermap.extras import extra_of, install_command
 from aftermap.redaction import hide_secrets
@@ -59,6 +60,7 @@ app.command(plan.run, name="run")
 app.command(search.search, name="search")
 app.command(incremental.incremental_report, name="incremental-report")
 app.command(adapt.meta_train, name="meta-train")
+app.command(pretrain, name="pretrain")
 app.command(adapt.adapt, name="adapt")
 app.command(learn.predict, name="predict")
 app.command(predict_pair, name="predict-pair")

@@ -9,6 +9,7 @@ from aftermap.config import Config, build_config, override_words, read_tree
 from aftermap.errors import RecipeError
 from aftermap.workflows.adaptation.config import AdaptConfig, AdaptEventRecipe, MetaRecipe
 from aftermap.workflows.incremental.config import IncrementalRecipe
+from aftermap.workflows.pretraining.config import PretrainRecipe
 from aftermap.workflows.self_training.config import SelfTrainingRecipe
 from aftermap.workflows.training.config import TrainRecipe
 from aftermap.workflows.training.recipe_files import recipe_path
@@ -45,6 +46,7 @@ KINDS = {
     "adapt": RecipeKind(AdaptConfig),
     "incremental": RecipeKind(IncrementalRecipe, ended=True),
     "meta-train": RecipeKind(MetaRecipe),
+    "pretrain": RecipeKind(PretrainRecipe),
 }
 
 
@@ -150,7 +152,7 @@ def train_recipe(
 
     Returns:
         The outcome of the kind's own entry (`train`, `self_train`, `adapt`, `learn_incrementally`,
-        `meta_train`): its `model` is the model folder.
+        `meta_train`, `pretrain`): its `model` is the model folder.
 
     Raises:
         AftermapError: what the kind's own entry raises.
@@ -183,6 +185,10 @@ def _entry_of(recipe: Config) -> "Callable[..., Outcome]":
             from aftermap.workflows.adaptation.meta_training import meta_train
 
             return meta_train
+        case PretrainRecipe():
+            from aftermap.workflows.pretraining.run import pretrain
+
+            return pretrain
         case _:
             raise TypeError(f"{type(recipe).__name__} is no recipe of a training")
 

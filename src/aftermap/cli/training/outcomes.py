@@ -33,6 +33,10 @@ def say_outcome(outcome: Any, folder: Path) -> int:
             say(f"report: {folder / 'incremental.md'}")
         case SelfTrained():
             say(f"kept: the {outcome.kept} ({outcome.reason})\nreport: {folder / 'self-training.png'}")
+        case _ if "held_out_loss" in outcome.metrics:
+            say(f"loss of held-out images: {outcome.metrics['held_out_loss']:.4f}")
+            say(f"encoder, for model.encoder_weights: {outcome.model}")
+            return 0
         case _:
             say(_metrics(outcome.metrics))
     say(f"model: {outcome.model}")

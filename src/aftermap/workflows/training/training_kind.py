@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from aftermap.artefacts.card import Card, TrainingRecord
+from aftermap.artefacts.card import TrainingRecord
 from aftermap.artefacts.store import save_model
 from aftermap.files import writing
 from aftermap.learning.experiments.notify import Notifier, NotifyConfig
@@ -117,8 +117,8 @@ class TrainingKind(ABC):
         """What `run.json` says of its data; asked for when a new run begins."""
 
     @abstractmethod
-    def assess(self, model: DenseModel, run: Run, step: int, minutes: float) -> tuple[dict[str, float], Card]:
-        """Metrics of a model, `score` among them, and the card to save it with.
+    def assess(self, model: DenseModel, run: Run, step: int, minutes: float) -> tuple[dict[str, float], Any]:
+        """Metrics of a model, `score` among them, and the card that `save` takes: a `Card`, but where `save` is its own.
 
         Args:
             model: as the objective gives it to be scored.
@@ -136,7 +136,7 @@ class TrainingKind(ABC):
         if close is not None:
             close()
 
-    def save(self, folder: Path, model: DenseModel, card: Card) -> None:
+    def save(self, folder: Path, model: DenseModel, card: Any) -> None:
         """Write a model folder."""
         save_model(folder, model, card, dtype=self.weights_dtype)
 
