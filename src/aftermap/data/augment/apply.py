@@ -9,6 +9,7 @@ from torch import Tensor
 
 from aftermap.data.augment import eight_bit, photometry
 from aftermap.data.augment.chain import Drawn
+from aftermap.data.augment.misregistration import Misregistration
 from aftermap.data.augment.operations import (
     BoxBlur,
     Brightness,
@@ -71,6 +72,9 @@ def apply_to_floats(
         dates = torch.from_numpy(entry.dates).to(image.device)
         state = torch.from_numpy(entry.state).to(image.device, image.dtype)
         chosen = image[samples, dates]  # (N, C, H, W)
+        if isinstance(operation, Misregistration):
+            image[samples, dates] = photometry.misregister(chosen, mask[samples], state)
+            continue
         if isinstance(operation, Warp):
             offset = _offset(operation, entry.state, chosen)
             image[samples, dates] = photometry.displace(chosen, offset).clamp(0, 1)
@@ -149,8 +153,8 @@ def _on_floats(operation: Leaf, image: Tensor, state: Tensor, exact: np.ndarray)
             return photometry.drop_channels(image, exact, modality=modality)
         case MotionBlur():
             return photometry.blur_motion(image, state[:, 0], state[:, 1])
-        case Elastic() | GridDistortion() | OpticalDistortion() | Dilation():
-            raise AssertionError(f"{operation.op} changes the mask as well")
+        case Elastic() | GridDistortion() | OpticalDistortion() | Dilation() | Misregistration():
+            raise AssertionError(f"{operation.op} looks at the mask as well")
         case _:
             assert_never(operation)
 

@@ -7,6 +7,7 @@ from typing import assert_never
 
 import numpy as np
 
+from aftermap.data.augment.misregistration import Misregistration
 from aftermap.data.augment.operations import (
     BoxBlur,
     Brightness,
@@ -78,8 +79,8 @@ def draw_state(operation: Leaf, rng: np.random.Generator, count: int) -> np.ndar
     Returns:
         Shifts of the bands (red, green, blue) or of hue, saturation and value; a factor; factor and addend; an
         exponent; a sigma; an amplitude; for noise and elastic motion, first the seed of their field; factors of columns,
-        then of rows; a lens; fractions down and right of each hole; how many
-        bands go, and the seed of which; length and angle of a line.
+        then of rows; a lens; pixels right and down of all, then of buildings besides; fractions down and right of each
+        hole; how many bands go, and the seed of which; length and angle of a line.
     """
     match operation:
         case ChannelShift(amount=amount):
@@ -111,6 +112,10 @@ def draw_state(operation: Leaf, rng: np.random.Generator, count: int) -> np.ndar
         case MotionBlur(size_px=(least, most)):
             sizes = rng.integers(least // 2, most // 2 + 1, (count, 1)) * 2 + 1.0
             return np.concatenate([sizes, rng.uniform(0, math.pi, (count, 1))], axis=1)
+        case Misregistration(shift_px=shift, lean_px=lean):
+            moved = rng.uniform(-shift, shift, (count, 2))
+            far, way = rng.uniform(0, lean, count), rng.uniform(0, 2 * math.pi, count)
+            return np.concatenate([moved, np.stack([far * np.cos(way), far * np.sin(way)], axis=1)], axis=1)
         case Clahe() | BoxBlur() | Grayscale() | Dilation():
             return np.zeros((count, 0))
         case _:

@@ -67,6 +67,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from aftermap.config import Config
+from aftermap.data.augment.misregistration import Misregistration
 
 
 def _rising(values: tuple[float, float]) -> tuple[float, float]:
@@ -330,7 +331,18 @@ class OneOf(_Operation):
 Geometric = Flip | Rotate90 | Shift | RotateScale
 EightBit = ChannelShift | HsvShift | Clahe | Noise | BoxBlur | Saturation | Brightness | Contrast
 Warp = Elastic | GridDistortion | OpticalDistortion
-Leaf = EightBit | GaussianBlur | Gamma | Grayscale | Cutout | ChannelDropout | MotionBlur | Warp | Dilation
+Leaf = (
+    EightBit
+    | GaussianBlur
+    | Gamma
+    | Grayscale
+    | Cutout
+    | ChannelDropout
+    | MotionBlur
+    | Warp
+    | Misregistration
+    | Dilation
+)
 Member = Annotated[Leaf | OneOf, Field(discriminator="op")]
 Operation = Annotated[Geometric | Leaf | OneOf, Field(discriminator="op")]
 

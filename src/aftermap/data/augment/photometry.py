@@ -109,6 +109,26 @@ def displace(image: Tensor, offset_px: Tensor, *, nearest: bool = False) -> Tens
     return F.grid_sample(image, grid, mode=mode, padding_mode="reflection", align_corners=True)
 
 
+def misregister(image: Tensor, mask: Tensor, moved_px: Tensor) -> Tensor:
+    """Move images (N, C, H, W), and what the mask (N, H, W) calls buildings a little further; mirrored at the frame.
+
+    Args:
+        image: is read between pixels where it moves by parts of them.
+        mask: classes, in the place that they keep.
+        moved_px: (N, 4), right and down of everything, then of buildings besides.
+    """
+    by, lean = moved_px[:, :2, None, None], moved_px[:, 2:, None, None]
+    if lean.any():
+        known = (mask > 0) & (mask != IGNORE)
+        away = -lean.expand(-1, -1, *mask.shape[1:])
+        # a pixel shows a roof where one comes to lie on it
+        roof = displace(known[:, None].to(image.dtype), away, nearest=True)
+        image = displace(image, away * roof)
+    if by.any():
+        image = displace(image, -by.expand(-1, -1, *mask.shape[1:]))
+    return image.clamp(0, 1)
+
+
 def dilate(mask: Tensor, *, size_px: int) -> Tensor:
     """Grow the classes (N, H, W) by a square; the higher class wins and IGNORE stays as it is."""
     ignored = mask == IGNORE
