@@ -77,6 +77,8 @@ def train(arm: str, data: Path, seed: int, budget: float, folder: Path) -> dict[
             ]  # fmt: skip
             if arm == "winner":
                 words += winner_words(recipe, steps, batch, data)
+            else:
+                words.append("model.encoder_weights=null")
             if parent is not None:
                 words.append(f"init_from={parent}")
             if (out / "resume").exists():

