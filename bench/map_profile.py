@@ -2,12 +2,14 @@
 
     python bench/map_profile.py --base ../older/src --megapixels 1 16
     python bench/map_profile.py --megapixels 16 --footprints 0 50000 --picture docs/images/map-profile.png
+    python bench/map_profile.py --base ../older/src --megapixels 16 --forms png strips bits systems demo --repeats 1
 
 Each map is made in a process of its own on one thread; the sources take turns. `start` is the interpreter and all
 imports, `rest` what no stage holds (blending of windows, checksums, publishing): a note is printed where it is more than
 a twentieth. Windows are read by a thread beside the network, so their seconds are that thread's; all other stages count
-every thread. Scenes are the mosaics of `map_scale.py`. `--outside N` adds a case of N footprints of which 23 touch the
-image. Figures are medians; the first round is not counted.
+every thread. Scenes are the mosaics of `map_scale.py`; `--forms` stores them otherwise: as PNG, as TIFF in strips, in 16
+bits to be stretched, with the second date in longitude and latitude; `demo` is the town of `aftermap demo`. `--outside
+N` adds a case of N footprints of which 23 touch the image. Figures are medians; the first round is not counted.
 """
 
 import argparse
@@ -20,10 +22,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import cv2
 import geopandas
 import numpy as np
 import rasterio
+import rasterio.shutil
 import shapely
+from rasterio.vrt import WarpedVRT
 
 from map_scale import WIDTH_PX, write_mosaics
 
@@ -32,6 +37,7 @@ STAGES = (
     *("start", "model", "inputs", "reading", "predicting", "storing"),
     *("rasters", "buildings", "layers", "views", "rest"),
 )
+FORMS = ("png", "strips", "bits", "systems", "demo")
 TOUCHING = 23
 UNEXPLAINED = 0.05
 
@@ -68,8 +74,10 @@ class Watch(way.Stopwatch):
 
 way.Stopwatch = Watch
 start, begun = time.process_time(), time.perf_counter()
-pre, post, out, footprints = sys.argv[1:]
+pre, post, out, footprints, stretch = sys.argv[1:]
 extra = {"footprints": Path(footprints)} if footprints else {}
+if stretch:
+    extra["stretch"] = tuple(map(float, stretch.split(",")))
 result = task.map_damage(Path(pre), Path(post), Path(out), model="box", backend="auto", **extra)
 total, wall = time.process_time(), time.perf_counter() - begun
 cpu = {"start": start, **Watch.cpu}
@@ -100,7 +108,37 @@ def write_footprints(path: Path, image: Path, count: int, *, touching: int | Non
     return path
 
 
-def measure(source: Path, folder: Path, pair: tuple[Path, Path], footprints: Path | None) -> dict[str, Any]:
+def store_otherwise(pair: tuple[Path, Path], folder: Path, form: str) -> tuple[Path, Path]:
+    """The same pair in another form; see FORMS."""
+    if form == "demo":
+        words = [sys.executable, "-m", "aftermap.cli.app", "demo", "-o", str(folder / "demo")]
+        subprocess.run(words, env=os.environ | {"PYTHONPATH": str(HERE)}, check=True, capture_output=True)
+        pre = next((folder / "demo" / "town" / "geotiff").glob("*_pre.tif"))
+        return pre, pre.with_name(pre.name.replace("_pre.", "_post."))
+    if form == "systems":
+        with rasterio.open(pair[1]) as image, WarpedVRT(image, crs="EPSG:4326", add_alpha=False) as there:
+            rasterio.shutil.copy(there, folder / "post.tif", driver="GTiff", tiled=True, compress="deflate")
+        return pair[0], folder / "post.tif"
+    for path in pair:
+        if form == "png":
+            with rasterio.open(path) as image:
+                pixels = np.ascontiguousarray(image.read().transpose(1, 2, 0)[..., ::-1])
+            cv2.imwrite(str(folder / f"{path.stem}.png"), pixels)
+        elif form == "strips":
+            rasterio.shutil.copy(path, folder / path.name, driver="GTiff", compress="deflate")
+        else:
+            with rasterio.open(path) as image:
+                profile = image.profile | {"dtype": "uint16"}
+                with rasterio.open(folder / path.name, "w", **profile) as copy:
+                    for _, window in image.block_windows(1):
+                        copy.write(image.read(window=window).astype(np.uint16) * 9 + 200, window=window)
+    ending = "png" if form == "png" else "tif"
+    return folder / f"pre.{ending}", folder / f"post.{ending}"
+
+
+def measure(
+    source: Path, folder: Path, pair: tuple[Path, Path], footprints: Path | None, *, stretch: str = ""
+) -> dict[str, Any]:
     """One map by one source folder."""
     environment = os.environ | {
         "PYTHONPATH": str(source),
@@ -109,7 +147,7 @@ def measure(source: Path, folder: Path, pair: tuple[Path, Path], footprints: Pat
         "AFTERMAP_TRACKING": "off",
     }
     with tempfile.TemporaryDirectory(dir=folder) as out:
-        words = [*map(str, pair), f"{out}/map", str(footprints or "")]
+        words = [*map(str, pair), f"{out}/map", str(footprints or ""), stretch]
         done = subprocess.run(
             [sys.executable, "-c", RUN, *words],
             env=environment,
@@ -191,6 +229,7 @@ def main() -> None:
     parser.add_argument(
         "--outside", type=int, default=0, help=f"footprints of which {TOUCHING} touch the image"
     )
+    parser.add_argument("--forms", nargs="*", choices=FORMS, default=[], help="how else the pair is stored")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--warm", type=int, default=1, help="rounds that are not counted")
     parser.add_argument("--out", type=Path, help="all figures as JSON")
@@ -211,14 +250,19 @@ def main() -> None:
             }
             if arguments.outside:
                 cases[f"{arguments.outside:,} footprints, {TOUCHING} on it"] = (arguments.outside, TOUCHING)
+            cases |= dict.fromkeys(arguments.forms, (0, None))
             for case, (count, touching) in cases.items():
                 file = (
                     write_footprints(place / "f.gpkg", pair[0], count, touching=touching) if count else None
                 )
+                images, stretch = pair, "2,98" if case == "bits" else ""
+                if case in FORMS:
+                    (place / case).mkdir()
+                    images = store_otherwise(pair, place / case, case)
                 runs: dict[str, list[dict[str, Any]]] = {side: [] for side in sources}
                 for turn in range(arguments.repeats + arguments.warm):
                     for side, source in sources.items():
-                        found = measure(source, folder, pair, file)
+                        found = measure(source, folder, images, file, stretch=stretch)
                         if turn >= arguments.warm:
                             runs[side].append(found)
                         print(

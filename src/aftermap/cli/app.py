@@ -1,5 +1,6 @@
 """The `aftermap` command: sub-commands, and how errors reach the user."""
 
+import atexit
 import gc
 import os
 import signal
@@ -104,6 +105,8 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     # imports make many objects that stay: looking for circles among them every 700 takes a tenth of a short command
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 20)
+    # the interpreter looks through all of them once more before it ends, which takes as long as importing half of them
+    atexit.register(gc.freeze)
     # else it writes a line on each tag of a GeoTIFF that it does not know
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
 

@@ -80,7 +80,7 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 class RasterWriter:
     """A raster that is written window by window and becomes a COG on `close`.
 
-    The pieces go to `<path>.part.tif`, a tiled GeoTIFF packed by runs; `close` adds overviews, copies it into a COG
+    The pieces go to `<path>.part.tif`, a tiled GeoTIFF; `close` adds overviews, copies it into a COG
     under a temporary name, renames that to `path` and removes the rest. Until then an older file at
     `path` stays as it is. Memory holds GDAL's block cache (64 MiB and one row of tiles), never the raster.
     As a context manager it closes on success and discards the temporary file on an error.
@@ -219,8 +219,8 @@ class RasterWriter:
             blockysize=TILE_PX,
             bigtiff="IF_SAFER",
             interleave="band",
-            # once packed properly, into the COG; runs are as small as deflate where there is nothing
-            **({"compress": "deflate", "zlevel": 1} if self._draft else {"compress": "packbits"}),
+            # packed once, into the COG: packing by runs takes longer here than all overviews
+            **({"compress": "deflate", "zlevel": 1} if self._draft else {}),
             sparse_ok=True,
         )
         if colormap is not None:
