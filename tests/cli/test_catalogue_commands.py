@@ -68,6 +68,10 @@ def test_find_prints_pairs_and_writes_what_maps_take(
             "there is no such file",
         ),
         (
+            ["find", "--event-stac", "town", "--aoi", "AOI", "--before", "2023-02-06"],
+            "town is a folder: pass the file of its catalogue, such as town/catalog.json",
+        ),
+        (
             ["find", "--event-stac", "x.json", "--aoi", "none.gpkg", "--before", "2023-02-06"],
             "cannot read none.gpkg",
         ),
@@ -123,3 +127,12 @@ def test_collect_says_what_it_wrote(aoi: Path, capsys: pytest.CaptureFixture[str
     finished_maps.finish(Path("town"), finished_maps.table([(10, 10)], ["destroyed"]))
     assert call("collect", "town", "-o", "c") == 0
     assert "c/collection.json with 1 item" in capsys.readouterr().out
+    assert call("collect", "town", "-o", "c", "--licence", "CC-BY-4.0") == 0  # an earlier one is replaced
+    assert json.loads(Path("c/collection.json").read_text())["license"] == "CC-BY-4.0"
+    capsys.readouterr()
+    for words, said in (
+        (("-o", "town"), "town is there and holds no collection"),
+        (("-o", "d", "--licence", "CC BY 4.0"), "--licence CC BY 4.0 is no SPDX identifier"),
+    ):
+        assert call("collect", "town", *words) == 2
+        assert said in capsys.readouterr().err and not Path("d").exists()

@@ -169,6 +169,23 @@ def test_a_corrected_list_maps_only_what_is_missing(found, folder):
     assert (again.reused, len(again.failed)) == (6, 0)
     assert identities(folder / "out") == before
     assert not (folder / "out.work").exists()
+    with (folder / "out" / "jobs.csv").open() as file:  # of scenes that earlier runs finished, all is known
+        rows = list(csv.DictReader(file))
+    assert all(row["attempts"] >= "1" and float(row["seconds"]) > 0 for row in rows)
+    assert [row["megapixels"] for row in rows] == ["0.026"] * 6
+    assert (
+        sum(int(row["buildings"]) for row in rows) == len(before) + again.merged.doubles + again.merged.joined
+    )
+
+
+def test_a_map_that_is_complete_is_not_made_again_and_one_of_others_is_refused(found, folder, monkeypatch):
+    monkeypatch.setattr(run, "run_jobs", None)
+    again = map_many(folder / "pairs.csv", folder / "out", resume=True, **OPTIONS)
+    assert again.was_complete and (again.reused, again.folder) == (6, str(folder / "out"))
+    with pytest.raises(InputError, match="was complete before, and was not opened"):
+        _ = again.buildings
+    with pytest.raises(OutputError, match="is a finished map of other scenes, images or options"):
+        map_many(folder / "seven.csv", folder / "out", resume=True, **OPTIONS)
 
 
 def test_the_images_of_a_merged_map_are_found_for_a_review(found, folder):

@@ -30,7 +30,7 @@ def collect(
 
     Args:
         maps: Folders of maps of damage.
-        out: Folder of the collection; an earlier one there is replaced.
+        out: Folder of the collection; an earlier one there is replaced, a folder with other things refused.
         name: Id of the collection; by default the name of OUT.
         title: Its heading.
         licence: Under which the maps may be used: an SPDX identifier such as CC-BY-4.0, or "other".

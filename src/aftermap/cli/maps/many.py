@@ -105,7 +105,7 @@ def map_many(
         grid: Side of squares to count by, in metres.
         title: Heading of page and picture; by default the name of the output folder.
         overwrite: Replace an earlier result, and start again.
-        resume: Go on with an interrupted run, or with one in which scenes failed.
+        resume: Go on with an interrupted run, or with one in which scenes failed. A map that is complete stays.
         keep: Keep OUT.work, for a list that grows.
         running: How the model is run.
         window: Side of the model's windows in pixels; smaller takes less memory.
@@ -169,6 +169,9 @@ def map_many(
 
 
 def _tell(result: "ManyResult") -> None:
+    if result.was_complete:
+        say(f"{result.folder} is complete: all {counted(len(result.jobs), 'scene')} were mapped before")
+        return
     done = len(result.jobs) - len(result.failed)
     words = f"{done} of {counted(len(result.jobs), 'scene')} mapped in {result.seconds:.0f} s"
     if result.reused:

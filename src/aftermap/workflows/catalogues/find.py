@@ -17,7 +17,7 @@ from aftermap.errors import DataError, InputError
 from aftermap.extras import needs
 from aftermap.geo.grid import Grid
 from aftermap.geo.vectors import read_area_of_interest
-from aftermap.remote import Address, Online
+from aftermap.remote import Address, Online, is_address
 from aftermap.wording import counted
 from aftermap.workflows.catalogues.pairing import Pair, propose
 from aftermap.workflows.catalogues.stac import Days, search
@@ -65,6 +65,21 @@ class FindOptions(TypedDict, total=False):
     progress: Callable[[int], None] | None
 
 
+_ROOTS = ("catalog.json", "collection.json")
+
+
+def _file_of(catalogue: str) -> Address:
+    """The address of a catalogue.
+
+    Raises:
+        InputError: it is a folder of this machine.
+    """
+    if not is_address(catalogue) and (folder := Path(catalogue)).is_dir():
+        roots = [name for name in _ROOTS if (folder / name).is_file()] or ["catalog.json"]
+        raise InputError(f"{folder} is a folder: pass the file of its catalogue, such as {folder / roots[0]}")
+    return Address.of(catalogue)
+
+
 def find_pairs(
     catalogue: str,
     aoi: Path,
@@ -102,7 +117,7 @@ def find_pairs(
         MissingExtraError: the extra `catalog` is not installed.
     """
     needs("aftermap find", "catalog")
-    address = Address.of(catalogue)
+    address = _file_of(catalogue)
     online = online or Online(named=[address])
     if after is None and "/" in before:
         raise InputError(f"--before {before} is a span: pass --after too")

@@ -148,6 +148,21 @@ class BucketDestination:
         return [str(name) for name in files] if isinstance(files, list) else []
 
 
+def published_in_bucket(out: Address) -> dict[str, Any] | None:
+    """The report of the finished map there, where no parts of an interrupted run lie beside it."""
+    if out.is_web or out.scheme == "file" or not out.key.strip("/"):
+        return None  # which is refused in words of its own
+    needs(f"writing to {out.scheme}://", "catalog")
+    online = Online(budget=Budget(_NO_LIMIT))
+    try:
+        if next(online.list(out.join("parts")), None) is not None:
+            return None
+        told = json.loads(online.read(out.join(MARKER)))
+    except (AbsentError, ValueError, RecursionError):
+        return None
+    return told if isinstance(told, dict) and "failed_scenes" in told else None
+
+
 def check_bucket(out: Address, *, resume: bool, overwrite: bool) -> None:
     """Refuse an address before any work.
 

@@ -76,6 +76,19 @@ def open_destination(
     return FolderDestination(Path(out), decides, resume=resume, overwrite=overwrite)
 
 
+def published(out: str | Path) -> dict[str, Any] | None:
+    """The report of the finished map at a destination, where no interrupted run lies beside it."""
+    if is_address(out):
+        from aftermap.workflows.many.bucket import published_in_bucket
+
+        return published_in_bucket(Address.parse(out))
+    marker = Path(out) / MARKER
+    if not marker.is_file() or (work_path(Path(out)) / "journal.json").is_file():
+        return None
+    told = read_json(marker)
+    return told if isinstance(told, dict) and "failed_scenes" in told else None
+
+
 def check_destination(out: str | Path, *, resume: bool, overwrite: bool) -> None:
     """Refuse a destination before any work.
 

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -138,6 +138,11 @@ def merge(
     progress("views", 1, 1)
     write_json(folder / MARKER, _provenance(parts, grid, once, told, failed, crs))
     return Merged(frame, summary, grid, once.doubles, len(once.joined), told)
+
+
+def parts_digest(names: Iterable[str]) -> str:
+    """What tells the parts that a map was made of, by their names in their order."""
+    return hashlib.sha256(repr(list(names)).encode()).hexdigest()
 
 
 def _opened(files: Mapping[str, Path], scratch: Path) -> list[Part]:
@@ -353,7 +358,6 @@ def _provenance(
         }
         for part in parts
     ]
-    digest = hashlib.sha256(repr([part.file.name for part in parts]).encode()).hexdigest()
     return {
         "format": 1,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -372,7 +376,7 @@ def _provenance(
         ],
         "scenes": scenes,
         "failed_scenes": list(failed),
-        "parts_sha256": digest,
+        "parts_sha256": parts_digest(part.file.stem for part in parts),
         "versions": versions(),
     }
 

@@ -1,24 +1,27 @@
 """Parts: what is left of a scene once it is mapped, one archive each, put in its place whole and once.
 
-    PARTS/NAME-KEY.zip      provenance.json, summary.json, buildings.gpkg, damage.tif, probabilities.tif, two pictures
+    PARTS/NAME-KEY.zip      provenance.json, summary.json, buildings.gpkg, damage.tif, probabilities.tif, two pictures,
+                            job.json
 
 The key tells what went in: images, options, model, version. Two workers that do the same scene make the same part; the
 first one counts. A folder of this machine holds them, or a bucket.
 """
 
+import json
 import os
 import shutil
 import zipfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from aftermap.errors import InputError
 from aftermap.files import make_folder, writing
 from aftermap.files.whole import PREFIX, sync_path
 
 ENDING = ".zip"
+FACTS = "job.json"
 
 
 class Parts(Protocol):
@@ -86,6 +89,16 @@ def pack(folder: Path, file: Path) -> Path:
             if path.is_file():
                 archive.write(path, path.name)
     return file
+
+
+def facts_of(file: Path) -> dict[str, Any]:
+    """What the work said of the scene of a part; nothing where it cannot be read."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            told = json.loads(archive.read(FACTS))
+    except (zipfile.BadZipFile, KeyError, EOFError, OSError, ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def unpack(file: Path, folder: Path, names: Iterable[str]) -> Path:

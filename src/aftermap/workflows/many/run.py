@@ -4,22 +4,22 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Unpack
 
 import geopandas
 
 from aftermap import __version__
-from aftermap.errors import InputError, ModelError
+from aftermap.errors import InputError, ModelError, OutputError
 from aftermap.extras import needs
 from aftermap.files import sha256_of
 from aftermap.geo.pair import Alignment
 from aftermap.remote.addresses import is_address
-from aftermap.workflows.many.destination import check_destination, open_destination
-from aftermap.workflows.many.merge import Merged, merge
+from aftermap.workflows.many.destination import check_destination, open_destination, published
+from aftermap.workflows.many.merge import Merged, merge, parts_digest
 from aftermap.workflows.many.pairs import in_blocks, read_pairs
-from aftermap.workflows.many.parts import Parts
+from aftermap.workflows.many.parts import Parts, facts_of
 from aftermap.workflows.many.records import LOG, TABLE, Log, write_table
 from aftermap.workflows.many.scene import SceneWork, job_of
 from aftermap.workflows.mapping.settings import MapOptions, Settings
@@ -69,6 +69,7 @@ class ManyResult:
         work: where the table of a run without a map is.
         files: further files of the map.
         stages: wall seconds of mapping and of merging.
+        was_complete: the map was there before, of the same scenes, and nothing was done.
     """
 
     folder: str | None
@@ -79,6 +80,7 @@ class ManyResult:
     work: str = ""
     files: tuple[str, ...] = ()
     stages: Mapping[str, float] = field(default_factory=dict)
+    was_complete: bool = False
 
     def __repr__(self) -> str:
         return f"<map of {len(self.jobs) - len(self.failed)} of {len(self.jobs)} scenes, in {self.folder}>"
@@ -93,7 +95,7 @@ class ManyResult:
         """The table of buildings.
 
         Raises:
-            InputError: no scene could be mapped.
+            InputError: no scene could be mapped, or the map was complete before and was not opened.
         """
         return self._map.buildings
 
@@ -102,12 +104,14 @@ class ManyResult:
         """What `summary.json` holds.
 
         Raises:
-            InputError: no scene could be mapped.
+            InputError: no scene could be mapped, or the map was complete before and was not opened.
         """
         return self._map.summary
 
     @property
     def _map(self) -> Merged:
+        if self.was_complete:
+            raise InputError(f"{self.folder} was complete before, and was not opened")
         if self.merged is None:
             raise InputError(
                 f"no scene could be mapped: {self.failed[0].reason if self.failed else 'there is none'}"
@@ -119,6 +123,7 @@ class ManyResult:
         merged = self.merged
         return {
             "output": self.folder,
+            "was_complete": self.was_complete,
             "jobs": [job.as_dict() for job in self.jobs],
             "scenes": len(self.jobs),
             "failed": len(self.failed),
@@ -200,7 +205,6 @@ def map_many(
     if block_mpx is not None:
         listed = in_blocks(listed, block_mpx)
     _check_products(formats, h3)
-    check_destination(out, resume=resume, overwrite=overwrite)
     sha256 = model_sha256(model)
     shared: dict[str, Any] = {
         **options,
@@ -209,10 +213,14 @@ def map_many(
     }
     settings = Settings(model=model, **shared)  # refuses options that no scene can be mapped with
     decides = {"model": sha256, "align": align, "aftermap": __version__, **settings.deciding()}
+    jobs = [job_of(pair, decides) for pair in listed]
+    if resume and not overwrite and _is_complete(out, jobs):
+        before = tuple(Outcome(job.name, "done", attempts=0) for job in jobs)
+        return ManyResult(str(out), before, reused=len(before), was_complete=True)
+    check_destination(out, resume=resume, overwrite=overwrite)
     with open_destination(out, decides, resume=resume, overwrite=overwrite) as target:
         say = Log(target.log)
         work = SceneWork(target.kept, target.under_way.absolute(), _absolute(model), align, shared)
-        jobs = [job_of(pair, decides) for pair in listed]
         there = target.kept.names()
         waiting = [job for job in jobs if job.what["part"] not in there]
         reused = len(jobs) - len(waiting)
@@ -231,14 +239,16 @@ def map_many(
         merging = time.monotonic()
         failed = [outcome.name for outcome in outcomes if outcome.state == "failed"]
         done = [job for job in jobs if job.name not in set(failed)]
-        write_table(outcomes, target.result / TABLE)
         if not done:
+            write_table(outcomes, target.result / TABLE)
             say("no scene could be mapped")
             told = target.keep_table(target.result / TABLE)
             return ManyResult(None, tuple(outcomes), None, time.monotonic() - begun, reused, told)
         scratch = target.under_way / ".merging"
         threads = min(workers or cores(), cores())
         files = _fetched(target.kept, done, scratch / "parts")
+        outcomes = [_with_facts(outcome, files.get(outcome.name)) for outcome in outcomes]
+        write_table(outcomes, target.result / TABLE)
         merged = merge(
             files,
             target.result,
@@ -285,6 +295,34 @@ def _map_scenes(
     found = run_jobs(work, waiting, engine=engine, limits=limits, address=address, on_outcome=tell, say=say)
     by_name = {outcome.name: outcome for outcome in found}
     return [by_name.get(job.name) or Outcome(job.name, "done", attempts=0) for job in jobs]
+
+
+def _is_complete(out: str | Path, jobs: Sequence[Job]) -> bool:
+    """Whether the map of exactly these scenes is there, and none had failed.
+
+    Raises:
+        OutputError: there is a finished map of others.
+    """
+    told = published(out)
+    if told is None:
+        return False
+    if (
+        told.get("parts_sha256") == parts_digest(job.what["part"] for job in jobs)
+        and not told["failed_scenes"]
+    ):
+        return True
+    raise OutputError(
+        f"{out} is a finished map of other scenes, images or options: pass --overwrite to replace it (a list that grows "
+        "is gone on with where the run before had --keep)"
+    )
+
+
+def _with_facts(outcome: Outcome, part: Path | None) -> Outcome:
+    """How a scene ended that an earlier run had finished, as its part tells."""
+    if outcome.attempts or part is None:
+        return outcome
+    facts = facts_of(part)
+    return replace(outcome, seconds=facts.get("seconds", 0.0), attempts=facts.get("attempts", 0), facts=facts)
 
 
 def _fetched(parts: Parts, jobs: Sequence[Job], folder: Path) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date
@@ -10,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from aftermap.errors import GeoreferenceError
-from aftermap.files import make_folder
+from aftermap.files import make_folder, write_json
 from aftermap.geo.pair import Alignment
 from aftermap.workflows.many.pairs import Pair
-from aftermap.workflows.many.parts import Parts, pack
+from aftermap.workflows.many.parts import FACTS, Parts, pack
 from aftermap.workflows.mapping.settings import identity
 from aftermap.workflows.worklist.job import Do, Job
 from aftermap.workflows.worklist.worker import resident_bytes
@@ -54,7 +55,7 @@ class SceneWork:
         predictor = open_predictor(self.model, settings.running)
 
         def do(job: Job) -> dict[str, Any]:
-            pair, name = pair_of(job.what), job.what["part"]
+            begun, pair, name = time.monotonic(), pair_of(job.what), job.what["part"]
             if isinstance(predictor, EnsemblePredictor) and predictor.gate is not None:
                 predictor.gate.seen = predictor.gate.skipped = 0
             folder = make_folder(self.scratch) / name
@@ -74,13 +75,8 @@ class SceneWork:
                 raise GeoreferenceError(
                     f"{pair.pre} has no georeference, so nobody knows where its map belongs: map it alone"
                 )
-            file = pack(folder, folder.with_name(f"{name}.zip"))
-            is_first = self.parts.keep(name, file)
-            for path in (folder, file):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            return {
-                "part": name,
-                "first": is_first,
+            facts = {
+                "attempts": job.attempt,
                 "buildings": len(result.buildings),
                 "damaged": result.summary["damaged"]["buildings"],
                 "megapixels": round(result.megapixels, 3),
@@ -88,6 +84,13 @@ class SceneWork:
                 "warnings": len(result.warnings),
                 "resident_mb": round(resident_bytes() / 1e6),
             }
+            seconds = round(time.monotonic() - begun, 2)
+            write_json(folder / FACTS, facts | {"seconds": seconds}, sync=False)
+            file = pack(folder, folder.with_name(f"{name}.zip"))
+            is_first = self.parts.keep(name, file)
+            for path in (folder, file):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            return facts | {"part": name, "first": is_first}
 
         return do
 

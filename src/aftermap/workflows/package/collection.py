@@ -7,18 +7,20 @@ Source: STAC specification 1.1.0, collection and item; best practices of static 
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aftermap.errors import GeoreferenceError, InputError
-from aftermap.files import make_folder, write_json
+from aftermap.errors import GeoreferenceError, InputError, OutputError
+from aftermap.files import make_folder, read_json, write_json
 from aftermap.products.exchange.stac import stac_item
 from aftermap.products.lineage import Lineage
 from aftermap.wording import counted
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
 
 COLLECTION = "collection.json"
+_SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*( (AND|OR|WITH) [A-Za-z0-9][A-Za-z0-9.+-]*)*")
 _GEOJSON, _JSON = "application/geo+json", "application/json"
 
 
@@ -43,9 +45,9 @@ def write_collection(
         `collection.json` and the items.
 
     Raises:
-        InputError: one is not a finished map of damage, or two have the same name.
+        InputError: one is not a finished map of damage, two have the same name, or the licence has no form of SPDX.
         GeoreferenceError: one is in pixels.
-        OutputError: something cannot be written.
+        OutputError: the folder holds other things, or something cannot be written.
     """
     if not maps:
         raise InputError("a collection needs a map at least")
@@ -61,10 +63,35 @@ def write_collection(
     for each in opened:
         if each.grid.crs is None:
             raise GeoreferenceError(f"{each.folder} is a map in pixels, which has no place in a catalogue")
+    _check_licence(licence)
+    _check_folder(folder)
     identity = name or folder.resolve().name
     written = [_write_item(each, item, folder, identity) for each, item in zip(opened, names, strict=True)]
     tree = _collection([item for _, item in written], identity, title, licence, opened)
     return [write_json(make_folder(folder) / COLLECTION, tree), *(path for path, _ in written)]
+
+
+def _check_licence(licence: str) -> None:
+    """Refuse words where catalogues expect an identifier."""
+    if not _SPDX.fullmatch(licence):
+        raise InputError(
+            f"--licence {licence} is no SPDX identifier: pass one such as CC-BY-4.0, CC-BY-NC-4.0 or ODbL-1.0, or other"
+        )
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything but an earlier collection."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        earlier = read_json(folder / COLLECTION) if (folder / COLLECTION).is_file() else None
+    except InputError:
+        earlier = None
+    summaries = earlier.get("summaries") if isinstance(earlier, dict) else None
+    if not (isinstance(summaries, dict) and "aftermap:model" in summaries):
+        raise OutputError(
+            f"{folder} is there and holds no collection of 'aftermap collect': choose another output folder"
+        )
 
 
 def sources_of(provenance: Any) -> list[str]:

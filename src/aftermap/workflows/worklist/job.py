@@ -16,10 +16,12 @@ class Job:
     Attributes:
         name: unique in its list.
         what: plain values that the work understands.
+        attempt: which one this is, from 1.
     """
 
     name: str
     what: Mapping[str, Any]
+    attempt: int = 1
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aftermap.workflows.worklist.job import Answer, Job, Outcome
 
@@ -55,7 +55,7 @@ class Queue:
         job = self._waiting.popleft()
         self._attempts[job.name] += 1
         self._say(f"{job.name}: attempt {self._attempts[job.name]}, {worker}")
-        return job
+        return replace(job, attempt=self._attempts[job.name])
 
     def put_back(self, job: Job) -> None:
         """A job that was taken and never reached its worker."""
