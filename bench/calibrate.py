@@ -16,7 +16,8 @@ what the *other* events chose; what is written into the card is chosen by all of
 
 The second command is for a model that no real disaster may take part in: sets that it has not learned from stand for the
 events, and their buildings are weighed so that the classes have the shares given (those of xBD as Gupta et al. 2019
-publish them), because a generator strikes far more houses than a disaster does.
+publish them), because a generator strikes far more houses than a disaster does. `--correction` leaves the card's building
+threshold, which training chose, and chooses the object threshold for it.
 
 Predictions are those that `events.py` keeps; `--data` and the folder are the same.
 """
@@ -81,8 +82,10 @@ class Event:
         return f1(hits, count - hits, self.buildings - hits), float(phantom[kept].sum()) / max(count, 1)
 
 
-def looked_at(folder: Path, template: str, by_event: dict[str, list[Scene]]) -> dict[str, Event]:
-    """Every event that has a sibling."""
+def looked_at(
+    folder: Path, template: str, by_event: dict[str, list[Scene]], thresholds: tuple[float, ...] = THRESHOLDS
+) -> dict[str, Event]:
+    """Every event that has a sibling, at these building thresholds."""
     name = Path(template.replace("/model", "")).name.replace("-{event}", "")
     found = {}
     for event, scenes in by_event.items():
@@ -90,8 +93,8 @@ def looked_at(folder: Path, template: str, by_event: dict[str, list[Scene]]) -> 
             continue
         model = aftermap.open_model(template.format(event=event))
         kept = kept_in(folder, name, model) / ("" if event == scenes[0].event else event)
-        pixels = np.zeros((len(THRESHOLDS), 3))
-        objects: list[list[np.ndarray]] = [[] for _ in THRESHOLDS]
+        pixels = np.zeros((len(thresholds), 3))
+        objects: list[list[np.ndarray]] = [[] for _ in thresholds]
         buildings, own, truth = 0, [], []
         for scene in scenes:
             stored = predicted(model, scene, kept)
@@ -102,7 +105,7 @@ def looked_at(folder: Path, template: str, by_event: dict[str, list[Scene]]) -> 
             buildings += int(true.max(initial=0))
             own.append(stored["own"])
             truth.append(stored["truth"])
-            for place, threshold in enumerate(THRESHOLDS):
+            for place, threshold in enumerate(thresholds):
                 mine = p > 255 * threshold
                 pixels[place] += [
                     (mine & target).sum(),
@@ -159,7 +162,8 @@ def corrected(events: list[Event], shares: np.ndarray | None = None) -> tuple[fl
 
 def chosen(events: list[Event], shares: np.ndarray | None = None) -> tuple[int, float, float, np.ndarray]:
     """Place of the building threshold, object threshold, temperature and factors by these events."""
-    threshold = int(np.argmax([np.mean([e.localization(t) for e in events]) for t in range(len(THRESHOLDS))]))
+    places = range(len(events[0].pixels))
+    threshold = int(np.argmax([np.mean([e.localization(t) for e in events]) for t in places]))
     limit = OBJECTS[int(np.argmax([np.mean([e.found(threshold, o)[0] for e in events]) for o in OBJECTS]))]
     return threshold, limit, *corrected(events, shares)
 
@@ -256,7 +260,7 @@ def draw(events: dict[str, Event], path: Path) -> None:
     )
     believed.legend(frameon=False)
     for name, event in events.items():
-        threshold = int(np.argmax([event.localization(t) for t in range(len(THRESHOLDS))]))
+        threshold = int(np.argmax([event.localization(t) for t in range(len(event.pixels))]))
         curve = np.array([event.found(threshold, limit)[::-1] for limit in OBJECTS])
         traded.plot(curve[:, 0], curve[:, 1], ".-", label=name)
     traded.set(
@@ -287,7 +291,7 @@ def main() -> None:
     parser.add_argument(
         "--decisions", nargs="*", default=[], metavar="W,W,W,W", help="more decision weights to count by"
     )
-    parser.add_argument("--correction", action="store_true", help="write no thresholds, they stay")
+    parser.add_argument("--correction", action="store_true", help="the building threshold stays")
     parser.add_argument(
         "--write", type=Path, metavar="MODEL", help="the model folder whose card takes the choice"
     )
@@ -299,7 +303,10 @@ def main() -> None:
         by_event = {path.name: list(aftermap.Manifest.load(path).scenes) for path in options.sets}
     else:
         by_event = scenes_of(options.folder, options.data)
-    events = looked_at(options.folder, options.template, by_event)
+    thresholds = THRESHOLDS
+    if options.correction:
+        thresholds = (load_card(options.write or options.template).building_threshold,)
+    events = looked_at(options.folder, options.template, by_event, thresholds)
     shares = None if options.shares is None else options.shares / options.shares.sum()
     print(
         "| unseen event | buildings | "
@@ -324,7 +331,7 @@ def main() -> None:
     threshold, limit, temperature, factors = chosen(list(events.values()), shares)
     weights = factors**temperature
     print(
-        f"\nchosen by all: threshold {THRESHOLDS[threshold]}, object threshold {limit}, temperature {temperature:.3f}, "
+        f"\nchosen by all: threshold {thresholds[threshold]}, object threshold {limit}, temperature {temperature:.3f}, "
         f"factors {np.round(factors, 3).tolist()}, weights {np.round(weights, 3).tolist()}"
     )
     rules = {"chosen": weights, "balanced": balanced(list(events.values()), weights, shares)}
@@ -337,10 +344,10 @@ def main() -> None:
         return
     card = load_card(options.write)
     figures = ("localization", "phantoms", "found", "AUC", "accuracy", "none", "ECE")
-    thresholds = {"building_threshold": THRESHOLDS[threshold], "object_threshold": limit}
     what = "sets" if options.sets else "events"
     changes = {
-        **({} if options.correction else thresholds),
+        "building_threshold": thresholds[threshold],
+        "object_threshold": limit,
         "damage_weights": tuple(round(float(w), 4) for w in weights),
         "calibration": Calibration(
             temperature=round(temperature, 4),

@@ -163,7 +163,7 @@ def traced_shapes(building: np.ndarray, threshold: float, scene: Scene, *, part:
     if not part:
         return label_components(found, min_area_px=smallest(scene))
     strength = np.where(found, 1 + (254 * (building / 255)).astype(np.uint8), 0).astype(np.uint8)
-    return part_shapes(strength, min_area_px=smallest(scene), depth_px=DEPTH_PX)
+    return part_shapes(strength, min_area_px=smallest(scene), depth_px=DEPTH_PX)[0]
 
 
 def f1(hits: float, false: float, missed: float) -> float:
