@@ -300,7 +300,7 @@ class Services:
         self.environment = environment(
             AWS_ACCESS_KEY_ID="bench", AWS_SECRET_ACCESS_KEY="bench", AWS_REGION="us-east-1",
             AWS_ENDPOINT=f"http://127.0.0.1:{self.s3}", AWS_ALLOW_HTTP="true", RAY_worker_niceness="0",
-            RAY_USAGE_STATS_ENABLED="0", AFTERMAP_CACHE=str(work / "cache"),
+            RAY_USAGE_STATS_ENABLED="0", RAY_raylet_start_wait_time_s="300", AFTERMAP_CACHE=str(work / "cache"),
         )  # fmt: skip
         self.address = [] if self.ray is None else ["--address", f"127.0.0.1:{self.ray}"]
         self._work = work
@@ -312,8 +312,7 @@ class Services:
         if self.ray is not None:
             head = [str(folder / "ray"), "start", "--head", "--block", f"--port={self.ray}", "--num-cpus=2"]
             self._start([*head, "--include-dashboard=false", "--disable-usage-stats"])
-            self._wait(lambda: socket.create_connection(("127.0.0.1", self.ray), 1).close())  # type: ignore[func-returns-value]
-            time.sleep(10)
+            self._wait(lambda: self._said(1, b"Ray runtime started"))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -369,14 +368,21 @@ class Services:
             subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
         )
 
+    def _said(self, number: int, words: bytes) -> None:
+        if words not in (self._work / f"service-{number}.log").read_bytes():
+            raise OSError("not yet")
+
     def _wait(self, look: Callable[[], Any]) -> None:
-        for _ in range(600):
+        end = time.monotonic() + 400
+        while time.monotonic() < end and all(process.poll() is None for process in self._started):
             try:
                 look()
                 return
             except OSError:
                 time.sleep(0.2)
-        raise SystemExit("a service does not answer")
+        raise SystemExit(
+            f"a service does not answer: see service-{len(self._started) - 1}.log in {self._work}"
+        )
 
 
 def free_port() -> int:

@@ -226,7 +226,8 @@ def map_many(pairs: str | Path, out: str | Path, **options: "Unpack[ManyOptions]
         pairs: a CSV or JSON table with pre and post, or a STAC collection whose items have these assets.
         out: folder to make.
         options: model, footprints, aoi, align, engine, address, workers, retries, memory_gb, timeout_s, formats, h3,
-            squares_m, merge_crs, block_mpx and keep of `aftermap.workflows.many.run.map_many`, and those of every map.
+            squares_m, merge_crs, block_mpx, keep and take_over of `aftermap.workflows.many.run.map_many`, and those of
+            every map.
 
     Example:
         found = aftermap.map_many("pairs.csv", "event", workers=4)

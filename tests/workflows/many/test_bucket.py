@@ -1,4 +1,8 @@
 import json
+import os
+import socket
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -7,6 +11,7 @@ import mapped_scenes as scenes
 from aftermap.errors import OutputError
 from aftermap.files import write_json
 from aftermap.remote import Address, Online
+from aftermap.workflows.many import lease
 from aftermap.workflows.many.bucket import BucketDestination, BucketParts
 
 EVENT = Address.parse("s3://maps/event")
@@ -91,6 +96,61 @@ def test_a_map_or_an_interrupted_run_in_the_way_is_refused(tmp_path):
     for resume in (False, True):
         with pytest.raises(OutputError, match="exists: pass --overwrite"):
             BucketDestination(EVENT, resume=resume, overwrite=False)
+
+
+def held_by(process: int, machine: str | None = None) -> None:
+    told = {"machine": machine or socket.gethostname(), "process": process, "number": "another"}
+    Online().write(EVENT.join(lease.NAME), json.dumps(told).encode())
+
+
+def opened(**rest: bool) -> BucketDestination:
+    return BucketDestination(EVENT, **{"resume": True, "overwrite": False, **rest})
+
+
+def test_a_second_command_is_refused_while_the_first_lives_and_let_in_when_it_is_done():
+    with opened():
+        with pytest.raises(OutputError, match=rf"is being written by process {os.getpid()} of .*--take-over"):
+            opened()
+        assert "event/lease.json" in names()
+    assert names() == []
+    with opened():
+        pass
+
+
+def test_a_command_that_died_is_followed_at_once_on_its_machine_and_later_or_when_told_elsewhere(monkeypatch):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    held_by(gone.pid)
+    with opened():
+        pass
+    held_by(gone.pid, "elsewhere")
+    with pytest.raises(OutputError, match=f"by process {gone.pid} of elsewhere, which gave a sign . s ago"):
+        opened()
+    with opened(take_over=True):
+        pass
+    held_by(1, "elsewhere")
+    monkeypatch.setattr(lease, "LASTS_SECONDS", 0.0)  # its last sign is that old
+    with opened():
+        pass
+    assert names() == []
+
+
+def test_who_was_taken_over_leaves_map_and_lease_to_the_other():
+    with opened() as target:
+        a_map(target.result)
+        held_by(1, "elsewhere")
+        with pytest.raises(OutputError, match="was taken over by process 1 of elsewhere"):
+            target.finish(keep=False)
+    assert names() == ["event/lease.json"]
+
+
+def test_signs_are_given_while_a_command_works(monkeypatch):
+    monkeypatch.setattr(lease, "_EVERY_SECONDS", 0.01)
+    with opened():
+        Online().delete(EVENT.join(lease.NAME))
+        end = time.monotonic() + 30
+        while not names():
+            assert time.monotonic() < end
 
 
 @pytest.mark.parametrize("address", ["https://host/event", "s3://maps", "file:///tmp/event"])

@@ -58,6 +58,7 @@ def map_many(
     overwrite: Annotated[Flag, RESULT] = False,
     resume: Annotated[Flag, RESULT] = False,
     keep: Annotated[Flag, RESULT] = False,
+    take_over: Annotated[Flag, RESULT] = False,
     running: Running = AS_IT_IS,
     window: Annotated[int | None, RUNNING] = None,
     json: Annotated[Json, RESULT] = False,
@@ -107,6 +108,7 @@ def map_many(
         overwrite: Replace an earlier result, and start again.
         resume: Go on with an interrupted run, or with one in which scenes failed. A map that is complete stays.
         keep: Keep OUT.work, for a list that grows.
+        take_over: Go on in a bucket although another command seems to write there, such as one that died elsewhere.
         running: How the model is run.
         window: Side of the model's windows in pixels; smaller takes less memory.
         json: Print everything as JSON.
@@ -158,6 +160,7 @@ def map_many(
             merge_crs=merge_crs,
             block_mpx=block,
             keep=keep,
+            take_over=take_over,
             progress=report,
             **options,
         )

@@ -3,8 +3,10 @@
     s3://bucket/event/parts/NAME-KEY.zip        a part for each scene, until the map is there
     s3://bucket/event/...                       the map; provenance.json is put last
 
-What is under way lies on the machine that does it. Nothing keeps two drivers apart that write one bucket: they do some
-work twice, and each part and the map come out the same.
+    s3://bucket/event/lease.json                while a command works, see `lease`
+
+What is under way lies on the machine that does it. Where two commands write one bucket all the same they do some work
+twice, and each part and the map come out the same.
 """
 
 import hashlib
@@ -21,6 +23,7 @@ from aftermap.extras import needs
 from aftermap.files import Claim, make_folder, read_json, write_json
 from aftermap.files.cache import cache_folder
 from aftermap.remote import Address, Budget, Online
+from aftermap.workflows.many.lease import Lease
 from aftermap.workflows.many.parts import ENDING
 from aftermap.workflows.many.records import LOG
 from aftermap.workflows.mapping.work import MARKER
@@ -80,13 +83,14 @@ class BucketDestination:
         out: its address.
         resume: go on with what an interrupted run has put there.
         overwrite: replace a map there, and start again.
+        take_over: whatever another command there does.
 
     Raises:
-        OutputError: a map or an interrupted run is in the way.
+        OutputError: a map, an interrupted run or another command is in the way.
         RemoteError: the bucket cannot be reached or written.
     """
 
-    def __init__(self, out: Address, *, resume: bool, overwrite: bool) -> None:
+    def __init__(self, out: Address, *, resume: bool, overwrite: bool, take_over: bool = False) -> None:
         check_bucket(out, resume=resume, overwrite=overwrite)
         self.out = out
         self.kept = BucketParts(out.join("parts"))
@@ -94,21 +98,28 @@ class BucketDestination:
         self.under_way = Path(tempfile.gettempdir()) / f"aftermap-many-{number}"
         self.path = cache_folder() / "many" / number
         self.result, self.log = self.path / "result", self.path / LOG
-        self._claim = Claim(self.path)
-        if not resume:
-            self.log.unlink(missing_ok=True)
-            if overwrite:
-                self.kept.remove()
-        shutil.rmtree(self.result, ignore_errors=True)
-        make_folder(self.result)
         self._online = self.kept.online
+        self._lease = Lease(out, self._online, take_over=take_over)
+        try:
+            self._claim = Claim(self.path)
+            if not resume:
+                self.log.unlink(missing_ok=True)
+                if overwrite:
+                    self.kept.remove()
+            shutil.rmtree(self.result, ignore_errors=True)
+            make_folder(self.result)
+        except BaseException:
+            self._lease.release()
+            raise
 
     def finish(self, *, keep: bool) -> str:
         """Put the map into the bucket, its report last; the parts go unless they are to stay.
 
         Raises:
-            RemoteError: it cannot be written.
+            OutputError: another command has taken over.
+        RemoteError: it cannot be written.
         """
+        self._lease.check()
         files = sorted(path for path in self.result.rglob("*") if path.is_file())
         names = [path.relative_to(self.result).as_posix() for path in files]
         marker = self.result / MARKER
@@ -137,6 +148,7 @@ class BucketDestination:
 
     def __exit__(self, *_: object) -> None:
         self._claim.release()
+        self._lease.release()
 
     def _earlier(self) -> list[str]:
         """The files of an older map there."""

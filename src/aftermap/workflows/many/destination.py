@@ -66,13 +66,13 @@ class Destination(Protocol):
 
 
 def open_destination(
-    out: str | Path, decides: dict[str, Any], *, resume: bool, overwrite: bool
+    out: str | Path, decides: dict[str, Any], *, resume: bool, overwrite: bool, take_over: bool = False
 ) -> Destination:
-    """A folder, or a folder in a bucket by its address; arguments as those of `FolderDestination`."""
+    """A folder, or one in a bucket by its address; arguments as those of `FolderDestination` and `BucketDestination`."""
     if is_address(out):
         from aftermap.workflows.many.bucket import BucketDestination
 
-        return BucketDestination(Address.parse(out), resume=resume, overwrite=overwrite)
+        return BucketDestination(Address.parse(out), resume=resume, overwrite=overwrite, take_over=take_over)
     return FolderDestination(Path(out), decides, resume=resume, overwrite=overwrite)
 
 

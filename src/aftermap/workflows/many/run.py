@@ -53,6 +53,7 @@ class ManyOptions(MapOptions, total=False):
     merge_crs: str | None
     block_mpx: float | None
     keep: bool
+    take_over: bool
     progress: Progress | None
 
 
@@ -158,6 +159,7 @@ def map_many(
     merge_crs: str | None = None,
     block_mpx: float | None = None,
     keep: bool = False,
+    take_over: bool = False,
     progress: Progress | None = None,
     **options: Unpack[MapOptions],
 ) -> ManyResult:
@@ -184,6 +186,7 @@ def map_many(
         merge_crs: reference system of the map; by default the one that most scenes have.
         block_mpx: larger scenes, in megapixels, are mapped in blocks of rows, each a job of its own; not with an `aoi`.
         keep: keep the parts, for a list that grows.
+        take_over: of a bucket into which another command writes.
         progress: called as the work goes on.
         options: of every map, see `mapping.settings.Settings`.
 
@@ -218,7 +221,7 @@ def map_many(
         before = tuple(Outcome(job.name, "done", attempts=0) for job in jobs)
         return ManyResult(str(out), before, reused=len(before), was_complete=True)
     check_destination(out, resume=resume, overwrite=overwrite)
-    with open_destination(out, decides, resume=resume, overwrite=overwrite) as target:
+    with open_destination(out, decides, resume=resume, overwrite=overwrite, take_over=take_over) as target:
         say = Log(target.log)
         work = SceneWork(target.kept, target.under_way.absolute(), _absolute(model), align, shared)
         there = target.kept.names()
