@@ -66,9 +66,9 @@ class Scene(Config):
     Paths are absolute once the manifest is loaded. Masks are single-band 8-bit PNGs of the images' size:
     `building_mask` holds 0 and 1 (drawn on the first date), `damage_mask` 0 to 4 (drawn on the second), both 255
     where the class is unknown. A scene without labels has neither. `class_mask` holds the classes of the manifest's
-    legend on the first date, 255 where unknown. `soft` holds what a model believes about a scene (see `data.soft`); it
-    is no label. `bands` names the bands of the first date's file in their order, `layers` files of one band each beside
-    it; all are 8-bit.
+    legend, 255 where unknown: on the image of one date, or what became of two. `soft` holds what a model believes about
+    a scene (see `data.soft`); it is no label. `bands` names the bands of the first date's file in their order, `layers`
+    files of one band each beside it; all are 8-bit.
     """
 
     name: FileName
@@ -274,7 +274,7 @@ def read_mask(scene: Scene, *, target: Target) -> np.ndarray:
     """Read class indices uint8 (H, W); all IGNORE where the scene has no such labels.
 
     A building mask that is absent is derived from the damage mask. What an image says that it does not show is IGNORE:
-    on the first date, for damage on either.
+    on the first date, for damage and for classes of pairs on either.
 
     Raises:
         DataError: the mask, or the image, cannot be read.
@@ -305,7 +305,7 @@ def has_labels(scene: Scene, target: Target) -> bool:
 
 def _shown(scene: Scene, target: Target) -> list[Path]:
     """The images on which a target can be seen."""
-    return [scene.pre] if target != "damage" or scene.post is None else [scene.pre, scene.post]
+    return [scene.pre] if target == "building" or scene.post is None else [scene.pre, scene.post]
 
 
 def _mask_path(scene: Scene, target: Target) -> Path | None:

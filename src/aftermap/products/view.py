@@ -129,6 +129,7 @@ class View:
         objects: buildings; None where there are none to tell apart.
         cover: uint8 (H, W) indices of kinds, painted over the first picture to give the second; those beyond the kinds
             are not assessed. None where the second picture is one of its own.
+        under: what the cover is painted over in place of the first picture.
     """
 
     heading: str
@@ -139,6 +140,7 @@ class View:
     about: tuple[str, ...]
     objects: Objects | None = None
     cover: np.ndarray | None = None
+    under: Picture | None = None
 
 
 def dated(view: View, dates: Sequence[str]) -> View:
@@ -289,14 +291,17 @@ def building_view(
     )
 
 
-def cover_view(image: Picture, cover: np.ndarray, grid: Grid, summary: dict[str, Any]) -> View:
-    """Classes of every pixel of a single date.
+def cover_view(
+    image: Picture, cover: np.ndarray, grid: Grid, summary: dict[str, Any], *, before: Picture | None = None
+) -> View:
+    """Classes of every pixel of a single date, or of what became of two.
 
     Args:
         image: the scene; its `rgb` is (3, H, W).
         cover: uint8 (H, W) class indices of the same size; those beyond the classes are not assessed.
         grid: the grid that was mapped, at full resolution.
         summary: the result of `products.class_layers.summarise_classes`.
+        before: the first of two dates, shown beside the classes; `image` is the second then.
     """
     found, missed = summary["classes"], summary["not_assessed"]
     kinds = tuple(
@@ -319,14 +324,16 @@ def cover_view(image: Picture, cover: np.ndarray, grid: Grid, summary: dict[str,
         f" in {counted(len(found), 'class', 'classes')}",
     )
     colours = {index: kind.colour for index, kind in enumerate(kinds) if not kind.background}
+    painted = "Classes" if before is None else "After"
     return View(
         heading="Classes",
         headline=headline if summary["assessed_px"] else ("", "Nothing was assessed"),
-        pictures=(image, Picture("Classes", paint(image.rgb, cover, colours))),
-        mode="post",
+        pictures=(before or image, Picture(painted, paint(image.rgb, cover, colours))),
+        mode="post" if before is None else "swipe",
         kinds=kinds,
         about=(*about, describe_size(grid)),
         cover=cover,
+        under=None if before is None else image,
     )
 
 

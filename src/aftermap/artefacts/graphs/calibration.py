@@ -97,5 +97,6 @@ def _holders(scenes: Sequence[Scene], dates: int) -> dict[int, list[Scene]]:
 
 def _mask(scene: Scene, dates: int) -> np.ndarray:
     """Damage for a model of two dates, building for one; of a scene without damage labels whatever it has."""
-    damage = dates == 2 and scene.damage_mask is not None
-    return read_mask(scene, target="damage" if damage else "building")
+    if dates == 2 and scene.damage_mask is not None:
+        return read_mask(scene, target="damage")
+    return read_mask(scene, target="building" if scene.class_mask is None else "classes")

@@ -138,7 +138,7 @@ def rewrite_page(path: Path, page: StoredPage, view: View) -> Path:
 
 
 def _images(view: View, grid: Grid) -> dict[str, Any]:
-    """Both pictures as tiles of one size."""
+    """Both pictures, and what a cover is painted over, as tiles of one size."""
     first, second = (as_image(p.rgb, grid, MAX_SIDE_PX, valid=p.valid) for p in view.pictures)
     if view.cover is not None:
         second = Image.fromarray(np.ascontiguousarray(view.cover)).resize(
@@ -146,12 +146,15 @@ def _images(view: View, grid: Grid) -> dict[str, Any]:
         )
     elif second.size != first.size:
         second = second.resize(first.size, Image.Resampling.BILINEAR)
-    return {
+    images = {
         "width": first.width,
         "height": first.height,
         "pre": to_tiles(first),
         "post": to_tiles(second, lossless=view.cover is not None),
     }
+    if view.under is not None:
+        images["under"] = to_tiles(as_image(view.under.rgb, grid, MAX_SIDE_PX, valid=view.under.valid))
+    return images
 
 
 def fill_template(

@@ -145,7 +145,8 @@ class IncrementalRecipe(Config):
     """Classes learned step after step, each step from the model of the one before.
 
     Attributes:
-        task: name of a table of steps for the dataset's legend, or the classes of each step by name.
+        task: name of a table of steps for the dataset's legend, or the classes of each step by name. In a recipe
+            `classes: [unchanged, changed]` says the same for classes that are learned all at once.
         joint: learn all classes of the task in one step: the bound that the others are measured against.
         last_step: stop after this step of the task, counted from 0; None runs all.
         protocol: which tiles a step sees, and what becomes of classes that are not of the step.
@@ -210,6 +211,17 @@ class IncrementalRecipe(Config):
     def _plain_numbers_are_names(cls, value: object) -> object:
         """YAML reads the name `321` of a table as a number."""
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _classes_are_one_step(cls, tree: object) -> object:
+        """`classes: [a, b]` is a task of one step."""
+        if not isinstance(tree, dict) or "classes" not in tree:
+            return tree
+        rest = {key: value for key, value in tree.items() if key != "classes"}
+        if rest.get("task") is not None:
+            raise ValueError("task and classes both say what is learned: leave one out")
+        return {**rest, "task": [tree["classes"]]}
 
     @model_validator(mode="before")
     @classmethod

@@ -99,7 +99,7 @@ class IncrementalStep(TrainingKind):
         self.save_every, self.weights_dtype = recipe.save_every, recipe.weights_dtype
         self.keep, self.patience = recipe.selection.keep, recipe.selection.patience or None
         self.compat_overwrite_first = recipe.selection.compat_overwrite_first
-        self._dates: Literal[1, 2] = 2 if material.target == "damage" else 1
+        self._dates: Literal[1, 2] = material.dates
         self._learned = material.learned_from(
             step,
             memory_mb=recipe.replay.memory_mb,
@@ -228,7 +228,12 @@ class IncrementalStep(TrainingKind):
 
     def _card(self, number: int, minutes: float) -> Card:
         recipe, protocol = self.recipe, self.whole.material.protocol
-        legend = protocol.legend(self.step, self.whole.material.legend)
+        whole = self.whole.material.legend
+        legend = protocol.legend(self.step, whole)
+        if self._dates == 2 and len(protocol.steps) == 1 and protocol.background is not None:
+            legend = legend.model_copy(
+                update={"names": (whole.names[protocol.background], *legend.names[1:])}
+            )
         return Card(
             name=self.name,
             model=self._config,

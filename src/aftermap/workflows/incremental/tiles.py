@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from aftermap.data.incremental.protocol import Protocol, TileUse
 from aftermap.data.incremental.replay import choose_replay
 from aftermap.data.incremental.tile_filters import bernoulli_split, select_tiles, source_split
 from aftermap.data.legends import Legend
-from aftermap.data.scene import Manifest, Scene, Split, Target
+from aftermap.data.scene import RGB, Manifest, Scene, Split, Target
 from aftermap.errors import DataError, DataWarning, RecipeError
 from aftermap.workflows.incremental.config import (
     IncrementalDataConfig,
@@ -76,6 +76,7 @@ class TaskTiles:
         protocol: what is learned when.
         legend: of all classes of the datasets, and of the model that the run begins from.
         target: of the masks.
+        dates: images that the model looks at.
         manifests: where the datasets are.
         members: number of each manifest's legend among `protocol.datasets`; None where that is empty.
         training, validation, test: tiles.
@@ -84,6 +85,7 @@ class TaskTiles:
     protocol: Protocol
     legend: Legend
     target: Target
+    dates: Literal[1, 2]
     manifests: tuple[Path, ...]
     members: tuple[int | None, ...]
     training: Tiles
@@ -264,8 +266,11 @@ def gather(
         earlier=earlier,
         without_events=recipe.data.exclude_events,
     )
-    if dates == 1:
-        _check_bands(recipe, pooled)
+    if dates == 2 and set(recipe.bands) != set(RGB):
+        raise RecipeError(
+            f"bands are {', '.join(recipe.bands)}: a model of two dates is shown red, green and blue of both"
+        )
+    _check_bands(recipe, pooled)
     protocol = _protocol(recipe, pooled)
     counts = pooled.counts()
     usable = [n for n, scene in enumerate(pooled.scenes) if dates == 1 or scene.post is not None]
@@ -278,6 +283,10 @@ def gather(
     test = of(recipe.data.test_split)
     if recipe.data.holdout is not None:
         training, validation = _held_out(training, recipe.data.holdout)
+    if pooled.scenes and not usable:
+        raise DataError(
+            "the scenes have one date, the model looks at two: prepare pairs, or choose another model.kind"
+        )
     for found, what in ((training, "training"), (validation, "validation"), (test, "test")):
         if not len(found):
             raise DataError(
@@ -286,7 +295,15 @@ def gather(
             )
     manifests_at = tuple(recipe.data.manifests)
     return TaskTiles(
-        protocol, pooled.legend, target, manifests_at, pooled.members, training, validation, test
+        protocol,
+        pooled.legend,
+        target,
+        2 if dates == 2 else 1,
+        manifests_at,
+        pooled.members,
+        training,
+        validation,
+        test,
     )
 
 
@@ -307,7 +324,7 @@ def steps_of(recipe: IncrementalRecipe, protocol: Protocol) -> int:
 
 
 def _target(wanted: IncrementalDataConfig, manifests: Sequence[Manifest], dates: int) -> Target:
-    """Which masks are learned; the model's dates must fit them."""
+    """Which masks are learned; the model's dates must fit them. Classes may be those of one date or of a pair."""
     target: Target
     if wanted.target != "auto":
         target = wanted.target
@@ -315,7 +332,7 @@ def _target(wanted: IncrementalDataConfig, manifests: Sequence[Manifest], dates:
         target = "classes"
     else:
         target = "damage" if dates == 2 else "building"
-    if (target == "damage") != (dates == 2):
+    if target != "classes" and (target == "damage") != (dates == 2):
         needs = "a model of two dates, such as siamese-unet" if target == "damage" else "a model of one date"
         raise RecipeError(
             f"target {target} needs {needs}, this model takes {dates}: choose another model.kind"

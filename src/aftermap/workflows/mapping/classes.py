@@ -1,4 +1,4 @@
-"""The map of any classes: an image of one date in, a folder with its land cover out."""
+"""The map of any classes: an image in, a folder with its land cover out; or two dates in, and what became of them."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +13,9 @@ from aftermap.artefacts.exported import is_exported, load_exported_card
 from aftermap.classes import BUILDING, IGNORE
 from aftermap.errors import InputError
 from aftermap.geo.ground_area import row_areas_m2
+from aftermap.geo.pair import Alignment
 from aftermap.inference.objects.class_regions import trace_regions
+from aftermap.inference.postprocess import REASONS as PAIR_REASONS
 from aftermap.inference.postprocess import SCALE, Decision, Missing
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import Band
@@ -27,7 +29,7 @@ from aftermap.products.class_layers import (
 from aftermap.products.cog import class_colormap, probability_colormap
 from aftermap.products.styles import class_style, style_layer
 from aftermap.products.view import Picture, View, cover_view
-from aftermap.workflows.mapping.inputs.dates import Inputs, Reading, open_image
+from aftermap.workflows.mapping.inputs.dates import Inputs, Reading, open_image, open_pair
 from aftermap.workflows.mapping.objects import MIN_BUILDING_PX
 from aftermap.workflows.mapping.result import MapResult
 from aftermap.workflows.mapping.run import Progress, run_map, to_rgb
@@ -35,23 +37,31 @@ from aftermap.workflows.mapping.settings import MapKeywords, Settings
 from aftermap.workflows.mapping.task import Raster, Task, thinned_rows
 from aftermap.workflows.mapping.work import Rows
 
-REASONS = {Missing.PRE: "no data", Missing.CLOUD: "cloud", Missing.OUTSIDE: "outside"}
+REASONS = {**PAIR_REASONS, Missing.PRE: "no data"}
 """Words for why a pixel of a single date was not assessed."""
 
 _SHOWN_BANDS = ("red", "green", "blue")
 
 
 def map_classes(
-    image: Path, out: Path, *, progress: Progress | None = None, **settings: Unpack[MapKeywords]
+    image: Path,
+    out: Path,
+    *,
+    post: Path | None = None,
+    align: Alignment = "auto",
+    progress: Progress | None = None,
+    **settings: Unpack[MapKeywords],
 ) -> MapResult:
-    """Map the classes of a single date; see `run.run_map`.
+    """Map the classes of a single date, or of what became of two; see `run.run_map`.
 
     Every pixel gets the likeliest class of the model's legend. A model that only tells buildings is one of two classes,
     decided by its threshold.
 
     Args:
-        image: image, or folder of tiles.
+        image: image, or folder of tiles; of two dates that from before.
         out: the output folder.
+        post: that from after, for a model of two dates.
+        align: of two dates: `auto` takes a measured shift between them out where that helps.
         progress: called as the work goes on.
         settings: see `settings.Settings`; the smallest region that becomes a polygon is `min_area_m2`.
 
@@ -67,28 +77,39 @@ def map_classes(
         )
     if chosen.part_touching:
         raise InputError("a map of classes parts no buildings: leave --part-touching out")
-    return run_map(out, chosen, [image], lambda model: _ClassTask(model, image, chosen), progress=progress)
+    images = [image] if post is None else [image, post]
+    return run_map(
+        out, chosen, images, lambda model: _ClassTask(model, images, align, chosen), progress=progress
+    )
 
 
-def has_legend(model: str | Path) -> bool:
-    """Whether a model of one date tells the classes of a legend, so that a map of one image shows these.
+def has_legend(model: str | Path, *, dates: int = 1) -> bool:
+    """Whether a model of so many dates tells the classes of a legend, so that a map of so many images shows these.
 
     Raises:
         ModelError: there is no such model.
     """
     card: BaseCard = load_exported_card(model) if is_exported(model) else read_card(model)
-    return card.legend is not None and card.dates == 1
+    return card.legend is not None and card.dates == dates
 
 
 class _ClassTask(Task):
-    """The classes of a single date."""
+    """The classes of a single date, or of two."""
 
     name = "classes"
-    mode = "one image"
 
-    def __init__(self, model: AnyPredictor, image: Path, settings: Settings) -> None:
+    def __init__(
+        self, model: AnyPredictor, images: Sequence[Path], align: Alignment, settings: Settings
+    ) -> None:
         card = model.card
-        if card.dates != 1:
+        if card.dates == 1 and len(images) == 2:
+            raise InputError(
+                f"--task classes maps one date with {card.name}, found a second image {images[1]}: leave it out, or "
+                "give a model of two dates"
+            )
+        if card.legend is not None and card.dates == 2 and len(images) == 1:
+            raise InputError(f"{card.name} compares two dates: pass the image from after too")
+        if card.dates == 2 and card.legend is None:
             raise InputError(
                 f"{card.name} compares two dates, --task classes maps one: give a model of one date, or both images "
                 "without --task classes"
@@ -99,7 +120,8 @@ class _ClassTask(Task):
             )
         self.predictor, self.scheme = model, card.scheme
         self._classes, self._decision = card.classes, Decision.of(card)
-        self._image, self._settings = image, settings
+        self._images, self._align, self._settings = tuple(images), align, settings
+        self.mode = "one image" if len(images) == 1 else "pre+post"
         self._tally = Tally.empty(len(self._classes))
         named, sure = class_colormap(self._classes), probability_colormap(SCALE)
         tags = class_tags(self._classes)
@@ -109,11 +131,16 @@ class _ClassTask(Task):
         )
 
     def open(self, reading: Reading) -> Inputs:
-        return open_image(self._image, self.predictor.card, reading)
+        card = self.predictor.card
+        if len(self._images) == 1:
+            return open_image(self._images[0], card, reading)
+        pre, post = self._images
+        return open_pair(pre, post, card, reading, align=self._align)
 
     def deciding(self) -> dict[str, Any]:
         decision = "likeliest" if self._decision.likeliest else list(self._decision.thresholds)
-        return {"task": "classes", "classes": list(self._classes.names), "decision": decision}
+        decided = {"task": "classes", "classes": list(self._classes.names), "decision": decision}
+        return decided if len(self._images) == 1 else decided | {"align": self._align}
 
     def keep(self, band: Band) -> dict[str, np.ndarray]:
         seen = band.missing == 0
@@ -153,9 +180,16 @@ class _ClassTask(Task):
     def view(
         self, frame: geopandas.GeoDataFrame, rows: Sequence[Rows], inputs: Inputs, summary: dict[str, Any]
     ) -> View:
-        (image,), (valid,) = inputs.overview()
-        picture = Picture("Image", _shown(image, valid, self.predictor.card.given_bands), valid)
-        return cover_view(picture, thinned_rows(rows, "classes", inputs.grid), inputs.grid, summary)
+        names = ("Image",) if len(self._images) == 1 else ("Before", "After")
+        bands = self.predictor.card.given_bands
+        pictures = [
+            Picture(name, _shown(image, valid, bands), valid)
+            for name, image, valid in zip(names, *inputs.overview(), strict=True)
+        ]
+        cover = thinned_rows(rows, "classes", inputs.grid)
+        return cover_view(
+            pictures[-1], cover, inputs.grid, summary, before=pictures[0] if pictures[1:] else None
+        )
 
     def _bands(self, rows: Sequence[Rows], areas: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Finished rows for the tracing, counted as they pass; confidences from 0 to 1."""
@@ -171,7 +205,9 @@ class _ClassTask(Task):
             tally.confidence += np.bincount(kinds, weights=confidence[seen], minlength=count)
             tally.missing_m2 += float(ground[~seen].sum())
             for code, pixels in zip(*np.unique(missing[~seen], return_counts=True), strict=True):
-                word = REASONS.get(Missing(int(code)), "no data")
+                word = (REASONS if len(self._images) == 1 else PAIR_REASONS).get(
+                    Missing(int(code)), "no data"
+                )
                 tally.missing[word] = tally.missing.get(word, 0) + int(pixels)
             yield each.start, classes, confidence
 

@@ -74,8 +74,9 @@ class Columns:
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """Bands that are kept."""
-        return tuple(name for name in self.named if name != SKIPPED_BAND)
+        """Bands that are kept: red, green and blue first where all three are among them."""
+        kept = tuple(name for name in self.named if name != SKIPPED_BAND)
+        return (*RGB, *(name for name in kept if name not in RGB)) if set(RGB) <= set(kept) else kept
 
     def images(self, sample: Sample, where: str) -> list[Pixels]:
         """The dates of a sample, 8 bits each; the second may have one band alone.
@@ -149,7 +150,7 @@ class Columns:
                 f"their order with --bands, such as red,green,blue,nir; '{SKIPPED_BAND}' leaves one out"
             )
         if not alone:
-            array = array[[n for n, name in enumerate(named) if name != SKIPPED_BAND]]
+            array = array[[named.index(name) for name in self.kept]]
         valid = date.valid if date.valid.shape == array.shape[1:] else np.ones(array.shape[1:], bool)
         return Pixels(self._stretched(array, valid, where), date.crs, date.transform, valid)
 

@@ -29,7 +29,7 @@ function paintClasses() {
     layer.getContext("2d").putImageData(pixels, 0, 0);
     context.globalAlpha = 1;
     context.clearRect(0, 0, tile.width, tile.height);
-    context.drawImage(tiles.pre[position].image, 0, 0);
+    context.drawImage((tiles.under ?? tiles.pre)[position].image, 0, 0);
     context.globalAlpha = alpha;
     context.drawImage(layer, 0, 0);
   });

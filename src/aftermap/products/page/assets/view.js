@@ -17,8 +17,8 @@ let onSelect = () => {}, drawAreas = () => {}, told = () => "";  // told: what l
 const tiles = {};
 function loadImages() {
   const loads = [];
-  for (const date of ["pre", "post"]) {
-    tiles[date] = data.images[date].map((tile) => {
+  for (const date of ["pre", "post", "under"]) {
+    tiles[date] = data.images[date]?.map((tile) => {
       const image = new Image();
       image.src = tile.src;
       loads.push(image.decode().then(() => redraw("base")));

@@ -57,8 +57,8 @@ def map_images(
         pre, post, task = post, None, task or "post-only"
         if task != "post-only":
             raise InputError(f"--task {task} does not map the image from after alone: leave --task out")
-    chosen = task or ("classes" if post is None and _has_legend(model) else "damage")
-    _check_dates(chosen, post, align)
+    chosen = task or ("classes" if _has_legend(model, 1 if post is None else 2) else "damage")
+    _check_dates(chosen, post, align, model)
     kept = TemporaryDirectory(prefix="aftermap-") if out is None else None
     folder = Path(kept.name) / "map" if kept is not None else Path(out or "")
     with on_disk() as files, Elsewhere.of(pre, post, footprints, aoi, options.get("cloud_mask")) as elsewhere:
@@ -72,42 +72,45 @@ def map_images(
             **options,  # type: ignore[typeddict-item]  # nobody asks for a draft
             "cloud_mask": elsewhere.mask(options.get("cloud_mask"), area, progress),
         }
-        name = {"damage": "pre", "pre-only": "pre", "post-only": "post"}.get(chosen, "image")
-        first = files.image(elsewhere.image(pre, area, progress), name, grid)
-        if post is not None:
-            second = files.image(elsewhere.image(post, area, progress), "post", grid)
+        one = {"pre-only": "pre", "post-only": "post"}.get(chosen, "image")
+        first = files.image(elsewhere.image(pre, area, progress), one if post is None else "pre", grid)
+        second = None if post is None else files.image(elsewhere.image(post, area, progress), "post", grid)
+        # each way is loaded where it is gone
+        if chosen == "damage":
+            assert second is not None
             result = map_damage(first, second, folder, align=align, progress=progress, **settings)
-        elif chosen == "post-only" or chosen == "pre-only":
+        elif chosen == "pre-only" or chosen == "post-only":
             from aftermap.workflows.mapping.one_date import map_one_date
 
             result = map_one_date(first, folder, mode=chosen, progress=progress, **settings)
+        elif chosen == "classes":
+            from aftermap.workflows.mapping.classes import map_classes
+
+            result = map_classes(first, folder, post=second, align=align, progress=progress, **settings)
         else:
-            # each way is loaded where it is gone
-            if chosen == "classes":
-                from aftermap.workflows.mapping.classes import map_classes as map_one
-            else:
-                from aftermap.workflows.mapping.buildings import map_buildings as map_one
-            result = map_one(first, folder, progress=progress, **settings)
+            from aftermap.workflows.mapping.buildings import map_buildings
+
+            result = map_buildings(first, folder, progress=progress, **settings)
     return dataclasses.replace(result, kept=kept)
 
 
-def _has_legend(model: str | Path) -> bool:
+def _has_legend(model: str | Path, dates: int) -> bool:
     from aftermap.workflows.mapping.classes import has_legend
 
-    return has_legend(model)
+    return has_legend(model, dates=dates)
 
 
-def _check_dates(task: TaskName, post: Imagery | None, align: Alignment) -> None:
+def _check_dates(task: TaskName, post: Imagery | None, align: Alignment, model: str | Path) -> None:
     """Refuse what does not go with the task."""
     if task == "damage" and post is None:
         raise InputError(
             "mapping damage needs two dates: pass the image from after too, or --task buildings (or pre-only, post-only, "
             "with a model that was trained for it) for a map of one date"
         )
-    if task != "damage" and post is not None:
+    if task != "damage" and post is not None and not (task == "classes" and _has_legend(model, 2)):
         found = f" {post}" if isinstance(post, (str, Path)) else ""
         raise InputError(
             f"--task {task} maps one date, found a second image{found}: leave it out, or leave out --task for damage"
         )
-    if task != "damage" and align != "auto":
+    if post is None and align != "auto":
         raise InputError(f"--align {align} is about two dates, --task {task} maps one: leave it out")
