@@ -145,7 +145,7 @@ def test_old_files_stay_where_writing_fails(tmp_path: Path, monkeypatch: pytest.
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    monkeypatch.setattr("aftermap.products.vectors._write_csv", full)
     with pytest.raises(OutputError, match="the disk is full"):
         write_buildings(town().iloc[:2], tmp_path)
     names = ("buildings.gpkg", "buildings.geojson", "buildings.csv")
