@@ -70,9 +70,12 @@ def with_scenes(
         on_training: told the stage, and steps done and in all.
 
     Raises:
+        ModelError: a model that is not there, or no model folder.
         InputError: an ensemble, or adapted models there that were made with other settings.
         AftermapError: what an adaptation raises.
     """
+    for path in {path for entrant in entrants for path in entrant.models.values()}:
+        _check_adaptable(path)
     rows = []
     for entrant in entrants:
         for shots in protocol.shots:
@@ -91,6 +94,15 @@ def with_scenes(
     return rows
 
 
+def _check_adaptable(path: str) -> None:
+    """Refuse what has no weights that could learn, before any of them learns."""
+    if is_ensemble(path):
+        raise InputError(
+            f"{path} is an ensemble, which cannot be adapted: name its members, they are its sub-folders"
+        )
+    load_card(path)
+
+
 def _told(on_training: OnTraining, name: str) -> Callable[[int, int], None]:
     return lambda done, total: on_training(f"{name}: adapting", done, total)
 
@@ -104,10 +116,6 @@ def _config(
 
 def _adapted(config: AdaptConfig, manifest: Manifest, folder: Path, told: Callable[[int, int], None]) -> Path:
     """The model folder of one adaptation; one that is finished is taken, if it was made with these settings."""
-    if is_ensemble(config.model):
-        raise InputError(
-            f"{config.model} is an ensemble, which cannot be adapted: name its members, they are its sub-folders"
-        )
     card = load_card(config.model)
     settings = config.model_dump(mode="json", exclude={"data", "records", "model"})
     record = {"settings": settings, "parent_sha256": card.weights.sha256 if card.weights else None}

@@ -80,6 +80,7 @@ def train(
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     check_folder(folder, resume=resume)
+    began_with(recipe)  # a licence that nobody says is told before the data are looked through
     chosen = choose_scenes(
         recipe.data,
         recipe.task,
