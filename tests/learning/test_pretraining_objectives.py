@@ -74,10 +74,10 @@ def test_what_is_shown_costs_nothing_and_what_is_hidden_its_error():
 
 
 def test_hidden_squares_are_learned_and_alike_by_the_same_seed():
-    losses, weights = learned(masked(), steps=90)
-    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
-    again, same = learned(masked(), steps=90)
-    assert again == losses and all(torch.equal(same[name], value) for name, value in weights.items())
+    losses, _ = learned(masked(), steps=60)
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+    (again, weights), (_, same) = learned(masked(), steps=5), learned(masked(), steps=5)
+    assert again == losses[:5] and all(torch.equal(same[name], value) for name, value in weights.items())
 
 
 def test_squares_go_with_the_stride():

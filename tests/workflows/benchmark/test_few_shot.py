@@ -10,6 +10,7 @@ from aftermap.artefacts.store import load_card
 from aftermap.cli.app import main
 from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import DataError, InputError, RecipeError
+from aftermap.inference.ensemble import Options
 from aftermap.workflows.benchmark import few_shot
 from aftermap.workflows.benchmark.protocol import Protocol, check_protocol, make_protocol
 from aftermap.workflows.benchmark.trained import _meta_words
@@ -119,6 +120,7 @@ WANTED = {
     "shots": (1,),
     "adapt": ["steps=2", "shots.crop_px=64", "batch_size=2"],
     "bootstrap": 50,
+    "running": Options(backend="torch"),
 }
 
 
