@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")  # whose threads wait for one another by counting
 os.environ["AFTERMAP_TRACKING"] = "off"  # tests of the experiment database name their own
 os.environ["AFTERMAP_TRUST"] = "all"  # models of the tests' own code; tests of trust take it back
 os.environ["AFTERMAP_BACKEND"] = "torch"  # what `auto` stands for; tests of the choice name their own

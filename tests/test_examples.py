@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,8 @@ def test_a_notebook_runs(path: Path, kernel: Any) -> None:
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:  # how well its models have learned is not looked at
+        cell.source = re.sub(r'("steps": |"evaluate_every": )\d+', r"\g<1>4", cell.source)
     notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))  # names of the notebook before
     NotebookClient(notebook, km=kernel, timeout=300).execute()
     shown = [

@@ -50,12 +50,16 @@ def bare(*words, cwd, code=0):
 
 def loaded(work, cwd):
     """Top-level modules that a program has loaded, and its peak memory in MB."""
+    modules, peak = all_loaded(work, cwd)
+    return {name.partition(".")[0] for name in modules}, peak
+
+
+def all_loaded(work, cwd):
+    """All modules that a program has loaded, and its peak memory in MB."""
     done = run("-c", TOLD.format(work=work), cwd=cwd)
     assert done.returncode == 0, done.stderr[-2000:]
     modules = re.search(r"^LOADED (.*)$", done.stdout, flags=re.MULTILINE)[1].split()
-    return {name.partition(".")[0] for name in modules}, int(
-        re.search(r"^PEAK (\d+)$", done.stdout, re.MULTILINE)[1]
-    )
+    return set(modules), int(re.search(r"^PEAK (\d+)$", done.stdout, re.MULTILINE)[1])
 
 
 @pytest.fixture(scope="module")
@@ -146,22 +150,25 @@ def test_models_are_listed_without_extras(town):
     assert "siamese-unet-resnet18" in bare("models", cwd=town)
 
 
-def test_a_map_loads_nothing_that_trains_and_little_memory(town):
-    words = ["map", *map(str, pair(town)), "-o", "light", "--json"]
+@pytest.fixture(scope="module")
+def light(town):
+    """All modules that a map of two dates has loaded, and its peak memory in MB."""
+    words = ["map", *map(str, pair(town)), "-o", "light"]
     work = f"import contextlib\nfrom aftermap.cli.app import main\nwith contextlib.suppress(SystemExit): main({words})"
-    modules, peak = loaded(work, town)
+    return all_loaded(work, town)
+
+
+def test_a_map_loads_nothing_that_trains_and_little_memory(town, light):
+    modules, peak = {name.partition(".")[0] for name in light[0]}, light[1]
     assert (town / "light" / "damage.tif").is_file()
     assert modules & {*HEAVY, "matplotlib", "scipy", "openvino_telemetry"} == set()
     assert {"openvino", "rasterio", "geopandas"} <= modules
     assert peak < 650  # 455 when this was written; 1,100 with PyTorch
 
 
-def test_a_map_of_two_dates_loads_no_other_way_of_mapping(town):
-    words = ["map", *map(str, pair(town)), "-o", "own-way"]
-    work = f"import contextlib\nfrom aftermap.cli.app import main\nwith contextlib.suppress(SystemExit): main({words})"
-    done = run("-c", TOLD.format(work=work), cwd=town)
-    modules = set(re.search(r"^LOADED (.*)$", done.stdout, flags=re.MULTILINE)[1].split())
-    assert (town / "own-way" / "map.html").is_file() and "aftermap.workflows.mapping.damage" in modules
+def test_a_map_of_two_dates_loads_no_other_way_of_mapping(town, light):
+    modules, _ = light
+    assert (town / "light" / "map.html").is_file() and "aftermap.workflows.mapping.damage" in modules
     others = {
         *(
             "aftermap.workflows.mapping.buildings",

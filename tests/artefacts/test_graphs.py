@@ -185,6 +185,9 @@ def test_changeos_is_the_same_from_the_size_on_that_its_graph_states(tmp_path):
         pytest.skip("torchange is not installed")
     module = SingleGraph(load(TorchangeConfig(encoder_name="swin_t")), inside=False)
     assert module.least_px == 256
+    for stage in module.model.encoder.swin.features:
+        if isinstance(stage, nn.Sequential):
+            del stage[2:]  # a block of plain windows is left, and one of shifted ones
     images = np.random.default_rng(0).normal(size=(1, 2, 3, 256, 320)).astype(np.float32)
     found = by_onnx(to_onnx(module, tmp_path / "m.onnx"), images)
     assert worst(found, by_torch(module, images)) < 1e-4

@@ -207,7 +207,7 @@ def test_a_folder_with_tiles_cut_otherwise_needs_overwrite(raster, labels, tmp_p
 
 
 def test_a_large_image_is_read_in_windows_only(tmp_path, monkeypatch):
-    side, houses = 40_000, [(12_000, 31_000, 12_040, 31_030), (39_900, 100, 39_950, 140)]
+    side, houses = 20_000, [(6_000, 15_500, 6_040, 15_530), (19_900, 100, 19_950, 140)]
     path = tmp_path / "large.tif"
     with rasterio.open(
         path,

@@ -1,11 +1,18 @@
 """Random images with structure to align and resample."""
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 
 
 def texture(height: int, width: int, *, seed: int = 0, bands: int = 3) -> np.ndarray:
-    """A smooth random image with structure at several scales, uint8 (bands, H, W)."""
+    """A smooth random image with structure at several scales, uint8 (bands, H, W); made once, and copied."""
+    return _made(height, width, seed, bands).copy()
+
+
+@lru_cache(maxsize=16)
+def _made(height: int, width: int, seed: int, bands: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     layers = []
     for _ in range(bands):

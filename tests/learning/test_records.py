@@ -5,7 +5,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -34,6 +33,7 @@ from aftermap.learning.experiments.tracking import (
 )
 from aftermap.learning.run import Run, data_checksum
 from aftermap.redaction import hide_secrets
+from forked_python import forked_python
 
 RECIPE = {
     "name": "damage",
@@ -462,7 +462,7 @@ def test_recording_calls_nobody_and_prints_nothing(tmp_path):
         k: v for k, v in os.environ.items() if k not in ("CI", "PYTEST_CURRENT_TEST", "AFTERMAP_TRACKING")
     }
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "runs" / "a")],
+        [forked_python(), "-c", code, str(tmp_path / "runs" / "a")],
         capture_output=True,
         text=True,
         cwd=tmp_path,

@@ -72,17 +72,18 @@ def test_a_hand_drawn_footprint_fills_its_boundary_and_erases_its_hole() -> None
     assert damage[2, 2] == 3 and damage[5, 5] == 0 and damage[9, 9] == 0
 
 
-def test_roofs_lie_inside_their_outlines() -> None:
+def test_roofs_lie_inside_their_outlines(pairs: dict[str, list[Pair]]) -> None:
     """In a first image the outline's edge is an edge of brightness: roofs differ from their surroundings."""
     sharp = 0
-    pairs = [pair for pair in (suburb(seed, "wind") for seed in range(6)) if pair.building_mask.mean() > 0.05]
-    assert len(pairs) >= 2
-    for pair in pairs:
+    built = [*pairs["wind"], suburb(4, "wind"), suburb(5, "wind")]
+    built = [pair for pair in built if pair.building_mask.mean() > 0.05]
+    assert len(built) >= 2
+    for pair in built:
         grey = pair.pre.mean(axis=0)
         edge = cv2.morphologyEx(pair.building_mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
         strength = np.hypot(cv2.Sobel(grey, cv2.CV_64F, 1, 0), cv2.Sobel(grey, cv2.CV_64F, 0, 1))
         sharp += strength[edge].mean() > 1.3 * strength[~edge].mean()
-    assert sharp == len(pairs)
+    assert sharp == len(built)
 
 
 def test_all_levels_of_damage_occur(pairs: dict[str, list[Pair]]) -> None:
@@ -90,8 +91,8 @@ def test_all_levels_of_damage_occur(pairs: dict[str, list[Pair]]) -> None:
     assert found == {1, 2, 3, 4}
 
 
-def test_kinds_differ_in_their_second_image_only() -> None:
-    by_kind = {kind: suburb(2, kind) for kind in KINDS}
+def test_kinds_differ_in_their_second_image_only(pairs: dict[str, list[Pair]]) -> None:
+    by_kind = {kind: pairs[kind][2] for kind in KINDS}
     assert len({pair.pre.tobytes() for pair in by_kind.values()}) == 1
     assert len({pair.post.tobytes() for pair in by_kind.values()}) == len(KINDS)
     outlines = {shapely.MultiPolygon([f.polygon for f in pair.footprints]).wkb for pair in by_kind.values()}
@@ -99,7 +100,7 @@ def test_kinds_differ_in_their_second_image_only() -> None:
 
 
 def test_some_scenes_are_spared_and_then_nothing_is_damaged() -> None:
-    spared = [pair for pair in (make_pair(seed, size_px=32) for seed in range(24)) if not pair.struck]
+    spared = [pair for pair in (make_pair(seed, size_px=32) for seed in range(11)) if not pair.struck]
     assert spared
     assert all(f.damage == 1 for pair in spared for f in pair.footprints)
 
