@@ -23,6 +23,8 @@ from aftermap.workflows.incremental.config import IncrementalRecipe
 from aftermap.workflows.incremental.run import learn_incrementally
 from aftermap.workflows.mapping.classes import map_classes
 from aftermap.workflows.scoring.evaluate import evaluate_legend
+from aftermap.workflows.training.config import DataConfig
+from aftermap.workflows.training.training_kind import data_licence
 from incremental_runs import TINY, tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -113,7 +115,18 @@ def test_a_map_of_two_dates_has_the_classes_of_the_model(model, images, tmp_path
     regions = geopandas.read_file(tmp_path / "map" / "classes.gpkg", layer="classes")
     assert {"built", "torn_down"} == set(regions["class"])
     page = (tmp_path / "map" / "map.html").read_text()
+    assert "The model was learned from data under CC BY-NC 4.0: no commercial use." in page
     assert '"under"' in page and '"views":["Before","After"]' in page.replace(", ", ",").replace(": ", ":")
+
+
+def test_the_licence_of_the_data_is_on_card_and_page_with_the_use_that_it_leaves(pairs, model, tmp_path):
+    assert load_card(model).training.data_licence == "CC BY-NC 4.0"
+    assert "- Use of the data: no commercial use" in (model / "README.md").read_text()
+    other = Manifest.load(pairs).model_copy(update={"licence": None})
+    other.save(tmp_path)
+    both = DataConfig(manifests=[pairs, tmp_path, pairs])
+    assert data_licence(both) == "CC BY-NC 4.0; not stated"
+    assert data_licence(both.model_copy(update={"licence": "ours"})) == "ours"
 
 
 def test_a_pixel_that_either_date_does_not_show_has_no_class(pairs, images):

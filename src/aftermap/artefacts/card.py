@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
+from aftermap.artefacts.licences import restriction
 from aftermap.classes import DAMAGE, SCHEMES, ClassScheme, OneDate
 from aftermap.config import Config
 from aftermap.data.legends import Legend
@@ -289,6 +290,7 @@ def describe_parts(card: BaseCard, parts: list[str], figures: list[str]) -> str:
         lines.append(f"- Minor damage spreads over 5 x 5 pixels: {card.minor_dilation}")
     lines += [
         f"- Trained on: {card.training.data} ({card.training.data_licence})",
+        *([f"- Use of the data: {limit}"] if (limit := restriction(card.training.data_licence)) else []),
         f"- Licence of the weights: {card.licence}",
         *figures,
     ]

@@ -87,10 +87,11 @@ def map_command(
         pair: In place of both images: a pair that 'aftermap find -o pairs.json' proposed, such as pairs.json:1, by its
             rank or its id. It is read online; its area is mapped where there is no --aoi.
         task: damage: what happened to each building between two dates. buildings: where they are on one image. classes:
-            what every pixel of one image shows, by the classes that the model tells. post-only: which buildings are
-            destroyed, from the image after alone. pre-only: the buildings of the image before, none assessed. These two
-            want a model whose card says that it was trained for them. By default classes where there is one image and
-            the model has a legend of classes, post-only where --post alone is given, else damage.
+        task: damage: what happened to each building between two dates. buildings: where they are on one image. classes:
+            what every pixel shows, by the classes that the model tells of one image or of two. post-only: which
+            buildings are destroyed, from the image after alone. pre-only: the buildings of the image before, none
+            assessed. These two want a model whose card says that it was trained for them. By default classes where the
+            model has a legend of classes for so many images, post-only where --post alone is given, else damage.
         model: Model folder, ensemble folder, exported model, or "box" for the model in the package. With --task
             buildings a model of two dates is shown the image as both, and one of classes needs a class called building.
         footprints: Buildings to judge, any vector file, or FILE:LAYER; their ids and columns are kept. By default they

@@ -178,7 +178,7 @@ class MetaDataConfig(Config):
         manifests: prepared datasets; their labelled scenes are pooled, whatever split they are in.
         validation_events: held out; they choose the best step.
         exclude_events: left out altogether.
-        licence: said on the model's card.
+        licence: said on the card in place of what the manifests say.
     """
 
     manifests: list[Path]

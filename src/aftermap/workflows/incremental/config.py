@@ -69,7 +69,7 @@ class IncrementalDataConfig(Config):
         holdout: validation tiles are drawn from the training splits instead.
         test_split: split that is scored after every step.
         exclude_events: events left out.
-        licence: said on the models' cards.
+        licence: said on the card in place of what the manifests say.
     """
 
     manifests: list[Path] = Field(min_length=1)

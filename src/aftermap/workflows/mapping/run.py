@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from aftermap import __version__
+from aftermap.artefacts.licences import restriction
 from aftermap.errors import AftermapWarning, DataWarning, InputError
 from aftermap.files import write_json, writing
 from aftermap.files.whole import unsynced
@@ -202,6 +203,9 @@ def _show(
 ) -> None:
     """The page and the picture."""
     card = task.predictor.card
+    if limit := restriction(card.training.data_licence):
+        words = f"The model was learned from data under {card.training.data_licence}: {limit}."
+        view = replace(view, about=(*view.about, words))
     told: dict[str, Any] = {
         "title": work.out.name if settings.title is None else settings.title,
         "warnings": [*messages, *([card.limits] if card.limits else [])],

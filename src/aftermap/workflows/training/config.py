@@ -87,7 +87,7 @@ class DataConfig(Config):
         exclude_events: events left out of training and validation.
         unlabelled: scenes of the training splits without labels take part too; teachers, or soft labels, tell about
             them.
-        licence: said on the model's card.
+        licence: said on the card in place of what the manifests say.
     """
 
     manifests: list[Path]

@@ -11,11 +11,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from aftermap.artefacts.card import TrainingRecord
+from aftermap.artefacts.licences import UNSAID, joined_licences
 from aftermap.artefacts.store import save_model
+from aftermap.data.scene import Manifest, manifest_file
+from aftermap.errors import DataError
 from aftermap.files import writing
 from aftermap.learning.experiments.notify import Notifier, NotifyConfig
 from aftermap.learning.experiments.tracking import RecordsConfig
@@ -303,10 +307,10 @@ def training_record(
     minutes: float = 0.0,
     events: Iterable[str] = (),
 ) -> TrainingRecord:
-    """What a card says of the training that a model comes from."""
+    """What a card says of the training that a model comes from; the licence is that of the manifests if not said."""
     return TrainingRecord(
         data=data.description or ", ".join(path.name for path in data.manifests),
-        data_licence=data.licence,
+        data_licence=data_licence(data),
         command=command,
         steps=steps,
         minutes=round(minutes, 1),
@@ -314,6 +318,23 @@ def training_record(
         parent_sha256=parent_sha256,
         events=tuple(sorted(set(events))),
     )
+
+
+def data_licence(data: DescribedData) -> str:
+    """Under which licences a recipe's data come: what the recipe says, else what its manifests do, each once."""
+    if data.licence != UNSAID:
+        return data.licence
+    files = [manifest_file(path) for path in data.manifests]
+    return joined_licences(_licence_of(file, file.stat().st_mtime_ns) for file in files if file.is_file())
+
+
+@lru_cache(maxsize=32)
+def _licence_of(manifest: Path, _changed: int) -> str:
+    """Read once: a card is made at every evaluation."""
+    try:
+        return Manifest.load(manifest).licence or UNSAID
+    except DataError:
+        return UNSAID
 
 
 def _ranked(score: float, best: float, behind: int) -> tuple[float, int]:
