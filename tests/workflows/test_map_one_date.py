@@ -130,6 +130,18 @@ def test_commands_on_maps_of_four_levels_refuse_it_in_one_line(after):
         open_map(after.folder)
 
 
+def test_the_day_of_the_image_is_its_own(tmp_path, town, model):
+    from datetime import date
+
+    with pytest.raises(InputError, match="--pre-date is the day of an image that is not given"):
+        map_one_date(town[1], tmp_path / "map", mode="post-only", model=model, pre_date=date(2011, 5, 20))
+    told = map_one_date(
+        town[1], tmp_path / "map", mode="post-only", model=model, post_date=date(2011, 5, 24), **WINDOWS
+    )
+    inputs = json.loads((told.folder / "provenance.json").read_text())["inputs"]
+    assert list(inputs) == ["post"] and inputs["post"]["acquired"] == "2011-05-24"
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

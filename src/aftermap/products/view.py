@@ -243,7 +243,7 @@ def one_date_view(
         kinds = np.zeros(len(frame), np.int64)
         legend = (Kind(NOT_ASSESSED, "Building, not assessed", BUILDING.colours[1], f"{len(frame):,}", None),)
     return View(
-        heading="Damage" if mode == "post-only" else "Buildings",
+        heading=f"{'Damage' if mode == 'post-only' else 'Buildings'}, {mode}",
         headline=headline,
         pictures=(image, second),
         mode="pre",

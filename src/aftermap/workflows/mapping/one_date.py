@@ -9,6 +9,7 @@ import numpy as np
 from shapely.geometry.base import BaseGeometry
 
 from aftermap.classes import DESTROYED_OR_NOT, IGNORE, OneDate
+from aftermap.errors import InputError
 from aftermap.geo.grid import Grid
 from aftermap.inference.objects.buildings import Evidence
 from aftermap.inference.objects.one_date import (
@@ -60,6 +61,11 @@ def map_one_date(
     """
     settings.setdefault("part_touching", True)
     chosen = Settings(**settings)
+    absent = "pre_date" if mode == "post-only" else "post_date"
+    if getattr(chosen, absent) is not None:
+        raise InputError(
+            f"--{absent.replace('_', '-')} is the day of an image that is not given: leave it out"
+        )
     kind = _PostOnlyTask if mode == "post-only" else _PreOnlyTask
     return run_map(out, chosen, [image], lambda model: kind(model, image, chosen), progress=progress)
 
