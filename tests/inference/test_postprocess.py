@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from aftermap.inference.postprocess import Decision, damage_classes, from_bytes, to_bytes
+from aftermap.inference.postprocess import Decision, damage_classes, from_bytes, likeliest, to_bytes
 
 HERE = np.zeros((1, 1), np.uint8)
 
@@ -52,3 +52,11 @@ def test_rows_without_any_assessed_pixel_are_all_nodata() -> None:
 def test_a_model_of_another_scheme_is_refused() -> None:
     with pytest.raises(ValueError, match="2 classes, expected the 5"):
         damage_classes(np.ones((2, 1, 1), np.float32), HERE, Decision((0.5,) * 4))
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5, 200])
+def test_the_likeliest_is_that_of_argmax_ties_included(classes: int) -> None:
+    drawn = np.random.default_rng(classes).integers(0, 4, (classes, 7, 9)).astype(np.float32)
+    before = drawn.copy()
+    assert (likeliest(drawn) == drawn.argmax(axis=0)).all() and likeliest(drawn).dtype == np.uint8
+    assert (drawn == before).all()

@@ -71,8 +71,7 @@ class Decision:
     def choose(self, probabilities: np.ndarray) -> np.ndarray:
         """Class uint8 (H, W) of probabilities (K, H, W), before minor damage spreads; ties go to the lower class."""
         if self.likeliest:
-            chosen: np.ndarray = probabilities.argmax(axis=0).astype(np.uint8)
-            return chosen
+            return likeliest(probabilities)
         building, kind = self.classify(probabilities)
         kind[~building] = 0
         return kind
@@ -88,11 +87,24 @@ class Decision:
             raise ValueError(
                 f"{counted(len(probabilities), 'class', 'classes')}, expected {len(self.thresholds) + 1}"
             )
-        likeliest: np.ndarray = probabilities[1:].argmax(axis=0).astype(np.uint8) + np.uint8(1)
+        kind = likeliest(probabilities[1:]) + np.uint8(1)
         if len(set(self.thresholds)) == 1:
-            return 1 - probabilities[0] > self.thresholds[0], likeliest
+            return 1 - probabilities[0] > self.thresholds[0], kind
         limits = np.array((np.inf, *self.thresholds), probabilities.dtype)
-        return 1 - probabilities[0] > limits[likeliest], likeliest
+        return 1 - probabilities[0] > limits[kind], kind
+
+
+def likeliest(probabilities: np.ndarray) -> np.ndarray:
+    """Number uint8 (H, W) of the largest of (K, H, W), K at most 255; ties go to the lower one.
+
+    As `argmax` over the first axis, which numpy takes ten times as long for.
+    """
+    largest, found = probabilities[0], np.zeros(probabilities.shape[1:], np.uint8)
+    for number, plane in enumerate(probabilities[1:], 1):
+        more = (plane > largest).view(np.uint8)
+        np.maximum(found, more * np.uint8(number), out=found)
+        largest = np.maximum(largest, plane, out=None if number == 1 else largest)
+    return found
 
 
 def unweighted(probabilities: np.ndarray, weights: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from aftermap.classes import IGNORE
 from aftermap.data.scene import Scene, Target, read_bands, read_images, read_mask
 from aftermap.errors import DataError
 from aftermap.geo.grid import Window
+from aftermap.inference.postprocess import likeliest
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import DEFAULT_HALO_PX, DEFAULT_WINDOW_PX, predict_held
 from aftermap.scoring.class_scores import Confusion
@@ -152,7 +153,7 @@ def predict_classes(
 ) -> np.ndarray:
     """Likeliest class uint8 (H, W) of images (T, C, H, W) of any size; the first of several equally likely ones."""
     with closing(predict_held(predictor, images, window_px=window_px, halo_px=halo_px)) as bands:
-        classes = [band.probabilities.argmax(axis=0).astype(np.uint8) for band in bands]
+        classes = [likeliest(band.probabilities) for band in bands]
     return np.concatenate(classes)
 
 

@@ -231,7 +231,8 @@ def predict_scene(
 ) -> np.ndarray:
     """Class probabilities float32 (K, H, W) of images (T, C, H, W) held in memory; see `predict_rows`."""
     bands = predict_held(predictor, images, window_px=window_px, halo_px=halo_px, batch=batch)
-    return np.concatenate([band.probabilities for band in bands], axis=1)
+    rows = [band.probabilities for band in bands]
+    return np.ascontiguousarray(rows[0]) if len(rows) == 1 else np.concatenate(rows, axis=1)
 
 
 def predict_held(

@@ -14,7 +14,7 @@ from aftermap.inference.tiling import predict_scene
 from aftermap.scoring.objects import BuildingScore
 from aftermap.scoring.pixels import Score
 from aftermap.workflows.benchmark import run as module
-from aftermap.workflows.benchmark.counting import Target, count_scene, load_counts, save_counts
+from aftermap.workflows.benchmark.counting import Target, _shapes, count_scene, load_counts, save_counts
 from aftermap.workflows.benchmark.figures import difference, mean_of_seeds, mean_over, of_scenes
 from aftermap.workflows.scoring.evaluate import decide
 
@@ -71,6 +71,20 @@ def test_given_buildings_are_those_of_the_mask(counts):
         assert len(one.truth) == len(one.own) == len(one.decided)
         assert one.own.sum(axis=1) == pytest.approx(1)
     assert sum(len(one.truth) for _, one in counts.values()) > 20
+
+
+def test_unlikely_shapes_are_left_out_and_the_others_numbered_anew():
+    building = np.zeros((12, 40), np.uint8)
+    building[2:8, 2:8] = building[2:8, 12:18] = building[2:8, 22:28] = 1
+    building[0, 39] = 1  # too small for a shape
+    probabilities = np.full((5, 12, 40), 0.1, np.float32)
+    probabilities[0, :, 10:20] = 0.4
+    shapes = _shapes(building, probabilities, 0.7)
+    assert [shapes[4, col] for col in (4, 14, 24)] == [1, 0, 2] and shapes[0, 39] == 0
+    assert [_shapes(building, probabilities, 0.0)[4, col] for col in (4, 14, 24)] == [1, 2, 3]
+    assert (
+        _shapes(building, probabilities, 0.95).max() == _shapes(building * 0, probabilities, 0.7).max() == 0
+    )
 
 
 def test_counts_come_back_as_they_were_kept(counts, tmp_path):
@@ -138,6 +152,20 @@ def test_an_interrupted_benchmark_goes_on(towns, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "count_scene", lambda *words: shown.append(1) or count_scene(*words))
     aftermap.benchmark(towns, tmp_path / "out", resume=True, **wanted)
     assert len(shown) == 4 and not (tmp_path / "out.work").exists()
+
+
+def test_an_interrupted_training_tells_how_to_go_on(towns, tmp_path, monkeypatch, capsys):
+    def stop(*_, **__):
+        (tmp_path / "out-runs").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aftermap.api.benchmark", stop)
+    with pytest.raises(SystemExit) as end:
+        main(["benchmark", str(towns), "-r", "recipes/damage.yaml", "-o", str(tmp_path / "out")])
+    assert end.value.code == 130
+    assert "out-runs keeps what was trained: the same command goes on" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_rows_of_another_protocol_cannot_stand_beside_these(compared, towns, tmp_path):

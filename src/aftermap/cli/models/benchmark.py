@@ -87,29 +87,36 @@ def benchmark(
             check_model(path)
 
     from aftermap import api
+    from aftermap.files import work_path
     from aftermap.products.score_table import benchmark_table
 
-    with resumable(out), progress() as show:
-        result = api.benchmark(
-            data,
-            out,
-            models=model or (),
-            recipes=recipe or (),
-            protocol=protocol,
-            shots=counts,
-            events=event or (),
-            tested=tested,
-            adapt=adapt or (),
-            seeds=seeds,
-            seed=seed,
-            overrides=set_ or (),
-            include=include or (),
-            bootstrap=bootstrap,
-            running=running.options(),
-            resume=resume,
-            overwrite=overwrite,
-            progress=show,
-        )
+    try:
+        with resumable(out), progress() as show:
+            result = api.benchmark(
+                data,
+                out,
+                models=model or (),
+                recipes=recipe or (),
+                protocol=protocol,
+                shots=counts,
+                events=event or (),
+                tested=tested,
+                adapt=adapt or (),
+                seeds=seeds,
+                seed=seed,
+                overrides=set_ or (),
+                include=include or (),
+                bootstrap=bootstrap,
+                running=running.options(),
+                resume=resume,
+                overwrite=overwrite,
+                progress=show,
+            )
+    except KeyboardInterrupt:
+        runs = out.with_name(f"{out.name}-runs")
+        if runs.is_dir() and not work_path(out).exists():
+            say(f"{runs} keeps what was trained: the same command goes on", error=True)
+        raise
     if json_output:
         print_json(result.report)
         return

@@ -15,7 +15,7 @@ from aftermap.inference.objects.buildings import Evidence
 from aftermap.inference.postprocess import Decision
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import predict_scene
-from aftermap.scoring.instances import MIN_AREA_PX, label_components
+from aftermap.scoring.instances import label_components
 from aftermap.scoring.objects import TargetBuildings, count_buildings
 from aftermap.scoring.pixels import count_pixels
 from aftermap.workflows.scoring.evaluate import decide
@@ -72,7 +72,7 @@ def count_scene(predictor: AnyPredictor, target: Target) -> SceneCounts:
     seconds = time.process_time() - started
     building, damage = decide(probabilities, Decision.of(predictor.card))
     assert damage is not None
-    instances = label_components(_likely(building, probabilities, predictor.card.object_threshold) > 0)
+    instances = _shapes(building, probabilities, predictor.card.object_threshold)
     labels = target.buildings.buildings
     evidence = Evidence(int(labels.max(initial=0)), predictor.damage_weights)
     unknown = np.zeros(labels.shape, np.uint8)
@@ -83,7 +83,7 @@ def count_scene(predictor: AnyPredictor, target: Target) -> SceneCounts:
     card = predictor.card
     return SceneCounts(
         count_pixels(building, damage, target.building, target.damage),
-        count_buildings(np.where(building > 0, damage, 0), instances, target.buildings),
+        count_buildings(damage * building, instances, target.buildings),
         own if card.calibration is None else card.calibration.apply(own),
         means[:, :4].argmax(axis=1),
         target.buildings.classes[judged].astype(np.int64) - 1,
@@ -128,15 +128,15 @@ def check_model(predictor: AnyPredictor, name: str) -> None:
         raise DataError(f"{name} tells {predictor.card.scheme}: a benchmark compares models of damage")
 
 
-def _likely(building: np.ndarray, probabilities: np.ndarray, least: float) -> np.ndarray:
-    """The building mask without parts whose mean p(building) is below what the card asks of a shape."""
+def _shapes(building: np.ndarray, probabilities: np.ndarray, least: float) -> np.ndarray:
+    """Parts of the building mask, numbered from 1 (H, W), but for those whose mean p(building) is below `least`."""
+    parts = label_components(building)
     if not least:
-        return building
-    parts = label_components(building > 0, min_area_px=MIN_AREA_PX)
-    count = int(parts.max(initial=0))
-    sizes = np.maximum(np.bincount(parts.ravel(), minlength=count + 1), 1)
-    mean = np.bincount(parts.ravel(), weights=1 - probabilities[0].ravel(), minlength=count + 1) / sizes
-    kept = mean >= least
-    kept[0] = False
-    likely: np.ndarray = kept[parts].astype(np.uint8)
-    return likely
+        return parts
+    inside = np.flatnonzero(parts)
+    numbers = parts.ravel()[inside]
+    sizes = np.maximum(np.bincount(numbers), 1)
+    kept = np.bincount(numbers, weights=1 - probabilities[0].ravel()[inside]) / sizes >= least
+    shapes = np.zeros_like(parts)
+    shapes.ravel()[inside] = (np.cumsum(kept) * kept)[numbers]
+    return shapes

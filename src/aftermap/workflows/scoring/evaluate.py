@@ -65,6 +65,8 @@ def decide(probabilities: np.ndarray, decision: Decision | float) -> tuple[np.nd
     building, damage = decision.classify(probabilities)
     if len(probabilities) == 2:
         return building.astype(np.uint8), None
+    if decision.minor_dilation == "none":
+        return building.astype(np.uint8), damage
     spread = spread_minor(np.where(building, damage, np.uint8(0)), decision.minor_dilation)
     return building.astype(np.uint8), np.where(building, spread, damage)
 
