@@ -133,7 +133,7 @@ def compared(towns, tmp_path_factory):
 
 def test_each_number_of_scenes_has_a_row_compared_with_the_model_itself(compared):
     report = compared[0].report
-    assert [(row["name"], row["shots"]) for row in report["entrants"]] == [("box", 0), ("box, 1 scene", 1)]
+    assert [(row["name"], row["shots"]) for row in report["entrants"]] == [("box", 0), ("box +1", 1)]
     bare, adapted = report["entrants"]
     assert bare["against"] is None and adapted["against"]["name"] == "box"
     for fold, gaps in adapted["against"]["folds"].items():
@@ -147,7 +147,7 @@ def test_adaptations_are_told_and_the_page_shows_them(compared):
     result, told = compared
     assert ("box-one-0-1-scenes: adapting", 2, 2) in told
     page = result.page.read_text()
-    assert "What labelled scenes of the event are worth" in page and "box, 1 scene less box" in page
+    assert "What labelled scenes of the event are worth" in page and "box +1 less box" in page
     assert page.count("data:image/png") == 2
 
 

@@ -18,6 +18,7 @@ from aftermap.data.scene import Manifest
 from aftermap.errors import InputError
 from aftermap.files import write_json
 from aftermap.files.plain_json import read_json
+from aftermap.inference.ensemble import Options
 from aftermap.wording import counted
 from aftermap.workflows.adaptation.config import AdaptConfig
 from aftermap.workflows.benchmark.entrants import Entrant
@@ -46,6 +47,12 @@ def check_adapting(words: Sequence[str]) -> None:
         if key in AdaptConfig.model_fields and key not in OPEN:
             raise InputError(f"--adapt {word}: the protocol decides {key}; pass such as steps=40")
     _config("box", Path("data"), "event", (), words, seed=0)
+
+
+def alike(running: Options, protocol: Protocol) -> Options:
+    """How models are run: by few-shot a model that came in 8 bits and what was adapted from its full weights alike."""
+    is_open = protocol.kind == "few-shot" and running.backend == "auto"
+    return replace(running, backend="torch") if is_open else running
 
 
 def with_scenes(
@@ -89,7 +96,7 @@ def with_scenes(
                 told = _told(on_training, folder.name)
                 config = _config(path, data, fold_name, fold.support[:shots], words, seed=seed)
                 models[fold_name, seed] = str(_adapted(config, manifest, folder, told))
-            name = f"{entrant.name}, {counted(shots, 'scene')}"
+            name = f"{entrant.name} +{shots}"
             rows.append(replace(entrant, name=name, models=models, shots=shots, base=entrant.name))
     return rows
 

@@ -43,7 +43,7 @@ from aftermap.workflows.benchmark.entrants import (
     open_all,
     provenance,
 )
-from aftermap.workflows.benchmark.few_shot import check_adapting, with_scenes
+from aftermap.workflows.benchmark.few_shot import alike, check_adapting, with_scenes
 from aftermap.workflows.benchmark.figures import (
     FIGURES,
     LOWER_IS_BETTER,
@@ -177,7 +177,7 @@ def run_benchmark(
     check_adapting(adapt)
     scenes = check_protocol(folds, manifest)
     others = [row for file in include for row in _included(Path(file), folds)]
-    running = running or Options(backend="auto")
+    running = alike(running or Options(backend="auto"), folds)
     runs = out.with_name(f"{out.name}-runs")
     entrants = [given_model(name, path, folds) for name, path in given]
     known_models(entrants)  # what is not there is told before hours of training, not after them
