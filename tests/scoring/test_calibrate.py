@@ -44,3 +44,26 @@ def test_tuning_never_lowers_the_score_on_its_own_pixels():
     p = np.random.default_rng(1).dirichlet(np.ones(4), 300)
     target = p.argmax(axis=1)
     assert tune_weights(p, target).tolist() == [1, 1, 1, 1]
+
+
+def test_the_search_is_that_of_scoring_every_trial_anew():
+    rng = np.random.default_rng(4)
+    p = np.round(rng.dirichlet(np.ones(4), 500) * 8) / 8  # many are equal
+    target = rng.choice(4, 500, p=(0.5, 0.3, 0.15, 0.05))
+
+    def score(factors):
+        table = np.zeros((4, 4))
+        np.add.at(table, (target, (p * factors).argmax(axis=1)), 1)
+        hit = np.diag(table)
+        per_class = 2 * hit / np.maximum(table.sum(axis=0) + table.sum(axis=1), 1e-300)
+        return 4 / (1 / (per_class + 1e-6)).sum()
+
+    weights, best = np.ones(4), score(np.ones(4))
+    for _ in range(3):
+        for index in range(1, 4):
+            for step in np.exp(np.linspace(-2.4, 2.4, 25)):
+                trial = weights.copy()
+                trial[index] = step
+                if score(trial) > best + 1e-6:
+                    best, weights = score(trial), trial
+    assert tune_weights(p, target).tolist() == weights.tolist()

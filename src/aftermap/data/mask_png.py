@@ -1,5 +1,7 @@
 """Masks as PNG: written so that they are quickly read again; plain ones are read with nothing but a decoder."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 
@@ -25,6 +27,14 @@ def decode_mask(data: bytes) -> np.ndarray | None:
         return None
     mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     return mask if mask is not None and mask.ndim == 2 and mask.dtype == np.uint8 else None
+
+
+def read_plain(path: Path) -> np.ndarray | None:
+    """`decode_mask` of a file; None also where it cannot be read, so that another reader says why."""
+    try:
+        return decode_mask(path.read_bytes())
+    except OSError:
+        return None
 
 
 def count_values(mask: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from aftermap.classes import IGNORE, SCHEMES, ClassScheme
 from aftermap.config import Config, explain
 from aftermap.data.legends import Legend
+from aftermap.data.mask_png import read_plain
 from aftermap.errors import DataError, RasterError, shown
 from aftermap.files import write_text
 from aftermap.geo.opening.whole import WholeImage, find_unseen
@@ -283,7 +284,8 @@ def read_mask(scene: Scene, *, target: Target) -> np.ndarray:
     if path is None:
         return np.full((scene.height, scene.width), IGNORE, np.uint8)
     try:
-        stored = WholeImage.read(path).array
+        plain = read_plain(path)
+        stored = WholeImage.read(path).array if plain is None else plain[None]
         if len(stored) != 1 or stored.dtype != np.uint8:
             raise DataError(f"{path} is not a readable single-band mask")
         mask: np.ndarray = stored[0]

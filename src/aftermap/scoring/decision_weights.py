@@ -46,22 +46,28 @@ def tune_weights(probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
     classes = probabilities.shape[1]
     present = np.bincount(target, minlength=classes) > 0
     weights = np.ones(classes)
+    values = np.ascontiguousarray(probabilities.T, float)  # (C, N)
+    row = target * classes
 
-    def score(factors: np.ndarray) -> float:
-        chosen = (probabilities * factors).argmax(axis=1)
-        table = np.bincount(target * classes + chosen, minlength=classes**2).reshape(classes, classes)
+    def score(chosen: np.ndarray) -> float:
+        table = np.bincount(row + chosen, minlength=classes**2).reshape(classes, classes)
         hit = np.diag(table).astype(float)
         per_class = f1(hit, table.sum(axis=0) - hit, table.sum(axis=1) - hit)
         return float(harmonic_mean(per_class[present]))
 
     if present.sum() < 2:
         return weights
-    best = score(weights)
+    best = score((values * weights[:, None]).argmax(axis=0))
     for _ in range(ROUNDS):
         for index in np.flatnonzero(present[1:]) + 1:
+            # while one factor changes, the best of the other classes stays: of equal values the first class wins
+            others = np.delete(np.arange(classes), index)
+            weighted = values[others] * weights[others, None]
+            rival = others[weighted.argmax(axis=0)]
+            height = weighted.max(axis=0)
             for step in STEPS:
-                trial = weights.copy()
-                trial[index] = step
-                if (value := score(trial)) > best + 1e-6:
-                    best, weights = value, trial
+                own = values[index] * step
+                wins = (own > height) | ((own == height) & (index < rival))
+                if (value := score(np.where(wins, index, rival))) > best + 1e-6:
+                    best, weights[index] = value, step
     return weights

@@ -13,7 +13,7 @@ from aftermap.data.band_files import read_file, size_of
 from aftermap.data.checking.turned import lies_on_shown
 from aftermap.data.file_content import checksum, read_bytes
 from aftermap.data.legends import Legend
-from aftermap.data.mask_png import count_values
+from aftermap.data.mask_png import count_values, read_plain
 from aftermap.data.readers.folder import grid_mismatch, read_grid
 from aftermap.data.scene import RGB, Scene
 from aftermap.errors import DataError, RasterError
@@ -119,7 +119,8 @@ def examine(
     empties = []
     for role in [role for role in readable if role.endswith("_mask")]:
         try:
-            mask = read_file(readable[role]).array
+            plain = read_plain(readable[role])
+            mask = read_file(readable[role]).array if plain is None else plain[None]
         except DataError as error:
             note("error", "unreadable", str(error))
             continue

@@ -11,6 +11,7 @@ import numpy as np
 
 from aftermap.artefacts.card import BaseCard
 from aftermap.classes import DAMAGE, IGNORE
+from aftermap.data.mask_png import count_values
 from aftermap.data.scene import Manifest, Scene, Target, labelled_scenes, read_images, read_mask
 from aftermap.errors import DataError, InputError, ModelError
 from aftermap.inference.agreement import lookup_between
@@ -133,9 +134,9 @@ class Tally:
             self._map.add(
                 building, truth, event=scene.event, scene=scene.name, resolution_m=scene.resolution_m
             )
-        bins = np.rint((1 - probabilities[0]) * 200).astype(np.int64)
+        bins = np.rint((1 - probabilities[0]) * 200).astype(np.uint8)
         for value in (0, 1):
-            self._histogram[value] += np.bincount(bins[truth == value], minlength=201)[:201]
+            self._histogram[value] += count_values(np.where(truth == value, bins, np.uint8(IGNORE)))[:201]
         if truth_damage is not None:
             self._sampled.append(_damage_sample(probabilities, truth_damage))
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from aftermap.classes import IGNORE
-from aftermap.data.mask_png import decode_mask
+from aftermap.data.mask_png import read_plain
 from aftermap.errors import DataError
 from aftermap.wording import counted
 
@@ -100,7 +100,7 @@ def read_class_mask(path: Path, role: Role) -> np.ndarray:
         DataError: unreadable, several bands, or another value.
     """
     try:
-        plain = decode_mask(path.read_bytes())
+        plain = read_plain(path)
         if plain is None:
             with Image.open(path, formats=_FORMATS) as image:
                 bands = len(image.getbands())
