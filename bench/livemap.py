@@ -1,16 +1,19 @@
-"""The live map in Chromium on a map of 500,000 buildings: first paint, bytes, and the time from frame to frame.
+"""The live map in Chromium on a map of 500,000 buildings: first paint, bytes, what a frame costs with them and without.
 
     python bench/livemap.py --folder /tmp/load                     # makes the map once, minutes
     python bench/livemap.py --folder /tmp/load --side 2048 --buildings 5000
 
 The map is that of bench/serve_load.py: 10,000 px of half a metre, houses all over it, which is 20,000 on each square
 kilometre. Chromium draws with the processor (SwiftShader) where there is no GPU; the server runs on the same cores.
-Frames are counted while the map moves by itself: over points and over outlines, zooming through both, and with the
-border moving; each also with the images alone, since drawing these without a GPU takes long by itself. `script` is
-what the main thread worked on a frame, as the browser counts it; the rest is drawing.
+A frame after the other is drawn while the map moves in steps: over points, over outlines, through all zooms, and with the
+border moving; each in turn with the images alone and with the buildings, since drawing images without a GPU takes long by
+itself. `CPU` is the processor time of all of Chromium for a frame, drawing included, which does not depend on what else
+the machine does; `ratio` is that with the buildings over that of the images alone, so that 2 means that the buildings
+cost what the images do. `script` is what the main thread worked on a frame, as the browser counts it.
 """
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -25,69 +28,104 @@ sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "src"), str(ROOT / "tests")]
 from serve_load import Server, make  # noqa: E402
 
 FRAMES = """
-async ([what, milliseconds, buildings]) => {
+async ([what, steps, buildings]) => {
   const { view } = await import(document.querySelector("script[type=module]").src);
   const { canvas } = view;
   view.showBuildings(buildings);
   const settled = () => new Promise((done) => { canvas.once("idle", done); canvas.triggerRepaint(); });
+  const drawn = () => new Promise((done) => {
+    canvas.once("render", () => requestAnimationFrame(done));
+    canvas.triggerRepaint();
+  });
   const [west, south, east, north] = view.bounds;
   const [x, y] = [(west + east) / 2, (south + north) / 2];
-  const far = (east - west) / 4;
+  const across = 0.002; // degrees: some 180 m
   const moves = {
-    "all points": [[x - far, y, 12.5], [x + far, y, 12.5]],
-    "near points": [[x - far / 4, y, 14.9], [x + far / 4, y, 14.9]],
-    "zoom in": [[x, y, 12], [x, y, 17]],
-    "most outlines": [[x - far / 16, y, 16.1], [x + far / 16, y, 16.1]],
-    outlines: [[x - far / 32, y, 17.5], [x + far / 32, y, 17.5]],
-    border: [[x, y, 17.5], [x, y, 17.5]],
+    "zoom 12.5": [[x - across * 4, y, 12.5], [x + across * 4, y, 12.5]],
+    "zoom 14.1": [[x - across * 2, y, 14.1], [x + across * 2, y, 14.1]],
+    "zoom 14.9": [[x - across, y, 14.9], [x + across, y, 14.9]],
+    "zoom 15.5": [[x - across, y, 15.5], [x + across, y, 15.5]],
+    "zoom 16.1": [[x - across, y, 16.1], [x + across, y, 16.1]],
+    "zoom 16.9": [[x - across / 2, y, 16.9], [x + across / 2, y, 16.9]],
+    "zoom 17.5": [[x - across / 2, y, 17.5], [x + across / 2, y, 17.5]],
+    "zoom 18.5": [[x - across / 4, y, 18.5], [x + across / 4, y, 18.5]],
+    "border at 17.5": [[x, y, 17.5], [x, y, 17.5]],
+    "zoom 12 to 18": [[x, y, 12], [x, y, 18]],
   };
   const [from, to] = moves[what];
-  canvas.jumpTo({ center: [from[0], from[1]], zoom: from[2] });
-  await settled();
-  const times = [];
-  let going = true;
-  const tick = (now) => { times.push(now); if (going) requestAnimationFrame(tick); };
-  requestAnimationFrame(tick);
-  if (what === "border") {
-    const begun = performance.now();
-    await new Promise((done) => {
-      const step = (now) => {
-        const share = Math.min(1, (now - begun) / milliseconds);
-        view.divide(share);
-        if (share < 1) requestAnimationFrame(step); else done();
-      };
-      requestAnimationFrame(step);
-    });
-  } else {
-    canvas.easeTo({ center: [to[0], to[1]], zoom: to[2], duration: milliseconds, easing: (t) => t });
-    await new Promise((done) => canvas.once("moveend", done));
+  const at = (share) => ({
+    center: [from[0] + (to[0] - from[0]) * share, y],
+    zoom: from[2] + (to[2] - from[2]) * share,
+  });
+  for (const share of [1, 0]) { // tiles of both ends are there before it begins
+    canvas.jumpTo(at(share));
+    await settled();
   }
-  going = false;
-  return times.slice(1).map((time, index) => time - times[index]);
+  const times = [];
+  let last = performance.now();
+  await window.begin();
+  for (let step = 1; step <= steps; step += 1) {
+    if (what.startsWith("border")) view.divide(step / steps);
+    else canvas.jumpTo(at(step / steps));
+    await drawn();
+    const now = performance.now();
+    times.push(now - last);
+    last = now;
+  }
+  await window.end();
+  return times.slice(1);
 }
 """
+MOVES = (
+    *("zoom 12.5", "zoom 14.1", "zoom 14.9", "zoom 15.5", "zoom 16.1", "zoom 16.9", "zoom 17.5", "zoom 18.5"),
+    *("border at 17.5", "zoom 12 to 18"),
+)
 
 
-def frames(page: Page, what: str, seconds: float, buildings: bool) -> None:
-    """Move, and tell how long frames took."""
-    client = page.context.new_cdp_session(page)
-    client.send("Performance.enable")
+def browser_seconds() -> float:
+    """Processor time of all processes of the browser so far."""
+    parents: dict[int, int] = {}
+    seconds: dict[int, float] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, rest = path.read_text().partition("(")[2].rpartition(")")
+        except OSError:
+            continue
+        fields = rest.split()
+        number = int(path.parent.name)
+        parents[number] = int(fields[1])
+        seconds[number] = (
+            (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if "chrom" in name else 0.0
+        )
 
-    def worked() -> dict[str, float]:
-        told = client.send("Performance.getMetrics")["metrics"]
-        return {each["name"]: each["value"] for each in told}
+    def ours(number: int) -> bool:
+        while number > 1 and number != os.getpid():
+            number = parents.get(number, 0)
+        return number == os.getpid()
 
-    before = worked()
-    times = np.array(page.evaluate(FRAMES, [what, seconds * 1000, buildings]))
-    after = worked()
-    script = (after["ScriptDuration"] - before["ScriptDuration"]) / max(1, len(times)) * 1000
-    p50, p95 = np.percentile(times, [50, 95])
-    name = what if buildings else f"{what}, images alone"
-    slow = int((times > 100).sum())
-    print(
-        f"{name} | {len(times)} | {p50:.0f} | {p95:.0f} | {times.max():.0f} | {slow} | {script:.1f}",
-        flush=True,
-    )
+    return sum(value for number, value in seconds.items() if value and ours(number))
+
+
+class Measured:
+    """What a move cost: told by the page when it begins and ends."""
+
+    def __init__(self, page: Page) -> None:
+        self._client = page.context.new_cdp_session(page)
+        self._client.send("Performance.enable")
+        self._page, self._at = page, {"begin": (0.0, 0.0), "end": (0.0, 0.0)}
+        for name in self._at:
+            page.expose_function(name, lambda name=name: self._mark(name))
+
+    def _mark(self, name: str) -> None:
+        told = self._client.send("Performance.getMetrics")["metrics"]
+        script = next(each["value"] for each in told if each["name"] == "ScriptDuration")
+        self._at[name] = browser_seconds(), script
+
+    def frames(self, what: str, steps: int, buildings: bool) -> tuple[np.ndarray, float, float]:
+        """Milliseconds of each frame, of the processor for one, and of the main thread for one."""
+        times = np.array(self._page.evaluate(FRAMES, [what, steps, buildings]))
+        cpu, script = (self._at["end"][k] - self._at["begin"][k] for k in (0, 1))
+        return times, cpu / steps * 1000, script / steps * 1000
 
 
 def main() -> None:
@@ -95,7 +133,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--side", type=int, default=10_000)
     parser.add_argument("--buildings", type=int, default=500_000)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--frames", type=int, default=20, help="of each move, drawn twice each way")
+    parser.add_argument("--moves", help="some of them, with commas between")
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--height", type=int, default=800)
@@ -111,10 +150,22 @@ def main() -> None:
             )
             page = browser.new_page(viewport={"width": chosen.width, "height": chosen.height})
             opened(page, f"http://127.0.0.1:{server.port}/maps/{number}")
-            print("what | frames | p50 ms | p95 ms | longest ms | over 100 ms | script ms a frame")
-            for what in ("all points", "near points", "zoom in", "most outlines", "outlines", "border"):
-                for shown in (False, True):
-                    frames(page, what, chosen.seconds, shown)
+            print(
+                "what | images: CPU ms | p50 ms | with buildings: CPU ms | p50 ms | p95 ms | script ms | ratio"
+            )
+            measured = Measured(page)
+            for what in chosen.moves.split(",") if chosen.moves else MOVES:
+                alone, both = ([measured.frames(what, chosen.frames, shown)] for shown in (False, True))
+                alone.append(measured.frames(what, chosen.frames, False))
+                both.append(measured.frames(what, chosen.frames, True))
+                cpu = [float(np.mean([each[1] for each in some])) for some in (alone, both)]
+                times = [np.concatenate([each[0] for each in some]) for some in (alone, both)]
+                script = float(np.mean([each[2] for each in both]))
+                print(
+                    f"{what} | {cpu[0]:.0f} | {np.median(times[0]):.0f} | {cpu[1]:.0f} | {np.median(times[1]):.0f} | "
+                    f"{np.percentile(times[1], 95):.0f} | {script:.1f} | {cpu[1] / cpu[0]:.2f}",
+                    flush=True,
+                )
                 if chosen.shot:
                     page.screenshot(path=chosen.shot / f"{what.replace(' ', '-')}.png")
             browser.close()

@@ -11,6 +11,7 @@ because these depend on what else the machine does.
 
 import argparse
 import asyncio
+import gzip
 import json
 import math
 import os
@@ -22,6 +23,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +48,7 @@ from aftermap.workflows.service.place import Place  # noqa: E402
 from aftermap.workflows.service.tiles.display import legend  # noqa: E402
 from aftermap.workflows.service.tiles.ground import ground_of, web_grid, window_of  # noqa: E402
 from aftermap.workflows.service.tiles.rasters import write_layers  # noqa: E402
-from aftermap.workflows.service.tiles.vectors import ATTRIBUTES, OUTLINES_ZOOM, write_vector_tiles  # noqa: E402
+from aftermap.workflows.service.tiles.vectors import ATTRIBUTES, open_tiles, write_vector_tiles, zooms_of  # noqa: E402
 from reviewed_map import NO_SHIFT, write_image  # noqa: E402
 
 Get = Callable[[random.Random], tuple[str, str]]
@@ -137,15 +139,17 @@ def make(data: Path, side: int, count: int) -> str:
     print(f"the map is open after {time.process_time() - used:.1f} CPU s", flush=True)
     begun, used = time.monotonic(), time.process_time()
     frame = found.buildings.assign(row=np.arange(count))
-    least = write_vector_tiles(frame, grid, shown, "all", going=lambda: None)
+    zooms = zooms_of(frame, grid)
+    write_vector_tiles(frame, grid, shown, "all", zooms, going=lambda: None)
     told = f"{time.monotonic() - begun:.1f} s, {time.process_time() - used:.1f} CPU s"
     print(f"vector tiles of {count:,} buildings: {told}", flush=True)
+    describe_tiles(shown)
     about = {
         "bounds": list(ground_of(grid).bounds),
         "georeferenced": True,
         "rasters": {date: {"minzoom": zoom - 5, "maxzoom": zoom} for date in ("pre", "post")},
         "buildings": {
-            **{"minzoom": least, "maxzoom": OUTLINES_ZOOM, "outlines_from": OUTLINES_ZOOM},
+            **{"minzoom": zooms.least, "maxzoom": zooms.last, "outlines_from": zooms.outlines},
             **{"layer": "buildings", "attributes": list(ATTRIBUTES)},
         },
     }
@@ -153,6 +157,47 @@ def make(data: Path, side: int, count: int) -> str:
     Maps(place, Database(place.database)).add(number, "local", "load", found, about)
     write_json(known, {"side": side, "buildings": count, "map": number, "legend": legend()})
     return number
+
+
+def describe_tiles(shown: Path) -> None:
+    """A row for each zoom of the vector tiles."""
+    print("zoom | kind | tiles | bytes: middle | largest | all | features of the fullest tile | of all tiles")
+    for kind in ("points", "outlines"):
+        with closing(open_tiles(shown / f"all-{kind}.mbtiles")) as file:
+            for (zoom,) in file.execute("SELECT DISTINCT zoom_level FROM tiles ORDER BY 1").fetchall():
+                rows = file.execute("SELECT tile_data FROM tiles WHERE zoom_level=?", (zoom,)).fetchall()
+                sizes = [len(data) for (data,) in rows]
+                counts = [features_in(gzip.decompress(data)) for (data,) in rows]
+                print(
+                    f"{zoom} | {kind} | {len(rows)} | {np.median(sizes) / 1000:.0f} kB | {max(sizes) / 1000:.0f} kB | "
+                    f"{sum(sizes) / 1e6:.1f} MB | {max(counts):,} | {sum(counts):,}",
+                    flush=True,
+                )
+
+
+def features_in(tile: bytes) -> int:
+    """Features of a vector tile's one layer: fields with the number 2 of the message in field 3."""
+
+    def number(at: int) -> tuple[int, int]:
+        value = shift = 0
+        while True:
+            value |= (tile[at] & 127) << shift
+            at, shift = at + 1, shift + 7
+            if tile[at - 1] < 128:
+                return value, at
+
+    assert tile[0] == 0x1A
+    end, at = number(1)
+    end, count = at + end, 0
+    while at < end:
+        key, at = number(at)
+        if key & 7 == 2:
+            length, at = number(at)
+            at += length
+            count += key >> 3 == 2
+        else:
+            _, at = number(at)
+    return count
 
 
 class Server:

@@ -146,6 +146,7 @@ def test_no_route_answers_for_somebody_elses_map_job_or_upload(guarded, made, ro
         parted = kind == "part" and path in {
             "/api/maps/{number}",
             "/api/maps/{number}/buildings",
+            "/api/maps/{number}/count",
             "/api/maps/{number}/buildings/{building_id}",
             "/api/maps/{number}/tiles/{layer}/{z}/{x}/{y}",
             "/api/maps/{number}/tiles/buildings/{z}/{x}/{y}",
@@ -187,6 +188,7 @@ def test_scopes_are_kept_apart(guarded, made):
     )
     put = {"json": {"verdict": "destroyed"}, "headers": {"if-match": '"none"'}}
     assert reader.put(f"/api/maps/{number}/answers/b1", **put).status_code == 403
+    assert reader.delete(f"/api/maps/{number}/answers/b1").status_code == 403
     assert reader.get("/metrics").status_code == 403
     assert reader.delete(f"/api/maps/{number}").status_code == 403
     mapper = as_one(guarded, "map", "read", name="mapper")
@@ -213,16 +215,18 @@ def test_of_a_map_that_is_seen_in_part_the_rest_is_absent(guarded, made):
     west = {f"b{n}" for n in range(25) if n % 5 < 3}  # columns at 12, 48 and 84 px of 192
     west -= {f"b{n}" for n in range(25) if 12 + 36 * (n % 5) + 8 > 96}
     assert told["total"] == len(west) == sum(told["counts"].values())
+    counted = half.get(f"/api/maps/{number}/count").json()
+    assert counted["total"] == counted["left"] == len(west) == sum(counted["counts"].values())
     listed = half.get(f"/ogc/collections/{number}/items").json()
     assert {each["id"] for each in listed["features"]} == west and listed["numberMatched"] == len(west)
     assert half.get(f"/ogc/collections/{number}/items/b4").status_code == 404
     assert half.get(f"/api/maps/{number}/buildings/b4").status_code == 404
     assert {each["id"] for each in half.get(f"/api/maps/{number}/buildings?q=b").json()} == west
     bounds = bounds_of(guarded, number)
-    x, y = tile_at(bounds, 16)
+    x, y = tile_at(bounds, 17)
     from pyogrio import read_dataframe
 
-    frame = read_dataframe(half.get(f"/api/maps/{number}/tiles/buildings/16/{x}/{y}").content)
+    frame = read_dataframe(half.get(f"/api/maps/{number}/tiles/buildings/17/{x}/{y}").content)
     assert set(frame["id"]) == west
     everything = as_one(guarded, "read", name="all")
     zoom = 15  # the whole map is a few pixels of one tile there

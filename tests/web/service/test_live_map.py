@@ -117,6 +117,11 @@ def test_two_who_answer_at_once_are_told_and_see_one_another(browser, running, m
     shows(ana, "#saving", SAVED)
     shows(ben, "#said", "Ana says destroyed")
     shows(ben, "#count", "1 of 25 buildings: 1 destroyed")
+    # the map says no-damage of b12; what Ana said wins
+    ben.uncheck("#legend [value=no-damage]")
+    shows(ben, "#left", "20 of 25 buildings are left.")
+    ben.uncheck("#legend [value=destroyed]")
+    shows(ben, "#left", "13 of 25 buildings are left.")
 
     def overtake(route):
         put(root, number, "b12", secrets[2], "major-damage")
@@ -136,6 +141,14 @@ def test_two_who_answer_at_once_are_told_and_see_one_another(browser, running, m
         ("Ben", "no-damage"),
     }
     shows(ana, "#totals", "the map counts")
+    ben.keyboard.press("z")
+    shows(ben, "#saving", "Taken back")
+    ben.locator("#said").filter(has_not_text="Ben says").wait_for(state="attached")
+    assert len(Journal(service.place.map(number)).answers()) == 2
+    ben.click("#in-review")
+    ben.fill("#name-text", "Ben")
+    ben.keyboard.press("Enter")
+    shows(ben, "#name", "building b12")
     assert ana.wrong == ben.wrong == []
     ana.context.close()
     ben.context.close()

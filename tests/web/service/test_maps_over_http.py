@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aftermap.workflows.review.answers import Journal
+
 
 def tile_at(bounds, zoom):
     """Column and row of the web's tile in the middle of a box, by the formula of the OSM wiki."""
@@ -45,16 +47,53 @@ def test_tiles_beside_the_map_are_transparent(client, number):
 def test_vector_tiles_hold_every_building(client, number):
     from pyogrio import read_dataframe
 
-    bounds = client.get(f"/api/maps/{number}").json()["bounds"]
-    x, y = tile_at(bounds, 16)
-    answer = client.get(f"/api/maps/{number}/tiles/buildings/16/{x}/{y}")
-    assert answer.headers["content-encoding"] == "gzip"
-    frame = read_dataframe(answer.content)
+    told = client.get(f"/api/maps/{number}").json()
+    shown, root = told["buildings"], f"/api/maps/{number}/tiles/buildings"
+
+    def tile(zoom):
+        x, y = tile_at(told["bounds"], zoom)
+        return client.get(f"{root}/{zoom}/{x}/{y}")
+
+    near = tile(shown["outlines_from"])
+    assert near.headers["content-encoding"] == "gzip"
+    frame = read_dataframe(near.content)
     assert set(frame["id"]) == {f"b{n}" for n in range(25)} and set(frame["damage"]) > {"destroyed"}
-    points = read_dataframe(client.get(f"/api/maps/{number}/tiles/buildings/15/{x // 2}/{y // 2}").content)
+    points = read_dataframe(tile(shown["outlines_from"] - 1).content)
     assert len(points) == 25 and set(points.geometry.geom_type) == {"Point"}
     assert set(points.columns) == set(frame.columns)
-    assert client.get(f"/api/maps/{number}/tiles/buildings/17/{2 * x}/{2 * y}").status_code == 204
+    assert tile(shown["maxzoom"]).status_code == 200 and tile(shown["maxzoom"] + 1).status_code == 204
+
+
+def test_a_filter_counts_by_what_was_said_and_an_answer_is_taken_back(client, number, service):
+    count, place = f"/api/maps/{number}/count", f"/api/maps/{number}/buildings/b0"
+    told = client.get(count).json()
+    # 25 buildings in turn of four classes, the last of which was not assessed
+    assert told["counts"] == {
+        **{"no-damage": 6, "minor-damage": 6, "major-damage": 6, "destroyed": 6, "not-assessed": 1},
+        **{"not-a-building": 0, "cannot-tell": 0},
+    }
+    assert (told["total"], told["left"]) == (25, 25)
+    assert client.get(count, params={"damage": "destroyed,no-damage"}).json()["left"] == 12
+    assert client.get(count, params={"least": 0.9}).json()["left"] == 2  # 0.91, 0.90, ...
+    assert client.get(count, params={"most": 0.9}).json()["left"] == 23  # and none without a confidence
+    assert client.get(count, params={"area": 1e6}).json()["left"] == 0
+    assert client.get(count, params={"damage": "ruined"}).status_code == 422
+    shown = client.get(place)
+    assert shown.json()["geometry"]["type"] == "MultiPolygon"
+    said = f"/api/maps/{number}/answers/b0"
+    first = client.put(said, json={"verdict": "minor-damage"}, headers={"if-match": shown.headers["etag"]})
+    second = client.put(said, json={"verdict": "not-a-building"}, headers={"if-match": first.headers["etag"]})
+    after = client.get(count, params={"damage": "not-a-building"}).json()
+    assert after["left"] == 1 and after["counts"]["no-damage"] == 5
+    assert client.delete(said).status_code == 428
+    assert client.delete(said, headers={"if-match": shown.headers["etag"]}).status_code == 412
+    key, tag = {"key": "k" * 16}, {"if-match": second.headers["etag"]}
+    assert client.delete(f"{said}?reviewer=ana", headers=tag).status_code == 404
+    for _ in range(2):  # its confirmation was lost
+        gone = client.delete(said, params=key, headers=tag)
+        assert gone.status_code == 200 and gone.json()["answers"] == []
+    assert Journal(service.place.map(number)).answers() == []
+    assert client.get(count).json()["counts"] == told["counts"]
 
 
 def test_files_come_one_by_one_in_parts_and_all_together(client, number, service):

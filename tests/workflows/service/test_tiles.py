@@ -26,7 +26,14 @@ from aftermap.workflows.service.tiles.ground import (
 )
 from aftermap.workflows.service.tiles.rasters import NONE, PART, WHOLE, write_layers
 from aftermap.workflows.service.tiles.reading import WebRaster, _pyramid, hidden
-from aftermap.workflows.service.tiles.vectors import open_tiles, read_tile, write_vector_tiles
+from aftermap.workflows.service.tiles.vectors import (
+    Zooms,
+    open_tiles,
+    read_tile,
+    thinned,
+    write_vector_tiles,
+    zooms_of,
+)
 
 GROUND = Grid(CRS.from_epsg(32615), Affine(0.5, 0, 400_000, 0, -0.5, 4_100_000), 2200, 1700)
 
@@ -137,7 +144,7 @@ def test_what_is_hidden_of_a_tile_is_what_lies_outside_of_the_area():
 def test_vector_tiles_of_a_map_without_buildings_are_empty(tmp_path):
     columns = {name: [] for name in ("building_id", "damage", "confidence", "area_m2", "row")}
     frame = geopandas.GeoDataFrame(columns, geometry=[], crs=GROUND.crs)
-    write_vector_tiles(frame, GROUND, tmp_path, "all", going=lambda: None)
+    write_vector_tiles(frame, GROUND, tmp_path, "all", zooms_of(frame, GROUND), going=lambda: None)
     for kind in ("points", "outlines"):
         tiles = open_tiles(tmp_path / f"all-{kind}.mbtiles")
         assert read_tile(tiles, 14, 0, 0) is None
@@ -146,34 +153,66 @@ def test_vector_tiles_of_a_map_without_buildings_are_empty(tmp_path):
         tiles.close()
 
 
-def test_a_tile_that_is_too_full_thins_out_all_tiles_of_its_zoom(tmp_path, monkeypatch):
-    from pyogrio import read_dataframe
-
-    from aftermap.workflows.service.tiles import vectors
-
-    monkeypatch.setattr(vectors, "_POINTS_PER_TILE", 40)
-    random = np.random.default_rng(0)
-    # 300 of 400 in the western half of 20 km, 100 in the eastern
-    x = 400_000 + np.concatenate([random.uniform(0, 10_000, 300), random.uniform(10_000, 20_000, 100)])
-    boxes = shapely.box(x, 4_000_000, x + 10, 4_000_010)
-    ids = [f"b{number}" for number in range(400)]
+def houses(x, y, side=10.0, damage="destroyed"):
+    count = len(x)
     columns = {
-        "building_id": ids,
-        "damage": "destroyed",
+        "building_id": [f"b{number}" for number in range(count)],
+        "damage": damage,
         "confidence": 0.5,
         "area_m2": 100.0,
-        "row": range(400),
+        "row": range(count),
     }
-    frame = geopandas.GeoDataFrame(columns, geometry=boxes, crs=GROUND.crs)
-    least = write_vector_tiles(frame, GROUND, tmp_path, "all", going=lambda: None)
-    tiles = open_tiles(tmp_path / "all-points.mbtiles")
-    counts = {}
-    for zoom in (least, 15):
-        rows = tiles.execute("SELECT tile_data FROM tiles WHERE zoom_level=?", (zoom,)).fetchall()
-        counts[zoom] = sorted(len(read_dataframe(bytes(data))) for (data,) in rows)
-    tiles.close()
-    assert sum(counts[least]) <= 2 * 40 + 4 and sum(counts[15]) >= 400
-    assert max(counts[least]) <= 40 + 4
+    return geopandas.GeoDataFrame(columns, geometry=shapely.box(x, y, x + side, y + side), crs=GROUND.crs)
+
+
+def test_one_of_each_class_stays_in_a_cell_and_what_stays_stays_at_the_next_zoom():
+    random = np.random.default_rng(0)
+    x, y = random.uniform(0, 20_000, (2, 3000))
+    classes = np.where(np.arange(3000) % 1000 == 7, 1, 0)  # three that a share of all would lose
+    assert thinned(x, y, classes, 12, 5000).tolist() == list(range(3000))
+    far, near = (set(thinned(x, y, classes, zoom, 40).tolist()) for zoom in (11, 12))
+    assert {7, 1007, 2007} <= far < near and len(near) < 3000
+    for zoom, kept in ((11, far), (12, near)):
+        side = 2 * HALF / 2**zoom
+        rows = sorted(kept)
+        tiles = np.stack([(x[rows] + HALF) // side, (y[rows] + HALF) // side])
+        assert np.unique(tiles, axis=1, return_counts=True)[1].max() <= 40
+
+
+def test_outlines_begin_where_the_middle_one_is_three_pixels_and_tiles_are_not_too_full(monkeypatch):
+    from aftermap.workflows.service.tiles import vectors
+
+    # on the web's grid 10 m are 12.5 m here; a pixel of 512 a tile is 4.8 m at zoom 14, 2.4 m at 15
+    x, y = (
+        each.ravel() for each in np.meshgrid(np.arange(20) * 50 + 400_000, np.arange(20) * 50 + 4_000_000)
+    )
+    assert zooms_of(houses(x, y), GROUND) == Zooms(least=13, outlines=15, last=17)
+    assert zooms_of(houses(x, y, side=40.0), GROUND).outlines == 14
+    assert zooms_of(houses(x, y, side=1.0), GROUND) == Zooms(13, 18, 18)
+    # a tile of zoom 16 is 489 m here: up to ten houses across
+    monkeypatch.setattr(vectors, "_OUTLINES_PER_TILE", 110)
+    assert zooms_of(houses(x, y), GROUND).outlines == 16
+
+
+def test_points_and_outlines_lie_in_their_tiles_and_outlines_are_simpler_far_away(tmp_path):
+    from pyogrio import read_dataframe
+
+    circle = shapely.Point(400_100, 4_000_100).buffer(20, quad_segs=32)
+    frame = houses(np.array([400_100.0]), np.array([4_000_100.0])).set_geometry([circle], crs=GROUND.crs)
+    write_vector_tiles(frame, GROUND, tmp_path, "all", Zooms(12, 14, 17), going=lambda: None)
+    corners = {}
+    for kind, zooms in (("points", (12, 13)), ("outlines", (14, 15, 16, 17))):
+        tiles = open_tiles(tmp_path / f"all-{kind}.mbtiles")
+        rows = tiles.execute("SELECT zoom_level, tile_data FROM tiles").fetchall()
+        tiles.close()
+        assert {zoom for zoom, _ in rows} == set(zooms)
+        for zoom, data in rows:
+            told = read_dataframe(bytes(data))
+            assert told["id"].tolist() == ["b0"] and told["area_m2"].tolist() == [100.0]
+            corners[zoom] = max(
+                corners.get(zoom, 0), int(shapely.get_num_coordinates(told.geometry.array).max())
+            )
+    assert corners[13] == 1 and corners[14] < corners[15] <= corners[16] < corners[17]
 
 
 def test_the_ground_of_a_map_is_its_outline_in_degrees():

@@ -42,6 +42,21 @@ class Screen {
     this.show(item);
   }
 
+  // a building by its id; false where there is none
+  async lookUp(id) {
+    if (!id || this.store.offline) return false;
+    try {
+      const item = await this.store.find(id);
+      this.queue.putBack(this.item);
+      this.show(item);
+      return true;
+    } catch (error) {
+      this.alarm(null);
+      this.say(`Building ${id}: ${error.message}`);
+      return this.item !== null;
+    }
+  }
+
   show(item, before = null) {
     Object.assign(this, { item, rings: null, missing: null, mapShown: false });
     this.rings = before?.outline ?? null;

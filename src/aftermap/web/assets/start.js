@@ -111,7 +111,13 @@ async function begin() {
   if (typeof known === "string" && known) setName(known);
   else await askName();
   screen.queue.restore();
-  await screen.advance();
+  window.addEventListener("hashchange", () => screen.lookUp(named()));
+  if (!(await screen.lookUp(named()))) await screen.advance();
+}
+
+// the building that the address names: review/#building=ID
+function named() {
+  return new URLSearchParams(location.hash.slice(1)).get("building");
 }
 
 begin().catch((error) => screen.alarm(error));

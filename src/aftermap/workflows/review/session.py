@@ -212,6 +212,44 @@ class Review:
             again["outline"] = last.geometry and page_outline(last.geometry, self.found)
             return {"withdrawn": again, "item": self.item(last.building_id) if known else None}
 
+    def knows(self, key: str) -> bool:
+        """Whether the journal has a line with a key, which is that of something sent twice."""
+        with self.turn:
+            self._reload()
+            return key in self._by_key
+
+    def withdraw(self, reviewer: str, building_id: str, key: str) -> bool:
+        """Take back all that a reviewer said of a building; False where there is nothing.
+
+        Args:
+            reviewer: whose.
+            building_id: of it.
+            key: of this withdrawal, so that one that is sent twice counts once.
+
+        Raises:
+            OutputError: it could not be saved.
+        """
+        with self.turn:
+            self._reload()
+            if key in self._by_key:
+                self._add([])
+                return True
+            gone = {line.withdraws for line in self._by_key.values()}
+            said = [
+                line.key
+                for line in self._by_key.values()
+                if (line.reviewer, line.building_id) == (reviewer, building_id)
+                and not (line.verdict is None or line.origin == "imported" or line.key in gone)
+            ]
+            keys = [key, *(uuid.uuid4().hex for _ in said[1:])]
+            self._add(
+                [
+                    Answer(key=mine, building_id=building_id, reviewer=reviewer, seconds=None, withdraws=line)
+                    for mine, line in zip(keys, said, strict=False)
+                ]
+            )
+            return bool(said)
+
     def more(self, count: int) -> None:
         """Enlarge the budget.
 

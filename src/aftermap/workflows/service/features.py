@@ -1,7 +1,7 @@
 """Buildings of a map as features: what lies in a box, by class or id, a page at a time, in longitude and latitude."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,9 +10,14 @@ import geopandas
 import numpy as np
 import shapely
 
+from aftermap.classes import DAMAGE, NOT_ASSESSED
 from aftermap.workflows.mapping.finished import FinishedMap
+from aftermap.workflows.review.answers import CANNOT_TELL, NOT_A_BUILDING
 from aftermap.workflows.service.areas import Area, Box
 from aftermap.workflows.service.tiles.ground import laid_frame
+
+KINDS = (*DAMAGE.names[1:], NOT_ASSESSED, NOT_A_BUILDING, CANNOT_TELL)
+"""What a building is by what was said of it, or else by the map."""
 
 _PRIVATE = ("image", "image_pre", "image_post", "model_sha256")
 """Columns that say where things came from, which the provenance holds."""
@@ -29,6 +34,21 @@ class Page:
 
     features: list[dict[str, Any]]
     matched: int
+
+
+@dataclass(frozen=True)
+class Counted:
+    """How many buildings a filter lets through.
+
+    Attributes:
+        total: that may be seen.
+        left: of these, that it lets through.
+        counts: all that may be seen, by kind.
+    """
+
+    total: int
+    left: int
+    counts: dict[str, int]
 
 
 class Features:
@@ -121,6 +141,54 @@ class Features:
         if area is not None and len(rows):
             rows = rows[self._inside(rows, area)]
         return [int(row) for row in rows[:limit]]
+
+    def shape(self, row: int) -> dict[str, Any]:
+        """The outline of a building as GeoJSON; of a map in pixels where its tiles are laid."""
+        one = laid_frame(self._found.buildings.iloc[[row]], self._found.grid).geometry.to_crs(4326)
+        tree: dict[str, Any] = json.loads(shapely.to_geojson(one.iloc[0]))
+        return tree
+
+    def count(
+        self,
+        area: Area | None,
+        said: Mapping[str, str],
+        *,
+        kinds: Sequence[str] = KINDS,
+        confidence: tuple[float, float] = (0.0, 1.0),
+        least_m2: float = 0.0,
+    ) -> Counted:
+        """Count what a filter lets through.
+
+        Args:
+            area: that may be seen; None for all.
+            said: what was said of buildings, by their id; it stands before what the map says.
+            kinds: of `KINDS`, that are let through.
+            confidence: the least and the most; one without was not assessed, and only no limit lets it through.
+            least_m2: the smallest area.
+        """
+        codes = self._codes.copy()
+        for name, verdict in said.items():
+            if name in self._row_of:
+                codes[self._row_of[name]] = KINDS.index(verdict)
+        seen = np.ones(len(codes), bool) if area is None else self._inside(np.arange(len(codes)), area)
+        left = seen & np.isin(codes, [KINDS.index(kind) for kind in kinds])
+        least, most = confidence
+        if least > 0 or most < 1:
+            sure = self._found.buildings["confidence"].to_numpy(float)
+            left &= (sure.round(2) >= least) & (sure.round(2) <= most)  # as tiles have it; unknown is neither
+        if least_m2 > 0:
+            left &= self._found.buildings["area_m2"].to_numpy(float).round(0) >= least_m2
+        counts = np.bincount(codes[seen], minlength=len(KINDS))
+        told = {kind: int(count) for kind, count in zip(KINDS, counts, strict=True)}
+        return Counted(int(seen.sum()), int(left.sum()), told)
+
+    @cached_property
+    def _codes(self) -> np.ndarray:
+        """Place in `KINDS` of what the map says of each building."""
+        codes = np.zeros(len(self._damage), np.int8)
+        for code, kind in enumerate(KINDS):
+            codes[self._damage == kind] = code
+        return codes
 
     @cached_property
     def _names(self) -> tuple[str, np.ndarray]:

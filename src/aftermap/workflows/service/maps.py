@@ -86,6 +86,13 @@ class Maps:
             (number, owner, title, json.dumps({**described, "ground": ground}), time.time()),
         )
 
+    def describe(self, number: str, described: dict[str, Any]) -> None:
+        """Record what the tiles of a map are that were made again; it lies where it lay."""
+        known = self.find(number)
+        if known is not None:
+            told = json.dumps({**known.described, **described})
+            self._database.run("UPDATE maps SET described=? WHERE id=?", (told, number))
+
     def find(self, number: str) -> MapRecord | None:
         """A map by its id."""
         row = self._database.row("SELECT * FROM maps WHERE id=?", (number,))

@@ -56,7 +56,7 @@ def run_job(place: Place, uploads: Uploads, maps: Maps, job: Job, report: Report
     if job.kind == "map":
         _map(place, uploads, maps, job, report)
     else:
-        _learn(place, job, report)
+        _learn(place, maps, job, report)
 
 
 def _map(place: Place, uploads: Uploads, maps: Maps, job: Job, report: Report) -> None:
@@ -110,7 +110,7 @@ def _map(place: Place, uploads: Uploads, maps: Maps, job: Job, report: Report) -
     maps.add(job.id, job.owner, title, found, described)
 
 
-def _learn(place: Place, job: Job, report: Report) -> None:
+def _learn(place: Place, maps: Maps, job: Job, report: Report) -> None:
     from aftermap.workflows.event_model.run import learn_from_answers
 
     wanted = LearnWanted.model_validate(job.wanted)
@@ -118,7 +118,7 @@ def _learn(place: Place, job: Job, report: Report) -> None:
     report("learning", 0, 1)
     learn_from_answers(out)
     remove_folder(place.display(wanted.map))
-    make_display(open_map(out), place.display(wanted.map), progress=report)
+    maps.describe(wanted.map, make_display(open_map(out), place.display(wanted.map), progress=report))
     report("learning", 1, 1)
 
 

@@ -67,6 +67,11 @@ export class Answers {
     this.changed(answer.building_id);
   }
 
+  // of each building that is in the map: its row, and what was said
+  rows() {
+    return [...this.known.values()].filter(({ row }) => row !== null).map(({ row, verdict }) => [row, verdict]);
+  }
+
   has(id) {
     return this.known.has(id);
   }

@@ -26,6 +26,8 @@ export class Building {
     $("name").addEventListener("change", () => memory.write("reviewer", $("name").value.trim()));
     $("reason").replaceChildren(...REASONS.map((reason) => element("option", reason || "none given", { value: reason })));
     $("close").addEventListener("click", () => this.close());
+    $("take-back").addEventListener("click", () => this.takeBack());
+    $("in-review").hidden = !told.may_review || !told.links.review;
     const colours = new Map(told.legend.map(({ name, colour }) => [name, colour]));
     for (const { key, name, label } of VERDICTS) {
       const button = element("button", "", { "aria-pressed": "false", "data-verdict": name, "aria-keyshortcuts": key });
@@ -36,11 +38,11 @@ export class Building {
     }
   }
 
-  // at: where it lies, where that is known before the server says it
-  async open(id, row = null) {
+  async open(id) {
     this.id = id;
     this.shown = null;
-    if (row !== null) this.view.choose(row);
+    this.missed = false;
+    this.view.choose(null);
     $("building").hidden = false;
     $("building-name").textContent = `Building ${id}`;
     $("conflict").hidden = true;
@@ -49,6 +51,7 @@ export class Building {
     this.press(null, true);
     this.since = performance.now();
     if (await this.read()) this.tell("");
+    await this.again();
   }
 
   async read() {
@@ -64,15 +67,23 @@ export class Building {
     }
   }
 
-  // somebody said something of it
+  // somebody said something of it; while it is loading or one's own answer is under way it is looked at again after that
   async changed(id) {
-    if (id === this.id && this.shown && !this.sending) await this.read();
+    if (id !== this.id) return;
+    if (!this.shown || this.sending) this.missed = true;
+    else await this.read();
+  }
+
+  async again() {
+    if (!this.missed || !this.shown || this.sending) return;
+    this.missed = false;
+    await this.read();
   }
 
   show(tree) {
     this.shown = tree;
     const row = tree.properties;
-    this.view.choose(tree.row);
+    this.view.choose(tree);
     const sure = row.confidence === null ? "" : `, confidence ${row.confidence.toFixed(2)}`;
     $("mapped").textContent = `The map says ${row.damage}${row.reason ? ` (${row.reason})` : ""}${sure}${row.area_m2 ? `, ${Math.round(row.area_m2)} m²` : ""}.`;
     $("said").replaceChildren(...tree.answers.map((answer) => {
@@ -86,6 +97,8 @@ export class Building {
     }));
     const mine = tree.answers.find((answer) => answer.reviewer === this.reviewer());
     this.press(mine?.verdict ?? null, false);
+    $("take-back").hidden = !mine || !this.told.may_review;
+    $("in-review").href = `${this.told.links.review}#building=${encodeURIComponent(tree.id)}`;
   }
 
   close() {
@@ -95,33 +108,7 @@ export class Building {
   }
 
   async say(verdict) {
-    if (!this.told.may_review || !this.id) return;
-    if (!this.shown || this.sending === this.id) {
-      this.tell(this.shown ? "Still saving" : "Still loading: answer when you see it");
-      return;
-    }
-    const { id, version } = this.shown;
-    this.sending = id;
-    $("conflict").hidden = true;
-    this.press(verdict, true);
-    this.tell("Saving");
-    try {
-      const tree = await this.keep(id, version, verdict);
-      const answer = tree.answers.find((each) => each.reviewer === this.reviewer());
-      this.said({ ...answer, verdict, row: tree.row });
-      if (this.id === id) {
-        this.show(tree);
-        this.tell("Saved");
-      }
-    } catch (error) {
-      await this.refused(id, verdict, error);
-    } finally {
-      if (this.sending === id) this.sending = null;
-    }
-  }
-
-  // again and again with one key, so that an answer whose confirmation was lost counts once
-  async keep(id, version, verdict) {
+    if (!this.ready()) return;
     const tree = {
       verdict,
       reason: verdict === "cannot-tell" ? $("reason").value : "",
@@ -129,9 +116,53 @@ export class Building {
       seconds: Math.min(86_400, (performance.now() - this.since) / 1000),
       ...(this.me.tokens ? {} : { reviewer: this.reviewer() }),
     };
+    await this.change(verdict, words(verdict), (path, tag) => send(path, "PUT", tree, tag));
+  }
+
+  // what one said oneself
+  async takeBack() {
+    if ($("take-back").hidden || !this.ready()) return;
+    const who = this.me.tokens ? "" : `&reviewer=${encodeURIComponent(this.reviewer())}`;
+    const key = newKey();
+    await this.change(null, "Taking your answer back", (path, tag) => send(`${path}?key=${key}${who}`, "DELETE", undefined, tag));
+  }
+
+  ready() {
+    if (!this.told.may_review || !this.id) return false;
+    if (this.shown && this.sending !== this.id) return true;
+    this.tell(this.shown ? "Still saving" : "Still loading: answer when you see it");
+    return false;
+  }
+
+  // verdict: null takes one's answer back
+  async change(verdict, what, ask) {
+    const { id, version } = this.shown;
+    this.sending = id;
+    $("conflict").hidden = true;
+    this.press(verdict, true);
+    this.tell("Saving");
+    try {
+      const tree = await this.keep(id, version, ask);
+      const answer = tree.answers.find((each) => each.reviewer === this.reviewer());
+      if (verdict !== null) this.said({ ...answer, verdict, row: tree.row });
+      else this.said(null);
+      if (this.id === id) {
+        this.show(tree);
+        this.tell(verdict === null ? "Taken back" : "Saved");
+      }
+    } catch (error) {
+      await this.refused(id, what, error);
+    } finally {
+      if (this.sending === id) this.sending = null;
+      await this.again();
+    }
+  }
+
+  // again and again with one key, so that an answer whose confirmation was lost counts once
+  async keep(id, version, ask) {
     for (const seconds of [...TRIES_SECONDS, null]) {
       try {
-        return await send(`${this.told.links.answers}/${encodeURIComponent(id)}`, "PUT", tree, { "if-match": `"${version}"` });
+        return await ask(`${this.told.links.answers}/${encodeURIComponent(id)}`, { "if-match": `"${version}"` });
       } catch (error) {
         const passes = error.status === undefined || error.status === 429 || error.status >= 500;
         if (!passes || seconds === null) throw error;
@@ -142,16 +173,16 @@ export class Building {
     return null;
   }
 
-  async refused(id, verdict, error) {
+  async refused(id, what, error) {
     if (error.status !== 412) {
-      this.failed(new Error(`${words(verdict)} for building ${id} was not saved: ${error.message}`));
+      this.failed(new Error(`${what} for building ${id} was not saved: ${error.message}`));
       if (this.id === id) {
         this.show(this.shown);
         this.tell("");
       }
       return;
     }
-    const lost = `Your answer (${words(verdict).toLowerCase()}) was not saved`;
+    const lost = `Your answer (${what.toLowerCase()}) was not saved`;
     if (this.id !== id) {
       this.failed(new Error(`Somebody answered building ${id} meanwhile. ${lost}.`));
       return;

@@ -2,6 +2,7 @@
 import { $, ask, element, tell } from "./api.js";
 import { Answers } from "./answers.js";
 import { Building, VERDICTS, words } from "./building.js";
+import { Filter } from "./filter.js";
 import { Swipe } from "./swipe.js";
 import { View } from "./view.js";
 
@@ -9,35 +10,6 @@ const number = location.pathname.split("/").pop();
 export let view = null;
 
 const failed = (error) => tell(error.message);
-
-function legend(told, filter) {
-  $("scale").textContent = told.scale;
-  const boxes = told.legend.map(({ name, colour }) => {
-    const line = element("li");
-    const label = element("label", "", { class: "check" });
-    const box = element("input", "", { type: "checkbox", value: name });
-    const swatch = element("span", "", { class: "swatch", "aria-hidden": "true" });
-    box.checked = true;
-    swatch.style.background = colour;
-    label.append(box, swatch, name, element("span", (told.counts[name] ?? 0).toLocaleString(), { class: "amount" }));
-    line.append(label);
-    box.addEventListener("change", filter);
-    $("legend").append(line);
-    return box;
-  });
-  const fields = ["least", "most", "area"].map($);
-  for (const field of fields) field.addEventListener("input", filter);
-  $("all").addEventListener("click", () => {
-    for (const box of boxes) box.checked = true;
-    for (const field of fields) field.value = field.defaultValue;
-    filter();
-  });
-  return () => ({
-    classes: boxes.filter((box) => box.checked).map((box) => box.value),
-    confidence: [Number($("least").value) || 0, $("most").value === "" ? 1 : Number($("most").value)],
-    area: Number($("area").value) || 0,
-  });
-}
 
 function search(open) {
   let last = 0;
@@ -122,6 +94,7 @@ function keys({ building, swipe, view, next, back }) {
   const others = {
     n: next,
     p: back,
+    z: () => building.takeBack(),
     x: () => swipe.flip(),
     "[": () => swipe.step(-1),
     "]": () => swipe.step(1),
@@ -149,16 +122,29 @@ async function begin() {
     $("review").hidden = false;
   }
   view = new View("map", told, { failed, recovered: () => tell("") });
-  const chosen = legend(told, () => view.filter(chosen()));
   const swipe = new Swipe(view);
   const passed = [];
-  const building = new Building(told, me, view, { said: (answer) => { answers.take(answer); answers.read(); }, failed });
-  const answers = new Answers(told, view, { words, changed: (id) => building.changed(id), failed });
+  const building = new Building(told, me, view, {
+    said: (answer) => {
+      if (answer) answers.take(answer);
+      answers.read();
+    },
+    failed,
+  });
+  const answers = new Answers(told, view, {
+    words,
+    changed: (id) => {
+      filter.answered();
+      return building.changed(id);
+    },
+    failed,
+  });
+  const filter = new Filter(told, view, answers, failed);
   const open = (found, { go = false, keep = true } = {}) => {
     if (go) view.go(found.lon, found.lat);
     else if (!view.holds(found.lon, found.lat)) view.go(found.lon, found.lat, { near: false });
     if (keep) passed.push(found);
-    building.open(found.id, found.row).catch(failed);
+    building.open(found.id).catch(failed);
   };
   const next = () => {
     const now = passed.at(-1);
@@ -180,7 +166,7 @@ async function begin() {
   await view.ready;
   layers(told, view);
   hover(view, open);
-  view.filter(chosen());
+  filter.apply();
   document.body.dataset.ready = "yes";
   if (told.links.answers) answers.follow();
   await view.drawn;

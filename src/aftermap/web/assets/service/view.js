@@ -1,16 +1,19 @@
 // The map on the screen: images of both dates with a border between them, buildings, areas.
 import { Map as Canvas, NavigationControl, ScaleControl } from "./maplibre-gl.mjs";
 
-const OUTLINES = ["outlines", "borders"];
 const SHOWN = ["points", "outlines"];
-// from here on houses are large enough for a border; to draw those of a whole quarter takes longest of all
+const BUILDINGS = [...SHOWN, "borders"];
+// from here on houses are large enough for a border, and are not filled any more, so that they can be seen themselves
 const NEAR = 17;
+// the worst lies above the others where points cover one another
+const WORST_LAST = ["not-assessed", "no-damage", "minor-damage", "major-damage", "destroyed"];
 const TOUCH_PX = 14;
 const MOUSE_PX = 3;
 const STEP_PX = [60, 180, 500, 2000];
 const MOST_ASKED = 4000;
 const PATIENCE_SECONDS = [2, 4, 8, 15, 30];
 const NEUTRAL = "#9aa7b3";
+const NOTHING = { type: "FeatureCollection", features: [] };
 
 const here = (path) => new URL(path, location.origin).href.replaceAll("%7B", "{").replaceAll("%7D", "}");
 
@@ -83,7 +86,8 @@ export class View {
     const { layers, buildings, bounds } = this.told;
     const sources = {
       buildings: { type: "vector", tiles: [here(buildings.tiles)], minzoom: buildings.minzoom, maxzoom: buildings.maxzoom, bounds, promoteId: "row" },
-      areas: { type: "geojson", data: { type: "FeatureCollection", features: [] } },
+      areas: { type: "geojson", data: NOTHING },
+      chosen: { type: "geojson", data: NOTHING },
     };
     for (const [name, layer] of Object.entries(layers))
       sources[name] = { type: "raster", tiles: [here(layer.tiles)], minzoom: layer.minzoom, maxzoom: layer.maxzoom, tileSize: 256, bounds };
@@ -105,11 +109,11 @@ export class View {
         ...images,
         ...("damage" in layers ? [pixels] : []),
         { id: "areas", type: "fill", source: "areas", paint: { "fill-color": this.shares(), "fill-opacity": 0.55, "fill-outline-color": "#10161c" } },
-        { id: "points", type: "circle", ...points, paint: { "circle-color": colour, "circle-radius": zoomed(1.3, 3.5), "circle-stroke-color": "#ffffff", "circle-stroke-width": ["case", said, 1, 0] } },
-        { id: "outlines", type: "fill", ...outlines, paint: { "fill-color": colour, "fill-antialias": false, "fill-opacity": ["interpolate", ["linear"], ["zoom"], NEAR - 0.5, 0.7, NEAR, 0.2] } },
+        { id: "points", type: "circle", ...points, layout: { "circle-sort-key": ["index-of", ["get", "damage"], ["literal", WORST_LAST]] }, paint: { "circle-color": colour, "circle-radius": zoomed(1.3, 3.5), "circle-stroke-color": "#ffffff", "circle-stroke-width": ["case", said, 1, 0] } },
+        { id: "outlines", type: "fill", ...outlines, paint: { "fill-color": colour, "fill-antialias": false, "fill-opacity": ["step", ["zoom"], 0.7, NEAR, 0] } },
         { id: "borders", type: "line", ...outlines, minzoom: NEAR, paint: { "line-color": colour, "line-width": ["case", said, 3.5, 1.8] } },
-        { id: "chosen-point", type: "circle", ...points, filter: ["==", ["get", "row"], -1], paint: { "circle-color": "transparent", "circle-radius": 8, "circle-stroke-color": "#ffe14d", "circle-stroke-width": 3 } },
-        { id: "chosen", type: "line", ...outlines, filter: ["==", ["get", "row"], -1], paint: { "line-color": "#ffe14d", "line-width": 4, "line-offset": -3 } },
+        { id: "chosen-point", type: "circle", source: "chosen", maxzoom: buildings.outlines_from, filter: ["==", ["geometry-type"], "Point"], paint: { "circle-color": "transparent", "circle-radius": 8, "circle-stroke-color": "#ffe14d", "circle-stroke-width": 3 } },
+        { id: "chosen", type: "line", source: "chosen", minzoom: buildings.outlines_from, paint: { "line-color": "#ffe14d", "line-width": 4, "line-offset": -3 } },
       ],
     };
   }
@@ -144,15 +148,23 @@ export class View {
     this.canvas.triggerRepaint();
   }
 
-  filter({ classes, confidence, area }) {
-    const rules = ["all", ["in", ["get", "damage"], ["literal", classes]]];
+  // said: what was said of a building, by its row, stands before what the map says of it; `any` lets all of them through
+  filter({ classes, confidence, area, any }, said) {
+    const rules = ["all"];
+    if (!any) {
+      const rows = new Map();
+      for (const [row, verdict] of said) rows.set(verdict, [...(rows.get(verdict) ?? []), row]);
+      const spoken = [...rows].flatMap(([verdict, some]) => [some, verdict]);
+      const what = spoken.length ? ["match", ["get", "row"], ...spoken, ["get", "damage"]] : ["get", "damage"];
+      rules.push(["in", what, ["literal", classes]]);
+    }
     if (confidence[0] > 0 || confidence[1] < 1) {
       // one without confidence was not assessed: no limit lets it through
       const known = ["coalesce", ["get", "confidence"], -1];
       rules.push([">=", known, confidence[0]], ["<=", known, confidence[1]]);
     }
     if (area > 0) rules.push([">=", ["coalesce", ["get", "area_m2"], 0], area]);
-    for (const layer of [...SHOWN, "borders"]) this.canvas.setFilter(layer, rules);
+    for (const layer of BUILDINGS) this.canvas.setFilter(layer, rules.length > 1 ? rules : null);
   }
 
   visible(names, on) {
@@ -160,7 +172,7 @@ export class View {
   }
 
   showBuildings(on) {
-    this.visible(["points", ...OUTLINES, "chosen", "chosen-point"], on);
+    this.visible([...BUILDINGS, "chosen", "chosen-point"], on);
   }
 
   showPixels(on) {
@@ -168,7 +180,7 @@ export class View {
   }
 
   showAreas(tree) {
-    this.canvas.getSource("areas").setData(tree ?? { type: "FeatureCollection", features: [] });
+    this.canvas.getSource("areas").setData(tree ?? NOTHING);
   }
 
   say(row, verdict) {
@@ -177,8 +189,11 @@ export class View {
     else this.canvas.setFeatureState(feature, { said: verdict });
   }
 
-  choose(row) {
-    for (const layer of ["chosen", "chosen-point"]) this.canvas.setFilter(layer, ["==", ["get", "row"], row ?? -1]);
+  // found: a building as the API tells it, or null
+  choose(found) {
+    const part = (geometry) => ({ type: "Feature", properties: {}, geometry });
+    const features = found ? [part(found.geometry), part({ type: "Point", coordinates: [found.lon, found.lat] })] : [];
+    this.ready.then(() => this.canvas.getSource("chosen").setData({ type: "FeatureCollection", features }));
   }
 
   // buildings under a place of the screen, the nearest first; none is drawn twice where tiles meet

@@ -6,9 +6,11 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from aftermap.classes import DAMAGE, NOT_ASSESSED
 from aftermap.web.service.access import Id, Mapper, Reader, TheService, is_theirs, the_map
-from aftermap.web.service.routes.shapes import MapDescribed, MapShown, layers_shown, map_shown
+from aftermap.web.service.routes.features import features_of
+from aftermap.web.service.routes.shapes import CountShown, MapDescribed, MapShown, layers_shown, map_shown
 from aftermap.workflows.areas.run import count_areas
-from aftermap.workflows.review.answers import Journal, check_shown
+from aftermap.workflows.review.answers import Journal, check_shown, settle
+from aftermap.workflows.service.features import KINDS
 from aftermap.workflows.service.tiles.display import in_area, legend
 from aftermap.workflows.totals.run import estimate_totals
 
@@ -82,6 +84,34 @@ def totals(service: TheService, caller: Reader, number: Id, request: Request, re
     response.headers["etag"] = tag
     words = [line for line in tree["words"] if str(found.folder) not in line]
     return {**{key: value for key, value in tree.items() if key not in ("map", "confidence")}, "words": words}
+
+
+@router.get("/{number}/count")
+def count(
+    service: TheService,
+    caller: Reader,
+    request: Request,
+    number: Id,
+    damage: Annotated[str | None, Query(max_length=200, description="Kinds, with commas between")] = None,
+    least: Annotated[float, Query(ge=0, le=1)] = 0.0,
+    most: Annotated[float, Query(ge=0, le=1)] = 1.0,
+    area: Annotated[float, Query(ge=0, le=1e9)] = 0.0,
+) -> CountShown:
+    """How many buildings are of some kinds, a confidence and an area in m²; what people said stands before the map."""
+    _, view = the_map(service, caller, number)
+    kinds = KINDS if damage is None else [kind for kind in damage.split(",") if kind]
+    if odd := [kind for kind in kinds if kind not in KINDS]:
+        raise HTTPException(422, f"damage: there is no kind {odd[0][:100]!r}: choose from {', '.join(KINDS)}")
+    whole = view == "whole"
+    said = settle(Journal(service.place.map(number)).answers()) if whole else {}
+    told = features_of(request, service, number).count(
+        None if whole else caller.area,
+        {name: str(answer.verdict) for name, answer in said.items()},
+        kinds=kinds,
+        confidence=(least, most),
+        least_m2=area,
+    )
+    return CountShown(total=told.total, left=told.left, counts=told.counts)
 
 
 @router.get("/{number}/areas")

@@ -15,8 +15,11 @@ from aftermap.web.app import Key, review_router
 from aftermap.web.service.access import Id, Reader, Reviewer, TheService, the_map
 from aftermap.web.service.reviews import Reviews, the_review, version_of
 from aftermap.web.service.routes.features import features_of
+from aftermap.web.service.service import Service
 from aftermap.web.service.streams import followed
 from aftermap.workflows.review.answers import Answer, Journal, Name, Reason, Text, Verdict, settle
+from aftermap.workflows.review.session import Review
+from aftermap.workflows.service.tokens import Caller
 
 router = APIRouter(prefix="/api/maps", tags=["review"])
 router.include_router(review_router(the_review), prefix="/{number}/review")
@@ -33,6 +36,7 @@ class BuildingShown(BaseModel):
     row: int
     lon: float
     lat: float
+    geometry: dict[str, Any]
     properties: dict[str, Any]
     answers: list[dict[str, Any]]
     version: str
@@ -107,6 +111,7 @@ def building(
         row=row,
         lon=lon,
         lat=lat,
+        geometry=features.shape(row),
         properties=features.properties(row),
         answers=[_told(answer) for answer in answers if answer.building_id == building_id],
         version=version,
@@ -168,23 +173,62 @@ def say(
     if_match: Annotated[str | None, Header(max_length=100)] = None,
 ) -> BuildingShown:
     """Say what happened to a building, if nobody said anything since it was looked at: `If-Match` is its `ETag`."""
+    review = _to_change(service, caller, request, number, building_id, if_match)
+    reviewer = caller.name if service.rules.tokens else said.reviewer
+    tree = said.model_dump(exclude={"reviewer", "key"})
+    with review.turn:
+        if said.key is None or not review.knows(said.key):
+            _check_version(review, building_id, if_match)
+        key = said.key or uuid.uuid4().hex
+        review.answer(reviewer, {**tree, "building_id": building_id, "key": key, "origin": "chosen"})
+    return building(service, caller, request, response, number, building_id)
+
+
+@router.delete(
+    "/{number}/answers/{building_id:path}",
+    responses={
+        412: {"description": "Somebody said something else meanwhile: look again"},
+        428: {"description": "The header If-Match is missing"},
+    },
+)
+def take_back(
+    service: TheService,
+    caller: Reviewer,
+    request: Request,
+    response: Response,
+    number: Id,
+    building_id: BuildingId,
+    reviewer: Annotated[Name, Query()] = "local",
+    key: Annotated[Key | None, Query()] = None,
+    if_match: Annotated[str | None, Header(max_length=100)] = None,
+) -> BuildingShown:
+    """Take back what one said of a building; `If-Match` and `key` as where it is said."""
+    review = _to_change(service, caller, request, number, building_id, if_match)
+    with review.turn:
+        if key is None or not review.knows(key):
+            _check_version(review, building_id, if_match)
+        name = caller.name if service.rules.tokens else reviewer
+        if not review.withdraw(name, building_id, key or uuid.uuid4().hex):
+            raise HTTPException(404, "you said nothing of this building that could be taken back")
+    return building(service, caller, request, response, number, building_id)
+
+
+def _to_change(
+    service: Service, caller: Caller, request: Request, number: str, building_id: str, if_match: str | None
+) -> Review:
+    """The review of a map of which a building is to be answered."""
     the_map(service, caller, number, whole=True)
     if features_of(request, service, number).row(building_id, None) is None:
         raise HTTPException(404, "there is no such building")
     if if_match is None:
         raise HTTPException(428, "send the building's ETag as If-Match")
     reviews: Reviews = request.app.state.reviews
-    review = reviews.opened(number)
-    reviewer = caller.name if service.rules.tokens else said.reviewer
-    tree = said.model_dump(exclude={"reviewer", "key"})
-    with review.turn:
-        given = review.answers
-        repeated = said.key is not None and any(answer.key == said.key for answer in given)
-        if not repeated and if_match.strip('"') != version_of(given, building_id):
-            raise HTTPException(412, "somebody said something of this building meanwhile: look at it again")
-        key = said.key or uuid.uuid4().hex
-        review.answer(reviewer, {**tree, "building_id": building_id, "key": key, "origin": "chosen"})
-    return building(service, caller, request, response, number, building_id)
+    return reviews.opened(number)
+
+
+def _check_version(review: Review, building_id: str, if_match: str | None) -> None:
+    if (if_match or "").strip('"') != version_of(review.answers, building_id):
+        raise HTTPException(412, "somebody said something of this building meanwhile: look at it again")
 
 
 @router.get(

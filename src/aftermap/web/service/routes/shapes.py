@@ -92,6 +92,14 @@ class MapDescribed(MapShown):
     links: dict[str, str]
 
 
+class CountShown(BaseModel):
+    """How many buildings a filter lets through, and all that may be seen by what was said of them or the map says."""
+
+    total: int
+    left: int
+    counts: dict[str, int]
+
+
 def upload_shown(upload: Upload) -> UploadShown:
     """An upload as it is answered."""
     return UploadShown(

@@ -85,7 +85,7 @@ class TileShelf:
 async def buildings(
     service: TheService, caller: Reader, request: Request, number: Id, z: Zoom, x: Step, y: Step
 ) -> Response:
-    """Buildings: points at small zooms, outlines at zoom 16, which the page enlarges beyond."""
+    """Buildings: points far away, outlines from where they can be seen, which the page enlarges beyond the last zoom."""
     shelf: TileShelf = request.app.state.shelf
     record, view = await shelf.map(service, caller, number)
     tile = _tile(z, x, y)

@@ -27,7 +27,7 @@ from aftermap.workflows.review.images import MapImages, open_images
 from aftermap.workflows.service.areas import Area
 from aftermap.workflows.service.tiles.ground import ground_of, laid, web_grid, window_of, zoom_of
 from aftermap.workflows.service.tiles.rasters import Strip, write_layers
-from aftermap.workflows.service.tiles.vectors import ATTRIBUTES, OUTLINES_ZOOM, write_vector_tiles
+from aftermap.workflows.service.tiles.vectors import ATTRIBUTES, Zooms, write_vector_tiles, zooms_of
 
 MARKER = "display.json"
 ALL = "all"
@@ -66,16 +66,17 @@ def make_display(found: FinishedMap, folder: Path, *, progress: Told) -> dict[st
         _write(found, None, folder, layers, progress)
     progress("tiles", 3, 4)
     frame = found.buildings.assign(row=np.arange(len(found.buildings)))
-    least = write_vector_tiles(frame, found.grid, folder, ALL, going=lambda: progress("tiles", 3, 4))
+    zooms = zooms_of(frame, found.grid)
+    write_vector_tiles(frame, found.grid, folder, ALL, zooms, going=lambda: progress("tiles", 3, 4))
     west, south, east, north = ground_of(found.grid).bounds
     told = {
         "bounds": [west, south, east, north],
         "georeferenced": found.grid.is_georeferenced,
         "rasters": {name: _zooms(folder / f"{name}.tif") for name in layers},
         "buildings": {
-            "minzoom": least,
-            "maxzoom": OUTLINES_ZOOM,
-            "outlines_from": OUTLINES_ZOOM,
+            "minzoom": zooms.least,
+            "maxzoom": zooms.last,
+            "outlines_from": zooms.outlines,
             "layer": "buildings",
             "attributes": list(ATTRIBUTES),
         },
@@ -102,7 +103,9 @@ def vector_tiles(found: Callable[[], FinishedMap], folder: Path, area: Area | No
             if not path.is_file():
                 the_map = found()
                 frame = in_area(the_map, area)
-                write_vector_tiles(frame, the_map.grid, folder, name, going=lambda: None)
+                told = read_json(folder / MARKER)["buildings"]
+                zooms = Zooms(told["minzoom"], told["outlines_from"], told["maxzoom"])
+                write_vector_tiles(frame, the_map.grid, folder, name, zooms, going=lambda: None)
     return path
 
 
