@@ -74,6 +74,7 @@ def served(made, tmp_path):
 def opened(browser, url, name, **options):
     """A page whose reviewer has given a name, and its errors."""
     page = browser.new_context(**options).new_page()
+    page.set_default_timeout(120_000)  # of busy cores
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on("console", lambda said: page.errors.append(said.text) if "Security Policy" in said.text else None)
@@ -166,16 +167,18 @@ def test_two_people_see_different_buildings_until_all_are_done(browser, served):
             press(page, "1")
             page.wait_for_timeout(60)
     for page in pages:
-        while page.is_hidden("#done"):
+        for _ in range(600):
+            if page.is_visible("#done"):
+                break
             press(page, "1")
             page.wait_for_timeout(100)
+        page.wait_for_selector("#done:not([hidden])")
     told = [answer.building_id for answer in Journal(review.found.folder).answers()]
     assert len(told) == len(set(told)) == 8
     assert pages[0].is_hidden("#origin") and pages[0].is_hidden("#show-map")
-    assert (
-        "8 buildings are answered" in pages[0].text_content("#done")
-        and pages[0].errors == pages[1].errors == []
-    )
+    # whoever is ready first may be told of buildings that are open with the other one
+    assert any("8 buildings are answered" in page.text_content("#done") for page in pages)
+    assert pages[0].errors == pages[1].errors == []
 
 
 def test_what_cannot_be_saved_is_told_kept_and_sent_again(browser, served, monkeypatch):

@@ -12,6 +12,8 @@ from served import add_map
 
 BESIDE = re.compile(r"^(data|blob):")
 SAVED = re.compile("^Saved$")
+PATIENCE_MS = 120_000
+"""On busy cores, where maps are drawn by the processor, a second page took 60 s to begin."""
 
 
 def test_files_of_the_pages_have_their_checksum_in_the_address_and_are_kept(shared):
@@ -51,6 +53,7 @@ def test_answers_since_a_version_are_those_that_changed(service, client, number)
 def opened(browser, root, secret, number, **options):
     """A page with a map, signed in; what it did wrong."""
     context = browser.new_context(**options)
+    context.set_default_timeout(PATIENCE_MS)
     context.request.post(f"{root}/api/session", data={"token": secret})
     page = context.new_page()
     page.wrong = []
@@ -110,7 +113,7 @@ def test_two_who_answer_at_once_are_told_and_see_one_another(browser, running, m
     small = {"viewport": {"width": 720, "height": 420}}
     ana, ben = (opened(browser, root, secret, number, **small) for secret in secrets[:2])
     for page in (ana, ben):
-        page.goto(f"{root}/maps/{number}")
+        page.goto(f"{root}/maps/{number}", wait_until="commit")
     for page in (ana, ben):
         find(ready(page), "b12")
     ana.keyboard.press("4")

@@ -29,6 +29,7 @@ def test_from_a_token_to_a_map(browser, running, made):
     service, root = running
     secret = create_token(service.database, "Ana", ["read", "map", "review"])
     page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_default_timeout(120_000)
     wrong = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda line: wrong.append(line.text) if "Content Security" in line.text else None)
