@@ -158,6 +158,35 @@ def test_two_who_answer_at_once_are_told_and_see_one_another(browser, running, m
 
 
 @pytest.mark.browser
+def test_an_answer_of_the_server_that_a_later_one_overtook_is_not_shown(browser, running, made):
+    """Somebody's answer is looked up, which takes long; meanwhile one's own is saved."""
+    service, root = running
+    number = add_map(service, made)
+    ana, eva = (create_token(service.database, name, ["read", "map", "review"]) for name in ("Ana", "Eva"))
+    page = opened(browser, root, ana, number, viewport={"width": 720, "height": 420})
+    page.goto(f"{root}/maps/{number}", wait_until="commit")
+    find(ready(page), "b12")
+    held = []
+    page.route("**/buildings/b12", lambda route: held.append((route, route.fetch())), times=1)
+    put(root, number, "b12", eva, "major-damage")
+    shows(page, "#count", "1 of 25 buildings: 1 major damage")
+    while not held:
+        page.wait_for_timeout(20)
+    page.keyboard.press("4")  # of a version that is old: she is told, and says it again
+    shows(page, "#conflict", "Eva said major damage meanwhile")
+    page.keyboard.press("4")
+    shows(page, "#saving", SAVED)
+    route, answer = held[0]
+    with page.expect_event("requestfinished", lambda asked: asked.url.endswith("/buildings/b12")):
+        route.fulfill(response=answer)
+    page.keyboard.press("x")  # it is done after what came
+    page.locator("#border[aria-valuetext='before alone']").wait_for()
+    assert "Ana says destroyed" in page.inner_text("#said") and page.is_visible("#take-back")
+    assert page.wrong == []
+    page.context.close()
+
+
+@pytest.mark.browser
 def test_on_a_phone_with_a_slow_line_that_breaks(browser, running, made):
     service, root = running
     number = add_map(service, made)

@@ -204,6 +204,30 @@ def standing(lines: Iterable[Answer]) -> list[Answer]:
     return list(last.values())
 
 
+def withdrawals(lines: Iterable[Answer], reviewer: str, building_id: str, key: str) -> list[Answer]:
+    """Lines that take back all that a reviewer said of a building, also what stood before they changed their mind.
+
+    Args:
+        lines: of a journal. What came from another tool stays.
+        reviewer: whose.
+        building_id: of it.
+        key: of the first of them.
+    """
+    lines = list(lines)
+    gone = {line.withdraws for line in lines}
+    said = [
+        line.key
+        for line in lines
+        if (line.reviewer, line.building_id) == (reviewer, building_id)
+        and not (line.verdict is None or line.origin == "imported" or line.key in gone)
+    ]
+    keys = [key, *(uuid.uuid4().hex for _ in said[1:])]
+    return [
+        Answer(key=mine, building_id=building_id, reviewer=reviewer, seconds=None, withdraws=line)
+        for mine, line in zip(keys, said, strict=False)
+    ]
+
+
 def check_shown(answers: Iterable[Answer], outlines_sha256: str, folder: Path) -> None:
     """Refuse answers that were given to other buildings than those of a map, whose ids may be the same.
 

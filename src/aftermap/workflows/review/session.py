@@ -15,7 +15,7 @@ from aftermap.classes import DAMAGE
 from aftermap.errors import InputError
 from aftermap.workflows.mapping.finished import FinishedMap
 from aftermap.workflows.review.agreement import agreement
-from aftermap.workflows.review.answers import Answer, Journal, standing
+from aftermap.workflows.review.answers import Answer, Journal, standing, withdrawals
 from aftermap.workflows.review.areas import add_marks, ground_for_page, make_mark
 from aftermap.workflows.review.crops import Crops, Frame, as_webp, page_outline
 from aftermap.workflows.review.images import overview_of
@@ -234,20 +234,8 @@ class Review:
             if key in self._by_key:
                 self._add([])
                 return True
-            gone = {line.withdraws for line in self._by_key.values()}
-            said = [
-                line.key
-                for line in self._by_key.values()
-                if (line.reviewer, line.building_id) == (reviewer, building_id)
-                and not (line.verdict is None or line.origin == "imported" or line.key in gone)
-            ]
-            keys = [key, *(uuid.uuid4().hex for _ in said[1:])]
-            self._add(
-                [
-                    Answer(key=mine, building_id=building_id, reviewer=reviewer, seconds=None, withdraws=line)
-                    for mine, line in zip(keys, said, strict=False)
-                ]
-            )
+            said = withdrawals(self._by_key.values(), reviewer, building_id, key)
+            self._add(said)
             return bool(said)
 
     def more(self, count: int) -> None:

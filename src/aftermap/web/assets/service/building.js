@@ -20,6 +20,7 @@ export class Building {
     Object.assign(this, { told, me, view, said, failed });
     this.id = null;
     this.shown = null;
+    this.turn = this.latest = 0;
     $("answering").hidden = !told.may_review;
     $("name-label").hidden = me.tokens;
     $("name").value = memory.read("reviewer", "");
@@ -54,12 +55,15 @@ export class Building {
     await this.again();
   }
 
+  // an answer of the server that a later one overtook is not shown: what it lacks has been seen already
   async read() {
     const { id } = this;
+    const turn = ++this.turn;
     try {
       const tree = await ask(this.address(id));
       if (this.id !== id) return null;
-      this.show(tree);
+      if (turn < this.latest) return this.shown;
+      this.show(tree, turn);
       return tree;
     } catch (error) {
       if (this.id === id) this.tell(error.message);
@@ -80,8 +84,9 @@ export class Building {
     await this.read();
   }
 
-  show(tree) {
+  show(tree, turn = ++this.turn) {
     this.shown = tree;
+    this.latest = turn;
     const row = tree.properties;
     this.view.choose(tree);
     const sure = row.confidence === null ? "" : `, confidence ${row.confidence.toFixed(2)}`;

@@ -11,6 +11,7 @@ export class Filter {
     Object.assign(this, { told, view, answers, failed });
     this.amounts = new Map();
     this.timers = new Map();
+    this.turn = 0;
     $("scale").textContent = told.scale;
     const rows = [...told.legend, ...SAID.map((name) => ({ name, colour: "" }))];
     this.boxes = rows.map((row) => this.row(row));
@@ -74,11 +75,13 @@ export class Filter {
   }
 
   async count() {
+    const turn = ++this.turn;
     const { any, classes, confidence: [least, most], area } = this.chosen;
     const wanted = new URLSearchParams({ least, most, area });
     if (!any) wanted.set("damage", classes.join(","));
     try {
       const { left, total, counts } = await ask(`/api/maps/${this.told.id}/count?${wanted}`);
+      if (turn !== this.turn) return;
       for (const [name, amount] of this.amounts) {
         amount.textContent = (counts[name] ?? 0).toLocaleString();
         amount.closest("li").hidden = SAID.includes(name) && !counts[name];
