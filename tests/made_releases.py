@@ -64,6 +64,41 @@ def change(root, folders, names=("1",), suffix=".png", changed=255):
     return root
 
 
+def change_kinds(root, names=("1", "2")):
+    """S2Looking: what was built in red, what was torn down in blue; the last pair lacks one of the masks."""
+    for number, name in enumerate(names):
+        for role, folder in enumerate(("Image1", "Image2")):
+            image(root / folder / f"{name}.png", number + 50 * role)
+        for folder, channel, column in (("label1", 2, 1), ("label2", 0, 2)):
+            painted = np.zeros((SIZE, SIZE, 3), np.uint8)
+            painted[0, column : column + 2, channel] = 255
+            if (number, folder) != (len(names) - 1, "label2"):
+                (root / folder).mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(root / folder / f"{name}.png"), painted)
+    return root
+
+
+def outlines(root, ring=(0, 0, 2, 0, 2, 2, 0, 2)):
+    """FOTBCD-Instances: a building of each category, and an image without one."""
+    for role, folder in enumerate(("before", "after")):
+        for number in (1, 2):
+            image(root / "images" / "train" / folder / f"{number}.png", number + 50 * role)
+    moved = [np.add(ring, np.resize([step, step], len(ring))).tolist() for step in (0, 2, 4)]
+    tree = {
+        "images": [{"id": k, "file_name": f"before/{k}.png", "width": SIZE, "height": SIZE} for k in (1, 2)],
+        "categories": [
+            {"id": k + 1, "name": name} for k, name in enumerate(("UNCHANGED", "DEMOLISHED", "NEW"))
+        ],
+        "annotations": [
+            {"id": k, "image_id": 1, "category_id": k + 1, "segmentation": [moved[k]], "iscrowd": 0}
+            for k in range(3)
+        ],
+    }
+    (root / "annotations").mkdir()
+    (root / "annotations" / "train.json").write_text(json.dumps(tree))
+    return root
+
+
 def bright(root, names=("bata-explosion_00000000", "ukraine-conflict_00000003")):
     """BRIGHT: three bands before, one of SAR after; the last pair lacks its image before."""
     for number, name in enumerate(names):

@@ -48,6 +48,7 @@ def test_releases_by_their_layouts(tmp_path):
         "xbd-s12": made.sentinel,
         "crasar-u-droids": made.droids,
         "spacenet8": made.floods,
+        "fotbcd-instances": made.outlines,
         "rescuenet": made.drone_photographs,
         **{name: (lambda root, f=folders: made.change(root, f)) for name, folders in CHANGE_FOLDERS.items()},
     }

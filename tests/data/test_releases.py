@@ -72,6 +72,29 @@ def test_change_of_each_release_in_its_folders(tmp_path):
         assert manifest.legend.names == ("unchanged", "changed")
 
 
+def test_what_was_built_and_what_was_torn_down_are_classes_of_their_own(tmp_path):
+    manifest = prepare(made.change_kinds(tmp_path / "release" / "train"), "s2looking-kinds")
+    first, second = manifest.scenes
+    assert manifest.legend.names == ("unchanged", "built", "torn_down") and first.split == "train"
+    assert read_mask(first, target="classes")[0, :5].tolist() == [0, 1, 255, 2, 0]  # both say the third
+    assert not second.is_labelled
+
+
+def test_outlines_of_buildings_that_stayed_went_and_came(tmp_path):
+    source = made.outlines(tmp_path / "release")
+    manifest = prepare(source, "fotbcd-instances")
+    first, second = (read_mask(scene, target="classes") for scene in manifest.scenes)
+    assert np.diagonal(first).tolist() == [1, 1, 2, 2, 3, 3, 0, 0] and np.count_nonzero(first) == 12
+    assert not second.any() and manifest.licence.startswith("CC BY-NC-SA 4.0")
+    damage = "building_unchanged=no-damage,building_torn_down=destroyed,building_new=unknown"
+    told = prepare_source(
+        source, tmp_path / "damage", kind="published", release="fotbcd-instances", damage=damage
+    )
+    assert np.diagonal(read_mask(told.scenes[0], target="damage")).tolist() == [1, 1, 4, 4, 255, 255, 0, 0]
+    with pytest.raises(DataError, match="expected polygons of the categories"):
+        prepare(made.outlines(tmp_path / "odd", ring=(0, 0, 2, 0)), "fotbcd-instances")
+
+
 def test_change_in_masks_that_were_stored_with_loss_is_refused(tmp_path):
     made.change(tmp_path / "levir", ("A", "B", "label"), changed=250)
     with pytest.raises(DataError, match=r"holds 250.*stored as JPEG"):

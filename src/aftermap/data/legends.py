@@ -15,8 +15,10 @@ from aftermap.data.photograph_classes import VOC as _VOC_NAMES
 from aftermap.data.photograph_classes import index_colour
 from aftermap.data.published_classes import BRIGHT as _BRIGHT_CLASSES
 from aftermap.data.published_classes import CHANGE as _CHANGE_CLASSES
+from aftermap.data.published_classes import CHANGE_KINDS as _CHANGE_KIND_CLASSES
 from aftermap.data.published_classes import FLAIR as _FLAIR_CLASSES
 from aftermap.data.published_classes import FLOODNET as _FLOODNET_CLASSES
+from aftermap.data.published_classes import FOTBCD as _FOTBCD_CLASSES
 from aftermap.data.published_classes import RESCUENET as _RESCUENET_CLASSES
 from aftermap.data.published_classes import SPACENET8 as _SPACENET8_CLASSES
 from aftermap.errors import DataError, RecipeError
@@ -282,6 +284,12 @@ BRIGHT = _table("bright", *_BRIGHT_CLASSES.items(), background=0)
 BUILDING_CHANGE = _table("building-change", *_CHANGE_CLASSES.items(), background=0)
 """Whether a building was built, torn down or altered between two dates: LEVIR-CD, S2Looking, FOTBCD."""
 
+CHANGE_KINDS = _table("building-change-kinds", *_CHANGE_KIND_CLASSES.items(), background=0)
+"""What became of buildings: S2Looking's two masks."""
+
+FOTBCD_KINDS = _table("fotbcd-kinds", *_FOTBCD_CLASSES.items(), background=0)
+"""FOTBCD-Instances: buildings that stayed, were torn down, or are new."""
+
 SPACENET8 = _table("spacenet8", *_SPACENET8_CLASSES.items(), background=0)
 """SpaceNet 8 (Hänsch et al. 2022): buildings and roads, flooded or not."""
 
@@ -302,6 +310,8 @@ LEGENDS = {
         FLAIR,
         BRIGHT,
         BUILDING_CHANGE,
+        CHANGE_KINDS,
+        FOTBCD_KINDS,
         SPACENET8,
         legend_of(BUILDING),
         legend_of(DAMAGE),

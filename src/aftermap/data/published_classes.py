@@ -58,6 +58,15 @@ BRIGHT = {
 
 CHANGE = {"unchanged": (0, 0, 0), "changed": (255, 255, 255)}
 
+CHANGE_KINDS = {"unchanged": (0, 0, 0), "built": (63, 174, 90), "torn_down": (200, 32, 60)}
+
+FOTBCD = {
+    "background": (0, 0, 0),
+    "building_unchanged": (140, 140, 140),
+    "building_torn_down": (200, 32, 60),
+    "building_new": (63, 174, 90),
+}
+
 SPACENET8 = {
     "background": (0, 0, 0),
     "building_non_flooded": (63, 174, 90),

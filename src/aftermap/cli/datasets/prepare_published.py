@@ -22,8 +22,9 @@ def published(
     """Prepare a published dataset of disasters or buildings, in its publisher's split and with its licence noted.
 
     rescuenet, floodnet (drone photographs), flair (land cover of France), levir-cd, s2looking, fotbcd (change of
-    buildings), bright (optical before, radar after), ida-bd, ebd, xbd-s12 (damage), spacenet8 (floods),
-    crasar-u-droids (damage in drone orthomosaics). Images stay where they are, unless they are cut.
+    buildings), s2looking-kinds, fotbcd-instances (what was built and torn down), bright (optical before, radar after),
+    ida-bd, ebd, xbd-s12 (damage), spacenet8 (floods), crasar-u-droids (damage in drone
+    orthomosaics). Images stay where they are, unless they are cut.
 
     Example: aftermap data prepare published ~/BRIGHT --release bright -o bright
 
@@ -34,7 +35,7 @@ def published(
         release: Which of them.
         damage: What each class of a release of pairs is on the Joint Damage Scale, such as
             intact=no-damage,damaged=major-damage,destroyed=destroyed; background and unknown are possible too. Without
-            it the release's own classes are kept, which 'train' learns on one date alone.
+            it the release's own classes are kept, which recipes of classes learn.
         tile_px: Cut images of one date into tiles of this size; by default they stay whole, and orthomosaics become
             tiles of 1024.
         overlap_px: Pixels that neighbouring tiles have in common.

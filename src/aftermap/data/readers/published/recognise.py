@@ -252,6 +252,11 @@ KNOWN: tuple[Known, ...] = (
     _change("levir-cd", "A", "B"),
     _change("s2looking", "Image1", "Image2"),
     _change("fotbcd", "before", "after"),
+    _release(
+        "fotbcd-instances",
+        Sign("images before", r"images/[^/]+/before/[^/]+\.png"),
+        Sign("COCO outlines", r"annotations/(train|val|test)\.json"),
+    ),
     _isprs("potsdam", rf"(top_)?potsdam_\d+_\d+[^/]*{_IMAGE}"),
     _isprs("vaihingen", rf"top_mosaic_09cm_area\d+[^/]*{_IMAGE}"),
     Known("isaid", "isaid", (Sign("coloured masks of objects", r"P\d+_instance_color_RGB\.png"),)),

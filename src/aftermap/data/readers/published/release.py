@@ -16,7 +16,9 @@ Name = Literal[
     "flair",
     "levir-cd",
     "s2looking",
+    "s2looking-kinds",
     "fotbcd",
+    "fotbcd-instances",
     "bright",
     "ida-bd",
     "ebd",
@@ -24,9 +26,9 @@ Name = Literal[
     "crasar-u-droids",
     "spacenet8",
 ]
-Form = Literal["classes", "change", "levels", "sentinel", "droids", "flood"]
+Form = Literal["classes", "change", "levels", "sentinel", "droids", "flood", "kinds", "outlines"]
 """How a release is read: class numbers on one date; change, or levels of damage, on two; xBD-S12's, CRASAR-U-DROIDs'
-and SpaceNet 8's own ways."""
+and SpaceNet 8's own ways; kinds of change as two masks, or as outlines."""
 
 
 @dataclass(frozen=True, slots=True)

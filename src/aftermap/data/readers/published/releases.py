@@ -8,7 +8,17 @@ from pathlib import Path
 
 from aftermap.classes import DAMAGE
 from aftermap.config import build_config
-from aftermap.data.legends import BRIGHT, BUILDING_CHANGE, FLAIR, FLOODNET, RESCUENET, SPACENET8, legend_of
+from aftermap.data.legends import (
+    BRIGHT,
+    BUILDING_CHANGE,
+    CHANGE_KINDS,
+    FLAIR,
+    FLOODNET,
+    FOTBCD_KINDS,
+    RESCUENET,
+    SPACENET8,
+    legend_of,
+)
 from aftermap.data.preparing.class_dataset import class_dataset
 from aftermap.data.preparing.class_image import ClassMask
 from aftermap.data.preparing.dataset import Dataset, SourceScene
@@ -17,6 +27,7 @@ from aftermap.data.preparing.whole_scenes import WholeScenes
 from aftermap.data.readers.class_labels import LABEL, LabelReader
 from aftermap.data.readers.published.droids import DroneTiles, Imagery, find_droids
 from aftermap.data.readers.published.floods import FloodPairs, find_floods
+from aftermap.data.readers.published.kinds import KindLabels, find_kinds, find_outlines
 from aftermap.data.readers.published.pairs import (
     CHANGE_FOLDERS,
     PairLabels,
@@ -95,7 +106,19 @@ RELEASES: Mapping[Name, Release] = {
             "{train,val,test}/Image1/N.png, Image2/N.png and label/N.png",
             partial(find_change, folders=CHANGE_FOLDERS["s2looking"]),
             "public code that reads it (folders, values)",
-            "the licence; label1 (built) and label2 (torn down) are not read",
+            "the licence; label1 (built) and label2 (torn down) are s2looking-kinds",
+            scenes=5000,
+        ),
+        Release(
+            "s2looking-kinds",
+            "S2Looking",
+            "kinds",
+            CHANGE_KINDS,
+            "for academic use only; commercial use is not allowed",
+            "{train,val,test}/Image1/N.png, Image2/N.png, label1/N.png (built) and label2/N.png (torn down)",
+            find_kinds,
+            "torchrs' reader (folders, which is which, colours that are not black)",
+            "the licence; a pixel that both masks paint is unknown",
             scenes=5000,
         ),
         Release(
@@ -107,7 +130,18 @@ RELEASES: Mapping[Name, Release] = {
             "images/{train,val,test}/before/N.png, after/N.png and label/N.png",
             partial(find_change, folders=CHANGE_FOLDERS["fotbcd"]),
             "README of abdelpy/FOTBCD-datasets (folders, values, licence)",
-            "FOTBCD-Instances (COCO polygons) is not read",
+        ),
+        Release(
+            "fotbcd-instances",
+            "FOTBCD-Instances",
+            "outlines",
+            FOTBCD_KINDS,
+            "CC BY-NC-SA 4.0; source data IGN, Licence Ouverte 2.0",
+            "images/{train,val,test}/before/N.png and after/N.png, and annotations/{train,val,test}.json (COCO)",
+            find_outlines,
+            "README of abdelpy/FOTBCD-datasets (folders, categories, licence)",
+            "how file_name names an image (its last part is taken), and whether rings are polygons alone",
+            scenes=4000,
         ),
         Release(
             "bright",
@@ -285,12 +319,16 @@ def _pairs(release: Release, found: Found, damage: str | None) -> Dataset:
         reduce=8 if is_sentinel else 1,
     )
     is_flood = release.form == "flood"
+    if release.form in ("kinds", "outlines"):
+        whole = WholeScenes(KindLabels(release.form == "outlines", meaning), classes)
+    else:
+        whole = WholeScenes(read, classes)
     return Dataset(
         kind="published",
         scheme=release.legend.name if meaning is None else DAMAGE.name,
         legend=release.legend if meaning is None else None,
         scenes=found.scenes,
-        make=FloodPairs(meaning) if is_flood else WholeScenes(read, classes),
+        make=FloodPairs(meaning) if is_flood else whole,
         options={"release": release.name, "damage_levels": damage or ""},
         is_cut=is_flood,
     )
