@@ -1,10 +1,13 @@
 """Encoder weights that a user brings: hash and licence recorded, a frozen encoder left as it is."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import timm
 import torch
+import yaml
 from safetensors.torch import save_file
 
 from aftermap.artefacts.card import describe
@@ -107,6 +110,16 @@ def test_a_frozen_encoder_stays_as_it_is_and_its_licence_is_on_the_card(tmp_path
     card = load_card(train(build_config(TrainRecipe, child), tmp_path / "child").model)
     assert card.licence == "free; encoder weights: Theirs 1.0"
     assert json.loads((tmp_path / "child/model/card.json").read_text())["encoder"]["licence"] == "Theirs 1.0"
+
+
+def test_the_recipe_of_the_page_is_right(tmp_path):
+    page = (Path(__file__).resolve().parents[2] / "docs/encoders.md").read_text()
+    tree = yaml.safe_load(re.search(r'title="dinov3.yaml"\n(.*?)^```', page, re.S | re.M)[1])
+    recipe = build_config(TrainRecipe, tree)
+    save_file({"weight": torch.zeros(1)}, tmp_path / "dinov3.safetensors")
+    model = recipe.model.model_copy(update={"encoder_weights": tmp_path / "dinov3.safetensors"})
+    assert brought_encoder(model, recipe.encoder_licence).licence == "DINOv3 License"
+    assert timm.is_model(recipe.model.encoder_name) and recipe.norm == "fixed-encoder"
 
 
 def test_a_model_without_an_encoder_has_none_to_freeze():

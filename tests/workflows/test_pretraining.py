@@ -129,3 +129,5 @@ def test_the_command_writes_an_encoder(data, tmp_path, capsys):
 def test_the_recipe_that_comes_along_is_of_this_kind(data):
     kind, settings = read_recipe("pretrain.yaml", [f"data.manifests=[{data}]"])
     assert kind == "pretrain" and settings.objective.kind == "masked-image"
+    _, other = read_recipe("pretrain.yaml", [f"data.manifests=[{data}]", "objective.kind=vicreg"])
+    assert other.objective.kind == "vicreg"
