@@ -292,12 +292,13 @@ def _suspects(
     apart = max(side, int(least**0.5 / 2) // side * side)
     colours, found = _colours(kind), set()
     brightest = 1.0 if kind.kind == "f" else 255.0 if kind.itemsize == 1 else 1.0
+    starts = np.arange(0, width, side)
     for row in sorted({*range(0, height - side + 1, apart), height - side}):
         low, high, valid = _extremes(read, Window(row, 0, side, width))
-        seen = np.logical_and.reduce(valid, axis=0)[None]
-        whole: np.ndarray = _cells(seen, side, pad=False)[0, 0].all(axis=-1)
-        lowest: np.ndarray = _cells(low.min(axis=0, keepdims=True), side, pad=0)[0, 0].min(axis=-1)
-        highest: np.ndarray = _cells(high.max(axis=0, keepdims=True), side, pad=0)[0, 0].max(axis=-1)
+        whole = np.logical_and.reduceat(valid.all(axis=0), starts)
+        whole[width // side :] = False
+        lowest = np.minimum.reduceat(low.min(axis=0), starts)
+        highest = np.maximum.reduceat(high.max(axis=0), starts)
         for index, colour in enumerate(colours):
             distance = colour.distance(lowest, highest)[whole]
             if distance.size and distance.min() <= colour.near:
