@@ -300,7 +300,7 @@ class Services:
         self.environment = environment(
             AWS_ACCESS_KEY_ID="bench", AWS_SECRET_ACCESS_KEY="bench", AWS_REGION="us-east-1",
             AWS_ENDPOINT=f"http://127.0.0.1:{self.s3}", AWS_ALLOW_HTTP="true", RAY_worker_niceness="0",
-            RAY_USAGE_STATS_ENABLED="0", RAY_raylet_start_wait_time_s="300", AFTERMAP_CACHE=str(work / "cache"),
+            RAY_USAGE_STATS_ENABLED="0", AFTERMAP_CACHE=str(work / "cache"),
         )  # fmt: skip
         self.address = [] if self.ray is None else ["--address", f"127.0.0.1:{self.ray}"]
         self._work = work

@@ -1,3 +1,4 @@
+import socket
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,15 @@ def test_workers_that_may_hold_less_than_they_begin_with_are_told_by_their_limit
 
 def test_no_jobs_need_no_worker(tmp_path):
     assert run_jobs(odd_jobs.OddWork(tmp_path, "missing"), []) == []
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://localhost:{port}"])
+def test_a_cluster_that_does_not_answer_is_told_before_any_work(tmp_path, address):
+    with socket.socket() as bound:  # a port that nobody listens at
+        bound.bind(("127.0.0.1", 0))
+        where = address.format(port=bound.getsockname()[1])
+        with pytest.raises(InputError, match=f"no Ray cluster at {where}: nothing answers there"):
+            run_jobs(odd_jobs.OddWork(tmp_path), [], engine="ray", address=where)
 
 
 def test_an_address_without_ray_is_refused(tmp_path):

@@ -140,7 +140,7 @@ def map_many(
         **{name: value for name, value in optional.items() if value is not None},
     }
     formats = FORMATS if format_ is None else [each for each in format_ if each != "none"]
-    with resumable(out), _progress() as report:
+    with _told_how_to_go_on(out), _progress() as report:
         result = api.map_many(
             pairs,
             out,
@@ -171,6 +171,22 @@ def map_many(
     return 1 if result.failed else 0
 
 
+@contextmanager
+def _told_how_to_go_on(out: Path) -> Iterator[None]:
+    """Tell it after Ctrl-C, of a bucket too."""
+    if not is_address(out):
+        with resumable(out):
+            yield
+        return
+    try:
+        yield
+    except KeyboardInterrupt:
+        from aftermap.remote import Address
+
+        say(f"{Address.parse(out).shown} keeps finished scenes: pass --resume to continue", error=True)
+        raise
+
+
 def _tell(result: "ManyResult") -> None:
     if result.was_complete:
         say(f"{result.folder} is complete: all {counted(len(result.jobs), 'scene')} were mapped before")
@@ -188,7 +204,8 @@ def _tell(result: "ManyResult") -> None:
     if result.failed:
         say(_failures(result))
     if result.folder is not None:
-        say(f"open {result.folder.rstrip('/')}/map.html")
+        place = result.folder.rstrip("/")
+        say(f"the map is in {place}" if is_address(place) else f"open {place}/map.html")
         if result.failed:
             say(
                 "the scenes that are missing are mapped by the same command with --resume, once their cause is mended"

@@ -15,7 +15,7 @@ from aftermap.errors import InputError, ModelError, OutputError
 from aftermap.extras import needs
 from aftermap.files import sha256_of
 from aftermap.geo.pair import Alignment
-from aftermap.remote.addresses import is_address
+from aftermap.remote.addresses import Address, is_address
 from aftermap.workflows.many.destination import check_destination, open_destination, published
 from aftermap.workflows.many.merge import Merged, merge, parts_digest
 from aftermap.workflows.many.pairs import in_blocks, read_pairs
@@ -219,7 +219,7 @@ def map_many(
     jobs = [job_of(pair, decides) for pair in listed]
     if resume and not overwrite and _is_complete(out, jobs):
         before = tuple(Outcome(job.name, "done", attempts=0) for job in jobs)
-        return ManyResult(str(out), before, reused=len(before), was_complete=True)
+        return ManyResult(_shown(out), before, reused=len(before), was_complete=True)
     check_destination(out, resume=resume, overwrite=overwrite)
     with open_destination(out, decides, resume=resume, overwrite=overwrite, take_over=take_over) as target:
         say = Log(target.log)
@@ -315,9 +315,13 @@ def _is_complete(out: str | Path, jobs: Sequence[Job]) -> bool:
     ):
         return True
     raise OutputError(
-        f"{out} is a finished map of other scenes, images or options: pass --overwrite to replace it (a list that grows "
-        "is gone on with where the run before had --keep)"
+        f"{_shown(out)} is a finished map of other scenes, images or options: pass --overwrite to replace it (a list "
+        "that grows is gone on with where the run before had --keep)"
     )
+
+
+def _shown(out: str | Path) -> str:
+    return Address.parse(out).shown if is_address(out) else str(out)
 
 
 def _with_facts(outcome: Outcome, part: Path | None) -> Outcome:

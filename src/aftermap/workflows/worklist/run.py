@@ -1,6 +1,8 @@
 """Do a list of jobs, whatever becomes of single ones."""
 
 import os
+import re
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -11,6 +13,8 @@ from aftermap.workflows.worklist.job import Job, Outcome, Work
 from aftermap.workflows.worklist.team import Limits, OnOutcome, Queue, Say
 
 Engine = Literal["processes", "ray"]
+_PLACE = re.compile(r"(?:ray://)?\[?([\w.:-]+?)\]?:(\d+)")
+_ANSWERS_SECONDS = 10.0
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 
@@ -69,15 +73,31 @@ def check_engine(engine: Engine, address: str | None) -> None:
     """Refuse an engine before any work.
 
     Raises:
-        InputError: there is no such engine, or an address without Ray.
+        InputError: there is no such engine, an address without Ray, or nothing answers there.
         MissingExtraError: Ray is asked for and not installed.
     """
     if engine not in ENGINES:
         raise InputError(f"there is no engine {engine}: use {' or '.join(ENGINES)}")
     if engine == "ray":
         needs("--engine ray", "cluster")
+        _check_answers(address or os.environ.get("RAY_ADDRESS", ""))
     elif address is not None:
         raise InputError(f"--address {address} is of a Ray cluster: pass --engine ray with it")
+
+
+def _check_answers(address: str) -> None:
+    """Refuse the address of a cluster where nothing listens: Ray itself tries for minutes before it says so.
+
+    Raises:
+        InputError: nothing does.
+    """
+    place = _PLACE.fullmatch(address)
+    if place is None:  # auto, local: found by Ray
+        return
+    try:
+        socket.create_connection((place[1], int(place[2])), _ANSWERS_SECONDS).close()
+    except (OSError, OverflowError):
+        raise InputError(f"no Ray cluster at {address}: nothing answers there") from None
 
 
 def _settle_ray(address: str | None) -> None:
