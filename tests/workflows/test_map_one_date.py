@@ -130,6 +130,15 @@ def test_commands_on_maps_of_four_levels_refuse_it_in_one_line(after):
         open_map(after.folder)
 
 
+def test_the_card_says_from_which_probability_on_a_building_is_destroyed(tmp_path, town, after):
+    sure = colours.save_colour_model(tmp_path / "sure", one_date=MODES, destroyed_threshold=0.0)
+    found = map_one_date(town[1], tmp_path / "map", mode="post-only", model=sure, **WINDOWS)
+    assert set(found.buildings["damage"]) == {"destroyed"}
+    assert found.buildings["p_destroyed"].tolist() == after.buildings["p_destroyed"].tolist()
+    with rasterio.open(found.folder / "destroyed.tif") as raster:
+        np.testing.assert_array_equal(raster.read(1), 2 * (colours.town()[2] > 0))
+
+
 def test_the_day_of_the_image_is_its_own(tmp_path, town, model):
     from datetime import date
 

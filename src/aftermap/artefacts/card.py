@@ -134,6 +134,7 @@ class BaseCard(Config):
             no-damage and major damage, as the winning xView2 entry did by an operator's precedence (`compat`).
         one_date: ways to map from one date that the model was trained for, besides two: from the image after,
             `destroyed` against not; from that before, buildings alone.
+        destroyed_threshold: from which p(destroyed) on a building is destroyed in a map of the image after alone.
         metrics: scores by test set, then by name.
         limits: in plain words, what it must not be used for.
     """
@@ -154,6 +155,7 @@ class BaseCard(Config):
     calibration: Calibration | None = None
     minor_dilation: MinorDilation = "none"
     one_date: tuple[OneDate, ...] = ()
+    destroyed_threshold: float = 0.5
     metrics: dict[str, dict[str, float]] = Field(default_factory=dict)
     training: TrainingRecord
     licence: str
@@ -187,8 +189,8 @@ class BaseCard(Config):
                 raise ValueError(
                     f"{name} has {len(values)} values, {self.scheme} has {kinds} after the background"
                 )
-        limits = (self.building_threshold, self.object_threshold, *(self.class_thresholds or ()))
-        wrong = [value for value in limits if not 0 <= value <= 1]
+        limits = (self.building_threshold, self.object_threshold, self.destroyed_threshold)
+        wrong = [value for value in (*limits, *(self.class_thresholds or ())) if not 0 <= value <= 1]
         if wrong:
             raise ValueError(f"thresholds are probabilities from 0 to 1, {wrong[0]:g} is none")
         if self.calibration is not None and len(self.calibration.factors) != kinds:
@@ -286,6 +288,8 @@ def describe_parts(card: BaseCard, parts: list[str], figures: list[str]) -> str:
         lines += _corrected(card.calibration)
     if card.one_date:
         lines.append(f"- Maps from one date too: {', '.join(card.one_date)}")
+        if card.destroyed_threshold != 0.5:
+            lines[-1] += f"; destroyed from {card.destroyed_threshold:g} on"
     if card.minor_dilation != "none":
         lines.append(f"- Minor damage spreads over 5 x 5 pixels: {card.minor_dilation}")
     lines += [

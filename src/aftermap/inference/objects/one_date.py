@@ -92,12 +92,17 @@ class DestroyedEvidence(Evidence):
 
 
 def judge_destroyed(
-    buildings: geopandas.GeoDataFrame, polygons: Sequence[BaseGeometry], evidence: Evidence, grid: Grid
+    buildings: geopandas.GeoDataFrame,
+    polygons: Sequence[BaseGeometry],
+    evidence: Evidence,
+    grid: Grid,
+    *,
+    threshold: float = 0.5,
 ) -> geopandas.GeoDataFrame:
     """The table of buildings from the image after the disaster.
 
-    `p_destroyed` is the mean of p(destroyed) / p(building) over the pixels that were seen; from one half on a building is
-    `destroyed`, else `not-destroyed`. `confidence` is the probability of the class times `seen`. Where less than
+    `p_destroyed` is the mean of p(destroyed) / p(building) over the pixels that were seen; from `threshold` on a building
+    is `destroyed`, else `not-destroyed`. `confidence` is the probability of the class times `seen`. Where less than
     MIN_SEEN was seen, a building is `not-assessed`, and `reason` says why.
 
     Args:
@@ -105,13 +110,14 @@ def judge_destroyed(
         polygons: the same geometries in pixel coordinates.
         evidence: `DestroyedEvidence` of these buildings, in the same order.
         grid: the scene.
+        threshold: the card's.
     """
     frame = locate(buildings, polygons, evidence, grid)
     seen = frame["seen"].to_numpy()
     known = (seen >= MIN_SEEN) & frame["p_building"].notna().to_numpy()
     share = np.full(len(frame), np.nan)
     share[known] = np.clip(evidence.levels[known, 0] / evidence.pixels[known, 0], 0, 1)
-    destroyed = np.nan_to_num(share) >= 0.5
+    destroyed = np.nan_to_num(share) >= threshold
     frame["damage"] = np.where(known, np.where(destroyed, _DESTROYED, _NOT), NOT_ASSESSED)
     frame["p_destroyed"] = share
     frame["confidence"] = np.where(destroyed, share, 1 - share) * seen

@@ -91,19 +91,27 @@ class _PostOnlyTask(ObjectTask):
         card = model.card
         threshold = card.class_thresholds[0] if card.class_thresholds else card.building_threshold
         self._decision = Decision((threshold,) * (len(DESTROYED_OR_NOT) - 1))
+        self._destroyed = card.destroyed_threshold
 
     def open(self, reading: Reading) -> Inputs:
         return open_image(self._image, self.predictor.card, reading, name="post")
 
     def deciding(self) -> dict[str, Any]:
-        return {"task": self.name, "thresholds": list(self._decision.thresholds)}
+        return {
+            "task": self.name,
+            "thresholds": list(self._decision.thresholds),
+            "destroyed_threshold": self._destroyed,
+        }
 
     def pixels(self, band: Band) -> dict[str, np.ndarray]:
         seen = band.missing == 0
         classes = np.full(seen.shape, IGNORE, np.uint8)
         stored = np.full((len(DESTROYED_OR_NOT), *seen.shape), IGNORE, np.uint8)
         if len(band.probabilities):
-            classes[seen] = self._decision.choose(band.probabilities)[seen]
+            _, standing, destroyed = band.probabilities
+            level = 1 + (destroyed >= self._destroyed * (standing + destroyed)).astype(np.uint8)
+            level[~self._decision.classify(band.probabilities)[0]] = 0
+            classes[seen] = level[seen]
             scaled = np.rint(np.clip(band.probabilities, 0, 1) * np.float32(SCALE)).astype(np.uint8)
             stored[:, seen] = scaled[:, seen]
         return {"destroyed": classes, "probabilities": stored, "missing": band.missing}
@@ -121,7 +129,7 @@ class _PostOnlyTask(ObjectTask):
         evidence: Evidence,
         inputs: Inputs,
     ) -> geopandas.GeoDataFrame:
-        return judge_destroyed(buildings, outlines, evidence, inputs.grid)
+        return judge_destroyed(buildings, outlines, evidence, inputs.grid, threshold=self._destroyed)
 
     def summarise(self, frame: geopandas.GeoDataFrame, grid: Grid) -> dict[str, Any]:
         return summarise_one_date(frame, grid, mode=self.mode)
