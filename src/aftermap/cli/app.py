@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
     # imports make many objects that stay: looking for circles among them every 700 takes a tenth of a short command
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 20)
     # the interpreter looks through all of them once more before it ends, which takes as long as importing half of them
-    atexit.register(gc.freeze)
+    atexit.register(_leave_objects)
     # else it writes a line on each tag of a GeoTIFF that it does not know
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
 
@@ -150,6 +150,12 @@ def main(arguments: list[str] | None = None) -> None:
         finally:
             forget_held()
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _leave_objects() -> None:
+    """Leave all objects to the end of the process; triton, which PyTorch brings, would report them as leaked."""
+    if "triton" not in sys.modules:
+        gc.freeze()
 
 
 if __name__ == "__main__":  # python -m aftermap.cli.app, which 'accelerate launch' starts
