@@ -155,9 +155,10 @@ def _by_scenes(entrants: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any
     picture = base64.b64encode(draw_shots(entrants)).decode("ascii")
     left_out = protocol.get("left_out")
     missing = f" Left out, as they have too few scenes: {_t(', '.join(left_out))}." if left_out else ""
+    drawn = "to show every kind of damage" if protocol.get("informed") else "by hash"
     return [
         "<h2>What labelled scenes of the event are worth</h2>",
-        "<p>A row “+5” is the model adapted with five labelled scenes of the event, drawn by hash from places with "
+        f"<p>A row “+5” is the model adapted with five labelled scenes of the event, drawn {drawn} from places with "
         "buildings; more scenes are those of fewer and others. The "
         f"tested scenes are the same whatever their number, and show other ground.{missing}</p>",
         f'<p><img alt="figures by number of scenes" src="data:image/png;base64,{picture}"></p>',

@@ -48,6 +48,20 @@ def test_scenes_to_adapt_with_have_buildings_and_their_order_plays_no_part():
     assert make_protocol(manifest(*shuffled), "few-shot", shots=(5,)).sha256 == protocol.sha256
 
 
+def test_informed_scenes_show_every_kind_and_more_are_those_of_fewer_too():
+    kinds = ("no-damage", "no-damage", "destroyed")
+    data = [
+        s.model_copy(update={"polygons": {kinds[n % 3]: 3}})
+        for n, s in enumerate(EVENTS.scenes)
+        if "fire" in s.name
+    ]
+    data = manifest(*data, *EVENTS.scenes[12:])
+    folds = [make_protocol(data, "few-shot", shots=(k,), informed=True).folds[0] for k in (2, 5)]
+    shown = {kind for s in data.scenes if s.name in folds[0].support for kind in s.polygons}
+    assert shown == {"no-damage", "destroyed"} and folds[1].support[:2] == folds[0].support
+    assert not {*folds[1].support} & {*folds[1].test}
+
+
 def test_what_shows_the_same_as_a_scene_to_adapt_with_is_not_tested():
     name = make_protocol(EVENTS, "few-shot", shots=(1,)).folds[0].support[0]
     twin = scene("fire", 99, same_as=f"{name.replace('_', '')}pre")

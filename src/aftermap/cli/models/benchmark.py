@@ -25,6 +25,7 @@ def benchmark(
     adapt: Several = None,
     event: Several = None,
     tested: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    informed: Flag = False,
     seeds: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     include: Several = None,
@@ -58,6 +59,8 @@ def benchmark(
         adapt: With few-shot, a setting of the adaptation as key=value, such as steps=40; once for each.
         event: An event that is tested, where an event is; once for each. All are by default.
         tested: With few-shot, at most so many scenes of each event are tested; 0 takes all.
+        informed: With few-shot, scenes to adapt with are drawn as 'aftermap adapt' does, to show every kind of damage,
+            and not by hash.
         seeds: Runs of each recipe and fold.
         set_: A setting of the recipes as key=value, such as steps=500, and each.steps=500 for those of a plan; once for
             each. {fold} in it stands for the name of the fold.
@@ -101,6 +104,7 @@ def benchmark(
                 shots=counts,
                 events=event or (),
                 tested=tested,
+                informed=informed,
                 adapt=adapt or (),
                 seeds=seeds,
                 seed=seed,

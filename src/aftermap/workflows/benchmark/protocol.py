@@ -15,6 +15,7 @@ from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import DataError, InputError
 from aftermap.files import write_text
 from aftermap.wording import counted
+from aftermap.workflows.adaptation.scenes import draw_scenes
 
 Kind = Literal["leave-one-event-out", "few-shot", "block", "split"]
 VALIDATION = 0.15
@@ -30,7 +31,7 @@ class _Terse(Config):
 
     @model_serializer(mode="wrap")
     def _without_what_is_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        terse = ("support", "shots", "left_out")
+        terse = ("support", "shots", "left_out", "informed")
         return {name: value for name, value in handler(self).items() if value or name not in terse}
 
 
@@ -62,6 +63,7 @@ class Protocol(_Terse):
         folds: in order.
         shots: by few-shot, how many scenes are adapted with; 0 is among them.
         left_out: events that have too few scenes for few-shot.
+        informed: scenes to adapt with were drawn to show every kind of damage, see `draw_scenes`, and not by hash.
     """
 
     format: Literal[1] = 1
@@ -71,6 +73,7 @@ class Protocol(_Terse):
     folds: tuple[Fold, ...] = Field(min_length=1)
     shots: tuple[int, ...] = ()
     left_out: tuple[str, ...] = ()
+    informed: bool = False
 
     @property
     def sha256(self) -> str:
@@ -117,6 +120,7 @@ def make_protocol(
     shots: Sequence[int] = SHOTS,
     events: Sequence[str] = (),
     tested: int = 0,
+    informed: bool = False,
 ) -> Protocol:
     """Folds over the labelled scenes of a dataset.
 
@@ -131,6 +135,7 @@ def make_protocol(
         seed: of what is drawn.
         shots: by few-shot, how many scenes are adapted with; the first scenes are among those of a larger number.
         events: that are tested, where an event is; none tests each of them.
+        informed: by few-shot, scenes to adapt with are drawn as `aftermap adapt` does, to show every kind of damage.
         tested: by few-shot, at most so many scenes of an event are tested, those of the lowest hash; 0 takes all.
 
     Raises:
@@ -141,8 +146,9 @@ def make_protocol(
     by_event = kind in ("leave-one-event-out", "few-shot")
     if events and not by_event:
         raise InputError(f"events are chosen by leave-one-event-out and few-shot, this protocol is {kind}")
-    if tested and kind != "few-shot":
-        raise InputError(f"the number of tested scenes is of few-shot, this protocol is {kind}")
+    if (tested or informed) and kind != "few-shot":
+        what = "the number of tested scenes" if tested else "how scenes to adapt with are drawn"
+        raise InputError(f"{what} is of few-shot, this protocol is {kind}")
     match kind:
         case "leave-one-event-out" | "few-shot":
             folds = _by_event(scenes, seed, events)
@@ -157,7 +163,7 @@ def make_protocol(
         case "split":
             folds = [_by_split("split", scenes)]
     made = Protocol(kind=kind, seed=seed, data=data_digest(scenes), folds=tuple(folds))
-    return _with_support(made, scenes, shots, tested) if kind == "few-shot" else made
+    return _with_support(made, scenes, shots, tested, informed) if kind == "few-shot" else made
 
 
 def check_protocol(protocol: Protocol, manifest: Manifest) -> dict[str, Scene]:
@@ -223,7 +229,9 @@ def _by_event(scenes: Sequence[Scene], seed: int, wanted: Sequence[str]) -> list
     return folds
 
 
-def _with_support(protocol: Protocol, scenes: Sequence[Scene], shots: Sequence[int], tested: int) -> Protocol:
+def _with_support(
+    protocol: Protocol, scenes: Sequence[Scene], shots: Sequence[int], tested: int, informed: bool
+) -> Protocol:
     """The same folds, with scenes of each event that are adapted with in place of tested."""
     counts = tuple(sorted({0, *shots}))
     if counts[0] < 0 or counts[-1] == 0:
@@ -234,9 +242,12 @@ def _with_support(protocol: Protocol, scenes: Sequence[Scene], shots: Sequence[i
             by_place([scene for scene in scenes if scene.event == fold.name]),
             key=lambda place: hashed(protocol.seed, place[0].name),
         )
-        rich = [place for place in ranked if any(map(buildings, place))][: counts[-1]]
-        support = tuple(next(scene.name for scene in place if buildings(scene)) for place in rich)
-        rest = [scene.name for place in ranked if place not in rich for scene in place]
+        rich = [next(filter(buildings, place)) for place in ranked if any(map(buildings, place))]
+        if informed and len(rich) >= counts[-1]:
+            rich = draw_scenes(rich, counts[-1], seed=protocol.seed)
+        support = tuple(scene.name for scene in rich[: counts[-1]])
+        apart = [place for place in ranked if not any(scene.name in support for scene in place)]
+        rest = [scene.name for place in apart for scene in place]
         if len(support) < counts[-1] or len(rest) < LEAST_TESTED:
             left_out.append(fold.name)
             continue
@@ -247,7 +258,9 @@ def _with_support(protocol: Protocol, scenes: Sequence[Scene], shots: Sequence[i
             f"no event has {counts[-1]} places with buildings to adapt with and {counted(LEAST_TESTED, 'scene')} more "
             f"to be tested on ({', '.join(left_out)}): ask for fewer, such as --shots 0,1"
         )
-    return protocol.model_copy(update={"folds": tuple(folds), "shots": counts, "left_out": tuple(left_out)})
+    return protocol.model_copy(
+        update={"folds": tuple(folds), "shots": counts, "left_out": tuple(left_out), "informed": informed}
+    )
 
 
 def _by_split(name: str, scenes: Sequence[Scene]) -> Fold:

@@ -80,6 +80,7 @@ class BenchmarkOptions(TypedDict, total=False):
     shots: Sequence[int]
     events: Sequence[str]
     tested: int
+    informed: bool
     adapt: Sequence[str]
     seeds: int
     seed: int
@@ -124,6 +125,7 @@ def run_benchmark(
     shots: Sequence[int] = SHOTS,
     events: Sequence[str] = (),
     tested: int = 0,
+    informed: bool = False,
     adapt: Sequence[str] = (),
     seeds: int = 1,
     seed: int = 0,
@@ -145,6 +147,7 @@ def run_benchmark(
         protocol: `leave-one-event-out`, `few-shot`, `block`, `split` (the dataset's own), or the file of one.
         shots: by few-shot, how many scenes of an event are adapted with; see `make_protocol`.
         events: that are tested, where an event is; none tests each of them.
+        informed: by few-shot, scenes to adapt with show every kind of damage, and are not drawn by hash.
         tested: by few-shot, at most so many scenes of an event are tested; 0 takes all.
         adapt: `key=value` settings of the adaptation with labels, by few-shot.
         seeds: runs of each recipe and fold.
@@ -170,7 +173,9 @@ def run_benchmark(
     named([f"{name}={path}" for name, path in (*given, *wanted)], "the models and recipes")
     check_output(out, marker=MARKER, overwrite=overwrite or resume)
     manifest = Manifest.load(data)
-    folds = _protocol(protocol, manifest, seed=seed, shots=shots, events=events, tested=tested)
+    folds = _protocol(
+        protocol, manifest, seed=seed, shots=shots, events=events, tested=tested, informed=informed
+    )
     is_few_shot = folds.kind == "few-shot"
     if adapt and not is_few_shot:
         raise InputError(f"--adapt is of few-shot, this protocol is {folds.kind}")
@@ -376,7 +381,11 @@ def _report(protocol: Protocol, manifest: Manifest, rows: list[dict[str, Any]]) 
             "sha256": protocol.sha256,
             "data": protocol.data,
             "folds": {fold.name: _fold_size(fold) for fold in protocol.folds},
-            **({"shots": protocol.shots, "left_out": protocol.left_out} if protocol.shots else {}),
+            **(
+                {"shots": protocol.shots, "left_out": protocol.left_out, "informed": protocol.informed}
+                if protocol.shots
+                else {}
+            ),
         },
         "data_licence": manifest.licence or "not stated",
         "entrants": rows,
