@@ -21,7 +21,7 @@ LONG_FILES = (
     "web/test_browser.py",
     "web/service/test_live_map.py",
     "workflows/benchmark/test_benchmark.py",
-    "workflows/worklist/test_on_ray.py",
+    "worklist/test_on_ray.py",
     "workflows/service/test_worker.py",
     "workflows/benchmark/test_benchmark_recipes.py",
     "workflows/test_shared_training.py",

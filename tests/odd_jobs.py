@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aftermap.errors import InputError, ModelError
-from aftermap.workflows.worklist.job import Do, Job
+from aftermap.worklist.job import Do, Job
 
 
 @dataclass(frozen=True)

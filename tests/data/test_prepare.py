@@ -1,14 +1,17 @@
 import hashlib
 import json
+import pickle
 import struct
 import zlib
 
 import pytest
 
 from aftermap.data.checking.splits import assign_splits
+from aftermap.data.preparing import prepare as preparing
 from aftermap.data.preparing import scene_files
 from aftermap.data.scene import Manifest
 from aftermap.errors import DataError, DataWarning, OutputError
+from aftermap.worklist.job import Outcome
 from made_xbd import box, write_pair
 from prepared_datasets import prepare_xbd
 
@@ -147,6 +150,29 @@ def test_processes_give_the_same_manifest(source, tmp_path):
     assert [scene.class_pixels for scene in one.scenes] == [scene.class_pixels for scene in two.scenes]
     for first, second in zip(one.scenes, two.scenes, strict=True):
         assert first.damage_mask.read_bytes() == second.damage_mask.read_bytes()
+
+
+def test_what_the_workers_say_is_said_here_and_a_dead_worker_is_told_with_what_is_kept(
+    source, tmp_path, monkeypatch
+):
+    def run_jobs(work, jobs, *, on_outcome, **rest):
+        do = pickle.loads(pickle.dumps(work)).start()
+        for number, job in enumerate(jobs):
+            facts = do(job) | {"warned": [(DataWarning, f"{job.name} is odd")] if number == 0 else []}
+            ended = Outcome(job.name, "done", facts=facts)
+            on_outcome(ended if number != 1 else Outcome(job.name, "failed", reason="its worker died"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparing, "run_jobs", run_jobs)
+        with (
+            pytest.warns(DataWarning, match="storm_00000000 is odd"),
+            pytest.raises(OutputError, match="could not be prepared: its worker died: repeat the command"),
+        ):
+            prepare_xbd(source, tmp_path / "out", workers=2)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert len(prepare_xbd(source, tmp_path / "out").scenes) == len(
+        prepare_xbd(source, tmp_path / "2").scenes
+    )
 
 
 def test_nothing_but_masks_and_manifest_is_left(source, tmp_path):

@@ -12,7 +12,7 @@ from aftermap.synthetic.write import synthesise
 from aftermap.workflows.scoring import by_workers
 from aftermap.workflows.scoring.evaluate import Tally, evaluate_dataset
 from aftermap.workflows.scoring.predict import predict_dataset
-from aftermap.workflows.worklist.job import Outcome
+from aftermap.worklist.job import Outcome
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -32,7 +32,7 @@ from aftermap.workflows.many.scene import SceneWork, job_of
 from aftermap.workflows.mapping.damage import map_damage
 from aftermap.workflows.mapping.finished import open_map
 from aftermap.workflows.review.images import open_images
-from aftermap.workflows.worklist.job import Outcome
+from aftermap.worklist.job import Outcome
 
 SIZE, STEP = 160, 112
 OPTIONS: dict[str, Any] = {"align": "off", "backend": "auto", "window_px": 128, "formats": ()}

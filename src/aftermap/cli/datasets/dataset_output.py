@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from aftermap.cli.options import Flag, Json, MaybeOut, Workers
+from aftermap.cli.options import EngineName, Flag, Json, MaybeOut, Workers
 from aftermap.cli.output import facts_table, print_json, say
 from aftermap.cli.progress import progress_bar
 from aftermap.cli.running import numbers, percentiles, whole_numbers
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 CLASSES = ("no-damage", "minor-damage", "major-damage", "destroyed", "un-classified")
 
 OUT_HELP = "Folder for images, masks and the manifest; by default the source's name with -prepared, here."
+ENGINE_HELP = "processes: of this machine. ray: actors of a Ray cluster whose machines see the same folders."
 OVERWRITE_HELP = "Write into a folder that holds other things, and replace tiles that were made otherwise."
 STRICT_HELP = "Refuse a dataset of which a single file cannot be used, instead of leaving its scene out."
 OFF_PALETTE_HELP = (
@@ -39,7 +40,9 @@ class Preparing:
     """Where and how a dataset is prepared, whatever it is."""
 
     out: Annotated[MaybeOut, Parameter(help=OUT_HELP)] = None
-    workers: Annotated[Workers, Parameter(help="Processes.")] = 1
+    workers: Annotated[Workers, Parameter(help="How many share the scenes.")] = 1
+    engine: Annotated[EngineName, Parameter(help=ENGINE_HELP)] = "processes"
+    address: Annotated[str | None, Parameter(help="Of the Ray cluster: auto, or ray://host:10001.")] = None
     overwrite: Annotated[Flag, Parameter(help=OVERWRITE_HELP)] = False
     strict: Annotated[Flag, Parameter(help=STRICT_HELP)] = False
     json: Annotated[Json, Parameter(help="Print the counts as JSON.")] = False
@@ -56,6 +59,8 @@ class Preparing:
                 out,
                 kind=kind,
                 workers=self.workers,
+                engine=self.engine,
+                address=self.address,
                 overwrite=self.overwrite,
                 strict=self.strict,
                 progress=show,

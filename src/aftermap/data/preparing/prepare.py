@@ -6,10 +6,9 @@ the manifest is written last.
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -17,9 +16,12 @@ from typing import Any, Literal
 from aftermap.data.preparing.dataset import Dataset, Made, MakeScenes, PreparedFolder, Progress, SourceScene
 from aftermap.data.preparing.journal import IMAGES, JOURNAL_NAME, MASKS, SOFT, Journal, claim, keep_splits
 from aftermap.data.scene import MANIFEST_NAME, Manifest, Scene
-from aftermap.errors import DataError, DataWarning, InputError, OutputError, ReadingError
+from aftermap.errors import AftermapWarning, DataError, DataWarning, InputError, OutputError, ReadingError
 from aftermap.files import writing
 from aftermap.wording import counted
+from aftermap.worklist.job import Do, Job, Outcome
+from aftermap.worklist.run import Engine, check_engine, run_jobs
+from aftermap.worklist.team import Limits
 
 _BY_FRACTION = ("split_fractions", "split_fold")
 
@@ -58,6 +60,8 @@ def prepare_source(
     *,
     kind: DatasetKind = "xbd",
     workers: int = 1,
+    engine: Engine = "processes",
+    address: str | None = None,
     overwrite: bool = False,
     strict: bool = False,
     progress: Progress | None = None,
@@ -69,7 +73,9 @@ def prepare_source(
         source: the dataset's folder, or the file that lists it.
         out: folder to make; by default the source's name with -prepared, here.
         kind: how it is laid out; `class_folder` is a plain folder with masks of many classes and a `legend`.
-        workers: processes.
+        workers: how many.
+        engine: processes of this machine, or actors of Ray on machines that see the same folders.
+        address: of the Ray cluster.
         overwrite: write into a folder that holds other things.
         strict: refuse a dataset of which a single scene cannot be used.
         progress: called with (scenes done, scenes).
@@ -79,10 +85,20 @@ def prepare_source(
         DataError: the dataset cannot be used.
         OutputError: `out` cannot be written, or holds something else.
     """
+    check_engine(engine, address)
     reader = import_module(f"aftermap.data.readers.{_PLACES.get(kind, kind)}")
     found = getattr(reader, f"{kind}_dataset")(source, **reading)
     folder = out or usual_folder(source)
-    return prepare(found, folder, workers=workers, overwrite=overwrite, strict=strict, progress=progress)
+    return prepare(
+        found,
+        folder,
+        workers=workers,
+        engine=engine,
+        address=address,
+        overwrite=overwrite,
+        strict=strict,
+        progress=progress,
+    )
 
 
 def prepare(
@@ -90,6 +106,8 @@ def prepare(
     out: Path,
     *,
     workers: int = 1,
+    engine: Engine = "processes",
+    address: str | None = None,
     overwrite: bool = False,
     strict: bool = False,
     progress: Progress | None = None,
@@ -102,7 +120,9 @@ def prepare(
     Args:
         dataset: what a reader found.
         out: folder, made where missing.
-        workers: processes.
+        workers: how many; one works in this process, unless it is Ray's.
+        engine: processes of this machine, or actors of Ray on machines that see the same folders.
+        address: of the Ray cluster.
         overwrite: write into a folder that holds other things, and replace what was prepared otherwise: nothing but
             files that an earlier preparation names, or that have the name of a new one.
         strict: refuse a dataset of which a single scene cannot be used; the others stay finished.
@@ -122,8 +142,9 @@ def prepare(
     journal.load(earlier)
     if dataset.is_cut and not journal.scenes:
         _clear(out, earlier, dataset.kind, overwrite=overwrite)
+    by = None if workers <= 1 and engine == "processes" else _Sharing(workers, engine, address)
     try:
-        made, problems = _make_all(dataset, journal, workers, progress)
+        made, problems = _make_all(dataset, journal, by, progress)
         left_out = _refuse(dataset, made, problems, journal, strict=strict)
         scenes = sorted(
             (scene for one in made.values() for scene in one.scenes), key=lambda scene: scene.name
@@ -148,9 +169,9 @@ def prepare(
 
 
 def _make_all(
-    dataset: Dataset, journal: Journal, workers: int, progress: Progress | None
+    dataset: Dataset, journal: Journal, by: "_Sharing | None", progress: Progress | None
 ) -> tuple[dict[str, Made], dict[str, InputError]]:
-    """What became of each source scene, by its name."""
+    """What became of each source scene, by its name, in their order."""
     made: dict[str, Made] = {}
     problems: dict[str, InputError] = {}
     noted: set[str] = set()
@@ -167,8 +188,11 @@ def _make_all(
             note,
             progress if len(dataset.scenes) == 1 else None,
         )
-        outcomes = _outcomes(dataset, folder, workers)
-        for number, (source, outcome) in enumerate(zip(dataset.scenes, outcomes, strict=True), 1):
+        met = 0
+
+        def take(source: SourceScene, outcome: Made | InputError) -> None:
+            nonlocal met
+            met += 1
             if isinstance(outcome, InputError):
                 problems[source.name] = outcome
             else:
@@ -176,14 +200,23 @@ def _make_all(
                 for scene in outcome.scenes:
                     note(scene)
             if progress is not None and len(dataset.scenes) > 1:
-                progress(number, len(dataset.scenes))
-    return made, problems
+                progress(met, len(dataset.scenes))
+
+        if by is None or len(dataset.scenes) == 1:
+            maker = _Maker(dataset.make, folder)
+            for source in dataset.scenes:
+                take(source, maker(source))
+        else:
+            by.run(dataset, folder, take)
+    order = [source.name for source in dataset.scenes]
+    return (
+        {name: made[name] for name in order if name in made},
+        {name: problems[name] for name in order if name in problems},
+    )
 
 
 class _Maker:
-    """Makes scenes with its errors as results; sent to each process once."""
-
-    here: "_Maker"
+    """Makes scenes with its errors as results."""
 
     def __init__(self, make: MakeScenes, folder: PreparedFolder) -> None:
         self.make, self.folder = make, folder
@@ -195,21 +228,69 @@ class _Maker:
             return error
 
 
-def _start(make: MakeScenes, path: Path, known: Mapping[str, Scene]) -> None:
-    _Maker.here = _Maker(make, PreparedFolder(path, known))
+@dataclass(frozen=True)
+class _PrepareWork:
+    """Making scenes, as it is sent to every worker once."""
+
+    make: MakeScenes
+    path: Path
+    known: Mapping[str, Scene]
+
+    def start(self) -> Do:
+        """Nothing has to be loaded."""
+        maker = _Maker(self.make, PreparedFolder(self.path, self.known))
+
+        def do(job: Job) -> Mapping[str, Any]:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", AftermapWarning)
+                outcome = maker(job.what["source"])
+            warned = [(each.category, str(each.message)) for each in caught]
+            return {"outcome": outcome, "warned": warned}
+
+        return do
 
 
-def _make_here(source: SourceScene) -> Made | InputError:
-    return _Maker.here(source)
+@dataclass(frozen=True)
+class _Sharing:
+    """Several workers."""
 
+    workers: int
+    engine: Engine
+    address: str | None
 
-def _outcomes(dataset: Dataset, folder: PreparedFolder, workers: int) -> Iterator[Made | InputError]:
-    if min(workers, len(dataset.scenes)) <= 1:
-        yield from map(_Maker(dataset.make, folder), dataset.scenes)
-        return
-    start = (dataset.make, folder.path, dict(folder.known))
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start, initargs=start) as pool:
-        yield from pool.map(_make_here, dataset.scenes, chunksize=1 if dataset.is_cut else 4)
+    def run(
+        self, dataset: Dataset, folder: PreparedFolder, take: Callable[[SourceScene, Made | InputError], None]
+    ) -> None:
+        """Have them make all scenes; each is taken as it is done.
+
+        Raises:
+            OutputError: scenes could not be written, or their workers died.
+        """
+        sources = {source.name: source for source in dataset.scenes}
+        failed: list[Outcome] = []
+
+        def on_outcome(outcome: Outcome) -> None:
+            if outcome.state == "failed":
+                failed.append(outcome)
+            else:
+                for category, text in outcome.facts["warned"]:
+                    warnings.warn(text, category, stacklevel=2)
+                take(sources[outcome.name], outcome.facts["outcome"])
+
+        run_jobs(
+            _PrepareWork(dataset.make, folder.path, dict(folder.known)),
+            [Job(name, {"source": source}) for name, source in sources.items()],
+            engine=self.engine,
+            limits=Limits(workers=self.workers),
+            address=self.address,
+            on_outcome=on_outcome,
+        )
+        if failed:
+            more = f" (and {len(failed) - 1} more like it)" if len(failed) > 1 else ""
+            raise OutputError(
+                f"{failed[0].name} could not be prepared: {failed[0].reason}{more}: repeat the command, finished scenes "
+                "are kept"
+            )
 
 
 def _refuse(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from aftermap.files import csv_text, write_text
-from aftermap.workflows.worklist.job import Outcome
+from aftermap.worklist.job import Outcome
 
 TABLE, LOG = "jobs.csv", "jobs.log"
 _FACTS = ("buildings", "damaged", "megapixels", "resident_mb")

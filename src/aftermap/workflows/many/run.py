@@ -23,10 +23,10 @@ from aftermap.workflows.many.parts import Parts, facts_of
 from aftermap.workflows.many.records import LOG, TABLE, Log, write_table
 from aftermap.workflows.many.scene import SceneWork, job_of
 from aftermap.workflows.mapping.settings import MapOptions, Settings
-from aftermap.workflows.worklist.job import Job, Outcome
-from aftermap.workflows.worklist.processes import cores
-from aftermap.workflows.worklist.run import Engine, check_engine, run_jobs
-from aftermap.workflows.worklist.team import Limits
+from aftermap.worklist.job import Job, Outcome
+from aftermap.worklist.processes import cores
+from aftermap.worklist.run import Engine, check_engine, run_jobs
+from aftermap.worklist.team import Limits
 
 FORMATS = ("geoparquet", "pmtiles")
 _FETCHED_AT_ONCE = 8

@@ -16,8 +16,8 @@ from aftermap.geo.pair import Alignment
 from aftermap.workflows.many.pairs import Pair
 from aftermap.workflows.many.parts import FACTS, Parts, pack
 from aftermap.workflows.mapping.settings import identity
-from aftermap.workflows.worklist.job import Do, Job
-from aftermap.workflows.worklist.worker import resident_bytes
+from aftermap.worklist.job import Do, Job
+from aftermap.worklist.worker import resident_bytes
 
 _ADDRESS = ("://", ":/", "/vsi")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from aftermap.data.scene import Manifest, Scene
 from aftermap.errors import DataError, InputError
 from aftermap.inference.predictor import AnyPredictor
-from aftermap.workflows.worklist.job import Job, Outcome, Work
-from aftermap.workflows.worklist.run import Engine, run_jobs
-from aftermap.workflows.worklist.team import Limits
+from aftermap.worklist.job import Job, Outcome, Work
+from aftermap.worklist.run import Engine, run_jobs
+from aftermap.worklist.team import Limits
 
 _LISTED = 3
 

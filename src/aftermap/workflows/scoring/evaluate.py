@@ -27,8 +27,8 @@ from aftermap.scoring.objects import BuildingScore
 from aftermap.scoring.pixels import PixelScores, Score
 from aftermap.workflows.scoring.by_workers import by_workers, named_model, refuse_failed, scenes_by_name
 from aftermap.workflows.scoring.score import ScoreReport
-from aftermap.workflows.worklist.job import Do, Job
-from aftermap.workflows.worklist.run import Engine, check_engine
+from aftermap.worklist.job import Do, Job
+from aftermap.worklist.run import Engine, check_engine
 
 T = TypeVar("T")
 

@@ -23,8 +23,8 @@ from aftermap.inference.tiling import predict_scene
 from aftermap.products.figures.painting import painted
 from aftermap.workflows.scoring.by_workers import by_workers, named_model, refuse_failed, scenes_by_name
 from aftermap.workflows.scoring.evaluate import class_file, decide, describe_classes
-from aftermap.workflows.worklist.job import Do, Job
-from aftermap.workflows.worklist.run import Engine, check_engine
+from aftermap.worklist.job import Do, Job
+from aftermap.worklist.run import Engine, check_engine
 
 if TYPE_CHECKING:
     from aftermap.inference.dice_maps import DiceMaps

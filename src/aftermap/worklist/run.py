@@ -9,8 +9,8 @@ from typing import Literal, get_args
 
 from aftermap.errors import InputError
 from aftermap.extras import needs
-from aftermap.workflows.worklist.job import Job, Outcome, Work
-from aftermap.workflows.worklist.team import Limits, OnOutcome, Queue, Say
+from aftermap.worklist.job import Job, Outcome, Work
+from aftermap.worklist.team import Limits, OnOutcome, Queue, Say
 
 Engine = Literal["processes", "ray"]
 _PLACE = re.compile(r"(?:ray://)?\[?([\w.:-]+?)\]?:(\d+)")
@@ -58,11 +58,11 @@ def run_jobs(
     queue = Queue(jobs, limits, on_outcome, say)
     if jobs and engine == "ray":
         _settle_ray(address)
-        from aftermap.workflows.worklist.on_ray import run_on_ray
+        from aftermap.worklist.on_ray import run_on_ray
 
         run_on_ray(work, queue, limits, address=address, say=say)
     elif jobs:
-        from aftermap.workflows.worklist.processes import run_in_processes
+        from aftermap.worklist.processes import run_in_processes
 
         run_in_processes(work, queue, limits, say=say)
     found = {outcome.name: outcome for outcome in queue.outcomes}

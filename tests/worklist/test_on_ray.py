@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import odd_jobs
-from aftermap.workflows.worklist.job import Job
-from aftermap.workflows.worklist.run import run_jobs
-from aftermap.workflows.worklist.team import Limits
+from aftermap.worklist.job import Job
+from aftermap.worklist.run import run_jobs
+from aftermap.worklist.team import Limits
 
 ENDS = ("well", "input", "killed-once", "second", "large")
 

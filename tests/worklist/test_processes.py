@@ -5,9 +5,9 @@ import pytest
 
 import odd_jobs
 from aftermap.errors import AftermapError, InputError, ModelError
-from aftermap.workflows.worklist.job import Job, Outcome
-from aftermap.workflows.worklist.run import run_jobs
-from aftermap.workflows.worklist.team import Limits
+from aftermap.worklist.job import Job, Outcome
+from aftermap.worklist.run import run_jobs
+from aftermap.worklist.team import Limits
 
 ENDS = ("well", "input", "bug", "second", "killed", "killed-once", "large", "long")
 

@@ -11,9 +11,9 @@ from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, Ray
 
 from aftermap.errors import AftermapError, InputError
 from aftermap.files import one_line
-from aftermap.workflows.worklist.job import Answer, Job, Work, over_budget
-from aftermap.workflows.worklist.team import Limits, Queue, Say
-from aftermap.workflows.worklist.worker import perform, resident_bytes
+from aftermap.worklist.job import Answer, Job, Work, over_budget
+from aftermap.worklist.team import Limits, Queue, Say
+from aftermap.worklist.worker import perform, resident_bytes
 
 _LOOK_SECONDS = 0.5
 _WATCH_SECONDS = 0.1

@@ -1,6 +1,6 @@
 """A worker: a process that starts the work once and then does one job after the other, in whatever way they come.
 
-    python -m aftermap.workflows.worklist.worker DESCRIPTOR     as `processes` starts it
+    python -m aftermap.worklist.worker DESCRIPTOR     as `processes` starts it
 
 It ends when its parent is gone, and with `OVER_BUDGET` where it holds more memory than it may.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from aftermap.errors import AftermapError, AftermapWarning, InputError, MissingExtraError
 from aftermap.files import one_line
-from aftermap.workflows.worklist.job import Answer, Do, Job, Work
+from aftermap.worklist.job import Answer, Do, Job, Work
 
 OVER_BUDGET = 77
 """Exit status of a worker that held more memory than it may."""

@@ -15,11 +15,11 @@ from typing import IO, Any
 
 import aftermap
 from aftermap.errors import AftermapError
-from aftermap.workflows.worklist.job import Answer, Job, Work, over_budget
-from aftermap.workflows.worklist.team import Limits, Queue, Say
-from aftermap.workflows.worklist.worker import OVER_BUDGET
+from aftermap.worklist.job import Answer, Job, Work, over_budget
+from aftermap.worklist.team import Limits, Queue, Say
+from aftermap.worklist.worker import OVER_BUDGET
 
-_MODULE = "aftermap.workflows.worklist.worker"
+_MODULE = "aftermap.worklist.worker"
 _LOOK_SECONDS = 0.5
 _FALSE_STARTS = 3
 _LAST_WORDS = 300

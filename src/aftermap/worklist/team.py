@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from aftermap.workflows.worklist.job import Answer, Job, Outcome
+from aftermap.worklist.job import Answer, Job, Outcome
 
 OnOutcome = Callable[[Outcome], None]
 Say = Callable[[str], None]
