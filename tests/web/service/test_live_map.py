@@ -177,7 +177,7 @@ def test_an_answer_of_the_server_that_a_later_one_overtook_is_not_shown(browser,
     page.keyboard.press("4")
     shows(page, "#saving", SAVED)
     route, answer = held[0]
-    with page.expect_event("requestfinished", lambda asked: asked.url.endswith("/buildings/b12")):
+    with page.expect_event("requestfinished", lambda asked: asked == route.request):
         route.fulfill(response=answer)
     page.keyboard.press("x")  # it is done after what came
     page.locator("#border[aria-valuetext='before alone']").wait_for()
