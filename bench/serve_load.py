@@ -214,7 +214,10 @@ class Server:
         assert self.process.stdout is not None
         text = b""
         while b"}" not in text:
-            text += self.process.stdout.readline()
+            line = self.process.stdout.readline()
+            if not line:
+                sys.exit(f"the server did not start: {(data / 'server.log').read_text()[-300:]}")
+            text += line
         self.port = int(json.loads(text)["address"].rsplit(":", 1)[1].strip("/"))
 
     def cpu_seconds(self) -> float:

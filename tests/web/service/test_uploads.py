@@ -130,6 +130,20 @@ def test_pixels_are_counted_before_any_is_read(tmp_path, made):
     assert told.status_code == 413 and "36,864 pixels" in told.json()["error"]
 
 
+def test_a_header_that_claims_too_much_is_refused_without_advice_for_whoever_runs_the_service(
+    shared, tmp_path
+):
+    import rasterio
+
+    path = tmp_path / "huge.tif"
+    options = {"width": 200_000, "height": 200_000, "count": 1, "dtype": "uint8", "sparse_ok": True}
+    blocks = {"tiled": True, "blockxsize": 2048, "blockysize": 2048, "compress": "deflate"}
+    rasterio.open(path, "w", driver="GTiff", **options, **blocks).close()
+    told = send(shared[1], "huge.tif", path.read_bytes())
+    assert told.status_code == 422 and "200000 x 200000 pixels" in told.json()["error"]
+    assert "AFTERMAP" not in told.text and not kept(shared[0])
+
+
 def test_an_archive_that_claims_too_much_is_not_unpacked(client, service):
     bomb = zipped([("a.tif", b"\0" * 20_000_000)], zipfile.ZIP_DEFLATED)
     assert len(bomb) < 30_000

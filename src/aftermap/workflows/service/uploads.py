@@ -21,7 +21,7 @@ from aftermap.errors import AftermapError, InputError, OutputError
 from aftermap.files import make_folder
 from aftermap.files.folders import remove_folder
 from aftermap.files.writing import writing
-from aftermap.geo.opening.limits import SUFFIXES
+from aftermap.geo.opening.limits import MAX_PIXELS_VARIABLE, SUFFIXES
 from aftermap.wording import counted
 from aftermap.workflows.service.database import Database, Row
 from aftermap.workflows.service.place import Place
@@ -314,6 +314,8 @@ def _check_archive(path: Path) -> None:
 
 
 def _without_folders(text: str, path: Path) -> str:
+    """A message for somebody who sees neither the folders nor the environment of this machine."""
+    text = text.partition(f": if that is right, set {MAX_PIXELS_VARIABLE}")[0]
     return text.replace(str(path), path.name).replace(str(path.parent), "")
 
 

@@ -45,6 +45,7 @@ export class Building {
     this.missed = false;
     this.view.choose(null);
     $("building").hidden = false;
+    $("building").parentElement.scrollTop = 0; // on a phone it may be far above what was touched
     $("building-name").textContent = `Building ${id}`;
     $("conflict").hidden = true;
     this.tell("Loading");
