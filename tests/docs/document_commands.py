@@ -51,6 +51,7 @@ NOT_RUN: list[tuple[str, str]] = [
         r"encoder_weights=encoder",
         "of docs/encoders.md; tests/models/test_brought_encoder.py trains from a file",
     ),
+    (r"moves|pairs-prepared", "of docs/tutorial.md; tests/docs/test_tutorial.py follows that page"),
     (r"change\.yaml|runs/change", "tests/workflows/test_change_classes.py trains and maps a small one"),
     (r"^aftermap collect ", "needs several maps; tests/workflows/package make some"),
     (r"^aftermap (find|footprints) ", "read online; tests/workflows have servers of their own"),
