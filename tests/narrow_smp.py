@@ -11,6 +11,6 @@ NARROW["segformer"] = {"decoder_segmentation_channels": 16}
 
 
 def config_of(architecture, **changes):
-    encoder = "vit_tiny_patch16_224" if architecture == "dpt" else "resnet10t"
+    encoder = "vit_tiny_patch16_224" if architecture == "dpt" else "test_resnet"
     values = {"encoder_name": encoder, "classes": 5, "arguments": NARROW.get(architecture, {}), **changes}
     return SmpConfig(architecture=architecture, **values)

@@ -31,7 +31,7 @@ from aftermap.models.configs import (
 from aftermap.models.networks.dense import DenseModel
 from narrow_smp import config_of
 
-TINY = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (8, 8, 8)}
+TINY = {"encoder_name": "test_resnet", "encoder_depth": 3, "decoder_channels": (8, 8, 8)}
 NARROW = {"decoder_channels": (8,) * 5}
 MNV3 = {"encoder_name": "mobilenetv3_small_050", "decoder_channels": (16, 16, 8, 8, 8)}
 KINDS = {
@@ -41,7 +41,7 @@ KINDS = {
     "siamese-fused-late-coarse-head": SiameseUnetConfig(**TINY, fuse="decoder", head_stride=4),
     "siamese-folded": SiameseUnetConfig(**TINY, fold=2, head_stride=4),
     "siamese-mobilenet": SiameseUnetConfig(**MNV3, head_stride=2),
-    "xview2-two-dates-scse": Xview2UnetConfig(encoder_name="resnet10t", scse="concat", **NARROW),
+    "xview2-two-dates-scse": Xview2UnetConfig(encoder_name="test_resnet", scse="concat", **NARROW),
     "xview2-one-date": Xview2UnetConfig(encoder_name="efficientnet_b0_widese", dates=1, classes=1, **NARROW),
     "segformer": SegformerConfig(dates=2, classes=5, decoder_channels=16),
     "segformer-squeezed": SegformerConfig(decoder_channels=16, internal_px=96),
