@@ -90,6 +90,7 @@ NOT_RUN: list[tuple[str, str]] = [
         r"^aftermap learn |--features|^aftermap adapt \S+ -o|runs/town",
         "needs answers of a reviewer; tests/workflows/event_model and test_adapt_answers.py have some",
     ),
+    (r"^aftermap pretrain |encoder_weights=runs", "tests/workflows/test_pretraining.py runs small ones"),
     (r"^aftermap (bench|export|meta-train|run|search) ", "minutes by design; tests/cli runs small ones"),
     (
         r"student|exported/|models/|ensemble|gated|both|combine",
