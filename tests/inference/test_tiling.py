@@ -189,3 +189,17 @@ def test_what_is_held_does_not_grow_with_height() -> None:
         for h in (320, 960)
     ]
     assert sizes[0] == sizes[1]
+
+
+@pytest.mark.parametrize("gap", [(0, 0), (0, 200), (90, 260)])
+def test_bands_that_are_written_over_are_the_same_until_then(gap: tuple[int, int]) -> None:
+    images, missing = scene(310, 150), np.zeros((310, 150), np.uint8)
+    missing[slice(*gap)] = 1
+    kept = run(images, Local(), missing, window_px=96, halo_px=16)
+    rows = predict_rows(
+        reader(images, missing), Local(), Grid.pixels(150, 310), window_px=96, halo_px=16, reuse=True
+    )
+    for band, again in zip(kept, rows, strict=True):
+        assert band.row == again.row
+        np.testing.assert_array_equal(band.probabilities, again.probabilities)
+        np.testing.assert_array_equal(band.missing, again.missing)

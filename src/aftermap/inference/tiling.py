@@ -132,6 +132,7 @@ def predict_rows(
     halo_px: int = DEFAULT_HALO_PX,
     batch: int = 1,
     start_row: int = 0,
+    reuse: bool = False,
 ) -> Generator[Band, None, None]:
     """Run a model over a scene of any size and yield its rows from top to bottom.
 
@@ -148,13 +149,17 @@ def predict_rows(
         batch: windows per call of the model.
         start_row: rows above are not yielded. Where it is the end of a band of an earlier run with the same
             options, the bands that follow are those of that run, bit for bit.
+        reuse: a band is written over as soon as the next one is asked for, which saves the memory of making each anew.
 
     Raises:
         ValueError: the window is too small for its halo.
     """
     rows = Axis.plan(grid.height, window_px=window_px, halo_px=halo_px, multiple=predictor.multiple)
     cols = Axis.plan(grid.width, window_px=window_px, halo_px=halo_px, multiple=predictor.multiple)
-    probabilities = np.zeros((0, 0, 0), np.float32)  # (K, rows not yet finished, padded width)
+    probabilities = np.zeros(
+        (0, 0, 0), np.float32
+    )  # (K, rows not yet finished and further ones, padded width)
+    held = 0  # rows of it that are not yet finished
     missing = np.zeros((0, grid.width), np.uint8)
     top = start_row
     todo = [index for index in range(len(rows.starts)) if rows.touched(index)[1] > start_row]
@@ -165,15 +170,16 @@ def predict_rows(
             height = min(start + rows.size, grid.height) - top
             skip = max(top - start, 0)
             inside = slice(start + skip - top, height)
-            missing = _grown(missing[None], height)[0]
+            missing = _grown(missing[None], height, len(missing))[0]
             for col, sample, predicted in _window_row(samples, predictor, rows, cols, batch):
                 missing[inside, col : col + sample.missing.shape[1]] = sample.missing[skip:]
                 if predicted is None:
                     continue
                 if probabilities.shape[0] == 0:
-                    probabilities = np.zeros((len(predicted), 0, cols.starts[-1] + cols.size), np.float32)
-                if probabilities.shape[1] != height:
-                    probabilities = _grown(probabilities, height)
+                    width = cols.starts[-1] + cols.size
+                    probabilities, held = np.zeros((len(predicted), 0, width), np.float32), 0
+                if held != height:
+                    probabilities, held = _grown(probabilities, height, held), height
                 used = slice(skip, skip + inside.stop - inside.start)
                 _blend(
                     probabilities[:, inside, col : col + cols.size],
@@ -184,10 +190,15 @@ def predict_rows(
             last = index + 1 == len(rows.starts)
             stop = grid.height if last else rows.touched(index + 1)[0]
             if stop > top:
-                if probabilities.shape[1] != height:
-                    probabilities = _grown(probabilities, height)
+                if held != height:
+                    probabilities, held = _grown(probabilities, height, held), height
                 yield _finished(top, probabilities[:, : stop - top, : grid.width], missing[: stop - top])
-                probabilities, missing = probabilities[:, stop - top :].copy(), missing[stop - top :].copy()
+                begun, missing = probabilities[:, stop - top : held], missing[stop - top :].copy()
+                held -= stop - top
+                if reuse:
+                    probabilities[:, :held] = begun
+                else:
+                    probabilities = begun.copy()
                 top = stop
 
 
@@ -283,10 +294,13 @@ def padded(array: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.pad(array, [(0, 0)] * (array.ndim - 2) + [(0, down), (0, right)], mode="symmetric")
 
 
-def _grown(array: np.ndarray, height: int) -> np.ndarray:
-    """(K, H, W) with zero rows added below up to `height`."""
+def _grown(array: np.ndarray, height: int, held: int) -> np.ndarray:
+    """(K, H, W) with its first `held` rows and zeros below them down to `height`: in place where it is so high."""
+    if array.shape[1] >= height:
+        array[:, held:height] = 0
+        return array
     grown = np.zeros((array.shape[0], height, array.shape[2]), array.dtype)
-    grown[:, : array.shape[1]] = array
+    grown[:, :held] = array[:, :held]
     return grown
 
 

@@ -188,6 +188,7 @@ def _predict(
         halo_px=settings.halo,
         batch=settings.batch or (1 if settings.device == "cpu" else 8),
         start_row=start_row,
+        reuse=True,
     )
     with closing(predicted):
         for band in predicted:
