@@ -143,6 +143,17 @@ def test_a_review_by_keys_alone(browser, served):
     assert page.errors == []
 
 
+def test_a_building_is_opened_by_the_address(browser, served):
+    _, url = served
+    page = opened(browser, f"{url}#building=b7", "Ana")
+    assert building(page) == "b7" and page.text_content("#origin") == "Looked up"
+    page.goto(f"{url}#building=b11")
+    assert building(page, after="b7") == "b11"
+    page.goto(f"{url}#building=nowhere")
+    shows(page, "#said", "Building nowhere: ")
+    assert building(page) == "b11" and page.errors == []
+
+
 def test_a_missing_building_is_drawn_by_keys(browser, served):
     review, url = served
     page = opened(browser, url, "Ana")

@@ -42,7 +42,7 @@ class Screen {
     this.show(item);
   }
 
-  // a building by its id; false where there is none
+  // a building by its id; false where none is named
   async lookUp(id) {
     if (!id || this.store.offline) return false;
     try {
@@ -51,9 +51,9 @@ class Screen {
       this.show(item);
       return true;
     } catch (error) {
-      this.alarm(null);
+      if (!this.item) await this.advance();
       this.say(`Building ${id}: ${error.message}`);
-      return this.item !== null;
+      return true;
     }
   }
 
