@@ -32,7 +32,8 @@ from aftermap.models.configs import UnetConfig
 from aftermap.models.growth import grow
 from aftermap.workflows.export.run import ExportOptions, export_model
 from aftermap.workflows.mapping.buildings import map_buildings
-from aftermap.workflows.mapping.classes import has_legend, map_classes
+from aftermap.workflows.mapping.classes import map_classes
+from aftermap.workflows.mapping.inputs.images import has_legend
 from aftermap.workflows.mapping.result import MapResult
 from spectral_cover import save_spectral_model
 

@@ -7,9 +7,6 @@ from typing import Any, Unpack
 import geopandas
 import numpy as np
 
-from aftermap.artefacts.card import BaseCard
-from aftermap.artefacts.ensemble import read_card
-from aftermap.artefacts.exported import is_exported, load_exported_card
 from aftermap.classes import BUILDING, IGNORE
 from aftermap.errors import InputError
 from aftermap.geo.ground_area import row_areas_m2
@@ -81,16 +78,6 @@ def map_classes(
     return run_map(
         out, chosen, images, lambda model: _ClassTask(model, images, align, chosen), progress=progress
     )
-
-
-def has_legend(model: str | Path, *, dates: int = 1) -> bool:
-    """Whether a model of so many dates tells the classes of a legend, so that a map of so many images shows these.
-
-    Raises:
-        ModelError: there is no such model.
-    """
-    card: BaseCard = load_exported_card(model) if is_exported(model) else read_card(model)
-    return card.legend is not None and card.dates == dates
 
 
 class _ClassTask(Task):

@@ -5,6 +5,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Unpack
 
+from aftermap.artefacts.card import BaseCard
+from aftermap.artefacts.ensemble import read_card
+from aftermap.artefacts.exported import is_exported, load_exported_card
 from aftermap.errors import InputError
 from aftermap.geo.pair import Alignment
 from aftermap.workflows.mapping.damage import map_damage
@@ -57,7 +60,7 @@ def map_images(
         pre, post, task = post, None, task or "post-only"
         if task != "post-only":
             raise InputError(f"--task {task} does not map the image from after alone: leave --task out")
-    chosen = task or ("classes" if _has_legend(model, 1 if post is None else 2) else "damage")
+    chosen = task or ("classes" if has_legend(model, dates=1 if post is None else 2) else "damage")
     _check_dates(chosen, post, align, model)
     kept = TemporaryDirectory(prefix="aftermap-") if out is None else None
     folder = Path(kept.name) / "map" if kept is not None else Path(out or "")
@@ -94,10 +97,14 @@ def map_images(
     return dataclasses.replace(result, kept=kept)
 
 
-def _has_legend(model: str | Path, dates: int) -> bool:
-    from aftermap.workflows.mapping.classes import has_legend
+def has_legend(model: str | Path, *, dates: int = 1) -> bool:
+    """Whether a model of so many dates tells the classes of a legend, so that a map of so many images shows these.
 
-    return has_legend(model, dates=dates)
+    Raises:
+        ModelError: there is no such model.
+    """
+    card: BaseCard = load_exported_card(model) if is_exported(model) else read_card(model)
+    return card.legend is not None and card.dates == dates
 
 
 def _check_dates(task: TaskName, post: Imagery | None, align: Alignment, model: str | Path) -> None:
@@ -107,7 +114,7 @@ def _check_dates(task: TaskName, post: Imagery | None, align: Alignment, model: 
             "mapping damage needs two dates: pass the image from after too, or --task buildings (or pre-only, post-only, "
             "with a model that was trained for it) for a map of one date"
         )
-    if task != "damage" and post is not None and not (task == "classes" and _has_legend(model, 2)):
+    if task != "damage" and post is not None and not (task == "classes" and has_legend(model, dates=2)):
         found = f" {post}" if isinstance(post, (str, Path)) else ""
         raise InputError(
             f"--task {task} maps one date, found a second image{found}: leave it out, or leave out --task for damage"
