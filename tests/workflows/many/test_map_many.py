@@ -163,6 +163,13 @@ def test_areas_and_dates_come_along(found, folder):
     assert open_map(folder / "out").provenance["inputs"]["post"]["acquired"] == "2024-02-03"
 
 
+def test_a_map_with_scenes_that_failed_says_how_to_go_on(found, folder):
+    with pytest.raises(
+        OutputError, match=r"out is a map whose scenes are kept in .*out\.work: pass --resume"
+    ):
+        map_many(folder / "pairs.csv", folder / "out", **OPTIONS)
+
+
 def test_a_corrected_list_maps_only_what_is_missing(found, folder):
     before = identities(folder / "out")
     again = map_many(folder / "pairs.csv", folder / "out", workers=1, resume=True, **OPTIONS)

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from aftermap.errors import OutputError
 from aftermap.files import ResultFolder, check_output, work_path
 from aftermap.files.folders import put_in_place, remove_folder
 from aftermap.files.plain_json import read_json, write_json
@@ -101,7 +102,13 @@ def check_destination(out: str | Path, *, resume: bool, overwrite: bool) -> None
 
         check_bucket(Address.parse(out), resume=resume, overwrite=overwrite)
         return
-    again = resume and (work_path(Path(out)) / "journal.json").is_file()
+    has_parts = (work_path(Path(out)) / "journal.json").is_file()
+    if has_parts and Path(out).exists() and not (resume or overwrite):
+        raise OutputError(
+            f"{out} is a map whose scenes are kept in {work_path(Path(out))}: pass --resume to map what is missing, "
+            "or --overwrite to start again"
+        )
+    again = resume and has_parts
     check_output(Path(out), marker=MARKER, overwrite=overwrite or again)
 
 
