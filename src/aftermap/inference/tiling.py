@@ -187,6 +187,7 @@ def predict_rows(
                     rows.weights[index][used],
                     cols.weights[cols.starts.index(col)],
                 )
+            del sample, predicted  # the last window need not be held while a band is stored
             last = index + 1 == len(rows.starts)
             stop = grid.height if last else rows.touched(index + 1)[0]
             if stop > top:
