@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import rasterio
 
 import made_releases as made
 from aftermap.data.checking.doctor import check
@@ -238,6 +239,27 @@ def test_annotations_of_another_form_are_refused(tmp_path):
     next(source.glob("**/building_alignment_adjustments/*.json")).write_text('{"a": 1}')
     with pytest.raises(DataError, match="for every vector"):
         prepare(source, "crasar-u-droids")
+
+
+def test_a_second_image_after_a_flood_shows_what_the_first_does_not(tmp_path):
+    source = made.floods(tmp_path / "sn8") / "Germany_Training_Public"
+    first = next((source / "POST-event").glob("*.tif"))
+    with rasterio.open(first) as file:
+        pixels, profile = file.read(), file.profile
+    hidden = pixels.copy()
+    hidden[:, :, 8:] = 0
+    for path, array in ((first, hidden), (first.with_name("second.tif"), np.full_like(pixels, 77))):
+        with rasterio.open(path, "w", **profile | {"nodata": 0}) as file:
+            file.write(array)
+    table = source / "Germany_Training_Public_label_image_mapping.csv"
+    table.write_text(table.read_text().rstrip() + "second.tif\n")
+    scene = next(s for s in prepare(tmp_path / "sn8", "spacenet8").scenes if s.event == "Germany")
+    after = read_images(scene, dates=2)[1]
+    assert (after[:, :, 18:] == 77).all() and not (after[:, :, :14] == 77).all()
+    assert (
+        read_mask(scene, target="classes")[4, 22] == 255
+    )  # a building of unknown state, on ground that is seen
+    assert (read_mask(scene, target="classes")[30, 18:] == 0).all()
 
 
 def test_floods_on_the_grid_of_the_image_before(tmp_path):

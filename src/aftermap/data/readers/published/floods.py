@@ -39,7 +39,9 @@ ROAD_M = 3.0
 """Metres to each side of a road's line. Source: the baseline's and the winner's masks."""
 
 _MAPPING, _REFERENCE = "_label_image_mapping.csv", "_reference.csv"
-_PRE, _POST = "pre-event image", "post-event image 1"
+_PRE, _POST, _POST_2 = "pre-event image", "post-event image 1", "post-event image 2"
+SECOND = "second"
+"""Role of the second image from after, where there is one: it shows ground that the first does not."""
 _SHAPES = ("POLYGON", "MULTIPOLYGON", "LINESTRING", "MULTILINESTRING")
 _FARTHEST = 360.0
 _FLOODED = {"true": 1, "false": 0}
@@ -63,11 +65,12 @@ def find_floods(source: Path) -> Found:
         area = table.name.removesuffix(_MAPPING)
         reference = table.with_name(f"{area}{_REFERENCE}")
         labels = {LABEL: reference} if reference.is_file() else {}
-        for row in _rows(table, (_PRE, _POST)):
+        for row in _rows(table, (_PRE, _POST), also=(_POST_2,)):
             pre, post = images["PRE-event"].get(row[_PRE]), images["POST-event"].get(row[_POST])
             if pre is None or post is None:
                 unpaired.append(Path(row[_PRE]))
                 continue
+            second = images["POST-event"].get(row[_POST_2])
             is_test = "test" in area.lower()
             scenes.append(
                 SourceScene(
@@ -75,7 +78,7 @@ def find_floods(source: Path) -> Found:
                     event=area.partition("_T")[0] or area,
                     pre=pre,
                     post=post,
-                    labels=labels,
+                    labels=labels if second is None else {**labels, SECOND: second},
                     split="test" if is_test else "unassigned",
                     source_split="test" if is_test else "train",
                 )
@@ -189,15 +192,24 @@ class FloodPairs:
             grid = before.grid
             seen = before.read(grid).valid
             patch = after.read(grid)
-        pixels = patch.array.copy()
-        pixels[:, ~patch.valid] = 0
+        pixels, shown = patch.array.copy(), patch.valid.copy()
+        if SECOND in source.labels:
+            with closing(RasterSource.open(source.labels[SECOND])) as later:
+                require_bands(later)
+                if later.dtype != "uint8" or not later.is_georeferenced:
+                    raise DataError(f"{later.name} is no georeferenced image of 8 bits")
+                other = later.read(grid)
+            fills = other.valid & ~shown
+            pixels[:, fills] = other.array[:, fills]
+            shown |= fills
+        pixels[:, ~shown] = 0
         write_tile(path, pixels, grid)
         masks: dict[str, np.ndarray] = {}
         counts: dict[str, int] = defaultdict(int)
         if LABEL in source.labels:
             outlines = read_reference(source.labels[LABEL], source.name)
             mask = draw_flood_mask(outlines, grid)
-            mask[~(seen & patch.valid)] = IGNORE
+            mask[~(seen & shown)] = IGNORE
             for outline in outlines:
                 counts["unknown" if outline.value == IGNORE else SPACENET8.names[outline.value]] += 1
             if self.meaning is None:
@@ -225,13 +237,14 @@ class FloodPairs:
         return Made((scene,))
 
 
-def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+def _rows(path: Path, columns: Sequence[str], *, also: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Rows with the columns that are needed, and those that may be there; empty where nothing stands."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             if lacking := [name for name in columns if name not in (reader.fieldnames or ())]:
                 raise DataError(f"{path} has no column {lacking[0]}: expected {', '.join(columns)}")
-            return [{name: row.get(name) or "" for name in columns} for row in reader]
+            return [{name: row.get(name) or "" for name in (*columns, *also)} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}") from None
 
