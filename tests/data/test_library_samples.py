@@ -216,6 +216,9 @@ def test_what_is_no_dataset_is_refused_in_words(saved, tmp_path):
 
     with pytest.raises(InputError, match="has no column mask of masks: it has image, label, place"):
         hugging_face(columns=Columns())
+    with pytest.raises(InputError, match=r"the name of sample 0 of .* cannot be that of a file"):
+        samples = [{"image": IMAGES[0], "mask": MASKS[0]}]
+        samples_dataset({"": Part(samples, names=["../../etc"])}, meaning=BUILDINGS)
     with pytest.raises(InputError, match="has no column before"):
         hugging_face(columns=Columns(image="before", mask="label"))
     with pytest.raises(InputError, match="learned from red, green and blue"):

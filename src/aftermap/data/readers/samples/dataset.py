@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from aftermap.classes import BUILDING, DAMAGE, IGNORE
 from aftermap.data.band_files import Pixels
@@ -20,10 +21,11 @@ from aftermap.data.preparing.scene_files import has_its_files, write_scene
 from aftermap.data.readers.class_labels import LabelReader
 from aftermap.data.readers.published.release import split_of
 from aftermap.data.readers.samples.columns import Columns, Labels, Samples, placed
-from aftermap.data.scene import RGB
+from aftermap.data.scene import RGB, FileName
 from aftermap.errors import DataError, DataWarning, InputError
 from aftermap.geo.grid import Grid
 
+_FILE_NAMES: TypeAdapter[str] = TypeAdapter(FileName)
 _ONLY_255 = "holds 255 and no building"
 
 
@@ -269,6 +271,14 @@ def _scenes(name: str, part: Part, *, source: Path, event: str) -> list[SampleSc
     digits = max(6, len(str(count)))
     prefix = f"{name}-" if name else ""
     names = part.names or [f"{prefix}{number:0{digits}d}" for number in range(count)]
+    for number, each in enumerate(names):
+        try:
+            _FILE_NAMES.validate_python(each)
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise InputError(
+                f"the name of sample {number} of {source} cannot be that of a file: {problem}"
+            ) from None
     return [
         SampleScene(
             name=names[number],
