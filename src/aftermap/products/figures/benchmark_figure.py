@@ -8,7 +8,7 @@ from typing import Any
 from aftermap.products.figures.sheet import COLOURS, DPI, FAINT, panels
 
 _DASHES = ("-", "--", ":")
-
+_LEAST = 20  # buildings that a point of reliability rests on
 
 _SHOWN = {
     "localization_f1": "localization F1",
@@ -70,7 +70,8 @@ def draw_benchmark(entrants: Sequence[Mapping[str, Any]]) -> bytes:
         columns=2,
         panel_in=(5.2, 4.0),
         notes=[
-            "left: on the line, a class of 80 % is right four times in five; right: the surest are told first"
+            "left: on the line, a class of 80 % is right four times in five (points of 20 buildings and more); "
+            "right: the surest are told first"
         ],
     )
     believed.plot([0.25, 1], [0.25, 1], color=FAINT, linewidth=1, linestyle=":")
@@ -80,9 +81,8 @@ def draw_benchmark(entrants: Sequence[Mapping[str, Any]]) -> bytes:
             "linestyle": _DASHES[place // len(COLOURS) % len(_DASHES)],
             "label": str(entrant["name"]),
         }
-        if entrant["reliability"]:
-            sure, right, _ = zip(*entrant["reliability"], strict=True)
-            believed.plot(sure, right, marker="o", markersize=3.5, **look)
+        points = [(sure, right) for sure, right, count in entrant["reliability"] if count >= _LEAST]
+        believed.plot(*zip(*points, strict=True) if points else ((), ()), marker="o", markersize=3.5, **look)
         if entrant["risk_coverage"]:
             share, risk = zip(*entrant["risk_coverage"], strict=True)
             told.plot(share, risk, **look)
