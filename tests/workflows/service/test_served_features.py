@@ -37,6 +37,21 @@ def test_boxes_across_the_antimeridian_are_two(features):
     )
 
 
+def test_a_box_holds_what_a_test_of_every_outline_finds(features, monkeypatch):
+    from aftermap.workflows.service import features as module
+
+    monkeypatch.setattr(module, "_AT_ONCE", 7)
+    fresh = Features(features._found)
+    assert np.allclose(fresh._points, features._points, atol=0) and len(fresh._points) == 25
+    shapes = features._found.buildings.geometry.to_crs(4326).to_numpy(object)
+    west, south, east, north = shapely.total_bounds(shapes)
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        (w, e), (s, n) = (np.sort(random.uniform(*span, 2)) for span in ((west, east), (south, north)))
+        expected = np.flatnonzero(shapely.intersects(shapes, shapely.box(w, s, e, n))).tolist()
+        assert fresh._in_box((w, s, e, n)).tolist() == expected
+
+
 def test_what_is_not_known_is_null(features):
     told = features.properties(24)
     assert told["damage"] == "not-assessed" and told["confidence"] is None and told["row"] == 24

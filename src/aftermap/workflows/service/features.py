@@ -19,6 +19,8 @@ from aftermap.workflows.service.tiles.ground import laid_frame
 KINDS = (*DAMAGE.names[1:], NOT_ASSESSED, NOT_A_BUILDING, CANNOT_TELL)
 """What a building is by what was said of it, or else by the map."""
 
+_AT_ONCE = 20_000
+
 _PRIVATE = ("image", "image_pre", "image_post", "model_sha256")
 """Columns that say where things came from, which the provenance holds."""
 
@@ -69,21 +71,31 @@ class Features:
             if name != found.buildings.geometry.name and name not in _PRIVATE
         ]
 
-    @cached_property
-    def _shapes(self) -> np.ndarray:
-        shapes: np.ndarray = self._found.buildings.geometry.to_crs(4326).to_numpy(object)
+    def _shapes(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Outlines of some, in degrees: those of all would take as much memory as the map itself."""
+        shapes: np.ndarray = self._found.buildings.geometry.iloc[rows].to_crs(4326).to_numpy(object)
         return shapes
 
     @cached_property
-    def _tree(self) -> shapely.STRtree:
-        return shapely.STRtree(self._shapes)
+    def _bounds(self) -> np.ndarray:
+        """West, south, east and north of each (n, 4)."""
+        parts = [shapely.bounds(self._shapes(rows)) for rows in self._some_at_a_time()]
+        return np.concatenate([np.empty((0, 4)), *parts])
 
     @cached_property
     def _points(self) -> np.ndarray:
         """Representative points (n, 2)."""
-        inside = self._found.buildings.set_geometry(self._found.buildings.geometry.representative_point())
-        placed = laid_frame(inside, self._found.grid).geometry.to_crs(4326)
-        return np.column_stack([placed.x.to_numpy(float), placed.y.to_numpy(float)])
+        parts = [np.empty((0, 2))]
+        for rows in self._some_at_a_time():
+            some = self._found.buildings[[self._found.buildings.geometry.name]].iloc[rows]
+            inside = some.set_geometry(some.geometry.representative_point())
+            placed = laid_frame(inside, self._found.grid).geometry.to_crs(4326)
+            parts.append(np.column_stack([placed.x.to_numpy(float), placed.y.to_numpy(float)]))
+        return np.concatenate(parts)
+
+    def _some_at_a_time(self) -> list[np.ndarray]:
+        rows = np.arange(len(self._ids))
+        return [rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE)]
 
     def row(self, building_id: str, area: Area | None) -> int | None:
         """The row of a building that may be seen; None where there is none."""
@@ -221,11 +233,20 @@ class Features:
     def _in_box(self, box: Box) -> np.ndarray:
         west, south, east, north = box
         parts = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
-        found = [self._tree.query(shapely.box(w, south, e, north), predicate="intersects") for w, e in parts]
-        return np.unique(np.concatenate(found))
+        return np.unique(np.concatenate([self._touching((w, south, e, north)) for w, e in parts]))
+
+    def _touching(self, box: Box) -> np.ndarray:
+        """Rows whose outlines touch a box: those within it at once, those on its edges one by one."""
+        west, south, east, north = box
+        b = self._bounds
+        near = (b[:, 2] >= west) & (b[:, 0] <= east) & (b[:, 3] >= south) & (b[:, 1] <= north)
+        within = (b[:, 0] >= west) & (b[:, 2] <= east) & (b[:, 1] >= south) & (b[:, 3] <= north)
+        edge = np.flatnonzero(near & ~within)
+        touch = edge[shapely.intersects(self._shapes(edge), shapely.box(west, south, east, north))]
+        return np.concatenate([np.flatnonzero(near & within), touch])
 
     def _features(self, rows: list[int]) -> list[dict[str, Any]]:
-        shapes = [json.loads(text) for text in shapely.to_geojson(self._shapes[rows])] if rows else []
+        shapes = [json.loads(text) for text in shapely.to_geojson(self._shapes(rows))] if rows else []
         return [
             {"type": "Feature", "id": str(self._ids[row]), "geometry": shape, "properties": values}
             for row, shape, values in zip(rows, shapes, self._properties(rows), strict=True)
