@@ -138,6 +138,7 @@ def test_a_header_that_claims_too_much_is_refused_without_advice_for_whoever_run
     path = tmp_path / "huge.tif"
     options = {"width": 200_000, "height": 200_000, "count": 1, "dtype": "uint8", "sparse_ok": True}
     blocks = {"tiled": True, "blockxsize": 2048, "blockysize": 2048, "compress": "deflate"}
+    options |= {"crs": "EPSG:32615", "transform": rasterio.Affine(0.5, 0, 4e5, 0, -0.5, 4e6)}
     rasterio.open(path, "w", driver="GTiff", **options, **blocks).close()
     told = send(shared[1], "huge.tif", path.read_bytes())
     assert told.status_code == 422 and "200000 x 200000 pixels" in told.json()["error"]
