@@ -43,8 +43,8 @@ class TrainingRecord(Config):
     """Where the weights come from.
 
     Attributes:
-        events: learned from, by the model and by those that it was grown from as far as they tell; empty where nothing is
-            told.
+        events: learned from, by the model and by those that it was grown from as far as they tell, so that there may be
+            others; empty where nothing is told.
     """
 
     data: str

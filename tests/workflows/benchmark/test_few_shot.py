@@ -171,6 +171,7 @@ def test_the_card_of_an_adapted_model_says_with_what(compared, towns):
     used = json.loads((folder / "few-shot.json").read_text())["settings"]["names"]
     assert used[0] in card.training.data and "for a benchmark" in card.limits
     assert card.training.parent_sha256 == load_card("box").weights.sha256
+    assert card.training.events == ("one",)
 
 
 def test_finished_adaptations_are_taken_and_others_refused(compared, towns, monkeypatch):

@@ -288,6 +288,7 @@ def _card(
             "minutes": round(minutes, 1),
             "hardware": machine(),
             "parent_sha256": parent.sha256,
+            "events": tuple(sorted({*record.events, wording.event})),
         }
     )
     said |= {

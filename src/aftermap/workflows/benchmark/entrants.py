@@ -130,13 +130,13 @@ def provenance(entrant: Entrant, protocol: Protocol, known: Mapping[str, Known])
     if entrant.trained and not others:
         return f"checked: trained on what the protocol allows{adapted}"
     if entrant.trained and told:
-        return f"checked: trained on what the protocol allows; {others}, which it begins with, tells other events"
+        return f"checked: trained on what the protocol allows; {others}, which it begins with, names other events"
     if entrant.trained:
-        begun = f"but it begins with {others}, which tells no events"
+        begun = f"but it begins with {others}, which names no events"
         return f"not checked: trained on what the protocol allows, {begun}{adapted}"
     how = "one model for each fold" if entrant.siblings else "one model for all folds"
     if told:
-        return f"{how}; by what its card or run tells, it has not learned from the tested events"
+        return f"{how}; the events that its card or run names are not among those tested{adapted}"
     if entrant.siblings:
         return f"not checked: {how}, as its maker says{adapted}"
     learned_from = known[next(iter(entrant.models.values()))].data

@@ -162,7 +162,7 @@ def _card(parent: "LoadedModel", config: AdaptConfig, licence: str, minutes: flo
             "steps": config.steps,
             "minutes": round(minutes, 1),
             "parent_sha256": parent.sha256,
-            "events": tuple(sorted({*record.events, config.event})) if record.events else (),
+            "events": tuple(sorted({*record.events, config.event})),
         }
     )
     said: dict[str, Any] = {
