@@ -93,13 +93,19 @@ OPTIONS = {
         "weights rule within column mapping probability reliability layers add_others title overwrite",
     ),
     MonitorOptions: (monitor, "dates allow_repair title overwrite"),
-    EvaluateOptions: (evaluate_dataset, "split events threshold bootstrap boundary_m workers on_scene"),
+    EvaluateOptions: (
+        evaluate_dataset,
+        "split events threshold bootstrap boundary_m workers engine address on_scene",
+    ),
     BenchmarkOptions: (
         run_benchmark,
         "models recipes protocol shots events tested informed adapt seeds seed bootstrap overrides include running "
         "resume overwrite progress",
     ),
-    PredictOptions: (predict_dataset, "split targets coloured dice overwrite workers on_scene"),
+    PredictOptions: (
+        predict_dataset,
+        "split targets coloured dice overwrite workers engine address on_scene",
+    ),
     ScoreOptions: (score_folders, "events bootstrap seed iou progress"),
     SplitOptions: (
         split_dataset,
