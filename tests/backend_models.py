@@ -14,7 +14,7 @@ from aftermap.artefacts.store import save_model
 from aftermap.models.build import build_model
 from aftermap.models.configs import AnyModelConfig, SiameseUnetConfig, UnetConfig
 
-SMALL: dict[str, Any] = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (16, 16, 16)}
+SMALL: dict[str, Any] = {"encoder_name": "test_resnet", "encoder_depth": 3, "decoder_channels": (16, 16, 16)}
 
 KINDS: dict[str, AnyModelConfig] = {
     "one date": UnetConfig(**SMALL),

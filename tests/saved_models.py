@@ -13,7 +13,7 @@ from aftermap.models.build import build_model
 from aftermap.models.configs import CustomConfig, SiameseUnetConfig, UnetConfig
 from aftermap.models.networks.dense import DenseModel
 
-SMALL = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (16, 16, 16)}
+SMALL = {"encoder_name": "test_resnet", "encoder_depth": 3, "decoder_channels": (16, 16, 16)}
 PLAIN = StudentImages(("red", "green", "blue"), (127.5,) * 3, (127.5,) * 3, 2)
 OTHER = Normalisation(mean=(100.0, 110.0, 120.0), std=(40.0, 50.0, 60.0))
 

@@ -27,7 +27,7 @@ from aftermap.inference.ensemble import open_predictor
 from aftermap.models.configs import UnetConfig
 from backend_models import KINDS, export, save
 
-TINY = UnetConfig(encoder_name="resnet10t", encoder_depth=2, decoder_channels=(8, 8))
+TINY = UnetConfig(encoder_name="test_resnet", encoder_depth=2, decoder_channels=(8, 8))
 GRAPHS = {"onnx": "model.onnx", "openvino": "model.xml"}
 
 

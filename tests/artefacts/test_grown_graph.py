@@ -19,9 +19,9 @@ from aftermap.models.growth import grow
 
 NARROW = {"channels": [8, 16, 24, 32]}
 CONFIGS = {
-    "resnet": ResidualUnetConfig(encoder_name="resnet10t", encoder_options=NARROW, classes=3),
+    "resnet": ResidualUnetConfig(encoder_name="test_resnet", encoder_options=NARROW, classes=3),
     "resnet-dilated-four-bands": ResidualUnetConfig(
-        encoder_name="resnet10t",
+        encoder_name="test_resnet",
         encoder_options=NARROW,
         classes=3,
         output_stride=16,

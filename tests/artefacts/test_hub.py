@@ -20,7 +20,7 @@ from aftermap.inference.ensemble import open_predictor
 from aftermap.models.build import build_model
 from aftermap.models.configs import UnetConfig
 
-CONFIG = UnetConfig(encoder_name="resnet10t", encoder_depth=2, decoder_channels=(8, 8))
+CONFIG = UnetConfig(encoder_name="test_resnet", encoder_depth=2, decoder_channels=(8, 8))
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAME = "hf://someone/damage"
 

@@ -10,7 +10,7 @@ from aftermap.errors import ModelError, OutputError
 from aftermap.models.build import build_model
 from aftermap.models.configs import UnetConfig
 
-CONFIG = UnetConfig(encoder_name="resnet10t", encoder_depth=3, decoder_channels=(16, 16, 16))
+CONFIG = UnetConfig(encoder_name="test_resnet", encoder_depth=3, decoder_channels=(16, 16, 16))
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def save_tone(folder, gain, *, band=0, **card):
 
 def save_siamese(folder, seed, **card):
     torch.manual_seed(seed)
-    config = SiameseUnetConfig(encoder_name="resnet10t", encoder_depth=3, decoder_channels=(16, 16, 16))
+    config = SiameseUnetConfig(encoder_name="test_resnet", encoder_depth=3, decoder_channels=(16, 16, 16))
     values = {"scheme": "joint-damage-scale", "dates": 2, "training": ANYTHING, "licence": "MIT"}
     save_model(folder, build_model(config), Card(name=folder.name, model=config, **values | card))
     return folder
@@ -141,7 +141,7 @@ def test_members_keep_their_own_bands_and_normalisation(tmp_path):
 
 def test_members_of_different_strides_share_a_multiple(tmp_path):
     torch.manual_seed(0)
-    config = UnetConfig(encoder_name="resnet10t", encoder_depth=3, decoder_channels=(16, 16, 16))
+    config = UnetConfig(encoder_name="test_resnet", encoder_depth=3, decoder_channels=(16, 16, 16))
     card = Card(name="u", model=config, dates=1, scheme="building", training=ANYTHING, licence="MIT")
     save_model(tmp_path / "u", build_model(config), card)
     both = make(tmp_path / "e", [tmp_path / "u", save_tone(tmp_path / "t", 1.0)])

@@ -185,7 +185,7 @@ def test_adapters_are_made_where_widths_differ_and_channels_are_compared(damage)
         0
     ] * 3
     (adapter,) = built(compared, other).adapters.values()
-    assert adapter.weight.shape == (128, 64, 1, 1)
+    assert adapter.weight.shape == (48, 32, 1, 1)
 
 
 def test_unlabelled_crops_teach_through_their_teacher_alone(damage):

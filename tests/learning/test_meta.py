@@ -166,7 +166,7 @@ def test_the_gradient_equals_that_of_finite_differences(norm):
 
 
 def small(**changes):
-    options = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (8, 8, 8)} | changes
+    options = {"encoder_name": "test_resnet", "encoder_depth": 3, "decoder_channels": (8, 8, 8)} | changes
     return UnetConfig(classes=2, **options)
 
 
@@ -211,7 +211,7 @@ def test_batch_statistics_of_one_image_per_pass_do_not_see_the_other_images():
 
 def test_a_damage_model_learns_tasks_too():
     torch.manual_seed(0)
-    config = SiameseUnetConfig(encoder_name="resnet10t", encoder_depth=3, decoder_channels=(8, 8, 8))
+    config = SiameseUnetConfig(encoder_name="test_resnet", encoder_depth=3, decoder_channels=(8, 8, 8))
     model = build_model(config)
     meta = MetaConfig(inner_lr=0.05, inner_steps=1, support_shots=2, query_shots=2)
     objective = Supervised(SupervisedConfig())

@@ -15,14 +15,14 @@ from aftermap.models.configs import (
 )
 from aftermap.models.embedding import forward_all
 
-SMALL = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (8, 8, 8)}
+SMALL = {"encoder_name": "test_resnet", "encoder_depth": 3, "decoder_channels": (8, 8, 8)}
 KINDS = {
     "unet": UnetConfig(**SMALL),
     "siamese-unet": SiameseUnetConfig(**SMALL),
     "siamese-folded": SiameseUnetConfig(**SMALL, fold=2, pixel_skip=True, head_stride=2),
-    "xview2-unet": Xview2UnetConfig(encoder_name="resnet10t", decoder_channels=(8,) * 5),
+    "xview2-unet": Xview2UnetConfig(encoder_name="test_resnet", decoder_channels=(8,) * 5),
     "segformer": SegformerConfig(decoder_channels=8),
-    "smp-fpn": SmpConfig(architecture="fpn", encoder_name="resnet10t"),
+    "smp-fpn": SmpConfig(architecture="fpn", encoder_name="test_resnet"),
 }
 
 

@@ -50,16 +50,18 @@ def fixed():
 
 
 LINEAR = f"{__name__}:linear"
-SMALL = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (8, 8, 8)}
+SMALL = {"encoder_name": "test_resnet", "encoder_depth": 3, "decoder_channels": (8, 8, 8)}
 KINDS = {
     "unet": UnetConfig(**SMALL, classes=3),
     "siamese-unet": SiameseUnetConfig(**SMALL, classes=5),
     "siamese-unet-late": SiameseUnetConfig(**SMALL, classes=5, fuse="decoder", head_stride=4),
-    "xview2-unet": Xview2UnetConfig(encoder_name="resnet10t", dates=1, classes=2, decoder_channels=(8,) * 5),
+    "xview2-unet": Xview2UnetConfig(
+        encoder_name="test_resnet", dates=1, classes=2, decoder_channels=(8,) * 5
+    ),
     "segformer": SegformerConfig(classes=3, decoder_channels=8),
-    "smp-unet": SmpConfig(architecture="unet", encoder_name="resnet10t", classes=3),
-    "smp-fpn": SmpConfig(architecture="fpn", encoder_name="resnet10t", classes=3),
-    "smp-two-dates": SmpConfig(encoder_name="resnet10t", dates=2, fusion="decoder", classes=5),
+    "smp-unet": SmpConfig(architecture="unet", encoder_name="test_resnet", classes=3),
+    "smp-fpn": SmpConfig(architecture="fpn", encoder_name="test_resnet", classes=3),
+    "smp-two-dates": SmpConfig(encoder_name="test_resnet", dates=2, fusion="decoder", classes=5),
     "fpn-efficientnet": FpnEfficientnetConfig(encoder_name="tf_efficientnet_b0", aspp=False),
     "custom": CustomConfig(target=LINEAR, classes=3, arguments={"classes": 3}),
 }

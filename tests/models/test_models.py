@@ -9,7 +9,7 @@ from aftermap.models.networks.encoders import folded
 from aftermap.models.networks.siamese import pre_first_mix
 from aftermap.models.weights.transfer import transfer_trunk
 
-SMALL = {"encoder_name": "resnet10t", "encoder_depth": 4, "decoder_channels": (32, 24, 16, 16)}
+SMALL = {"encoder_name": "test_resnet", "encoder_depth": 4, "decoder_channels": (32, 24, 16, 16)}
 CONFIGS = [
     UnetConfig(**SMALL),
     UnetConfig(**SMALL, head_stride=2),
@@ -201,7 +201,7 @@ def test_a_pixel_skip_keeps_the_names_and_starts_of_the_other_weights():
 
 @pytest.mark.parametrize("change", [{"encoder_depth": 10**30}, {"decoder_channels": (10**30, 16, 16)}])
 def test_sizes_that_no_array_can_have_are_refused_in_one_line(change):
-    config = UnetConfig(encoder_name="resnet10t", encoder_depth=3, decoder_channels=(16, 16, 16))
+    config = UnetConfig(encoder_name="test_resnet", encoder_depth=3, decoder_channels=(16, 16, 16))
     with pytest.raises(RecipeError, match=r"^model: \S") as error:
         build_model(config.model_copy(update=change))
     assert len(str(error.value)) < 300

@@ -9,7 +9,7 @@ from aftermap.errors import RecipeError
 from aftermap.models.build import build_model
 from aftermap.models.configs import PseudoSiameseUnetConfig
 
-SMALL = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (16, 16, 16)}
+SMALL = {"encoder_name": "test_resnet", "encoder_depth": 3, "decoder_channels": (16, 16, 16)}
 
 
 def pairs(count=2, side=32):

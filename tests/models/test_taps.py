@@ -14,8 +14,8 @@ from aftermap.models.configs import (
 from aftermap.models.networks.dense import DenseModel
 from aftermap.models.taps import feature_channels, tapped
 
-SMALL = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (16, 16, 16)}
-XVIEW2 = {"encoder_name": "resnet10t", "decoder_channels": (16, 16, 16, 16, 16)}
+SMALL = {"encoder_name": "test_resnet", "encoder_depth": 3, "decoder_channels": (16, 16, 16)}
+XVIEW2 = {"encoder_name": "test_resnet", "decoder_channels": (16, 16, 16, 16, 16)}
 
 
 def images(dates, size=32, samples=2):
@@ -115,8 +115,8 @@ def test_a_model_without_an_encoder_is_refused():
 @pytest.mark.parametrize(
     ("config", "channels"),
     [
-        (SiameseUnetConfig(**SMALL), 128),
-        (Xview2UnetConfig(**XVIEW2), 512),
+        (SiameseUnetConfig(**SMALL), 48),
+        (Xview2UnetConfig(**XVIEW2), 96),
         (SegformerConfig(), 256),
         (SmpConfig(architecture="dpt", encoder_name="vit_tiny_patch16_224", classes=2), 192),
     ],

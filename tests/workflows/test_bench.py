@@ -35,7 +35,7 @@ from aftermap.workflows.bench.worker import Job
 from forked_python import forked_python
 from squares import make_dataset
 
-SMALL = SiameseUnetConfig(encoder_name="resnet10t", encoder_depth=3, decoder_channels=(8, 8, 8))
+SMALL = SiameseUnetConfig(encoder_name="test_resnet", encoder_depth=3, decoder_channels=(8, 8, 8))
 
 
 def save_small(folder, *, config=SMALL, metrics=None):

@@ -128,7 +128,7 @@ def test_a_run_chooses_its_step_by_jaccard(town, tmp_path):
             "data": {"manifests": [str(town)]},
             "model": {
                 "kind": "unet",
-                "encoder_name": "resnet10t",
+                "encoder_name": "test_resnet",
                 "encoder_depth": 2,
                 "decoder_channels": [8, 8],
             },

@@ -43,7 +43,7 @@ def cities(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
-    config = UnetConfig(encoder_name="resnet10t", encoder_depth=3, decoder_channels=(16, 16, 16), classes=4)
+    config = UnetConfig(encoder_name="test_resnet", encoder_depth=3, decoder_channels=(16, 16, 16), classes=4)
     card = Card(
         name="trees",
         model=config,

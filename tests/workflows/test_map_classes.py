@@ -95,7 +95,7 @@ def _balance(model: torch.nn.Module) -> None:
 def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A U-Net of background and building, grown by road and water."""
     torch.manual_seed(3)
-    config = UnetConfig(encoder_name="resnet10t", encoder_depth=3, decoder_channels=(16, 16, 16), classes=2)
+    config = UnetConfig(encoder_name="test_resnet", encoder_depth=3, decoder_channels=(16, 16, 16), classes=2)
     model = build_model(config).eval()
     larger, its = grow(model, config, heads=[2], added=2, initialisation="random")
     _balance(larger)
@@ -305,7 +305,7 @@ def test_the_legend_is_in_the_readme_and_in_the_exported_graph(grown: Path, expo
 def test_a_model_of_four_bands_reads_them_in_its_order(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = UnetConfig(
-        encoder_name="resnet10t", encoder_depth=3, decoder_channels=(16, 16, 16), classes=4, in_channels=4
+        encoder_name="test_resnet", encoder_depth=3, decoder_channels=(16, 16, 16), classes=4, in_channels=4
     )
     model = build_model(config).eval()
     _balance(model)

@@ -8,7 +8,7 @@ from aftermap.workflows.training.config import TrainRecipe
 from aftermap.workflows.training.run import train
 from squares import make_dataset
 
-UNET = {"kind": "unet", "encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": [16, 16, 16]}
+UNET = {"kind": "unet", "encoder_name": "test_resnet", "encoder_depth": 3, "decoder_channels": [16, 16, 16]}
 
 
 def recipe(data, **changes):
