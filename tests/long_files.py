@@ -21,7 +21,6 @@ LONG_FILES = (
     "web/test_browser.py",
     "workflows/many/test_map_many.py",
     "web/service/test_live_map.py",
-    "workflows/worklist/test_on_ray.py",
     "workflows/service/test_worker.py",
     "workflows/test_self_training.py",
     "geo/test_rests.py",
@@ -69,5 +68,4 @@ LONG_FILES = (
     "docs/test_extending.py",
     "workflows/benchmark/test_benchmark_recipes.py",
     "learning/test_custom_loss.py",
-    "worklist/test_on_ray.py",
 )
