@@ -21,6 +21,7 @@ LONG_FILES = (
     "web/test_browser.py",
     "workflows/many/test_map_many.py",
     "web/service/test_live_map.py",
+    "worklist/test_on_ray.py",
     "workflows/service/test_worker.py",
     "workflows/test_self_training.py",
     "geo/test_rests.py",
