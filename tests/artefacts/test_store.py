@@ -8,7 +8,7 @@ from aftermap.artefacts.card import Calibration, Card, TrainingRecord, describe
 from aftermap.artefacts.store import load_card, load_model, save_model
 from aftermap.errors import ModelError, OutputError
 from aftermap.models.build import build_model
-from aftermap.models.configs import UnetConfig
+from aftermap.models.configs import SegformerConfig, SmpConfig, UnetConfig, Xview2UnetConfig
 
 CONFIG = UnetConfig(encoder_name="test_resnet", encoder_depth=3, decoder_channels=(16, 16, 16))
 
@@ -34,6 +34,31 @@ def test_a_model_comes_back_with_the_same_outputs(folder):
     original = build_model(CONFIG).eval()
     image = torch.randn(1, 1, 3, 32, 32)
     assert torch.equal(load_model(folder).model(image), original(image))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        SegformerConfig(decoder_channels=8, classes=2),
+        Xview2UnetConfig(encoder_name="test_resnet", decoder_channels=(8,) * 5, classes=2),
+        SmpConfig(architecture="fpn", encoder_name="test_resnet", classes=2),
+    ],
+    ids=lambda config: config.kind,
+)
+def test_a_model_that_is_only_run_is_the_same_and_draws_no_random_number(tmp_path, config):
+    card = Card(
+        name="run", model=config, dates=1, scheme="building", licence="MIT",
+        training=TrainingRecord(data="none", data_licence="none"),
+    )  # fmt: skip
+    save_model(tmp_path / "m", build_model(config), card)
+    drawn = load_model(tmp_path / "m").model
+    before = torch.get_rng_state()
+    model = load_model(tmp_path / "m", to_run=True).model
+    assert torch.equal(torch.get_rng_state(), before)
+    ours, theirs = (dict(net.named_parameters()) | dict(net.named_buffers()) for net in (model, drawn))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_half_precision_halves_the_file_and_barely_moves_the_outputs(folder, tmp_path):

@@ -80,8 +80,14 @@ def load_card(name: str | Path) -> Card:
     return card_in(model_folder(name), name)
 
 
-def load_model(name: str | Path) -> LoadedModel:
+def load_model(name: str | Path, *, to_run: bool = False) -> LoadedModel:
     """Load a model folder, or the model in the box (`"box"`), in evaluation mode on the CPU in float32.
+
+    Args:
+        name: see `model_folder`.
+        to_run: it is only to be run: random weights are not drawn before those of the file are read. What draws
+            afterwards draws other numbers than otherwise, so whatever trains leaves it out. Networks that a
+            card names by their own code are built as ever.
 
     Raises:
         ModelError: a file is missing, altered or does not fit the card.
@@ -102,7 +108,13 @@ def load_model(name: str | Path) -> LoadedModel:
         )
     if isinstance(card.model, CustomConfig):
         check_trusted(card.model.target, folder / CARD_NAME)
-    model = build_model(without_weights(card.model))
+    if to_run and not isinstance(card.model, CustomConfig):
+        from aftermap.models.undrawn import Undrawn
+
+        with Undrawn():
+            model = build_model(without_weights(card.model))
+    else:
+        model = build_model(without_weights(card.model))
     try:
         state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(file).items()}
         model.load_state_dict(state)

@@ -212,7 +212,7 @@ def graph_module(
         source = Source(name=card.name, version=card.version, sha256=card.sha256)
         values: dict[str, object] = {"normalisation": ensemble.normalisation}
         return Exportable(ensemble, _draft(card, ensemble, graph_format, precision, source, values))
-    loaded = load_model(name)
+    loaded = load_model(name, to_run=True)
     single = SingleGraph(loaded, inside=inside)
     own = loaded.card
     source = Source(name=own.name, version=own.version, sha256=loaded.sha256)
@@ -283,7 +283,7 @@ def _draft(
 
 
 def _load_member(folder: Path, card: EnsembleCard, member: EnsembleMember) -> LoadedModel:
-    loaded = load_model(folder / member.folder)
+    loaded = load_model(folder / member.folder, to_run=True)
     if loaded.sha256 != member.sha256:
         raise ModelError(
             f"{folder / member.folder} holds other weights ({loaded.sha256[:12]}...) than the ensemble was made of "

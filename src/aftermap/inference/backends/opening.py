@@ -35,14 +35,14 @@ def open_network(name: str | Path, execution: Execution | None = None) -> Networ
     backend = wanted_backend(execution.backend or "torch")
     if backend != "auto":
         needs(f"{name} with --backend {backend}", "train")
-        return open_loaded(load_model(name), backend, execution)
+        return open_loaded(load_model(name, to_run=True), backend, execution)
     companion = open_companion(name, execution)
     if companion is not None:
         return companion
     needs(f"{name}, of which there is no exported form beside it,", "train")
     from aftermap.inference.backends.auto import AutoNetwork  # which measures PyTorch among others
 
-    return AutoNetwork(load_model(name), execution)
+    return AutoNetwork(load_model(name, to_run=True), execution)
 
 
 def open_companion(name: str | Path, execution: Execution) -> Network[Any] | None:

@@ -135,7 +135,7 @@ def _dice_maps(model: str | Path | AnyPredictor, device: str) -> "DiceMaps":
 
     if isinstance(model, AnyPredictor) or is_ensemble(model) or not Path(model).is_dir():
         raise ModelError(f"{model} has no Dice head that can be asked: pass the folder of one model")
-    return DiceMaps(load_model(model), device)
+    return DiceMaps(load_model(model, to_run=True), device)
 
 
 def predict_scenes(
