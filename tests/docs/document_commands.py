@@ -101,7 +101,7 @@ NOT_RUN: list[tuple[str, str]] = [
         "needs a release of others; tests/data/test_releases.py makes small ones",
     ),
     (
-        r"dubai|zurich|loveda|vaihingen|prepared --task|potsdam|mexico|oam-ggaba|michael",
+        r"dubai|zurich|loveda|vaihingen|cityscapes|split cities|prepared --task|potsdam|mexico|oam-ggaba|michael",
         "needs a dataset that may not come along",
     ),
     (r"^aftermap map-many ", "needs a list of pairs; tests/workflows/many run small ones"),

@@ -68,6 +68,7 @@ class IncrementalRecord(Config):
         heads: channels that each step added, the background among those of the first.
         steps: names of the classes of each step so far.
         parent_sha256: weights of the model of the step before.
+        places: events that each step so far has added, where steps add places and no class.
     """
 
     task: str
@@ -77,6 +78,7 @@ class IncrementalRecord(Config):
     heads: tuple[int, ...]
     steps: tuple[tuple[str, ...], ...]
     parent_sha256: str | None = None
+    places: tuple[tuple[str, ...], ...] = ()
 
 
 class Weights(Config):
@@ -256,9 +258,10 @@ def describe(card: Card) -> str:
     parts = [model]
     if card.incremental is not None:
         grown = card.incremental
-        steps = "; ".join(", ".join(names) for names in grown.steps)
+        what = "Places" if grown.places else "Classes"
+        steps = "; ".join(", ".join(names) for names in grown.places or grown.steps)
         parts.append(
-            f"- Classes learned in {counted(len(grown.steps), 'step')} of {grown.task} by {grown.method}: {steps}"
+            f"- {what} learned in {counted(len(grown.steps), 'step')} of {grown.task} by {grown.method}: {steps}"
         )
     if card.encoder is not None:
         began = card.encoder

@@ -87,7 +87,7 @@ class ContinualScores:
 
     Attributes:
         names: the classes in order of channel, the background first.
-        heads: channels that each step added; the background is in the first.
+        heads: channels that each step added; the background is in the first. 0 in all later ones where these add places.
         steps: in order; there may be fewer than heads while a run goes on.
         joint: scores of the model that learned all classes together, in the same order, or None.
         compat_macro: whether classes without support count in the macro averages, as 0.
@@ -123,7 +123,8 @@ class ContinualScores:
         """
         names, heads = tuple(names), tuple(heads)
         seen = tuple(accumulate(heads))
-        if sum(heads) != len(names) or min(heads, default=0) < 1 or heads[0] < 2:
+        least = 1 if any(heads[1:]) else 0
+        if sum(heads) != len(names) or min(heads, default=0) < least or heads[0] < 2:
             raise ValueError(f"heads {list(heads)} do not make the {len(names)} channels {', '.join(names)}")
         if not 1 <= len(confusions) <= len(heads):
             raise ValueError(f"{len(confusions)} confusion matrices, expected 1 to {len(heads)}")

@@ -116,6 +116,7 @@ def _tree(
             {
                 "step": summary.step,
                 "classes": list(summary.classes),
+                "places": list(summary.places),
                 "channels": summary.channels,
                 "tiles": [scenes[number].name for number in summary.tiles],
                 "pixels": summary.pixels,
@@ -141,7 +142,7 @@ def _show(
         whole = sum((*summary.pixels.values(), *summary.hidden.values(), summary.background, summary.unknown))
         cells = (
             str(summary.step),
-            f"{len(summary.tiles)} of {scenes}",
+            "\n".join([f"{len(summary.tiles)} of {scenes}", *summary.places]),
             _pixels(summary.pixels, whole),
             ", ".join(f"{name} {_percent(count, whole)}" for name, count in summary.hidden.items()) or "-",
             _share(summary.unknown, whole),

@@ -1,6 +1,7 @@
 """The published steps of class-incremental tasks on photographs: MiB's and PLOP's, by the datasets' class numbers."""
 
 from collections.abc import Iterator
+from itertools import accumulate, pairwise
 
 from aftermap.data.legends import Legend
 
@@ -85,6 +86,24 @@ _ADE = {
         f"121,123,124,126,135,136,139,149 {_C_REST}"
     ),
 }
+
+_CITIES = (
+    "aachen bremen darmstadt erfurt hanover krefeld strasbourg tubingen weimar bochum cologne dusseldorf hamburg jena "
+    "monchengladbach stuttgart ulm zurich frankfurt lindau munster"
+)
+"""Cities of Cityscapes in the order in which PLOP learns them, those of the official validation set last."""
+_CITY_COUNTS = {"11-5": (11, 5, 5), "11-1": (11, *(1,) * 10), "1-1": (1,) * 21}
+"""PLOP's tasks that add cities and no class: how many cities each step adds."""
+
+
+def city_places() -> dict[str, Steps]:
+    """Cities of Cityscapes that each step adds, by task: PLOP's, all classes being known from the first step on."""
+    cities = _CITIES.split()
+    tasks = {}
+    for name, counts in _CITY_COUNTS.items():
+        ends = list(accumulate(counts, initial=0))
+        tasks[name] = tuple(tuple(cities[first:end]) for first, end in pairwise(ends))
+    return tasks
 
 
 def voc_tasks(legend: Legend) -> dict[str, Steps]:

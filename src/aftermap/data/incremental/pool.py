@@ -9,7 +9,7 @@ import numpy as np
 
 from aftermap.classes import BUILDING, DAMAGE, ClassScheme
 from aftermap.data.incremental.protocol import Protocol, protocol_for
-from aftermap.data.incremental.task_tables import TASKS, tasks_of
+from aftermap.data.incremental.task_tables import PLACES, TASKS, tasks_of
 from aftermap.data.incremental.tile_filters import label_counts, relabelled
 from aftermap.data.legend_union import DatasetLabels, union
 from aftermap.data.legends import Legend, legend_of
@@ -64,7 +64,8 @@ class Pool:
                 raise RecipeError(
                     f"task {task!r} is known for {' and '.join(found)}: write its steps, 'building,road / water'"
                 )
-            for steps in found.values():
+            for table, steps in found.items():
+                options["places"] = options.get("places") or PLACES.get(table, {}).get(task, ())
                 return protocol_for(self.legend, steps, name=task, **options)
         return protocol_for(self.legend, task, **options)
 

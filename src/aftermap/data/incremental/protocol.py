@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from aftermap.classes import IGNORE
 from aftermap.config import Config, build_config
-from aftermap.data.incremental.task_tables import tasks_of
+from aftermap.data.incremental.task_tables import PLACES, tasks_of
 from aftermap.data.legend_union import DatasetLabels, plain_name
 from aftermap.data.legends import Legend
 from aftermap.errors import RecipeError
@@ -50,6 +50,8 @@ class Protocol(Config):
         compat_ignored_excludes: the filter `disjoint` leaves out every tile with an unknown pixel.
         datasets: what the masks of each legend are among `classes`, where datasets label different classes; empty where
             masks hold `classes` as they are.
+        places: events whose tiles each step learns from, where later steps add places and no class: all classes are known
+            from step 0 on, and masks of training keep them. Empty where steps add classes, which choose the tiles.
     """
 
     task: Annotated[str, Field(min_length=1)]
@@ -64,6 +66,7 @@ class Protocol(Config):
     compat_background_selects: bool = False
     compat_ignored_excludes: bool = False
     datasets: tuple[DatasetLabels, ...] = ()
+    places: tuple[tuple[Annotated[str, Field(min_length=1)], ...], ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -88,7 +91,7 @@ class Protocol(Config):
                 )
         met: dict[int, int] = {}
         for step, labels in enumerate(self.steps):
-            if not labels:
+            if not labels and not (self.places and step):
                 own = " but the background" if self.background is not None and step == 0 else ""
                 raise ValueError(f"step {step} has no class{own}: give it one, or leave it out")
             for label in labels:
@@ -117,6 +120,33 @@ class Protocol(Config):
             raise ValueError(f"{len(met)} classes and the background are more than a mask of 8 bits can hold")
         return self
 
+    @model_validator(mode="after")
+    def _places_fit_the_steps(self) -> Self:
+        if not self.places:
+            return self
+        if len(self.places) != len(self.steps):
+            raise ValueError(
+                f"places of {counted(len(self.places), 'step')}, the task has {len(self.steps)}: give some to each"
+            )
+        met: dict[str, int] = {}
+        for step, (labels, places) in enumerate(zip(self.steps, self.places, strict=True)):
+            if step and labels:
+                raise ValueError(
+                    f"step {step} adds {', '.join(self.names(labels))}: steps that add places want every class to be "
+                    "known from step 0 on"
+                )
+            if not places:
+                raise ValueError(f"step {step} adds no place: name one, or leave the step out")
+            for place in places:
+                if place in met:
+                    raise ValueError(
+                        f"place {place!r} is in steps {met[place]} and {step}: a place is new once"
+                    )
+                met[place] = step
+        if self.filter != "overlapped":
+            raise ValueError(f"filter {self.filter} chooses tiles by class, places do it here: leave it out")
+        return self
+
     def heads(self, step: int) -> list[int]:
         """Channels that each step up to `step` added to the model; the background is among those of the first."""
         self._check(step)
@@ -138,6 +168,14 @@ class Protocol(Config):
         """Labels in the dataset's masks of the classes that are new at a step."""
         self._check(step)
         return self.steps[step]
+
+    def labelled(self, step: int) -> tuple[int, ...]:
+        """Labels of the classes that masks of training tell at a step: the new ones; all, where steps add places."""
+        return self.seen(step) if self.places else self.new(step)
+
+    def is_place_seen(self, step: int, place: str) -> bool:
+        """Whether a place is of a step up to `step`; any is where steps add classes."""
+        return not self.places or any(place in added for added in self.places[: step + 1])
 
     def seen(self, step: int) -> tuple[int, ...]:
         """Labels of the classes of all steps up to `step`, in the order of the model's channels 1, 2, ..."""
@@ -210,6 +248,8 @@ class Protocol(Config):
         `replay` is for tiles that are remembered from this very step: what was not labelled then is unknown, for in the
         mask as it was, nothing told the true background from the classes of other steps.
 
+        Where steps add places, all classes count as new ones in every step.
+
         The own background of a dataset that does not label all classes seen may be one of those: it is unknown in
         validation and test, and background in training, where the old model tells what is in it.
 
@@ -223,7 +263,7 @@ class Protocol(Config):
         """
         table = np.full(256, IGNORE, np.uint8)
         known = {label: channel for channel, label in enumerate(self.seen(step), 1)}
-        new = {label: known[label] for label in self.new(step)}
+        new = {label: known[label] for label in self.labelled(step)}
         nothing = [*self.never(), *([] if self.background is None else [self.background])]
         if use == "replay":
             kept = new
@@ -248,6 +288,8 @@ class Protocol(Config):
         tree = self.model_dump(mode="json")
         if not self.datasets:  # as before there were any
             del tree["datasets"]
+        if not self.places:
+            del tree["places"]
         text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -266,7 +308,8 @@ def protocol_for(
         task: name of a task of this legend; or the classes of each step, by name or index; or the same as text,
             `building,road / water`.
         name: of a task whose steps are given.
-        **options: fields of `Protocol`, such as `filter` and `seed`.
+        **options: fields of `Protocol`, such as `filter` and `seed`. With `places`, steps after the first need not be
+            written: they add no class.
 
     Raises:
         RecipeError: an unknown task or class (the nearest is named), a class that comes twice, a step without
@@ -282,9 +325,12 @@ def protocol_for(
                 "'building,road / water'"
             )
         name, steps = task, known[task]
+        options["places"] = options.get("places") or PLACES.get(legend.name, {}).get(task, ())
     else:
         steps = _parse(task) if isinstance(task, str) else task
     labels = tuple(tuple(_label(legend, value) for value in step) for step in steps)
+    if len(labels) == 1:
+        labels += ((),) * (len(options.get("places", ())) - 1)
     tree = options | {
         "task": name,
         "classes": legend.names,
@@ -304,7 +350,10 @@ def describe(protocol: Protocol) -> list[str]:
     for step, labels in enumerate(protocol.steps):
         first = protocol.old_classes(step) or 1
         names = (f"{name} {channel}" for channel, name in enumerate(protocol.names(labels), first))
-        lines.append(f"step {step}: {', '.join(names)}")
+        line = ", ".join(names) or "no new class"
+        if protocol.places:
+            line += f"; places: {', '.join(protocol.places[step])}"
+        lines.append(f"step {step}: {line}")
     if never := protocol.never():
         lines.append(f"never learned, background: {', '.join(protocol.names(never))}")
     last = len(protocol.steps) - 1

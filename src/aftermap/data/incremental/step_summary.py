@@ -17,9 +17,10 @@ class StepSummary:
     Attributes:
         step: from 0.
         classes: names of the new classes.
+        places: that the step adds, where steps add places.
         channels: of the model after the step, background included.
         tiles: numbers of the scenes that it learns from.
-        pixels: of each new class in these tiles.
+        pixels: of each class in these tiles that their masks tell: the new ones; all, where steps add places.
         hidden: of each other class in these tiles; their masks call it background.
         background: pixels of the dataset's own background.
         unknown: pixels that take no part.
@@ -27,6 +28,7 @@ class StepSummary:
 
     step: int
     classes: tuple[str, ...]
+    places: tuple[str, ...]
     channels: int
     tiles: tuple[int, ...]
     pixels: dict[str, int]
@@ -55,26 +57,32 @@ def summarise_steps(
     """
     counts = [label_counts(scene, target=target) for scene in scenes] if counts is None else counts
     sets = [frozenset(own) for own in counts]
-    return [_summary(counts, sets, protocol, step) for step in range(len(protocol.steps))]
+    events = [scene.event for scene in scenes]
+    return [_summary(counts, sets, events, protocol, step) for step in range(len(protocol.steps))]
 
 
 def _summary(
-    counts: Sequence[dict[int, int]], sets: Sequence[frozenset[int]], protocol: Protocol, step: int
+    counts: Sequence[dict[int, int]],
+    sets: Sequence[frozenset[int]],
+    events: Sequence[str],
+    protocol: Protocol,
+    step: int,
 ) -> StepSummary:
-    tiles = select_tiles(sets, protocol, step)
+    tiles = select_tiles(sets, protocol, step, events=events)
     total: Counter[int] = Counter()
     for tile in tiles:
         total.update(counts[tile])
-    new = protocol.new(step)
+    new, labelled = protocol.new(step), protocol.labelled(step)
     unknown = total.pop(IGNORE, 0)
     background = 0 if protocol.background is None else total.pop(protocol.background, 0)
     return StepSummary(
         step=step,
         classes=protocol.names(new),
+        places=protocol.places[step] if protocol.places else (),
         channels=protocol.channels(step),
         tiles=tuple(tiles),
-        pixels={protocol.classes[label]: total[label] for label in new},
-        hidden={protocol.classes[label]: total[label] for label in sorted(total) if label not in new},
+        pixels={protocol.classes[label]: total[label] for label in labelled},
+        hidden={protocol.classes[label]: total[label] for label in sorted(total) if label not in labelled},
         background=background,
         unknown=unknown,
     )

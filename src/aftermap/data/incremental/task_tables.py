@@ -1,7 +1,7 @@
 """Tables of class-incremental tasks: which classes of a dataset are new at which step."""
 
-from aftermap.data.incremental.photograph_tasks import Steps, ade_tasks, voc_tasks
-from aftermap.data.legends import ADE, VOC, Legend
+from aftermap.data.incremental.photograph_tasks import Steps, ade_tasks, city_places, voc_tasks
+from aftermap.data.legends import ADE, CITYSCAPES, VOC, Legend
 
 OFFLINE = "offline"
 """The task that every legend has: all classes at once."""
@@ -26,6 +26,9 @@ _ZURICH_STEPS: Steps = (
     ("water", "bare_soil"),
     ("railways", "swimming_pools"),
 )
+
+PLACES: dict[str, dict[str, Steps]] = {CITYSCAPES.name: city_places()}
+"""Tasks whose later steps add places and no class, by legend and name: the places that are new at each step."""
 
 TASKS: dict[str, dict[str, Steps]] = {
     "isprs": {
@@ -55,11 +58,16 @@ TASKS: dict[str, dict[str, Steps]] = {
     },
     VOC.name: voc_tasks(VOC),
     ADE.name: ade_tasks(ADE),
+    CITYSCAPES.name: {
+        name: (CITYSCAPES.names, *((),) * (len(places) - 1))
+        for name, places in PLACES[CITYSCAPES.name].items()
+    },
     "joint-damage-scale": {"2-2": (("no-damage", "destroyed"), ("minor-damage", "major-damage"))},
 }
 """Tasks by legend and name: the classes that are new at each step; the order is that of the model's channels.
 
-Those of ISPRS, iSAID and Agriculture-Vision are MiB-CD's, those of VOC and ADE20K MiB's and PLOP's. `offline`, all
+Those of ISPRS, iSAID and Agriculture-Vision are MiB-CD's, those of VOC and ADE20K MiB's and PLOP's, those of Cityscapes
+PLOP's. `offline`, all
 classes at once, is known for every legend.
 """
 

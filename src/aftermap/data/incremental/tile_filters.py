@@ -47,25 +47,36 @@ def label_sets(scenes: Sequence[Scene], *, target: Target = "classes") -> list[f
 
 
 def select_tiles(
-    label_sets: Sequence[frozenset[int]], protocol: Protocol, step: int, *, mode: Filter | None = None
+    label_sets: Sequence[frozenset[int]],
+    protocol: Protocol,
+    step: int,
+    *,
+    mode: Filter | None = None,
+    events: Sequence[str] | None = None,
 ) -> list[int]:
     """Numbers of the tiles that a step learns from, ascending.
 
     `overlapped`: a class that is new at this step occurs. `disjoint`: the same, and no class of a later step does.
     `image-split`: each tile is dealt out to one class, and so to one step; see `image_split`.
 
+    Where steps add places: all tiles of these with a known pixel.
+
     Args:
         label_sets: labels in each tile, as in the dataset's masks.
         protocol: task, filter, seed and compat switches.
         step: from 0.
         mode: another filter than the protocol's.
+        events: of each tile; needed where steps add places.
 
     Raises:
-        DataError: no tile is left.
+        DataError: no tile is left, or none of a place.
         RecipeError: no such step.
+        ValueError: events are needed and were not given.
 
     Source: MiB (Cermelli et al. 2020) for the first two; the image split is that of MiB-CD (Arnaudo et al. 2022).
     """
+    if protocol.places:
+        return _of_places(label_sets, protocol, step, events)
     mode = mode or protocol.filter
     new, later = set(protocol.new(step)), set(protocol.later(step))
     if mode == "image-split":
@@ -102,6 +113,27 @@ def image_split(label_sets: Sequence[frozenset[int]], protocol: Protocol) -> lis
             dealt[tile] = chosen
             counts[chosen] += 1
     return dealt
+
+
+def _of_places(
+    label_sets: Sequence[frozenset[int]], protocol: Protocol, step: int, events: Sequence[str] | None
+) -> list[int]:
+    """Numbers of the tiles of a step's places."""
+    if events is None:
+        raise ValueError(f"task {protocol.task} chooses tiles by place: give the event of each tile")
+    protocol.new(step)  # refuses a step that there is not
+    wanted = protocol.places[step]
+    tiles = zip(events, label_sets, strict=True)
+    known = [(number, event) for number, (event, labels) in enumerate(tiles) if labels - {IGNORE}]
+    chosen = [number for number, event in known if event in wanted]
+    lacking = [place for place in wanted if place not in {event for _, event in known}]
+    if lacking:
+        there = ", ".join(sorted({event for _, event in known})) or "none"
+        raise DataError(
+            f"step {step} of task {protocol.task} has no tile of {', '.join(lacking)}: there are tiles of {there}; leave "
+            "the place out of the task, or add tiles"
+        )
+    return chosen
 
 
 def _nothing(label_sets: Sequence[frozenset[int]], protocol: Protocol, step: int, mode: Filter) -> str:

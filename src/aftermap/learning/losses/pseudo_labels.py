@@ -169,6 +169,7 @@ def pseudo_labels(
     tau: Tensor,
     *,
     classes: int,
+    unclear: int | None = None,
     kind: Kind = "entropy",
     threshold: float = 0.9,
     soft: Soft | None = None,
@@ -178,11 +179,12 @@ def pseudo_labels(
     """Labels of a step in which the background is what the old model says, where it is sure.
 
     Args:
-        mask: class indices (B, H, W); all below `old` are background, IGNORE stays.
+        mask: class indices (B, H, W); all below `unclear` are background, IGNORE stays.
         teacher_logits: (B, old, H, W).
         tau: of `entropy` the uncertainty (old,) below which the old model is sure of a class, of `median` the probability
             from which on; not looked at otherwise.
         classes: channels of the model that learns.
+        unclear: labels below it are background; None takes `old`.
         kind: what the old model has to be.
         threshold: of `threshold`, a probability.
         soft: what is learned from its probabilities instead of its classes.
@@ -190,7 +192,7 @@ def pseudo_labels(
             in the released code, instead of 1.
         compat_histogram: see `uncertainty`.
     """
-    background = mask < teacher_logits.shape[1]
+    background = mask < (teacher_logits.shape[1] if unclear is None else unclear)
     p, kinds = torch.softmax(widened(teacher_logits.detach()), dim=1).max(dim=1)
     match kind:
         case "entropy":

@@ -40,6 +40,8 @@ def of_old_logits(
     old = told.logits.shape[1]
     if isinstance(config, BinaryDistillation):
         value = old * icarl_distillation(ours.logits, told.logits)
+    elif isinstance(config, ExcludedDistillation) and old == ours.logits.shape[1]:  # no class is new
+        value = knowledge_distillation(ours.logits, told.logits, where=mask != IGNORE)
     elif isinstance(config, ExcludedDistillation):
         value = excluded_distillation(
             ours.logits, told.logits, mask, new=config.new, compat_published=config.compat_published
@@ -73,7 +75,7 @@ def _local_pod(config: LocalPod, ours: Outputs, told: Outputs, mask: Tensor, hea
     )
     where = None
     if config.masked is not None:
-        where = mask < told.logits.shape[1]
+        where = mask < (told.logits.shape[1] if heads[-1] else 1)
         if config.masked == "old":
             where = where & (told.logits.argmax(dim=1) > 0)
         where = ~where if config.compat_mask else where
@@ -84,7 +86,7 @@ def _local_pod(config: LocalPod, ours: Outputs, told: Outputs, mask: Tensor, hea
         logits=logits,
         old_logits=old_logits,
         logits_factor=config.logits,
-        growth=pod_growth(sum(heads), heads[-1]) if config.grows else 1.0,
+        growth=pod_growth(sum(heads), heads[-1] or sum(heads)) if config.grows else 1.0,
         pooling=Pooling(config.pooling, config.scales, config.before, config.distance, config.compat_parts),
         added=config.added,
         where=where,

@@ -42,6 +42,8 @@ class Incremental(Objective):
     Attributes:
         step: of the task, from 0; there is nothing old at step 0.
         old: channels of the model before this step, the background included; 1 at step 0.
+        unclear: labels below it may stand for any class of the steps before: `old`; 1, the background alone, in a step
+            that adds no class, whose labels tell all of them.
         teacher: the model of the step before, frozen; None where no term asks it anything.
         thresholds: uncertainty (old,) up to which pseudo-labels are taken from it; 0 before `prepare`.
     """
@@ -67,7 +69,8 @@ class Incremental(Objective):
         Args:
             config: method.
             step: of the task, from 0.
-            heads: channels that each step added, this one's last, the background in the first.
+            heads: channels that each step added, this one's last, the background in the first; 0 in a step that adds
+                places and no class.
             teacher: the model of the step before; it belongs to the objective from now on.
             carried: what the objective of the step before gave as `carried`.
             normalisation: mean and deviation that images are normalised with, where colours are jittered.
@@ -93,6 +96,7 @@ class Incremental(Objective):
         self.step = step
         self.heads = tuple(heads)
         self.old = sum(heads[:-1]) or 1
+        self.unclear = self.old if heads[-1] else 1
         self.needs = Needs.of(config, step)
         self._normalisation, self._class_rows = normalisation, tuple(class_rows)
         self._epoch_steps = epoch_steps
@@ -154,7 +158,7 @@ class Incremental(Objective):
         meter.counts = meter.counts.to(device)
         for batch in batches:
             moved = batch.to(device)
-            meter.add(self.teacher(moved.image), moved.mask < self.old)
+            meter.add(self.teacher(moved.image), moved.mask < self.unclear)
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(meter.counts)
         self.thresholds.copy_(meter.tau)
@@ -266,7 +270,7 @@ class Incremental(Objective):
             if teacher_logits is not None:
                 teacher_logits = torch.cat([teacher_logits, turns.images(teacher_logits)])
         if labels is None or taken is None:
-            value = segmentation_value(config, logits, mask, self.old, self.class_weights)
+            value = segmentation_value(config, logits, mask, self.unclear, self.class_weights)
             return {config.loss: config.weight * value}
         value = pseudo_label_cross_entropy(
             logits,
@@ -288,6 +292,7 @@ class Incremental(Objective):
             told.logits,
             self.thresholds,
             classes=sum(self.heads),
+            unclear=self.unclear,
             kind=config.kind,
             threshold=config.threshold,
             soft=config.soft,

@@ -51,10 +51,12 @@ def draw_steps(
     if tables is not None:
         counts = [relabelled(own, table) for own, table in zip(counts, tables, strict=True)]
     sets = [frozenset(own) for own in counts]
-    used = [set(select_tiles(sets, protocol, step)) for step in range(len(protocol.steps))]
+    events = [scene.event for scene in scenes]
+    used = [set(select_tiles(sets, protocol, step, events=events)) for step in range(len(protocol.steps))]
     tiles = _pick(scenes, counts, protocol, used, rows)
     headings = ["image", "labels: all classes"]
-    headings += [f"step {t}: {', '.join(protocol.names(new))}" for t, new in enumerate(protocol.steps)]
+    added = protocol.places or [protocol.names(new) for new in protocol.steps]
+    headings += [f"step {t}: {', '.join(names)}" for t, names in enumerate(added)]
     drawn = []
     for number in tiles:
         mask = read_mask(scenes[number], target=target)

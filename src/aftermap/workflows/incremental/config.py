@@ -27,6 +27,8 @@ class ProtocolChoices(Config):
     Attributes:
         future: `background` is the default here: where every class of a dataset is a real one, nothing but the classes
             learned so far would be left to be wrong about, and a model that finds them everywhere would be perfect.
+        places: events whose tiles each step learns from, where later steps add places and no class; `task` then names the
+            classes of step 0, which are all.
     """
 
     future: Future = "background"
@@ -36,6 +38,7 @@ class ProtocolChoices(Config):
     compat_ignored_is_background: bool = False
     compat_background_selects: bool = False
     compat_ignored_excludes: bool = False
+    places: tuple[tuple[str, ...], ...] = ()
 
 
 class TileHoldout(Config):
@@ -146,7 +149,8 @@ class IncrementalRecipe(Config):
 
     Attributes:
         task: name of a table of steps for the dataset's legend, or the classes of each step by name. In a recipe
-            `classes: [unchanged, changed]` says the same for classes that are learned all at once.
+            `classes: [unchanged, changed]` says the same for classes that are learned all at once, and steps may be
+            written as `{classes: [...], places: [...]}`, which sets `protocol.places`.
         joint: learn all classes of the task in one step: the bound that the others are measured against.
         last_step: stop after this step of the task, counted from 0; None runs all.
         protocol: which tiles a step sees, and what becomes of classes that are not of the step.
@@ -222,6 +226,27 @@ class IncrementalRecipe(Config):
         if rest.get("task") is not None:
             raise ValueError("task and classes both say what is learned: leave one out")
         return {**rest, "task": [tree["classes"]]}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_may_name_places(cls, tree: object) -> object:
+        """`task: [{classes: [a, b], places: [x]}, {places: [y]}]` is classes and places in two keys."""
+        if not isinstance(tree, dict) or not isinstance(tree.get("task"), list | tuple):
+            return tree
+        steps = tree["task"]
+        if not steps or not all(isinstance(step, Mapping) for step in steps):
+            return tree
+        for number, step in enumerate(steps):
+            if strange := sorted(set(step) - {"classes", "places"}):
+                raise ValueError(
+                    f"step {number} of the task says {', '.join(strange)}: known are classes, places"
+                )
+        protocol = tree.get("protocol") or {}
+        if isinstance(protocol, Mapping) and protocol.get("places"):
+            raise ValueError("task and protocol.places both say which places are learned: leave one out")
+        places = [step.get("places") or [] for step in steps]
+        named = {**protocol, "places": places} if any(places) else protocol
+        return {**tree, "task": [step.get("classes") or [] for step in steps], "protocol": named}
 
     @model_validator(mode="before")
     @classmethod

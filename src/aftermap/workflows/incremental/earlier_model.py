@@ -211,6 +211,8 @@ def learned_step(card: Card, protocol: Protocol, *, name: str) -> int:
             f"{name} tells its classes by {card.activation} with {card.channel_0} in channel 0: a model to begin from "
             "tells all classes, the background first, by softmax"
         )
+    if protocol.places and protocol.channel_names(0) == names:
+        return _step_of_places(card, protocol, name)
     for step in range(len(protocol.steps)):
         if protocol.channel_names(step) == names:
             return step
@@ -219,3 +221,17 @@ def learned_step(card: Card, protocol: Protocol, *, name: str) -> int:
         f"{name} has learned {', '.join(names[1:])} in this order, task {protocol.task} learns {orders}: begin from a "
         "model of the same task"
     )
+
+
+def _step_of_places(card: Card, protocol: Protocol, name: str) -> int:
+    """The step of a task of places that a model of all its classes has learned; 0 where its card tells of no places."""
+    learned = () if card.incremental is None else card.incremental.places
+    if learned and learned != protocol.places[: len(learned)]:
+        found, wanted = (
+            " | ".join(", ".join(own) for own in places) for places in (learned, protocol.places)
+        )
+        raise ModelError(
+            f"{name} has learned the places {found} in this order, task {protocol.task} learns {wanted}: begin from a "
+            "model of the same task"
+        )
+    return max(len(learned) - 1, 0)

@@ -14,7 +14,7 @@ from aftermap.config import load_yaml
 from aftermap.data.incremental.protocol import Protocol
 from aftermap.data.legends import Legend
 from aftermap.errors import InputError
-from aftermap.files import make_folder, write_json, write_text
+from aftermap.files import make_folder, markdown_table, write_json, write_text
 from aftermap.products.figures.class_figure import Place, draw_confusion, draw_strips
 from aftermap.products.figures.incremental_figure import draw_classes, draw_curves
 from aftermap.scoring.class_scores import ClassScores, Confusion
@@ -26,6 +26,7 @@ from aftermap.scoring.continual_tables import (
     comparison_table,
     step_table,
 )
+from aftermap.scoring.counts import plain
 from aftermap.wording import counted
 from aftermap.workflows.incremental.scores import SCORES_NAME, STRIPS, read_scores
 
@@ -129,6 +130,8 @@ def report_run(folder: Path, *, pictures: bool = True) -> dict[str, Any]:
         **run.scores.as_dict(),
         "published_steps": _published(run),
     }
+    if run.protocol.get("places"):
+        tree["by_place"] = _by_place(run)
     write_text(folder / "incremental.md", _markdown(run))
     if pictures:
         _draw(run)
@@ -228,6 +231,12 @@ def _check_comparable(others: Sequence[ScoredRun], joint: Sequence[ScoredRun]) -
             raise InputError(
                 f"{run.folder} was trained or tested on other tiles than {first.folder}: compare runs on the same data"
             )
+        places = first.protocol.get("places")
+        if not run.facts["joint"] and run.protocol.get("places") != places:
+            raise InputError(
+                f"{run.folder} has learned other places than {first.folder}, or in another order: compare "
+                "runs of one task"
+            )
         if run.first:
             raise InputError(
                 f"{run.folder} began after step {run.first}: compare runs from the first step on"
@@ -282,6 +291,32 @@ def _published(run: ScoredRun) -> list[dict[str, Any]] | None:
     ]
 
 
+def _by_place(run: ScoredRun) -> list[list[float | None]]:
+    """After each step, the mean IoU on the places of each step up to it; None without a test tile."""
+    return [
+        [
+            plain(
+                ClassScores.of(
+                    Confusion.of(own["confusion"]), names=step["names"]
+                ).macro_without_background.iou
+            )
+            for own in step["by_place"]
+        ]
+        for step in run.steps
+    ]
+
+
+def _place_table(run: ScoredRun) -> list[str]:
+    """The same as lines of Markdown: what is still known of the places of earlier steps."""
+    rows = [
+        [step["step"], *("" if value is None else f"{value:.3f}" for value in values)]
+        for step, values in zip(run.steps, _by_place(run), strict=True)
+    ]
+    headings = ["after step", *(", ".join(own["places"]) for own in run.steps[-1]["by_place"])]
+    padded = [[*row, *[""] * (len(headings) - len(row))] for row in rows]
+    return ["Mean IoU on the places of each step:", "", *markdown_table(headings, padded)]
+
+
 def _markdown(run: ScoredRun) -> str:
     lines = [
         f"# Task {run.facts['task']}: {run.method}",
@@ -289,11 +324,13 @@ def _markdown(run: ScoredRun) -> str:
         *(f"- {line}" for line in run.protocol["description"]),
         "",
         f"Scores of {run.steps[-1]['tiles']} test tiles, every pixel counted once, with the labels of all classes seen "
-        "by then.",
+        "by then." + " They are those of the places seen by then." * bool(run.protocol.get("places")),
         "",
         step_table(run.scores),
         "IoU of each class:",
         "",
         class_table(run.scores),
     ]
+    if run.protocol.get("places"):
+        lines += _place_table(run)
     return "\n".join(lines)

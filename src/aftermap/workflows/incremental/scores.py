@@ -14,6 +14,7 @@ from aftermap.data.scene import Scene, read_mask
 from aftermap.files import write_bytes, write_json
 from aftermap.inference.predictor import Predictor
 from aftermap.inference.stitching import evaluate_classes
+from aftermap.scoring.class_scores import Confusion
 from aftermap.workflows.incremental.config import ReportConfig
 from aftermap.workflows.incremental.tiles import TaskTiles
 
@@ -32,6 +33,8 @@ def score_step(
 ) -> None:
     """Write `scores.json`, the confusion matrix of a step, and its maps of the tiles that are drawn.
 
+    Where steps add places, the tiles of those seen by then are scored, and each step's places by themselves as well.
+
     A step that has been scored is left as it is.
 
     Args:
@@ -46,10 +49,16 @@ def score_step(
         return
     loaded = load_model(folder / "model")
     predictor = Predictor(loaded, device="cuda" if torch.cuda.is_available() else "cpu")
-    protocol, test = material.protocol, material.test
+    protocol, test = material.protocol, material.tested(step)
     lookups, classes = material.lookups(test, step, "test"), protocol.channels(step)
     drawn = {scene.name for scene in drawn_tiles(material, report.strips)}
     final = material.lookups(test, len(protocol.steps) - 1, "test")
+    parts = [test]
+    if protocol.places:
+        parts = [
+            test.pick([n for n, scene in enumerate(test.scenes) if scene.event in added])
+            for added in protocol.places[: step + 1]
+        ]
     last = {scene.name: lookup for scene, lookup in zip(test.scenes, final, strict=True)}
     done = 0
 
@@ -65,12 +74,23 @@ def score_step(
             )
         on_tile(done)
 
-    confusion = evaluate_classes(
-        predictor, test.scenes, lookups=lookups, classes=classes, target=material.target, on_scene=keep
-    )
+    found = [
+        evaluate_classes(
+            predictor,
+            part.scenes,
+            lookups=material.lookups(part, step, "test"),
+            classes=classes,
+            target=material.target,
+            on_scene=keep,
+        )
+        if len(part)
+        else Confusion.of(np.zeros((classes, classes), np.int64))
+        for part in parts
+    ]
+    matrix = np.sum([confusion.matrix for confusion in found], axis=0)
     compat = None
     if report.compat_tiles:
-        first = protocol.old_classes(step) or 1
+        first = (0 if protocol.places else protocol.old_classes(step)) or 1
         counted = evaluate_classes(
             predictor,
             test.scenes,
@@ -87,9 +107,14 @@ def score_step(
         "names": list(protocol.channel_names(step)),
         "heads": protocol.heads(step),
         "tiles": len(test),
-        "confusion": confusion.matrix.tolist(),
+        "confusion": matrix.tolist(),
         "published_confusion": compat,
     }
+    if protocol.places:
+        tree["by_place"] = [
+            {"places": list(added), "tiles": len(part), "confusion": confusion.matrix.tolist()}
+            for added, part, confusion in zip(protocol.places, parts, found, strict=False)
+        ]
     write_json(folder / SCORES_NAME, tree)
 
 

@@ -158,6 +158,7 @@ class IncrementalStep(TrainingKind):
             "task": protocol.task,
             "step_of_task": self.step,
             "classes": list(protocol.names(protocol.new(self.step))),
+            "places": list(protocol.places[self.step]) if protocol.places else [],
             "training_scenes": learned.fresh,
             "replayed_scenes": len(learned.scenes) - learned.fresh,
             "validation_scenes": len(judged),
@@ -251,6 +252,7 @@ class IncrementalStep(TrainingKind):
                 heads=tuple(protocol.heads(self.step)),
                 steps=tuple(protocol.names(labels) for labels in protocol.steps[: self.step + 1]),
                 parent_sha256=self._parent_sha256,
+                places=protocol.places[: self.step + 1],
             ),
             training=training_record(
                 recipe.data,

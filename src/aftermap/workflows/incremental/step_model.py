@@ -1,5 +1,6 @@
 """What a step of a task begins with: its model, its crops and its length; and what is refused before any is run."""
 
+import copy
 from pathlib import Path
 
 import torch
@@ -66,7 +67,7 @@ def check_model(recipe: IncrementalRecipe, model: DenseModel, protocol: Protocol
 def begin_model(
     recipe: IncrementalRecipe, protocol: Protocol, step: int, before: Path
 ) -> tuple[DenseModel, AnyModelConfig, LoadedModel | None]:
-    """A new model, or that of the step before with the classes of this one.
+    """A new model, or that of the step before with the classes of this one, if it adds any.
 
     Args:
         recipe: what the model is.
@@ -90,6 +91,8 @@ def begin_model(
         return model, config, None
     parent = load_model(before)
     check_parent(parent.card, recipe, protocol, step, name=str(before))
+    if not protocol.new_classes(step):
+        return copy.deepcopy(parent.model), parent.card.model, parent
     model, grown = grow(
         parent.model,
         parent.card.model,

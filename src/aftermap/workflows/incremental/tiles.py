@@ -109,7 +109,7 @@ class TaskTiles:
             self.learned_from(step)
             self.judged(step, filtered=filtered)
             for number, tiles in enumerate(self.tiles_of(step)):
-                new = set(self.protocol.new(step))
+                new = set(self.protocol.labelled(step))
                 hidden = new & set(self.protocol.hidden_in(step, self.members[number]))
                 if tiles and hidden:
                     names = ", ".join(self.protocol.names(sorted(hidden)))
@@ -134,6 +134,11 @@ class TaskTiles:
     def can_score(self, step: int) -> bool:
         """Whether the test tiles tell anything about the model of a step."""
         return any(self._tells(self.test, n, step, "test") for n in range(len(self.test)))
+
+    def tested(self, step: int) -> Tiles:
+        """Test tiles of a step: all; those of the places seen by then, where steps add places."""
+        scenes = enumerate(self.test.scenes)
+        return self.test.pick([n for n, scene in scenes if self.protocol.is_place_seen(step, scene.event)])
 
     def overview(self, steps: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
         """What each manifest gives to the run.
@@ -166,7 +171,7 @@ class TaskTiles:
         Raises:
             DataError: no tile holds what the step is to learn.
         """
-        chosen = select_tiles(self.training.labels, self.protocol, step)
+        chosen = self._select(self.training, step)
         own = self.training.pick(chosen)
         scenes, lookups = list(own.scenes), self.lookups(own, step, "train")
         if memory_mb and step:
@@ -191,9 +196,13 @@ class TaskTiles:
             n for n in range(len(self.validation)) if self._tells(self.validation, n, step, "validation")
         ]
         if filtered:
-            numbers = select_tiles(self.validation.labels, self.protocol, step)
+            numbers = self._select(self.validation, step)
         if not numbers:
             names = ", ".join(self.protocol.channel_names(step)[1:])
+            if self.protocol.places:
+                names += (
+                    f" in {', '.join(place for own in self.protocol.places[: step + 1] for place in own)}"
+                )
             raise DataError(
                 f"step {step} of task {self.protocol.task}: none of {len(self.validation)} validation tiles holds a "
                 f"pixel of {names}: assign splits so that one does ('aftermap data split')"
@@ -213,7 +222,7 @@ class TaskTiles:
                 stacklevel=3,
             )
         numbers = sorted(learned)
-        known = [self.training.labels[n] & set(self.protocol.new(learned[n])) for n in numbers]
+        known = [self.training.labels[n] & set(self.protocol.labelled(learned[n])) for n in numbers]
         kept = choose_replay(
             [self.training.scenes[n] for n in numbers],
             known,
@@ -227,12 +236,18 @@ class TaskTiles:
     def _chosen(self, step: int) -> list[int]:
         """Training tiles of a step; none where there are none, as of years whose images are not at hand."""
         try:
-            return select_tiles(self.training.labels, self.protocol, step)
+            return self._select(self.training, step)
         except DataError:
             return []
 
+    def _select(self, tiles: Tiles, step: int) -> list[int]:
+        """See `select_tiles`."""
+        return select_tiles(tiles.labels, self.protocol, step, events=[scene.event for scene in tiles.scenes])
+
     def _tells(self, tiles: Tiles, number: int, step: int, use: TileUse) -> bool:
-        """Whether a tile has a known pixel at a step."""
+        """Whether a tile is of a place seen, and has a known pixel, at a step."""
+        if not self.protocol.is_place_seen(step, tiles.scenes[number].event):
+            return False
         lookup = self.protocol.lookup(step, use)
         known = {label for label in tiles.labels[number] if lookup[label] != IGNORE}
         if self.protocol.hidden_in(step, self.members[tiles.origins[number]]):
@@ -356,6 +371,7 @@ def _protocol(recipe: IncrementalRecipe, pooled: Pool) -> Protocol:
     if not recipe.joint:
         return protocol
     names = [protocol.names(labels) for labels in protocol.steps]
+    options["places"] = joined(protocol.places) if protocol.places else ()
     return pooled.protocol(joined(names), name=f"{protocol.task}-joint", **options)
 
 
