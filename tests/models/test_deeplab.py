@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from aftermap.artefacts.store import load_model
-from aftermap.data.legends import VOC
+from aftermap.data.legends import CITYSCAPES, VOC
 from aftermap.errors import InputError, ModelError, RecipeError
 from aftermap.models.build import build_model
 from aftermap.models.configs import DeeplabConfig
@@ -175,6 +175,8 @@ def test_a_checkpoint_becomes_a_model_of_the_same_values(small, checkpoint, tmp_
 def test_files_that_do_not_fit_are_refused(checkpoint, tmp_path):
     with pytest.raises(InputError, match="no task"):
         import_steps(checkpoint, tmp_path / "a", legend=VOC, task="9-9")
+    with pytest.raises(InputError, match="cityscapes has no background"):
+        import_steps(checkpoint, tmp_path / "a", legend=CITYSCAPES, task="11-5")
     torch.save({"state_dict": {"module.mod1.conv1.weight": torch.zeros(1)}}, tmp_path / "body.pth")
     with pytest.raises(ModelError, match="no classifier"):
         import_steps(tmp_path / "body.pth", tmp_path / "a", legend=VOC)

@@ -11,7 +11,13 @@ from aftermap.config import build_config
 from aftermap.data.incremental.protocol import Protocol, describe, protocol_for
 from aftermap.data.legends import CITYSCAPES, LEGENDS
 from aftermap.errors import DataError, ModelError, RecipeError
+from aftermap.learning.configs.incremental import IncrementalConfig
+from aftermap.learning.configs.incremental_terms import ExcludedDistillation
 from aftermap.learning.losses.pseudo_labels import pseudo_labels
+from aftermap.learning.objectives.held_knowledge import of_old_logits
+from aftermap.learning.objectives.incremental import Incremental
+from aftermap.learning.objectives.segmentation_terms import segmentation_value
+from aftermap.models.embedding import Outputs
 from aftermap.workflows.incremental.run import learn_incrementally
 from aftermap.workflows.incremental.tiles import gather
 from coloured_cities import make_cities
@@ -156,6 +162,22 @@ def test_a_protocol_tells_its_places_and_those_without_keep_their_hash():
     ]
     again = build_config(Protocol, protocol.model_dump(mode="json"), source="run")
     assert again.sha256 == protocol.sha256 != protocol_for(ISPRS, [["tree"]]).sha256
+
+
+def test_labels_of_a_step_that_adds_no_class_are_learned_as_they_are():
+    ours = Outputs(torch.tensor([[1.0, 2.0, 0.0]]).reshape(1, 3, 1, 1))
+    told = Outputs(torch.tensor([[0.0, 0.0, 1.0]]).reshape(1, 3, 1, 1))
+    seen = torch.tensor([[[1]]])
+    objective = Incremental(
+        build_config(IncrementalConfig, {"method": "unbiased-fine-tuning"}, source="t"), step=1, heads=[3, 0]
+    )
+    value = segmentation_value(objective.config.segmentation, ours.logits, seen, objective.unclear, None)
+    # -log softmax(1, 2, 0)[1]
+    assert value.item() == pytest.approx(0.407606, abs=1e-6)
+    # cross-entropy with softmax(0, 0, 1) = (0.2119, 0.2119, 0.5761): 2.407606 - 0.2119 * (1 + 2)
+    excluded = ExcludedDistillation(loss="excluded-distillation", weight=1.0)
+    term = of_old_logits(excluded, ours, told, seen)["excluded-distillation"]
+    assert term.item() == pytest.approx(1.771780, abs=1e-5)
 
 
 def test_pseudo_labels_leave_the_labels_of_a_step_that_adds_no_class():

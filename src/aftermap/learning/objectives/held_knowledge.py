@@ -41,7 +41,7 @@ def of_old_logits(
     if isinstance(config, BinaryDistillation):
         value = old * icarl_distillation(ours.logits, told.logits)
     elif isinstance(config, ExcludedDistillation) and old == ours.logits.shape[1]:  # no class is new
-        value = knowledge_distillation(ours.logits, told.logits, where=mask != IGNORE)
+        value = old * knowledge_distillation(ours.logits, told.logits, where=mask != IGNORE)
     elif isinstance(config, ExcludedDistillation):
         value = excluded_distillation(
             ours.logits, told.logits, mask, new=config.new, compat_published=config.compat_published

@@ -140,4 +140,9 @@ def _names(legend: Legend, task: str | None) -> tuple[str, ...]:
     tasks = tasks_of(legend)
     if task not in tasks:
         raise InputError(f"{legend.name} has no task {task!r}: known are {', '.join(tasks)}")
-    return (legend.names[legend.background or 0], *(name for step in tasks[task] for name in step))
+    if legend.background is None:
+        raise InputError(
+            f"{legend.name} has no background, its models have the channels of the legend from the first step on: leave "
+            "--task out"
+        )
+    return (legend.names[legend.background], *(name for step in tasks[task] for name in step))
