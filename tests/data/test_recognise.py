@@ -82,6 +82,17 @@ def test_a_vector_file_beside_images_is_asked_about(tmp_path):
         recognise(tmp_path)
 
 
+def test_a_table_of_samples_wins_over_masks_beside_images(tmp_path):
+    made.image(tmp_path / "70_after.png")
+    made.mask(tmp_path / "70_mask.png", [0, 1])
+    assert recognise(tmp_path).known.kind == "folder"
+    (tmp_path / "metadata.csv").write_text("file_name,mask\n70_after.png,70_mask.png\n")
+    with pytest.raises(
+        DataError, match=r"Nearest: 'aftermap data prepare huggingface .*--image COLUMN --mask COLUMN"
+    ):
+        recognise(tmp_path)
+
+
 def test_what_could_be_two_is_asked_about(tmp_path):
     made.drone_photographs(tmp_path / "drones", last=9)
     with pytest.raises(DataError, match=r"Nearest: .*--release rescuenet.*--release floodnet"):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aftermap import extras
 from aftermap.workflows.review.answers import Journal
 
 
@@ -148,6 +149,12 @@ def test_areas_are_counted_by_squares(client, number):
     told = client.get(f"/api/maps/{number}/areas", params={"grid": 50}).json()
     assert sum(each["properties"]["buildings"] for each in told["features"]) == 25
     assert client.get(f"/api/maps/{number}/areas").status_code == 422
+
+
+def test_cells_of_h3_are_offered_where_they_can_be_counted(client, number, monkeypatch):
+    assert client.get(f"/api/maps/{number}").json()["h3"] is True
+    monkeypatch.setitem(extras.MODULES, "areas", ("no_such_module",))
+    assert client.get(f"/api/maps/{number}").json()["h3"] is False
 
 
 def test_features_come_by_pages_boxes_and_classes(client, number):

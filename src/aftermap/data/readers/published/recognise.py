@@ -21,6 +21,8 @@ DEEPEST, MOST, PER_FOLDER = 6, 50_000, 400
 
 _MASKS_READ = 12
 _IMAGE = r"\.(png|webp|jpe?g|tiff?)"
+_SAMPLES = r"(metadata\.(csv|jsonl)|dataset_info\.json|[^/]+-of-\d+\.parquet)"
+"""By which samples of Hugging Face's datasets are known: image folders, save_to_disk and Parquet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +322,7 @@ KNOWN: tuple[Known, ...] = (
             Sign("images", rf"(images|pre)/[^/]+{_IMAGE}"),
             Sign("masks", rf"(masks|targets)/[^/]+{_IMAGE}"),
         ),
-        unless=(r"[^/]+_post_disaster[^/]*",),
+        unless=(r"[^/]+_post_disaster[^/]*", _SAMPLES),
         generic=True,
         agrees=_has_plain_masks,
     ),
@@ -348,15 +350,23 @@ KNOWN: tuple[Known, ...] = (
         "folder",
         "folder",
         (Sign("images before", rf"pre/[^/]+{_IMAGE}"), Sign("images after", rf"post/[^/]+{_IMAGE}")),
-        unless=(r"(masks|targets)/",),
+        unless=(r"(masks|targets)/", _SAMPLES),
         generic=True,
     ),
     Known(
         "folder",
         "folder",
         (Sign("images", rf"[^/]+{_IMAGE}"), Sign("masks beside them", r"[^/]+_(mask|target)\.png")),
-        unless=(r"(images|pre|post|targets|masks)/",),
+        unless=(r"(images|pre|post|targets|masks)/", _SAMPLES),
         generic=True,
+    ),
+    Known(
+        "hugging_face",
+        "huggingface",
+        (Sign("a table of samples", _SAMPLES),),
+        after=" --image COLUMN --mask COLUMN --labels MEANING",
+        generic=True,
+        agrees=lambda _, __: False,  # what the columns mean nobody but the user knows
     ),
 )
 """All that is recognised; those that fit others as well are generic."""

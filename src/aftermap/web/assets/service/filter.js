@@ -6,6 +6,12 @@ const SAID = ["not-a-building", "cannot-tell"];
 const PAUSE_MS = 300;
 const COUNT_MS = 2000;
 
+// what a field says, brought into its range; one that is empty says `otherwise`
+function number(id, otherwise, most) {
+  const { value } = $(id);
+  return value === "" ? otherwise : Math.min(Math.max(Number(value), 0), most);
+}
+
 export class Filter {
   constructor(told, view, answers, failed) {
     Object.assign(this, { told, view, answers, failed });
@@ -45,8 +51,8 @@ export class Filter {
     return {
       any: this.boxes.every((box) => box.checked),
       classes: this.boxes.filter((box) => box.checked).map((box) => box.value),
-      confidence: [Number($("least").value) || 0, $("most").value === "" ? 1 : Number($("most").value)],
-      area: Number($("area").value) || 0,
+      confidence: [number("least", 0, 1), number("most", 1, 1)],
+      area: number("area", 0, Infinity),
     };
   }
 

@@ -47,6 +47,7 @@ function layers(told, view) {
   $("show-pixels").addEventListener("change", (event) => view.showPixels(event.target.checked));
   $("show-pixels").closest("label").hidden = !("damage" in told.layers);
   $("areas-label").hidden = !told.links.areas || !told.georeferenced;
+  if (!told.h3) for (const cells of $("areas").querySelectorAll("[value^=h3]")) cells.remove();
   $("areas").addEventListener("change", async () => {
     const wanted = $("areas").value;
     $("areas-told").textContent = wanted ? "Counting" : "";

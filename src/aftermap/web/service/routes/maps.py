@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from aftermap.classes import DAMAGE, NOT_ASSESSED
+from aftermap.extras import lacking
 from aftermap.web.service.access import Id, Mapper, Reader, TheService, is_theirs, the_map
 from aftermap.web.service.routes.features import features_of
 from aftermap.web.service.routes.shapes import CountShown, MapDescribed, MapShown, layers_shown, map_shown
@@ -56,6 +57,7 @@ def one(service: TheService, caller: Reader, number: Id) -> MapDescribed:
         metres_per_px=found.grid.resolution_m,
         warnings=[str(text) for text in found.provenance.get("warnings", [])] if view == "whole" else [],
         links=links,
+        h3=not lacking("areas"),
     )
 
 

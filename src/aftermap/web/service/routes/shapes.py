@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from aftermap.web.service.service import Service
 from aftermap.workflows.service.jobs import Job, Kind, State
@@ -90,6 +90,7 @@ class MapDescribed(MapShown):
     metres_per_px: float | None
     warnings: list[str]
     links: dict[str, str]
+    h3: bool = Field(description="whether areas may be H3 cells, which the extra `areas` brings")
 
 
 class CountShown(BaseModel):
