@@ -8,6 +8,7 @@ from typing import Any
 
 from aftermap import __version__
 from aftermap.products.figures.benchmark_figure import draw_benchmark, draw_shots
+from aftermap.wording import counted
 
 _MEANINGS = (
     "localization F1: building pixels. xView2 score: 0.3 of it and 0.7 of the harmonic mean of four classes, by pixel.",
@@ -41,8 +42,8 @@ def leaderboard(
     picture = base64.b64encode(draw_benchmark(entrants)).decode("ascii")
     parts = [
         f"<h1>{title}</h1>",
-        f'<p class="faint">{len(folds)} folds, seed {protocol["seed"]}; protocol {protocol["sha256"][:12]}, data '
-        f"{protocol['data'][:12]} ({_t(report['data_licence'])}); aftermap {_t(report['aftermap'])}, "
+        f'<p class="faint">{counted(len(folds), "fold")}, seed {protocol["seed"]}; protocol {protocol["sha256"][:12]}, '
+        f"data {protocol['data'][:12]} ({_t(report['data_licence'])}); aftermap {_t(report['aftermap'])}, "
         f"{_t(report['machine'])}</p>",
         *(
             [f"<p><b>Not to be compared: {_t(', '.join(leaking))} learned from tested events.</b></p>"]
