@@ -363,16 +363,16 @@ def test_ctrl_c_leaves_a_run_that_resumes(
 ) -> None:
     from aftermap.workflows.mapping.objects import ObjectTask
 
-    whole, calls = ObjectTask.keep, []
+    whole, calls = ObjectTask.observed, []
 
-    def keep(*arguments: object) -> object:
+    def observed(*arguments: object) -> object:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return whole(*arguments)
 
     command = ["map", *map(str, pair), "-o", str(tmp_path / "map"), "--model", str(model), "--window", "128"]
-    monkeypatch.setattr(ObjectTask, "keep", keep)
+    monkeypatch.setattr(ObjectTask, "observed", observed)
     with pytest.raises(SystemExit) as stopped:
         main(command)
     assert stopped.value.code == 130
@@ -390,8 +390,8 @@ def test_a_killed_process_leaves_a_run_that_resumes(
         "import os, signal, sys\n"
         "from aftermap.workflows.mapping import work\n"
         "whole = work.WorkFolder.add\n"
-        "def add(self, start, stop, arrays):\n"
-        "    whole(self, start, stop, arrays)\n"
+        "def add(self, rows):\n"
+        "    whole(self, rows)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "work.WorkFolder.add = add\n"
         "from aftermap.cli.app import main\n"

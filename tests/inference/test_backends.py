@@ -228,6 +228,14 @@ def test_torch_on_a_processor_is_the_model_bit_for_bit(folders):
     assert torch.equal(network(images), expected) and network.precision == "f32"
 
 
+def test_openvino_answers_the_same_after_it_gave_its_memory_back(exports):
+    network = open_network(exports["openvino"])
+    images = network.prepare(np.random.default_rng(1).integers(0, 256, (1, 2, 3, 64, 64), dtype=np.uint8))
+    before = network(images).copy()
+    network.release()
+    np.testing.assert_array_equal(network(images), before)
+
+
 def test_openvino_calculates_in_float32_unless_the_card_or_the_user_says_otherwise(
     folders, exports, tmp_path
 ):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter
 
 from aftermap.geo.grid import Grid, Window
-from aftermap.inference.tiling import Axis, Band, Sample, predict_rows
+from aftermap.inference.tiling import Axis, Band, Sample, padded, predict_parts, predict_rows
 
 
 class Local:
@@ -191,15 +191,52 @@ def test_what_is_held_does_not_grow_with_height() -> None:
     assert sizes[0] == sizes[1]
 
 
-@pytest.mark.parametrize("gap", [(0, 0), (0, 200), (90, 260)])
-def test_bands_that_are_written_over_are_the_same_until_then(gap: tuple[int, int]) -> None:
-    images, missing = scene(310, 150), np.zeros((310, 150), np.uint8)
-    missing[slice(*gap)] = 1
-    kept = run(images, Local(), missing, window_px=96, halo_px=16)
-    rows = predict_rows(
-        reader(images, missing), Local(), Grid.pixels(150, 310), window_px=96, halo_px=16, reuse=True
+def blended(images: np.ndarray, missing: np.ndarray, window_px: int, halo_px: int) -> np.ndarray:
+    """What `predict_rows` gives, with the whole scene held: every window times its weights, added row by row."""
+    height, width = missing.shape
+    rows, cols = (Axis.plan(length, window_px=window_px, halo_px=halo_px) for length in (height, width))
+    total = np.zeros((2, rows.starts[-1] + rows.size, cols.starts[-1] + cols.size), np.float32)
+    for row, down in zip(rows.starts, rows.weights, strict=True):
+        for col, across in zip(cols.starts, cols.weights, strict=True):
+            here = slice(row, row + rows.size), slice(col, col + cols.size)
+            if not missing[here].all():
+                shown = padded(images[:, :, *here], rows.size, cols.size)
+                total[:, *here] += Local().predict(shown[None])[0] * (down[:, None] * across)
+    total = total[:, :height, :width]
+    total[:, missing != 0] = 0
+    return total
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.integers(1, 260),
+    st.integers(1, 260),
+    st.sampled_from([(96, 16), (128, 32), (96, 0), (192, 64)]),
+    st.integers(1, 3),
+    st.lists(st.integers(0, 8), min_size=4, max_size=4),
+)
+def test_parts_are_what_the_whole_scene_would_be_bit_for_bit(
+    height: int, width: int, window: tuple[int, int], batch: int, gap: list[int]
+) -> None:
+    images, missing = scene(height, width), np.zeros((height, width), np.uint8)
+    missing[gap[0] * 30 : gap[1] * 60, gap[2] * 30 : gap[3] * 60] = 1
+    grid, options = Grid.pixels(width, height), {"window_px": window[0], "halo_px": window[1]}
+    whole = np.full((2, height, width), np.nan, np.float32)
+    right = 0
+    for part in predict_parts(reader(images, missing), Local(), grid, batch=batch, **options):
+        assert part.col == right
+        rows, cols = slice(part.row, part.stop), slice(part.col, part.col + part.missing.shape[1])
+        right = cols.stop % width
+        whole[:, rows, cols] = part.probabilities if len(part.probabilities) else 0
+        np.testing.assert_array_equal(part.missing, missing[rows, cols])
+    np.testing.assert_array_equal(whole, blended(images, missing, *window))
+
+
+def test_only_what_windows_share_is_held_of_a_wide_scene() -> None:
+    widest = max(
+        part.missing.shape[1]
+        for part in predict_parts(
+            reader(scene(96, 900)), Local(), Grid.pixels(900, 96), window_px=96, halo_px=16
+        )
     )
-    for band, again in zip(kept, rows, strict=True):
-        assert band.row == again.row
-        np.testing.assert_array_equal(band.probabilities, again.probabilities)
-        np.testing.assert_array_equal(band.missing, again.missing)
+    assert widest <= 96

@@ -164,6 +164,11 @@ class EnsemblePredictor(AnyPredictor):
             probabilities[kept] = self._shown(images[kept], None if valid is None else valid[kept])
         return probabilities
 
+    def release(self) -> None:
+        """Give the memory of the members' activations back."""
+        for member in self._held.values():
+            member.release()
+
     def _shown(self, images: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
         """Class probabilities of windows that the members look at."""
         means = {role: self._mean(role, images, valid) for role in self._roles()}

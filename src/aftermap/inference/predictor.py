@@ -18,6 +18,7 @@ from aftermap.scoring.decision_weights import reweight
 
 __all__ = ["AnyPredictor", "Predictor", "Tta"]
 
+_PIXELS_AT_ONCE = 1 << 15
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -44,8 +45,11 @@ class AnyPredictor(ABC):
             valid: bool (B, T, H, W), False where a date has no data.
 
         Returns:
-            float32 (B, K, H, W); sums to 1 over K.
+            float32 (B, K, H, W), the caller's to write over; sums to 1 over K.
         """
+
+    def release(self) -> None:  # noqa: B027 - most have none
+        """Give memory back that only the next `predict` needs, which takes it anew."""
 
     @property
     def name(self) -> str:
@@ -120,6 +124,10 @@ class Predictor(AnyPredictor):
         """How the network is run, for reports."""
         return self.network.execution
 
+    def release(self) -> None:
+        """Give the memory of the network's activations back."""
+        self.network.release()
+
     def prepare(self, images: np.ndarray, valid: np.ndarray | None = None) -> Any:
         """Raw values (B, T, C, H, W) to what the network takes; see `Network.prepare`."""
         return self.network.prepare(images, valid)
@@ -173,7 +181,18 @@ class Predictor(AnyPredictor):
         return alone and card.activation == "softmax" and card.channel_0 == "background"
 
     def _softmax(self, logits: A) -> A:
-        """Probabilities with the temperature and the damage weights of the card."""
+        """Probabilities with the temperature and the damage weights of the card, in memory of their own."""
+        if not isinstance(logits, np.ndarray):
+            return self._shares(logits)
+        # some rows after the other, so that what is computed on the way stays in the cache
+        found = np.empty_like(logits)
+        rows = max(1, _PIXELS_AT_ONCE // logits.shape[-1])
+        for top in range(0, logits.shape[-2], rows):
+            part = (..., slice(top, top + rows), slice(None))
+            found[part] = self._shares(logits[part])
+        return found
+
+    def _shares(self, logits: A) -> A:
         card = self.card
         probabilities = softmax(logits if card.temperature == 1 else logits / card.temperature)
         if card.damage_weights is not None:

@@ -1,4 +1,4 @@
-"""A city through a model: overlapping windows in, blended rows of probabilities out.
+"""A city through a model: overlapping windows in, blended probabilities out.
 
 Windows are run in row order. Neighbours overlap by at least twice the halo; in the middle of each overlap
 their weights ramp from 0 to 1 so that they sum to 1 everywhere, and the outer half of the halo, where a
@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import groupby, islice, pairwise
 from typing import Protocol
 
 import numpy as np
@@ -30,7 +30,10 @@ class Predicts(Protocol):
     """Heights and widths must be multiples of this."""
 
     def predict(self, images: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
-        """Class probabilities (B, K, H, W) of raw images (B, T, C, H, W) with their masks (B, T, H, W)."""
+        """Class probabilities (B, K, H, W) of raw images (B, T, C, H, W) with their masks (B, T, H, W).
+
+        They are the caller's to write over.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +53,19 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Finished rows of a scene.
+    """Finished rows of a scene, or a part of them.
 
     Attributes:
         row: the first row, counted in the scene.
-        probabilities: float32 (K, h, W); zeros where `missing` is not 0.
-        missing: uint8 (h, W), 0 where the pixel was assessed.
+        probabilities: float32 (K, h, w); zeros where `missing` is not 0. K is 0 as long as no window has been run.
+        missing: uint8 (h, w), 0 where the pixel was assessed.
+        col: the first column.
     """
 
     row: int
     probabilities: np.ndarray
     missing: np.ndarray
+    col: int = 0
 
     @property
     def stop(self) -> int:
@@ -123,7 +128,7 @@ class Axis:
         return start + int(used[0]), min(start + int(used[-1]) + 1, self.length)
 
 
-def predict_rows(
+def predict_parts(
     read_window: Callable[[Window], Sample],
     predictor: Predicts,
     grid: Grid,
@@ -132,12 +137,13 @@ def predict_rows(
     halo_px: int = DEFAULT_HALO_PX,
     batch: int = 1,
     start_row: int = 0,
-    reuse: bool = False,
 ) -> Generator[Band, None, None]:
-    """Run a model over a scene of any size and yield its rows from top to bottom.
+    """Run a model over a scene of any size and yield what each window finishes.
 
-    Windows in which nothing is assessed are not run. Close the iterator (`contextlib.closing`) where it may be left
-    before its end, so that nothing is read behind your back.
+    The parts of a row of windows follow each other from left to right, and the rows from top to bottom; together they
+    are the scene. Only what neighbouring windows share is held from one to the next. A part is written over as soon as
+    the next one is asked for. Windows in which nothing is assessed are not run. Close the iterator
+    (`contextlib.closing`) where it may be left before its end, so that nothing is read behind your back.
 
     Args:
         read_window: reads a window, which never reaches beyond the grid; called from one thread.
@@ -147,60 +153,91 @@ def predict_rows(
         halo_px: half the overlap of neighbouring windows. A model that sees no further than half of it gives
             the same result for every window size.
         batch: windows per call of the model.
-        start_row: rows above are not yielded. Where it is the end of a band of an earlier run with the same
-            options, the bands that follow are those of that run, bit for bit.
-        reuse: a band is written over as soon as the next one is asked for, which saves the memory of making each anew.
+        start_row: rows above are not yielded. Where it is the end of a row of parts of an earlier run with the same
+            options, the parts that follow are those of that run, bit for bit.
 
     Raises:
         ValueError: the window is too small for its halo.
     """
     rows = Axis.plan(grid.height, window_px=window_px, halo_px=halo_px, multiple=predictor.multiple)
     cols = Axis.plan(grid.width, window_px=window_px, halo_px=halo_px, multiple=predictor.multiple)
-    probabilities = np.zeros(
+    below = np.zeros(
         (0, 0, 0), np.float32
-    )  # (K, rows not yet finished and further ones, padded width)
-    held = 0  # rows of it that are not yet finished
-    missing = np.zeros((0, grid.width), np.uint8)
-    top = start_row
+    )  # (K, rows, width) that windows have begun and the next row of them goes on with
+    held, top = 0, start_row  # rows of it, which begin at `top`
     todo = [index for index in range(len(rows.starts)) if rows.touched(index)[1] > start_row]
     windows = [_window(rows, cols, grid, index, col) for index in todo for col in cols.starts]
     with closing(read_ahead(read_window, windows, count=batch)) as samples:
         for index in todo:
             start = rows.starts[index]
-            height = min(start + rows.size, grid.height) - top
-            skip = max(top - start, 0)
-            inside = slice(start + skip - top, height)
-            missing = _grown(missing[None], height, len(missing))[0]
-            for col, sample, predicted in _window_row(samples, predictor, rows, cols, batch):
-                missing[inside, col : col + sample.missing.shape[1]] = sample.missing[skip:]
-                if predicted is None:
-                    continue
-                if probabilities.shape[0] == 0:
-                    width = cols.starts[-1] + cols.size
-                    probabilities, held = np.zeros((len(predicted), 0, width), np.float32), 0
-                if held != height:
-                    probabilities, held = _grown(probabilities, height, held), height
-                used = slice(skip, skip + inside.stop - inside.start)
-                _blend(
-                    probabilities[:, inside, col : col + cols.size],
-                    predicted[:, used],
-                    rows.weights[index][used],
-                    cols.weights[cols.starts.index(col)],
-                )
-            del sample, predicted  # the last window need not be held while a band is stored
-            last = index + 1 == len(rows.starts)
-            stop = grid.height if last else rows.touched(index + 1)[0]
-            if stop > top:
-                if held != height:
-                    probabilities, held = _grown(probabilities, height, held), height
-                yield _finished(top, probabilities[:, : stop - top, : grid.width], missing[: stop - top])
-                begun, missing = probabilities[:, stop - top : held], missing[stop - top :].copy()
-                held -= stop - top
-                if reuse:
-                    probabilities[:, :held] = begun
-                else:
-                    probabilities = begun.copy()
-                top = stop
+            is_last = index + 1 == len(rows.starts)
+            stop = grid.height if is_last else max(rows.touched(index + 1)[0], top)
+            begun = 0 if is_last else rows.touched(index)[1] - stop
+            inside = slice(top - start, min(rows.size, grid.height - start))
+            reach, beside = (
+                0,
+                None,
+            )  # columns that windows of this row have touched; what they say of those right of `col`
+            for number, sample, predicted in _window_row(samples, predictor, cols, batch, rows.size):
+                col, (_, touched) = cols.starts[number], cols.touched(number)
+                end = cols.starts[number + 1] if number + 1 < len(cols.starts) else grid.width
+                codes = sample.missing[inside][: stop - top, : end - col]
+                if predicted is not None:
+                    _weigh(predicted, rows.weights[index], cols.weights[number])
+                    if not len(below):
+                        below = np.zeros((len(predicted), _most_begun(rows), grid.width), np.float32)
+                elif len(below):
+                    predicted = np.zeros((len(below), rows.size, cols.size), np.float32)
+                else:  # no window has been run yet, so the number of classes is not known and nothing is assessed
+                    predicted = np.zeros((0, rows.size, cols.size), np.float32)
+                values = predicted[:, inside]
+                if beside is not None and len(beside):
+                    values[:, :, : beside.shape[2]] += beside
+                if held and len(below):
+                    values[:, :held, reach - col : touched - col] += below[:, :held, reach:touched]
+                reach = touched
+                beside = values[:, :, end - col : touched - col].copy()
+                if len(below):
+                    below[:, :begun, col:end] = values[:, stop - top : stop - top + begun, : end - col]
+                if stop > top:
+                    done = values[:, : stop - top, : end - col]
+                    if codes.any():
+                        done[:, codes != 0] = 0
+                    yield Band(top, done, codes, col)
+                    del done
+                del sample, predicted, values, codes  # the window need not be held while the next one is run
+            held, top = begun, stop
+
+
+def predict_rows(
+    read_window: Callable[[Window], Sample],
+    predictor: Predicts,
+    grid: Grid,
+    *,
+    window_px: int = DEFAULT_WINDOW_PX,
+    halo_px: int = DEFAULT_HALO_PX,
+    batch: int = 1,
+    start_row: int = 0,
+) -> Generator[Band, None, None]:
+    """`predict_parts` put together to whole rows, for whoever can hold them."""
+    options = {"window_px": window_px, "halo_px": halo_px, "batch": batch, "start_row": start_row}
+    with closing(predict_parts(read_window, predictor, grid, **options)) as parts:
+        for _, row in groupby(parts, key=lambda part: part.row):
+            whole: Band | None = None
+            for part in row:
+                count, height, width = part.probabilities.shape
+                if whole is None:
+                    whole = Band(
+                        part.row,
+                        np.zeros((count, height, grid.width), np.float32),
+                        np.zeros((height, grid.width), np.uint8),
+                    )
+                elif count > len(whole.probabilities):
+                    whole = replace(whole, probabilities=np.zeros((count, height, grid.width), np.float32))
+                cols = slice(part.col, part.col + width)
+                whole.probabilities[:, :, cols], whole.missing[:, cols] = part.probabilities, part.missing
+            assert whole is not None
+            yield whole
 
 
 def read_ahead(
@@ -262,29 +299,38 @@ def predict_held(
 
 
 def _window_row(
-    samples: Iterator[tuple[Window, Sample]], predictor: Predicts, rows: Axis, cols: Axis, batch: int
+    samples: Iterator[tuple[Window, Sample]], predictor: Predicts, cols: Axis, batch: int, height: int
 ) -> Iterator[tuple[int, Sample, np.ndarray | None]]:
-    """The next row of windows: first column, what was read, probabilities or None."""
+    """The next row of windows, from left to right: its number, what was read, probabilities (K, H, W) or None."""
     waiting: list[tuple[int, Sample]] = []
-    for window, sample in islice(samples, len(cols.starts)):
-        if sample.missing.all():
-            yield window.col, sample, None
-        else:
-            waiting.append((window.col, sample))
-        if len(waiting) == batch:
-            yield from _run(predictor, waiting, rows.size, cols.size)
-            waiting = []
-    if waiting:
-        yield from _run(predictor, waiting, rows.size, cols.size)
+    seen = 0
+    for number, (_, sample) in enumerate(islice(samples, len(cols.starts))):
+        waiting.append((number, sample))
+        seen += not sample.missing.all()
+        if seen in (0, batch):
+            yield from _run(predictor, waiting, height, cols.size)
+            waiting, seen = [], 0
+        del sample
+    yield from _run(predictor, waiting, height, cols.size)
 
 
 def _run(
-    predictor: Predicts, waiting: list[tuple[int, Sample]], height: int, width: int
-) -> Iterator[tuple[int, Sample, np.ndarray]]:
-    images = np.stack([padded(sample.images, height, width) for _, sample in waiting])
-    valid = np.stack([padded(sample.valid, height, width) for _, sample in waiting])
-    for (col, sample), predicted in zip(waiting, predictor.predict(images, valid), strict=True):
-        yield col, sample, predicted
+    predictor: Predicts, waiting: Sequence[tuple[int, Sample]], height: int, width: int
+) -> Iterator[tuple[int, Sample, np.ndarray | None]]:
+    shown = [sample for _, sample in waiting if not sample.missing.all()]
+    predicted: Iterator[np.ndarray] = iter(())
+    if shown:
+        images = _stacked([padded(sample.images, height, width) for sample in shown])
+        valid = _stacked([padded(sample.valid, height, width) for sample in shown])
+        predicted = iter(predictor.predict(images, valid))
+        del images, valid
+    for number, sample in waiting:
+        yield number, sample, None if sample.missing.all() else next(predicted)
+
+
+def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays as one with an axis before theirs, without a copy where it is one."""
+    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
 
 
 def padded(array: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -295,45 +341,27 @@ def padded(array: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.pad(array, [(0, 0)] * (array.ndim - 2) + [(0, down), (0, right)], mode="symmetric")
 
 
-def _grown(array: np.ndarray, height: int, held: int) -> np.ndarray:
-    """(K, H, W) with its first `held` rows and zeros below them down to `height`: in place where it is so high."""
-    if array.shape[1] >= height:
-        array[:, held:height] = 0
-        return array
-    grown = np.zeros((array.shape[0], height, array.shape[2]), array.dtype)
-    grown[:, :held] = array[:, :held]
-    return grown
+def _most_begun(rows: Axis) -> int:
+    """The most rows that two rows of windows share."""
+    ends = [rows.touched(index) for index in range(len(rows.starts))]
+    return max((above[1] - below[0] for above, below in pairwise(ends)), default=0)
 
 
-def _blend(kept: np.ndarray, added: np.ndarray, down: np.ndarray, across: np.ndarray) -> None:
-    """Add a window (K, h, w) times the weights of its rows and columns; where both are 1 no other has any weight."""
+def _weigh(window: np.ndarray, down: np.ndarray, across: np.ndarray) -> None:
+    """Multiply a window (K, h, w) by the weights of its rows and columns, in place; where both are 1 it stays."""
     rows, cols = (_whole(weights) for weights in (down, across))
-    sides = (slice(0, rows.start), rows, slice(rows.stop, None))
-    parts = (slice(0, cols.start), cols, slice(cols.stop, None))
-    for here in sides:
-        for there in parts:
-            if here is rows and there is cols:
-                kept[:, here, there] = added[:, here, there]
-                continue
-            weight = down[here, None] * across[there]
-            if weight.size:
-                for one, other in zip(kept, added, strict=True):  # class by class, for the cache's sake
-                    one[here, there] += other[here, there] * weight
+    for here in (slice(0, rows.start), rows, slice(rows.stop, None)):
+        for there in (slice(0, cols.start), cols, slice(cols.stop, None)):
+            if here is not rows or there is not cols:
+                weight = down[here, None] * across[there]
+                for plane in window:  # class by class, for the cache's sake
+                    plane[here, there] *= weight
 
 
 def _whole(weights: np.ndarray) -> slice:
     """The run of ones in weights that rise to 1 and fall."""
     ones = np.flatnonzero(weights == 1)
     return slice(int(ones[0]), int(ones[-1]) + 1) if len(ones) else slice(0, 0)
-
-
-def _finished(row: int, probabilities: np.ndarray, missing: np.ndarray) -> Band:
-    if probabilities.shape[0]:
-        if missing.any():
-            probabilities[:, missing != 0] = 0
-    else:  # no window has been run yet, so the number of classes is not known and nothing is assessed
-        probabilities = np.zeros((0, *missing.shape), np.float32)
-    return Band(row, probabilities, missing)
 
 
 def _ramps(starts: tuple[int, ...], size: int, halo_px: int) -> np.ndarray:

@@ -99,6 +99,11 @@ class AutoNetwork(Network[Any]):
         """The array as what the chosen runtime calculates with; until one is chosen, itself."""
         return array if self._network is None else self._network.take(array)
 
+    def release(self) -> None:
+        """As the runtime does."""
+        if self._network is not None:
+            self._network.release()
+
     def working(self) -> AbstractContextManager[Any]:
         """Nothing is kept for learning, whatever the runtime."""
         return torch.inference_mode()

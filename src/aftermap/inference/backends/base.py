@@ -87,6 +87,9 @@ class Network(ABC, Generic[A]):
             images: as `prepare` gives them: raw values in the card's dtype where `raw`, else normalised float32.
         """
 
+    def release(self) -> None:
+        """Give memory back that only the next call needs, which takes it anew."""
+
     def working(self) -> AbstractContextManager[Any]:
         """What it and the arithmetic around it run in."""
         return nullcontext()

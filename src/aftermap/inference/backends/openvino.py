@@ -83,6 +83,14 @@ class OpenvinoNetwork(GraphNetwork):
             self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         self._request = compiled.create_infer_request()
 
+    def release(self) -> None:
+        """Give inputs, outputs and activations back: 120 MB of the box at 1,024 px, which the next call makes anew."""
+        compiled = self._request.get_compiled_model()
+        self._request = None  # which holds the last input and output
+        if hasattr(compiled, "release_memory"):  # since 2025.0
+            compiled.release_memory()
+        self._request = compiled.create_infer_request()
+
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Logits of images; see `Network`."""
         array = self.whole(images)

@@ -63,6 +63,10 @@ class DestroyedPredictor(AnyPredictor):
             found = np.stack([unweighted(each, self.model.damage_weights) for each in found])
         return np.stack([found[:, 0], found[:, 1:-1].sum(axis=1), found[:, -1]], axis=1)
 
+    def release(self) -> None:
+        """As the model behind it."""
+        self.model.release()
+
     @property
     def dates(self) -> int:
         """One."""

@@ -52,6 +52,10 @@ class OneDatePredictor(AnyPredictor):
         background = probabilities[:, :1]
         return np.concatenate([background, 1 - background], axis=1)
 
+    def release(self) -> None:
+        """As the model behind it."""
+        self.model.release()
+
     @property
     def dates(self) -> int:
         """One."""

@@ -139,19 +139,19 @@ def rewrite_page(path: Path, page: StoredPage, view: View) -> Path:
 
 def _images(view: View, grid: Grid) -> dict[str, Any]:
     """Both pictures, and what a cover is painted over, as tiles of one size."""
-    first, second = (as_image(p.rgb, grid, MAX_SIDE_PX, valid=p.valid) for p in view.pictures)
+    before, after = view.pictures
+    picture = as_image(before.rgb, grid, MAX_SIDE_PX, valid=before.valid)
+    size, pre = picture.size, to_tiles(picture)
+    del picture  # one after the other, as each takes four bytes a pixel
     if view.cover is not None:
-        second = Image.fromarray(np.ascontiguousarray(view.cover)).resize(
-            first.size, Image.Resampling.NEAREST
-        )
-    elif second.size != first.size:
-        second = second.resize(first.size, Image.Resampling.BILINEAR)
-    images = {
-        "width": first.width,
-        "height": first.height,
-        "pre": to_tiles(first),
-        "post": to_tiles(second, lossless=view.cover is not None),
-    }
+        picture = Image.fromarray(np.ascontiguousarray(view.cover)).resize(size, Image.Resampling.NEAREST)
+    else:
+        picture = as_image(after.rgb, grid, MAX_SIDE_PX, valid=after.valid)
+        if picture.size != size:
+            picture = picture.resize(size, Image.Resampling.BILINEAR)
+    post = to_tiles(picture, lossless=view.cover is not None)
+    images = {"width": size[0], "height": size[1], "pre": pre, "post": post}
+    del picture
     if view.under is not None:
         images["under"] = to_tiles(as_image(view.under.rgb, grid, MAX_SIDE_PX, valid=view.under.valid))
     return images

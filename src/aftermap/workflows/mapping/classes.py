@@ -129,7 +129,7 @@ class _ClassTask(Task):
         decided = {"task": "classes", "classes": list(self._classes.names), "decision": decision}
         return decided if len(self._images) == 1 else decided | {"align": self._align}
 
-    def keep(self, band: Band) -> dict[str, np.ndarray]:
+    def pixels(self, band: Band) -> dict[str, np.ndarray]:
         seen = band.missing == 0
         classes = np.full(seen.shape, IGNORE, np.uint8)
         confidence = np.full(seen.shape, IGNORE, np.uint8)

@@ -33,6 +33,9 @@ PARTING_DEPTH_PX = 3.0
 PARTING_DEPTH_M = 0.5
 """How deep the saddle between two touching houses must be: the larger of the two (see `inference.parting`)."""
 
+_EVIDENCE = ("buildings", "levels", "pixels")
+"""What rows say of the user's buildings, as they are stored."""
+
 
 class ObjectTask(Task):
     """A map whose classes belong to buildings.
@@ -48,10 +51,11 @@ class ObjectTask(Task):
     layer: Layer
     style: Style
     settings: Settings
+    _seen: Evidence | None = None
 
     @abstractmethod
     def pixels(self, band: Band) -> dict[str, np.ndarray]:
-        """What is kept of a finished band: `probabilities` and `missing` among others."""
+        """What is kept of finished pixels: `probabilities` and `missing` among others."""
 
     @abstractmethod
     def strength(self, rows: Rows) -> np.ndarray:
@@ -71,21 +75,27 @@ class ObjectTask(Task):
     def summarise(self, frame: geopandas.GeoDataFrame, grid: Grid) -> dict[str, Any]:
         """What `summary.json` holds."""
 
-    def keep(self, band: Band) -> dict[str, np.ndarray]:
-        """What is kept of the pixels, and what they say of the user's buildings."""
-        arrays = self.pixels(band)
+    def observe(self, band: Band) -> None:
+        """Gather evidence from the exact probabilities: where no building is seen, 8 bits leave nothing to compare."""
         if self.known is None:
-            return arrays
-        # from the exact probabilities: where the model sees no building, 8 bits leave nothing to compare
-        painted = self._paint(self.known.painter, band.row, band.probabilities, band.missing)
-        return arrays | dict(zip(("buildings", "levels", "pixels"), painted.sparse(), strict=True))
+            return
+        if self._seen is None:
+            self._seen = self.evidence(self.known.painter.count)
+        height, width = band.missing.shape
+        for labels in self.known.painter.paint(band.row, height, col=band.col, width=width):
+            self._seen.add(labels, band.probabilities, band.missing)
+
+    def observed(self) -> dict[str, np.ndarray]:
+        """The evidence since this was asked for last."""
+        seen, self._seen = self._seen, None
+        return {} if seen is None else dict(zip(_EVIDENCE, seen.sparse(), strict=True))
 
     def table(self, rows: Sequence[Rows], inputs: Inputs) -> geopandas.GeoDataFrame:
         """The user's buildings, or those that the model found, with images and model named."""
         if self.known is not None:
             evidence = self.evidence(len(self.known.frame))
             for part in rows:
-                evidence.merge(*part.load("buildings", "levels", "pixels"))
+                evidence.merge(*part.load(*_EVIDENCE))
             frame = self.judge(self.known.frame, self.known.outlines, evidence, inputs)
         else:
             frame = self.judge(*self._trace(rows, inputs.grid), inputs)
@@ -126,9 +136,10 @@ class ObjectTask(Task):
                 max(tolerance, SIMPLIFY_M / resolution),
                 max(depth, PARTING_DEPTH_M / resolution),
             )
+        pieces = (piece for each in rows for piece in each.pieces(grid.width))
         polygons: list[BaseGeometry] = list(
             trace_rows(
-                ((each.start, self.strength(each)) for each in rows),
+                ((each.start, self.strength(each)) for each in pieces),
                 grid,
                 min_area_px=least,
                 simplify_px=tolerance,
@@ -139,8 +150,9 @@ class ObjectTask(Task):
         polygons.sort(key=lambda polygon: (round(polygon.bounds[1], 6), round(polygon.bounds[0], 6)))
         painter, evidence = Painter(polygons, grid.width), self.evidence(len(polygons))
         for each in rows:
-            stored, missing = each.load("probabilities", "missing")
-            evidence.merge(*self._paint(painter, each.start, stored, missing).sparse())
+            for labels in painter.paint(each.start, each.stop - each.start):
+                for piece in each.pieces(grid.width):
+                    evidence.add(labels[piece.lines], *piece.load("probabilities", "missing"))
         # what nobody could look at has no probability: it stays, and is told as not assessed
         likely = evidence.mean_presence() >= self.predictor.card.object_threshold
         likely |= evidence.pixels[:, Missing.ASSESSED] == 0
@@ -152,10 +164,3 @@ class ObjectTask(Task):
             crs=grid.crs.to_wkt() if grid.crs is not None else None,
         )
         return frame, polygons, evidence
-
-    def _paint(self, painter: Painter, row: int, probabilities: np.ndarray, missing: np.ndarray) -> Evidence:
-        """What some rows say of all buildings."""
-        evidence = self.evidence(painter.count)
-        for labels in painter.paint(row, missing.shape[0]):
-            evidence.add(labels, probabilities, missing)
-        return evidence

@@ -34,7 +34,9 @@ class Overview:
         self._grid, self.step = grid, block_px(grid, pixels)
         self._known = np.zeros((-(-grid.height // self.step), -(-grid.width // self.step)), bool)
         self._images: list[np.ndarray] = []
-        self._valid: list[np.ndarray] = []
+        self._missing: list[
+            np.ndarray
+        ] = []  # True where it has no data; what is never written takes no memory
 
     def add(self, window: Window, sample: Sample) -> None:
         """Take the blocks that lie within a window of the map; those that are known come out the same again."""
@@ -50,24 +52,24 @@ class Overview:
         if not self._images:
             shape = sample.images.shape[1], height, width
             self._images = [np.zeros(shape, sample.images.dtype) for _ in sample.images]
-            self._valid = [np.zeros((height, width), bool) for _ in sample.images]
-        for image, valid, pixels, mask in zip(
-            self._images, self._valid, sample.images, sample.valid, strict=True
+            self._missing = [np.zeros((height, width), bool) for _ in sample.images]
+        for image, missing, pixels, mask in zip(
+            self._images, self._missing, sample.images, sample.valid, strict=True
         ):
-            image[:, top:bottom, left:last], valid[top:bottom, left:last] = _reduced(
-                pixels[:, rows, cols], mask[rows, cols], step
-            )
+            image[:, top:bottom, left:last], seen = _reduced(pixels[:, rows, cols], mask[rows, cols], step)
+            if not seen.all():
+                missing[top:bottom, left:last] = ~seen
         self._known[top:bottom, left:last] = True
 
-    def finished(self, read: Callable[[Window], Sample]) -> tuple[list[np.ndarray], np.ndarray]:
+    def finished(self, read: Callable[[Window], Sample]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """The pictures; what no window held is read now, as after a run that went on with one that was interrupted.
 
         Returns:
-            each date (C, H, W), and bool (T, H, W) where each has data.
+            each date (C, H, W), and where each has data, bool (H, W).
         """
         for window in self._gaps():
             self.add(window, read(window))
-        return self._images, np.stack(self._valid)
+        return self._images, [~missing for missing in self._missing]
 
     def _gaps(self) -> Iterator[Window]:
         step, grid = self.step, self._grid

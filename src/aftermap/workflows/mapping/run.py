@@ -22,18 +22,19 @@ from aftermap.files import write_json, writing
 from aftermap.files.whole import unsynced
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.predictor import AnyPredictor
-from aftermap.inference.tiling import predict_rows
+from aftermap.inference.tiling import predict_parts
 from aftermap.products.overview import draw_overview
 from aftermap.products.page.page import write_page
 from aftermap.products.view import View, dated
 from aftermap.workflows.mapping.draft import keep_pictures
+from aftermap.workflows.mapping.freed import give_back
 from aftermap.workflows.mapping.inputs.dates import Inputs, check_reading
 from aftermap.workflows.mapping.inputs.imagery import acquired_day, credit_of, described_imagery, taken_words
 from aftermap.workflows.mapping.inputs.scenes import write_scenes
 from aftermap.workflows.mapping.provenance import describe_run, gate_counts
 from aftermap.workflows.mapping.result import MapResult
 from aftermap.workflows.mapping.settings import Settings, identity
-from aftermap.workflows.mapping.task import Task
+from aftermap.workflows.mapping.task import Gathered, Task
 from aftermap.workflows.mapping.work import MARKER, WorkFolder, check_output
 
 Progress = Callable[[str, int, int], None]
@@ -103,6 +104,10 @@ def run_map(
     ):
         total = inputs.grid.width * inputs.grid.height
         start_row = _predict(task, inputs, work, settings, watch, report)
+        if not settings.draft:  # the same worker maps the next scene at once
+            task.predictor.release()
+            inputs.rest()
+            give_back()
         report("writing", 0, total)
         # a draft is packed into a part, which is what has to be on the disk
         with unsynced(settings.draft), writing(out, resumable=True):
@@ -110,12 +115,16 @@ def run_map(
             with watch("rasters"):
                 for raster in task.rasters:
                     raster.write(rows, inputs.grid, work.result, task, draft=settings.draft)
+            if not settings.draft:
+                give_back()
             report("writing", total // 2, total)
             with watch("buildings"), noted(messages):
                 frame = task.table(rows, inputs)
             if settings.features:
                 with watch("features"):
                     task.keep_features(frame, rows, inputs, work.result)
+            if not settings.draft:
+                give_back()
             with watch("layers"):
                 summary = task.write_table(frame, inputs, work.result)
                 write_json(work.result / "summary.json", summary)
@@ -180,7 +189,8 @@ def _predict(
     report("predicting", start_row * width, height * width)
     if start_row == height:
         return start_row
-    predicted = predict_rows(
+    gathered = Gathered(task, width)
+    predicted = predict_parts(
         watch.timed("reading", inputs.read),
         _Timed(task.predictor, watch),
         inputs.grid,
@@ -188,14 +198,18 @@ def _predict(
         halo_px=settings.halo,
         batch=settings.batch or (1 if settings.device == "cpu" else 8),
         start_row=start_row,
-        reuse=True,
     )
     with closing(predicted):
-        for band in predicted:
+        for part in predicted:
             with watch("storing"):
-                work.add(band.row, band.stop, task.keep(band))
-            report("predicting", band.stop * width, height * width)
-            del band  # its rows are a view of what the next ones need no more
+                rows = gathered.add(part)
+                if rows is not None:
+                    work.add(rows)
+                    if not settings.draft:
+                        give_back()
+            if rows is not None:
+                report("predicting", part.stop * width, height * width)
+            del part  # its pixels are a view of a whole window
     return start_row
 
 
@@ -269,7 +283,7 @@ def _told(view: View, inputs: Inputs, dates: Mapping[str, date | None]) -> View:
 def to_rgb(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """The first three bands, or the first one as grey; black where there is no data."""
     shown = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
-    return np.where(valid, shown, np.uint8(0))
+    return shown if valid.all() else np.where(valid, shown, np.uint8(0))
 
 
 Parameters = ParamSpec("Parameters")

@@ -19,7 +19,7 @@ from aftermap.products.view import View
 from aftermap.workflows.mapping.inputs.dates import Inputs, Reading
 from aftermap.workflows.mapping.overview import OVERVIEW_PX, block_middles, block_px
 from aftermap.workflows.mapping.result import TaskName
-from aftermap.workflows.mapping.work import Rows
+from aftermap.workflows.mapping.work import FinishedRows, Rows, packed
 
 if TYPE_CHECKING:
     from aftermap.workflows.mapping.inputs.known import Known
@@ -65,7 +65,9 @@ class Raster:
             draft=draft,
         ) as raster:
             row = rows[0].start if rows else 0
-            for band in task.finish(self.name, (part.load(self.array or self.name)[0] for part in rows)):
+            pieces = (piece for each in rows for piece in each.pieces(grid.width))
+            stored = (piece.load(self.array or self.name)[0] for piece in pieces)
+            for band in task.finish(self.name, stored):
                 raster.write(Window(row, 0, band.shape[-2], grid.width), band)
                 row += band.shape[-2]
         if self.categories is not None and not draft:
@@ -103,8 +105,15 @@ class Task(ABC):
         """What, beside the settings, decides the map."""
 
     @abstractmethod
-    def keep(self, band: Band) -> dict[str, np.ndarray]:
-        """The arrays (..., h, W) that are kept of a finished band, and what it says of the user's buildings."""
+    def pixels(self, band: Band) -> dict[str, np.ndarray]:
+        """The arrays (..., h, w) that are kept of finished pixels."""
+
+    def observe(self, band: Band) -> None:  # noqa: B027 - most maps have no such buildings
+        """Take what finished pixels say of the user's buildings."""
+
+    def observed(self) -> dict[str, np.ndarray]:
+        """What was observed since this was asked for last, as arrays that are kept beside the pixels."""
+        return {}
 
     def finish(self, name: str, bands: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The rows of a raster as they are written, from those that were kept; they may be cut elsewhere."""
@@ -141,6 +150,28 @@ class Task(ABC):
     def notes(self) -> list[str]:
         """What was decided without a warning."""
         return []
+
+
+class Gathered:
+    """What is kept of a row of windows, gathered part by part.
+
+    Args:
+        task: what is mapped.
+        width: of the map.
+    """
+
+    def __init__(self, task: Task, width: int) -> None:
+        self._task, self._width = task, width
+        self._parts: dict[int, bytes] = {}
+
+    def add(self, part: Band) -> FinishedRows | None:
+        """Take the next part; the rows, with the last of them."""
+        self._parts[part.col] = packed(self._task.pixels(part))
+        self._task.observe(part)
+        if part.col + part.missing.shape[1] < self._width:
+            return None
+        parts, self._parts = self._parts, {}
+        return FinishedRows(part.row, part.stop, parts, self._task.observed())
 
 
 def thinned_rows(rows: Sequence[Rows], name: str, grid: Grid, *, plane: int | None = None) -> np.ndarray:

@@ -135,9 +135,13 @@ class Inputs:
         self.gathered.add(window, sample)
         return sample
 
-    def overview(self) -> tuple[list[np.ndarray], np.ndarray]:
+    def overview(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """The whole map in at most about OVERVIEW_PX pixels, to look at; see `Overview.finished`."""
         return self.gathered.finished(self.read)
+
+    def rest(self) -> None:
+        """Close the images, which drops their decoded blocks; reading opens them again."""
+        self.scene.close()
 
     def close(self) -> None:
         """Close all files."""
