@@ -63,7 +63,6 @@ LONG_FILES = (
     "cli/test_map_command.py",
     "cli/test_search_command.py",
     "test_extras.py",
-    "web/service/test_start_page.py",
     "workflows/test_shared_training.py",
     "cli/test_wrong_input.py",
     "docs/test_extending.py",

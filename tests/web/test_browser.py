@@ -41,6 +41,21 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
+def desk(browser):
+    """A page for one test after another: what one stored is of an address that the next does not have."""
+    return new_page(browser)
+
+
+@pytest.fixture
+def page(desk):
+    desk.set_viewport_size({"width": 900, "height": 600})
+    desk.errors.clear()
+    yield desk
+    desk.goto("about:blank")  # asks the server nothing more
+    desk.context.clear_cookies()
+
+
+@pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     make_map(folder)
@@ -71,13 +86,18 @@ def served(made, tmp_path):
     listener.close()
 
 
-def opened(browser, url, name, **options):
-    """A page whose reviewer has given a name, and its errors."""
+def new_page(browser, **options):
+    """A page, and its errors."""
     page = browser.new_context(**options).new_page()
     page.set_default_timeout(120_000)  # of busy cores
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on("console", lambda said: page.errors.append(said.text) if "Security Policy" in said.text else None)
+    return page
+
+
+def opened(page, url, name):
+    """A page whose reviewer has given a name."""
     page.goto(url)
     page.wait_for_selector("#ask-name[open]")
     page.keyboard.type(name)
@@ -110,9 +130,9 @@ def shows(page, selector, text):
     page.locator(selector).filter(has_text=text).wait_for(state="attached")
 
 
-def test_a_review_by_keys_alone(browser, served):
+def test_a_review_by_keys_alone(served, page):
     review, url = served
-    page = opened(browser, url, "Zoë")
+    opened(page, url, "Zoë")
     first = building(page)
     press(page, "4")
     answered(page, 1)
@@ -143,9 +163,9 @@ def test_a_review_by_keys_alone(browser, served):
     assert page.errors == []
 
 
-def test_a_building_is_opened_by_the_address(browser, served):
+def test_a_building_is_opened_by_the_address(served, page):
     _, url = served
-    page = opened(browser, f"{url}#building=b7", "Ana")
+    opened(page, f"{url}#building=b7", "Ana")
     assert building(page) == "b7" and page.text_content("#origin") == "Looked up"
     page.goto(f"{url}#building=b11")
     assert building(page, after="b7") == "b11"
@@ -154,9 +174,9 @@ def test_a_building_is_opened_by_the_address(browser, served):
     assert building(page) == "b11" and page.errors == []
 
 
-def test_a_missing_building_is_drawn_by_keys(browser, served):
+def test_a_missing_building_is_drawn_by_keys(served, page):
     review, url = served
-    page = opened(browser, url, "Ana")
+    opened(page, url, "Ana")
     shown = building(page)
     press(page, "d", "Enter", *["Shift+ArrowRight"] * 3, "Enter", *["Shift+ArrowDown"] * 3, "Enter", "c", "4")
     shows(page, "#said", "Drawn building saved")
@@ -168,9 +188,10 @@ def test_a_missing_building_is_drawn_by_keys(browser, served):
     assert page.errors == []
 
 
-def test_two_people_see_different_buildings_until_all_are_done(browser, served):
+def test_two_people_see_different_buildings_until_all_are_done(browser, served, page):
     review, url = served
-    pages = [opened(browser, url, name) for name in ("Ana", "Bo")]
+    other = new_page(browser, viewport=page.viewport_size)
+    pages = [opened(each, url, name) for each, name in ((page, "Ana"), (other, "Bo"))]
     assert building(pages[0]) != building(pages[1])
     for turn in range(8):
         page = pages[turn % 2]
@@ -190,11 +211,12 @@ def test_two_people_see_different_buildings_until_all_are_done(browser, served):
     # whoever is ready first may be told of buildings that are open with the other one
     assert any("8 buildings are answered" in page.text_content("#done") for page in pages)
     assert pages[0].errors == pages[1].errors == []
+    other.context.close()
 
 
-def test_what_cannot_be_saved_is_told_kept_and_sent_again(browser, served, monkeypatch):
+def test_what_cannot_be_saved_is_told_kept_and_sent_again(served, page, monkeypatch):
     review, url = served
-    page = opened(browser, url, "Ana")
+    opened(page, url, "Ana")
     monkeypatch.setattr("aftermap.workflows.review.answers.os.fsync", full_disk)
     first = building(page)
     press(page, "3")
@@ -216,7 +238,7 @@ def full_disk(*_):
 
 def test_on_a_phone_everything_is_in_reach(browser, served):
     _, url = served
-    page = opened(browser, url, "Ana", **PHONE)
+    page = opened(new_page(browser, **PHONE), url, "Ana")
     page.tap("[data-mode=flicker]")
     page.tap("#pane-after canvas")
     assert page.text_content("#pane-after figcaption") == "Before"
@@ -229,14 +251,14 @@ def test_on_a_phone_everything_is_in_reach(browser, served):
     page.tap("#reasons button:nth-child(1)")
     answered(page, 1)
     assert page.errors == []
+    page.context.close()
 
 
 @pytest.mark.parametrize("size", [(683, 384), (844, 390), (1024, 600)])
-def test_small_screens_and_large_fonts_lose_nothing(browser, served, size):
+def test_small_screens_and_large_fonts_lose_nothing(served, page, size):
     _, url = served
-    page = opened(
-        browser, url, "Ana", viewport={"width": size[0], "height": size[1]}
-    )  # 1366 x 768 at 200 % is 683 x 384
+    page.set_viewport_size({"width": size[0], "height": size[1]})  # 1366 x 768 at 200 % is 683 x 384
+    opened(page, url, "Ana")
     for selector in ("[data-verdict=cannot-tell]", "#undo", "#open-help", "[data-verdict=no-damage]"):
         box = page.query_selector(selector).bounding_box()
         assert box["y"] + box["height"] <= size[1] + 0.5 and box["x"] + box["width"] <= size[0] + 0.5, (
@@ -245,9 +267,9 @@ def test_small_screens_and_large_fonts_lose_nothing(browser, served, size):
     assert page.query_selector("#pane-after canvas").bounding_box()["height"] > 150
 
 
-def test_ground_is_marked_by_keys(browser, served):
+def test_ground_is_marked_by_keys(served, page):
     review, url = served
-    page = opened(browser, url, "Ana")
+    opened(page, url, "Ana")
     press(page, "g")
     shows(page, "#ground-count", "0 of 25")
     press(page, "Enter", *["Shift+ArrowRight"] * 4, "Enter", *["Shift+ArrowDown"] * 4, "Enter", "c")
@@ -256,14 +278,14 @@ def test_ground_is_marked_by_keys(browser, served):
     assert mark.surveyed and mark.reviewer == "Ana" and page.errors == []
 
 
-def test_the_page_in_one_file_keeps_answers_and_saves_them(browser, served, tmp_path):
+def test_the_page_in_one_file_keeps_answers_and_saves_them(served, page, tmp_path):
     from aftermap.web.offline import write_offline
     from aftermap.workflows.review.exchange import import_answers
 
     review, _ = served
     written = write_offline(review, tmp_path / "review.html")
     assert written.buildings == 8 and written.megabytes < 1
-    page = opened(browser, written.path.as_uri(), "Ana")
+    opened(page, written.path.as_uri(), "Ana")
     first = shown = building(page)
     for key in ("1", "2", "z", "4"):
         press(page, key)

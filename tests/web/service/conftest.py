@@ -42,12 +42,12 @@ def number(service, made):
 
 @pytest.fixture(scope="module")
 def browser():
-    """Chromium, whose graphics are drawn by the processor."""
+    """Chromium, whose graphics are drawn by the processor: those of maps alone, as pages cost less without."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     chromium = Path("/usr/bin/chromium")
     if not chromium.is_file():
         pytest.skip(f"needs {chromium}")
-    drawn = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    drawn = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-gpu-compositing"]
     with playwright.sync_playwright() as engines:
         made = engines.chromium.launch(
             executable_path=str(chromium), args=["--headless", "--no-sandbox", *drawn]

@@ -1,17 +1,25 @@
-"""The live map: files that come along, answers by version; in a browser by two at once, on a phone, on a slow line."""
+"""The first page and the live map: files that come along, answers by version, and both in a browser.
+
+Uploads, a job that is followed to its end, signing in, a title that is no markup; two at once, a phone, a slow line.
+"""
 
 import json
 import re
+import shutil
 import urllib.request
+from pathlib import Path
 
 import pytest
 
+from aftermap.workflows.mapping.finished import open_map
 from aftermap.workflows.review.answers import Answer, Journal
+from aftermap.workflows.service.tiles.display import make_display
 from aftermap.workflows.service.tokens import create_token
 from served import add_map
 
 BESIDE = re.compile(r"^(data|blob):")
 SAVED = re.compile("^Saved$")
+EVIL = "<img src=x onerror=document.title='taken'>"
 PATIENCE_MS = 120_000
 """On busy cores, where maps are drawn by the processor, a second page took 60 s to begin."""
 
@@ -50,22 +58,45 @@ def test_answers_since_a_version_are_those_that_changed(service, client, number)
     assert last["answers"] == [] and last["withdrawn"] == []
 
 
-def opened(browser, root, secret, number, **options):
-    """A page with a map, signed in; what it did wrong."""
+def new_page(browser, **options):
+    """A page, and what it does wrong: errors, what its policy forbids, and requests for what is elsewhere."""
     context = browser.new_context(**options)
     context.set_default_timeout(PATIENCE_MS)
-    context.request.post(f"{root}/api/session", data={"token": secret})
     page = context.new_page()
-    page.wrong = []
+    page.wrong, page.root = [], ""
     page.on("pageerror", lambda error: page.wrong.append(str(error)))
     page.on("console", lambda line: page.wrong.append(line.text) if "Security Policy" in line.text else None)
     page.on(
         "request",
         lambda asked: (
-            None if asked.url.startswith(root) or BESIDE.match(asked.url) else page.wrong.append(asked.url)
+            None
+            if asked.url.startswith(page.root) or BESIDE.match(asked.url)
+            else page.wrong.append(asked.url)
         ),
     )
     return page
+
+
+@pytest.fixture(scope="module")
+def desk(browser):
+    """A page for one test after another, whose services have addresses of their own; its maps move at once."""
+    return new_page(browser, reduced_motion="reduce")
+
+
+@pytest.fixture
+def page(running, desk):
+    desk.root = running[1]
+    desk.set_viewport_size({"width": 720, "height": 420})
+    yield desk
+    desk.unroute_all()
+    desk.goto("about:blank")  # asks the service nothing more
+    desk.context.clear_cookies()
+    desk.wrong.clear()
+
+
+def sign_in(page, root, secret):
+    page.root = root
+    page.context.request.post(f"{root}/api/session", data={"token": secret})
 
 
 def ready(page, what="ready"):
@@ -104,18 +135,18 @@ def put(root, number, name, secret, verdict):
 
 
 @pytest.mark.browser
-def test_two_who_answer_at_once_are_told_and_see_one_another(browser, running, made):
+def test_two_who_answer_at_once_are_told_and_see_one_another(browser, running, page, made):
     service, root = running
     number = add_map(service, made)
     secrets = [
         create_token(service.database, name, ["read", "map", "review"]) for name in ("Ana", "Ben", "Eva")
     ]
-    small = {"viewport": {"width": 720, "height": 420}}
-    ana, ben = (opened(browser, root, secret, number, **small) for secret in secrets[:2])
-    for page in (ana, ben):
-        page.goto(f"{root}/maps/{number}", wait_until="commit")
-    for page in (ana, ben):
-        find(ready(page), "b12")
+    ana, ben = page, new_page(browser, viewport=page.viewport_size)
+    for each, secret in zip((ana, ben), secrets, strict=False):
+        sign_in(each, root, secret)
+        each.goto(f"{root}/maps/{number}", wait_until="commit")
+    for each in (ana, ben):
+        find(ready(each), "b12")
     ana.keyboard.press("4")
     shows(ana, "#saving", SAVED)
     shows(ben, "#said", "Ana says destroyed")
@@ -153,17 +184,16 @@ def test_two_who_answer_at_once_are_told_and_see_one_another(browser, running, m
     ben.keyboard.press("Enter")
     shows(ben, "#name", "building b12")
     assert ana.wrong == ben.wrong == []
-    ana.context.close()
     ben.context.close()
 
 
 @pytest.mark.browser
-def test_an_answer_of_the_server_that_a_later_one_overtook_is_not_shown(browser, running, made):
+def test_an_answer_of_the_server_that_a_later_one_overtook_is_not_shown(running, page, made):
     """Somebody's answer is looked up, which takes long; meanwhile one's own is saved."""
     service, root = running
     number = add_map(service, made)
     ana, eva = (create_token(service.database, name, ["read", "map", "review"]) for name in ("Ana", "Eva"))
-    page = opened(browser, root, ana, number, viewport={"width": 720, "height": 420})
+    sign_in(page, root, ana)
     page.goto(f"{root}/maps/{number}", wait_until="commit")
     find(ready(page), "b12")
     held = []
@@ -183,7 +213,6 @@ def test_an_answer_of_the_server_that_a_later_one_overtook_is_not_shown(browser,
     page.locator("#border[aria-valuetext='before alone']").wait_for()
     assert "Ana says destroyed" in page.inner_text("#said") and page.is_visible("#take-back")
     assert page.wrong == []
-    page.context.close()
 
 
 @pytest.mark.browser
@@ -192,7 +221,8 @@ def test_on_a_phone_with_a_slow_line_that_breaks(browser, running, made):
     number = add_map(service, made)
     secret = create_token(service.database, "Ana", ["read", "review"])
     phone = {"viewport": {"width": 390, "height": 700}, "has_touch": True, "is_mobile": True}
-    page = opened(browser, root, secret, number, color_scheme="dark", **phone)
+    page = new_page(browser, color_scheme="dark", **phone)
+    sign_in(page, root, secret)
     line = page.context.new_cdp_session(page)
     line.send("Network.enable")
     slow = {"offline": False, "latency": 100, "downloadThroughput": 300_000, "uploadThroughput": 60_000}
@@ -222,3 +252,69 @@ def test_on_a_phone_with_a_slow_line_that_breaks(browser, running, made):
     assert page.inner_text("#building-name").split()[-1] != name
     assert page.wrong == []
     page.context.close()
+
+
+def work(service, made, number):
+    """What a worker would have done: the map lies there, and the job says how far it is."""
+    service.jobs.claim(number, "one")
+    service.jobs.tell(number, "one", {"stage": "predicting", "done": 1, "total": 2})
+    out = Path(shutil.copytree(made / "map", service.place.map(number)))
+    shutil.copytree(made / "display", service.place.display(number))
+    found = open_map(out)
+    told = make_display(found, service.place.display(number), progress=lambda *_: None)
+    service.maps.add(number, "local", service.jobs.find(number).wanted["title"], found, told)
+
+
+@pytest.mark.browser
+def test_from_a_token_to_a_map(running, page, made):
+    service, root = running
+    secret = create_token(service.database, "Ana", ["read", "map", "review"])
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(root)
+    page.wait_for_selector("#sign-in:not([hidden])")
+    page.fill("#token", "wrong-token")
+    page.click("#sign-in button")
+    page.wait_for_selector("#told:not([hidden])")
+    assert "not valid" in page.inner_text("#told")
+    page.fill("#token", secret)
+    page.click("#sign-in button")
+    page.wait_for_selector("#new:not([hidden])")
+    assert page.inner_text("#who") == "Ana"
+    assert page.is_hidden("#jobs") and page.is_hidden("#ended")
+    page.set_input_files("#pre", made / "before.tif")
+    page.set_input_files("#post", made / "after.tif")
+    page.fill("#title", EVIL)
+    page.click("#go")
+    page.wait_for_selector("#jobs li")
+    (job,) = service.jobs.all()
+    page.click("#jobs button:has-text('Cancel')")
+    page.wait_for_selector("#ended li:has-text('Cancelled')")
+    assert page.is_hidden("#jobs")
+    page.click("#ended button:has-text('Try again')")
+    page.wait_for_selector("#jobs li")
+    assert page.is_hidden("#ended")
+    service.jobs.claim(job.id, "one")
+    service.jobs.tell(job.id, "one", {"stage": "predicting", "done": 1, "total": 2})
+    page.wait_for_selector("#jobs progress")
+    work(service, made, job.id)
+    service.jobs.end(job.id, "one", "done")
+    page.wait_for_selector("#maps li")
+    page.wait_for_selector("#maps .counts")
+    text = page.inner_text("#maps li")
+    assert EVIL in text and "25 buildings: 6 no-damage" in text and page.title() == "aftermap"
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.click("#maps a:has-text('Look')")
+    page.wait_for_selector("#title:has-text('onerror')")
+    page.go_back()
+    page.click("#maps a:has-text('Review')")
+    page.wait_for_url("**/review/")
+    page.go_back()
+    page.wait_for_selector("#maps li")
+    page.click("#sign-out")
+    page.wait_for_selector("#sign-in:not([hidden])")
+    assert not page.is_visible("#maps") and page.wrong == []
+    page.goto(f"{root}/maps/{job.id}")
+    page.wait_for_selector("#sign-in:not([hidden])")
+    page.fill("#token", secret)
+    page.click("#sign-in button")
+    page.wait_for_url(f"**/maps/{job.id}")
