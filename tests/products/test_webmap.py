@@ -122,24 +122,23 @@ def browser() -> Iterator[Any]:
 class Opened:
     """A page that was opened from disk, and everything it complained about or asked for."""
 
-    def __init__(self, browser: Any, path: Path, **context: Any) -> None:
+    def __init__(self, browser: Any, **context: Any) -> None:
         self.context = browser.new_context(viewport={"width": 1000, "height": 700}, **context)
         self.page = self.context.new_page()
-        self.path = path
         self.messages: list[str] = []
         self.requests: list[str] = []
         self.page.on("console", lambda message: self.messages.append(message.text))
         self.page.on("pageerror", lambda error: self.messages.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.open()
 
-    def open(self) -> None:
-        """Open it, or open it anew: as it is before anybody has touched it."""
+    def open(self, path: Path) -> "Opened":
+        """Open a page, or open it anew: as it is before anybody has touched it."""
         self.messages.clear()
         self.requests.clear()
-        self.page.goto(self.path.as_uri())
+        self.page.goto(path.as_uri())
         self.page.evaluate("aftermap.ready")
         self.settle()
+        return self
 
     def settle(self) -> None:
         self.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
@@ -157,15 +156,20 @@ class Opened:
 
 
 @pytest.fixture(scope="module")
-def usual(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Opened:
-    """A window of the browser with the map of a town: a new one for every test takes three times as long."""
-    return Opened(browser, write(tmp_path_factory.mktemp("town"), town(), warnings=["Not for operations."]))
+def window(browser: Any) -> Opened:
+    """A window of the browser: a new one for every test takes three times as long."""
+    return Opened(browser)
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The map of a town."""
+    return write(tmp_path_factory.mktemp("town"), town(), warnings=["Not for operations."])
 
 
 @pytest.fixture
-def opened(usual: Opened) -> Opened:
-    usual.open()
-    return usual
+def opened(window: Opened, usual: Path) -> Opened:
+    return window.open(usual)
 
 
 @pytest.mark.browser
@@ -340,11 +344,11 @@ def test_the_cursor_reads_longitude_and_latitude_of_the_grid(opened: Opened) -> 
 
 
 @pytest.mark.browser
-def test_markup_in_names_is_shown_and_not_run(browser: Any, tmp_path: Path) -> None:
+def test_markup_in_names_is_shown_and_not_run(window: Opened, tmp_path: Path) -> None:
     frame = town()
     frame["building_id"] = [f"{NASTY}{i}" for i in range(6)]
     frame["reason"] = frame["mode"] = NASTY
-    opened = Opened(browser, write(tmp_path, frame, title=NASTY, model=NASTY, warnings=[NASTY]))
+    opened = window.open(write(tmp_path, frame, title=NASTY, model=NASTY, warnings=[NASTY]))
     opened.page.locator("#list button").first.click()
     opened.settle()
     assert opened.page.inner_text("#details strong").startswith(NASTY)
@@ -356,15 +360,15 @@ def test_markup_in_names_is_shown_and_not_run(browser: Any, tmp_path: Path) -> N
 
 @pytest.mark.browser
 @pytest.mark.parametrize("grid", [GRID, PIXELS], ids=["georeferenced", "pixels"])
-def test_a_map_without_buildings_opens(browser: Any, tmp_path: Path, grid: Grid) -> None:
-    opened = Opened(browser, write(tmp_path, empty(grid), grid))
+def test_a_map_without_buildings_opens(window: Opened, tmp_path: Path, grid: Grid) -> None:
+    opened = window.open(write(tmp_path, empty(grid), grid))
     assert opened.messages == []
     assert opened.page.inner_text("#list") == "No buildings on this map."
 
 
 @pytest.mark.browser
-def test_plain_images_are_measured_in_pixels(browser: Any, tmp_path: Path) -> None:
-    opened = Opened(browser, write(tmp_path, town(PIXELS), PIXELS))
+def test_plain_images_are_measured_in_pixels(window: Opened, tmp_path: Path) -> None:
+    opened = window.open(write(tmp_path, town(PIXELS), PIXELS))
     assert opened.page.inner_text("#scale").endswith("px")
     x, y = opened.evaluate("aftermap.screenOf('a1')")
     opened.page.locator("#map").hover(position={"x": x, "y": y})
@@ -372,7 +376,7 @@ def test_plain_images_are_measured_in_pixels(browser: Any, tmp_path: Path) -> No
 
 
 @pytest.mark.browser
-def test_thousands_of_buildings_are_counted_and_picked(browser: Any, tmp_path: Path) -> None:
+def test_thousands_of_buildings_are_counted_and_picked(window: Opened, tmp_path: Path) -> None:
     rows = [
         building(
             f"n{r}-{c}", "destroyed" if (r + c) % 2 else "no-damage", box(c * 4, r * 4, c * 4 + 3, r * 4 + 3)
@@ -380,7 +384,7 @@ def test_thousands_of_buildings_are_counted_and_picked(browser: Any, tmp_path: P
         for r in range(40)
         for c in range(60)
     ]
-    opened = Opened(browser, write(tmp_path, frame_of(rows)))
+    opened = window.open(write(tmp_path, frame_of(rows)))
     assert opened.evaluate("aftermap.visible") == 2400
     opened.click_building("n17-23")
     assert opened.evaluate("aftermap.selected") == "n17-23"
@@ -389,7 +393,7 @@ def test_thousands_of_buildings_are_counted_and_picked(browser: Any, tmp_path: P
 
 @pytest.mark.browser
 def test_two_fingers_zoom_on_a_phone(browser: Any, tmp_path: Path) -> None:
-    opened = Opened(browser, write(tmp_path, town()), has_touch=True)
+    opened = Opened(browser, has_touch=True).open(write(tmp_path, town()))
     session = opened.context.new_cdp_session(opened.page)
     frame = opened.page.locator("#map").bounding_box()
     x, y = frame["x"] + frame["width"] / 2, frame["y"] + frame["height"] / 2
@@ -407,10 +411,10 @@ def test_two_fingers_zoom_on_a_phone(browser: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.browser
-def test_buildings_beyond_the_edge_do_not_break_the_page(browser: Any, tmp_path: Path) -> None:
+def test_buildings_beyond_the_edge_do_not_break_the_page(window: Opened, tmp_path: Path) -> None:
     outside = building("far", "not-assessed", box(500, 500, 520, 530))
     edge = building("edge", "destroyed", Polygon([(-20, 60), (30, 60), (30, 90), (-20, 90)]))
-    opened = Opened(browser, write(tmp_path, frame_of([outside, edge])))
+    opened = window.open(write(tmp_path, frame_of([outside, edge])))
     opened.evaluate("aftermap.select('far')")
     assert opened.evaluate("aftermap.selected") == "far"
     assert opened.messages == []
@@ -418,9 +422,9 @@ def test_buildings_beyond_the_edge_do_not_break_the_page(browser: Any, tmp_path:
 
 @pytest.mark.browser
 def test_buildings_that_take_long_to_draw_move_with_the_map_and_are_drawn_when_it_rests(
-    browser: Any, tmp_path: Path
+    window: Opened, tmp_path: Path
 ) -> None:
-    opened = Opened(browser, write(tmp_path, town()))
+    opened = window.open(write(tmp_path, town()))
     overlay = opened.page.locator("#overlay")
     opened.settle()
     opened.evaluate("aftermap.slow(1e6)")

@@ -395,32 +395,6 @@ def test_layers_come_with_their_colours(made):
     assert first == {path.name: path.read_bytes() for path in folder.glob("grid-500m.*")}
 
 
-@pytest.mark.browser
-def test_the_page_switches_colours_and_tells_of_an_area(made, tmp_path):
-    import shutil
-
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    shapes = in_metres((0, 0, 50, 80), (50, 0, 120, 80))
-    api.areas(made, by=write_admin(tmp_path / "page.gpkg", shapes, {"name": ["<b>w</b>", "e"]}))
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page()
-        faults = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto((made / "areas" / "page.html").as_uri())
-        fills = [path.get_attribute("fill") for path in page.query_selector_all("path.area")]
-        assert fills == ["#f03b20", "#a50f26"]  # 2 of 3, and 1 of 1
-        page.select_option("#metric", label="Buildings not assessable")
-        assert page.query_selector_all("path.area")[0].get_attribute("fill") == "#f4f6f3"
-        page.click("#table tbody tr:first-child")
-        assert page.inner_text("#picked h2") == "<b>w</b> (row 1)" and faults == []
-        browser.close()
-
-
 def test_an_answered_sample_gives_intervals_by_area(tmp_path):
     """West all destroyed and east all whole, a full count of the sample in each: what was found is what is told."""
     random = np.random.default_rng(1)
