@@ -160,9 +160,10 @@ def toolbox(profile, *words):
     return subprocess.run([QGIS, "run", *words], env=profile, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.qgis
-def test_qgis_maps_and_draws_the_classes_in_their_colours(profile, images, tmp_path):
-    out = tmp_path / "map"
+@pytest.fixture(scope="module")
+def mapped(profile, images, tmp_path_factory):
+    """A map that `qgis_process` has made, and what it said."""
+    out = tmp_path_factory.mktemp("qgis") / "map"
     ended = toolbox(
         profile,
         "aftermap:map",
@@ -171,39 +172,75 @@ def test_qgis_maps_and_draws_the_classes_in_their_colours(profile, images, tmp_p
         f"--FOOTPRINTS={images / 'houses.geojson'}",
         f"--OUT={out}",
     )
+    return out, ended
+
+
+@pytest.fixture(scope="module")
+def later(profile, images, mapped):
+    """What QGIS does with that map in one process: its areas, a package, a map without aftermap, and its picture."""
+    out, _ = mapped
+    pair = {
+        "PRE": str(images / "pre.tif"),
+        "POST": str(images / "post.tif"),
+        "OUT": str(out.parent / "other"),
+    }
+    request = {
+        "run": [
+            ["aftermap:areas", {"MAP": str(out), "GRID": 500}, {}],
+            ["aftermap:package", {"MAP": str(out), "AGENCY": 2, "CODE": "TC2026"}, {}],
+            ["aftermap:map", pair, {"AFTERMAP_COMMAND": "/nowhere/aftermap"}],
+        ],
+        "picture": str(out.parent / "drawn.png"),
+        "layers": [f"{out}/buildings.gpkg|layername=buildings"],
+    }
+    places = ("/usr/share/qgis/python", "/usr/share/qgis/python/plugins", str(PLUGIN.parent))
+    done = subprocess.run(
+        ["/usr/bin/python3", str(Path(__file__).with_name("in_qgis.py")), json.dumps(request)],
+        env=profile | {"PYTHONPATH": os.pathsep.join(places)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.qgis
+def test_qgis_maps(mapped):
+    out, ended = mapped
     assert ended.returncode == 0, ended.stderr
     assert "COUNT:\t2" in ended.stdout and f"PAGE:\t{out / 'map.html'}" in ended.stdout
-    counted = toolbox(profile, "aftermap:areas", f"--MAP={out}", "--GRID=500")
-    assert f"AREAS:\t{out / 'areas' / 'grid-500m.gpkg'}" in counted.stdout, counted.stdout + counted.stderr
-    handed = toolbox(profile, "aftermap:package", f"--MAP={out}", "--AGENCY=2", "--CODE=TC2026")
-    place = out / "package" / "unosat"
-    assert f"PACKAGE:\t{place}" in handed.stdout, handed.stdout + handed.stderr
-    variables = profile | {"PYTHONPATH": "/usr/share/qgis/python"}
-    drawing = [
-        str(Path(__file__).with_name("render.py")),
-        str(tmp_path / "drawn.png"),
-        f"{out}/buildings.gpkg|layername=buildings",
-    ]
-    drawn = subprocess.run(
-        ["/usr/bin/python3", *drawing], env=variables, capture_output=True, text=True, check=True
-    )
-    assert json.loads(drawn.stdout.splitlines()[-1]) == {
+
+
+@pytest.mark.qgis
+def test_qgis_counts_areas_and_packages(mapped, later):
+    out, _ = mapped
+    counted, handed, _ = later["run"]
+    assert counted["AREAS"] == str(out / "areas" / "grid-500m.gpkg"), counted
+    folder = Path(handed["PACKAGE"])
+    assert folder.parent == out / "package" / "unosat" and folder.is_dir(), handed
+
+
+@pytest.mark.qgis
+def test_qgis_draws_the_classes_in_their_colours(mapped, later):
+    out, _ = mapped
+    assert later["drawn"] == {
         "labels": ["no damage", "minor damage", "major damage", "destroyed", "not assessed"],
         "features": 2,
     }
     colours = {
         colour
-        for count, colour in Image.open(tmp_path / "drawn.png").convert("RGB").getcolors(1 << 20)
+        for count, colour in Image.open(out.parent / "drawn.png").convert("RGB").getcolors(1 << 20)
         if count > 500
     }
     assert (255, 255, 255) in colours and len(colours) > 1
 
 
 @pytest.mark.qgis
-def test_what_aftermap_refuses_is_told_in_its_own_words(profile, images, tmp_path):
+def test_what_aftermap_refuses_is_told_in_its_own_words(profile, images, later, tmp_path):
     words = [f"--PRE={images / 'pre.tif'}", f"--POST={images / 'post.tif'}", f"--OUT={tmp_path / 'map'}"]
     ended = toolbox(profile, "aftermap:map", *words, "--BANDS=7")
     assert ended.returncode != 0
     assert "aftermap: " in ended.stdout + ended.stderr and "Traceback" not in ended.stdout + ended.stderr
-    ended = toolbox(profile | {"AFTERMAP_COMMAND": "/nowhere/aftermap"}, "aftermap:map", *words)
-    assert ended.returncode != 0 and "install it" in ended.stdout + ended.stderr
+    *_, absent = later["run"]
+    assert "install it" in " ".join(absent["errors"]) and "Traceback" not in " ".join(absent["errors"])
