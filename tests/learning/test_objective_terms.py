@@ -1,5 +1,6 @@
 """Objectives of recipes: what they say is what is minimised, in the published runs to the published values."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,44 @@ def test_terms_of_one_loss_have_names_of_their_own():
         {"terms": [{"loss": "dice"}, {"loss": "focal"}, {"loss": "dice", "activation": "sigmoid"}]},
     )
     assert term_names(config.terms) == ["dice", "focal", "dice 2"]
+    both = [{"loss": "dice", "of": "building"}, {"loss": "dice"}, {"loss": "dice", "of": "building"}]
+    config = build_config(SupervisedConfig, {"terms": both})
+    assert term_names(config.terms) == ["dice of building", "dice", "dice of building 2"]
+
+
+def test_a_term_of_building_takes_all_classes_of_damage_for_one():
+    logits = torch.log(torch.tensor([[0.5, 0.2, 0.3], [0.1, 0.3, 0.6]])).T.reshape(1, 3, 1, 2)
+    mask = torch.tensor([[[2, 0]]])
+    building = [{"loss": loss, "of": "building"} for loss in ("cross-entropy", "dice")]
+    terms = terms_of(logits, mask, terms=[{"loss": "cross-entropy"}, *building])
+    p, q = 0.2 + 0.3, 0.1  # p(building) where one is, p(ground) where none is
+    assert terms["cross-entropy"] == pytest.approx(-(math.log(0.3) + math.log(q)) / 2)
+    assert terms["cross-entropy of building"] == pytest.approx(-(math.log(p) + math.log(q)) / 2)
+    dice = [2 * q / ((1 - p) + q + 1), 2 * p / (p + (1 - q) + 1)]
+    assert terms["dice of building"] == pytest.approx(1 - sum(dice) / 2, rel=1e-5)
+
+
+def test_a_term_of_building_tells_classes_of_damage_nothing_and_passes_over_unknown_pixels():
+    logits = torch.randn(1, 5, 2, 2, requires_grad=True)
+    mask = torch.tensor([[[1, 4], [0, IGNORE]]])
+    term = {"loss": "cross-entropy", "of": "building"}
+    objective(terms=[term])(Given(logits), batch(mask))["cross-entropy of building"].backward()
+    assert logits.grad[0, :, 1, 1].tolist() == [0] * 5
+    known = logits.grad[0, 1:].flatten(1)[:, :3]  # classes of damage share the push of the building by what they have
+    torch.testing.assert_close(known / known.sum(0), torch.softmax(logits[0, 1:].flatten(1)[:, :3], 0))
+
+
+@pytest.mark.parametrize(
+    ("term", "classes", "said"),
+    [
+        ({"activation": "sigmoid"}, 5, "a sum that only a softmax has"),
+        ({"class_weights": (1, 1, 1, 1, 1)}, 5, "of building has 2 classes"),
+        ({}, 2, "needs several classes of it"),
+    ],
+)
+def test_a_term_of_building_wants_a_softmax_over_several_classes(term, classes, said):
+    with pytest.raises((RecipeError, ValueError), match=said):
+        build_config(SupervisedConfig, {"terms": [{"loss": "dice", "of": "building", **term}]}).check_classes(classes)
 
 
 def test_a_term_of_weight_0_is_left_out():

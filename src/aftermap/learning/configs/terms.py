@@ -29,10 +29,13 @@ class _Term(Config):
     Attributes:
         weight: factor of the term; 0 leaves it out.
         class_weights: one per channel; None weighs all alike.
+        of: `classes`, each for itself; or `building`, all that are not background taken for one, so that two channels
+            are compared, and what sets the classes apart is left to other terms.
     """
 
     weight: float = Field(default=1.0, ge=0)
     class_weights: tuple[NotNegative, ...] | None = None
+    of: Literal["classes", "building"] = "classes"
 
 
 class PerChannel(_Term):
@@ -201,6 +204,11 @@ class SupervisedConfig(Config):
     def _something_is_minimised(self) -> Self:
         if all(term.weight == 0 for term in self.terms):
             raise ValueError("every term has weight 0")
+        for number, term in enumerate(self.terms):
+            if term.of == "building" and isinstance(term, PerChannel) and term.activation != "softmax":
+                raise ValueError(
+                    f"objective.terms[{number}].of is building, whose probability is a sum that only a softmax has"
+                )
         if self.targets is not None and self.targets.channel_0 == "building":
             one_class = [term.loss for term in self.terms if _is_a_softmax(term)]
             if one_class:
@@ -213,10 +221,15 @@ class SupervisedConfig(Config):
     def check_classes(self, classes: int) -> None:
         """Raise ValueError where the terms do not fit a model with so many logits."""
         for number, term in enumerate(self.terms):
-            weights = term.class_weights
-            if weights is not None and len(weights) != classes:
+            weights, compared = term.class_weights, 2 if term.of == "building" else classes
+            if weights is not None and len(weights) != compared:
+                what = "of building has 2" if term.of == "building" else f"the model has {classes}"
                 raise ValueError(
-                    f"objective.terms[{number}].class_weights has {len(weights)} values, the model has {classes} classes"
+                    f"objective.terms[{number}].class_weights has {len(weights)} values, {what} classes"
+                )
+            if term.of == "building" and classes < 3:
+                raise ValueError(
+                    f"objective.terms[{number}].of is building, which needs several classes of it: the model has {classes}"
                 )
             if classes == 1 and _is_a_softmax(term):
                 raise ValueError(

@@ -1,5 +1,6 @@
 """Terms of an objective: what each is worth on a batch."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
@@ -48,6 +49,18 @@ def truth_of(mask: Tensor, classes: int, targets: DamageTargets | None) -> Truth
     return Truth(channels_of(index, classes, targets.channel_0), index, known(index))
 
 
+def of_building(logits: Tensor, truth: Truth) -> tuple[Tensor, Truth]:
+    """Background against everything else: logits (B, 2, H, W) whose softmax has the sum of the classes, and their truth.
+
+    Args:
+        logits: (B, K, H, W) of a softmax, background first.
+        truth: of the same batch.
+    """
+    pair = torch.stack([logits[:, 0], torch.logsumexp(logits[:, 1:], dim=1)], dim=1)
+    index = torch.where(truth.known, truth.index.clamp(max=1), truth.index)
+    return pair, Truth(channels_of(index, 2), index, truth.known)
+
+
 def term_value(term: Term, logits: Tensor, truth: Truth, class_weights: Tensor | None) -> Tensor:
     """Value of a term, without its weight.
 
@@ -58,6 +71,8 @@ def term_value(term: Term, logits: Tensor, truth: Truth, class_weights: Tensor |
         class_weights: the term's, (K,), on the device of the logits.
     """
     skip = isinstance(term, PerChannel) and term.absent == "skip"
+    if term.of == "building":
+        logits, truth = of_building(logits, truth)
     match term:
         case CustomTerm():
             return custom_value(term, logits, truth.channels, truth.index, truth.known, class_weights)
@@ -126,10 +141,12 @@ def term_value(term: Term, logits: Tensor, truth: Truth, class_weights: Tensor |
 def term_names(terms: Sequence[Term]) -> list[str]:
     """Names for logs: the loss, or the function of a custom one, with a number where it occurs again."""
     names: list[str] = []
+    seen: Counter[str] = Counter()
     for term in terms:
         own = term.name if isinstance(term, CustomTerm) else term.loss
-        again = sum(name == own or name.startswith(f"{own} ") for name in names)
-        names.append(f"{own} {again + 1}" if again else own)
+        own = f"{own} of building" if term.of == "building" else own
+        seen[own] += 1
+        names.append(f"{own} {seen[own]}" if seen[own] > 1 else own)
     return names
 
 
