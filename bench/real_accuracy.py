@@ -3,6 +3,7 @@
     python bench/real_accuracy.py /tmp/real                       # split by spatial block inside each event
     python bench/real_accuracy.py /tmp/harvey --hold-out hurricane-harvey
     python bench/real_accuracy.py /tmp/real --only-evaluate       # runs that exist already
+    python bench/real_accuracy.py /tmp/real --seed 1              # another run of each, beside that of seed 0
 
 The data is non-commercial: weights trained here stay here.
 """
@@ -37,15 +38,15 @@ def prepare(folder: Path, hold_out: str | None) -> Path:
     return data
 
 
-def train(folder: Path, data: Path, steps: dict[str, int]) -> Path:
-    manifests = f"data.manifests=['{data}']"
+def train(folder: Path, data: Path, steps: dict[str, int], seed: int) -> Path:
+    manifests = (f"data.manifests=['{data}']", f"seed={seed}")
     if not (folder / "localization" / "model").exists():
         recipe = ROOT / "recipes" / "localization.yaml"
-        aftermap("train", recipe, manifests, f"steps={steps['localization']}", "-o", folder / "localization")
+        aftermap("train", recipe, *manifests, f"steps={steps['localization']}", "-o", folder / "localization")
     if not (folder / "damage" / "model").exists():
         start = f"init_from={folder / 'localization' / 'model'}"
         recipe = ROOT / "recipes" / "damage.yaml"
-        aftermap("train", recipe, manifests, start, f"steps={steps['damage']}", "-o", folder / "damage")
+        aftermap("train", recipe, *manifests, start, f"steps={steps['damage']}", "-o", folder / "damage")
     return folder / "damage" / "model"
 
 
@@ -92,17 +93,19 @@ def main() -> None:
     parser.add_argument("--hold-out", metavar="EVENT")
     parser.add_argument("--localization-steps", type=int, default=1200)
     parser.add_argument("--damage-steps", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="of the runs; data are split the same way")
     parser.add_argument("--only-evaluate", action="store_true")
     parser.add_argument("--models", nargs="*", default=["box"], help="further models for the same scenes")
     options = parser.parse_args()
     data = prepare(options.folder, options.hold_out)
     steps = {"localization": options.localization_steps, "damage": options.damage_steps}
-    model = options.folder / "damage" / "model"
+    runs = options.folder / f"seed-{options.seed}" if options.seed else options.folder
+    model = runs / "damage" / "model"
     if not options.only_evaluate:
-        model = train(options.folder, data, steps)
+        model = train(runs, data, steps, options.seed)
     for name, path in {"trained here": model, **{m: m for m in options.models}}.items():
         report = json.loads(aftermap("evaluate", path, data, "--split", "test", "--json"))
-        (options.folder / f"scores-{Path(str(name)).name.replace(' ', '-')}.json").write_text(
+        (runs / f"scores-{Path(str(name)).name.replace(' ', '-')}.json").write_text(
             json.dumps(report, indent=1)
         )
         print(table(report, name), end="\n\n")
