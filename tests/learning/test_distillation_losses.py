@@ -142,6 +142,17 @@ def test_a_teacher_that_is_certain_gives_finite_values(direction, classes):
     assert torch.isfinite(value) and torch.isfinite(student.grad).all()
 
 
+def test_degrees_are_compared_among_themselves_wherever_buildings_are_said_to_be():
+    teacher = logits_of([[0.5], [0.3], [0.2]])  # of a building, 0.6 and 0.4
+    student = logits_of([[0.1], [0.45], [0.45]])  # of a building, half and half
+    term = {"loss": "soft-targets", "temperature": 1, "classes": "damage"}
+    expected = 0.6 * math.log(0.6 / 0.5) + 0.4 * math.log(0.4 / 0.5)
+    assert value_of(term, student, teacher).item() == pytest.approx(expected)
+    moved = student.clone()
+    moved[:, 0] += 3  # p(building) is none of this term's business
+    torch.testing.assert_close(value_of(term, moved, teacher), value_of(term, student, teacher))
+
+
 def test_building_terms_look_at_p_building_alone():
     teacher = random(2, 1, 4, 4)
     student = logits_of([[0.4], [0.3], [0.1], [0.1], [0.1]]).expand(2, -1, 4, 4)
@@ -504,6 +515,9 @@ def test_terms_that_make_no_sense_are_refused(term, message):
         ({"loss": "soft-targets"}, 5, 1, "classes: building"),
         ({"loss": "soft-targets", "class_weights": [1, 2]}, 5, 5, "has 2 values, it compares 5"),
         ({"loss": "soft-targets", "classes": "building", "class_weights": [1] * 5}, 5, 1, "it compares 2"),
+        ({"loss": "soft-targets", "classes": "damage", "class_weights": [1] * 5}, 5, 5, "it compares 4"),
+        ({"loss": "soft-targets", "classes": "damage"}, 5, 2, "classes damage compares degrees"),
+        ({"loss": "soft-targets", "classes": "damage"}, 2, 2, "classes damage compares degrees"),
         ({"loss": "hard-labels", "compat_broadcast": True}, 5, None, "give it classes: building"),
     ],
 )

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from aftermap.classes import IGNORE
 from aftermap.config import build_config
 from aftermap.data.batch import Batch
+from aftermap.data.loading.date_dropout import BOTH, POST_ONLY, PRE_ONLY
 from aftermap.errors import RecipeError
 from aftermap.learning.configs.distillation import DistillationConfig
 from aftermap.learning.configs.optimizer import OptimizerConfig
@@ -472,3 +473,20 @@ def test_hard_terms_are_checked_against_the_students_classes():
     inner = {"loss": "supervised", "terms": [{"loss": "dice", "class_weights": [1, 2]}]}
     with pytest.raises(ValueError, match=r"objective\.distil\[0\]: .*2 values"):
         config_of({}, [inner]).check_classes(5)
+
+
+def test_a_teacher_is_asked_about_samples_that_show_both_dates_alone(damage):
+    config = config_of({"main": damage}, [SOFT | {"classes": "damage", "where": "buildings"}])
+    student = new_student()
+    objective = built(config, student)
+    four = batch_of(4)
+    some = Batch(four.image, four.mask, dates=torch.tensor([BOTH, POST_ONLY, BOTH, PRE_ONLY]))
+    pairs = Batch(four.image[::2], four.mask[::2])
+    student.eval()
+    with torch.no_grad():
+        values, of_pairs = objective(student, some), objective(student, pairs)
+        plain = Supervised(build_config(SupervisedConfig, {"terms": HARD}))(student, some)
+    torch.testing.assert_close(values["soft-targets"], of_pairs["soft-targets"])
+    assert {name: values[name] for name in plain} == plain
+    none = Batch(four.image, four.mask, dates=torch.full((4,), POST_ONLY))
+    assert set(objective(student, none)) == {"cross-entropy", "dice"}

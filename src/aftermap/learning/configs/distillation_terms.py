@@ -11,7 +11,8 @@ from aftermap.learning.configs.schedule import Schedule
 from aftermap.learning.configs.terms import Clamp, NotNegative, Term
 from aftermap.wording import counted
 
-Classes = Literal["all", "building"]
+LabelClasses = Literal["all", "building"]
+Classes = Literal[LabelClasses, "damage"]
 
 
 Direction = Literal["forward", "reverse", "both"]
@@ -51,8 +52,9 @@ class SoftTargetsTerm(_OfTeacher):
     Attributes:
         temperature: of both.
         direction: `forward` KL(teacher || student), `reverse` KL(student || teacher), `both` their mean.
-        classes: `all`, or `building`, which merges the damage classes on either side: between networks of damage
-            and of localization.
+        classes: `all`; `building`, which merges the damage classes on either side: between networks of damage
+            and of localization; or `damage`, the shares of the damage classes in p(building), which leaves where
+            buildings are to other terms.
         class_weights: one per class; a pixel weighs the mean of them under the teacher's probabilities, so that
             every pixel still has its minimum where both agree.
         where: `everywhere`; `buildings` by p(building), the label's where it is known, else the teacher's; or
@@ -86,7 +88,7 @@ class OfLabels(Config):
     """
 
     temperature: Temperature = 1.0
-    classes: Classes = "all"
+    classes: LabelClasses = "all"
     class_weights: tuple[NotNegative, ...] | None = None
     where: Where = "everywhere"
     compat_class_mean: bool = False
@@ -216,7 +218,12 @@ def check_distillation(term: DistillationTerm, classes: int, teacher_classes: in
                 f"term {term.loss}: the student has {counted(classes, 'class', 'classes')}, teacher {teacher_of(term)} "
                 f"{teacher_classes}: compare p(building) with classes: building"
             )
-    count = 2 if term.classes == "building" else max(2, classes)
+    if term.classes == "damage" and (set(compared.values()) - {None} != {classes} or classes < 3):
+        raise ValueError(
+            f"term {term.loss}: classes damage compares degrees of damage, the student has "
+            f"{counted(classes, 'class', 'classes')}, teacher {teacher_of(term)} {teacher_classes}"
+        )
+    count = {"building": 2, "damage": classes - 1}.get(term.classes, max(2, classes))
     if term.class_weights is not None and len(term.class_weights) != count:
         raise ValueError(
             f"term {term.loss}: class_weights has {len(term.class_weights)} values, it compares {count} classes"

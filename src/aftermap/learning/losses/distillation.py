@@ -22,17 +22,19 @@ _LEAST_LOG = -100.0
 
 
 def class_log_probabilities(logits: Tensor, temperature: float = 1.0, classes: Classes = "all") -> Tensor:
-    """Logarithm of the softmax of logits / temperature, over the classes or over background and building.
+    """Logarithm of the softmax of logits / temperature, over the classes, background and building, or degrees.
 
     Args:
         logits: (B, K, H, W); K = 1 is one logit of building, else class 0 is the background.
         temperature: > 0.
-        classes: `building` adds the probabilities of the classes 1 to K - 1.
+        classes: `building` adds the probabilities of the classes 1 to K - 1; `damage` is of these among themselves.
 
     Returns:
-        (B, K, H, W), or (B, 2, H, W) where K is 1 or `classes` is building.
+        (B, K, H, W); (B, 2, H, W) where K is 1 or `classes` is building; (B, K - 1, H, W) where it is damage.
     """
     softened = widened(logits) / temperature
+    if classes == "damage":
+        return torch.log_softmax(softened[:, 1:], dim=1)
     if logits.shape[1] == 1:
         return torch.cat([F.logsigmoid(-softened), F.logsigmoid(softened)], dim=1)
     log_p = torch.log_softmax(softened, dim=1)
@@ -69,7 +71,7 @@ def soft_targets(
         temperature: > 0; larger values flatten both distributions.
         direction: `forward` KL(teacher || student), which wants every class that the teacher thinks possible;
             `reverse` KL(student || teacher), which wants none that it thinks impossible; `both` their mean.
-        classes: `building` compares p(building) alone, so that the numbers of classes may differ.
+        classes: see `class_log_probabilities`; with `building` the numbers of classes may differ.
         compat_class_mean: divide by the number of classes.
         compat_floor: add this to probabilities before the logarithm (1e-9 for localization in the original).
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from aftermap.data.batch import Batch
+from aftermap.data.loading.date_dropout import BOTH
 from aftermap.data.loading.targets import damage_index
 from aftermap.errors import RecipeError
 from aftermap.learning.configs.distillation import DistillationConfig
@@ -21,6 +22,7 @@ from aftermap.learning.configs.distillation_terms import (
 )
 from aftermap.learning.configs.schedule import factor
 from aftermap.learning.losses.custom import require_custom
+from aftermap.learning.losses.one_date import merged
 from aftermap.learning.losses.pixel import widened
 from aftermap.learning.objectives.base import Objective
 from aftermap.learning.objectives.distillation_terms import TeacherOutput, distillation_value
@@ -91,19 +93,27 @@ class Distillation(Objective):
         ]
 
     def forward(self, model: DenseModel, batch: Batch) -> dict[str, Tensor]:
-        """Terms by name, as far as they count for something at this step."""
+        """Terms by name, as far as they count for something at this step.
+
+        Teachers are asked about samples that show all dates; of others the plain terms learn what `Supervised` says.
+        """
+        whole = slice(None) if batch.dates is None else batch.dates == BOTH
         active = [number for number, weight in enumerate(self._weights) if weight]
+        if not len(batch.image[whole]):
+            active = []
         terms = [self.config.distil[number] for number in active]
-        told = {name: self._ask(name, batch.image) for name in _in_order(map(teacher_of, terms))}
+        told = {name: self._ask(name, batch.image[whole]) for name in _in_order(map(teacher_of, terms))}
         with tapped(model) if any(isinstance(t, FeatureTerm) for t in terms) else nullcontext() as tap:
             logits = widened(model(batch.image))
-        features = () if tap is None else tap.features(len(batch.image))
+        features = [] if tap is None else [each[whole] for each in tap.features(len(batch.image))]
         values: dict[str, Tensor] = {}
         if self.hard is not None:
             share = self.config.hard_share
-            hard = self.hard.values(logits, batch.mask)
+            shown = logits if batch.dates is None else merged(logits, batch.mask, batch.dates)
+            hard = self.hard.values(shown, batch.mask)
             values |= {name: value * share for name, value in hard.items()} if share != 1 else hard
         mask = batch.mask if self.config.targets is None else damage_index(batch.mask, self.config.targets)
+        logits, mask = logits[whole], mask[whole]
         for number, term in zip(active, terms, strict=True):
             name = teacher_of(term)
             weights: Tensor | None = getattr(self, f"class_weights_{number}")

@@ -13,6 +13,7 @@ from aftermap.data.loading.sampling import BestCrop, ClassSampling, EpochSamplin
 from aftermap.data.scene import Split
 from aftermap.learning.configs.adapting import NormLearning, Part
 from aftermap.learning.configs.distillation import DistillationConfig
+from aftermap.learning.configs.distillation_terms import teacher_of
 from aftermap.learning.configs.heads import HeadsConfig
 from aftermap.learning.configs.mean_teacher import MeanTeacherConfig
 from aftermap.learning.configs.optimizer import OptimizerConfig
@@ -216,13 +217,18 @@ class TrainRecipe(Config):
         objective = self.objective
         if self.task != "damage":
             raise ValueError(f"sampling.date_dropout is for task damage, task is {self.task}: leave it out")
-        plain = (
-            isinstance(objective, SupervisedConfig) and objective.targets is None and objective.soft is None
-        )
+        if isinstance(objective, DistillationConfig):  # its teachers are not asked about samples that lack a date
+            plain = objective.targets is None and all(teacher_of(term) for term in objective.distil)
+        else:
+            plain = (
+                isinstance(objective, SupervisedConfig)
+                and objective.targets is None
+                and objective.soft is None
+            )
         if not plain or self.activation != "softmax":
             raise ValueError(
-                "sampling.date_dropout goes with activation softmax and an objective of plain terms alone: no targets, "
-                "soft labels, heads or teachers"
+                "sampling.date_dropout goes with activation softmax and an objective of plain terms, beside which only "
+                "terms of teachers may stand: no targets, soft labels or heads"
             )
 
 
