@@ -141,7 +141,10 @@ def test_the_card_says_for_which_dates_a_model_was_trained(data, tmp_path):
     [
         ({"activation": "sigmoid"}, "activation softmax"),
         ({"objective": {**TERMS, "targets": {}}}, "no targets"),
-        ({"objective": {**TERMS, "kind": "distillation", "distil": [{"loss": "hard-labels"}]}}, "terms of teachers"),
+        (
+            {"objective": {**TERMS, "kind": "distillation", "distil": [{"loss": "hard-labels"}]}},
+            "terms of teachers",
+        ),
         (
             {"sampling": {"date_dropout": {"pre": 0.7, "post": 0.4}}},
             "pre and post are chances of one draw, 1.1 is more than 1",

@@ -184,7 +184,9 @@ def test_a_term_of_building_tells_classes_of_damage_nothing_and_passes_over_unkn
     term = {"loss": "cross-entropy", "of": "building"}
     objective(terms=[term])(Given(logits), batch(mask))["cross-entropy of building"].backward()
     assert logits.grad[0, :, 1, 1].tolist() == [0] * 5
-    known = logits.grad[0, 1:].flatten(1)[:, :3]  # classes of damage share the push of the building by what they have
+    known = logits.grad[0, 1:].flatten(1)[
+        :, :3
+    ]  # classes of damage share the push of the building by what they have
     torch.testing.assert_close(known / known.sum(0), torch.softmax(logits[0, 1:].flatten(1)[:, :3], 0))
 
 
@@ -193,12 +195,14 @@ def test_a_term_of_building_tells_classes_of_damage_nothing_and_passes_over_unkn
     [
         ({"activation": "sigmoid"}, 5, "a sum that only a softmax has"),
         ({"class_weights": (1, 1, 1, 1, 1)}, 5, "of building has 2 classes"),
-        ({}, 2, "needs several classes of it"),
+        ({}, 2, "needs classes to take for one"),
     ],
 )
 def test_a_term_of_building_wants_a_softmax_over_several_classes(term, classes, said):
     with pytest.raises((RecipeError, ValueError), match=said):
-        build_config(SupervisedConfig, {"terms": [{"loss": "dice", "of": "building", **term}]}).check_classes(classes)
+        build_config(SupervisedConfig, {"terms": [{"loss": "dice", "of": "building", **term}]}).check_classes(
+            classes
+        )
 
 
 def test_a_term_of_weight_0_is_left_out():

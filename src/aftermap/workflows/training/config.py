@@ -217,7 +217,9 @@ class TrainRecipe(Config):
         objective = self.objective
         if self.task != "damage":
             raise ValueError(f"sampling.date_dropout is for task damage, task is {self.task}: leave it out")
-        if isinstance(objective, DistillationConfig):  # its teachers are not asked about samples that lack a date
+        if isinstance(
+            objective, DistillationConfig
+        ):  # its teachers are not asked about samples that lack a date
             plain = objective.targets is None and all(teacher_of(term) for term in objective.distil)
         else:
             plain = (
