@@ -195,7 +195,7 @@ def test_a_term_of_building_tells_classes_of_damage_nothing_and_passes_over_unkn
     [
         ({"activation": "sigmoid"}, 5, "a sum that only a softmax has"),
         ({"class_weights": (1, 1, 1, 1, 1)}, 5, "of building has 2 classes"),
-        ({}, 2, "needs classes to take for one"),
+        ({}, 2, "which needs several"),
     ],
 )
 def test_a_term_of_building_wants_a_softmax_over_several_classes(term, classes, said):

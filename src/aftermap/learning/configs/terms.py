@@ -229,7 +229,7 @@ class SupervisedConfig(Config):
                 )
             if term.of == "building" and classes < 3:
                 raise ValueError(
-                    f"objective.terms[{number}].of is building, which needs classes to take for one: the model has {classes}"
+                    f"objective.terms[{number}].of is building, which needs several: the model has {classes} classes"
                 )
             if classes == 1 and _is_a_softmax(term):
                 raise ValueError(
