@@ -5,8 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 
-from aftermap.scoring.instances import building_classes, label_classes, label_components, match_buildings
+from aftermap.scoring.instances import (
+    Instances,
+    building_classes,
+    label_classes,
+    label_components,
+    match_buildings,
+)
 from aftermap.scoring.objects import BuildingScore
 
 
@@ -209,3 +216,22 @@ def test_events_and_intervals_come_with_the_buildings() -> None:
     low, high = result.intervals["macro_f1"]
     assert low < result.macro_f1 < high
     assert score.result().intervals == result.intervals
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 1.0])
+def test_instances_of_a_mask_are_its_labels_looked_up_once(share: float) -> None:
+    rng = np.random.default_rng(5)
+    damage = np.where(rng.random((40, 50)) < share, rng.integers(1, 4, (40, 50)), 0).astype(np.uint8)
+    expected, count = ndimage.label(damage > 0)
+    for found in (
+        Instances.components(damage > 0, min_area_px=1),
+        Instances.classes((damage > 0).astype(np.uint8), min_area_px=1),
+    ):
+        np.testing.assert_array_equal(found.labels, expected)
+        assert found.count == count
+    for found in (Instances.components(damage > 0, min_area_px=3), Instances.classes(damage, min_area_px=2)):
+        again = Instances.of(found.labels)
+        order = np.argsort(found.inside)
+        np.testing.assert_array_equal(found.inside[order], again.inside)
+        np.testing.assert_array_equal(found.numbers[order], again.numbers)
+        assert found.count == again.count == found.labels.max()

@@ -11,7 +11,7 @@ import numpy as np
 from aftermap.classes import IGNORE
 from aftermap.errors import DataError
 from aftermap.scoring.counts import Intervals, Metrics, SceneTables, f1, plain, pooled, ratio
-from aftermap.scoring.instances import MIN_AREA_PX, count_found, label_components
+from aftermap.scoring.instances import MIN_AREA_PX, Instances, count_found
 
 BOUNDARY_SHARE = 0.02
 """Width of the boundary band as a share of the image's diagonal, as boundary IoU was published."""
@@ -179,7 +179,9 @@ class BuildingMapScore:
         width = self._width_px(known.shape, scene, resolution_m)
         edges = [boundary_band(mask, width, unknown=unknown) for mask in (prediction > 0, known)]
         bands = [np.count_nonzero(edges[0] & edges[1]), np.count_nonzero(edges[0] | edges[1])]
-        labels = [label_components(mask, min_area_px=self._min_area_px) for mask in (prediction > 0, known)]
+        labels = [
+            Instances.components(mask, min_area_px=self._min_area_px) for mask in (prediction > 0, known)
+        ]
         counts = np.array([*pixels, *bands, *count_found(labels[0], labels[1], unknown, iou=self._iou)])
         self._tables.add(counts, event=event, scene=scene)
         self._by_resolution.add(counts, event=resolution_group(resolution_m), scene=f"{event}/{scene}")

@@ -1,10 +1,68 @@
 """Buildings of a mask, one by one: numbered, given a class by their pixels, matched with those of another mask."""
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
 MIN_AREA_PX = 10
 """Smaller components of a mask are slivers between touching polygons or noise, not buildings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instances:
+    """Numbered buildings, whose pixels are looked for once: few have a number, so that places are cheaper than masks.
+
+    Attributes:
+        labels: int (H, W), 1 to n, 0 elsewhere.
+        inside: where pixels have a number, in the flat array.
+        numbers: which.
+        count: n.
+    """
+
+    labels: np.ndarray
+    inside: np.ndarray
+    numbers: np.ndarray
+    count: int
+
+    @classmethod
+    def of(cls, instances: "np.ndarray | Instances") -> "Instances":
+        """Of labels (H, W); what is numbered already stays."""
+        if isinstance(instances, Instances):
+            return instances
+        inside = np.flatnonzero(instances > 0)
+        numbers = instances.ravel()[inside]
+        return cls(instances, inside, numbers, int(numbers.max(initial=0)))
+
+    @classmethod
+    def components(cls, mask: np.ndarray, *, min_area_px: int = MIN_AREA_PX) -> "Instances":
+        """The connected parts (over edges, not corners) of a mask; see `label_components`."""
+        return cls._large(mask.shape, *_connected(mask), min_area_px)
+
+    @classmethod
+    def classes(cls, damage: np.ndarray, *, min_area_px: int = MIN_AREA_PX) -> "Instances":
+        """The connected parts of each damage class 1 to 4 of a mask (H, W)."""
+        found, numbers, count = [], [], 0
+        for value in range(1, 5):
+            inside, parts = _connected(damage == value)
+            found.append(inside)
+            numbers.append(parts + np.int32(count))
+            count += int(parts.max(initial=0))
+        return cls._large(damage.shape, np.concatenate(found), np.concatenate(numbers), min_area_px)
+
+    @classmethod
+    def _large(
+        cls, shape: tuple[int, ...], inside: np.ndarray, numbers: np.ndarray, min_area_px: int
+    ) -> "Instances":
+        """Instances of at least `min_area_px` pixels, numbered anew."""
+        kept = np.bincount(numbers, minlength=1) >= min_area_px
+        kept[0] = False
+        if not kept[1:].all():
+            numbers = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[numbers]
+            inside, numbers = inside[numbers > 0], numbers[numbers > 0]
+        labels = np.zeros(shape, np.int32)
+        labels.ravel()[inside] = numbers
+        return cls(labels, inside, numbers, int(np.count_nonzero(kept)))
 
 
 def label_components(mask: np.ndarray, *, min_area_px: int = MIN_AREA_PX) -> np.ndarray:
@@ -17,24 +75,15 @@ def label_components(mask: np.ndarray, *, min_area_px: int = MIN_AREA_PX) -> np.
     Returns:
         int32 (H, W): 1 to n, 0 elsewhere.
     """
-    return _without_small(cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)[1], min_area_px)
+    return Instances.components(mask, min_area_px=min_area_px).labels
 
 
 def label_classes(damage: np.ndarray, *, min_area_px: int = MIN_AREA_PX) -> np.ndarray:
     """Number the connected parts of each damage class 1 to 4 of a mask (H, W), like `label_components`."""
-    labels = np.zeros(damage.shape, np.int32)
-    count = 0
-    for value in range(1, 5):
-        mask = damage == value
-        inside = np.flatnonzero(mask)
-        if len(inside):
-            parts, numbered = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
-            labels.ravel()[inside] = numbered.ravel()[inside] + count
-            count += parts - 1
-    return _without_small(labels, min_area_px)
+    return Instances.classes(damage, min_area_px=min_area_px).labels
 
 
-def building_classes(prediction: np.ndarray, instances: np.ndarray) -> np.ndarray:
+def building_classes(prediction: np.ndarray, instances: np.ndarray | Instances) -> np.ndarray:
     """The damage class of each building, voted by its pixels.
 
     Args:
@@ -46,8 +95,8 @@ def building_classes(prediction: np.ndarray, instances: np.ndarray) -> np.ndarra
         uint8 (n,): the class 1 to 4 with most votes (ties: the lower one); 0 (missed) for buildings with more
         than half of the votes on background, and for numbers without a pixel.
     """
-    inside, labels = _numbered(instances)
-    labels, count = labels - 1, _count_labels(instances)
+    buildings = Instances.of(instances)
+    inside, labels, count = buildings.inside, buildings.numbers - 1, buildings.count
     if prediction.ndim == 2:
         votes = np.bincount(labels * 5 + prediction.ravel()[inside], minlength=count * 5).reshape(count, 5)
     else:
@@ -61,7 +110,11 @@ def building_classes(prediction: np.ndarray, instances: np.ndarray) -> np.ndarra
 
 
 def count_found(
-    predicted: np.ndarray, target: np.ndarray, unknown: np.ndarray, *, iou: float = 0.5
+    predicted: np.ndarray | Instances,
+    target: np.ndarray | Instances,
+    unknown: np.ndarray,
+    *,
+    iou: float = 0.5,
 ) -> np.ndarray:
     """How many buildings were found, made up and lost.
 
@@ -75,14 +128,17 @@ def count_found(
     Returns:
         int64 (3,): pairs that match, predictions without a match, targets without a match.
     """
+    predicted, target = Instances.of(predicted), Instances.of(target)
     judged = is_judged(predicted, unknown)
     matches = match_buildings(predicted, target, iou=iou)
     judged[matches[:, 0] - 1] = True
     found = len(matches)
-    return np.array([found, np.count_nonzero(judged) - found, _count_labels(target) - found])
+    return np.array([found, np.count_nonzero(judged) - found, target.count - found])
 
 
-def match_buildings(predicted: np.ndarray, target: np.ndarray, *, iou: float = 0.5) -> np.ndarray:
+def match_buildings(
+    predicted: np.ndarray | Instances, target: np.ndarray | Instances, *, iou: float = 0.5
+) -> np.ndarray:
     """Pair predicted with target buildings, best overlap first, each at most once.
 
     Args:
@@ -93,13 +149,13 @@ def match_buildings(predicted: np.ndarray, target: np.ndarray, *, iou: float = 0
     Returns:
         int64 (pairs, 2): numbers of the predicted and the target building.
     """
-    columns = _count_labels(target) + 1
-    inside, numbers = _numbered(predicted)
-    others = target.ravel()[inside]
+    predicted, target = Instances.of(predicted), Instances.of(target)
+    columns, numbers = target.count + 1, predicted.numbers
+    others = target.labels.ravel()[predicted.inside]
     both = others > 0
     keys, overlap = np.unique(numbers[both].astype(np.int64) * columns + others[both], return_counts=True)
     pairs = np.stack([keys // columns, keys % columns], axis=1)
-    areas = np.bincount(numbers), np.bincount(_numbered(target)[1])
+    areas = np.bincount(numbers), np.bincount(target.numbers)
     union = areas[0][pairs[:, 0]] + areas[1][pairs[:, 1]] - overlap
     share = overlap / union
     order = np.argsort(-share, kind="stable")
@@ -117,38 +173,31 @@ def match_buildings(predicted: np.ndarray, target: np.ndarray, *, iou: float = 0
     return np.array(chosen, np.int64).reshape(-1, 2)
 
 
-def _without_small(labels: np.ndarray, min_area_px: int) -> np.ndarray:
-    """Instances of at least `min_area_px` pixels, numbered anew."""
-    inside, numbers = _numbered(labels)
-    kept = np.bincount(numbers, minlength=1) >= min_area_px
-    kept[0] = False
-    if kept[1:].all():
-        return labels
-    renumbered = np.zeros(labels.shape, np.int32)
-    renumbered.ravel()[inside] = np.where(kept, np.cumsum(kept), 0)[numbers]
-    return renumbered
+def _connected(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where a mask (H, W) holds, in the flat array, and the number of the connected part, int32 from 1 on."""
+    inside = np.flatnonzero(mask)
+    if not len(inside):
+        return inside, np.zeros(0, np.int32)
+    width = mask.shape[1]
+    top, bottom = (
+        int(inside[0]) // width,
+        int(inside[-1]) // width + 1,
+    )  # parts are not looked for above and below
+    labels = cv2.connectedComponents(mask[top:bottom].astype(np.uint8), connectivity=4)[1]
+    return inside, labels.ravel()[inside - top * width]
 
 
-def _numbered(instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where pixels have a number, in the flat array, and which; few do, so that places are cheaper than a mask."""
-    inside = np.flatnonzero(instances > 0)
-    return inside, instances.ravel()[inside]
-
-
-def _count_labels(instances: np.ndarray) -> int:
-    return int(instances.max(initial=0))
-
-
-def is_judged(predicted: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+def is_judged(predicted: np.ndarray | Instances, unknown: np.ndarray) -> np.ndarray:
     """Which instances lie on unknown ground by half at most, bool (n,)."""
     judged: np.ndarray = shares(unknown, predicted) <= 0.5
     return judged
 
 
-def shares(mask: np.ndarray, instances: np.ndarray) -> np.ndarray:
+def shares(mask: np.ndarray, instances: np.ndarray | Instances) -> np.ndarray:
     """The share of each instance's pixels on `mask`, (n,)."""
-    inside, numbers = _numbered(instances)
+    buildings = Instances.of(instances)
+    numbers = buildings.numbers
     areas = np.bincount(numbers, minlength=1)[1:]
-    held = numbers[mask.ravel()[inside]]
+    held = numbers[mask.ravel()[buildings.inside]]
     share: np.ndarray = np.bincount(held, minlength=len(areas) + 1)[1:] / np.maximum(areas, 1)
     return share

@@ -9,11 +9,10 @@ from aftermap.classes import DAMAGE, IGNORE
 from aftermap.scoring.counts import Intervals, Metrics, SceneTables, f1, plain, pooled, ratio
 from aftermap.scoring.instances import (
     MIN_AREA_PX,
+    Instances,
     building_classes,
     count_found,
     is_judged,
-    label_classes,
-    label_components,
     shares,
 )
 from aftermap.wording import counted
@@ -114,13 +113,13 @@ class TargetBuildings:
     """The target of a scene, numbered once for any number of predictions.
 
     Attributes:
-        outlines: int (H, W), 1 to n numbers the buildings that are to be found.
-        buildings: int (H, W), the same of those whose damage is judged. classes: uint8 (n,), 1 to 4, or 0 where unknown.
+        outlines: the buildings that are to be found.
+        buildings: those whose damage is judged. classes: uint8 (n,), 1 to 4, or 0 where unknown.
         known: bool (H, W), where there is a building by either mask. unknown: bool (H, W), where neither says anything.
     """
 
-    outlines: np.ndarray
-    buildings: np.ndarray
+    outlines: Instances
+    buildings: Instances
     classes: np.ndarray
     known: np.ndarray
     unknown: np.ndarray
@@ -139,17 +138,17 @@ class TargetBuildings:
         if damage is None:
             damage = np.full(np.shape(building), IGNORE, np.uint8)
         if instances is None:
-            outlines = label_components(known, min_area_px=min_area_px)
-            buildings = label_classes(damage, min_area_px=min_area_px)
+            outlines = Instances.components(known, min_area_px=min_area_px)
+            buildings = Instances.classes(damage, min_area_px=min_area_px)
         else:
-            outlines = buildings = instances
+            outlines = buildings = Instances.of(instances)
         classes = building_classes(np.where(damage == IGNORE, 0, damage), buildings)
         touched = known | ((damage > 0) & (damage != IGNORE))
         return cls(outlines, buildings, classes, touched, (building == IGNORE) & (damage == IGNORE))
 
 
 def count_buildings(
-    predicted: np.ndarray, instances: np.ndarray, target: TargetBuildings, *, iou: float = 0.5
+    predicted: np.ndarray, instances: np.ndarray | Instances, target: TargetBuildings, *, iou: float = 0.5
 ) -> np.ndarray:
     """The 28 counts int64 of a scene that `building_metrics` reads.
 
@@ -159,6 +158,7 @@ def count_buildings(
         target: what is there.
         iou: see `match_buildings`.
     """
+    instances = Instances.of(instances)
     found = building_classes(predicted, target.buildings)
     confusion = _pairs(target.classes[target.classes > 0], found[target.classes > 0])
     judged = is_judged(instances, target.unknown)
@@ -221,10 +221,13 @@ class BuildingScore:
         )
         if prediction_damage is None or not labelled:
             prediction_damage = np.zeros_like(prediction_building)
-        if prediction_instances is None:
-            prediction_instances = label_components(prediction_building > 0, min_area_px=self._min_area_px)
+        numbered = (
+            Instances.components(prediction_building > 0, min_area_px=self._min_area_px)
+            if prediction_instances is None
+            else Instances.of(prediction_instances)
+        )
         predicted = np.where(prediction_building > 0, prediction_damage, 0)
-        counts = count_buildings(predicted, prediction_instances, target, iou=self._iou)
+        counts = count_buildings(predicted, numbered, target, iou=self._iou)
         self._tables.add(counts, event=event, scene=scene)
 
     def add_classes(self, predicted: np.ndarray, target: np.ndarray, *, event: str, scene: str) -> None:

@@ -73,8 +73,8 @@ def count_scene(predictor: AnyPredictor, target: Target) -> SceneCounts:
     building, damage = decide(probabilities, Decision.of(predictor.card))
     assert damage is not None
     instances = _shapes(building, probabilities, predictor.card.object_threshold)
-    labels = target.buildings.buildings
-    evidence = Evidence(int(labels.max(initial=0)), predictor.damage_weights)
+    labels, count = target.buildings.buildings.labels, target.buildings.buildings.count
+    evidence = Evidence(count, predictor.damage_weights)
     unknown = np.zeros(labels.shape, np.uint8)
     evidence.add(labels, probabilities, unknown)
     judged = (evidence.pixels[:, 0] > 0) & (target.buildings.classes > 0)
