@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from aftermap.config import Config, build_config, load_config, load_yaml, read_tree
+from aftermap.config import (
+    Config,
+    build_config,
+    load_config,
+    load_yaml,
+    read_tree,
+    shipped_recipes_folder,
+)
 from aftermap.errors import RecipeError
 
 
@@ -184,6 +191,19 @@ def groups(inner):
 @given(st.recursive(leaves, groups, max_leaves=30))
 def test_whatever_yaml_writes_is_read_as_it_was(tree):
     assert load_yaml(yaml.safe_dump(tree)) == tree
+
+
+@pytest.mark.parametrize("text", ["a: \udcff", "a: \x01", "a: \0", "a: [", "a: b: c", "@"])
+def test_what_is_no_yaml_is_refused_as_such(text):
+    with pytest.raises(yaml.YAMLError):
+        load_yaml(text)
+
+
+def test_recipes_are_read_by_libyaml_as_by_pyyaml_itself():
+    texts = [path.read_text() for path in shipped_recipes_folder().rglob("*.yaml")]
+    assert len(texts) > 50
+    for text in texts[::4]:
+        assert load_yaml(text) == yaml.load(text, Loader=yaml.SafeLoader)
 
 
 class Files(Config):

@@ -1,7 +1,9 @@
 import pytest
 
+from aftermap.data.checking.doctor import check
 from aftermap.data.scene import Manifest
 from aftermap.errors import DataError
+from aftermap.workflows.training import scenes
 from aftermap.workflows.training.config import DataConfig, HoldoutConfig
 from aftermap.workflows.training.scenes import choose_scenes
 from squares import make_dataset
@@ -81,3 +83,26 @@ def test_validation_without_labels_is_taken_where_none_are_needed(half_labelled)
     assert names(chosen.training) == [0, 1, 2, 3, 4, 5] and names(chosen.validation) == [6, 7]
     with pytest.raises(DataError, match="6 training and 0 validation"):
         choose_scenes(data, "damage", unlabelled=True)
+
+
+def test_data_that_has_passed_is_checked_again_only_when_a_file_has_changed(tmp_path, monkeypatch):
+    folder = make_dataset(tmp_path / "squares", scenes=3)
+    asked = []
+    monkeypatch.setattr(scenes, "check", lambda *a, **rest: asked.append(rest["deep"]) or check(*a, **rest))
+    for deep in (True, True, False, False):
+        scenes.checked_manifest(folder, deep=deep)
+    assert asked == [True, False]
+    image = Manifest.load(folder).scenes[1].pre
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    for _ in range(2):
+        with pytest.raises(DataError, match="did not pass its check"):
+            scenes.checked_manifest(folder, deep=True)
+    image.write_bytes(whole)
+    assert len(scenes.checked_manifest(folder, deep=True).scenes) == 3 and asked == [
+        True,
+        False,
+        True,
+        True,
+        True,
+    ]

@@ -74,7 +74,7 @@ def examine(
         findings.append(Finding(severity, code, scene.name, message))
 
     readable: dict[str, Path] = {}
-    for role, path in _files(scene).items():
+    for role, path in files_of(scene).items():
         if not path.is_file():
             kind = "mask" if role.endswith("_mask") else "image"
             note("error", f"missing-{kind}", f"{path} is not there: restore it, or prepare the data again")
@@ -156,7 +156,8 @@ def hash_distances(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) ->
     return distances
 
 
-def _files(scene: Scene) -> dict[str, Path]:
+def files_of(scene: Scene) -> dict[str, Path]:
+    """Images, masks and layers of a scene by their role."""
     roles = ("pre", "post", "building_mask", "damage_mask", "class_mask")
     return {role: path for role in roles if (path := getattr(scene, role)) is not None} | scene.layers
 

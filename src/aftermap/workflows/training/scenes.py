@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aftermap.data.checking.doctor import check
+from aftermap.data.checking.examine import files_of
 from aftermap.data.checking.splits import random_holdout
-from aftermap.data.scene import Manifest, Scene, has_labels
+from aftermap.data.scene import Manifest, Scene, has_labels, manifest_file
 from aftermap.errors import DataError
 from aftermap.wording import counted
 from aftermap.workflows.training.config import DataConfig, LearnedTask
@@ -65,6 +66,9 @@ def choose_scenes(
 def checked_manifest(path: Path, *, deep: bool = False, unlabelled: bool = False) -> Manifest:
     """A prepared dataset that has passed its check.
 
+    What has passed it without any error in this process is not checked again while none of its files changes: the
+    jobs of a plan, the trials of a search and the folds of a benchmark learn from the same images.
+
     Args:
         path: its folder or manifest.
         deep: decode every image and mask.
@@ -74,13 +78,38 @@ def checked_manifest(path: Path, *, deep: bool = False, unlabelled: bool = False
         DataError: it has not; the first error is told.
     """
     manifest = Manifest.load(path)
-    errors = [e for e in check(manifest, deep=deep).errors if not (unlabelled and e.code == "unlabelled")]
+    place, state = (path.resolve(), deep), _state(path, manifest)
+    if _passed.get(place) == state:
+        return manifest
+    found = check(manifest, deep=deep).errors
+    errors = [error for error in found if not (unlabelled and error.code == "unlabelled")]
     if errors:
         raise DataError(
             f"{path} did not pass its check ({counted(len(errors), 'error')}; first: {errors[0].message}): "
             f"see 'aftermap data check {path}'"
         )
+    if not found:
+        _passed[place] = state
     return manifest
+
+
+State = tuple[tuple[int, int, int] | None, ...]
+_passed: dict[tuple[Path, bool], State] = {}
+"""What has passed its check, and whether a deep one; with the state in which its files were."""
+
+
+def _state(path: Path, manifest: Manifest) -> State:
+    """Number, size and time of every file of a dataset; None where it is not there."""
+    files = [manifest_file(path), *(file for scene in manifest.scenes for file in files_of(scene).values())]
+    return tuple(_seen(file) for file in files)
+
+
+def _seen(file: Path) -> tuple[int, int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _held_out(scenes: list[Scene], wanted: DataConfig) -> tuple[list[Scene], list[Scene]]:
