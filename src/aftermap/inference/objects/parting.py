@@ -177,7 +177,10 @@ def _basins(
     area = np.bincount(basin, minlength=len(peaks)).tolist()
     edges = _saddles(height, number, pixels, width)
     _merge(owner, edges, height[peaks].tolist(), area, depth_px * _STEPS_PER_PX, min_area_px)
-    return basin, peaks, np.array([root_of(owner, peak) for peak in range(len(peaks))], np.int64)
+    root = np.array(owner, np.int64)
+    while not np.array_equal(further := root[root], root):
+        root = further
+    return basin, peaks, root
 
 
 def _land(strength: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -238,12 +241,13 @@ def _merge(
 ) -> None:
     """Join basins whose lower peak is not `depth` above their saddle, then those that are too small."""
     for a, b, saddle in edges:
-        a, b = root_of(owner, a), root_of(owner, b)
-        if a != b and min(height[a], height[b]) - saddle < depth:
+        # most stand for themselves, and are not asked
+        a, b = a if owner[a] == a else root_of(owner, a), b if owner[b] == b else root_of(owner, b)
+        if a != b and (height[a] - saddle < depth or height[b] - saddle < depth):
             _join(owner, a, b, height, area)
     for a, b, _ in edges:
-        a, b = root_of(owner, a), root_of(owner, b)
-        if a != b and min(area[a], area[b]) < min_area_px:
+        a, b = a if owner[a] == a else root_of(owner, a), b if owner[b] == b else root_of(owner, b)
+        if a != b and (area[a] < min_area_px or area[b] < min_area_px):
             _join(owner, a, b, height, area)
 
 
