@@ -16,6 +16,7 @@ from aftermap.artefacts.ensemble import GateIngredient, Ingredient, compose, sav
 from aftermap.classes import DAMAGE
 from aftermap.errors import AlignmentWarning, DataWarning, OutputError, PixelCoordinatesWarning
 from aftermap.geo.grid import Grid
+from aftermap.workflows.mapping import work
 from aftermap.workflows.mapping.damage import map_damage
 from aftermap.workflows.mapping.result import MapResult
 
@@ -132,6 +133,21 @@ def test_the_map_does_not_depend_on_the_window(
     other = map_damage(*pair, tmp_path / "map", model=model, window_px=window, halo_px=16)
     for name in ("damage.tif", "buildings.csv"):
         assert (other.folder / name).read_bytes() == (mapped.folder / name).read_bytes()
+
+
+def test_the_map_does_not_depend_on_the_pieces_that_finished_rows_are_read_in(
+    tmp_path: Path, model: Path, pair: tuple[Path, Path], mapped: MapResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "_TILE_PX", 16)
+    monkeypatch.setattr(work, "_PIECE_PX", 1)
+    again = map_damage(*pair, tmp_path / "map", model=model, window_px=96, halo_px=16)
+    for name in ("damage.tif", "probabilities.tif"):
+        assert (again.folder / name).read_bytes() == (mapped.folder / name).read_bytes()
+    for one, other in zip(again.buildings.geometry, mapped.buildings.geometry, strict=True):
+        assert one.equals_exact(other, 1e-6)
+    # pixels whose middle lies on an outline fall to either side by the last bit of a coordinate
+    columns = ["p_no_damage", "p_minor", "p_major", "p_destroyed", "p_building", "confidence", "seen"]
+    np.testing.assert_allclose(again.buildings[columns], mapped.buildings[columns], atol=1e-3)
 
 
 def test_footprints_keep_their_names_and_get_the_damage_of_their_pixels(
