@@ -68,6 +68,7 @@ def student(folder, teacher, **changes):
         "model": {
             "kind": "siamese-unet",
             "encoder_name": "resnet10t",
+            "encoder_options": {"channels": [16, 32, 32, 32], "stem_width": 16},
             "encoder_depth": 3,
             "decoder_channels": [16, 16, 16],
         },

@@ -31,6 +31,7 @@ HEAVY = (
 TINY = (
     "{name: tiny, task: building, data: {manifests: [data]}, sampling: {crop_px: 32, batch_size: 2}, steps: 2, "
     "evaluate_every: 1, precision: 'no', model: {kind: unet, encoder_name: resnet10t, encoder_depth: 3, "
+    "encoder_options: {channels: [8, 16, 16, 16], stem_width: 8}, "
     "decoder_channels: [8, 8, 8]}}"
 )
 PLAN = "{name: two, data: {manifests: [data]}, stages: [{kind: train, name: first, recipe: tiny.yaml}]}"

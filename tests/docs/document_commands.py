@@ -9,7 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 TINY = (
-    "model.encoder_name=resnet10t model.encoder_weights=null model.encoder_depth=3 model.decoder_channels=[16,16,16] "
+    "model.encoder_name=resnet10t 'model.encoder_options={channels: [8,16,16,16], stem_width: 8}' "
+    "model.encoder_weights=null model.encoder_depth=3 model.decoder_channels=[16,16,16] "
     "sampling.crop_px=64 sampling.batch_size=2 optimizer.schedule.warmup_steps=1 precision=no steps=2 evaluate_every=2"
 )
 SMALL = (

@@ -21,7 +21,12 @@ from aftermap.models.configs import ResidualUnetConfig, UnetConfig
 from aftermap.models.growth import grow
 from other_processes import exit_codes_of_two
 
-SMALL = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": (8, 8, 8)}
+SMALL = {
+    "encoder_name": "resnet10t",
+    "encoder_options": {"channels": [16, 16, 32, 32], "stem_width": 8},
+    "encoder_depth": 3,
+    "decoder_channels": (8, 8, 8),
+}
 
 
 class Squares:

@@ -25,7 +25,12 @@ from aftermap.workflows.training.recipe_files import load_recipe
 from aftermap.workflows.training.run import finish_training, train
 from squares import make_dataset
 
-MODEL = {"encoder_name": "resnet10t", "encoder_depth": 3, "decoder_channels": [16, 16, 16]}
+MODEL = {
+    "encoder_name": "resnet10t",
+    "encoder_options": {"channels": [16, 32, 32, 32], "stem_width": 16},
+    "encoder_depth": 3,
+    "decoder_channels": [16, 16, 16],
+}
 
 
 @pytest.fixture(scope="module")

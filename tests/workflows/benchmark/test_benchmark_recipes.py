@@ -19,6 +19,7 @@ RECIPE = {
     "model": {
         "kind": "siamese-unet",
         "encoder_name": "resnet10t",
+        "encoder_options": {"channels": [8, 16, 16, 16], "stem_width": 8},
         "encoder_depth": 3,
         "decoder_channels": [16, 16, 16],
     },
