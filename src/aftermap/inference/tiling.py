@@ -3,8 +3,9 @@
 Windows are run in row order. Neighbours overlap by at least twice the halo; in the middle of each overlap
 their weights ramp from 0 to 1 so that they sum to 1 everywhere, and the outer half of the halo, where a
 convolution has seen padding instead of ground, has weight 0. At the scene's edges the only window there has
-weight 1. As soon as no later window can touch a row it is handed on, so peak memory depends on the width and
-the window, never on height. While the model runs, a thread reads the windows that come next.
+weight 1. What no later window can touch is handed on with the window that finishes it, so that only what
+neighbours share is held: peak memory hardly depends on the width, and never on the height. While the model
+runs, a thread reads the windows that come next.
 """
 
 from collections import deque
