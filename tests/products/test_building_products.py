@@ -1,64 +1,23 @@
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyogrio
 import pytest
 import rasterio
 from building_frames import GRID
+from building_pages import houses, page, view
 from packed_buildings import unpacked
 from PIL import Image
-from shapely import affinity
-from shapely.geometry import box
 
 from aftermap.geo.grid import Window
 from aftermap.products.cog import RasterWriter, building_colormap, probability_colormap
 from aftermap.products.overview import draw_overview
-from aftermap.products.page.page import write_page
 from aftermap.products.pictures import heat
 from aftermap.products.summary import grade, summarise_buildings
 from aftermap.products.vectors import BUILDING_COLUMNS, BUILDING_LAYER, write_buildings
-from aftermap.products.view import Picture, View, building_view
-
-CHROMIUM = Path("/usr/bin/chromium")
-RGB = np.full((3, 160, 240), 90, np.uint8)
-HEAT = np.zeros((3, 160, 240), np.uint8) + np.array([250, 160, 10], np.uint8)[:, None, None]
-
-
-def houses(*confidence: float | None, unseen: int = 0) -> gpd.GeoDataFrame:
-    """Houses of 10 x 8 m in a row, with the confidence given; the last `unseen` ones were not seen."""
-    values = [*confidence, *[None] * unseen]
-    t = GRID.transform
-    shapes = [
-        affinity.affine_transform(box(10 + 40 * k, 20, 30 + 40 * k, 36), [t.a, t.b, t.d, t.e, t.c, t.f])
-        for k in range(len(values))
-    ]
-    columns: dict[str, Any] = {
-        "building_id": [f"h{k}" for k in range(len(values))],
-        "p_building": values,
-        "confidence": values,
-        "area_m2": 80.0,
-        "lon": -94.1,
-        "lat": 36.1,
-        "seen": [1.0] * len(confidence) + [0.1] * unseen,
-        "image": "drone",
-        "model": "m",
-    }
-    return gpd.GeoDataFrame(columns, geometry=shapes, crs=GRID.crs.to_wkt() if GRID.crs else None)
-
-
-def view(frame: gpd.GeoDataFrame) -> View:
-    summary = summarise_buildings(frame, GRID, mode="one image")
-    return building_view(frame, Picture("Image", RGB), Picture("Probability", HEAT), GRID, summary)
-
-
-def page(folder: Path, frame: gpd.GeoDataFrame) -> Path:
-    return write_page(folder / "map.html", view(frame), GRID, title="Town", model="m 1")
 
 
 def test_the_summary_counts_buildings_by_confidence() -> None:
@@ -157,47 +116,3 @@ def test_the_page_holds_the_words_and_classes_of_one_date(tmp_path: Path) -> Non
     columns, _, kinds = unpacked(told["objects"]["packed"])
     assert kinds == [0, 2, 3] and "damage" not in columns and not told["objects"]["tinted"]
     assert [entry["name"] for entry in told["classes"]] == ["sure", "likely", "doubtful", "not-assessed"]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if not CHROMIUM.is_file():
-        pytest.skip(f"needs {CHROMIUM}")
-    with playwright.sync_playwright() as engines:
-        browser = engines.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--headless", "--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.mark.browser
-def test_the_page_switches_between_image_and_probability(chromium: Any, tmp_path: Path) -> None:
-    context = chromium.new_context(viewport={"width": 1000, "height": 700})
-    opened, messages = context.new_page(), []
-    opened.on("console", lambda message: messages.append(message.text))
-    opened.on("pageerror", lambda error: messages.append(str(error)))
-    opened.on("request", lambda request: messages.append(request.url) if "http" in request.url else None)
-    opened.goto(page(tmp_path, houses(0.95, 0.3)).as_uri())
-    opened.evaluate("aftermap.ready")
-    settle = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
-
-    def ground() -> list[int]:
-        opened.evaluate(settle)
-        return list(opened.evaluate("aftermap.pixelOf('base', 300, 400)"))[:3]
-
-    assert [b.inner_text() for b in opened.locator(".modes button").all()] == [
-        "Image",
-        "Swipe",
-        "Probability",
-    ]
-    assert ground() == pytest.approx([90, 90, 90], abs=4)
-    opened.keyboard.press("3")
-    assert ground() == pytest.approx([250, 160, 10], abs=6)
-    assert opened.locator("#legend label").count() == 3
-    opened.evaluate("aftermap.select('h1')")
-    assert "30 %" in opened.locator("#details").inner_text()
-    assert "Most damaged" not in opened.locator("#sort").inner_text()
-    assert [line for line in messages if "willReadFrequently" not in line] == []
-    context.close()

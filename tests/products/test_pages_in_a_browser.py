@@ -1,8 +1,10 @@
-"""Pages in a browser: areas on the map's page and on their own, and the slider over dates."""
+"""Pages in a browser: buildings of one image, classes, areas on the map's page and on their own, and dates."""
 
 import importlib.util
 from pathlib import Path
 
+import building_pages
+import class_pages
 import geopandas
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ PLACES = {"A": house(4, 4), "B": house(60, 4)}
 
 @pytest.fixture(scope="module")
 def window():
-    """A window of the browser for one page after another; `said` is what the console and errors say."""
+    """A window for one page after another; `said` is what the console and errors say, and what is asked for."""
     if not CHROMIUM.is_file() or importlib.util.find_spec("playwright") is None:
         pytest.skip("needs Debian's chromium and playwright")
     from playwright.sync_api import sync_playwright
@@ -33,6 +35,7 @@ def window():
         page.said = []
         page.on("console", lambda message: page.said.append(message.text))
         page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.on("request", lambda asked: page.said.append(asked.url) if "http" in asked.url else None)
         yield page
         browser.close()
 
@@ -136,3 +139,58 @@ def test_the_slider_shows_each_date(window, tmp_path):
     page.keyboard.press("]")
     assert page.inner_text("#details .chip") == "Destroyed"
     assert page.said == []
+
+
+def test_each_class_can_be_shown_and_hidden_on_the_page(window, tmp_path):
+    page = opened(window, class_pages.page(tmp_path), 1000, 700)
+    page.evaluate("aftermap.ready")
+    settle = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+    def colour(col: int) -> list[int]:
+        page.evaluate(settle)
+        return list(page.evaluate(f"aftermap.pixelOf(...aftermap.screenOf({col}, 80))"))[:3]
+
+    water = [round(0.4 * 90 + 0.6 * c) for c in (32, 64, 224)]
+    assert page.evaluate("aftermap.shown") == ["low_vegetation", "<b>water</b>"]
+    assert colour(200) == pytest.approx(water, abs=4)
+    assert colour(40) == pytest.approx([90, 90, 90], abs=4)
+    page.locator("#legend input[data-kind='2']").uncheck()
+    assert colour(200) == pytest.approx([90, 90, 90], abs=4)
+    page.locator("#legend input[data-kind='2']").check()
+    page.keyboard.press("c")
+    assert colour(200) == pytest.approx([90, 90, 90], abs=4)
+    page.keyboard.press("c")
+    page.keyboard.press("1")
+    assert colour(200) == pytest.approx([90, 90, 90], abs=4)
+    page.keyboard.press("3")
+    frame = page.locator("#map").bounding_box()
+    x, y = page.evaluate("aftermap.screenOf(200, 80)")
+    page.mouse.move(frame["x"] + x, frame["y"] + y)
+    assert page.locator("#tooltip").inner_text() == "<b>water</b>"
+    assert page.evaluate("[aftermap.classAt(100, 80), aftermap.classAt(5, 5)]") == ["low_vegetation", None]
+    assert "0.9 ha" not in page.locator("#about").inner_text()
+    assert [line for line in page.said if "willReadFrequently" not in line] == []
+
+
+def test_the_page_switches_between_image_and_probability(window, tmp_path):
+    page = opened(window, building_pages.page(tmp_path, building_pages.houses(0.95, 0.3)), 1000, 700)
+    page.evaluate("aftermap.ready")
+    settle = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+    def ground() -> list[int]:
+        page.evaluate(settle)
+        return list(page.evaluate("aftermap.pixelOf('base', 300, 400)"))[:3]
+
+    assert [b.inner_text() for b in page.locator(".modes button").all()] == [
+        "Image",
+        "Swipe",
+        "Probability",
+    ]
+    assert ground() == pytest.approx([90, 90, 90], abs=4)
+    page.keyboard.press("3")
+    assert ground() == pytest.approx([250, 160, 10], abs=6)
+    assert page.locator("#legend label").count() == 3
+    page.evaluate("aftermap.select('h1')")
+    assert "30 %" in page.locator("#details").inner_text()
+    assert "Most damaged" not in page.locator("#sort").inner_text()
+    assert [line for line in page.said if "willReadFrequently" not in line] == []
