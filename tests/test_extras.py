@@ -1,12 +1,12 @@
 """A command whose extra is not installed says so in one line before any work, in a process that cannot import it."""
 
 import subprocess
-import sys
 
 import pytest
 
 from aftermap.errors import MissingExtraError
 from aftermap.extras import MODULES, extra_of, install_command, lacking, needs
+from forked_python import forked_python
 from light_process import light_process
 
 COMMANDS = {
@@ -79,34 +79,6 @@ def test_a_missing_extra_is_told_in_one_line_before_any_work(command, absent, as
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_core_alone_synthesises_checks_maps_and_scores(tmp_path):
-    """One town through every command of the core, in processes that can import nothing of any extra."""
-    steps = [
-        ["data", "synth", "-o", "towns", "--scenes", "2", "--size", "256"],
-        ["data", "check", "towns"],
-        [
-            "map",
-            *(f"towns/geotiff/synthetic-wind_00000000_{date}.tif" for date in ("pre", "post")),
-            "-o",
-            "map",
-        ],
-        ["predict", "box", "towns", "-o", "predictions", "--targets", "truth"],
-        ["score", "predictions", "truth", "-o", "score"],
-        ["models", "--json"],
-    ]
-    for words in steps:
-        done = without(",".join(MODULES), *words, cwd=tmp_path)
-        assert done.code == 0, done.err
-    made = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    assert {
-        "map/damage.tif",
-        "map/buildings.gpkg",
-        "map/map.html",
-        "score/score.json",
-        "score/score.png",
-    } <= made
-
-
 def test_what_is_installed_is_not_asked_for(monkeypatch):
     known = {"torch": True, "apprise": False}
     monkeypatch.setitem(MODULES, "train", ("torch",))
@@ -137,7 +109,7 @@ def test_what_no_command_foresaw_is_one_line_too(tmp_path):
     """A module of an extra that is imported on the way: the line names the extra, whatever the command is."""
     code = "from aftermap.cli import app\ndef odd(): import apprise\napp.app.command(odd)\napp.main(['odd'])"
     front = f"import sys\nsys.modules['apprise'] = None\n{code}"
-    done = subprocess.run([sys.executable, "-c", front], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([forked_python(), "-c", front], capture_output=True, text=True, timeout=60)
     line = "aftermap: this needs more than the core of aftermap: pip install 'aftermap[notify]'\n"
     assert (done.returncode, done.stderr) == (2, line)
 

@@ -85,7 +85,8 @@ def test_a_map_without_extras_is_the_map_with_them(town):
             rasterio.open(town / "whole-map" / name) as theirs,
         ):
             assert np.array_equal(mine.read(), theirs.read())
-    assert (town / "bare-map" / "overview.png").is_file() and (town / "bare-map" / "map.html").is_file()
+    made = {path.name for path in (town / "bare-map").iterdir()}
+    assert {"overview.png", "map.html", "buildings.gpkg"} <= made
 
 
 def test_a_map_that_is_refused_says_its_reason_alone(town):
@@ -140,6 +141,7 @@ def test_scores_are_counted_without_extras(town):
     )
     told = json.loads(bare("score", "found", "truth", "-o", "score", "--bootstrap", "0", "--json", cwd=town))
     assert 0 <= told["score"] <= 1
+    assert {"score.json", "score.png"} <= {path.name for path in (town / "score").iterdir()}
 
 
 def test_data_is_checked_without_extras(town):
@@ -148,6 +150,7 @@ def test_data_is_checked_without_extras(town):
 
 def test_models_are_listed_without_extras(town):
     assert "siamese-unet-resnet18" in bare("models", cwd=town)
+    assert json.loads(bare("models", "--json", cwd=town))
 
 
 @pytest.fixture(scope="module")
