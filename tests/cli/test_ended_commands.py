@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,8 +30,16 @@ def test_a_command_ended_by_a_signal_says_so_and_is_gone_on_with(name: str, fold
     assert faults == []
 
 
+@pytest.fixture(scope="module")
+def other() -> Iterator[LightProcess]:
+    """A second process that forks commands, as one waits for its own."""
+    process = LightProcess()
+    yield process
+    process.close()
+
+
 @pytest.mark.parametrize("name", ["map", "data prepare"])
-def test_two_that_go_on_at_once_do_not_meet(name: str, folder: Path):
+def test_two_that_go_on_at_once_do_not_meet(name: str, folder: Path, other: LightProcess):
     """The first is stopped while it works; the second is refused in one line, and the first ends well."""
     clear(folder)
     command, process = LIGHT_COMMANDS[name], light_process()
@@ -38,7 +47,6 @@ def test_two_that_go_on_at_once_do_not_meet(name: str, folder: Path):
     opened = process.command(*words, cwd=folder, signal_at=(10**9, 0)).opened
     clear(folder)
     assert process.command(*words, cwd=folder, signal_at=(opened // 2, signal.SIGTERM)).code == 143
-    other = LightProcess()
     with ThreadPoolExecutor(1) as pool:
         try:
             words = (command.again or command.words).split()
@@ -47,8 +55,9 @@ def test_two_that_go_on_at_once_do_not_meet(name: str, folder: Path):
             second = process.command(*words, cwd=folder)
             working.send_signal(signal.SIGCONT)
             assert first.result(60).code == 0, first.result().err
-        finally:
-            other.close()
+        except BaseException:
+            other.close()  # whose command waits, and the pool for it
+            raise
     *warned, told = second.err.splitlines()
     assert second.code == 2 and all(line.startswith("warning: ") for line in warned)
     assert told.startswith("aftermap: ") and f"is being written by process {working.pid}" in told

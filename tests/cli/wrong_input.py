@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from light_process import Ended, LightProcess
+from light_process import Ended, LightProcess, light_process
 
 HEAVY = {"torch", "timm", "segmentation_models_pytorch", "kornia", "matplotlib", "mlflow", "nncf"}
 LONGEST = 600
@@ -465,19 +465,16 @@ def fault(a_try: Try, ended: Ended, left: list[str]) -> str | None:
 
 def all_of(chosen: list[Try]) -> Iterator[tuple[Try, Ended, str | None]]:
     """Run tries in a folder of their own, and say what was wrong with each."""
-    process = LightProcess()
+    process = light_process()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "user"
         folder.mkdir()
         make_surroundings(folder)
-        try:
-            with sealed(folder / "sealed") as is_sealed:
-                for a_try in chosen:
-                    if is_sealed or "sealed/out" not in a_try.words:
-                        ended, left = run(process, a_try.words, folder)
-                        yield a_try, ended, fault(a_try, ended, left)
-        finally:
-            process.close()
+        with sealed(folder / "sealed") as is_sealed:
+            for a_try in chosen:
+                if is_sealed or "sealed/out" not in a_try.words:
+                    ended, left = run(process, a_try.words, folder)
+                    yield a_try, ended, fault(a_try, ended, left)
 
 
 @contextmanager
