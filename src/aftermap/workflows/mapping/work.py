@@ -24,7 +24,7 @@ MARKER = "provenance.json"
 """A folder that holds this file is a result of ours and may be replaced."""
 
 _TILE_PX = 256
-_PIECE_PX = 6_000_000  # tracing takes about 33 bytes for each
+_PIECE_PX = 5_000_000  # tracing takes about 33 bytes for each
 
 _OURS = (
     MARKER,
