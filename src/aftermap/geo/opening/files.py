@@ -185,7 +185,7 @@ class OpenFiles:
                 def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
                     return read_declared(self._dataset(file.path), file, window, file.bands, whole=True)[1:]
 
-                with reading(file.path):
+                with reading(file.path, width=width):
                     self._rests[file.path] = find_rests(read, height, width, file.dtype)
             return self._rests[file.path]
 
@@ -221,7 +221,7 @@ class OpenFiles:
     def _declared(
         self, file: RasterFile, window: Window, bands: tuple[int, ...], *, whole: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        with reading(file.path):
+        with reading(file.path, width=file.grid.width):
             return read_declared(self._dataset(file.path), file, window, bands, whole=whole)
 
     def _dataset(self, path: Path) -> rasterio.DatasetReader:

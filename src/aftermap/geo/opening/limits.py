@@ -40,9 +40,7 @@ GDAL_ERRORS = (RasterioError, CPLE_BaseError, CRSError)
 """What rasterio raises where GDAL cannot go on."""
 
 GDAL_OPTIONS: dict[str, Any] = {
-    # bytes; the default of 5 % of the memory would let windows pile up. Images wider than 6,000 px are decoded half as
-    # often again, which costs a hundredth of their map.
-    "GDAL_CACHEMAX": 48 * 2**20,
+    "GDAL_CACHEMAX": 96 * 2**20,  # bytes; the default of 5 % of the memory would let windows pile up
     "GDAL_ERROR_ON_LIBJPEG_WARNING": True,  # a truncated JPEG is otherwise filled with grey
     "GDAL_DISABLE_READDIR_ON_OPEN": True,  # a folder may hold a hundred thousand tiles
     "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",  # nothing is read from the network
@@ -70,15 +68,25 @@ def max_pixels() -> int:
     return value
 
 
+_WIDE_PX = 6000
+_WIDE_CACHE = (
+    48 * 2**20
+)  # of which a row of windows fills more than all, so that the next one finds none of its blocks
+
+
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path, *, width: int = 0) -> Iterator[None]:
     """Where an image is read: every error of GDAL, which may come late, becomes one line.
+
+    Args:
+        path: the image.
+        width: of it, where that is known; of a wide one fewer decoded blocks are held.
 
     Raises:
         RasterError: GDAL raised one.
     """
     try:
-        with rasterio.Env(**GDAL_OPTIONS):
+        with rasterio.Env(**GDAL_OPTIONS | ({"GDAL_CACHEMAX": _WIDE_CACHE} if width > _WIDE_PX else {})):
             yield
     except GDAL_ERRORS as error:
         raise RasterError(

@@ -1,7 +1,7 @@
 """Maps of buildings, the user's or traced: from finished rows to a table of what their pixels say."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from aftermap.inference.postprocess import Missing
 from aftermap.inference.tiling import Band
 from aftermap.products.styles import Style, style_layer
 from aftermap.products.vectors import LAYER, Layer, normalise, write_buildings, write_file
-from aftermap.workflows.mapping.freed import give_back
 from aftermap.workflows.mapping.inputs.dates import Inputs
 from aftermap.workflows.mapping.settings import Settings
 from aftermap.workflows.mapping.task import Task
@@ -137,7 +136,7 @@ class ObjectTask(Task):
                 max(tolerance, SIMPLIFY_M / resolution),
                 max(depth, PARTING_DEPTH_M / resolution),
             )
-        pieces = (piece for each in self._some(rows) for piece in each.pieces(grid.width))
+        pieces = (piece for each in rows for piece in each.pieces(grid.width))
         polygons: list[BaseGeometry] = list(
             trace_rows(
                 ((each.start, self.strength(each)) for each in pieces),
@@ -150,10 +149,12 @@ class ObjectTask(Task):
         # rounded, so that buildings in one row are not numbered by the last digit of their place
         polygons.sort(key=lambda polygon: (round(polygon.bounds[1], 6), round(polygon.bounds[0], 6)))
         painter, evidence = Painter(polygons, grid.width), self.evidence(len(polygons))
-        for each in self._some(rows):
-            for labels in painter.paint(each.start, each.stop - each.start):
-                for piece in each.pieces(grid.width):
-                    evidence.add(labels[piece.lines], *piece.load("probabilities", "missing"))
+        for each in rows:
+            layers = list(painter.paint(each.start, each.stop - each.start))
+            for piece in each.pieces(grid.width):
+                stored, missing = piece.load("probabilities", "missing")
+                for labels in layers:
+                    evidence.add(labels[piece.lines], stored, missing)
         # what nobody could look at has no probability: it stays, and is told as not assessed
         likely = evidence.mean_presence() >= self.predictor.card.object_threshold
         likely |= evidence.pixels[:, Missing.ASSESSED] == 0
@@ -165,10 +166,3 @@ class ObjectTask(Task):
             crs=grid.crs.to_wkt() if grid.crs is not None else None,
         )
         return frame, polygons, evidence
-
-    def _some(self, rows: Sequence[Rows]) -> Iterator[Rows]:
-        """Rows one after the other, between which free memory is given back."""
-        for each in rows:
-            yield each
-            if not self.settings.draft:
-                give_back()
