@@ -110,9 +110,19 @@ field: .venv/.dev
 	$(BIN)/aftermap data split $(FIELD)/real --by block --fractions 0.9,0.1,0
 	$(BIN)/aftermap train recipes/field.yaml -o $(FIELD)/all
 	$(BIN)/python bench/calibrate.py $(FIELD)/events '$(FIELD)/field-{event}/model' --write $(FIELD)/all/model
+	for event in $(EVENTS); do \
+	  $(BIN)/aftermap train recipes/field-one-date.yaml init_from=$(FIELD)/field-$$event/model data.exclude_events="[$$event]" \
+	    data.manifests="[$(FIELD)/real/$$event.json,$(FIELD)/mexico,$(FIELD)/synthetic]" -o $(FIELD)/one-date-$$event || exit 2; done
+	$(BIN)/aftermap train recipes/field-one-date.yaml -o $(FIELD)/one-date
+	$(BIN)/python bench/calibrate.py $(FIELD)/events '$(FIELD)/one-date-{event}/model' --write $(FIELD)/one-date/model
+	$(BIN)/python bench/one_date.py $(FIELD)/events '$(FIELD)/one-date-{event}/model' --scenes 16 --write $(FIELD)/one-date/model
 	rm -rf packages/aftermap-field/src/aftermap_field/model && cp -r $(FIELD)/all/model packages/aftermap-field/src/aftermap_field/model
 	$(BIN)/aftermap export $(FIELD)/all/model --to openvino --precision int8 --normalise outside --calibrate $(FIELD)/real \
 	  --tiles $(FIELD)/real -o packages/aftermap-field/src/aftermap_field/model/exported/openvino-int8
+	rm -rf packages/aftermap-field/src/aftermap_field_one_date/model && \
+	  cp -r $(FIELD)/one-date/model packages/aftermap-field/src/aftermap_field_one_date/model
+	$(BIN)/aftermap export $(FIELD)/one-date/model --to openvino --precision int8 --normalise outside --calibrate $(FIELD)/real \
+	  --tiles $(FIELD)/real --budget f1_loss=0.02 -o packages/aftermap-field/src/aftermap_field_one_date/model/exported/openvino-int8
 
 # the model in the box, from nothing: about 8 minutes of synthesis and 80 of training on one core
 box: .venv/.dev

@@ -1,28 +1,35 @@
 """The package with the model `field`: its licence is said everywhere, it is no part of aftermap, and it maps."""
 
+import json
 import tomllib
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import aftermap
 from aftermap.artefacts.folder import card_in
-from aftermap.artefacts.installed import FIELD, GROUP
+from aftermap.artefacts.installed import FIELD, FIELD_ONE_DATE, GROUP
 from aftermap.inference.tiling import predict_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "packages" / "aftermap-field"
 MODEL = PACKAGE / "src" / "aftermap_field" / "model"
+ONE_DATE = PACKAGE / "src" / "aftermap_field_one_date" / "model"
 LICENCE = "CC BY-NC-SA 4.0"
 
 
 def test_the_licence_stands_in_package_card_and_notice():
     project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
     assert project["license"] == "CC-BY-NC-SA-4.0"
-    assert project["entry-points"][GROUP] == {FIELD: "aftermap_field"}
-    card = card_in(MODEL, MODEL)
-    assert card.licence == LICENCE and card.training.data_licence.startswith(LICENCE)
-    assert LICENCE in (MODEL / "README.md").read_text()
+    assert project["entry-points"][GROUP] == {
+        FIELD: "aftermap_field",
+        FIELD_ONE_DATE: "aftermap_field_one_date",
+    }
+    for model in (MODEL, ONE_DATE):
+        card = card_in(model, model)
+        assert card.licence == LICENCE and card.training.data_licence.startswith(LICENCE)
+        assert LICENCE in (model / "README.md").read_text()
     notice = (PACKAGE / "LICENSE").read_text()
     assert "by-nc-sa/4.0/legalcode" in notice and "xBD" in notice and "Maxar" in notice
 
@@ -34,8 +41,17 @@ def test_aftermaps_own_wheel_and_archive_hold_nothing_of_it():
     assert not list((ROOT / "src").rglob("*field*/model.safetensors"))
 
 
-def test_its_card_says_how_it_does_on_events_that_it_has_not_seen():
-    card = card_in(MODEL, MODEL)
+def test_one_of_its_models_maps_from_one_date():
+    assert card_in(MODEL, MODEL).one_date == ()
+    card = card_in(ONE_DATE, ONE_DATE)
+    assert card.one_date == ("post-only", "pre-only") and card.destroyed_threshold < 0.5
+    graph = json.loads((ONE_DATE / "exported" / "openvino-int8" / "exported.json").read_text())
+    assert (graph["one_date"], graph["destroyed_threshold"]) == (list(card.one_date), card.destroyed_threshold)
+
+
+@pytest.mark.parametrize("model", [MODEL, ONE_DATE], ids=["field", "one date"])
+def test_its_card_says_how_it_does_on_events_that_it_has_not_seen(model):
+    card = card_in(model, model)
     unseen = [name for name in card.metrics if name.startswith("unseen: ")]
     assert len(unseen) >= 4
     assert all(

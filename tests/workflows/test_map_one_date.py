@@ -10,6 +10,7 @@ import rasterio
 import colour_town as colours
 from aftermap.classes import DESTROYED_OR_NOT
 from aftermap.errors import InputError, ModelError
+from aftermap.inference.objects import one_date
 from aftermap.inference.objects.one_date import DestroyedEvidence, DestroyedPredictor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.workflows.mapping.finished import open_map
@@ -116,11 +117,18 @@ def test_footprints_are_judged_and_one_without_ground_has_the_reason(tmp_path, t
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_model_that_does_not_declare_it_is_refused_before_anything_is_read(tmp_path, town, mode):
+def test_a_model_that_does_not_declare_it_is_refused_before_anything_is_read(
+    tmp_path, town, mode, monkeypatch
+):
+    monkeypatch.setattr(one_date, "installed_models", dict)
     other = "pre-only" if mode == "post-only" else "post-only"
     model = colours.save_colour_model(tmp_path / "other", one_date=(other,))
     said = f"was not trained for {mode} maps .its card has {other}.: pass both images"
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(ModelError, match=f"{said}, a model whose card says so .-m field_one_date or"):
+        map_one_date(town[0], tmp_path / "map", mode=mode, model=model)
+    able = colours.save_colour_model(tmp_path / "able", one_date=(mode,))
+    monkeypatch.setattr(one_date, "installed_models", lambda: {"none": model, "able": able})
+    with pytest.raises(ModelError, match=f"{said}, -m able, or"):
         map_one_date(town[0], tmp_path / "map", mode=mode, model=model)
     assert not (tmp_path / "map").exists() and not (tmp_path / "map.work").exists()
 

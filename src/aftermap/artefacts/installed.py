@@ -12,10 +12,18 @@ GROUP = "aftermap.models"
 FIELD = "field"
 """Name of the model trained on real disasters, in the package `aftermap-field`: for non-commercial use only."""
 
-FIELD_MISSING = (
-    "the model 'field' is a package of its own, for non-commercial use (CC BY-NC-SA 4.0): install it by "
-    "pip install ./packages/aftermap-field from the repository, or take -m box"
-)
+FIELD_ONE_DATE = "field_one_date"
+"""Name of its sibling that maps from one date too, in the same package."""
+
+
+def missing(name: str) -> str | None:
+    """What to say of a model that is not installed; None if nothing is known of it."""
+    if name not in (FIELD, FIELD_ONE_DATE):
+        return None
+    return (
+        f"the model '{name}' is in a package of its own, for non-commercial use (CC BY-NC-SA 4.0): install it by "
+        "pip install ./packages/aftermap-field from the repository, or take -m box"
+    )
 
 
 def installed_models() -> dict[str, Path]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from aftermap.artefacts.card import Card, Weights, describe
 from aftermap.artefacts.folder import CARD_NAME, WEIGHTS_NAME, card_in, replacing_model
-from aftermap.artefacts.installed import FIELD, FIELD_MISSING, installed_model
+from aftermap.artefacts.installed import installed_model, missing
 from aftermap.errors import ModelError
 from aftermap.extras import needs
 from aftermap.files import sha256_of
@@ -141,8 +141,8 @@ def model_folder(name: str | Path) -> Path:
     if is_plain_name(name) and not Path(name).exists():
         if (installed := installed_model(str(name))) is not None:
             return installed
-        if str(name) == FIELD:
-            raise ModelError(FIELD_MISSING)
+        if (said := missing(str(name))) is not None:
+            raise ModelError(said)
     if str(name).startswith(("hf://", "hf:/")):  # pathlib turns the first into the second
         needs(f"{name} of the Hugging Face hub", "hub")
         from aftermap.artefacts.hub import fetch_model

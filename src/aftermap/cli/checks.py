@@ -126,13 +126,13 @@ def _find_model(name: str | Path) -> None:
             raise no_card(path, CARD_NAME)
         return
     if str(name).isidentifier() and not path.exists():
-        from aftermap.artefacts.installed import FIELD, FIELD_MISSING, installed_models
+        from aftermap.artefacts.installed import installed_models, missing
 
         installed = installed_models()
         if str(name) in installed:
             return
-        if str(name) == FIELD:
-            raise ModelError(FIELD_MISSING)
+        if (said := missing(str(name))) is not None:
+            raise ModelError(said)
     raise ModelError(
         f"no model at {name}: give a model folder, hf://owner/name, or 'box' for the model in the box"
     )

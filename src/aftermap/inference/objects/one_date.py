@@ -12,6 +12,8 @@ import numpy as np
 from shapely.geometry.base import BaseGeometry
 
 from aftermap.artefacts.card import BaseCard
+from aftermap.artefacts.folder import card_in
+from aftermap.artefacts.installed import FIELD_ONE_DATE, installed_models
 from aftermap.classes import DESTROYED_OR_NOT, NOT_ASSESSED, OneDate
 from aftermap.errors import ModelError
 from aftermap.geo.grid import Grid
@@ -32,9 +34,12 @@ def check_mode(card: BaseCard, mode: OneDate) -> None:
     if mode in card.one_date:
         return
     able = f" (its card has {', '.join(card.one_date)})" if card.one_date else ""
+    others = [name for name, folder in installed_models().items() if mode in card_in(folder, name).one_date]
+    able_here = f"-m {others[0]}" if others else None
+    trained = f"a model whose card says so (-m {FIELD_ONE_DATE} or one trained with sampling.date_dropout)"
     raise ModelError(
-        f"model {card.name} was not trained for {mode} maps{able}: pass both images, a model whose card says so "
-        "(trained with sampling.date_dropout), or --task buildings for outlines alone"
+        f"model {card.name} was not trained for {mode} maps{able}: pass both images, {able_here or trained}, "
+        "or --task buildings for outlines alone"
     )
 
 
