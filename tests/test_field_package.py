@@ -46,7 +46,10 @@ def test_one_of_its_models_maps_from_one_date():
     card = card_in(ONE_DATE, ONE_DATE)
     assert card.one_date == ("post-only", "pre-only") and card.destroyed_threshold < 0.5
     graph = json.loads((ONE_DATE / "exported" / "openvino-int8" / "exported.json").read_text())
-    assert (graph["one_date"], graph["destroyed_threshold"]) == (list(card.one_date), card.destroyed_threshold)
+    assert (graph["one_date"], graph["destroyed_threshold"]) == (
+        list(card.one_date),
+        card.destroyed_threshold,
+    )
 
 
 @pytest.mark.parametrize("model", [MODEL, ONE_DATE], ids=["field", "one date"])
