@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 
 from aftermap.files.choices import digest, processor, recall, remember
+from aftermap.heap import keep
 from aftermap.models.networks.dense import DenseModel
 
 _LEAST_PIXELS = 1 << 18
@@ -46,7 +47,7 @@ def fastest_precision(
     if usual == "no" or torch.cuda.is_available() or batch_size * crop_px**2 < _LEAST_PIXELS:
         return usual
     machine = [processor(), os.cpu_count(), torch.get_num_threads(), torch.__version__]
-    key = digest("precision", machine, described, bands, crop_px, batch_size)
+    key = digest("precision, memory kept", machine, described, bands, crop_px, batch_size)
     kept: Any = (recall(key) or {}).get("precision")
     if kept in ("no", "bf16"):
         return "bf16" if kept == "bf16" else "no"
@@ -59,8 +60,9 @@ def fastest_precision(
 def measure(model: DenseModel, shape: Sequence[int]) -> dict[str, float]:
     """Seconds of a forward and a backward pass over images of a shape, by arithmetic: the faster of two, in turns.
 
-    Of the processor, so that what else the machine does decides nothing.
+    Of the processor, so that what else the machine does decides nothing. Memory is kept as in a training.
     """
+    keep()
     learning = copy.deepcopy(model).to(memory_format=torch.channels_last).train()
     images = torch.rand(tuple(shape), generator=torch.Generator().manual_seed(0))
     seconds = {"no": float("inf"), "bf16": float("inf")}

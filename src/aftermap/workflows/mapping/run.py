@@ -20,6 +20,7 @@ from aftermap.artefacts.licences import restriction
 from aftermap.errors import AftermapWarning, DataWarning, InputError
 from aftermap.files import write_json, writing
 from aftermap.files.whole import unsynced
+from aftermap.heap import give_back
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import predict_parts
@@ -27,7 +28,6 @@ from aftermap.products.overview import draw_overview
 from aftermap.products.page.page import write_page
 from aftermap.products.view import View, dated
 from aftermap.workflows.mapping.draft import keep_pictures
-from aftermap.workflows.mapping.freed import give_back
 from aftermap.workflows.mapping.inputs.dates import Inputs, check_reading
 from aftermap.workflows.mapping.inputs.imagery import acquired_day, credit_of, described_imagery, taken_words
 from aftermap.workflows.mapping.inputs.scenes import write_scenes

@@ -1,0 +1,58 @@
+"""What a training step frees stays with the process until it is given back."""
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+from aftermap import heap
+
+SCRIPT = """
+import resource, sys
+import numpy as np
+from aftermap import heap
+
+def pages(times):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        np.ones(8 << 20)  # 64 MB, written to and freed
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() >> 20
+
+fresh = pages(4)
+heap.keep()
+pages(1)
+print(fresh, pages(4), held(), heap.give_back() or held())
+"""
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc alone"
+)
+def test_what_is_freed_is_taken_again_without_new_pages_and_can_be_given_back(monkeypatch):
+    for name in ("MALLOC_ARENA_MAX", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    fresh, kept, before, after = map(int, done.stdout.split())
+    assert kept < 0.05 * fresh
+    assert after < before - 32
+
+
+@pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
+def test_who_has_set_the_allocator_is_left_alone(monkeypatch, name):
+    asked = []
+    monkeypatch.setattr(heap, "_function", asked.append)
+    monkeypatch.setenv(name, "1")
+    heap.keep()
+    assert asked == []
+
+
+def test_systems_without_glibc_are_passed_over(monkeypatch):
+    monkeypatch.setattr(heap, "_function", lambda name: None)
+    for name in ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    heap.keep()
+    heap.give_back()
