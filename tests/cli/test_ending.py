@@ -29,8 +29,8 @@ STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 def begun(words, mark, **options):
-    """A process that has got as far as to make a file, and that minds Ctrl-C whatever this one does."""
-    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    """A process that has got as far as to make a file, and that minds signals whatever this one was begun by (nohup)."""
+    options.setdefault("preexec_fn", lambda: [signal.signal(number, signal.SIG_DFL) for number in STATUS])
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
     patience = time.monotonic() + 60
     while not mark.exists() and process.poll() is None:
