@@ -3,14 +3,15 @@
     python bench/heap.py --steps 8
 
 A siamese U-Net (EfficientNet-Lite0), 8 pairs of 256 px, forward, backward and AdamW on one thread, each way in processes
-of its own that take turns: processor seconds of the program and of the system, new pages, peak memory. `MALLOC_...` and
-`GLIBC_TUNABLES` must not be set.
+of its own that take turns: processor seconds of the program and of the system, new pages, peak memory. The
+variables that `aftermap.heap` names must not be set.
 """
 
 import argparse
 import resource
 import subprocess
 import sys
+from contextlib import nullcontext
 
 
 def measure(kept: bool, steps: int) -> None:
@@ -27,20 +28,19 @@ def measure(kept: bool, steps: int) -> None:
     model = build_model(SiameseUnetConfig(classes=5, encoder_depth=5, **shape))
     images, mask = torch.randn(8, 2, 3, 256, 256), torch.randint(0, 5, (8, 256, 256))
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
-    if kept:
-        heap.keep()
 
     def step() -> None:
         optimizer.zero_grad()
         F.cross_entropy(model(images), mask).backward()
         optimizer.step()
 
-    step()
-    step()
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    for _ in range(steps):
+    with heap.keeping() if kept else nullcontext():
         step()
-    after = resource.getrusage(resource.RUSAGE_SELF)
+        step()
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        for _ in range(steps):
+            step()
+        after = resource.getrusage(resource.RUSAGE_SELF)
     user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
     pages = (after.ru_minflt - before.ru_minflt) // steps
     print(f"| {user / steps:.2f} | {system / steps:.2f} | {pages:,} | {after.ru_maxrss >> 10:,} |")

@@ -34,9 +34,8 @@ def is_path(text: str) -> bool:
 
 C = TypeVar("C", bound=Config)
 _PACKAGE = Path(__file__).resolve().parent
-_LOADER: Any = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  # ten times as fast, where PyYAML was built with libyaml
+# ten times as fast, where PyYAML was built with libyaml
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _VARIABLES = "AFTERMAP_RECIPE_VARIABLES"
 _MOST_VALUES = 100_000
 _DEEPEST = 100

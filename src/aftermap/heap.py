@@ -6,11 +6,14 @@ Elsewhere (macOS, musl) both do nothing.
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_SET_BY_USERS = ("MALLOC_", "GLIBC_TUNABLES")
+_SET_BY_USERS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
+_MOST_MAPPED = 32 << 20  # where glibc ends by itself once pieces as large have been freed
 
 
 def give_back() -> None:
@@ -20,19 +23,26 @@ def give_back() -> None:
         trim(0)
 
 
-def keep() -> None:
-    """From now on, keep what is freed for the next that asks, until `give_back`.
+@contextmanager
+def keeping() -> Iterator[None]:
+    """Within it, what is freed is kept for the next that asks; afterwards it is given back.
 
     By default glibc asks the system for every large piece and hands it back when it is freed, so that the arrays of a
     training step arrive as pages to be cleared one by one, in every step: nearly half of its time. Whoever has set
-    `MALLOC_...` or `GLIBC_TUNABLES` is left alone.
+    these limits by `MALLOC_MMAP_THRESHOLD_`, `MALLOC_TRIM_THRESHOLD_` or `GLIBC_TUNABLES` is left alone.
     """
-    if any(name.startswith(_SET_BY_USERS) for name in os.environ):
+    mallopt = None if any(name in os.environ for name in _SET_BY_USERS) else _function("mallopt")
+    if mallopt is None:
+        yield
         return
-    mallopt = _function("mallopt")
-    if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, 1 << 30)
-        mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
+    mallopt(_MMAP_THRESHOLD, 1 << 30)
+    mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
+    try:
+        yield
+    finally:
+        mallopt(_MMAP_THRESHOLD, _MOST_MAPPED)
+        mallopt(_TRIM_THRESHOLD, 2 * _MOST_MAPPED)
+        give_back()
 
 
 @cache

@@ -162,10 +162,9 @@ def predict_parts(
     """
     rows = Axis.plan(grid.height, window_px=window_px, halo_px=halo_px, multiple=predictor.multiple)
     cols = Axis.plan(grid.width, window_px=window_px, halo_px=halo_px, multiple=predictor.multiple)
-    below = np.zeros(
-        (0, 0, 0), np.float32
-    )  # (K, rows, width) that windows have begun and the next row of them goes on with
-    held, top = 0, start_row  # rows of it, which begin at `top`
+    # (K, rows, width) that windows have begun and the next row of them goes on with; `held` of its rows, from `top` on
+    below = np.zeros((0, 0, 0), np.float32)
+    held, top = 0, start_row
     todo = [index for index in range(len(rows.starts)) if rows.touched(index)[1] > start_row]
     windows = [_window(rows, cols, grid, index, col) for index in todo for col in cols.starts]
     with closing(read_ahead(read_window, windows, count=batch)) as samples:
@@ -175,10 +174,8 @@ def predict_parts(
             stop = grid.height if is_last else max(rows.touched(index + 1)[0], top)
             begun = 0 if is_last else rows.touched(index)[1] - stop
             inside = slice(top - start, min(rows.size, grid.height - start))
-            reach, beside = (
-                0,
-                None,
-            )  # columns that windows of this row have touched; what they say of those right of `col`
+            # columns that windows of this row have touched, and what they say of those right of the last window's part
+            reach, beside = 0, None
             for number, sample, predicted in _window_row(samples, predictor, cols, batch, rows.size):
                 col, (_, touched) = cols.starts[number], cols.touched(number)
                 end = cols.starts[number + 1] if number + 1 < len(cols.starts) else grid.width

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from aftermap.files.choices import digest, processor, recall, remember
-from aftermap.heap import keep
+from aftermap.heap import keeping
 from aftermap.models.networks.dense import DenseModel
 
 _LEAST_PIXELS = 1 << 18
@@ -62,11 +62,10 @@ def measure(model: DenseModel, shape: Sequence[int]) -> dict[str, float]:
 
     Of the processor, so that what else the machine does decides nothing. Memory is kept as in a training.
     """
-    keep()
     learning = copy.deepcopy(model).to(memory_format=torch.channels_last).train()
     images = torch.rand(tuple(shape), generator=torch.Generator().manual_seed(0))
     seconds = {"no": float("inf"), "bf16": float("inf")}
-    with torch.random.fork_rng(devices=[]):
+    with keeping(), torch.random.fork_rng(devices=[]):
         for turn in range(_STEPS + 1):  # the first is not counted
             for name in seconds:
                 begun = time.process_time()

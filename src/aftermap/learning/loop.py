@@ -23,7 +23,7 @@ from accelerate.state import AcceleratorState
 from aftermap.data.batch import Batch
 from aftermap.errors import TrainingError
 from aftermap.files import replacing, replacing_folder, writing
-from aftermap.heap import give_back, keep
+from aftermap.heap import keeping
 from aftermap.learning.configs.optimizer import OptimizerConfig, PlateauConfig
 from aftermap.learning.fastest_precision import usual_precision
 from aftermap.learning.objectives.base import Objective
@@ -307,14 +307,11 @@ class Training:
 
 def fit(training: Training, source: BatchSource) -> Iterator[Step]:
     """Yield step after step until `training.steps`; between two steps the caller is ordinary Python."""
-    keep()
-    try:
+    with keeping():
         while training.step < training.steps:
             with whole_step():
                 step = training.advance(source)
             yield step
-    finally:
-        give_back()
 
 
 def _mix(seed: int, step: int) -> int:

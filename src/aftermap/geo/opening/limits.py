@@ -69,9 +69,8 @@ def max_pixels() -> int:
 
 
 _WIDE_PX = 6000
-_WIDE_CACHE = (
-    48 * 2**20
-)  # of which a row of windows fills more than all, so that the next one finds none of its blocks
+# a row of windows over a wide image fills more than the usual cache, so that the next one finds none of its blocks
+_WIDE_CACHE = 48 * 2**20
 
 
 @contextmanager

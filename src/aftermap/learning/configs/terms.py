@@ -52,6 +52,12 @@ class PerChannel(_Term):
     reduction: Literal["mean", "sum"] = "mean"
     absent: Literal["skip", "count"] = "skip"
 
+    @model_validator(mode="after")
+    def _building_is_a_sum(self) -> Self:
+        if self.of == "building" and self.activation != "softmax":
+            raise ValueError("of is building, whose probability is a sum that only a softmax has")
+        return self
+
 
 class RegionTerm(PerChannel):
     """Overlap of prediction and truth, pooled over the batch or per image; see `losses.region`."""
@@ -204,11 +210,6 @@ class SupervisedConfig(Config):
     def _something_is_minimised(self) -> Self:
         if all(term.weight == 0 for term in self.terms):
             raise ValueError("every term has weight 0")
-        for number, term in enumerate(self.terms):
-            if term.of == "building" and isinstance(term, PerChannel) and term.activation != "softmax":
-                raise ValueError(
-                    f"objective.terms[{number}].of is building, whose probability is a sum that only a softmax has"
-                )
         if self.targets is not None and self.targets.channel_0 == "building":
             one_class = [term.loss for term in self.terms if _is_a_softmax(term)]
             if one_class:

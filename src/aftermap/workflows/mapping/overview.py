@@ -34,9 +34,8 @@ class Overview:
         self._grid, self.step = grid, block_px(grid, pixels)
         self._known = np.zeros((-(-grid.height // self.step), -(-grid.width // self.step)), bool)
         self._images: list[np.ndarray] = []
-        self._missing: list[
-            np.ndarray
-        ] = []  # True where it has no data; what is never written takes no memory
+        # True where a date has no data; what is never written takes no memory
+        self._missing: list[np.ndarray] = []
 
     def add(self, window: Window, sample: Sample) -> None:
         """Take the blocks that lie within a window of the map; those that are known come out the same again."""

@@ -35,7 +35,7 @@ from aftermap.workflows.mapping.provenance import describe_run, gate_counts
 from aftermap.workflows.mapping.result import MapResult
 from aftermap.workflows.mapping.settings import Settings, identity
 from aftermap.workflows.mapping.task import Gathered, Task
-from aftermap.workflows.mapping.work import MARKER, WorkFolder, check_output
+from aftermap.workflows.mapping.work import MARKER, ROWS_LAYOUT, WorkFolder, check_output
 
 Progress = Callable[[str, int, int], None]
 """Told the stage, the pixels done and the pixels in all."""
@@ -97,7 +97,7 @@ def run_map(
         dates = _dates(inputs, settings)
     options = {"model": model.sha256, **settings.deciding(), **task.deciding()}
     images = {name: [identity(path) for path in s.files] for name, s in inputs.sources.items()}
-    fingerprint = options | {"images": images, "aftermap": __version__}
+    fingerprint = options | {"images": images, "aftermap": __version__, "rows": ROWS_LAYOUT}
     with (
         closing(inputs),
         WorkFolder(out, fingerprint, resume=settings.resume, overwrite=settings.overwrite) as work,

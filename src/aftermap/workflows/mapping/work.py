@@ -23,6 +23,9 @@ from aftermap.geo.grid import quiet_without_georeference
 MARKER = "provenance.json"
 """A folder that holds this file is a result of ours and may be replaced."""
 
+ROWS_LAYOUT = 2
+"""How finished rows are stored: those of another layout cannot be gone on with."""
+
 _TILE_PX = 256
 _PIECE_PX = 5_000_000  # tracing takes about 33 bytes for each
 
