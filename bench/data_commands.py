@@ -5,7 +5,8 @@
 
 Each command runs in a process of its own on one thread, interpreter and imports included; the sources take turns. Both
 read the same pairs; each checks and evaluates what it prepared itself, and scores what it predicted itself. The first
-round is not counted. A ratio's interval is that of its rounds, lowest to highest.
+round is not counted. A ratio's interval is that of its rounds, lowest to highest. `check` finds nothing in the cache of
+what images hold, `check again` what it has left there.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1] / "src"
-COMMANDS = ("prepare", "check", "evaluate", "score")
+COMMANDS = ("prepare", "check", "check again", "evaluate", "score")
 
 
 def cost(source: Path, words: Sequence[str], cache: Path, *, codes: Sequence[int] = (0,)) -> float:
@@ -86,12 +87,16 @@ def main() -> None:
                 runs = {
                     "prepare": ["data", "prepare", "xbd", str(pairs), "-o", str(folder / "again")],
                     "check": ["data", "check", str(prepared[side])],
+                    "check again": ["data", "check", str(prepared[side])],
                     "evaluate": ["evaluate", "box", str(prepared[side]), "--split", "all"],
                     "score": ["score", str(folder / f"{side}-predicted"), str(folder / f"{side}-truth")],
                 }
                 for command in arguments.commands:
                     shutil.rmtree(folder / "again", ignore_errors=True)
-                    seconds = cost(source, runs[command], cache, codes=(0, 1) if command == "check" else (0,))
+                    if command == "check":
+                        shutil.rmtree(cache / "images", ignore_errors=True)
+                    codes = (0, 1) if command.startswith("check") else (0,)
+                    seconds = cost(source, runs[command], cache, codes=codes)
                     print(f"{command}, {side}: {seconds:.2f} s", file=sys.stderr, flush=True)
                     if turn:
                         taken[command][side].append(seconds)

@@ -22,20 +22,24 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
-def recall(key: str) -> dict[str, Any] | None:
-    """What `remember` was last told under a key."""
+def recall(key: str, *, kind: str = "choices") -> dict[str, Any] | None:
+    """What `remember` was last told under a key; `kind` is the folder of the cache."""
     try:
-        found = json.loads((cache_folder() / "choices" / f"{key}.json").read_bytes())
+        found = json.loads(_place(key, kind).read_bytes())
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
 
 
-def remember(key: str, facts: dict[str, Any]) -> None:
+def remember(key: str, facts: dict[str, Any], *, kind: str = "choices") -> None:
     """Keep facts for the next program; nothing happens where they cannot be written."""
-    path = cache_folder() / "choices" / f"{key}.json"
+    path = _place(key, kind)
     with contextlib.suppress(OutputError), replacing(path, parents=True, sync=False, shared=True) as part:
         part.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _place(key: str, kind: str) -> Path:
+    return cache_folder() / kind / f"{key}.json"
 
 
 @cache

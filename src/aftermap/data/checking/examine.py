@@ -5,24 +5,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from aftermap.classes import DAMAGE, IGNORE
 from aftermap.data.band_files import read_file, size_of
-from aftermap.data.checking.turned import lies_on_shown
-from aftermap.data.file_content import checksum, read_bytes
+from aftermap.data.checking.image_facts import ImageFacts, hash_bits, image_facts
 from aftermap.data.legends import Legend
 from aftermap.data.mask_png import count_values, read_plain
 from aftermap.data.readers.folder import grid_mismatch, read_grid
 from aftermap.data.scene import RGB, Scene
 from aftermap.errors import DataError, RasterError
-from aftermap.geo.opening.files import OpenFiles, RasterFile
 from aftermap.wording import counted
 
 Severity = Literal["error", "warning", "info"]
 Note = Callable[[Severity, str, str], None]
-HASH_SIDE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +95,14 @@ def examine(
         return Examined(findings, None, None if scene.class_mask is not None else empty)
     first = None
     for role in [role for role in readable if not role.endswith("_mask")]:
-        try:
-            data = read_bytes(readable[role])
-        except DataError as error:
-            note("error", "unreadable", str(error))
-            continue
         masks = [readable[role] for role in readable if role.endswith("_mask")]
-        read = _note_pixels(note, readable[role], masks)
-        if read is None:
+        examined = _note_pixels(note, readable[role], masks, hashed=role == "pre")
+        if examined is None:
             continue
+        content, facts = examined
         if role == "pre":
-            first = _grey(*read)
-        if role in scene.checksums and checksum(data) != scene.checksums[role]:
+            first = hash_bits(facts)
+        if role in scene.checksums and content != scene.checksums[role]:
             note(
                 "warning",
                 "changed-image",
@@ -135,7 +127,7 @@ def examine(
             note("warning", "unknown-mask", f"{readable[role]} is unknown ({IGNORE}) everywhere")
         elif role != "class_mask":
             empties.append(values <= {0})
-    return Examined(findings, _hash(first), all(empties) if empties else None)
+    return Examined(findings, first, all(empties) if empties else None)
 
 
 def _note_grids(note: Note, pre: Path, post: Path) -> None:
@@ -174,81 +166,56 @@ def _note_bands(note: Note, scene: Scene) -> None:
                 note("error", "bands", f"{message}: prepare the data again")
 
 
-def _note_pixels(note: Note, path: Path, masks: Sequence[Path]) -> tuple[RasterFile, np.ndarray] | None:
+def _note_pixels(
+    note: Note, path: Path, masks: Sequence[Path], *, hashed: bool
+) -> tuple[str, ImageFacts] | None:
     """Note what of an image is no ground, and pixels that are stored turned.
 
     Returns:
-        the file and its data bands (C, H, W), or None where it cannot be read.
+        its SHA-256 and its facts, or None where it cannot be read.
     """
-    files = OpenFiles()
     try:
-        file = RasterFile.inspect(path, placed=False)
-        pixels, seen, rests = files.whole(file)
-    except RasterError as error:
+        content, facts = image_facts(path, masks, hashed=hashed)
+    except (DataError, RasterError) as error:
         note("error", "unreadable", str(error))
         return None
-    finally:
-        files.close()
-    hidden = 1 - np.count_nonzero(seen) / seen.size
-    guessed = sum(rest.pixels for rest in rests) / seen.size
-    if guessed and masks and all(_is_unknown(mask, ~seen) for mask in masks):
-        guessed = 0.0
-    if hidden == 1:
+    if facts.hidden == 1:
         note(
             "error",
             "no-ground",
             f"{path} shows no ground anywhere: remove its scene, and prepare the data again",
         )
-    elif guessed:
-        colours = " or ".join(rest.colour for rest in rests)
-        value = next((rest.nodata for rest in rests if rest.nodata is not None), None)
+    elif facts.guessed:
+        value = facts.nodata
         declare = "" if value is None else f"declare it with 'gdal_edit.py -a_nodata {value:g}', or "
         note(
             "warning",
             "undeclared-rest",
-            f"{guessed:.1%} of {path} is {colours} {rests[0].place} and looks like missing ground, but is taught as it "
-            f"is labelled: {declare}label it {IGNORE}",
+            f"{facts.guessed:.1%} of {path} is {facts.colours} {facts.place} and looks like missing ground, but is "
+            f"taught as it is labelled: {declare}label it {IGNORE}",
         )
-    elif hidden:
+    elif facts.hidden:
         note(
             "info",
             "no-ground",
-            f"{hidden:.1%} of {path} is no ground by its own word, and unknown to its labels",
+            f"{facts.hidden:.1%} of {path} is no ground by its own word, and unknown to its labels",
         )
-    if file.orientation != 1:
-        grey = pixels[:3].mean(axis=0, dtype=np.float32)
-        shown = [mask for mask in masks if _lies_on_shown(mask, grey, file.orientation)]
-        if shown:
-            note(
-                "error",
-                "turned-mask",
-                f"{shown[0]} lies on the turned view of {path} (EXIF orientation {file.orientation}), expected it on the "
-                "stored pixels: turn the image for good, such as with 'mogrify -auto-orient', and prepare the data again",
-            )
-            return file, pixels
+    if facts.turned is not None:
+        note(
+            "error",
+            "turned-mask",
+            f"{masks[facts.turned]} lies on the turned view of {path} (EXIF orientation {facts.orientation}), expected "
+            "it on the stored pixels: turn the image for good, such as with 'mogrify -auto-orient', and prepare the data "
+            "again",
+        )
+    elif facts.orientation != 1:
         note(
             "warning",
             "turned",
-            f"{path} is to be shown turned (EXIF orientation {file.orientation}): it is used as stored, and its masks "
+            f"{path} is to be shown turned (EXIF orientation {facts.orientation}): it is used as stored, and its masks "
             "have to lie on the stored pixels",
         )
-    return file, pixels
-
-
-def _lies_on_shown(mask: Path, grey: np.ndarray, orientation: int) -> bool:
-    try:
-        return lies_on_shown(grey, read_file(mask).array[0], orientation)
-    except DataError:
-        return False
-
-
-def _is_unknown(mask: Path, hidden: np.ndarray) -> bool:
-    """Whether a mask says nothing of the pixels that its image does not show."""
-    try:
-        labels = read_file(mask).array[0]
-    except DataError:
-        return False
-    return labels.shape == hidden.shape and bool((labels[hidden] == IGNORE).all())
+    return content, facts
 
 
 def _label_problem(
@@ -270,25 +237,3 @@ def _label_problem(
             "write 1 on buildings, or prepare the masks with 'aftermap data prepare folder'"
         )
     return None
-
-
-def _grey(file: RasterFile, pixels: np.ndarray) -> np.ndarray | None:
-    """The first image in grey (H, W), of its data bands where they are colours; None where it cannot be read."""
-    if file.alpha is not None or file.has_palette or file.bits not in (None, 8):
-        try:
-            pixels = read_file(file.path).array
-        except DataError:
-            return None
-    grey: np.ndarray = pixels[:3].mean(axis=0, dtype=np.float32)
-    return grey
-
-
-def _hash(image: np.ndarray | None) -> np.ndarray | None:
-    """Bits of the signs of horizontal differences in a reduced grey image; None for flat images."""
-    if image is None:
-        return None
-    small = cv2.resize(image, (HASH_SIDE + 1, HASH_SIDE), interpolation=cv2.INTER_AREA).astype(float)
-    if small.std() < 4:
-        return None
-    bits: np.ndarray = (np.diff(small, axis=1) > 0).ravel()
-    return bits
