@@ -12,6 +12,7 @@ from textures import texture
 
 from aftermap.errors import RasterError
 from aftermap.geo.opening.files import RasterFile
+from aftermap.geo.opening.limits import held_bytes
 from aftermap.geo.raster import RasterSource
 
 SOURCE = """<SimpleSource><SourceFilename relativeToVRT="1">{name}</SourceFilename><SourceBand>{band}</SourceBand>
@@ -235,3 +236,19 @@ def test_no_member_of_an_archive_lands_outside_of_its_folder(write_tif, tmp_path
     assert folder != tmp_path and all(file.is_relative_to(folder) for file in source.files)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "t.zip"]
     assert not (folder.parent / "b.tif").exists() and not Path("/b.tif").exists()
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected_mib"),
+    [
+        (4096, 4096, 96),  # both dates at once are 96 MiB
+        (25_000, 4096, 2 * 4096 * 2048 * 3 / 2**20),  # the rows of blocks under a row of windows, 48 MiB
+        (
+            10_000,
+            10_000,
+            2 * 2048 * 2048 * 3 / 2**20,
+        ),  # these would be 117: the blocks under two windows, 24 MiB
+    ],
+)
+def test_blocks_are_held_where_they_are_wanted_again(height, width, expected_mib):
+    assert held_bytes(height, width, 3) == expected_mib * 2**20

@@ -56,6 +56,13 @@ def test_the_model_in_the_box_runs_everywhere(runtime):
     assert difference("box", runtime, pictures()) < 1e-4
 
 
+def test_what_is_lent_is_what_is_given():
+    predictor = open_predictor("box", Options(backend="openvino"))
+    given = predictor.predict(pictures())
+    np.testing.assert_array_equal(predictor.predict_lent(pictures()), given)
+    np.testing.assert_array_equal(predictor.predict(pictures()), given)
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_every_runtime_sees_the_same_on_a_real_pair(shared_data, runtime):

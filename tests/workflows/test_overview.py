@@ -1,5 +1,7 @@
 """The whole map in small is gathered from windows, to the same picture however they are cut."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,20 @@ def test_windows_in_any_cut_give_the_picture_of_the_whole(pixels: int) -> None:
     expected, found = at_once.finished(never), in_parts.finished(lambda window: part(whole, window))
     for one, other in zip([*expected[0], *expected[1]], [*found[0], *found[1]], strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_pictures_in_files_are_those_in_memory_and_leave_no_file(tmp_path: Path) -> None:
+    grid, whole = Grid.pixels(WIDTH, HEIGHT), scene(2)
+    held, filed = Overview(grid, 600), Overview(grid, 600)
+    filed.keep_in(tmp_path)
+    for row in (0, 20):
+        window = Window(row, 0, min(20, HEIGHT - row), WIDTH)
+        for overview in (held, filed):
+            overview.add(window, part(whole, window))
+            overview.rest()
+    again = [each.finished(lambda window: part(whole, window))[0] for each in (held, filed)]
+    np.testing.assert_array_equal(*again)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_an_interrupted_run_has_read_is_read_once_more() -> None:

@@ -210,14 +210,13 @@ def _traced(
     ground = shapely.transform(traced, lambda xy: xy * (1.0, aspect))
     fitted = regularise(ground, tolerance=simplify_px * max(1.0, aspect))
     fitted = shapely.transform(fitted, lambda xy: xy / (1.0, aspect))
-    part = None
     if sheet is not None:
         part = np.searchsorted(sheet.columns, corners[:, 0], side="right") - 1
         corners[:, 0] -= sheet.columns[part]
-    placed = _moved(fitted, corners)
-    if sheet is not None:
-        placed = _moved(placed, sheet.places[part])
-    polygons: list[Polygon] = placed.tolist()
+        corners += sheet.places[
+            part
+        ]  # whole numbers: moved once, so that it does not matter where the scene was cut
+    polygons: list[Polygon] = _moved(fitted, corners).tolist()
     return polygons
 
 

@@ -48,6 +48,10 @@ class AnyPredictor(ABC):
             float32 (B, K, H, W), the caller's to write over; sums to 1 over K.
         """
 
+    def predict_lent(self, images: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+        """The same, in memory that the next call may write over: for whoever is done with it by then."""
+        return self.predict(images, valid)
+
     def release(self) -> None:  # noqa: B027 - most have none
         """Give memory back that only the next `predict` needs, which takes it anew."""
 
@@ -142,6 +146,12 @@ class Predictor(AnyPredictor):
         probabilities = to_probabilities(truncated(channels) if self._compat_uint8 else channels)
         return weighted(as_numpy(probabilities), self.card)
 
+    def predict_lent(self, images: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+        """The same where the network left its logits, if it can be; see `AnyPredictor.predict_lent`."""
+        if not self._is_plain:
+            return self.predict(images, valid)
+        return as_numpy(self._mean_over_views(images, valid, lambda logits: self._softmax(logits, lent=True)))
+
     def channels(self, images: np.ndarray, valid: np.ndarray | None = None) -> Any:
         """Channels (B, C, H, W) as the network's arrays, averaged over the views: p(building), then a value per class."""
         if self._averaging == "logits":
@@ -180,12 +190,12 @@ class Predictor(AnyPredictor):
         alone = self._views == views("none") and not self._compat_uint8
         return alone and card.activation == "softmax" and card.channel_0 == "background"
 
-    def _softmax(self, logits: A) -> A:
-        """Probabilities with the temperature and the damage weights of the card, in memory of their own."""
+    def _softmax(self, logits: A, *, lent: bool = False) -> A:
+        """Probabilities with the temperature and damage weights of the card, in memory of their own or the logits'."""
         if not isinstance(logits, np.ndarray):
             return self._shares(logits)
         # some rows after the other, so that what is computed on the way stays in the cache
-        found = np.empty_like(logits)
+        found = logits if lent and logits.flags.writeable else np.empty_like(logits)
         rows = max(1, _PIXELS_AT_ONCE // logits.shape[-1])
         for top in range(0, logits.shape[-2], rows):
             part = (..., slice(top, top + rows), slice(None))

@@ -23,7 +23,7 @@ from aftermap.geo.ground import (
     opaque_value,
 )
 from aftermap.geo.opening.georeference import native_grid
-from aftermap.geo.opening.limits import open_checked, opened, reading
+from aftermap.geo.opening.limits import held_bytes, open_checked, opened, reading
 from aftermap.geo.rests import ReadPixels, Rest, find_rests, strips
 
 MAX_OPEN = 16
@@ -145,6 +145,12 @@ class RasterFile:
         floats = np.dtype(self.dtype).kind == "f"
         return floats or self.is_sparse or self.has_mask or self.nodata is not None or self.opaque is not None
 
+    @property
+    def held_bytes(self) -> int:
+        """Of decoded blocks that are worth holding while it is read; see `limits.held_bytes`."""
+        bands = self.count + (self.alpha is not None)
+        return held_bytes(*self.grid.shape, bands * np.dtype(self.dtype).itemsize)
+
 
 class OpenFiles:
     """Reads windows of many files while only the last few are held open; safe to share between threads."""
@@ -185,7 +191,7 @@ class OpenFiles:
                 def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
                     return read_declared(self._dataset(file.path), file, window, file.bands, whole=True)[1:]
 
-                with reading(file.path, width=width):
+                with reading(file.path, held=file.held_bytes):
                     self._rests[file.path] = find_rests(read, height, width, file.dtype)
             return self._rests[file.path]
 
@@ -221,7 +227,7 @@ class OpenFiles:
     def _declared(
         self, file: RasterFile, window: Window, bands: tuple[int, ...], *, whole: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        with reading(file.path, width=file.grid.width):
+        with reading(file.path, held=file.held_bytes):
             return read_declared(self._dataset(file.path), file, window, bands, whole=whole)
 
     def _dataset(self, path: Path) -> rasterio.DatasetReader:

@@ -40,7 +40,8 @@ GDAL_ERRORS = (RasterioError, CPLE_BaseError, CRSError)
 """What rasterio raises where GDAL cannot go on."""
 
 GDAL_OPTIONS: dict[str, Any] = {
-    "GDAL_CACHEMAX": 96 * 2**20,  # bytes; the default of 5 % of the memory would let windows pile up
+    "GDAL_CACHEMAX": 96
+    * 2**20,  # bytes; the default of 5 % of the memory would let windows pile up; see `held_bytes`
     "GDAL_ERROR_ON_LIBJPEG_WARNING": True,  # a truncated JPEG is otherwise filled with grey
     "GDAL_DISABLE_READDIR_ON_OPEN": True,  # a folder may hold a hundred thousand tiles
     "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",  # nothing is read from the network
@@ -68,24 +69,44 @@ def max_pixels() -> int:
     return value
 
 
-_WIDE_PX = 6000
-# a row of windows over a wide image fills more than the usual cache, so that the next one finds none of its blocks
-_WIDE_CACHE = 48 * 2**20
+_ROW_CACHE = 64 * 2**20
+_WINDOW_PX = _BLOCK_PX = 1024  # of a map's windows, and what two blocks of an image usually span
+
+
+def held_bytes(height: int, width: int, pixel_bytes: int) -> int:
+    """How many bytes of decoded blocks are worth holding while two dates are read in windows.
+
+    All of them where that is little, so that nothing is decoded twice; else those under a row of windows, of which the
+    next row wants the lower ones again; and where these are too many, those under a window and its neighbour. What lies
+    in between only costs memory: the blocks longest unused go first, and these are the ones wanted next.
+
+    Args:
+        height: of an image.
+        width: of it.
+        pixel_bytes: of all its bands.
+    """
+    everything: int = GDAL_OPTIONS["GDAL_CACHEMAX"]
+    date = height * width * pixel_bytes
+    if 2 * date <= everything:
+        return everything
+    span = (_WINDOW_PX + _BLOCK_PX) * pixel_bytes
+    row = 2 * span * width
+    return row if row <= _ROW_CACHE else min(everything, 2 * span * (_WINDOW_PX + _BLOCK_PX))
 
 
 @contextmanager
-def reading(path: Path, *, width: int = 0) -> Iterator[None]:
+def reading(path: Path, *, held: int | None = None) -> Iterator[None]:
     """Where an image is read: every error of GDAL, which may come late, becomes one line.
 
     Args:
         path: the image.
-        width: of it, where that is known; of a wide one fewer decoded blocks are held.
+        held: how many bytes of decoded blocks are held for the next one; see `held_bytes`.
 
     Raises:
         RasterError: GDAL raised one.
     """
     try:
-        with rasterio.Env(**GDAL_OPTIONS | ({"GDAL_CACHEMAX": _WIDE_CACHE} if width > _WIDE_PX else {})):
+        with rasterio.Env(**GDAL_OPTIONS | ({} if held is None else {"GDAL_CACHEMAX": held})):
             yield
     except GDAL_ERRORS as error:
         raise RasterError(

@@ -36,7 +36,9 @@ class Painter:
         points, ring = shapely.get_coordinates(rings, return_index=True)
         edges = ring[1:] == ring[:-1]
         self._start, self._stop = points[:-1][edges], points[1:][edges]
-        self._owner = shape[part[ring[1:][edges]]]
+        self._owner = shape[part[ring[1:][edges]]]  # in the order of buildings
+        self._edges = np.bincount(self._owner, minlength=self.count)
+        self._first = np.cumsum(self._edges) - self._edges
         self._turned = shapely.is_ccw(rings)[ring[1:][edges]]
 
     def paint(self, row: int, height: int, *, col: int = 0, width: int | None = None) -> Iterator[np.ndarray]:
@@ -52,9 +54,7 @@ class Painter:
     def _fill(self, labels: np.ndarray, members: np.ndarray, row: int, col: int) -> None:
         """Number the pixels whose middle lies within one of some buildings; labels (h, w) begin at `row` and `col`."""
         height, width = labels.shape
-        chosen = np.zeros(self.count, bool)
-        chosen[members] = True
-        edges = chosen[self._owner]
+        edges = _ranges(self._first[members], self._edges[members])[1]
         owner = self._owner[edges]
         start, stop = self._start[edges], self._stop[edges]
         x0, y0, x1, y1 = start[:, 0] - col, start[:, 1] - row, stop[:, 0] - col, stop[:, 1] - row

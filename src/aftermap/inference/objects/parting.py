@@ -8,6 +8,7 @@ import numpy as np
 MAX_PARTED_PX = 4_000_000
 """A shape whose box is larger is no row of houses; it stays whole, so that it cannot fill the memory."""
 
+_SHEET_PX = 1 << 19  # of shapes that are parted at once: what is computed of them stays in the cache
 SMOOTHING_PX = 1.5
 GAP_PX = 8
 """Between shapes that are parted on one sheet: more than the smoothing reaches."""
@@ -136,7 +137,7 @@ def part_shapes(
 
 def _batches(shapes: np.ndarray, area: np.ndarray) -> list[np.ndarray]:
     """Shapes in groups that fill a sheet of bounded size each."""
-    sheet = np.cumsum(area[shapes]) // MAX_PARTED_PX
+    sheet = np.cumsum(area[shapes]) // _SHEET_PX
     return np.split(shapes, np.flatnonzero(np.diff(sheet)) + 1) if len(shapes) else []
 
 

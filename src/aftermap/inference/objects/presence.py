@@ -45,7 +45,7 @@ class OneDatePredictor(AnyPredictor):
         if self.repeats:
             images = np.repeat(images, 2, axis=1)
             valid = None if valid is None else np.repeat(valid, 2, axis=1)
-        probabilities = self.model.predict(images, valid)
+        probabilities = self.model.predict_lent(images, valid)  # copied below
         if self._building is not None:
             building = probabilities[:, self._building : self._building + 1]
             return np.concatenate([1 - building, building], axis=1)

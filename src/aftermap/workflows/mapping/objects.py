@@ -149,12 +149,10 @@ class ObjectTask(Task):
         # rounded, so that buildings in one row are not numbered by the last digit of their place
         polygons.sort(key=lambda polygon: (round(polygon.bounds[1], 6), round(polygon.bounds[0], 6)))
         painter, evidence = Painter(polygons, grid.width), self.evidence(len(polygons))
-        for each in rows:
-            layers = list(painter.paint(each.start, each.stop - each.start))
-            for piece in each.pieces(grid.width):
-                stored, missing = piece.load("probabilities", "missing")
-                for labels in layers:
-                    evidence.add(labels[piece.lines], stored, missing)
+        for piece in (piece for each in rows for piece in each.pieces(grid.width)):
+            stored, missing = piece.load("probabilities", "missing")
+            for labels in painter.paint(piece.start, piece.stop - piece.start):
+                evidence.add(labels, stored, missing)
         # what nobody could look at has no probability: it stays, and is told as not assessed
         likely = evidence.mean_presence() >= self.predictor.card.object_threshold
         likely |= evidence.pixels[:, Missing.ASSESSED] == 0

@@ -103,6 +103,7 @@ def run_map(
         WorkFolder(out, fingerprint, resume=settings.resume, overwrite=settings.overwrite) as work,
     ):
         total = inputs.grid.width * inputs.grid.height
+        inputs.gathered.keep_in(work.parts)
         start_row = _predict(task, inputs, work, settings, watch, report)
         if not settings.draft:  # the same worker maps the next scene at once
             task.predictor.release()
@@ -206,6 +207,7 @@ def _predict(
                 if rows is not None:
                     work.add(rows)
                     if not settings.draft:
+                        inputs.gathered.rest()
                         give_back()
             if rows is not None:
                 report("predicting", part.stop * width, height * width)
@@ -227,6 +229,8 @@ def _show(
     }
     used = f"{task.predictor.name} {task.predictor.version}"
     write_page(work.result / "map.html", view, inputs.grid, model=used, **told)
+    inputs.gathered.rest()
+    give_back()
     draw_overview(work.result / "overview.png", view, inputs.grid, **told)
 
 
@@ -283,7 +287,7 @@ def _told(view: View, inputs: Inputs, dates: Mapping[str, date | None]) -> View:
 def to_rgb(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """The first three bands, or the first one as grey; black where there is no data."""
     shown = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
-    return shown if valid.all() else np.where(valid, shown, np.uint8(0))
+    return np.where(valid, shown, np.uint8(0)) if shown[:, ~valid].any() else shown
 
 
 Parameters = ParamSpec("Parameters")
@@ -325,7 +329,8 @@ class _Timed:
 
     def __init__(self, predictor: AnyPredictor, watch: Stopwatch) -> None:
         self.multiple = predictor.multiple
-        self.predict = watch.timed("predicting", predictor.predict)
+        # windows are blended into rows before the next ones are run
+        self.predict = watch.timed("predicting", predictor.predict_lent)
 
 
 @contextmanager
