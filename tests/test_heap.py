@@ -1,6 +1,7 @@
 """What a training step frees stays with the process until it is given back."""
 
 import ctypes
+import gc
 import subprocess
 import sys
 
@@ -71,3 +72,14 @@ def test_systems_without_glibc_are_passed_over(monkeypatch):
     unset(monkeypatch)
     with heap.keeping():
         heap.give_back()
+
+
+def test_circles_are_searched_for_again_when_the_last_has_left():
+    first, second = heap.uncollected(), heap.uncollected()
+    first.__enter__()
+    second.__enter__()
+    assert not gc.isenabled()
+    first.__exit__(None, None, None)
+    assert not gc.isenabled()
+    second.__exit__(None, None, None)
+    assert gc.isenabled()

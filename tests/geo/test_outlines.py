@@ -107,6 +107,17 @@ def test_the_box_of_a_triangle_overlaps_by_half():
     assert overlap[0] == pytest.approx(32 / (64 + 50 - 32))
 
 
+@pytest.mark.parametrize("tolerance", [1, 1.7])
+def test_outlines_are_simplified_as_if_every_step_were_looked_at(tolerance):
+    polygons = np.concatenate([traced(blobs(seed)) for seed in range(12)])
+    polygons = polygons[shapely.area(polygons) >= 20]
+    assert (shapely.get_num_interior_rings(polygons) > 0).any()
+    found, expected = outlines._simplified(polygons, tolerance), shapely.simplify(polygons, tolerance)
+    assert shapely.is_valid(found).all()
+    assert shapely.equals_exact(found, expected).mean() >= 0.99
+    assert shapely.hausdorff_distance(found, expected).max() <= 2 * tolerance
+
+
 def test_outlines_are_fitted_each_for_itself():
     found = traced(blobs(2))
 

@@ -15,6 +15,8 @@ RECTANGLE_IOU = 0.85
 RIGHT_ANGLES_IOU = 0.85
 """Overlaps (intersection over union) with the traced outline from which on a fit is believed."""
 
+_FEW_POINTS = 7  # of a ring, the first one twice
+
 
 def regularise(polygons: np.ndarray, *, tolerance: float) -> np.ndarray:
     """Fit building-like outlines to ones that were traced along pixel edges, each for itself.
@@ -26,7 +28,7 @@ def regularise(polygons: np.ndarray, *, tolerance: float) -> np.ndarray:
     Returns:
         Valid polygons (n,).
     """
-    fitted = _mended(shapely.simplify(polygons, tolerance), polygons)
+    fitted = _mended(_simplified(polygons, tolerance), polygons)
     angles = main_directions(fitted)
     solid = shapely.get_num_interior_rings(polygons) == 0
     rectangles, overlap = _upright_boxes(polygons, angles)
@@ -37,6 +39,41 @@ def regularise(polygons: np.ndarray, *, tolerance: float) -> np.ndarray:
     good = _overlaps(squared, polygons[rest], angles[rest], RIGHT_ANGLES_IOU)
     fitted[rest[good]] = squared[good]
     return fitted
+
+
+def _simplified(polygons: np.ndarray, tolerance: float) -> np.ndarray:
+    """As `shapely.simplify`, which looks at every step whether rings cross, in a tenth of its time where none does.
+
+    It also keeps more of a ring that is nearly gone, so those with few corners are left to it. Of others about 3 in 1,000
+    have a corner fewer than by it, which lies within the tolerance as well.
+    """
+    simple: np.ndarray = shapely.simplify(polygons, tolerance, preserve_topology=False)
+    rings, owner = shapely.get_rings(simple, return_index=True)
+    least = np.zeros(len(polygons), np.int64)  # points of a polygon's smallest ring; 0 of what is none
+    least[owner] = _FEW_POINTS
+    np.minimum.at(least, owner, shapely.get_num_coordinates(rings))
+    holes = [shapely.get_num_interior_rings(some) for some in (simple, polygons)]
+    sound = (least >= _FEW_POINTS) & (holes[0] == holes[1]) & shapely.is_valid(simple)
+    sound &= shapely.get_type_id(simple) == shapely.GeometryType.POLYGON
+    simple[sound] = _begun_alike(simple[sound], polygons[sound])
+    simple[~sound] = shapely.simplify(polygons[~sound], tolerance)
+    return simple
+
+
+def _begun_alike(simple: np.ndarray, polygons: np.ndarray) -> np.ndarray:
+    """Simplified polygons whose rings begin a corner earlier where they have lost the one that they began at."""
+    rings, owner = shapely.get_rings(simple, return_index=True)
+    points, ring = shapely.get_coordinates(rings, return_index=True)
+    begun = shapely.get_coordinates(shapely.get_point(shapely.get_rings(polygons), 0))
+    first = np.searchsorted(ring, np.arange(len(rings)))
+    last = np.append(first[1:], len(points)) - 1
+    lost = (points[first] != begun).any(axis=1)
+    order = np.arange(len(points)) - lost[ring]
+    order[first[lost]] = last[lost] - 1  # the last point is the first one again
+    begun_earlier: np.ndarray = shapely.polygons(
+        shapely.linearrings(points[order], indices=ring), indices=owner
+    )
+    return begun_earlier
 
 
 def main_directions(polygons: np.ndarray) -> np.ndarray:

@@ -207,9 +207,10 @@ def _traced(
     corners = shapely.bounds(outlines)[:, :2]
     traced = _moved(outlines, -corners)
     # Right angles hold on the ground, so oblong pixels are stretched to squares for the fit.
-    ground = shapely.transform(traced, lambda xy: xy * (1.0, aspect))
+    ground = traced if aspect == 1 else shapely.transform(traced, lambda xy: xy * (1.0, aspect))
     fitted = regularise(ground, tolerance=simplify_px * max(1.0, aspect))
-    fitted = shapely.transform(fitted, lambda xy: xy / (1.0, aspect))
+    if aspect != 1:
+        fitted = shapely.transform(fitted, lambda xy: xy / (1.0, aspect))
     if sheet is not None:
         part = np.searchsorted(sheet.columns, corners[:, 0], side="right") - 1
         corners[:, 0] -= sheet.columns[part]

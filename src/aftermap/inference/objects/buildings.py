@@ -123,7 +123,8 @@ def trace_rows(
             else:
                 finished.append(shape)
         yield from apart(finished)
-        above = np.array([position.get(root_of(owner, n), 0) for n in above_numbers.tolist()], np.int32)
+        numbers, which = np.unique(above_numbers, return_inverse=True)
+        above = np.array([position.get(root_of(owner, n), 0) for n in numbers.tolist()], np.int32)[which]
 
 
 @dataclass

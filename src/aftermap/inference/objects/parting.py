@@ -175,9 +175,9 @@ def _basins(
     number[pixels] = basin
     height = land.reshape(-1)
     owner = list(range(len(peaks)))
-    area = np.bincount(basin, minlength=len(peaks)).tolist()
+    area = np.bincount(basin, minlength=len(peaks))
     edges = _saddles(height, number, pixels, width)
-    _merge(owner, edges, height[peaks].tolist(), area, depth_px * _STEPS_PER_PX, min_area_px)
+    _merge(owner, edges, height[peaks], area, depth_px * _STEPS_PER_PX, min_area_px)
     root = np.array(owner, np.int64)
     while not np.array_equal(further := root[root], root):
         root = further
@@ -212,10 +212,8 @@ def _climb(land: np.ndarray, pixels: np.ndarray) -> np.ndarray:
         upward[pixels] = reached = higher
 
 
-def _saddles(
-    land: np.ndarray, number: np.ndarray, pixels: np.ndarray, width: int
-) -> list[tuple[int, int, int]]:
-    """Neighbouring basins with the height of the saddle between them, the highest first."""
+def _saddles(land: np.ndarray, number: np.ndarray, pixels: np.ndarray, width: int) -> np.ndarray:
+    """Neighbouring basins with the height of the saddle between them, int (n, 3), the highest first."""
     count = int(number.max()) + 1
     pairs, heights = [], []
     for step in (1, width):
@@ -228,28 +226,31 @@ def _saddles(
     order = np.lexsort((pair, -height))
     pair, height = pair[order], height[order]
     first = np.sort(np.unique(pair, return_index=True)[1])
-    low, high = np.divmod(pair[first], count)
-    return list(zip(low.tolist(), high.tolist(), height[first].tolist(), strict=True))
+    return np.stack([*np.divmod(pair[first], count), height[first]], axis=1)
 
 
 def _merge(
     owner: list[int],
-    edges: list[tuple[int, int, int]],
-    height: list[int],
-    area: list[int],
+    edges: np.ndarray,
+    height: np.ndarray,
+    area: np.ndarray,
     depth: float,
     min_area_px: float,
 ) -> None:
     """Join basins whose lower peak is not `depth` above their saddle, then those that are too small."""
-    for a, b, saddle in edges:
-        # most stand for themselves, and are not asked
-        a, b = a if owner[a] == a else root_of(owner, a), b if owner[b] == b else root_of(owner, b)
-        if a != b and (height[a] - saddle < depth or height[b] - saddle < depth):
-            _join(owner, a, b, height, area)
-    for a, b, _ in edges:
-        a, b = a if owner[a] == a else root_of(owner, a), b if owner[b] == b else root_of(owner, b)
-        if a != b and (area[a] < min_area_px or area[b] < min_area_px):
-            _join(owner, a, b, height, area)
+    heights, areas = height.tolist(), area.tolist()
+    # peaks and areas only grow as basins are joined, so most edges need not be asked
+    shallow = np.minimum(height[edges[:, 0]], height[edges[:, 1]]) - edges[:, 2] < depth
+    for a, b, saddle in edges[shallow].tolist():
+        a, b = root_of(owner, a), root_of(owner, b)
+        if a != b and (heights[a] - saddle < depth or heights[b] - saddle < depth):
+            _join(owner, a, b, heights, areas)
+    joined = np.array([root_of(owner, each) for each in range(len(owner))], np.int64)
+    small = np.array(areas)[joined] < min_area_px
+    for a, b, _ in edges[small[edges[:, 0]] | small[edges[:, 1]]].tolist():
+        a, b = root_of(owner, a), root_of(owner, b)
+        if a != b and (areas[a] < min_area_px or areas[b] < min_area_px):
+            _join(owner, a, b, heights, areas)
 
 
 def _join(owner: list[int], a: int, b: int, height: list[int], area: list[int]) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin, WebPImagePlugin
+from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 from pyproj import Geod
 
 from aftermap import __version__
@@ -37,7 +37,7 @@ _LONLAT_NODES = 17
 _SCRIPTS = ("data.js", "view.js", "page.js")
 _GEOD = Geod(ellps="WGS84")
 # where these are not loaded, Pillow loads forty to save one picture
-_FORMATS = (PngImagePlugin, WebPImagePlugin)
+_FORMATS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 
 
 def write_page(
@@ -252,17 +252,24 @@ def _orientation(grid: Grid) -> tuple[float, float, float]:
 def to_tiles(image: Image.Image, *, lossless: bool = False) -> list[dict[str, Any]]:
     """The image as data URIs of at most `_TILE_PX`: small to decode, and only those in view are drawn.
 
-    They are WebP, or PNG where `lossless`.
+    They are JPEG, which takes a tenth of the time, WebP where something is transparent, or PNG where `lossless`.
     """
-    form, ending = ("PNG", "png") if lossless else ("WEBP", "webp")
     places = [(x, y) for y in range(0, image.height, _TILE_PX) for x in range(0, image.width, _TILE_PX)]
 
     def tile(place: tuple[int, int]) -> dict[str, Any]:
         x, y = place
         part = image.crop((x, y, min(x + _TILE_PX, image.width), min(y + _TILE_PX, image.height)))
         buffer = io.BytesIO()
-        part.save(buffer, form, **({} if lossless else {"quality": 82, "method": 2}))
-        source = f"data:image/{ending};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+        if lossless:
+            form: str = "PNG"
+            part.save(buffer, form)
+        elif part.mode == "RGBA" and np.asarray(part.getchannel("A")).min() < 255:
+            form = "WEBP"
+            part.save(buffer, form, quality=82, method=2)
+        else:
+            form = "JPEG"
+            part.convert("RGB").save(buffer, form, quality=82)
+        source = f"data:image/{form.lower()};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
         return {"x": x, "y": y, "width": part.width, "height": part.height, "src": source}
 
     image.load()

@@ -18,7 +18,7 @@ from aftermap.products.view import Picture
 MAX_SIDE_PX = 4096
 """Of the pictures of a page."""
 _DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
-_SOURCE = re.compile(r"data:image/(?:webp|png);base64,[A-Za-z0-9+/=]*")
+_SOURCE = re.compile(r"data:image/(?:jpeg|webp|png);base64,[A-Za-z0-9+/=]*")
 _DATES = ("pre", "post")
 _ODD = (
     OSError,
@@ -103,7 +103,7 @@ class StoredPage:
         try:
             for tile in self.tiles[position]:
                 data = base64.b64decode(tile["src"].partition(",")[2], validate=True)
-                with Image.open(io.BytesIO(data), formats=("WEBP", "PNG")) as part:
+                with Image.open(io.BytesIO(data), formats=("JPEG", "WEBP", "PNG")) as part:
                     sheet.paste(part.convert("RGBA"), (tile["x"], tile["y"]))
         except _ODD as error:
             raise InputError(f"{self.path} is not the page of a map: {error}") from None

@@ -137,8 +137,8 @@ class _DamageTask(ObjectTask):
 
     def strength(self, rows: Rows) -> np.ndarray:
         (damage,) = rows.load("damage")
-        found = (damage != 0) & (damage != IGNORE)
-        strength: np.ndarray = np.where(found, np.uint8(IGNORE) - rows.plane("probabilities", 0), np.uint8(0))
+        strength: np.ndarray = np.uint8(IGNORE) - rows.plane("probabilities", 0)
+        strength *= damage - np.uint8(1) < IGNORE - 1  # neither 0, which becomes 255, nor IGNORE
         return strength
 
     def judge(

@@ -1,7 +1,7 @@
 """Maps of buildings, the user's or traced: from finished rows to a table of what their pixels say."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ SIMPLIFY_M = 0.3
 PARTING_DEPTH_PX = 3.0
 PARTING_DEPTH_M = 0.5
 """How deep the saddle between two touching houses must be: the larger of the two (see `inference.parting`)."""
+
+_TRACED_PX = 2_500_000  # at once, which takes about 33 bytes for each
 
 _EVIDENCE = ("buildings", "levels", "pixels")
 """What rows say of the user's buildings, as they are stored."""
@@ -139,7 +141,7 @@ class ObjectTask(Task):
         pieces = (piece for each in rows for piece in each.pieces(grid.width))
         polygons: list[BaseGeometry] = list(
             trace_rows(
-                ((each.start, self.strength(each)) for each in pieces),
+                (band for each in pieces for band in _bands(each.start, self.strength(each))),
                 grid,
                 min_area_px=least,
                 simplify_px=tolerance,
@@ -164,3 +166,10 @@ class ObjectTask(Task):
             crs=grid.crs.to_wkt() if grid.crs is not None else None,
         )
         return frame, polygons, evidence
+
+
+def _bands(row: int, strength: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows (h, W) from `row` on in bands that are traced at once, each with its first row."""
+    height = max(1, _TRACED_PX // strength.shape[1])
+    for top in range(0, len(strength), height):
+        yield row + top, strength[top : top + height]

@@ -20,7 +20,7 @@ from aftermap.artefacts.licences import restriction
 from aftermap.errors import AftermapWarning, DataWarning, InputError
 from aftermap.files import write_json, writing
 from aftermap.files.whole import unsynced
-from aftermap.heap import give_back
+from aftermap.heap import give_back, uncollected
 from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.predictor import AnyPredictor
 from aftermap.inference.tiling import predict_parts
@@ -41,6 +41,7 @@ Progress = Callable[[str, int, int], None]
 """Told the stage, the pixels done and the pixels in all."""
 
 
+@uncollected()
 def run_map(
     out: Path,
     settings: Settings,

@@ -27,7 +27,7 @@ ROWS_LAYOUT = 2
 """How finished rows are stored: those of another layout cannot be gone on with."""
 
 _TILE_PX = 256
-_PIECE_PX = 2_500_000  # tracing takes about 33 bytes for each
+_PIECE_PX = 5_000_000
 
 _OURS = (
     MARKER,
