@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aftermap.files import csv_text, safe_cell
+from aftermap.files import are_safe, csv_text, safe_cell
 
 RUN = [
     "=1+1",
@@ -58,3 +58,13 @@ def test_any_text_comes_back_and_no_cell_begins_as_a_formula(cells):
 
 def test_a_carriage_return_begins_no_row():
     assert csv_text([["a\r=1", "b\r\nc"]]) == '"a\n=1","b\nc"\n'
+
+
+@given(st.lists(st.text(st.sampled_from("a=+-@\t\r\n \0 1.＝"), max_size=4), max_size=4))
+def test_words_that_are_safe_together_are_safe_each(words):
+    if are_safe(words):
+        assert [safe_cell(word) for word in words] == words
+
+
+def test_words_are_looked_at_together():
+    assert are_safe(["a", "b c", "", "x-1"]) and not any(are_safe(["a", text]) for text in RUN)

@@ -21,7 +21,7 @@ from aftermap.files.claims import Claim, turn
 from aftermap.files.folders import make_folder, remove_stale, replacing_folder, restore
 from aftermap.files.plain_json import read_json, to_plain, write_json
 from aftermap.files.result_folder import ResultFolder, check_output, work_path
-from aftermap.files.tables import csv_text, markdown_table, safe_cell
+from aftermap.files.tables import are_safe, csv_text, markdown_table, safe_cell
 from aftermap.files.whole import replacing, write_bytes, write_text
 from aftermap.files.writing import DiskFullError, keep_inputs, one_line, writing
 
@@ -29,6 +29,7 @@ __all__ = [
     "Claim",
     "DiskFullError",
     "ResultFolder",
+    "are_safe",
     "check_output",
     "csv_text",
     "keep_inputs",

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 _RUNS = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")
+_MAY_RUN = re.compile(r"\0(\s*[=+\-@＝＋－＠]|[\t\n])|\r")
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 
 
@@ -22,6 +23,11 @@ def safe_cell(value: Any) -> Any:
     if _RUNS.match(value) and not _NUMBER.fullmatch(value):
         value = "'" + value
     return value.replace("\r\n", "\n").replace("\r", "\n") if "\r" in value else value
+
+
+def are_safe(words: Sequence[str]) -> bool:
+    """Whether `safe_cell` surely leaves all of these words as they are; looked for at once."""
+    return _MAY_RUN.search("\0" + "\0".join(words)) is None
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 encode_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+encode_text: Callable[[str], str] = json.encoder.encode_basestring_ascii
+"""The same of text alone, in a fifth of the time."""
 
 
 def number_texts(column: "pd.Series[Any]", *, missing: str) -> list[str] | None:
@@ -19,8 +21,14 @@ def number_texts(column: "pd.Series[Any]", *, missing: str) -> list[str] | None:
         column: of any type.
         missing: what stands where a decimal number is missing.
     """
-    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu":
-        return list(map(repr, column.to_list()))
+    if column.dtype.kind in "iu":
+        if isinstance(column.dtype, np.dtype):
+            return list(map(repr, column.to_list()))
+        gaps = column.isna().to_numpy()  # pandas' own type, which holds missing numbers too
+        whole = list(map(repr, column.to_numpy(np.dtype(f"{column.dtype.kind}8"), na_value=0).tolist()))
+        for place in np.flatnonzero(gaps).tolist():
+            whole[place] = missing
+        return whole
     if column.dtype != np.float64:
         return None
     values = column.to_numpy()

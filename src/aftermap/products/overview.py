@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -198,8 +199,11 @@ def draw_buildings(
     thick = max(1, round(line_px))
     fills = {kind: np.zeros((panel.height, panel.width), np.uint8) for kind in set(objects.kinds.tolist())}
     lines = {kind: mask.copy() for kind, mask in fills.items()}
+    outlines: dict[int, list[np.ndarray]] = {kind: [] for kind in fills}
     for kind, rings in zip(objects.kinds.tolist(), _rings(shapes, np.array(scale)), strict=True):
         cv2.fillPoly(fills[kind], rings, 255, cv2.LINE_AA, _SUBPIXEL_BITS)
+        outlines[kind] += rings
+    for kind, rings in outlines.items():
         cv2.polylines(lines[kind], rings, True, 255, thick, cv2.LINE_AA, _SUBPIXEL_BITS)
     for masks, share in ((fills, tint), (lines, min(1.0, line_px / thick))):
         for kind, mask in masks.items():
@@ -217,8 +221,9 @@ def _rings(shapes: np.ndarray, scale: np.ndarray) -> Iterator[list[np.ndarray]]:
     rings, part = shapely.get_rings(parts, return_index=True)
     points, ring = shapely.get_coordinates(rings, return_index=True)
     placed = np.clip(points * scale - 0.5, -_FAR_PX, _FAR_PX) * (1 << _SUBPIXEL_BITS)
-    ends = np.searchsorted(ring, np.arange(1, len(rings)))
-    outlines = np.split(np.rint(placed).astype(np.int32), ends) if len(rings) else []
+    ends = np.searchsorted(ring, np.arange(len(rings) + 1)).tolist()
+    whole = np.rint(placed).astype(np.int32)
+    outlines = [whole[begin:end] for begin, end in pairwise(ends)]
     last = np.searchsorted(shape[part], np.arange(len(shapes) + 1))
     for start, stop in zip(last[:-1].tolist(), last[1:].tolist(), strict=True):
         yield outlines[start:stop]

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
 from aftermap.classes import DAMAGE, DESTROYED_OR_NOT, NOT_ASSESSED
-from aftermap.files import replacing, safe_cell
+from aftermap.files import are_safe, replacing, safe_cell
 from aftermap.geo.datum import transforming
-from aftermap.products.cell_texts import encode_json, number_texts, word_texts
+from aftermap.products.cell_texts import encode_json, encode_text, number_texts, word_texts
 
 LAYER = "buildings"
 DAMAGE_VALUES = (*DAMAGE.names[1:], NOT_ASSESSED)
@@ -105,9 +106,10 @@ def write_layer(frame: gpd.GeoDataFrame, folder: Path, name: str, *, table: bool
         errors = (DataSourceError, DataLayerError)
         parts = [stack.enter_context(replacing(path, also=errors)) for path in finished]
         _write_geopackage(frame, parts[0], name)
-        _write_geojson(frame, parts[1], name)
+        numbers = _numbers(frame.drop(columns=frame.geometry.name))
+        _write_geojson(frame, parts[1], name, numbers)
         if table:
-            _write_csv(as_cells(frame), parts[2])
+            _write_csv(as_cells(frame), parts[2], numbers)
     return finished
 
 
@@ -227,6 +229,9 @@ BUILDING_LAYER = Layer(
 )
 
 
+_FEATURES_AT_ONCE = 4096
+
+
 def _write_geopackage(frame: gpd.GeoDataFrame, path: Path, name: str) -> None:
     previous = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
     # GeoPackage stores when it was written; the provenance says that, and equal results shall be equal files.
@@ -253,8 +258,10 @@ def _safe_cells(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """`safe_cell` of every value; of words that come again and again, once."""
     if not is_text(column):
         return column.map(safe_cell)
-    words = column.drop_duplicates()
-    unsafe = {word: safe for word in words.to_list() if (safe := safe_cell(word)) != word}
+    words = column.drop_duplicates().to_list()
+    if are_safe(words):
+        return column
+    unsafe = {word: safe for word in words if (safe := safe_cell(word)) != word}
     return column.replace(unsafe) if unsafe else column
 
 
@@ -265,16 +272,26 @@ def is_text(column: "pd.Series[Any]") -> bool:
     return pd.api.types.infer_dtype(column, skipna=False) == "string"
 
 
-def _write_geojson(frame: gpd.GeoDataFrame, path: Path, name: str) -> None:
+def _numbers(table: pd.DataFrame) -> list[list[str] | None]:
+    """What `number_texts` says of each column, with nothing for missing numbers."""
+    return [number_texts(column, missing="") for _, column in table.items()]
+
+
+def _write_geojson(
+    frame: gpd.GeoDataFrame, path: Path, name: str, numbers: list[list[str] | None] | None = None
+) -> None:
+    if numbers is None:
+        numbers = _numbers(frame.drop(columns=frame.geometry.name))
     collection: dict[str, Any] = {"type": "FeatureCollection", "name": name}
     if frame.crs is None:
         collection["note"] = PIXEL_NOTE
     head = json.dumps(collection)[:-1]
     with path.open("w", encoding="utf-8") as file:
         file.write(head + ', "features": [')
+        features = _features(frame, numbers)
         separator = "\n"
-        for feature in _features(frame):
-            file.write(separator + feature)
+        while some := list(islice(features, _FEATURES_AT_ONCE)):
+            file.write(separator + ",\n".join(some))
             separator = ",\n"
         file.write("\n]}\n")
 
@@ -295,11 +312,14 @@ def in_degrees(frame: gpd.GeoDataFrame) -> np.ndarray:
     return tidied
 
 
-def _features(frame: gpd.GeoDataFrame) -> Iterator[str]:
+def _features(frame: gpd.GeoDataFrame, numbers: list[list[str] | None]) -> Iterator[str]:
     """GeoJSON features of a normalised frame, in EPSG:4326 where it has a reference system."""
     shapes = in_degrees(frame)
     columns = [name for name in frame.columns if name != frame.geometry.name]
-    texts = [_json_texts(frame[name]) for name in columns]
+    texts = [
+        _json_texts(frame[name]) if written is None else [text or "null" for text in written]
+        for name, written in zip(columns, numbers, strict=True)
+    ]
     keys = (encode_json(str(name)).replace("%", "%%") for name in columns)
     properties = ",".join(f"{key}:%s" for key in keys)
     feature = f'{{"type":"Feature","properties":{{{properties}}},"geometry":%s}}'
@@ -308,19 +328,16 @@ def _features(frame: gpd.GeoDataFrame) -> Iterator[str]:
 
 
 def _json_texts(column: "pd.Series[Any]") -> list[str]:
-    """The values of a column as JSON."""
-    numbers = number_texts(column, missing="null")
-    if numbers is not None:
-        return numbers
+    """The values of a column that holds other things than numbers as JSON."""
     values = plain_column(column)
-    return word_texts(values, encode_json) if is_text(column) else [encode_json(value) for value in values]
+    return word_texts(values, encode_text) if is_text(column) else [encode_json(value) for value in values]
 
 
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
+def _write_csv(table: pd.DataFrame, path: Path, numbers: list[list[str] | None]) -> None:
     """A table as pandas writes it, faster where it holds nothing but numbers and text."""
     columns = [
-        column.to_list() if is_text(column) else number_texts(column, missing="")
-        for _, column in table.items()
+        column.to_list() if written is None and is_text(column) else written
+        for (_, column), written in zip(table.items(), numbers, strict=True)
     ]
     texts = [column for column in columns if column is not None]
     if len(texts) < max(2, len(columns)):

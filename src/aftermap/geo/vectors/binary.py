@@ -251,7 +251,9 @@ def _plain(values: np.ndarray, kind: str) -> list[Any]:
     """Values as plain Python, None where missing."""
     if kind == "bool" and values.dtype.kind != "b":
         return [None if value != value else bool(value) for value in values.tolist()]
-    return [_told(value) for value in values.tolist()]
+    if values.dtype.kind in "biu":
+        return list(values.tolist())
+    return [value if type(value) is str else _told(value) for value in values.tolist()]
 
 
 def _told(value: Any) -> Any:

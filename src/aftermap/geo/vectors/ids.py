@@ -98,7 +98,8 @@ def _candidates(columns: pd.DataFrame) -> list[tuple[str, list[str | None], bool
 
 
 def _names(values: "pd.Series[Any]") -> list[str | None]:
-    names = [None if missing else text_of(v) for v, missing in zip(values, values.isna(), strict=True)]
+    told = zip(values.tolist(), values.isna().tolist(), strict=True)
+    names = [None if missing else text_of(value) for value, missing in told]
     return [name if name is not None and name.strip() else None for name in names]
 
 

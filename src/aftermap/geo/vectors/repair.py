@@ -56,7 +56,8 @@ def repair(shapes: np.ndarray) -> Repaired:
     coordinates that are not finite or on no map, no area.
     """
     found = np.array(shapes, dtype=object)
-    kinds = sorted({_kind(shape) for shape in found if shape is not None})
+    _, examples = np.unique(shapely.get_type_id(found), return_index=True)
+    kinds = sorted({_kind(found[row]) for row in examples.tolist() if found[row] is not None})
     left_out: Counter[str] = Counter()
     kept = np.ones(len(found), bool)
 

@@ -82,6 +82,8 @@ def tidy(values: Sequence[Any]) -> "pd.Series[Any]":
     """
     known = [value for value in values if value is not None]
     kinds = {type(value) for value in known}
+    if kinds == {str} and (joined := "".join(known)).isascii() and "\0" not in joined:
+        return pd.Series(list(values), dtype=object)  # as `text_of` would leave each
     if kinds == {bool}:
         return pd.Series(pd.array(list(values), dtype="boolean"))
     if kinds == {int} and all(-_INT64 <= value < _INT64 for value in known):
@@ -94,7 +96,7 @@ def tidy(values: Sequence[Any]) -> "pd.Series[Any]":
 def text_of(value: Any) -> str:
     """A value as text that every format can hold; whole numbers without a decimal point."""
     if isinstance(value, str):
-        return _UNWRITABLE.sub("\ufffd", value)
+        return value if value.isascii() and "\0" not in value else _UNWRITABLE.sub("\ufffd", value)
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, list | dict):

@@ -208,17 +208,20 @@ class Evidence:
         pixel = np.flatnonzero(labels)
         if pixel.size == 0:
             return
-        building, code = labels.reshape(-1)[pixel] - 1, missing.reshape(-1)[pixel].astype(np.int64)
+        building, code = labels.reshape(-1)[pixel].astype(np.int64), missing.reshape(-1)[pixel]
         first, codes = int(building.min()), len(Missing)
         building -= first
         count = int(building.max()) + 1
-        some = slice(first, first + count)
-        self.pixels[some] += np.bincount(building * codes + code, minlength=count * codes).reshape(
-            count, codes
-        )
+        some = slice(first - 1, first - 1 + count)
+        gaps = code.any()
+        if gaps:
+            both = np.bincount(building * codes + code, minlength=count * codes)
+            self.pixels[some] += both.reshape(count, codes)
+        else:
+            self.pixels[some, Missing.ASSESSED] += np.bincount(building, minlength=count)
         if probabilities.shape[0] == 0:
             return
-        if code.any():
+        if gaps:
             seen = code == Missing.ASSESSED
             building, pixel = building[seen], pixel[seen]
         values = np.stack([band.reshape(-1)[pixel] for band in self.chosen(probabilities)])
@@ -345,7 +348,7 @@ def assess(
         "reason": reason,
         "mode": [MODE] * count,
     }
-    return geopandas.GeoDataFrame(columns, geometry=buildings.geometry.to_list(), crs=grid.crs)
+    return geopandas.GeoDataFrame(columns, geometry=buildings.geometry.to_numpy(), crs=grid.crs)
 
 
 def seen_share(polygons: Sequence[BaseGeometry], evidence: Evidence, grid: Grid) -> np.ndarray:

@@ -137,4 +137,4 @@ def locate(
         "lat": lat,
         "seen": seen,
     }
-    return geopandas.GeoDataFrame(columns, geometry=buildings.geometry.to_list(), crs=grid.crs)
+    return geopandas.GeoDataFrame(columns, geometry=buildings.geometry.to_numpy(), crs=grid.crs)

@@ -68,9 +68,9 @@ def _column(values: "pd.Series[Any]", name: str, arrays: dict[str, np.ndarray]) 
     plain = values.tolist()
     if not is_text(values):
         plain = [_plain(value) if seen else None for value, seen in zip(plain, here.tolist(), strict=True)]
-    if plain and all(value == plain[0] for value in plain):
+    if plain and plain.count(plain[0]) == len(plain):
         return {"kind": "same", "value": plain[0]}
-    if plain == [str(number) for number in range(1, len(plain) + 1)]:
+    if plain[-1:] == [str(len(plain))] and plain == [str(number) for number in range(1, len(plain) + 1)]:
         return {"kind": "serial"}
     words = list(dict.fromkeys(plain))
     if len(words) <= _MOST_WORDS and len(words) < len(plain):
