@@ -140,6 +140,6 @@ box: .venv/.dev
 	$(BIN)/aftermap data synth -o build/free-ggaba --scenes 35 --size 512 --seed 13 --backdrop build/backdrops/ggaba \
 	  --footprints $(SHARED)/oam-ggaba/labels.geojson
 	$(BIN)/python bench/calibrate.py build/free src/aftermap/box --sets build/free-synthetic build/free-banepa build/free-ggaba \
-	  --shares 313033,36860,29904,31560 --correction --write src/aftermap/box
+	  --shares 313033,36860,29904,31560 --write src/aftermap/box
 	$(BIN)/aftermap export box --to openvino --precision int8 --execution bf16 --normalise outside \
 	  --calibrate build/synthetic-6 --tiles build/synthetic-6 -o src/aftermap/box/exported/openvino-int8

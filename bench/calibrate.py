@@ -3,7 +3,7 @@
     python bench/calibrate.py /tmp/events 'runs/field-{event}/model' --write runs/field/model
 
     python bench/calibrate.py /tmp/free box --sets build/synthetic-7 build/painted-banepa build/painted-ggaba \
-        --shares 313033,36860,29904,31560 --correction --write src/aftermap/box
+        --shares 313033,36860,29904,31560 --write src/aftermap/box
 
 The siblings are models trained like the one to be corrected, each without one event: `{event}` in the template. What is
 said of an event comes from its sibling, so the figures are those of unseen ground. For the table each event is judged by
@@ -16,8 +16,7 @@ what the *other* events chose; what is written into the card is chosen by all of
 
 The second command is for a model that no real disaster may take part in: sets that it has not learned from stand for the
 events, and their buildings are weighed so that the classes have the shares given (those of xBD as Gupta et al. 2019
-publish them), because a generator strikes far more houses than a disaster does. `--correction` leaves the card's building
-threshold, which training chose, and chooses the object threshold for it.
+publish them), because a generator strikes far more houses than a disaster does.
 
 Predictions are those that `events.py` keeps; `--data` and the folder are the same.
 """
@@ -82,10 +81,8 @@ class Event:
         return f1(hits, count - hits, self.buildings - hits), float(phantom[kept].sum()) / max(count, 1)
 
 
-def looked_at(
-    folder: Path, template: str, by_event: dict[str, list[Scene]], thresholds: tuple[float, ...] = THRESHOLDS
-) -> dict[str, Event]:
-    """Every event that has a sibling, at these building thresholds."""
+def looked_at(folder: Path, template: str, by_event: dict[str, list[Scene]]) -> dict[str, Event]:
+    """Every event that has a sibling."""
     name = Path(template.replace("/model", "")).name.replace("-{event}", "")
     found = {}
     for event, scenes in by_event.items():
@@ -93,8 +90,8 @@ def looked_at(
             continue
         model = aftermap.open_model(template.format(event=event))
         kept = kept_in(folder, name, model) / ("" if event == scenes[0].event else event)
-        pixels = np.zeros((len(thresholds), 3))
-        objects: list[list[np.ndarray]] = [[] for _ in thresholds]
+        pixels = np.zeros((len(THRESHOLDS), 3))
+        objects: list[list[np.ndarray]] = [[] for _ in THRESHOLDS]
         buildings, own, truth = 0, [], []
         for scene in scenes:
             stored = predicted(model, scene, kept)
@@ -105,7 +102,7 @@ def looked_at(
             buildings += int(true.max(initial=0))
             own.append(stored["own"])
             truth.append(stored["truth"])
-            for place, threshold in enumerate(thresholds):
+            for place, threshold in enumerate(THRESHOLDS):
                 mine = p > 255 * threshold
                 pixels[place] += [
                     (mine & target).sum(),
@@ -291,7 +288,6 @@ def main() -> None:
     parser.add_argument(
         "--decisions", nargs="*", default=[], metavar="W,W,W,W", help="more decision weights to count by"
     )
-    parser.add_argument("--correction", action="store_true", help="the building threshold stays")
     parser.add_argument(
         "--write", type=Path, metavar="MODEL", help="the model folder whose card takes the choice"
     )
@@ -303,10 +299,7 @@ def main() -> None:
         by_event = {path.name: list(aftermap.Manifest.load(path).scenes) for path in options.sets}
     else:
         by_event = scenes_of(options.folder, options.data)
-    thresholds = THRESHOLDS
-    if options.correction:
-        thresholds = (load_card(options.write or options.template).building_threshold,)
-    events = looked_at(options.folder, options.template, by_event, thresholds)
+    events = looked_at(options.folder, options.template, by_event)
     shares = None if options.shares is None else options.shares / options.shares.sum()
     print(
         "| unseen event | buildings | "
@@ -331,7 +324,7 @@ def main() -> None:
     threshold, limit, temperature, factors = chosen(list(events.values()), shares)
     weights = factors**temperature
     print(
-        f"\nchosen by all: threshold {thresholds[threshold]}, object threshold {limit}, temperature {temperature:.3f}, "
+        f"\nchosen by all: threshold {THRESHOLDS[threshold]}, object threshold {limit}, temperature {temperature:.3f}, "
         f"factors {np.round(factors, 3).tolist()}, weights {np.round(weights, 3).tolist()}"
     )
     rules = {"chosen": weights, "balanced": balanced(list(events.values()), weights, shares)}
@@ -346,7 +339,7 @@ def main() -> None:
     figures = ("localization", "phantoms", "found", "AUC", "accuracy", "none", "ECE")
     what = "sets" if options.sets else "events"
     changes = {
-        "building_threshold": thresholds[threshold],
+        "building_threshold": THRESHOLDS[threshold],
         "object_threshold": limit,
         "damage_weights": tuple(round(float(w), 4) for w in weights),
         "calibration": Calibration(
@@ -357,7 +350,7 @@ def main() -> None:
             + ("" if shares is None else f", weighed to class shares of {np.round(shares, 3).tolist()}"),
         ),
         "metrics": card.metrics
-        if options.correction
+        if options.sets
         else {
             f"unseen: {name}": {key: round(values[key], 4) for key in figures}
             for name, values in table.items()
