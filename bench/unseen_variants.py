@@ -3,13 +3,14 @@
     python bench/unseen_variants.py build/variants --events hurricane-harvey santa-rosa-wildfire --seeds 0 1 2 --steps 150
 
 Every variant is trained without the event that it is scored on, from the same start (ImageNet weights but for `random
-encoder`), on the other events of ../shared/data/xbd-real, on synthetic disasters, and, where the event is another one, on
-those of Mexico City; crops of 192 px, batches of 6. What is trained stays in the folder: the command goes on where it stopped, and
-`--table` only prints what is there.
+encoder`), on the other events of ../shared/data/xbd-real, on synthetic disasters, and on Mexico City; crops of 192 px,
+batches of 6. What is trained stays in the folder: the command goes on where it stopped, and `--table` only prints what
+is there.
 
 Measures are those of `events.py` that need no threshold, so that no variant is helped or hurt by the choice of one: the
 best F1 of building pixels over thresholds, the AUC of damaged and of destroyed buildings with true footprints, and the
-accuracy of the likeliest degree. Differences to `base` are by event and seed, in pairs; +- is the standard error of their mean.
+accuracy of the likeliest degree. Differences to `base` are by event and seed, in pairs; +- is the standard error of
+their mean.
 
 The data is non-commercial: weights trained here stay here.
 """
@@ -33,7 +34,6 @@ import aftermap
 from aftermap.classes import IGNORE
 from aftermap.data.scene import Scene, read_images, read_mask
 from aftermap.files import replacing, write_json
-from aftermap.scoring.instances import label_components
 from events import SOURCE, auc, f1, predicted, scenes_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,7 +83,7 @@ def variants(base: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "base": {},
         "random encoder": {"model": {"encoder_weights": None}},
         "fuse: encoder": {"model": {"fuse": "encoder"}},
-        "full-resolution head": {"model": {"head_stride": 1}},
+        "full-resolution head": {"model": {"head_stride": 1, "decoder_channels": [96, 64, 48, 32, 16]}},
         "misregistration": {"augment": [*base["augment"], MISREGISTRATION]},
         "date dropout": {"sampling": {"date_dropout": DROPOUT}},
         "ordinal term": term("ordinal"),
