@@ -31,6 +31,8 @@ def cost(source: Path, words: Sequence[str], cache: Path, *, codes: Sequence[int
         "OMP_NUM_THREADS": "1",
         "AFTERMAP_CACHE": str(cache),
         "AFTERMAP_TRACKING": "off",
+        "PYTHONDONTWRITEBYTECODE": "",  # compiled once, as an installation is
+        "PYTHONPYCACHEPREFIX": str(cache / "bytecode"),
     }
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(

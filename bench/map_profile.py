@@ -145,6 +145,8 @@ def measure(
         "OMP_NUM_THREADS": "1",
         "AFTERMAP_CACHE": str(folder / "cache"),
         "AFTERMAP_TRACKING": "off",
+        "PYTHONDONTWRITEBYTECODE": "",  # compiled once, as an installation is
+        "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),
     }
     with tempfile.TemporaryDirectory(dir=folder) as out:
         words = [*map(str, pair), f"{out}/map", str(footprints or ""), stretch]

@@ -49,6 +49,8 @@ def run(source: Path, code: str, words: list[str], cwd: Path, exit_code: int) ->
         "PYTHONPATH": str(source),
         "OMP_NUM_THREADS": "1",
         "AFTERMAP_TRACKING": "off",
+        "PYTHONDONTWRITEBYTECODE": "",  # compiled once, as an installation is
+        "PYTHONPYCACHEPREFIX": str(cwd / "bytecode"),
         "AFTERMAP_CACHE": str(cwd / "cache"),
     }
     log = cwd / "log.txt"

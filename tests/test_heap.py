@@ -67,6 +67,17 @@ def test_limits_are_what_glibc_comes_to_by_itself_afterwards_also_after_an_error
     assert said[-3:] == [("mallopt", -3, 32 << 20), ("mallopt", -1, 64 << 20), ("malloc_trim", 0)]
 
 
+def test_the_outermost_of_several_gives_back(monkeypatch):
+    said = []
+    monkeypatch.setattr(heap, "_function", lambda name: lambda *values: said.append(name))
+    unset(monkeypatch)
+    with heap.keeping():
+        with heap.keeping():
+            pass
+        assert "malloc_trim" not in said
+    assert said.count("malloc_trim") == 1
+
+
 def test_systems_without_glibc_are_passed_over(monkeypatch):
     monkeypatch.setattr(heap, "_function", lambda name: None)
     unset(monkeypatch)

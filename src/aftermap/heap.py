@@ -18,6 +18,7 @@ _SET_BY_USERS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNA
 _COUNTING = threading.Lock()
 _uncollected, _collects = 0, False  # how many are within, and whether to go on when the last one has left
 _MOST_MAPPED = 32 << 20  # where glibc ends by itself once pieces as large have been freed
+_keepers: set[object] = set()
 
 
 def give_back() -> None:
@@ -33,20 +34,25 @@ def keeping() -> Iterator[None]:
 
     By default glibc asks the system for every large piece and hands it back when it is freed, so that the arrays of a
     training step arrive as pages to be cleared one by one, in every step: nearly half of its time. Whoever has set
-    these limits by `MALLOC_MMAP_THRESHOLD_`, `MALLOC_TRIM_THRESHOLD_` or `GLIBC_TUNABLES` is left alone.
+    these limits by `MALLOC_MMAP_THRESHOLD_`, `MALLOC_TRIM_THRESHOLD_` or `GLIBC_TUNABLES` is left alone. The outermost
+    of several gives back.
     """
     mallopt = None if any(name in os.environ for name in _SET_BY_USERS) else _function("mallopt")
     if mallopt is None:
         yield
         return
+    keeper = object()
+    _keepers.add(keeper)
     mallopt(_MMAP_THRESHOLD, 1 << 30)
     mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
     try:
         yield
     finally:
-        mallopt(_MMAP_THRESHOLD, _MOST_MAPPED)
-        mallopt(_TRIM_THRESHOLD, 2 * _MOST_MAPPED)
-        give_back()
+        _keepers.discard(keeper)
+        if not _keepers:
+            mallopt(_MMAP_THRESHOLD, _MOST_MAPPED)
+            mallopt(_TRIM_THRESHOLD, 2 * _MOST_MAPPED)
+            give_back()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from affine import Affine
 from textures import texture
 
 from aftermap.errors import RasterError
+from aftermap.geo.grid import Window
 from aftermap.geo.opening.files import OpenFiles, RasterFile
 from aftermap.geo.raster import RasterSource
 from aftermap.geo.rests import Rest, _Colour, _Tally
@@ -255,3 +256,17 @@ def test_cells_hold_what_a_count_of_every_pixel_finds():
             assert tally.alike[row, col] == np.count_nonzero(seen <= 16)
             assert tally.valid[row, col] == seen.size
             assert tally.blank[row, col] == (seen <= 3).all()
+
+
+@pytest.mark.parametrize(
+    "window", [Window(0, 0, 50, 61), Window(13, 9, 20, 30), Window(40, 0, 10, 61), Window(7, 55, 3, 6)]
+)
+def test_a_window_shows_its_part_of_a_rest(window):
+    rng = np.random.default_rng(0)
+    array = rng.integers(0, 4, (3, 50, 61), np.uint8)
+    cells = np.zeros((7, 8), bool)
+    cells[1:4, 2:6] = rng.random((3, 4)) < 0.7
+    rest = Rest(1, 1.0, "nearly black", 0, at_edge=False, cell_px=8, cells=cells)
+    inside = np.kron(cells, np.ones((8, 8), bool))[:50, :61] & (array <= 2).all(axis=0)
+    part = rest.covers(array[(slice(None), *window.slices)], window)
+    assert np.array_equal(part, inside[window.slices])

@@ -46,9 +46,12 @@ def test_tuning_never_lowers_the_score_on_its_own_pixels():
     assert tune_weights(p, target).tolist() == [1, 1, 1, 1]
 
 
-def test_the_search_is_that_of_scoring_every_trial_anew():
+@pytest.mark.parametrize("levels", [8, 255, 1 << 24])
+def test_the_search_is_that_of_scoring_every_trial_anew(levels):
     rng = np.random.default_rng(4)
-    p = np.round(rng.dirichlet(np.ones(4), 500) * 8) / 8  # many are equal
+    p = (
+        np.round(rng.dirichlet(np.full(4, 0.4), 500) * levels) / levels
+    )  # with few levels many are equal, or 0
     target = rng.choice(4, 500, p=(0.5, 0.3, 0.15, 0.05))
 
     def score(factors):

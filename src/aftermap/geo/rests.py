@@ -81,14 +81,24 @@ class Rest:
 
     def covers(self, array: np.ndarray, window: Window) -> np.ndarray:
         """Pixels (H, W) of a window (C, H, W) that belong to the rest."""
-        side = self.cell_px
-        rows = np.arange(window.row, window.row + window.height) // side
-        cols = np.arange(window.col, window.col + window.width) // side
-        found: np.ndarray = self.cells[np.ix_(rows, cols)]
-        if not found.any():
-            return found
-        low, high = self.value - self.tolerance, self.value + self.tolerance
-        return found & ((array >= low) & (array <= high)).all(axis=0)
+        found = np.zeros((window.height, window.width), bool)
+        # only what lies around its cells is compared
+        rows = self._pixels(0, window.row, window.height)
+        cols = self._pixels(1, window.col, window.width)
+        part: np.ndarray = self.cells[rows // self.cell_px][:, cols // self.cell_px]
+        if part.any():
+            low, high = self.value - self.tolerance, self.value + self.tolerance
+            top, left = int(rows[0]) - window.row, int(cols[0]) - window.col
+            place = (slice(top, top + len(rows)), slice(left, left + len(cols)))
+            for band in array[(slice(None), *place)]:
+                part &= (band >= low) & (band <= high)
+            found[place] = part
+        return found
+
+    def _pixels(self, axis: int, start: int, length: int) -> np.ndarray:
+        """Rows (0) or columns (1) of pixels from the first to the last cell of the rest that a window shows."""
+        first, last = np.flatnonzero(self.cells.any(axis=1 - axis))[[0, -1]].tolist()
+        return np.arange(max(start, first * self.cell_px), min(start + length, (last + 1) * self.cell_px))
 
 
 @dataclass(frozen=True)
@@ -290,25 +300,24 @@ def _suspects(
     """The colours that fill a cell somewhere, as far as rows show that any rest has to reach; the brightest value."""
     side = _CELL_PX
     apart = max(side, int(least**0.5 / 2) // side * side)
-    colours, found = _colours(kind), set()
+    colours = _colours(kind)
     brightest = 1.0 if kind.kind == "f" else 255.0 if kind.itemsize == 1 else 1.0
     starts = np.arange(0, width, side)
+    cells: list[tuple[np.ndarray, np.ndarray]] = []
     for row in sorted({*range(0, height - side + 1, apart), height - side}):
         low, high, valid = _extremes(read, Window(row, 0, side, width))
         whole = np.logical_and.reduceat(valid.all(axis=0), starts)
         whole[width // side :] = False
         lowest = np.minimum.reduceat(low.min(axis=0), starts)
         highest = np.maximum.reduceat(high.max(axis=0), starts)
-        for index, colour in enumerate(colours):
-            distance = colour.distance(lowest, highest)[whole]
-            if distance.size and distance.min() <= colour.near:
-                found.add(index)
+        cells.append((lowest[whole], highest[whole]))
         if kind.itemsize == 1:  # 255 it is
             continue
         measured = high[valid & (np.abs(high) < _BRIGHTEST)]
         if measured.size:
             brightest = max(brightest, float(np.median(measured)))
-    return [colour for index, colour in enumerate(colours) if index in found], brightest
+    lows, highs = (np.concatenate(part) for part in zip(*cells, strict=True))
+    return [colour for colour in colours if (colour.distance(lows, highs) <= colour.near).any()], brightest
 
 
 def _extremes(read: ReadPixels, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -49,25 +49,47 @@ def tune_weights(probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
     values = np.ascontiguousarray(probabilities.T, float)  # (C, N)
     row = target * classes
 
-    def score(chosen: np.ndarray) -> float:
-        table = np.bincount(row + chosen, minlength=classes**2).reshape(classes, classes)
+    def score(table: np.ndarray) -> float:
         hit = np.diag(table).astype(float)
         per_class = f1(hit, table.sum(axis=0) - hit, table.sum(axis=1) - hit)
         return float(harmonic_mean(per_class[present]))
 
     if present.sum() < 2:
         return weights
-    best = score((values * weights[:, None]).argmax(axis=0))
+    chosen = (values * weights[:, None]).argmax(axis=0)
+    best = score(np.bincount(row + chosen, minlength=classes**2).reshape(classes, classes))
     for _ in range(ROUNDS):
         for index in np.flatnonzero(present[1:]) + 1:
             # while one factor changes, the best of the other classes stays: of equal values the first class wins
             others = np.delete(np.arange(classes), index)
             weighted = values[others] * weights[others, None]
             rival = others[weighted.argmax(axis=0)]
-            height = weighted.max(axis=0)
-            for step in STEPS:
-                own = values[index] * step
-                wins = (own > height) | ((own == height) & (index < rival))
-                if (value := score(np.where(wins, index, rival))) > best + 1e-6:
+            since = _first_wins(values[index], weighted.max(axis=0), index < rival)
+            counts = np.bincount(
+                (row + rival) * (len(STEPS) + 1) + since, minlength=classes**2 * (len(STEPS) + 1)
+            )
+            won = counts.reshape(classes, classes, -1).cumsum(axis=2)  # by target, rival and step
+            for number, step in enumerate(STEPS):
+                table = won[..., -1] - won[..., number]
+                table[:, index] += won[..., number].sum(axis=1)
+                if (value := score(table)) > best + 1e-6:
                     best, weights[index] = value, step
     return weights
+
+
+def _first_wins(own: np.ndarray, height: np.ndarray, wins_ties: np.ndarray) -> np.ndarray:
+    """The first of STEPS by which values (N,) reach above heights (N,), or to them where ties are won.
+
+    Factors rise, and so do products: whoever wins once wins with every later one. `len(STEPS)` where none will do.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        quotient = height / own
+    # the quotient is rounded, so that the factor before it may do, or not even itself; those are a fifth apart
+    first: np.ndarray = np.maximum(np.searchsorted(STEPS, quotient) - 1, 0)
+    for _ in range(2):
+        product = own * STEPS.take(first, mode="clip")
+        first += ~((product > height) | ((product == height) & wins_ties))
+    nothing = own == 0
+    first[nothing] = np.where((height[nothing] == 0) & wins_ties[nothing], 0, len(STEPS))
+    found: np.ndarray = np.minimum(first, len(STEPS))
+    return found

@@ -18,6 +18,7 @@ from aftermap.data.checking.splits import SPLITS
 from aftermap.data.masks import DAMAGE_NAMES
 from aftermap.data.scene import Manifest, Scene, Split
 from aftermap.errors import DataError
+from aftermap.heap import keeping
 from aftermap.wording import counted
 
 KNOWN_COUNTS = {"train": 2799, "tier3": 6369, "test": 933, "hold": 933}
@@ -99,7 +100,8 @@ def _examine_all(manifest: Manifest, *, deep: bool, workers: int) -> Iterator[Ex
         examine, deep=deep, unclassified=manifest.options.get("unclassified"), legend=manifest.legend
     )
     if workers <= 1:
-        yield from map(task, manifest.scenes)
+        with keeping():  # the next image wants as much memory as the last
+            yield from map(task, manifest.scenes)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         yield from pool.map(task, manifest.scenes, chunksize=8)

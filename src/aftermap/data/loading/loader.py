@@ -379,7 +379,8 @@ def _given_bands(bands: Sequence[str]) -> tuple[str, ...]:
 
 def _interleaved(planes: np.ndarray) -> np.ndarray:
     """(C, H, W) -> (H, W, C), contiguous."""
-    return np.ascontiguousarray(planes.transpose(1, 2, 0))
+    pixels: np.ndarray = cv2.merge(list(planes)).reshape(*planes.shape[1:], len(planes))
+    return pixels
 
 
 def _scene_chances(pixels: np.ndarray) -> np.ndarray:

@@ -200,8 +200,20 @@ def gradient_field(patch: Patch) -> np.ndarray | None:
         near = (away[:, None] + away <= _BESIDE_PX).astype(np.uint8)
         field[cv2.dilate((~patch.valid).astype(np.uint8), near) != 0] = 0
     strength = np.abs(field)
-    typical = float(np.median(strength[strength > 0])) if strength.any() else 0.0
+    typical = _median(strength[strength > 0]) if strength.any() else 0.0
     return None if typical < 1e-6 else field / (strength + typical)
+
+
+def _median(values: np.ndarray) -> float:
+    """NumPy's median of float32 values, none of them not a number, in a tenth of its time.
+
+    NumPy partitions at several places at once, for which it has no vector code; for one it has.
+    """
+    middle = values.size // 2
+    parted = np.partition(values, middle)
+    if values.size % 2:
+        return float(parted[middle])
+    return float(np.mean(np.array([parted[:middle].max(), parted[middle]])))
 
 
 def _tones(patch: Patch) -> np.ndarray | None:

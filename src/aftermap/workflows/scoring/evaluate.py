@@ -14,6 +14,7 @@ from aftermap.classes import DAMAGE, IGNORE
 from aftermap.data.mask_png import count_values
 from aftermap.data.scene import Manifest, Scene, Target, labelled_scenes, read_images, read_mask
 from aftermap.errors import DataError, InputError, ModelError
+from aftermap.heap import keeping
 from aftermap.inference.agreement import lookup_between
 from aftermap.inference.ensemble import RunningKeywords, opened
 from aftermap.inference.postprocess import Decision, spread_minor
@@ -72,6 +73,7 @@ def decide(probabilities: np.ndarray, decision: Decision | float) -> tuple[np.nd
     return building.astype(np.uint8), np.where(building, spread, damage)
 
 
+@keeping()  # every scene wants the same arrays again
 def evaluate(
     predictor: AnyPredictor,
     scenes: Sequence[Scene],

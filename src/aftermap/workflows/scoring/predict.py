@@ -14,6 +14,7 @@ from aftermap.data.mask_png import encode_mask
 from aftermap.data.scene import Scene, read_images, read_mask, scenes_of
 from aftermap.errors import InputError, ModelError
 from aftermap.files import write_bytes, write_json
+from aftermap.heap import keeping
 from aftermap.inference.ensemble import RunningKeywords, opened
 from aftermap.inference.parity import read_dates
 from aftermap.inference.postprocess import Decision
@@ -138,6 +139,7 @@ def _dice_maps(model: str | Path | AnyPredictor, device: str) -> "DiceMaps":
     return DiceMaps(load_model(model, to_run=True), device)
 
 
+@keeping()  # every scene wants the same arrays again
 def predict_scenes(
     predictor: AnyPredictor,
     scenes: Sequence[Scene],
