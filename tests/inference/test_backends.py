@@ -63,6 +63,16 @@ def test_what_is_lent_is_what_is_given():
     np.testing.assert_array_equal(predictor.predict(pictures()), given)
 
 
+@pytest.mark.parametrize("hole", [False, True])
+def test_images_are_prepared_in_kept_memory_as_in_new(hole):
+    network = open_network("box", Execution(backend="openvino"))
+    for images in (pictures(), pictures()[..., ::-1]):
+        valid = np.ones((len(images), 2, *images.shape[-2:]), bool)
+        valid[:, 1, :9, :5] = not hole
+        found, expected = network.prepare(images, valid), Network.prepare(network, images, valid)
+        np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_every_runtime_sees_the_same_on_a_real_pair(shared_data, runtime):

@@ -98,7 +98,7 @@ class Network(ABC, Generic[A]):
         """Raw values (B, T, C, H, W) to what the network takes.
 
         Pixels without data come to the middle of the range: 0 after the normalisation, and the rounded mean before one
-        that is inside of the network.
+        that is inside of the network. The next call may overwrite what this one gives.
 
         Args:
             images: in the card's dtype, bands in the order of `card.given_bands`.

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from aftermap.artefacts.arrays import blank
 from aftermap.errors import ModelError
 from aftermap.files import sha256_of
 from aftermap.files.choices import digest
@@ -43,6 +44,7 @@ class OpenvinoNetwork(GraphNetwork):
     """
 
     backend = "openvino"
+    _prepared: np.ndarray | None = None
 
     def __init__(self, graph: GraphFile, execution: Execution | None = None) -> None:
         """Compile the graph.
@@ -86,10 +88,23 @@ class OpenvinoNetwork(GraphNetwork):
     def release(self) -> None:
         """Give inputs, outputs and activations back: 120 MB of the box at 1,024 px, which the next call makes anew."""
         compiled = self._request.get_compiled_model()
-        self._request = None  # which holds the last input and output
+        self._request = self._prepared = None  # the request holds the last input and output
         if hasattr(compiled, "release_memory"):  # since 2025.0
             compiled.release_memory()
         self._request = compiled.create_infer_request()
+
+    def prepare(self, images: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+        """As every `Network`, to the same bits, into memory that the next call writes over."""
+        order = list(self.card.band_order)
+        if self.raw or images.dtype != np.uint8 or order != list(range(images.shape[2])):
+            return super().prepare(images, valid)
+        if self._prepared is None or self._prepared.shape != images.shape:
+            self._prepared = np.empty(images.shape, np.float32)
+        np.subtract(images, self._mean, out=self._prepared)
+        self._prepared /= self._std
+        if valid is not None and not valid.all():
+            blank(self._prepared, ~valid[:, :, None])
+        return self._prepared
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Logits of images; see `Network`."""

@@ -136,8 +136,8 @@ class _DamageTask(ObjectTask):
         return spread_minor_rows(bands, self._decision.minor_dilation) if name == "damage" else iter(bands)
 
     def strength(self, rows: Rows) -> np.ndarray:
-        (damage,) = rows.load("damage")
-        strength: np.ndarray = np.uint8(IGNORE) - rows.plane("probabilities", 0)
+        damage, background = rows.planes(damage=0, probabilities=0)
+        strength: np.ndarray = np.uint8(IGNORE) - background
         strength *= damage - np.uint8(1) < IGNORE - 1  # neither 0, which becomes 255, nor IGNORE
         return strength
 

@@ -60,8 +60,14 @@ class Rows:
 
     def plane(self, name: str, number: int) -> np.ndarray:
         """One (h, W) of an array (C, h, W) that was stored, without reading the others."""
+        (plane,) = self.planes(**{name: number})
+        return plane
+
+    def planes(self, **numbers: int) -> tuple[np.ndarray, ...]:
+        """One (h, W) of each of some arrays of pixels that were stored, by name; 0 of such as are (h, W)."""
         with zipfile.ZipFile(self.path) as archive:
-            return self._read(archive, {name: number})[name]
+            found = self._read(archive, numbers)
+        return tuple(found[name] for name in numbers)
 
     @property
     def lines(self) -> slice:
