@@ -104,6 +104,22 @@ def test_a_mask_beside_the_image_is_looked_at_again(tmp_path):
         assert shares() == [share]
 
 
+def test_an_image_whose_pixels_lie_in_other_files_is_decoded_every_time(tmp_path, decoded):
+    data = labelled(tmp_path)
+    vrt = tmp_path / "a.vrt"
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}"><SimpleSource><SourceFilename relativeToVRT="1">a.tif'
+        f"</SourceFilename><SourceBand>{band}</SourceBand></SimpleSource></VRTRasterBand>"
+        for band in (1, 2, 3)
+    )
+    vrt.write_text(f'<VRTDataset rasterXSize="{SIZE}" rasterYSize="{SIZE}">{bands}</VRTDataset>')
+    data = data.model_copy(update={"scenes": [data.scenes[0].model_copy(update={"pre": vrt})]})
+    assert rests(check(data)) == []
+    write_plain_tiff(tmp_path / "a.tif", black_rows=32)
+    assert rests(check(data)) == ["25.0%"]
+    assert decoded == ["a.vrt", "a.vrt"]
+
+
 def test_what_lies_in_the_cache_and_is_no_fact_is_passed_over(tmp_path, decoded):
     data = labelled(tmp_path, black_rows=32)
     first = check(data)

@@ -93,17 +93,24 @@ def hash_bits(facts: ImageFacts) -> np.ndarray | None:
 
 
 def _key(file: RasterFile, content: str, masks: Sequence[Path], *, hashed: bool) -> str | None:
-    """What the facts of a file go by; None where something cannot be read that they depend on."""
+    """What the facts of a file go by; None where not all can be known that they depend on."""
+    read = (file.path, *masks)
+    if any(path.suffix.lower() == ".vrt" for path in read):  # whose pixels lie in other files
+        return None
     # the grid counts pixels, and the path tells nothing but how a palette is read
     header = asdict(replace(file, path=Path(file.path.suffix.lower()), grid=Grid.pixels(1, 1)))
-    beside = [part for suffix in _BESIDE if (part := file.path.with_name(file.path.name + suffix)).exists()]
+    beside = [
+        (number, suffix, part)
+        for number, path in enumerate(read)
+        for suffix in _BESIDE
+        if (part := path.with_name(path.name + suffix)).exists()
+    ]
     try:
-        sums = [checksum(part.read_bytes()) for part in (*masks, *beside)]
+        sums = [checksum(part.read_bytes()) for part in (*masks, *(part for *_, part in beside))]
     except OSError:
         return None
     versions = (_FORM, aftermap.__version__, rasterio.__gdal_version__, cv2.__version__)
-    names = [part.name.removeprefix(file.path.name) for part in beside]
-    return digest(versions, content, file.grid.shape, header, len(masks), names, sums, hashed)
+    return digest(versions, content, file.grid.shape, header, [part[:2] for part in beside], sums, hashed)
 
 
 def _recalled(key: str) -> ImageFacts | None:
