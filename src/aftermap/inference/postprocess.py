@@ -122,11 +122,12 @@ def unweighted(probabilities: np.ndarray, weights: Sequence[float] | np.ndarray)
     """
     factors = np.asarray(weights, probabilities.dtype)
     factors = np.divide(1, factors, out=np.zeros_like(factors), where=factors > 0)
-    decided = probabilities[1:]
-    own = decided * factors.reshape(-1, *(1,) * (decided.ndim - 1))
+    found = np.empty_like(probabilities)
+    found[0], decided = probabilities[0], probabilities[1:]
+    own = np.multiply(decided, factors.reshape(-1, *(1,) * (decided.ndim - 1)), out=found[1:])
     total, after = decided.sum(axis=0), own.sum(axis=0)
     own *= np.divide(total, after, out=np.zeros_like(total), where=after > 0)
-    return np.concatenate([probabilities[:1], own])
+    return found
 
 
 def damage_classes(probabilities: np.ndarray, missing: np.ndarray, decision: Decision) -> np.ndarray:
@@ -145,8 +146,10 @@ def damage_classes(probabilities: np.ndarray, missing: np.ndarray, decision: Dec
     if probabilities.shape[0] != len(DAMAGE):
         raise ValueError(f"{probabilities.shape[0]} classes, expected the {len(DAMAGE)} of {DAMAGE.name}")
     building, level = decision.classify(probabilities)
-    level[~building] = 0
-    level[missing != 0] = IGNORE
+    level *= building
+    hidden = missing != 0
+    if hidden.any():
+        level[hidden] = IGNORE
     return level
 
 
@@ -195,8 +198,12 @@ def to_bytes(probabilities: np.ndarray, missing: np.ndarray) -> np.ndarray:
     """Probabilities (5, H, W) as uint8, 255 where a pixel is not assessed."""
     if probabilities.shape[0] == 0:
         return np.full((len(DAMAGE), *missing.shape), IGNORE, np.uint8)
-    stored: np.ndarray = np.rint(np.clip(probabilities, 0, 1) * np.float32(SCALE)).astype(np.uint8)
-    stored[:, missing != 0] = IGNORE
+    values = np.clip(probabilities, 0, 1)
+    values *= np.float32(SCALE)
+    stored: np.ndarray = np.rint(values, out=values).astype(np.uint8)
+    hidden = missing != 0
+    if hidden.any():
+        stored[:, hidden] = IGNORE
     return stored
 
 

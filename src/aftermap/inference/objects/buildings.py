@@ -25,7 +25,7 @@ MAX_BUILDING_ROWS = 4096
 MODE = "pre+post"
 _LEVELS = len(DAMAGE) - 1
 _SHEET_PX = 1 << 20
-_PIXELS_AT_ONCE = 1 << 18  # of a band, so that what is computed of them stays in the cache
+_PIXELS_AT_ONCE = 1 << 15  # of a band, so that what is computed of them stays in the cache
 
 
 def trace_rows(

@@ -41,7 +41,7 @@ from aftermap.workflows.mapping.settings import MapKeywords, Settings
 from aftermap.workflows.mapping.task import Raster
 from aftermap.workflows.mapping.work import Rows
 
-_ROWS_AT_ONCE = 64  # of a band, so that copies of it stay small
+_ROWS_AT_ONCE = 32  # of a band, so that copies of it stay small
 
 
 def map_damage(

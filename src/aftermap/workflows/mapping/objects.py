@@ -11,6 +11,7 @@ from shapely.geometry.base import BaseGeometry
 
 from aftermap.geo.grid import Grid
 from aftermap.geo.polygons import from_pixels
+from aftermap.heap import give_back
 from aftermap.inference.objects.buildings import Evidence, trace_rows
 from aftermap.inference.objects.painting import Painter
 from aftermap.inference.postprocess import Missing
@@ -148,6 +149,8 @@ class ObjectTask(Task):
                 part_depth_px=depth if self.settings.part_touching else None,
             )
         )
+        if not self.settings.draft:
+            give_back()  # what tracing took, before as much again is taken
         # rounded, so that buildings in one row are not numbered by the last digit of their place
         polygons.sort(key=lambda polygon: (round(polygon.bounds[1], 6), round(polygon.bounds[0], 6)))
         painter, evidence = Painter(polygons, grid.width), self.evidence(len(polygons))
@@ -155,6 +158,8 @@ class ObjectTask(Task):
             stored, missing = piece.load("probabilities", "missing")
             for labels in painter.paint(piece.start, piece.stop - piece.start):
                 evidence.add(labels, stored, missing)
+        if not self.settings.draft:
+            give_back()
         # what nobody could look at has no probability: it stays, and is told as not assessed
         likely = evidence.mean_presence() >= self.predictor.card.object_threshold
         likely |= evidence.pixels[:, Missing.ASSESSED] == 0
