@@ -132,6 +132,8 @@ def run_map(
                 write_json(work.result / "summary.json", summary)
                 if task.name == "damage":  # what is counted by areas
                     write_scenes(inputs, work.result)
+            if not settings.draft:
+                give_back()
             with watch("views"):
                 view = task.view(frame, rows, inputs, summary)
                 view = _told(view, inputs, dates)
