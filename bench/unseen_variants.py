@@ -258,14 +258,15 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--events", nargs="+", default=["hurricane-harvey", "santa-rosa-wildfire"])
-    parser.add_argument("--variants", nargs="+", help="only these; all without it")
+    parser.add_argument("--variants", nargs="+", help="only these and base; all without it")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--table", action="store_true", help="train nothing")
     options = parser.parse_args()
     folder = options.folder.resolve()
     prepared(folder, options.events)
-    chosen = options.variants or list(variants(base_recipe()))
+    every = list(variants(base_recipe()))
+    chosen = [name for name in every if name in ("base", *(options.variants or every))]
     found = {}
     for seed in options.seeds:
         for event in options.events:

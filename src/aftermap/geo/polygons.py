@@ -214,9 +214,8 @@ def _traced(
     if sheet is not None:
         part = np.searchsorted(sheet.columns, corners[:, 0], side="right") - 1
         corners[:, 0] -= sheet.columns[part]
-        corners += sheet.places[
-            part
-        ]  # whole numbers: moved once, so that it does not matter where the scene was cut
+        # whole numbers, moved once: it does not matter where the scene was cut
+        corners += sheet.places[part]
     polygons: list[Polygon] = _moved(fitted, corners).tolist()
     return polygons
 
