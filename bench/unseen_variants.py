@@ -21,25 +21,23 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor
 
 import aftermap
 from aftermap.classes import IGNORE
+from aftermap.config import read_tree
 from aftermap.data.scene import Scene, read_images, read_mask
-from aftermap.files import replacing, write_json
+from aftermap.files import write_json
 from events import SOURCE, auc, f1, predicted, scenes_of
 
 ROOT = Path(__file__).resolve().parents[1]
 MEXICO = ROOT.parent / "shared" / "data" / "xbd-mexico"
 OUTLINE = (255, 0, 255)
-DROPOUT = {"pre": 0.3, "post": 0.1}
 MISREGISTRATION = {"op": "misregistration", "p": 0.5, "shift_px": 3, "lean_px": 4}
 
 
@@ -72,54 +70,39 @@ def objects(logits: Tensor, channels: Tensor, index: Tensor, known: Tensor) -> T
     return torch.stack(losses).mean() if losses else logits.sum() * 0
 
 
-def variants(base: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Keys of the recipe that each variant changes."""
-    terms = [{"loss": "cross-entropy"}, {"loss": "dice"}]
-
-    def term(name: str) -> dict[str, Any]:
-        return {"objective": {"terms": [*terms, {"loss": "custom", "target": f"unseen_variants:{name}"}]}}
-
-    return {
-        "base": {},
-        "random encoder": {"model": {"encoder_weights": None}},
-        "fuse: encoder": {"model": {"fuse": "encoder"}},
-        "full-resolution head": {"model": {"head_stride": 1, "decoder_channels": [96, 64, 48, 32, 16]}},
-        "misregistration": {"augment": [*base["augment"], MISREGISTRATION]},
-        "date dropout": {"sampling": {"date_dropout": DROPOUT}},
-        "ordinal term": term("ordinal"),
-        "object term": term("objects"),
-        "outlines drawn": {},
-    }
+def term(name: str) -> str:
+    """The objective with a term of this file beside its own."""
+    own = json.dumps({"loss": "custom", "target": f"unseen_variants:{name}"})
+    return f"objective.terms=[{{loss: cross-entropy}}, {{loss: dice}}, {own}]"
 
 
-def base_recipe() -> dict[str, Any]:
-    """`recipes/field-start.yaml` and what it extends, for short runs from ImageNet weights."""
-    start = yaml.safe_load((ROOT / "recipes" / "field-start.yaml").read_text())
-    teacher = yaml.safe_load((ROOT / "recipes" / "box-teacher.yaml").read_text())
-    return {
-        "name": "variant",
-        "task": "damage",
-        "model": {"kind": "siamese-unet", "classes": 5, **start["model"]},
-        "normalisation": start["normalisation"],
-        "precision": "no",
-        "objective": teacher["objective"],
-        "sampling": {**teacher["sampling"], "crop_px": 192, "batch_size": 6},
-        "augment": teacher["augment"],
-        "optimizer": {"lr": 0.0015, "weight_decay": 0.02, "schedule": {"kind": "cosine", "warmup_steps": 15}},
-        "evaluate_every": 100_000,
-        "validation_scenes": 2,
-        "save_every": 50,
-        "threads": 1,
-        "selection": {"keep": "last", "tune": False},
-    }
-
-
-def laid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """`above` over `below`, groups merged."""
-    merged = dict(below)
-    for key, value in above.items():
-        merged[key] = {**merged[key], **value} if isinstance(value, dict) else value
-    return merged
+RECIPE = ROOT / "recipes" / "field.yaml"
+SHORT = (
+    "name=variant",
+    "init_from=null",
+    "optimizer.lr=0.0015",
+    "weights_dtype=float32",
+    "sampling.crop_px=192",
+    "sampling.batch_size=6",
+    "optimizer.schedule.warmup_steps=15",
+    "evaluate_every=100000",
+    "validation_scenes=2",
+    "save_every=50",
+    "threads=1",
+    "selection={keep: last, tune: false}",
+)
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "base": (),
+    "random encoder": ("model.encoder_weights=null",),
+    "fuse: encoder": ("model.fuse=encoder",),
+    "full-resolution head": ("model.head_stride=1", "model.decoder_channels=[96, 64, 48, 32, 16]"),
+    "misregistration": (f"augment={json.dumps([*read_tree(RECIPE)['augment'], MISREGISTRATION])}",),
+    "date dropout": ("sampling.date_dropout={pre: 0.3, post: 0.1}",),
+    "ordinal term": (term("ordinal"),),
+    "object term": (term("objects"),),
+    "outlines drawn": (),
+}
+"""Keys of `recipes/field.yaml` that each variant changes, besides those of SHORT."""
 
 
 def command(*words: object) -> None:
@@ -188,23 +171,21 @@ def sets_of(folder: Path, variant: str, event: str) -> list[str]:
     return [str(real / f"{event}.json"), *mexico, str(others / "synthetic")]
 
 
+def run_of(folder: Path, variant: str, event: str, seed: int) -> Path:
+    """The run folder of a variant."""
+    return folder / "runs" / variant.replace(" ", "-").replace(":", "") / f"{event}-{seed}"
+
+
 def trained(folder: Path, variant: str, event: str, seed: int, steps: int) -> Path:
     """The model of a variant, trained now if it is not there."""
-    run = folder / "runs" / variant.replace(" ", "-").replace(":", "") / f"{event}-{seed}"
-    if (run / "model" / "card.json").exists():
-        return run / "model"
+    run = run_of(folder, variant, event, seed)
     if (run / "resume").exists():
         command("train", "--resume", run)
-        return run / "model"
-    base = base_recipe()
-    recipe = laid(base, variants(base)[variant])
-    recipe |= {"steps": steps, "seed": seed}
-    recipe["data"] = {"manifests": sets_of(folder, variant, event)}
-    file = folder / "recipes" / f"{run.parent.name}-{event}-{seed}.yaml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as part:
-        part.write_text(yaml.safe_dump(recipe))
-    command("train", file, "-o", run)
+    elif not (run / "model" / "card.json").exists():
+        data = f"data.manifests={json.dumps(sets_of(folder, variant, event))}"
+        command(
+            "train", RECIPE, *SHORT, *VARIANTS[variant], data, f"steps={steps}", f"seed={seed}", "-o", run
+        )
     return run / "model"
 
 
@@ -258,20 +239,19 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--events", nargs="+", default=["hurricane-harvey", "santa-rosa-wildfire"])
-    parser.add_argument("--variants", nargs="+", help="only these and base; all without it")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="only these and base; all without it")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--table", action="store_true", help="train nothing")
     options = parser.parse_args()
     folder = options.folder.resolve()
     prepared(folder, options.events)
-    every = list(variants(base_recipe()))
-    chosen = [name for name in every if name in ("base", *(options.variants or every))]
+    chosen = [name for name in VARIANTS if name in ("base", *(options.variants or VARIANTS))]
     found = {}
     for seed in options.seeds:
         for event in options.events:
             for name in chosen:
-                run = folder / "runs" / name.replace(" ", "-").replace(":", "") / f"{event}-{seed}"
+                run = run_of(folder, name, event, seed)
                 if options.table and not (run / "unseen.json").exists():
                     continue
                 root = folder / "outlined" / "real" if name == "outlines drawn" else folder / "data"

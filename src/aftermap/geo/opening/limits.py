@@ -40,8 +40,8 @@ GDAL_ERRORS = (RasterioError, CPLE_BaseError, CRSError)
 """What rasterio raises where GDAL cannot go on."""
 
 GDAL_OPTIONS: dict[str, Any] = {
-    "GDAL_CACHEMAX": 96
-    * 2**20,  # bytes; the default of 5 % of the memory would let windows pile up; see `held_bytes`
+    # bytes; the default of 5 % of the memory would let windows pile up; see `held_bytes`
+    "GDAL_CACHEMAX": 96 * 2**20,
     "GDAL_ERROR_ON_LIBJPEG_WARNING": True,  # a truncated JPEG is otherwise filled with grey
     "GDAL_DISABLE_READDIR_ON_OPEN": True,  # a folder may hold a hundred thousand tiles
     "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",  # nothing is read from the network
