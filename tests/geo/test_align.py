@@ -8,7 +8,7 @@ from rasterio.transform import from_origin
 from scipy import ndimage
 from textures import texture
 
-from aftermap.geo.alignment.align import gradient_field, measure_shift, phase_shift
+from aftermap.geo.alignment.align import _median, gradient_field, measure_shift, phase_shift
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.raster import Patch
 
@@ -149,3 +149,9 @@ def test_an_applied_shift_never_lowers_the_agreement(dx, dy, seed):
     post = displaced(pre, dx, dy) + rng.normal(0, rng.uniform(0, 60), pre.shape)
     shift = measure_shift(*reader(pre, post), GRID.window, GRID)
     assert not shift.applied or shift.agreement_after >= shift.agreement_before + 0.005
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8, 1001, 1002])
+def test_a_median_is_that_of_numpy(count):
+    values = np.round(np.random.default_rng(count).random(count, np.float32), 2)  # many are equal
+    assert _median(values) == float(np.median(values))
