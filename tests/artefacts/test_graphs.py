@@ -22,6 +22,7 @@ from aftermap.inference.ensemble import open_predictor
 from aftermap.models.build import build_model
 from aftermap.models.configs import (
     CustomConfig,
+    LateFusionConfig,
     SegformerConfig,
     SiameseUnetConfig,
     TorchangeConfig,
@@ -41,6 +42,9 @@ KINDS = {
     "siamese-fused-late-coarse-head": SiameseUnetConfig(**TINY, fuse="decoder", head_stride=4),
     "siamese-folded": SiameseUnetConfig(**TINY, fold=2, head_stride=4),
     "siamese-mobilenet": SiameseUnetConfig(**MNV3, head_stride=2),
+    "late-fusion": LateFusionConfig(
+        **TINY, second=SiameseUnetConfig(**TINY, fold=2, head_stride=4), second_scale=0.75
+    ),
     "xview2-two-dates-scse": Xview2UnetConfig(encoder_name="test_resnet", scse="concat", **NARROW),
     "xview2-one-date": Xview2UnetConfig(encoder_name="efficientnet_b0_widese", dates=1, classes=1, **NARROW),
     "segformer": SegformerConfig(dates=2, classes=5, decoder_channels=16),

@@ -9,6 +9,7 @@ from aftermap.models.configs import (
     CustomConfig,
     DeeplabConfig,
     FpnEfficientnetConfig,
+    LateFusionConfig,
     PseudoSiameseUnetConfig,
     ResidualUnetConfig,
     SegformerConfig,
@@ -31,7 +32,7 @@ def build_model(config: AnyModelConfig) -> "DenseModel":
         RecipeError: the encoder or the custom target does not exist, or the numbers do not fit together.
     """
     match config:
-        case UnetConfig() | SiameseUnetConfig() | PseudoSiameseUnetConfig():
+        case UnetConfig() | SiameseUnetConfig() | PseudoSiameseUnetConfig() | LateFusionConfig():
             return _checked(lambda: _timm_unet(config))
         case Xview2UnetConfig():
             from aftermap.models.networks.xview2 import build_xview2_unet
@@ -71,6 +72,9 @@ def without_weights(config: AnyModelConfig) -> AnyModelConfig:
     """The configuration without the encoder weights that it names: for models whose weights are then copied."""
     if isinstance(config, CustomConfig):
         return config
+    if isinstance(config, LateFusionConfig):
+        second = config.second.model_copy(update={"encoder_weights": None})
+        return config.model_copy(update={"encoder_weights": None, "second": second, "second_weights": None})
     return config.model_copy(update={"encoder_weights": None})
 
 
@@ -92,8 +96,11 @@ def _checked(make: "Callable[[], DenseModel]") -> "DenseModel":
         raise RecipeError(f"model: {str(error).partition(chr(10))[0]}") from None
 
 
-def _timm_unet(config: UnetConfig | SiameseUnetConfig | PseudoSiameseUnetConfig) -> "DenseModel":
+def _timm_unet(
+    config: UnetConfig | SiameseUnetConfig | PseudoSiameseUnetConfig | LateFusionConfig,
+) -> "DenseModel":
     from aftermap.models.networks.encoders import Encoder
+    from aftermap.models.networks.late_fusion import LateFusion, second_network
     from aftermap.models.networks.siamese import PseudoSiameseUnet, SiameseUnet
     from aftermap.models.networks.unet import Unet
 
@@ -115,6 +122,17 @@ def _timm_unet(config: UnetConfig | SiameseUnetConfig | PseudoSiameseUnetConfig)
         return Unet(first, widths, classes=classes, head_stride=stride)
     if isinstance(config, SiameseUnetConfig):
         return SiameseUnet(first, widths, classes=classes, head_stride=stride, fuse=config.fuse)
+    if isinstance(config, LateFusionConfig):
+        return LateFusion(
+            first,
+            widths,
+            second=second_network(build_model(config.second), config.second_weights),
+            second_scale=config.second_scale,
+            second_share=config.second_share,
+            classes=classes,
+            head_stride=stride,
+            fuse=config.fuse,
+        )
     return PseudoSiameseUnet(
         first,
         encoder(config.post_channels),

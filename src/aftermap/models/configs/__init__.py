@@ -8,6 +8,7 @@ from aftermap.models.configs.libraries import CustomConfig, SmpConfig, Torchange
 from aftermap.models.configs.networks import (
     DeeplabConfig,
     FpnEfficientnetConfig,
+    LateFusionConfig,
     PseudoSiameseUnetConfig,
     ResidualUnetConfig,
     SegformerConfig,
@@ -22,6 +23,7 @@ __all__ = [
     "CustomConfig",
     "DeeplabConfig",
     "FpnEfficientnetConfig",
+    "LateFusionConfig",
     "ModelConfig",
     "PseudoSiameseUnetConfig",
     "ResidualUnetConfig",
@@ -37,6 +39,7 @@ AnyModelConfig = (
     UnetConfig
     | SiameseUnetConfig
     | PseudoSiameseUnetConfig
+    | LateFusionConfig
     | Xview2UnetConfig
     | SegformerConfig
     | SmpConfig

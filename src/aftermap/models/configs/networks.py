@@ -78,6 +78,41 @@ class PseudoSiameseUnetConfig(_TimmUnetConfig):
         return self
 
 
+class LateFusionConfig(_TimmUnetConfig):
+    """Two siamese U-Nets whose answers become one: a second network beside that of the other keys.
+
+    The second may be of another make, and see images at another size: what it ranks well need not be what finds
+    buildings well.
+
+    Attributes:
+        second: the second network; its `encoder_weights` are its own.
+        second_weights: a file with weights of the whole second network, such as `model.safetensors` of a model folder.
+        second_scale: size at which it sees images, in whole eighths, such as 0.75.
+        second_share: of its answer in p(building); among the damage classes both count alike.
+    """
+
+    kind: Literal["late-fusion"] = "late-fusion"
+    classes: int = Field(default=5, ge=3)
+    fuse: Fuse = "encoder"
+    second: SiameseUnetConfig = SiameseUnetConfig()
+    second_weights: Path | None = None
+    second_scale: float = Field(default=1.0, ge=0.125, le=1)
+    second_share: float = Field(default=0.5, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _networks_fit_together(self) -> Self:
+        if (self.second.classes, self.second.in_channels) != (self.classes, self.in_channels):
+            raise ValueError(
+                f"the second network tells {self.second.classes} classes of {self.second.in_channels} bands, the first "
+                f"{self.classes} of {self.in_channels}"
+            )
+        if self.second_scale * 8 % 1:
+            raise ValueError(
+                f"second_scale is {self.second_scale}: whole eighths can be had, such as 0.5 or 0.75"
+            )
+        return self
+
+
 EfficientnetName = Literal[
     "tf_efficientnet_b0",
     "tf_efficientnet_b1",
