@@ -3,11 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 
 from aftermap.config import build_config
 from aftermap.errors import ModelError, RecipeError
-from aftermap.models.build import build_model, without_weights
+from aftermap.learning.objectives.base import Objective
+from aftermap.learning.trainable import fix_norm, tune_only
+from aftermap.models.build import build_model
 from aftermap.models.configs import LateFusionConfig, SiameseUnetConfig
 from aftermap.models.growth import grow
 from aftermap.models.weights.transfer import transfer_trunk
@@ -52,35 +53,67 @@ def test_the_second_sees_images_at_its_size():
     assert seen == [(4, 3, side * 3 // 4, side * 3 // 4)]
 
 
-def test_the_first_grows_from_a_model_and_the_second_from_a_file(tmp_path):
-    torch.manual_seed(2)
-    parent, other = build_model(SiameseUnetConfig(**SMALL)), build_model(OTHER)
-    save_file({k: v.half() for k, v in other.state_dict().items()}, tmp_path / "model.safetensors")
-    model = fused(second_weights=tmp_path / "model.safetensors")
-    report = transfer_trunk(parent, model)
+def test_the_first_grows_from_a_model_of_its_kind():
+    report = transfer_trunk(build_model(SiameseUnetConfig(**SMALL)), fused())
     assert all(name.startswith("second.") for name in report.kept)
     assert not report.reshaped
     assert not report.unused
-    own, expected = model.second.state_dict(), other.state_dict()
-    assert own.keys() == expected.keys()
-    assert all(torch.equal(own[name].half(), expected[name].half()) for name in own)
 
 
-def test_a_file_of_another_network_is_refused(tmp_path):
-    save_file({"head.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ModelError, match="does not fit the second network"):
-        fused(second_weights=tmp_path / "other.safetensors")
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_answers_that_are_certain_stay_numbers(dtype, share):
+    model = fused(second_share=share)
+    for head, sign in ((model.head, 1), (model.second.head, -1)):
+        head.bias[0] = sign * 500.0
+    logits = model.to(dtype)(images().to(dtype)).float()
+    assert torch.isfinite(logits).all()
+    torch.testing.assert_close(logits.softmax(1)[:, 0].mean().item(), 1 - share, atol=1e-2, rtol=0)
 
 
-def test_a_copy_without_weights_asks_for_no_file(tmp_path):
-    config = LateFusionConfig(
-        **SMALL | {"second": OTHER},
-        second_weights=tmp_path / "gone.safetensors",
-        encoder_weights=tmp_path / "gone",
-    )
-    bare = without_weights(config)
-    assert bare.second_weights is None
-    build_model(bare)
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_gradients_of_certain_answers_stay_numbers(share):
+    model = fused(second_share=share)
+    with torch.no_grad():
+        model.head.bias[0] = 500.0
+    F.cross_entropy(model(images()), torch.ones(2, 64, 64, dtype=torch.int64)).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(("part", "still"), [("decoder", "encoder."), ("head", "")])
+def test_a_part_is_that_of_both_networks(part, still):
+    model = fused()
+    tune_only(model, part)
+    learned = {name.removeprefix("second.") for name, p in model.named_parameters() if p.requires_grad}
+    both = {name.startswith("second.") for name, p in model.named_parameters() if p.requires_grad}
+    assert both == {True, False}
+    if part == "head":
+        assert learned == {"head.weight", "head.bias"}
+    assert not any(still and name.startswith(still) for name in learned)
+
+
+def test_a_frozen_encoder_is_that_of_both_networks():
+    model = fused().train()
+    seen = []
+    watched = Watched(lambda m: seen.append([m.get_submodule(part).training for part in m.encoder_parts]))
+    objective = fix_norm(model, watched, "fixed-encoder")
+    objective(model, None)
+    assert seen == [[False, False]]
+    assert model.encoder.training
+    assert model.second.encoder.training
+
+
+class Watched(Objective):
+    """Tells what the model is like when it is shown a batch."""
+
+    def __init__(self, tell):
+        super().__init__()
+        self.tell = tell
+
+    def forward(self, model, batch):
+        self.tell(model)
+        return {}
 
 
 def test_both_learn():
@@ -109,6 +142,7 @@ def test_both_learn():
         ({"second_scale": 0.7}, "whole eighths"),
         ({"second": {"classes": 4}}, "4 classes of 3 bands"),
         ({"second_share": 1.0}, "second_share"),
+        ({"second": {"encoder_weights": "encoder.safetensors"}}, "second_from"),
     ],
 )
 def test_networks_that_do_not_fit_are_refused(keys, told):

@@ -14,7 +14,8 @@ from aftermap.artefacts.store import load_card, load_model
 from aftermap.cli.app import main
 from aftermap.config import build_config
 from aftermap.data.scene import Manifest, read_images
-from aftermap.errors import DataError, OutputError, RecipeError, RecordsError
+from aftermap.errors import DataError, ModelError, OutputError, RecipeError, RecordsError
+from aftermap.inference.ensemble import open_predictor
 from aftermap.inference.predictor import Predictor
 from aftermap.inference.tiling import predict_scene
 from aftermap.workflows.scoring.evaluate import best_threshold, decide, evaluate, spread
@@ -181,6 +182,26 @@ def test_damage_grows_from_localization(data, tmp_path):
     grown = recipe(data, init_from=str(first.model), steps=1, evaluate_every=1)
     second = train(grown, tmp_path / "damage")
     assert load_card(second.model).training.parent_sha256 == load_model(first.model).sha256
+
+
+def test_a_late_fusion_begins_with_two_models_and_is_mapped_with_as_one(data, trained, tmp_path):
+    model = {"kind": "late-fusion", **MODEL, "second": MODEL}
+    both = {"init_from": str(trained.model), "second_from": str(trained.model), "model": model}
+    still = recipe(data, **both, steps=1, norm="fixed", optimizer={"lr": 1e-9, "weight_decay": 0})
+    run = train(still, tmp_path / "both")
+    assert load_card(run.model).training.events == load_card(trained.model).training.events
+    pair = read_images(Manifest.load(data).scenes[0], dates=2)[None]
+    alone, joined = (open_predictor(path).predict(pair) for path in (trained.model, run.model))
+    np.testing.assert_allclose(joined, alone, atol=1e-3)
+
+
+def test_a_second_network_of_another_make_is_refused(data, trained, tmp_path):
+    other = {"kind": "late-fusion", **MODEL, "second": {**MODEL, "decoder_channels": [8, 8, 8]}}
+    with pytest.raises(ModelError, match=r"second_from .* does not fit model\.second"):
+        train(recipe(data, model=other, second_from=str(trained.model)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(RecipeError, match="second_from is for"):
+        recipe(data, second_from=str(trained.model))
 
 
 def test_a_run_folder_is_not_overwritten(data, trained):

@@ -217,7 +217,7 @@ def check_recipe(recipe: "Config", place: str = "") -> None:
                 check_recipe(each, ".".join(part for part in (place, name, key) if part))
             elif each is not None and name in ("manifests", "data"):
                 check_dataset(Path(each), whole=True)
-            elif each is not None and name in ("model", "init_from"):
+            elif each is not None and name in ("model", "init_from", "second_from"):
                 try:
                     check_model(each)
                 except ModelError as error:

@@ -21,16 +21,18 @@ def tune_only(model: DenseModel, part: Part) -> int:
     Raises:
         ModelError: the model has no part of that name.
     """
-    parts = {name for name, _ in model.named_children()}
-    needed = {"all": None, "decoder": "encoder", "head": "head"}[part]
-    if needed is not None and needed not in parts:
+    parts = {name for name, _ in model.named_modules()}
+    named = {"all": (), "decoder": model.encoder_parts, "head": model.head_parts}[part]
+    missing = [name for name in named if name not in parts]
+    if missing:
+        children = sorted(name for name, _ in model.named_children())
         raise ModelError(
-            f"this model has no part named {needed} (it has {', '.join(sorted(parts))}): tune all of it"
+            f"this model has no part named {missing[0]} (it has {', '.join(children)}): tune all of it"
         )
+    starts = tuple(f"{name}." for name in named)
     count = 0
     for name, parameter in model.named_parameters():
-        first = name.partition(".")[0]
-        learns = part == "all" or (first != "encoder" if part == "decoder" else first == "head")
+        learns = part == "all" or name.startswith(starts) == (part == "head")
         parameter.requires_grad_(learns)
         count += parameter.numel() if learns else 0
     return count
@@ -51,7 +53,7 @@ def fix_norm(model: DenseModel, objective: Objective, norm: NormLearning) -> Obj
     if norm == "learned":
         return objective
     if norm == "fixed-encoder":
-        if not isinstance(getattr(model, "encoder", None), nn.Module):
+        if not isinstance(getattr(model, "encoder", None), nn.Module):  # further ones are never without it
             raise ModelError("this model has no part named encoder, so norm fixed-encoder has no meaning")
         return FrozenEncoder(objective)
     for layer in model.modules():
@@ -103,13 +105,16 @@ class FrozenNorm(Objective):
 
 
 class FrozenEncoder(FrozenNorm):
-    """Another objective, under which the encoder behaves as in use: its statistics stay, and nothing is dropped out."""
+    """Another objective, under which every encoder behaves as in use: its statistics stay, and nothing is dropped out."""
 
     def forward(self, model: DenseModel, batch: Batch) -> dict[str, Tensor]:
         """The terms of the other objective."""
-        encoder: Any = getattr(model, "module", model).encoder  # a model that processes share is wrapped
-        learning = encoder.training
-        encoder.eval()
+        bare: Any = getattr(model, "module", model)  # a model that processes share is wrapped
+        encoders = [bare.get_submodule(name) for name in bare.encoder_parts]
+        learning = [encoder.training for encoder in encoders]
+        for encoder in encoders:
+            encoder.eval()
         terms: dict[str, Tensor] = self.objective(model, batch)
-        encoder.train(learning)
+        for encoder, mode in zip(encoders, learning, strict=True):
+            encoder.train(mode)
         return terms

@@ -74,7 +74,7 @@ def without_weights(config: AnyModelConfig) -> AnyModelConfig:
         return config
     if isinstance(config, LateFusionConfig):
         second = config.second.model_copy(update={"encoder_weights": None})
-        return config.model_copy(update={"encoder_weights": None, "second": second, "second_weights": None})
+        return config.model_copy(update={"encoder_weights": None, "second": second})
     return config.model_copy(update={"encoder_weights": None})
 
 
@@ -100,7 +100,7 @@ def _timm_unet(
     config: UnetConfig | SiameseUnetConfig | PseudoSiameseUnetConfig | LateFusionConfig,
 ) -> "DenseModel":
     from aftermap.models.networks.encoders import Encoder
-    from aftermap.models.networks.late_fusion import LateFusion, second_network
+    from aftermap.models.networks.late_fusion import LateFusion
     from aftermap.models.networks.siamese import PseudoSiameseUnet, SiameseUnet
     from aftermap.models.networks.unet import Unet
 
@@ -123,10 +123,12 @@ def _timm_unet(
     if isinstance(config, SiameseUnetConfig):
         return SiameseUnet(first, widths, classes=classes, head_stride=stride, fuse=config.fuse)
     if isinstance(config, LateFusionConfig):
+        second = _timm_unet(config.second)
+        assert isinstance(second, SiameseUnet)
         return LateFusion(
             first,
             widths,
-            second=second_network(build_model(config.second), config.second_weights),
+            second=second,
             second_scale=config.second_scale,
             second_share=config.second_share,
             classes=classes,

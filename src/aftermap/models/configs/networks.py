@@ -81,12 +81,11 @@ class PseudoSiameseUnetConfig(_TimmUnetConfig):
 class LateFusionConfig(_TimmUnetConfig):
     """Two siamese U-Nets whose answers become one: a second network beside that of the other keys.
 
-    The second may be of another make, and see images at another size: what it ranks well need not be what finds
-    buildings well.
+    The second may be of another make, and see images at another size: a network that ranks damage well need not be one
+    that finds buildings well.
 
     Attributes:
-        second: the second network; its `encoder_weights` are its own.
-        second_weights: a file with weights of the whole second network, such as `model.safetensors` of a model folder.
+        second: the second network; its `encoder_weights` are "imagenet" or None. A recipe's `second_from` is its start.
         second_scale: size at which it sees images, in whole eighths, such as 0.75.
         second_share: of its answer in p(building); among the damage classes both count alike.
     """
@@ -95,7 +94,6 @@ class LateFusionConfig(_TimmUnetConfig):
     classes: int = Field(default=5, ge=3)
     fuse: Fuse = "encoder"
     second: SiameseUnetConfig = SiameseUnetConfig()
-    second_weights: Path | None = None
     second_scale: float = Field(default=1.0, ge=0.125, le=1)
     second_share: float = Field(default=0.5, ge=0, lt=1)
 
@@ -105,6 +103,10 @@ class LateFusionConfig(_TimmUnetConfig):
             raise ValueError(
                 f"the second network tells {self.second.classes} classes of {self.second.in_channels} bands, the first "
                 f"{self.classes} of {self.in_channels}"
+            )
+        if isinstance(self.second.encoder_weights, Path):
+            raise ValueError(
+                "second.encoder_weights is a file: begin with a model, by the recipe's second_from"
             )
         if self.second_scale * 8 % 1:
             raise ValueError(

@@ -14,12 +14,15 @@ class DenseModel(nn.Module, ABC):
         classes: number of logits per pixel.
         stride: height and width of the input must be multiples of it.
         trunk: starts of the weight names that a model must share with the one it is grown from.
+        encoder_parts, head_parts: dotted names of the parts that are an encoder, or a head of class logits.
     """
 
     dates: int
     classes: int
     stride: int
     trunk: ClassVar[tuple[str, ...]] = ("encoder.",)
+    encoder_parts: ClassVar[tuple[str, ...]] = ("encoder",)
+    head_parts: ClassVar[tuple[str, ...]] = ("head",)
 
     @abstractmethod
     def forward_features(self, image: Tensor) -> Tensor:

@@ -2,22 +2,16 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
-from math import lcm
-from pathlib import Path
+from math import lcm, log
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from aftermap.models.configs.networks import Fuse
-from aftermap.models.networks.dense import DenseModel
 from aftermap.models.networks.encoders import Encoder
 from aftermap.models.networks.siamese import SiameseUnet
 from aftermap.models.networks.unet import upsample
-from aftermap.models.weights.pretrained import load_weights
-
-LEAST = 1e-6
-"""p(building) of the mean stays so far from 0 and 1, whose logarithms are no numbers."""
 
 
 class LateFusion(SiameseUnet):
@@ -33,6 +27,9 @@ class LateFusion(SiameseUnet):
         second_scale: size at which it sees images, in eighths.
         second_share: of its answer in p(building).
     """
+
+    encoder_parts = ("encoder", "second.encoder")
+    head_parts = ("head", "second.head")
 
     def __init__(
         self,
@@ -65,9 +62,16 @@ class LateFusion(SiameseUnet):
         width = self.head.in_channels
         own = self.head(features[:, :width]).log_softmax(1)
         other = self.second.head(features[:, width:]).log_softmax(1)
-        ground = torch.lerp(own[:, :1].exp(), other[:, :1].exp(), self.second_share).clamp(LEAST, 1 - LEAST)
         degrees = ((own[:, 1:] + other[:, 1:]) / 2).log_softmax(1)
-        return upsample(torch.cat([ground.log(), (1 - ground).log() + degrees], dim=1), size)
+        found = self._mean(_ground_and_building(own), _ground_and_building(other))
+        return upsample(torch.cat([found[:, :1], found[:, 1:] + degrees], dim=1), size)
+
+    def _mean(self, own: Tensor, other: Tensor) -> Tensor:
+        """Logarithm of the weighted mean of what two logarithms stand for; never of 0, however sure both are."""
+        if self.second_share == 0:
+            return own
+        parts = [own + log(1 - self.second_share), other + log(self.second_share)]
+        return torch.stack(parts).logsumexp(0)
 
     def _smaller(self, image: Tensor) -> Tensor:
         """Images (B, 2, C, H, W) as the second network sees them."""
@@ -80,13 +84,6 @@ class LateFusion(SiameseUnet):
         return torch.stack(dates, dim=1)
 
 
-def second_network(built: DenseModel, weights: Path | None) -> SiameseUnet:
-    """The second network with its weights.
-
-    Raises:
-        ModelError: no such file, or it does not fit.
-    """
-    assert isinstance(built, SiameseUnet)
-    if weights is not None:
-        load_weights(built, weights, what="the second network")
-    return built
+def _ground_and_building(logarithms: Tensor) -> Tensor:
+    """Logarithms (B, 2, H, W) of the probabilities of no building and of one, from those of all classes."""
+    return torch.cat([logarithms[:, :1], logarithms[:, 1:].logsumexp(1, keepdim=True)], dim=1)

@@ -100,6 +100,8 @@ class PseudoSiameseUnet(SiameseUnet):
     Source: pseudo-siamese networks for optical images and radar (Hughes et al. 2018).
     """
 
+    encoder_parts = ("encoder", "post_encoder")
+
     def __init__(
         self,
         encoder: Encoder,

@@ -258,7 +258,8 @@ def _last_model(jobs: Sequence["Job"], recipe: str) -> "Job":
 def _from_elsewhere(recipe: Config, folder: Path) -> tuple[str, ...]:
     """Models that a recipe begins with or is taught by, but for those of its own plan in a folder."""
     teachers = getattr(getattr(recipe, "objective", None), "teachers", {})
-    wanted = [getattr(recipe, "init_from", None), *(teacher.model for teacher in teachers.values())]
+    wanted = [getattr(recipe, name, None) for name in ("init_from", "second_from")]
+    wanted += [teacher.model for teacher in teachers.values()]
     return tuple(str(path) for path in wanted if path and not str(path).startswith(f"{folder}{os.sep}"))
 
 

@@ -21,7 +21,7 @@ from aftermap.learning.configs.terms import SupervisedConfig
 from aftermap.learning.experiments.notify import NotifyConfig
 from aftermap.learning.experiments.tracking import RecordsConfig
 from aftermap.learning.precision import Precision
-from aftermap.models.configs import ModelConfig
+from aftermap.models.configs import LateFusionConfig, ModelConfig
 
 LearnedTask = Literal["building", "damage"]
 
@@ -108,6 +108,7 @@ class TrainRecipe(Config):
         task: `building` learns localization on one date, `damage` the joint damage scale on two.
         encoder_licence: of the file that `model.encoder_weights` names; needed where its metadata say none.
         init_from: a model folder whose encoder and decoder are the start (siamese from localization).
+        second_from: a model folder that the second network of a `late-fusion` is at the start, whole.
         tune: which part of the model learns; the others stay as they start.
         norm: whether its batch normalisation does.
         steps: optimizer steps.
@@ -131,6 +132,7 @@ class TrainRecipe(Config):
     model: ModelConfig = Field(discriminator="kind")
     encoder_licence: str = ""
     init_from: Path | None = None
+    second_from: Path | None = None
     objective: ObjectiveConfig = SupervisedConfig()
     sampling: SamplingConfig = ClassSampling()
     augment: Operations | None = DEFAULT
@@ -188,6 +190,8 @@ class TrainRecipe(Config):
             raise ValueError(
                 f"task {self.task} has {len(self.scheme)} classes, model.classes is {self.model.classes}"
             )
+        if self.second_from is not None and not isinstance(self.model, LateFusionConfig):
+            raise ValueError(f"second_from is for model.kind late-fusion, and this is {self.model.kind}")
         self.objective.check_classes(self.model.classes)
         if isinstance(self.objective, MeanTeacherConfig) and self.objective.activation != self.activation:
             raise ValueError(

@@ -216,5 +216,6 @@ class OrdinaryTraining(TrainingKind):
 
 
 def _events_before(recipe: TrainRecipe) -> set[str]:
-    """Events of the model that a recipe begins with, as its card tells them."""
-    return set() if recipe.init_from is None else set(load_card(recipe.init_from).training.events)
+    """Events of the models that a recipe begins with, as their cards tell them."""
+    parents = [path for path in (recipe.init_from, recipe.second_from) if path is not None]
+    return {event for path in parents for event in load_card(path).training.events}

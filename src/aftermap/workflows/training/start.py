@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, Self, assert_never
 
 from aftermap.artefacts.store import load_card, load_model
 from aftermap.data.loading.loader import CropSource
 from aftermap.data.scene import Scene
-from aftermap.errors import RecipeError
+from aftermap.errors import ModelError, RecipeError
 from aftermap.learning.configs.distillation import DistillationConfig
 from aftermap.learning.configs.heads import HeadsConfig
 from aftermap.learning.configs.mean_teacher import MeanTeacherConfig
@@ -21,6 +22,7 @@ from aftermap.learning.objectives.supervised import Supervised
 from aftermap.models.build import build_model, trust_own
 from aftermap.models.configs.encoder import EncoderRecord
 from aftermap.models.networks.dense import DenseModel
+from aftermap.models.networks.late_fusion import LateFusion
 from aftermap.models.weights.brought import brought_encoder
 from aftermap.models.weights.transfer import transfer_trunk
 from aftermap.workflows.training.config import TrainRecipe
@@ -41,11 +43,33 @@ def start_model(recipe: TrainRecipe) -> tuple[DenseModel, str | None]:
         raise RecipeError(
             f"sampling.crop_px {recipe.sampling.crop_px}: this model takes multiples of {model.stride}, such as {near}"
         )
+    if recipe.second_from is not None:
+        _begin_second(model, recipe.second_from)
     if recipe.init_from is None:
         return model, None
     parent = load_model(recipe.init_from)
     transfer_trunk(parent.model, model)
     return model, parent.sha256
+
+
+def _begin_second(model: DenseModel, folder: Path) -> None:
+    """Give the second network of a late fusion all weights of another model.
+
+    Raises:
+        ModelError: the model is of another make.
+    """
+    assert isinstance(model, LateFusion)
+    given, own = load_model(folder).model.state_dict(), model.second.state_dict()
+    strange = [
+        name
+        for name in given.keys() | own.keys()
+        if name not in given or name not in own or given[name].shape != own[name].shape
+    ]
+    if strange:
+        raise ModelError(
+            f"second_from {folder} does not fit model.second: {len(strange)} weights differ, such as {min(strange)}"
+        )
+    model.second.load_state_dict(given)
 
 
 def began_with(recipe: TrainRecipe) -> EncoderRecord | None:
