@@ -86,9 +86,10 @@ def scenes_of(folder: Path, data: Path) -> dict[str, list[Scene]]:
 
 
 def kept_in(folder: Path, name: str, model: AnyPredictor) -> Path:
-    """Where predictions of a model are kept; a card that decides otherwise has a place of its own."""
-    weights = np.asarray(model.damage_weights or (), np.float64).tobytes()
-    return folder / "predictions" / f"{name}-{model.sha256[:12]}-{zlib.crc32(weights):08x}"
+    """Where predictions of a model are kept; a card that decides, or builds, otherwise has a place of its own."""
+    said = np.asarray(model.damage_weights or (), np.float64).tobytes()
+    said += repr(getattr(model.card, "model", "")).encode()
+    return folder / "predictions" / f"{name}-{model.sha256[:12]}-{zlib.crc32(said):08x}"
 
 
 def predicted(model: AnyPredictor, scene: Scene, kept: Path) -> dict[str, np.ndarray]:

@@ -53,6 +53,13 @@ def test_the_second_sees_images_at_its_size():
     assert seen == [(4, 3, side * 3 // 4, side * 3 // 4)]
 
 
+@torch.no_grad()
+def test_what_goes_into_a_graph_is_the_same():
+    model = fused(second_scale=0.75)
+    image = images(2 * model.stride)
+    assert torch.equal(model.direct(image), model(image))
+
+
 def test_the_first_grows_from_a_model_of_its_kind():
     report = transfer_trunk(build_model(SiameseUnetConfig(**SMALL)), fused())
     assert all(name.startswith("second.") for name in report.kept)

@@ -20,7 +20,7 @@ from aftermap.artefacts.exported import GRAPH_NAMES, ExportedCard, Graph, GraphF
 from aftermap.artefacts.store import LoadedModel, load_model, model_folder
 from aftermap.errors import ModelError
 from aftermap.models.configs import TorchangeConfig
-from aftermap.models.networks.dense import count_parameters
+from aftermap.models.networks.dense import DenseModel, count_parameters
 
 LEAST_PROBABILITY = 1e-7
 """Probabilities are cut to this before their logarithm; 16-bit constants can still hold it."""
@@ -81,7 +81,7 @@ class SingleGraph(GraphModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits as the model gives them: activation, channel 0 and temperature are the card's."""
-        logits: Tensor = self.model(self.prepare(images))
+        logits: Tensor = self.model.direct(self.prepare(images))
         return logits.float()
 
 
@@ -100,7 +100,7 @@ class EnsembleGraph(GraphModule):
         self.multiple, self.least_px = math.lcm(*(m for m, _ in sizes)), max(least for _, least in sizes)
         self.normalisation = given_normalisation(members[0].card)
         given = None if inside else self.normalisation
-        self.members = nn.ModuleList(member.model for member in members)
+        self.members: Sequence[DenseModel] = nn.ModuleList(m.model for m in members)  # type: ignore[assignment]
         self.prepare = nn.ModuleList(_Affine(m.card.band_order, given, m.card.normalisation) for m in members)
         self._card, self._cards = card, [member.card for member in members]
         if card.averaging == "logits":
@@ -141,7 +141,7 @@ class EnsembleGraph(GraphModule):
     def _output(self, index: int, images: Tensor) -> Tensor:
         """What is averaged of a member: logits at temperature 1, or channels with its own damage weights."""
         card = self._cards[index]
-        logits: Tensor = self.members[index](self.prepare[index](images[:, : card.dates])).float()
+        logits: Tensor = self.members[index].direct(self.prepare[index](images[:, : card.dates])).float()
         if self._card.averaging == "logits":
             scaled: Tensor = logits / card.temperature
             return scaled

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from timm.layers import Conv2dSame
 from torch import Tensor
 from torch.nn import functional
 
@@ -50,7 +51,7 @@ def to_onnx(module: GraphModule, path: Path, *, half: bool = False) -> Path:
     onnx = _onnx()
     _check_weights(module)
     traced = path.with_name(f".part-{path.name}")
-    with _quiet(module, "ONNX"), free_sizes(), torch.no_grad():
+    with _quiet(module, "ONNX"), free_sizes(), fixed_padding(), torch.no_grad():
         # the exporter by trace: it takes every kind of model, which torch.export with free sizes does not
         torch.onnx.export(
             module,
@@ -87,7 +88,7 @@ def to_openvino(module: GraphModule) -> "openvino.Model":
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    with _quiet(module, "OpenVINO"), torch.no_grad():
+    with _quiet(module, "OpenVINO"), fixed_padding(), torch.no_grad():
         traced = torch.jit.trace(module, (module.example(),), check_trace=False)  # type: ignore[no-untyped-call]
         frontend = FrontEndManager().load_by_framework("pytorch")
         decoder = TorchScriptPythonDecoder(traced)  # by name, as the frontend does not keep it alive
@@ -255,3 +256,39 @@ def free_sizes() -> Iterator[None]:
         yield
     finally:
         functional.adaptive_avg_pool2d = original
+
+
+@contextmanager
+def fixed_padding() -> Iterator[None]:
+    """Pad by constants, while a model is written, where a convolution pads as TensorFlow does (timm's `tf_...`).
+
+    How much that is depends on the size alone, and is the same for all that the stride divides; computed anew from
+    each image it keeps OpenVINO from padding within the convolution and from computing that in 8 bits. An example
+    (`GraphModule.example`) is one multiple higher than wide: what the stride divides in both, it divides in all.
+    """
+    original = Conv2dSame.forward
+
+    def chosen(layer: Conv2dSame, x: Tensor) -> Tensor:
+        around: list[int] = []
+        for size, kernel, step, gap in zip(
+            x.shape[-2:], layer.kernel_size, layer.stride, layer.dilation, strict=True
+        ):
+            if int(size) % step:
+                computed: Tensor = original(layer, x)
+                return computed
+            total = max((kernel - 1) * gap + 1 - step, 0)
+            around = [total // 2, total - total // 2, *around]  # the last axis comes first
+        return functional.conv2d(
+            functional.pad(x, around),
+            layer.weight,
+            layer.bias,
+            layer.stride,
+            dilation=layer.dilation,
+            groups=layer.groups,
+        )
+
+    Conv2dSame.forward = chosen
+    try:
+        yield
+    finally:
+        Conv2dSame.forward = original

@@ -36,6 +36,11 @@ class DenseModel(nn.Module, ABC):
         """Logits (B, classes, H, W) of normalised images (B, T, C, H, W)."""
         return self.forward_head(self.forward_features(image), (image.shape[-2], image.shape[-1]))
 
+    def direct(self, image: Tensor) -> Tensor:
+        """The same logits for a graph, where nobody asks for the features: a model may save their gathering."""
+        logits: Tensor = self(image)
+        return logits
+
 
 def count_parameters(module: nn.Module) -> int:
     """Number of parameters; buffers are not counted."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
-from math import lcm, log
+from math import lcm
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +18,8 @@ class LateFusion(SiameseUnet):
     """A `SiameseUnet` with a second one beside it, that may see images at a smaller size.
 
     p(building) is the weighted mean of both. The damage classes share it by the geometric mean of what both say of a
-    building. Logits are the logarithms of these, so that a softmax gives them; both meet at the stride of the first
-    network's head. The weights of the first have the names that it would have alone: a model can be grown from it.
+    building. The two meet at the stride of the first network's head. The weights of the first have the names that it
+    would have alone: a model can be grown from it.
 
     Args:
         encoder, widths, classes, head_stride, fuse: of the first network, see `SiameseUnet`.
@@ -50,40 +50,53 @@ class LateFusion(SiameseUnet):
         self.stride = lcm(encoder.strides[-1], second.stride * self.scale.denominator)
 
     def forward_features(self, image: Tensor) -> Tensor:
-        """Features (B, D, h, w) of both networks, those of the first before those of the second."""
-        own = super().forward_features(image)
-        other = self.second.forward_features(self._smaller(image))
-        if other.shape[-2:] != own.shape[-2:]:
-            other = F.interpolate(other, size=own.shape[-2:], mode="bilinear", align_corners=False)
+        """Features (B, D, h, w) of the first network, and behind them the logits of the second."""
+        own, other = self._both(image)
         return torch.cat([own, other], dim=1)
 
     def forward_head(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits (B, classes, H, W)."""
         width = self.head.in_channels
-        own = self.head(features[:, :width]).log_softmax(1)
-        other = self.second.head(features[:, width:]).log_softmax(1)
-        degrees = ((own[:, 1:] + other[:, 1:]) / 2).log_softmax(1)
-        found = self._mean(_ground_and_building(own), _ground_and_building(other))
-        return upsample(torch.cat([found[:, :1], found[:, 1:] + degrees], dim=1), size)
+        return upsample(self._fused(self.head(features[:, :width]), features[:, width:]), size)
 
-    def _mean(self, own: Tensor, other: Tensor) -> Tensor:
-        """Logarithm of the weighted mean of what two logarithms stand for; never of 0, however sure both are."""
-        if self.second_share == 0:
-            return own
-        parts = [own + log(1 - self.second_share), other + log(self.second_share)]
-        return torch.stack(parts).logsumexp(0)
+    def direct(self, image: Tensor) -> Tensor:
+        """Without features that are gathered to be parted again, which costs a graph copies in 32 bits."""
+        own, other = self._both(image)
+        return upsample(self._fused(self.head(own), other), (image.shape[-2], image.shape[-1]))
+
+    def _both(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of the first network, and logits of the second at their size.
+
+        The head of the second comes before its answer is enlarged: that is the same, and has fewer channels.
+        """
+        own = super().forward_features(image)
+        other = self.second.head(self.second.forward_features(self._smaller(image)))
+        if other.shape[-2:] != own.shape[-2:]:
+            other = F.interpolate(other, size=own.shape[-2:], mode="bilinear", align_corners=False)
+        return own, other
 
     def _smaller(self, image: Tensor) -> Tensor:
         """Images (B, 2, C, H, W) as the second network sees them."""
         if self.scale == 1:
             return image
-        dates = [
-            F.interpolate(date, scale_factor=float(self.scale), mode="bilinear", align_corners=False)
-            for date in image.unbind(1)
-        ]
-        return torch.stack(dates, dim=1)
+        dates = image.flatten(0, 1)
+        dates = F.interpolate(dates, scale_factor=float(self.scale), mode="bilinear", align_corners=False)
+        return dates.reshape(-1, 2, *dates.shape[1:])
+
+    def _fused(self, own: Tensor, other: Tensor) -> Tensor:
+        """One answer (B, classes, h, w) from two, computed in 32 bits; the logit of the ground is 0.
+
+        With a and b as the odds of the degrees against the ground and s as the share of the second, p(building) is
+        (1 - s) A / (1 + A) + s B / (1 + B), A and B being their sums, and the degrees go by the root of a b.
+        """
+        x, y = ((logits[:, 1:] - logits[:, :1]).float().clamp(-_CERTAIN, _CERTAIN) for logits in (own, other))
+        degrees = (x + y) / 2
+        a, b = (odds.exp().sum(1, keepdim=True) for odds in (x, y))
+        one, two = 1 - self.second_share, self.second_share
+        building, ground = one * a + two * b + a * b, 1 + one * b + two * a  # both times (1 + A) (1 + B)
+        found = (building / (ground * degrees.exp().sum(1, keepdim=True))).log() + degrees
+        return torch.cat([torch.zeros_like(a), found], dim=1).to(own.dtype)
 
 
-def _ground_and_building(logarithms: Tensor) -> Tensor:
-    """Logarithms (B, 2, H, W) of the probabilities of no building and of one, from those of all classes."""
-    return torch.cat([logarithms[:, :1], logarithms[:, 1:].logsumexp(1, keepdim=True)], dim=1)
+_CERTAIN = 30.0
+"""Logits go no further apart: e to this power, squared, is far from the end of 32 bits."""
