@@ -12,14 +12,15 @@ import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
+from aftermap.classes import OneDate
 from aftermap.files import write_json
 from aftermap.geo.grid import Grid, quiet_without_georeference
 from aftermap.geo.polygons import areas_m2
 from aftermap.products.page.page import write_page
-from aftermap.products.styles import DAMAGE_STYLE, style_layer
-from aftermap.products.summary import summarise
-from aftermap.products.vectors import write_buildings
-from aftermap.products.view import Picture, damage_view
+from aftermap.products.styles import DAMAGE_STYLE, ONE_DATE_STYLE, style_layer
+from aftermap.products.summary import summarise, summarise_one_date
+from aftermap.products.vectors import ONE_DATE_LAYER, write_buildings
+from aftermap.products.view import Picture, damage_view, one_date_view
 
 UTM = Grid(CRS.from_epsg(32615), Affine(10, 0, 400_000, 0, -10, 4_100_000), 120, 80)
 """1200 m by 800 m, the upper left corner on a round number."""
@@ -113,28 +114,7 @@ def finish(
     folder.mkdir(parents=True)
     write_buildings(frame, folder)
     style_layer(folder, "buildings", DAMAGE_STYLE, list(frame.columns))
-    pixels = np.zeros(grid.shape, np.uint8)
-    if missing is not None:
-        pixels[missing] = 255
-    with (
-        quiet_without_georeference(),
-        rasterio.open(
-            folder / "damage.tif",
-            "w",
-            driver="GTiff",
-            width=grid.width,
-            height=grid.height,
-            count=1,
-            dtype="uint8",
-            nodata=255,
-            crs=grid.crs,
-            transform=grid.transform,
-            tiled=True,
-            blockxsize=16,
-            blockysize=16,
-        ) as file,
-    ):
-        file.write(pixels, 1)
+    _write_raster(folder / "damage.tif", grid, missing)
     summary = summarise(frame, grid)
     write_json(folder / "summary.json", summary)
     write_json(
@@ -156,6 +136,66 @@ def finish(
         view = damage_view(frame, before, after, grid, summary)
         write_page(folder / "map.html", view, grid, title=folder.name)
     return folder
+
+
+def finish_one_date(
+    folder: Path,
+    places: Sequence[tuple[float, float]],
+    damage: Sequence[str],
+    grid: Grid = UTM,
+    *,
+    mode: OneDate = "post-only",
+    side_px: float = 6.0,
+    shares: Sequence[float] | None = None,
+) -> Path:
+    """The folder of a finished map of one date with its page; `shares` are p(destroyed), 0.9 and 0.1 by default."""
+    folder.mkdir(parents=True)
+    frame = table(places, damage, grid, side_px=side_px).drop(columns=PROBABILITIES[:3])
+    known = np.array([name != "not-assessed" for name in damage])
+    told = np.where(np.array(damage) == "destroyed", 0.9, 0.1) if shares is None else np.array(shares)
+    frame["p_destroyed"] = np.where(known, told, np.nan)
+    frame["confidence"] = np.where(known, np.maximum(told, 1 - told), np.nan)
+    frame["p_building"], frame["seen"], frame["mode"] = 0.85, np.where(known, 1.0, 0.2), mode
+    if mode == "pre-only":
+        frame["reason"] = "no image after"
+    else:
+        frame["reason"] = np.where(known, "", "cloud").astype(object)
+    write_buildings(frame, folder, ONE_DATE_LAYER)
+    style_layer(folder, "buildings", ONE_DATE_STYLE, list(frame.columns))
+    _write_raster(folder / ("destroyed.tif" if mode == "post-only" else "classes.tif"), grid, None)
+    summary = summarise_one_date(frame, grid, mode=mode)
+    write_json(folder / "summary.json", summary)
+    provenance = {
+        "format": 1,
+        "created": "2026-11-30T10:00:00+00:00",
+        "mode": mode,
+        "scale": "destroyed-or-not" if mode == "post-only" else "building",
+        "model": {"name": "one date", "version": "1", "sha256": "0" * 64, "licence": "MIT"},
+        "inputs": {mode.partition("-")[0]: {"acquired": "2011-05-24"}},
+    }
+    write_json(folder / "provenance.json", provenance)
+    picture = Picture("After", np.full((*grid.shape, 3), 150, np.uint8))
+    other = Picture("Probability", np.full((*grid.shape, 3), 30, np.uint8))
+    write_page(
+        folder / "map.html", one_date_view(frame, picture, other, grid, summary), grid, title=folder.name
+    )
+    return folder
+
+
+def _write_raster(path: Path, grid: Grid, missing: np.ndarray | None) -> None:
+    pixels = np.zeros(grid.shape, np.uint8)
+    if missing is not None:
+        pixels[missing] = 255
+    profile = {"width": grid.width, "height": grid.height, "count": 1, "dtype": "uint8", "nodata": 255}
+    profile |= {
+        "crs": grid.crs,
+        "transform": grid.transform,
+        "tiled": True,
+        "blockxsize": 16,
+        "blockysize": 16,
+    }
+    with quiet_without_georeference(), rasterio.open(path, "w", driver="GTiff", **profile) as file:
+        file.write(pixels, 1)
 
 
 def finished(

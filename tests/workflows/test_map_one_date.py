@@ -133,9 +133,20 @@ def test_a_model_that_does_not_declare_it_is_refused_before_anything_is_read(
     assert not (tmp_path / "map").exists() and not (tmp_path / "map.work").exists()
 
 
-def test_commands_on_maps_of_four_levels_refuse_it_in_one_line(after):
-    with pytest.raises(InputError, match="is not a map of damage: this needs one of two dates"):
-        open_map(after.folder)
+def test_a_map_of_one_date_is_opened_by_who_can_use_it_and_refused_with_its_name(after, before):
+    with pytest.raises(
+        InputError, match=r"is a map of the image after alone, .*: this needs one of two dates"
+    ):
+        open_map(after.folder, also=("pre-only",))
+    with pytest.raises(InputError, match=r"is a map of the image before alone, .*: map the image after too"):
+        open_map(before.folder, also=("post-only",))
+    opened = open_map(after.folder, also=("post-only",))
+    assert (opened.one_date, opened.scheme, opened.raster.name) == (
+        "post-only",
+        DESTROYED_OR_NOT,
+        "destroyed.tif",
+    )
+    assert len(open_map(before.folder, also=("pre-only",)).buildings) == 16
 
 
 def test_the_card_says_from_which_probability_on_a_building_is_destroyed(tmp_path, town, after):

@@ -1,19 +1,19 @@
 """Writes what is known of a map in a language: counts, sentences and tables, all of it plain text."""
 
-from collections.abc import Mapping, Sequence
-from datetime import date
-from typing import Any
+from collections.abc import Sequence
 
-from aftermap import __version__
-from aftermap.classes import DAMAGE, NOT_ASSESSED, NOT_ASSESSED_COLOUR
+from aftermap.classes import DAMAGE, DESTROYED_OR_NOT, NOT_ASSESSED, NOT_ASSESSED_COLOUR
 from aftermap.products.report.content import ClassRow, Content, Section
-from aftermap.products.report.facts import Areas, Estimate, Facts
+from aftermap.products.report.facts import Estimate, Facts
+from aftermap.products.report.sources import dates_of, day_of, say, sources_of
 from aftermap.products.report.wording import Wording, clean
 
 MOST_AREAS = 12
-_MOST_WARNINGS = 4
-_WORST_FIRST = tuple(reversed(DAMAGE.names[1:]))
-_COLOURS = dict(zip(DAMAGE.names[1:], DAMAGE.colours[1:], strict=True))
+_COLOURS = {
+    name: colour
+    for scheme in (DAMAGE, DESTROYED_OR_NOT)
+    for name, colour in zip(scheme.names[1:], scheme.colours[1:], strict=True)
+}
 
 
 def compose(facts: Facts, words: Wording, *, most_areas: int = MOST_AREAS) -> Content:
@@ -25,7 +25,7 @@ def compose(facts: Facts, words: Wording, *, most_areas: int = MOST_AREAS) -> Co
         most_areas: rows of the table by areas; the rest is counted.
     """
     headings, rows = _classes(facts, words)
-    area_headings, area_rows, note, texts = _areas(facts.areas, words, most_areas)
+    area_headings, area_rows, note, texts = _areas(facts, words, most_areas)
     crs = facts.summary["coordinates"]
     is_plain = crs == "pixels"
     return Content(
@@ -33,16 +33,16 @@ def compose(facts: Facts, words: Wording, *, most_areas: int = MOST_AREAS) -> Co
         rtl=words.is_rtl,
         title=clean(facts.title) or "aftermap",
         organisation=clean(facts.organisation, 100),
-        kicker=words.say("kicker"),
+        kicker=say(facts, words, "kicker"),
         status=_status(facts, words),
         created=str(facts.provenance.get("created") or ""),
-        made_on=words.say("made_on", date=words.date(_day(facts.provenance.get("created")))),
+        made_on=words.say("made_on", date=words.date(day_of(facts.provenance.get("created")))),
         facts=_facts(facts, words),
         numbers=_numbers(facts, words),
         estimate=_estimate(facts, words),
         bar=tuple(
             (_COLOURS[name], facts.summary["classes"][name]["share"])
-            for name in _WORST_FIRST
+            for name in _worst_first(facts)
             if facts.summary["classes"][name]["share"]
         ),
         class_headings=headings,
@@ -53,8 +53,8 @@ def compose(facts: Facts, words: Wording, *, most_areas: int = MOST_AREAS) -> Co
         if is_plain
         else words.say("map_caption", crs=words.given(str(crs), 60)),
         legend=tuple((row.colour, row.name) for row in rows[:-1]) + _grey(facts, words),
-        legend_heading=words.say("scale_name"),
-        pair_heading=words.say("pair"),
+        legend_heading=say(facts, words, "scale_name"),
+        pair_heading=say(facts, words, "pair"),
         pair_captions=_captions(facts, words),
         area_heading=words.say("areas"),
         area_headings=area_headings,
@@ -63,9 +63,13 @@ def compose(facts: Facts, words: Wording, *, most_areas: int = MOST_AREAS) -> Co
         area_texts=texts,
         sections=(_method(facts, words), _limits(facts, words)),
         sources_heading=words.say("sources"),
-        sources=_sources(facts, words),
+        sources=sources_of(facts, words),
         page=words.tree["phrases"]["page"],
     )
+
+
+def _worst_first(facts: Facts) -> tuple[str, ...]:
+    return tuple(reversed((DESTROYED_OR_NOT if facts.is_post_only else DAMAGE).names[1:]))
 
 
 def _is_fused(facts: Facts) -> bool:
@@ -79,20 +83,29 @@ def _status(facts: Facts, words: Wording) -> str:
 
 
 def _facts(facts: Facts, words: Wording) -> tuple[tuple[str, str], ...]:
-    before, after = _dates(facts)
+    before, after = dates_of(facts)
     return (
-        (words.say("what"), words.say("what_fused" if _is_fused(facts) else "what_text")),
+        (words.say("what"), _what(facts, words)),
         (words.say("where"), _where(facts, words)),
-        (words.say("when"), words.say("when_text", before=words.date(before), after=words.date(after))),
+        (
+            words.say("when"),
+            say(facts, words, "when_text", before=words.date(before), after=words.date(after)),
+        ),
     )
 
 
-def _captions(facts: Facts, words: Wording) -> tuple[str, str]:
-    before, after = _dates(facts)
+def _what(facts: Facts, words: Wording) -> str:
     return (
-        words.say("before") + words.tree["colon"] + words.date(before),
-        words.say("after") + words.tree["colon"] + words.date(after),
+        words.say("what_fused")
+        if _is_fused(facts) and not facts.is_post_only
+        else say(facts, words, "what_text")
     )
+
+
+def _captions(facts: Facts, words: Wording) -> tuple[str, ...]:
+    named = zip(("before", "after"), dates_of(facts), strict=True)
+    captions = tuple(words.say(name) + words.tree["colon"] + words.date(day) for name, day in named)
+    return captions[1:] if facts.is_post_only else captions
 
 
 def _where(facts: Facts, words: Wording) -> str:
@@ -117,22 +130,24 @@ def _where(facts: Facts, words: Wording) -> str:
 
 def _numbers(facts: Facts, words: Wording) -> tuple[tuple[str, str, str, str], ...]:
     summary = facts.summary
-    damaged, assessed = summary["damaged"]["buildings"], summary["assessed"]
-    destroyed, missed = summary["classes"]["destroyed"]["buildings"], summary["not_assessed"]["buildings"]
-    if assessed:
-        share = words.percent(damaged / assessed)
+    assessed, missed = summary["assessed"], summary["not_assessed"]["buildings"]
+    destroyed = summary["classes"]["destroyed"]["buildings"]
+    if assessed and facts.is_post_only:
+        found = [_headline("destroyed_post_only", destroyed, assessed, words, _COLOURS["destroyed"])]
+    elif assessed:
+        damaged = summary["damaged"]["buildings"]
         found = [
-            (
-                words.number(damaged),
-                words.count("damaged", damaged),
-                words.count("damaged_of", assessed, percent=share),
-                "#17212b",
-            ),
+            _headline("damaged", damaged, assessed, words, "#17212b"),
             (words.number(destroyed), words.count("destroyed", destroyed), "", _COLOURS["destroyed"]),
         ]
     else:
         found = [("–", words.say("none_assessed"), "", "#17212b")]
     return (*found, (words.number(missed), words.count("not_assessed", missed), "", "#5a6875"))
+
+
+def _headline(key: str, count: int, assessed: int, words: Wording, colour: str) -> tuple[str, str, str, str]:
+    of_how_many = words.count("damaged_of", assessed, percent=words.percent(count / assessed))
+    return words.number(count), words.count(key, count), of_how_many, colour
 
 
 def _estimate(facts: Facts, words: Wording) -> str:
@@ -160,7 +175,7 @@ def _classes(facts: Facts, words: Wording) -> tuple[tuple[str, ...], tuple[Class
     else:
         totals = None
     rows = []
-    for name in _WORST_FIRST:
+    for name in _worst_first(facts):
         found = summary["classes"][name]
         cells = [
             words.number(found["buildings"]),
@@ -172,7 +187,7 @@ def _classes(facts: Facts, words: Wording) -> tuple[tuple[str, ...], tuple[Class
         rows.append(
             ClassRow(_COLOURS[name], _name(name, words), words.say(f"look_{_key(name)}"), tuple(cells))
         )
-    areas = [summary["classes"][name]["area_m2"] for name in _WORST_FIRST]
+    areas = [summary["classes"][name]["area_m2"] for name in _worst_first(facts)]
     whole = None if None in areas else sum(areas)
     cells = [
         words.number(summary["assessed"]),
@@ -186,13 +201,13 @@ def _classes(facts: Facts, words: Wording) -> tuple[tuple[str, ...], tuple[Class
 def _class_notes(facts: Facts, words: Wording) -> tuple[str, ...]:
     missed = facts.summary["not_assessed"]
     if not missed["buildings"]:
-        return (words.say("scale_note"),)
+        return (say(facts, words, "scale_note"),)
     listed = []
     for reason, number in missed["reasons"].items():
         key = f"reason_{_key(str(reason))}"
         known = words.say(key) if key in words.tree["phrases"] else words.given(str(reason), 40)
         listed.append(f"{known} ({words.number(number)})")
-    return words.say("scale_note"), words.say("reasons", list=words.list(listed))
+    return say(facts, words, "scale_note"), words.say("reasons", list=words.list(listed))
 
 
 def _grey(facts: Facts, words: Wording) -> tuple[tuple[str, str], ...]:
@@ -202,9 +217,10 @@ def _grey(facts: Facts, words: Wording) -> tuple[tuple[str, str], ...]:
 
 
 def _areas(
-    areas: Areas | None, words: Wording, most: int
+    facts: Facts, words: Wording, most: int
 ) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...], str, int]:
     """Headings, rows, what is left out, and how many columns are texts."""
+    areas = facts.areas
     if areas is None or not areas.rows:
         return (), (), "", 1
     shown = areas.rows[:most]
@@ -212,7 +228,7 @@ def _areas(
     has_intervals = any(row.low is not None for row in shown)
     headings = [words.say("areas_name")]
     headings += [words.say("areas_code")] if has_codes else []
-    headings += [words.say("buildings"), words.say("areas_damaged"), words.say("share")]
+    headings += [words.say("buildings"), say(facts, words, "areas_damaged"), words.say("share")]
     headings += [words.say("interval", confidence=words.percent(0.95, 0))] if has_intervals else []
     rows = []
     for row in shown:
@@ -235,9 +251,11 @@ def _method(facts: Facts, words: Wording) -> Section:
         listed = [f"{each['name']} ({words.number(each['weight'], 1)})" for each in sources]
         said = [words.say("method_fused", list=words.given(words.list(listed), 240))]
     elif footprints:
-        said = [words.say("method_footprints", file=words.given(str(footprints.get("name", "?")), 60))]
+        said = [
+            say(facts, words, "method_footprints", file=words.given(str(footprints.get("name", "?")), 60))
+        ]
     else:
-        said = [words.say("method_traced")]
+        said = [say(facts, words, "method_traced")]
     shift = provenance.get("shift") or {}
     if shift.get("applied") and shift.get("dx_m") is not None:
         metres = (shift["dx_m"] ** 2 + shift["dy_m"] ** 2) ** 0.5
@@ -260,94 +278,19 @@ def _method(facts: Facts, words: Wording) -> Section:
 
 
 def _limits(facts: Facts, words: Wording) -> Section:
-    said = [words.say("limit_above"), words.say("limit_single")]
+    said = [words.say("limit_post_only")] if facts.is_post_only else []
+    said += [words.say("limit_above"), words.say("limit_single")]
     if facts.summary["not_assessed"]["buildings"]:
         said.append(words.say("limit_not_assessed"))
     if facts.totals is None:
         said.append(words.say("limit_counts_fused" if _is_fused(facts) else "limit_counts"))
-    if None in _dates(facts):
+    if None in dates_of(facts)[1 if facts.is_post_only else 0 :]:
         said.append(words.say("limit_dates"))
     told = str(facts.provenance["model"].get("limits") or "").strip()
     foreign = [clean(told, 420)] if told else []
     if told:
         said.append(words.say("model_says") + words.tree["colon"].rstrip())
     return Section(words.say("limits"), tuple(said), tuple(foreign))
-
-
-def _sources(facts: Facts, words: Wording) -> tuple[tuple[str, str], ...]:
-    provenance, model = facts.provenance, facts.provenance["model"]
-    inputs = provenance["inputs"]
-    rows = [
-        (
-            words.say("model"),
-            words.say(
-                "model_text",
-                name=words.given(str(model.get("name", "?")), 60),
-                version=words.given(str(model.get("version", "?")), 30),
-                licence=words.given(str(model.get("licence") or "?"), 80),
-            ),
-        ),
-        (words.say("training_data"), words.given(_training(model), 220)),
-        (
-            words.say("imagery"),
-            words.say(
-                "imagery_text",
-                before=_files(inputs.get("pre"), words),
-                after=_files(inputs.get("post"), words),
-            ),
-        ),
-        (words.say("credit"), clean(facts.credit, 240) or words.say("credit_missing")),
-    ]
-    if inputs.get("footprints"):
-        rows.append((words.say("footprints"), words.given(str(inputs["footprints"].get("name", "?")), 80)))
-    if facts.organisation:
-        rows.insert(0, (words.say("who"), clean(facts.organisation, 100)))
-    rows.append(
-        (
-            words.say("software"),
-            words.say(
-                "software_text",
-                version=__version__,
-                checksum=words.given(str(model.get("sha256") or "?")[:12]),
-            ),
-        )
-    )
-    warnings = [clean(str(text), 200) for text in provenance.get("warnings") or ()][:_MOST_WARNINGS]
-    if warnings:
-        rows.append((words.say("warnings"), " · ".join(warnings)))
-    return tuple(rows)
-
-
-def _training(model: Mapping[str, Any]) -> str:
-    data = str(model.get("training_data") or "?").replace("`", "")
-    licence = str(model.get("training_data_licence") or "")
-    return f"{data} ({licence})" if licence else data
-
-
-def _files(described: Mapping[str, Any] | None, words: Wording) -> str:
-    """The name of a single file, or how many there are (a folder of tiles counts its members), and the angle of view."""
-    files = list((described or {}).get("files") or ())
-    if len(files) == 1 and not files[0].get("files"):
-        named = words.given(str(files[0].get("name", "?")), 60)
-    else:
-        named = words.count("files", sum(len(each.get("files") or (1,)) for each in files))
-    angle = ((described or {}).get("imagery") or {}).get("off_nadir")
-    if not isinstance(angle, (int, float)):
-        return named
-    return f"{named} ({words.say('off_nadir', angle=words.number(round(angle)))})"
-
-
-def _dates(facts: Facts) -> tuple[date | None, date | None]:
-    inputs = facts.provenance["inputs"]
-    before, after = (_day((inputs.get(name) or {}).get("acquired")) for name in ("pre", "post"))
-    return before, after
-
-
-def _day(text: Any) -> date | None:
-    try:
-        return date.fromisoformat(str(text)[:10])
-    except ValueError:
-        return None
 
 
 def _interval(estimate: Estimate | None, words: Wording) -> Sequence[str]:

@@ -49,7 +49,8 @@ class Content:
     legend: tuple[tuple[str, str], ...]
     legend_heading: str
     pair_heading: str
-    pair_captions: tuple[str, str]
+    pair_captions: tuple[str, ...]
+    """Of the image before and the one after, or of the one after alone."""
     area_heading: str
     area_headings: tuple[str, ...]
     area_rows: tuple[tuple[str, ...], ...]

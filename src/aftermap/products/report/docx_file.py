@@ -64,7 +64,7 @@ def docx(content: Content, pictures: Pictures, *, paper: str = "a4") -> bytes:
         if content.area_note:
             writer.text(content.area_note, size=8, colour=_SOFT)
     writer.heading(content.pair_heading)
-    writer.side_by_side((pictures.before, pictures.after), content.pair_captions)
+    writer.side_by_side(pictures.dates, content.pair_captions)
     for part in content.sections:
         writer.heading(part.heading)
         for sentence in part.sentences:

@@ -21,7 +21,7 @@ class Totals:
     Attributes:
         sample: buildings that were looked at and used.
         level: of the intervals, 0 to 1.
-        damaged: buildings of any class of damage.
+        damaged: buildings of any class of damage; of a map from the image after alone, those destroyed.
         classes: of each class that was estimated.
         calibrated: whether confidence was calibrated by it.
     """
@@ -80,3 +80,8 @@ class Facts:
     credit: str = ""
     totals: Totals | None = None
     areas: Areas | None = None
+
+    @property
+    def is_post_only(self) -> bool:
+        """Whether the map rests on the image after alone, and tells destroyed from not."""
+        return bool(self.summary.get("mode") == "post-only")

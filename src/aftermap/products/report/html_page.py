@@ -53,8 +53,7 @@ def html_page(content: Content, pictures: Pictures) -> str:
         _figure(pictures.map, content.map_caption, _legend(content, names)),
         *_areas(content),
         f'<h2>{_t(content.pair_heading)}</h2><div class="pair">'
-        + _figure(pictures.before, content.pair_captions[0])
-        + _figure(pictures.after, content.pair_captions[1])
+        + "".join(map(_figure, pictures.dates, content.pair_captions))
         + "</div>",
     ]
     for section in content.sections:

@@ -28,11 +28,16 @@ _PAIR_PX = 1000
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of a report, JPEG: the map, and the images before and after by themselves."""
+    """The pictures of a report, JPEG: the map, and the images before (None where there is none) and after."""
 
     map: bytes
-    before: bytes
+    before: bytes | None
     after: bytes
+
+    @property
+    def dates(self) -> tuple[bytes, ...]:
+        """The images by themselves, as `Content.pair_captions` names them."""
+        return (self.after,) if self.before is None else (self.before, self.after)
 
 
 def draw_map(after: Image.Image, objects: Objects, kinds: Sequence[Kind], grid: Grid) -> bytes:

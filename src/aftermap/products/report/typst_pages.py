@@ -59,7 +59,8 @@ def _compiled(
         folder = Path(name)
         (folder / "report.typ").write_text(source, encoding="utf-8")
         for stem, picture in asdict(pictures).items():
-            (folder / f"{stem}.jpg").write_bytes(picture)
+            if picture is not None:
+                (folder / f"{stem}.jpg").write_bytes(picture)
         settings: dict[str, Any] = {"root": name, "font_paths": _fonts()}
         try:
             for scale in _SCALES:

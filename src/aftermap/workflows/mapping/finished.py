@@ -1,7 +1,8 @@
-"""A finished map of damage, opened again: what reviews, totals, areas and reports start from."""
+"""A finished map, of two dates or of one, opened again: what reviews, totals, areas and reports start from."""
 
 import hashlib
 import warnings
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Any
 import geopandas
 import shapely
 
-from aftermap.classes import DAMAGE
+from aftermap.classes import BUILDING, DAMAGE, DESTROYED_OR_NOT, ClassScheme, OneDate
 from aftermap.errors import DataWarning, FootprintError, InputError
 from aftermap.files import read_json
 from aftermap.geo.grid import Grid, quiet_without_georeference
 from aftermap.geo.vectors.files import read_table
-from aftermap.products.vectors import LAYER, normalise
+from aftermap.products.vectors import DAMAGE_LAYER, LAYER, ONE_DATE_LAYER, Layer, normalise
 from aftermap.workflows.mapping.result import MapRaster
 from aftermap.workflows.mapping.work import MARKER
 
@@ -39,6 +40,21 @@ class FinishedMap:
     summary: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def one_date(self) -> OneDate | None:
+        """Which of two dates it rests on alone; None for both."""
+        return one_date_of(self.provenance)
+
+    @property
+    def scheme(self) -> ClassScheme:
+        """The classes of its pixels."""
+        return _KEPT[self.one_date][0]
+
+    @property
+    def raster(self) -> Path:
+        """Its classes by pixel."""
+        return self.folder / _KEPT[self.one_date][1]
+
     def __repr__(self) -> str:
         return f"<finished map of {len(self.buildings)} buildings in {self.folder}>"
 
@@ -54,6 +70,28 @@ class FinishedMap:
     def identity(self) -> str:
         """SHA-256 of ids, outlines and classes: what was counted of another table is of an earlier map."""
         return identity_of(self.buildings)
+
+
+_KEPT: dict[OneDate | None, tuple[ClassScheme, str, Layer]] = {
+    None: (DAMAGE, "damage.tif", DAMAGE_LAYER),
+    "post-only": (DESTROYED_OR_NOT, "destroyed.tif", ONE_DATE_LAYER),
+    "pre-only": (BUILDING, "classes.tif", ONE_DATE_LAYER),
+}
+"""Classes, raster and table of a map of both dates, and of each alone."""
+
+_REFUSED: dict[OneDate, str] = {
+    "post-only": "is a map of the image after alone, which tells destroyed from not: this needs one of two dates "
+    "('aftermap map BEFORE AFTER')",
+    "pre-only": "is a map of the image before alone, where no damage is told: map the image after too",
+}
+
+
+def one_date_of(provenance: Mapping[str, Any]) -> OneDate | None:
+    """Which date a map rests on alone, by its `provenance.json`; None for both, or for a map of something else."""
+    scale, mode = provenance.get("scale"), provenance.get("mode")
+    if scale == DESTROYED_OR_NOT.name:
+        return "post-only"
+    return "pre-only" if scale == BUILDING.name and mode == "pre-only" else None
 
 
 SIDE_FILES = ("areas/*.json", "totals/totals.json")
@@ -97,8 +135,12 @@ def tell_stale(folder: Path, buildings: geopandas.GeoDataFrame) -> None:
         )
 
 
-def open_map(folder: Path) -> FinishedMap:
+def open_map(folder: Path, *, also: Collection[OneDate] = ()) -> FinishedMap:
     """Open the folder of a finished map of damage.
+
+    Args:
+        folder: of the map.
+        also: maps of one date that will do too.
 
     Raises:
         InputError: there is none, it is not finished, it is a map of something else, or a file of it is missing or
@@ -111,16 +153,20 @@ def open_map(folder: Path) -> FinishedMap:
     provenance, summary = read_json(folder / MARKER), read_json(folder / "summary.json")
     if not isinstance(provenance, dict) or not isinstance(summary, dict):
         raise InputError(f"{folder / MARKER} is not the report of a map")
-    if provenance.get("scale") != DAMAGE.name:
+    one_date = one_date_of(provenance)
+    if one_date is None and provenance.get("scale") != DAMAGE.name:
         raise InputError(f"{folder} is not a map of damage: this needs one of two dates")
-    table, raster = folder / f"{LAYER}.gpkg", folder / "damage.tif"
+    if one_date is not None and one_date not in also:
+        raise InputError(f"{folder} {_REFUSED[one_date]}")
+    _, name, layer = _KEPT[one_date]
+    table, raster = folder / f"{LAYER}.gpkg", folder / name
     for path in (table, raster):
         if not path.is_file():
             raise InputError(f"{path} is missing: map again")
     try:
         with quiet_without_georeference():
             grid = MapRaster.open(raster).grid
-        frame = normalise(read_raw_buildings(table, grid))
+        frame = normalise(read_raw_buildings(table, grid), layer)
     except (FootprintError, ValueError, OSError) as error:
         raise InputError(f"{table} cannot be used: {error}") from None
     return FinishedMap(folder, frame, grid, summary, provenance)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aftermap.classes import DAMAGE
 from aftermap.errors import InputError
 from aftermap.files import read_json
 from aftermap.products.report.facts import AreaRow, Areas, Estimate, Totals
@@ -37,19 +36,20 @@ def read_totals(folder: Path, summary: Mapping[str, Any], identity: str) -> Tota
         if tree.get("map", identity) != identity:
             raise InputError(f"{path} is of an earlier map: repeat 'aftermap totals', or move the file away")
         sample, found = tree["sample"], tree["totals"]
-        if sample is None or "damaged" not in found:
+        kind, counted = _headline(summary)
+        if sample is None or kind not in found:
             return None
-        counted, mapped = summary["damaged"]["buildings"], tree["mapped"]["damaged"]
+        mapped = tree["mapped"][kind]
         if mapped != counted:
             raise InputError(
-                f"{path} is of an earlier map, which counted {mapped} damaged buildings and not {counted}: repeat "
+                f"{path} is of an earlier map, which counted {mapped} {kind} buildings and not {counted}: repeat "
                 "'aftermap totals', or move the file away"
             )
-        classes = {name: _estimate(found[name]) for name in DAMAGE.names[1:] if name in found}
+        classes = {name: _estimate(found[name]) for name in summary["classes"] if name in found}
         return Totals(
             sample=int(sample["answers"]),
             level=float(tree["level"]),
-            damaged=_estimate(found["damaged"]),
+            damaged=_estimate(found[kind]),
             classes=classes,
             calibrated=bool((tree.get("confidence") or {}).get("calibration")),
         )
@@ -70,7 +70,8 @@ def read_areas(folder: Path, summary: Mapping[str, Any], identity: str) -> Areas
     Raises:
         InputError: a table cannot be read, or is of an earlier map.
     """
-    tables = [(path, _table(path)) for path in sorted((folder / AREAS).glob("*.csv"))]
+    kind, mapped_worst = _headline(summary)
+    tables = [(path, _table(path, kind)) for path in sorted((folder / AREAS).glob("*.csv"))]
     filled = [(path, rows) for path, rows in tables if rows]
     named = [(path, rows) for path, rows in filled if any(row.name != row.key for row in rows)]
     for path, rows in named or filled:
@@ -85,10 +86,10 @@ def read_areas(folder: Path, summary: Mapping[str, Any], identity: str) -> Areas
                 f"{path} counts {counted} buildings and the map has {mapped}: it is of an earlier map; repeat "
                 "'aftermap areas', or move the file away"
             )
-        damaged, mapped = sum(row.damaged for row in rows), summary["damaged"]["buildings"]
+        damaged, mapped = sum(row.damaged for row in rows), mapped_worst
         if damaged > mapped or (damaged < mapped and not any(row.not_surveyed for row in rows)):
             raise InputError(
-                f"{path} counts {damaged} damaged buildings and the map has {mapped}: it is of an earlier map; repeat "
+                f"{path} counts {damaged} {kind} buildings and the map has {mapped}: it is of an earlier map; repeat "
                 "'aftermap areas', or move the file away"
             )
         worst = sorted(rows, key=lambda row: (-row.damaged, -row.buildings, row.name))
@@ -100,7 +101,14 @@ def _estimate(tree: Any) -> Estimate:
     return Estimate(float(tree["estimate"]), float(tree["low"]), float(tree["high"]))
 
 
-def _table(path: Path) -> list[AreaRow]:
+def _headline(summary: Mapping[str, Any]) -> tuple[str, int]:
+    """What is counted first of a map, and how many: damaged, or destroyed from the image after alone."""
+    if summary.get("mode") == "post-only":
+        return "destroyed", summary["classes"]["destroyed"]["buildings"]
+    return "damaged", summary["damaged"]["buildings"]
+
+
+def _table(path: Path, kind: str) -> list[AreaRow]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise InputError(f"{path} is larger than {_MOST_BYTES:,} bytes: it is no table by areas")
@@ -108,14 +116,14 @@ def _table(path: Path) -> list[AreaRow]:
             reader = csv.DictReader(file)
             columns = {name.strip().lower(): name for name in reader.fieldnames or ()}
             key = next((columns[each] for each in _KEYS if each in columns), None)
-            if key is None or not {"buildings", "damaged"} <= set(columns):
+            if key is None or not {"buildings", kind} <= set(columns):
                 return []
-            return [_row(row, columns, key) for row in reader]
+            return [_row(row, columns, key, kind) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         raise InputError(f"{path} cannot be read as a table by areas: {error}") from None
 
 
-def _row(row: Mapping[str, Any], columns: Mapping[str, str], key: str) -> AreaRow:
+def _row(row: Mapping[str, Any], columns: Mapping[str, str], key: str, kind: str) -> AreaRow:
     def text(column: str) -> str:
         cell = str(row.get(columns[column]) or "").strip() if column in columns else ""
         return cell[1:] if cell[:1] == "'" else cell  # kept spreadsheets from running it
@@ -124,8 +132,8 @@ def _row(row: Mapping[str, Any], columns: Mapping[str, str], key: str) -> AreaRo
         value = float(text(column)) if text(column) else None
         return value if value is None or math.isfinite(value) else None
 
-    assessed, damaged = number("assessed"), number("damaged") or 0.0
-    share = number("damaged_share")
+    assessed, damaged = number("assessed"), number(kind) or 0.0
+    share = number(f"{kind}_share")
     if share is None and assessed:
         share = damaged / assessed
     identity = str(row.get(key) or "").strip()
@@ -136,7 +144,7 @@ def _row(row: Mapping[str, Any], columns: Mapping[str, str], key: str) -> AreaRo
         buildings=int(number("buildings") or 0),
         damaged=int(damaged),
         share=share,
-        low=number("damaged_low"),
-        high=number("damaged_high"),
+        low=number(f"{kind}_low"),
+        high=number(f"{kind}_high"),
         not_surveyed=int(number("not_surveyed") or 0),
     )

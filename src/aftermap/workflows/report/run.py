@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict, get_args
 import numpy as np
 from PIL import Image
 
-from aftermap.classes import DAMAGE, NOT_ASSESSED_COLOUR
+from aftermap.classes import NOT_ASSESSED, NOT_ASSESSED_COLOUR
 from aftermap.errors import InputError, shown
 from aftermap.extras import needs
 from aftermap.files import make_folder, write_bytes
@@ -21,7 +21,6 @@ from aftermap.products.report.facts import Facts
 from aftermap.products.report.html_page import html_page
 from aftermap.products.report.map_picture import GROUND, Pictures, draw_map, small_picture
 from aftermap.products.report.wording import Wording, wording
-from aftermap.products.vectors import DAMAGE_VALUES
 from aftermap.products.view import Kind, Objects
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
 from aftermap.workflows.mapping.inputs.imagery import credit_of
@@ -124,9 +123,11 @@ def composed(
     folder: Path, words: Wording, *, title: str = "", organisation: str = "", credit: str = ""
 ) -> Composed:
     """What the report of a map says in a language, and its pictures; see `write_report`."""
-    map_ = open_map(folder)
+    map_ = open_map(folder, also=("post-only",))
     page = read_page(folder / "map.html")
-    before, after = (page.image(position, GROUND) for position in range(2))
+    # the first picture of a map of one date is its image, the second the model's probability
+    after = page.image(0 if map_.one_date else 1, GROUND)
+    before = None if map_.one_date else page.image(0, GROUND)
     named = title or page.title or folder.resolve().name
     try:
         facts = facts_of(map_, named, organisation=organisation, credit=credit)
@@ -136,7 +137,7 @@ def composed(
     objects, kinds = _objects(map_)
     pictures = Pictures(
         map=draw_map(after, objects, kinds, map_.grid),
-        before=small_picture(before),
+        before=None if before is None else small_picture(before),
         after=small_picture(after),
     )
     return Composed(content, pictures, after, objects, kinds, map_.grid)
@@ -188,10 +189,9 @@ def _formats(formats: Sequence[str]) -> list[Format]:
 
 def _objects(map_: FinishedMap) -> tuple[Objects, tuple[Kind, ...]]:
     """The buildings as a picture draws them, those without damage first."""
-    colours = (*DAMAGE.colours[1:], NOT_ASSESSED_COLOUR)
-    kinds = tuple(
-        Kind(name, name, colour, "", None) for name, colour in zip(DAMAGE_VALUES, colours, strict=True)
-    )
-    numbers = np.array([DAMAGE_VALUES.index(name) for name in map_.buildings["damage"]], np.int64)
+    names = (*map_.scheme.names[1:], NOT_ASSESSED)
+    colours = (*map_.scheme.colours[1:], NOT_ASSESSED_COLOUR)
+    kinds = tuple(Kind(name, name, colour, "", None) for name, colour in zip(names, colours, strict=True))
+    numbers = np.array([names.index(name) for name in map_.buildings["damage"]], np.int64)
     outlines = in_pixels(map_.buildings, map_.grid)
     return Objects(map_.buildings, outlines, numbers, on=1), kinds
