@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -135,7 +135,7 @@ def tell_stale(folder: Path, buildings: geopandas.GeoDataFrame) -> None:
         )
 
 
-def open_map(folder: Path, *, also: Collection[OneDate] = ()) -> FinishedMap:
+def open_map(folder: Path, *, also: tuple[OneDate, ...] = ()) -> FinishedMap:
     """Open the folder of a finished map of damage.
 
     Args:
