@@ -9,8 +9,11 @@ from PIL import Image
 import finished_maps
 from aftermap import api
 from aftermap.errors import InputError
+from aftermap.files import read_json
 from aftermap.products.page.stored import read_page
 from aftermap.products.report.wording import languages, wording
+from aftermap.workflows.mapping.finished import open_map
+from aftermap.workflows.report.gather import read_areas
 from aftermap.workflows.report.run import composed
 
 DAMAGE = ["destroyed", "destroyed", "not-destroyed", "not-destroyed", "not-assessed"]
@@ -61,3 +64,37 @@ def test_it_is_set_as_pdf_html_and_docx_with_one_image(after, tmp_path):
 def test_a_map_of_the_image_before_alone_has_no_damage_to_report(before):
     with pytest.raises(InputError, match="where no damage is told: map the image after too"):
         api.report(before)
+
+
+def test_areas_count_destroyed_and_not_destroyed_and_nothing_between(after, tmp_path):
+    (found,) = api.areas(after, grid=2000)
+    assert found.totals == {
+        "buildings": 5,
+        "assessed": 4,
+        "not_destroyed": 2,
+        "destroyed": 2,
+        "not_assessed": 1,
+        "not_surveyed": 0,
+        "built_m2": pytest.approx(5 * 60.0**2, rel=0.001),
+        "destroyed_m2": pytest.approx(2 * 60.0**2, rel=0.001),
+        "surveyed_km2": pytest.approx(0.96, abs=0.01),
+    }
+    (square,) = found.areas.to_dict("records")
+    assert (square["destroyed_share"], square["damage_scale"]) == (0.5, "destroyed-or-not")
+    assert not {"damaged", "damaged_share", "no_damage", "minor_damage", "major_damage"} & set(found.areas)
+    assert "lesser damage is not told" in found.subject.facts[0] and found.subject.facts[1].startswith(
+        "Image: after"
+    )
+    rows = read_areas(
+        after, read_json(after / "summary.json"), open_map(after, also=("post-only",)).identity
+    ).rows
+    assert [(row.damaged, row.share) for row in rows] == [(2, 0.5)]
+    headings = composed(after, wording("en")).content.area_headings
+    assert "Destroyed" in headings and "Damaged" not in headings
+
+
+def test_areas_of_the_image_before_count_buildings_alone(before):
+    (found,) = api.areas(before, grid=2000)
+    assert found.totals["buildings"] == 5 and found.subject.metrics[0].column == "buildings"
+    assert not {"destroyed", "damaged", "destroyed_share"} & set(found.areas)
+    assert found.subject.facts[0] == "Buildings alone, from the image before: no damage is told."

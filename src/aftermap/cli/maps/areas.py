@@ -83,8 +83,12 @@ def areas(
     for result in results:
         wide_console().print(_table(result))
         for column, sums in result.raster_sums.items():
-            damaged = f"{sums['in_areas_with_damage']:,} in areas with damaged buildings"
-            say(f"{column}: {sums['sum']:,} in all areas, {damaged}")
+            struck = "".join(
+                f", {sums[f'in_areas_with_{key}']:,} in areas with {word} buildings"
+                for key, word in (("damage", "damaged"), ("destroyed", "destroyed"))
+                if f"in_areas_with_{key}" in sums
+            )
+            say(f"{column}: {sums['sum']:,} in all areas{struck}")
         say_written(result.files)
 
 
@@ -92,21 +96,29 @@ def _table(result: "AreaResult") -> "Table":
     """The areas with most damaged buildings."""
     from rich.table import Table
 
+    from aftermap.products.areas.subject import worst_of
+
     table = Table(title=f"{counted(len(result.areas), 'area')}: {result.title}", title_justify="left")
-    frame = result.areas.sort_values("damaged", ascending=False, kind="stable")
+    worst = worst_of(result.areas)
+    frame = result.areas.sort_values(worst or "buildings", ascending=False, kind="stable")
     has_names = bool((frame["name"].notna() & (frame["name"] != frame["area_id"])).any())
-    columns = ("area_id", *(("name",) if has_names else ()), "buildings", "assessed", "damaged", "destroyed")
+    counts = [name for name in ("damaged", "destroyed") if name in frame.columns]
+    columns = (
+        "area_id",
+        *(("name",) if has_names else ()),
+        "buildings",
+        *(("assessed", *counts) if worst else ()),
+    )
     for column in columns:
         table.add_column(
             column.replace("_", " "), justify="left" if column in ("area_id", "name") else "right"
         )
-    for heading in ("damaged share", "not assessed", "surveyed"):
+    for heading in (*((f"{worst} share", "not assessed") if worst else ()), "surveyed"):
         table.add_column(heading, justify="right")
     for row in frame.head(_SHOWN).to_dict("records"):
         cells = [str(row[column]) if row[column] is not None else "" for column in columns]
-        table.add_row(
-            *cells, _share(row["damaged_share"]), str(row["not_assessed"]), _share(row["surveyed_share"])
-        )
+        told = (_share(row[f"{worst}_share"]), str(row["not_assessed"])) if worst else ()
+        table.add_row(*cells, *told, _share(row["surveyed_share"]))
     if len(frame) > _SHOWN:
         table.caption = f"and {len(frame) - _SHOWN:,} more"
     return table

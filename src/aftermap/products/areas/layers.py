@@ -8,22 +8,27 @@ import geopandas
 from aftermap.files import write_json, writing
 from aftermap.files.whole import PREFIX, sync_path
 from aftermap.products.areas.page import write_area_page
-from aftermap.products.areas.subject import REDS, Subject
+from aftermap.products.areas.subject import BLUES, REDS, Subject, worst_of
 from aftermap.products.styles import Entry, Style, style_layer
 from aftermap.products.vectors import write_layer
 
-AREA_STYLE = Style(
-    "damaged share",
-    "damaged_share",
-    (
-        Entry("up to 10 % damaged", REDS[0], above=0.0, below=0.1),
-        Entry("10 to 25 % damaged", REDS[1], above=0.1, below=0.25),
-        Entry("25 to 50 % damaged", REDS[2], above=0.25, below=0.5),
-        Entry("50 to 75 % damaged", REDS[3], above=0.5, below=0.75),
-        Entry("over 75 % damaged", REDS[4], above=0.75, below=1.0),
-    ),
-)
-"""By the share of assessed buildings that are damaged; areas without an assessed building have no colour."""
+
+def _by_share(worst: str) -> Style:
+    """By the share of assessed buildings that are damaged (destroyed); areas without an assessed one have no colour."""
+    return Style(
+        f"{worst} share",
+        f"{worst}_share",
+        (
+            Entry(f"up to 10 % {worst}", REDS[0], above=0.0, below=0.1),
+            Entry(f"10 to 25 % {worst}", REDS[1], above=0.1, below=0.25),
+            Entry(f"25 to 50 % {worst}", REDS[2], above=0.25, below=0.5),
+            Entry(f"50 to 75 % {worst}", REDS[3], above=0.5, below=0.75),
+            Entry(f"over 75 % {worst}", REDS[4], above=0.75, below=1.0),
+        ),
+    )
+
+
+AREA_STYLE = _by_share("damaged")
 
 
 def write_area_layers(subject: Subject, folder: Path, *, identity: str) -> list[Path]:
@@ -51,10 +56,25 @@ def _write(subject: Subject, folder: Path) -> list[Path]:
 
     frame = subject.frame
     files = write_layer(_closed(frame), folder, subject.name)
-    style_layer(folder, subject.name, AREA_STYLE, list(frame.columns))
+    style_layer(folder, subject.name, _style(subject), list(frame.columns))
     page = write_area_page(folder / f"{subject.name}.html", subject)
     picture = draw_areas(folder / f"{subject.name}.png", subject)
     return [*files, folder / f"{subject.name}.qml", page, picture]
+
+
+def _style(subject: Subject) -> Style:
+    worst = worst_of(subject.frame)
+    if worst is not None:
+        return _by_share(worst)
+    steps = subject.metrics[0].steps[1:]  # buildings; what is above nothing
+    lows = [0.0, *(step.most for step in steps)]
+    entries = [
+        Entry(f"{step.label} buildings", step.colour, above=low, below=step.most)
+        for low, step in zip(lows, steps, strict=False)
+    ]
+    return Style(
+        "buildings", "buildings", tuple(entries) or (Entry("buildings", BLUES[0], above=0.0, below=1.0),)
+    )
 
 
 def _closed(frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:

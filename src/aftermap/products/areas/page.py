@@ -15,7 +15,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from aftermap.files import to_plain
-from aftermap.products.areas.subject import UNKNOWN_COLOUR, Subject
+from aftermap.products.areas.subject import UNKNOWN_COLOUR, Subject, worst_of
 from aftermap.products.page.page import fill_template
 
 WIDTH = 1000.0
@@ -23,8 +23,16 @@ WIDTH = 1000.0
 
 _SHOWN = (
     *("area_id", "name", "pcode", "buildings", "assessed", "damaged", "damaged_share"),
-    *("damaged_estimate", "damaged_low", "damaged_high", "estimate_kind", "answers"),
-    *("no_damage", "minor_damage", "major_damage", "destroyed", "not_assessed", "not_surveyed"),
+    *("destroyed_share", "damaged_estimate", "damaged_low", "damaged_high", "estimate_kind", "answers"),
+    *(
+        "not_destroyed",
+        "no_damage",
+        "minor_damage",
+        "major_damage",
+        "destroyed",
+        "not_assessed",
+        "not_surveyed",
+    ),
     *("built_m2", "damaged_m2", "area_km2", "surveyed_share", "sources"),
 )
 
@@ -65,6 +73,7 @@ def write_area_page(path: Path, subject: Subject) -> Path:
         "rows": [[_cell(value) for value in frame[name].astype(object)] for name in columns],
         "metrics": [_metric(subject, number) for number in range(len(subject.metrics))],
         "unknown": UNKNOWN_COLOUR,
+        "worst": worst_of(frame),
     }
     assets = resources.files("aftermap.products.areas") / "assets"
     return fill_template(

@@ -10,7 +10,7 @@ import shapely
 from pyproj import CRS, Transformer
 from shapely.geometry.base import BaseGeometry
 
-from aftermap.classes import DAMAGE
+from aftermap.classes import DAMAGE, DESTROYED_OR_NOT
 from aftermap.geo.datum import transforming
 from aftermap.geo.grid import Grid
 from aftermap.products.lineage import Lineage
@@ -117,12 +117,13 @@ class Subject:
             metrics: columns to colour by, in place of those of a table by areas.
         """
         chosen = metrics or [
-            share_metric("damaged_share", "Damaged, share of assessed buildings", "no building assessed"),
-            _amounts(frame, "damaged", "Damaged buildings", "", REDS),
-            _amounts(frame, "destroyed", "Destroyed buildings", "", REDS),
-            _amounts(frame, "damaged_m2", "Damaged built area", "m²", REDS),
+            *_harm(frame),
             _amounts(frame, "buildings", "Buildings", "", BLUES),
-            _amounts(frame, "not_assessed", "Buildings not assessable", "", GREYS),
+            *(
+                [_amounts(frame, "not_assessed", "Buildings not assessable", "", GREYS)]
+                if worst_of(frame)
+                else []
+            ),
             *(
                 [_amounts(frame, "not_surveyed", "Buildings not surveyed", "", GREYS)]
                 if frame["not_surveyed"].any()
@@ -144,12 +145,11 @@ class Subject:
         ]
         bounds = bounds_lonlat(grid)
         assert bounds is not None
-        days = [day or "date not known" for day in (lineage.before, lineage.after)]
         model = f" Model: {lineage.model} ({lineage.licence or 'licence not told'})." if lineage.model else ""
         made = f" Map made on {lineage.created[:10]}." if lineage.created else ""
         facts = (
-            f"Scale of damage: {DAMAGE.name}; damaged is minor-damage and worse.",
-            f"Images: before {days[0]}, after {days[1]}.{model}{made}",
+            _scale(frame),
+            f"{_images(lineage)}{model}{made}",
             "Rapid assessment from images, not validated in the field. A building counts in the area that holds a point "
             "inside its outline.",
         )
@@ -192,6 +192,46 @@ class Subject:
         for row in known.tolist():
             shapes[row] = _simpler(shapes[row], view)
         return shapes, view, outline
+
+
+def worst_of(frame: geopandas.GeoDataFrame) -> str | None:
+    """The column of what is counted as bad: damaged, destroyed where nothing else was told, or None without damage."""
+    return next((name for name in ("damaged", "destroyed") if name in frame.columns), None)
+
+
+def _harm(frame: geopandas.GeoDataFrame) -> list[Metric]:
+    """The columns of damage, as far as the map tells any."""
+    worst = worst_of(frame)
+    if worst is None:
+        return []
+    word = worst.capitalize()
+    found = [
+        share_metric(f"{worst}_share", f"{word}, share of assessed buildings", "no building assessed"),
+        _amounts(frame, worst, f"{word} buildings", "", REDS),
+    ]
+    if worst == "damaged" and "destroyed" in frame.columns:
+        found.append(_amounts(frame, "destroyed", "Destroyed buildings", "", REDS))
+    return [*found, _amounts(frame, f"{worst}_m2", f"{word} built area", "m²", REDS)]
+
+
+def _scale(frame: geopandas.GeoDataFrame) -> str:
+    worst = worst_of(frame)
+    if worst is None:
+        return "Buildings alone, from the image before: no damage is told."
+    if worst == "destroyed":
+        return f"Scale of damage: {DESTROYED_OR_NOT.name}, from the image after alone; lesser damage is not told."
+    return f"Scale of damage: {DAMAGE.name}; damaged is minor-damage and worse."
+
+
+def _images(lineage: Lineage) -> str:
+    before, after = (day or "date not known" for day in (lineage.before, lineage.after))
+    if lineage.mode == "post-only":
+        return f"Image: after {after}."
+    return (
+        f"Image: before {before}."
+        if lineage.mode == "pre-only"
+        else f"Images: before {before}, after {after}."
+    )
 
 
 def _simpler(shape: BaseGeometry, view: tuple[float, float, float, float]) -> BaseGeometry | None:

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path as Line
 from shapely.geometry.base import BaseGeometry
 
-from aftermap.products.areas.subject import UNKNOWN_COLOUR, Subject
+from aftermap.products.areas.subject import UNKNOWN_COLOUR, Subject, worst_of
 from aftermap.products.figures.sheet import DPI, EDGE, FAINT, INK, write_figure
 
 _NICE = tuple(factor * 10**power for power in range(7) for factor in (1, 2, 5))
@@ -50,7 +50,7 @@ def draw_areas(path: Path, subject: Subject) -> Path:
     for row in rows if len(rows) <= _LABELS else []:
         inside = shapely.intersection(shapes[row], shapely.box(left, bottom, right, top))
         if not inside.is_empty:
-            _label(axes, inside, subject.frame.iloc[row])
+            _label(axes, inside, subject.frame.iloc[row], worst_of(subject.frame))
     length = max([m for m in _NICE if m < (right - left) / 4], default=1)
     x, y = left + (right - left) * 0.03, bottom + (top - bottom) * 0.035
     axes.plot([x, x + length], [y, y], color="white", linewidth=7, solid_capstyle="projecting")
@@ -73,28 +73,30 @@ def draw_areas(path: Path, subject: Subject) -> Path:
         bbox_to_anchor=(0.765, 0.9),
         frameon=False,
         fontsize=9,
-        title="Damaged, share of\nassessed buildings\n(areas in brackets)",
+        title=f"{textwrap.fill(metric.label, 20)}\n(areas in brackets)",
         title_fontsize=9.5,
         alignment="left",
     )
     frame = subject.frame
     figure.text(0.02, 0.985, subject.heading, fontsize=14, weight="bold", color=INK, va="top")
     figure.text(0.02, 0.985 - 0.34 / (height + 1.5), subject.title, fontsize=10, color=FAINT, va="top")
-    counted = (
-        f"{frame['buildings'].sum():,} buildings\n{frame['assessed'].sum():,} assessed\n"
-        f"{frame['damaged'].sum():,} damaged\n{frame['destroyed'].sum():,} destroyed\n"
-        f"{frame['not_assessed'].sum():,} not assessable"
-    )
+    kinds = ["buildings"]
+    if worst_of(frame):
+        kinds += ["assessed", *(kind for kind in ("damaged", "destroyed") if kind in frame), "not_assessed"]
+    names = {"not_assessed": "not assessable"}
+    counted = "\n".join(f"{frame[kind].sum():,} {names.get(kind, kind)}" for kind in kinds)
     figure.text(0.772, 0.42, counted, fontsize=9.5, color=INK, va="top", linespacing=1.5)
     figure.text(0.02, 0.012, "\n".join(subject.facts), fontsize=8, color=FAINT, va="bottom", linespacing=1.5)
     return write_figure(path, figure)
 
 
-def _label(axes: Axes, inside: BaseGeometry, area: "pd.Series[Any]") -> None:
-    """Write the name of an area, and how many of how many are damaged."""
+def _label(axes: Axes, inside: BaseGeometry, area: "pd.Series[Any]", worst: str | None) -> None:
+    """Write the name of an area, and how many of how many are damaged, or how many buildings there are."""
     words = [] if area["name"] is None else [textwrap.shorten(str(area["name"]), 28, placeholder="...")]
-    if area["assessed"]:
-        words.append(f"{area['damaged']:,} of {area['assessed']:,}")
+    if worst is None:
+        words.append(f"{area['buildings']:,}")
+    elif area["assessed"]:
+        words.append(f"{area[worst]:,} of {area['assessed']:,}")
     if words:
         spot = inside.representative_point()
         text = axes.text(spot.x, spot.y, "\n".join(words), ha="center", va="center", fontsize=8, color=INK)

@@ -9,7 +9,7 @@ import pandas as pd
 import shapely
 from pyproj import CRS
 
-from aftermap.classes import DAMAGE, NOT_ASSESSED
+from aftermap.classes import BUILDING, DAMAGE, NOT_ASSESSED, ClassScheme
 from aftermap.geo.grid import Grid
 from aftermap.workflows.areas.basis import DEGREES, NOWHERE, Basis, between, ground_areas_m2
 from aftermap.workflows.areas.ground import Ground
@@ -17,7 +17,6 @@ from aftermap.workflows.areas.ground import Ground
 OUTSIDE = "outside of all areas"
 """`area_id` of what lies in no area: it is counted there and never dropped."""
 
-CLASSES = tuple(name.replace("-", "_") for name in DAMAGE.names[1:])
 _SKIPPED = NOT_ASSESSED.replace("-", "_")
 _UNSEEN = "not_surveyed"
 
@@ -43,6 +42,7 @@ def count_by(
     ground: Ground,
     *,
     surveyed: np.ndarray | None = None,
+    scheme: ClassScheme = DAMAGE,
 ) -> Counted:
     """Count buildings, their built area and the surveyed ground by area.
 
@@ -53,6 +53,7 @@ def count_by(
         ground: the map's.
         surveyed: which buildings lie on ground that people surveyed, bool (n,); the others count as not surveyed, and in
             no class. None where nobody marked any ground: all count.
+        scheme: classes of the map; of one that tells no damage only buildings are counted.
     """
     at, lies = basis.locate(*points), basis.locate(ground.lons, ground.lats)
     keys = np.unique(np.concatenate([at, lies, basis.listed]))
@@ -64,7 +65,7 @@ def count_by(
     place = np.array([rows[key] for key in at.tolist()], np.int64)
     known = lies != NOWHERE if not outside else np.ones(len(lies), bool)
     spot = np.array([rows[key] for key in lies[known].tolist()], np.int64)
-    table: dict[str, Any] = _of_buildings(buildings, place, len(order), surveyed)
+    table: dict[str, Any] = _of_buildings(buildings, place, len(order), surveyed, scheme)
     looked_at = np.bincount(spot, ground.surveyed_m2[known], len(order))
     mapped = np.bincount(spot, ground.mapped_m2[known], len(order))
     crs = CRS(described.crs)
@@ -99,28 +100,31 @@ def representative_points(buildings: geopandas.GeoDataFrame, grid: Grid) -> tupl
 def totals_of(frame: pd.DataFrame) -> dict[str, Any]:
     """Sums over all areas, which are the map's."""
     summed = [
-        "buildings",
-        "assessed",
-        *CLASSES,
-        _SKIPPED,
-        _UNSEEN,
-        "damaged",
-        "built_m2",
-        "damaged_m2",
-        "surveyed_km2",
+        *("buildings", "assessed", "not_destroyed", *map(_column, DAMAGE.names[1:])),
+        *(_SKIPPED, _UNSEEN, "damaged", "built_m2", "damaged_m2", "destroyed_m2", "surveyed_km2"),
     ]
-    return {name: np.asarray(frame[name]).sum().item() for name in summed}
+    return {name: np.asarray(frame[name]).sum().item() for name in summed if name in frame.columns}
+
+
+def _column(name: str) -> str:
+    return name.replace("-", "_")
 
 
 def _of_buildings(
-    buildings: geopandas.GeoDataFrame, place: np.ndarray, count: int, surveyed: np.ndarray | None
+    buildings: geopandas.GeoDataFrame,
+    place: np.ndarray,
+    count: int,
+    surveyed: np.ndarray | None,
+    scheme: ClassScheme,
 ) -> dict[str, Any]:
     damage = buildings["damage"].to_numpy()
     area = buildings["area_m2"].to_numpy(float)
     every = np.ones(len(buildings), bool)
     seen = every if surveyed is None else surveyed
     assessed = seen & (damage != NOT_ASSESSED)
-    damaged = assessed & (damage != DAMAGE.names[1])
+    unharmed, *others = scheme.names[1:]
+    # what counts as bad: any damage, or destroyed where the image after alone tells nothing else
+    worst, bad = "damaged" if len(others) > 1 else "destroyed", assessed & (damage != unharmed)
 
     def number(rows: np.ndarray) -> np.ndarray:
         return np.bincount(place[rows], minlength=count)
@@ -130,21 +134,22 @@ def _of_buildings(
 
     looked_at = number(assessed)
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.where(looked_at > 0, number(damaged) / looked_at, np.nan)
+        share = np.where(looked_at > 0, number(bad) / looked_at, np.nan)
         built = metres(assessed)
-        built_share = np.where(built > 0, metres(damaged) / built, np.nan)
+        built_share = np.where(built > 0, metres(bad) / built, np.nan)
+    table = {"damage_scale": [scheme.name] * count, "buildings": number(every), "assessed": looked_at}
+    if scheme is not BUILDING:
+        table |= {_column(name): number(seen & (damage == name)) for name in scheme.names[1:]}
+    table |= {_SKIPPED: number(seen & ~assessed), _UNSEEN: number(~seen)}
+    if scheme is BUILDING:
+        return table | {"built_m2": metres(every)}
     return {
-        "damage_scale": [DAMAGE.name] * count,
-        "buildings": number(every),
-        "assessed": looked_at,
-        **{key: number(seen & (damage == name)) for key, name in zip(CLASSES, DAMAGE.names[1:], strict=True)},
-        _SKIPPED: number(seen & ~assessed),
-        _UNSEEN: number(~seen),
-        "damaged": number(damaged),
-        "damaged_share": share,
+        **table,
+        worst: number(bad),
+        f"{worst}_share": share,
         "built_m2": metres(every),
-        "damaged_m2": metres(damaged),
-        "damaged_m2_share": built_share,
+        f"{worst}_m2": metres(bad),
+        f"{worst}_m2_share": built_share,
     }
 
 
@@ -153,6 +158,9 @@ _DECIMALS = {
     "built_m2": 2,
     "damaged_m2": 2,
     "damaged_m2_share": 4,
+    "destroyed_share": 4,
+    "destroyed_m2": 2,
+    "destroyed_m2_share": 4,
     "area_km2": 6,
     "surveyed_km2": 6,
     "not_surveyed_km2": 6,
@@ -162,5 +170,7 @@ _DECIMALS = {
 
 def _tidy(frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
     for name, decimals in _DECIMALS.items():
+        if name not in frame.columns:
+            continue
         frame[name] = frame[name].astype(float).round(decimals) + 0.0
     return frame

@@ -9,13 +9,13 @@ from typing import Any, Literal, TypedDict, Unpack
 import geopandas
 import numpy as np
 
-from aftermap.classes import DAMAGE, NOT_ASSESSED
+from aftermap.classes import NOT_ASSESSED
 from aftermap.errors import DataWarning, GeoreferenceError, InputError
 from aftermap.extras import needs
 from aftermap.files import make_folder
 from aftermap.products.areas.layers import write_area_layers
 from aftermap.products.areas.on_map import put_on_page
-from aftermap.products.areas.subject import Subject
+from aftermap.products.areas.subject import Subject, worst_of
 from aftermap.products.lineage import Lineage
 from aftermap.products.page.stored import read_page
 from aftermap.wording import counted
@@ -42,7 +42,8 @@ class AreaResult:
         title: what the areas are.
         areas: one row each; the last may be what lies outside of all.
         totals: sums over all rows, which are the map's.
-        raster_sums: of each raster, its sum over all areas and over those with a damaged building.
+        raster_sums: of each raster, its sum over all areas and over those with a damaged
+            building (destroyed, of a map of the image after alone; the map of the image before has none).
         subject: what is drawn of it.
         files: that were written.
     """
@@ -131,7 +132,7 @@ def count_areas(folder: Path, **asked: Unpack[AreaOptions]) -> list[AreaResult]:
 
 
 def _opened(folder: Path) -> FinishedMap:
-    found = open_map(folder)
+    found = open_map(folder, also=("post-only", "pre-only"))
     if found.grid.crs is None:
         raise GeoreferenceError(f"{folder} is a map in pixels: areas of the ground need a georeference")
     return found
@@ -197,12 +198,12 @@ def _counted(
 
 def _count(found: FinishedMap, basis: Basis, slug: str, rasters: Sequence[Path]) -> AreaResult:
     points = representative_points(found.buildings, found.grid)
-    ground = sample_ground(found.folder / "damage.tif", found.grid, basis.edge_m)
+    ground = sample_ground(found.raster, found.grid, basis.edge_m)
     survey = surveyed_areas(found, Journal(found.folder).answers())
     if survey.is_marked:
         ground = ground.within(survey.ground, found.grid)
     surveyed = survey.inside if survey.is_marked else None
-    counts = count_by(basis, found.buildings, points, ground, surveyed=surveyed)
+    counts = count_by(basis, found.buildings, points, ground, surveyed=surveyed, scheme=found.scheme)
     frame = counts.frame
     if len(frame) > MOST_AREAS:
         raise InputError(
@@ -220,11 +221,11 @@ def _count(found: FinishedMap, basis: Basis, slug: str, rasters: Sequence[Path])
         column, values = sum_by_area(frame, path)
         column = _free(column, frame)
         frame[column] = np.round(values, 2)
-        damaged = (frame["damaged"] > 0).to_numpy() & np.isfinite(values)
-        sums[column] = {
-            "sum": round(float(np.nansum(values)), 2),
-            "in_areas_with_damage": round(float(values[damaged].sum()), 2),
-        }
+        sums[column] = {"sum": round(float(np.nansum(values)), 2)}
+        if worst := worst_of(frame):
+            struck = (frame[worst] > 0).to_numpy() & np.isfinite(values)
+            which = "damage" if worst == "damaged" else worst
+            sums[column][f"in_areas_with_{which}"] = round(float(values[struck].sum()), 2)
         titles[column] = path.name
     lineage = Lineage.of(found.provenance)
     subject = Subject.of(slug, basis.title, frame, found.grid, lineage, found.folder.resolve().name, titles)
@@ -253,10 +254,11 @@ def _tell(basis: Basis, points: tuple[np.ndarray, np.ndarray], frame: geopandas.
 
 def _tell_survey(found: FinishedMap, survey: Survey) -> None:
     damage = found.buildings["damage"].to_numpy()[~survey.inside]
-    damaged = int((~np.isin(damage, (DAMAGE.names[1], NOT_ASSESSED))).sum())
+    struck = int((~np.isin(damage, (found.scheme.names[1], NOT_ASSESSED))).sum())
+    worst = "damaged" if found.one_date is None else "destroyed"
     warnings.warn(
         f"{counted(len(damage), 'building')} outside of the ground that people marked as surveyed: counted as not "
-        f"surveyed, and in no class; the model takes {damaged:,} of them for damaged",
+        f"surveyed, and in no class; the model takes {struck:,} of them for {worst}",
         DataWarning,
         stacklevel=4,
     )

@@ -20,6 +20,7 @@
     area_id: "Area", name: "Name", pcode: "P-code", buildings: "Buildings", assessed: "Assessed", damaged: "Damaged",
     damaged_share: "Damaged share", no_damage: "No damage", minor_damage: "Minor", major_damage: "Major",
     destroyed: "Destroyed", not_assessed: "Not assessable", not_surveyed: "Not surveyed", built_m2: "Built m²", damaged_m2: "Damaged m²",
+    not_destroyed: "Not destroyed", destroyed_share: "Destroyed share", destroyed_m2: "Destroyed m²",
     area_km2: "Area km²", surveyed_share: "Surveyed", damaged_estimate: "Damaged, estimated", damaged_low: "from", damaged_high: "to", estimate_kind: "Estimate is",
     answers: "Answers", sources: "Sources", destroyed_estimate: "Destroyed, estimated",
   };
@@ -82,7 +83,7 @@
     const box = $("tooltip");
     const unit = metric.unit === "m²" ? " m²" : "";
     box.textContent = `${called(row)}: ${said(metric.column, row)}${unit}`;
-    if (place.has("assessed")) box.textContent += `; ${said("damaged", row)} of ${said("assessed", row)} assessed buildings damaged`;
+    if (data.worst && place.has("assessed")) box.textContent += `; ${said(data.worst, row)} of ${said("assessed", row)} assessed buildings ${data.worst}`;
     box.hidden = false;
     const frame = svg.parentElement.getBoundingClientRect();
     const left = event.clientX - frame.left;
@@ -118,7 +119,7 @@
     line.addEventListener("click", () => pick(row));
     return line;
   });
-  let order = { column: place.has("damaged") ? "damaged" : data.metrics[0].column, down: true };
+  let order = { column: place.has(data.worst) ? data.worst : data.metrics[0].column, down: true };
   const sort = () => {
     const rows = [...lines.keys()].sort((a, b) => {
       const [one, two] = [value(order.column, a), value(order.column, b)];
