@@ -1,11 +1,14 @@
 """Maps of one of two dates: what one image tells, what it does not, and who is refused."""
 
+import io
 import json
+import shutil
 
 import numpy as np
 import pandas
 import pytest
 import rasterio
+from PIL import Image
 
 import colour_town as colours
 from aftermap.classes import DESTROYED_OR_NOT
@@ -16,6 +19,8 @@ from aftermap.inference.predictor import AnyPredictor
 from aftermap.workflows.mapping.finished import open_map
 from aftermap.workflows.mapping.inputs.images import map_images
 from aftermap.workflows.mapping.one_date import map_one_date
+from aftermap.workflows.review.opened import open_review
+from aftermap.workflows.totals.run import totals
 
 WINDOWS = {"window_px": 96, "halo_px": 16}
 MODES = ("post-only", "pre-only")
@@ -114,6 +119,32 @@ def test_footprints_are_judged_and_one_without_ground_has_the_reason(tmp_path, t
     ).buildings.set_index("building_id")
     assert found.loc["a", "damage"] == "destroyed"
     assert (found.loc["b", "damage"], found.loc["b", "reason"]) == ("not-assessed", "no data after")
+
+
+def test_its_review_shows_the_one_image_and_takes_destroyed_or_not(after, town, tmp_path):
+    folder = shutil.copytree(after.folder, tmp_path / "map")
+    found = open_map(folder, also=("post-only",))
+    with pytest.raises(InputError, match="is a map of the image after alone: leave --pre out"):
+        open_review(found, pre=town[0], post=town[1])
+    with pytest.raises(InputError, match="cannot learn from a map of the image after alone: leave it out"):
+        open_review(found, post=town[1], active=0.3)
+    review = open_review(found, post=town[1], budget=16, double=0)
+    state = review.state()
+    assert (state["dates"], state["active"], state["sample"]) == (("post",), [0, 0], [0, 16])
+    assert [level["name"] for level in state["levels"]] == ["not-destroyed", "destroyed"]
+    first, second = review.crop(0, "near")
+    assert first is second
+    shown = np.asarray(Image.open(io.BytesIO(second)).convert("RGB"))
+    window = review.crops.window(0, "near")
+    middle = window.row + window.height // 2, window.col + window.width // 2
+    assert shown[window.height // 2, window.width // 2] == pytest.approx(
+        colours.town()[1][:, middle[0], middle[1]], abs=20
+    )
+    for item in review.take("ana", "b1", count=16):
+        said = "destroyed" if item["map"]["damage"] == "destroyed" else "not-destroyed"
+        review.answer("ana", {"key": f"key-{item['id']}", "building_id": item["id"], "verdict": said})
+    review.crops.close()
+    assert totals(folder).words[0] == "4 destroyed buildings: every one was looked at"
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -15,6 +15,10 @@ from aftermap.products.report.wording import languages, wording
 from aftermap.workflows.mapping.finished import open_map
 from aftermap.workflows.report.gather import read_areas
 from aftermap.workflows.report.run import composed
+from aftermap.workflows.review.answers import Answer, Journal
+from aftermap.workflows.review.exchange import import_answers
+from aftermap.workflows.review.said import make_answer
+from aftermap.workflows.totals.sampling import Sample, sample_of
 
 DAMAGE = ["destroyed", "destroyed", "not-destroyed", "not-destroyed", "not-assessed"]
 PLACES = [(20, 20), (40, 20), (60, 40), (80, 60), (100, 60)]
@@ -98,3 +102,80 @@ def test_areas_of_the_image_before_count_buildings_alone(before):
     assert found.totals["buildings"] == 5 and found.subject.metrics[0].column == "buildings"
     assert not {"destroyed", "damaged", "destroyed_share"} & set(found.areas)
     assert found.subject.facts[0] == "Buildings alone, from the image before: no damage is told."
+
+
+def reviewed(folder, size, said):
+    """A post-only map of 40 buildings with a sample of which `said` answers each building by its id; its ids."""
+    places = [(8 + 10 * (n % 10), 10 + 15 * (n // 10)) for n in range(40)]
+    damage = ["destroyed" if n % 4 == 0 else "not-destroyed" for n in range(40)]
+    shares = [0.6 + 0.01 * n if n % 4 == 0 else 0.4 - 0.01 * n for n in range(40)]
+    finished_maps.finish_one_date(folder, places, damage, shares=shares)
+    sample = sample_of(open_map(folder, also=("post-only",)), size)
+    Journal(folder).add(
+        Answer(building_id=name, verdict=said(int(name[1:]) - 1), reviewer="ana", origin="sample")
+        for name in sample.drawn
+    )
+    return sample
+
+
+def test_totals_estimate_the_destroyed_by_stratum_and_nothing_lesser(tmp_path):
+    def said(n):  # three of four that the map calls destroyed are; of the others every ninth
+        return "destroyed" if (n % 16 != 0 if n % 4 == 0 else n % 9 == 0) else "not-destroyed"
+
+    sample = reviewed(tmp_path / "map", 24, said)
+    assert {each.name.partition(",")[0] for each in sample.strata} == {"destroyed", "not-destroyed"}
+    assert Sample.load(tmp_path / "map").probabilities == pytest.approx(sample.probabilities, abs=1e-4)
+    found = api.totals(tmp_path / "map")
+    assert list(found.table["kind"]) == ["destroyed", "not-destroyed", "buildings", "not-a-building"]
+    rows, expected = sample.order, 0.0
+    for part, size in enumerate(sample.sizes):  # what was found in each stratum, times what it stands for
+        mine = [sample.ids[row] for row in rows if sample.stratum[row] == part]
+        expected += size / len(mine) * sum(said(int(name[1:]) - 1) == "destroyed" for name in mine)
+    destroyed = found.totals["destroyed"]
+    assert destroyed.estimate == pytest.approx(expected)
+    assert destroyed.low < expected < destroyed.high and destroyed.mapped == 10
+    assert found.totals["not-destroyed"].estimate == pytest.approx(40 - expected)
+    assert "lesser damage is not told" in " ".join(found.words) and found.words[0].startswith("about ")
+    sets = (tmp_path / "map" / "totals" / "confidence.csv").read_text()
+    assert "no-damage" not in sets and "not-destroyed or destroyed" in sets
+    content = composed(tmp_path / "map", wording("en")).content
+    assert content.estimate.startswith(f"Estimated from the sample: {round(expected)} (")
+    (areas,) = api.areas(tmp_path / "map", grid=5000)
+    assert areas.areas["destroyed_estimate"].iloc[0] == pytest.approx(expected, abs=0.05)
+    assert "damaged_estimate" not in areas.areas
+    with pytest.raises(InputError, match="has no total of minor-damage: it tells destroyed from not"):
+        api.totals(tmp_path / "map", target=0.1, kind="minor-damage")
+    assert api.totals(tmp_path / "map", target=0.1).further.kind == "destroyed"
+
+
+def test_a_degree_that_somebody_knows_counts_as_not_destroyed(tmp_path):
+    degrees = ("no-damage", "minor-damage", "major-damage", "not-a-building")
+    reviewed(tmp_path / "map", 40, lambda n: "destroyed" if n < 7 else degrees[n % 4])
+    found = api.totals(tmp_path / "map").totals
+    phantoms = sum(n % 4 == 3 for n in range(7, 40))
+    assert {name: total.estimate for name, total in found.items()} == pytest.approx(
+        {
+            "destroyed": 7,
+            "not-destroyed": 33 - phantoms,
+            "buildings": 40 - phantoms,
+            "not-a-building": phantoms,
+        }
+    )
+
+
+def test_totals_of_the_image_before_are_refused(before):
+    with pytest.raises(InputError, match="no damage is told: map the image after too"):
+        api.totals(before)
+
+
+def test_not_destroyed_is_an_answer_where_one_image_was_shown_and_nowhere_else(tmp_path):
+    table = tmp_path / "answers.csv"
+    table.write_text("building_id,verdict\nb1,not-destroyed\nb2,destroyed\n")
+    finished_maps.finish_one_date(tmp_path / "one", PLACES, DAMAGE)
+    taken = import_answers(open_map(tmp_path / "one", also=("post-only",)), table, reviewer="ana")
+    assert (taken.answers, taken.left_out) == (2, [])
+    finished_maps.finish(tmp_path / "two", finished_maps.table(PLACES[:2], ["destroyed", "no-damage"]))
+    two = open_map(tmp_path / "two")
+    assert import_answers(two, table, reviewer="ana").answers == 1
+    with pytest.raises(InputError, match="is an answer on a map of the image after alone"):
+        make_answer(two, "ana", {"building_id": "b1", "verdict": "not-destroyed"}, str, lambda name: {})

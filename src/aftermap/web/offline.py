@@ -46,12 +46,13 @@ def write_offline(
         InputError: nothing is left to look at.
         OutputError: the file cannot be written.
     """
-    overview = [_embedded(picture) for picture in review.overview(GROUND_PX)]
+    dates = len(review.state()["dates"])  # one of a map of one date, whose pictures are the same twice
+    overview = [_embedded(picture) for picture in review.overview(GROUND_PX)[:dates]]
     items = review.take(reviewer or BROWSER, BROWSER, count=review.plan.budget)
     if not items:
         raise InputError("every building of the budget is answered: pass a larger --budget")
     for number, item in enumerate(items):
-        item["pictures"] = [_embedded(picture) for picture in review.crop(item["row"], "near")]
+        item["pictures"] = [_embedded(picture) for picture in review.crop(item["row"], "near")[:dates]]
         del item["frames"]["wide"]
         if progress is not None:
             progress(number + 1, len(items))

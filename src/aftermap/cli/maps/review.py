@@ -52,7 +52,8 @@ def review(
     with buildings from which the map's own model would learn most. Every answer is on the disk before it counts as saved;
     the same command goes on where it stopped. Ctrl-C ends it. Answers lie in FOLDER/review.
 
-    The images that the map was made of are looked for near it, by name and checksum.
+    The images that the map was made of are looked for near it, by name and checksum. Of a map of the image after alone
+    the page shows that image, and asks for destroyed or not destroyed; nothing is picked for a model.
 
     Example: aftermap review out
 
@@ -105,7 +106,7 @@ def review(
 
     from aftermap.workflows.mapping.finished import open_map
 
-    found = open_map(folder)
+    found = open_map(folder, also=("post-only",))
     if export is not None:
         _export(found, export, json)
         return

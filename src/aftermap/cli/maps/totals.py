@@ -17,7 +17,7 @@ def totals(
     folder: Annotated[Path, Parameter(name="map")],
     *,
     target: Share = None,
-    of: Literal["damaged", "major-or-destroyed", "minor-damage", "major-damage", "destroyed"] = "damaged",
+    of: Literal["damaged", "major-or-destroyed", "minor-damage", "major-damage", "destroyed"] | None = None,
     risk: Annotated[float, Parameter(validator=Number(gt=0, lt=1))] = 0.1,
     json: Json = False,
 ) -> None:
@@ -34,7 +34,7 @@ def totals(
     Args:
         folder: Folder of a map of damage, as aftermap map made it.
         target: Say how many more answers bring the interval to so much more or less than the estimate, such as 10%.
-        of: The total that the target is for.
+        of: The total that the target is for; by default damaged, or destroyed of a map of the image after alone.
         risk: Share of wrong classes that is allowed among the buildings of which the map speaks; the others are
             "not assessed: model undecided" in confidence.csv.
         json: Print everything as JSON.
@@ -47,7 +47,7 @@ def totals(
 
     needs("aftermap totals", "learn")
 
-    result = api.totals(folder, target=wanted, kind=of.replace("-or-", " or "), risk=risk)
+    result = api.totals(folder, target=wanted, kind=of and of.replace("-or-", " or "), risk=risk)
     if json:
         print_json(result.as_dict())
         return

@@ -47,6 +47,11 @@ const VERDICTS = [
   { key: "0", name: "not-a-building", label: "Not a building", about: "What the outline means never was one: a car, a court, a field." },
   { key: "u", name: "cannot-tell", label: "Cannot tell", about: "Hidden or unclear; you are asked why." },
 ];
+// of the image after alone: the degrees short of destroyed are one answer, on the keys that they have elsewhere
+const ONE_IMAGE_VERDICTS = [
+  { key: "1", name: "not-destroyed", label: "Not destroyed", about: "It stands, damaged or not: lesser damage is not asked." },
+  ...VERDICTS.slice(3),
+];
 const REASONS = [
   { key: "1", name: "cloud", label: "Cloud" },
   { key: "2", name: "shadow", label: "Shadow" },
@@ -62,7 +67,7 @@ const ORIGINS = {
   drawn: ["Drawn", "The map misses this one"],
 };
 
-const labelOf = (verdict) => VERDICTS.find((each) => each.name === verdict)?.label ?? verdict;
+const labelOf = (verdict) => [...VERDICTS, ...ONE_IMAGE_VERDICTS].find((each) => each.name === verdict)?.label ?? verdict;
 
 // a colour to write with on a background
 function inkOn(colour) {

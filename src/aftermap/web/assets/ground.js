@@ -30,7 +30,7 @@ class Ground {
     this.dialog.showModal();
     this.pen.start(null);
     this.canvas.focus();
-    for (const date of ["pre", "post"]) {
+    for (const date of this.store.isSingle ? ["post"] : ["pre", "post"]) {
       if (this.images[date]) continue;
       this.images[date] = new Image();
       this.images[date].addEventListener("load", () => this.draw());
@@ -82,6 +82,7 @@ class Ground {
   }
 
   turn() {
+    if (this.store.isSingle) return;
     this.date = this.date === "post" ? "pre" : "post";
     $("#ground-date").textContent = this.date === "post" ? "Show before" : "Show after";
     this.draw();

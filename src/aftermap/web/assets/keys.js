@@ -21,6 +21,10 @@ const KEYS = [
   ["g", "surveyed ground"],
   ["?", "this list"],
 ];
+const ONE_IMAGE_KEYS = [
+  ["1 4", "not destroyed, destroyed"],
+  ...KEYS.slice(1).filter(([keys]) => !["f or Space", "b", "w"].includes(keys)),
+];
 
 function keyboard(screen, ground) {
   const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -80,7 +84,7 @@ function keyboard(screen, ground) {
       screen.draw();
       return event.preventDefault();
     }
-    const verdict = VERDICTS.find((each) => each.key === event.key);
+    const verdict = screen.verdicts.find((each) => each.key === event.key);
     const arrow = arrows[event.key];
     if (verdict && !event.repeat) screen.choose(verdict.name);
     else if (arrow) screen.shift(...arrow.map((by) => by * (event.shiftKey ? 5 : 1)));

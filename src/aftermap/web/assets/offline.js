@@ -62,11 +62,11 @@ class OfflineStore {
   }
 
   picture(item, frame, date) {
-    return item.pictures[date === "post" ? 1 : 0];
+    return item.pictures.at(date === "post" ? -1 : 0);
   }
 
   overview(date) {
-    return this.told_ground.overview[date === "post" ? 1 : 0];
+    return this.told_ground.overview.at(date === "post" ? -1 : 0);
   }
 
   async ground() {

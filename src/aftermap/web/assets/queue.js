@@ -64,14 +64,15 @@ class Queue {
   load(item, frame) {
     const name = `${item.id}/${frame}`;
     if (!this.images.has(name)) {
-      const pair = ["pre", "post"].map((date) => {
+      const dates = this.store.isSingle ? ["post"] : ["pre", "post"];
+      const images = dates.map((date) => {
         const image = new Image();
         for (const end of ["load", "error"]) image.addEventListener(end, () => this.changed());
         image.src = this.store.picture(item, frame, date);
         image.decode().catch(() => {});
         return image;
       });
-      this.images.set(name, pair);
+      this.images.set(name, [images[0], images.at(-1)]);
       if (this.images.size > 40) this.images.delete(this.images.keys().next().value);
     }
     return this.images.get(name);

@@ -28,6 +28,20 @@ class Screen {
     new ResizeObserver(() => this.draw()).observe($("#panes"));
   }
 
+  get verdicts() {
+    return this.store.isSingle ? ONE_IMAGE_VERDICTS : VERDICTS;
+  }
+
+  // how the dates are shown; there is nothing to compare where there is one
+  get mode() {
+    return this.store.isSingle ? "flicker" : this.view.mode;
+  }
+
+  showOne() {
+    $("#tools [aria-label=View]").hidden = $("#ground-date").hidden = true;
+    $("#panes").setAttribute("aria-label", "After");
+  }
+
   get steps() {
     return this.store.offline ? 4 : STEPS.length;
   }
@@ -100,7 +114,7 @@ class Screen {
     const rest = state.buildings - state.answered;
     const words = this.store.offline
       ? "Save your answers as a file, and take it in with: aftermap review OUT --import FILE"
-      : "Answers are saved. Go on with aftermap learn and aftermap totals, or look at more buildings.";
+      : `Answers are saved. Go on with ${this.store.isSingle ? "" : "aftermap learn and "}aftermap totals, or look at more buildings.`;
     const [did, of] = [state.sample[0] + state.active[0], state.sample[1] + state.active[1]];
     const isOpen = !this.store.offline && did < of;
     done.replaceChildren(
@@ -143,7 +157,7 @@ class Screen {
       note: $("#note-text").value.trim(),
       outline: missing ?? this.rings,
       origin: this.item.origin === "chosen" ? "chosen" : "",
-      shown: { mode: this.view.mode, context: this.view.step, map_shown: this.mapShown },
+      shown: { mode: this.store.isSingle ? "single" : this.view.mode, context: this.view.step, map_shown: this.mapShown },
     };
     said.reviewer = this.store.reviewer;
     this.queue.say(said);
@@ -236,12 +250,11 @@ class Screen {
 
   startDrawing() {
     if (!this.item) return;
-    if (this.view.mode === "side") this.pen.view = () => this.views[this.views.length - 1];
+    if (this.mode === "side") this.pen.view = () => this.views[this.views.length - 1];
     this.isDrawing = true;
     this.missing = null;
-    this.hint(
-      isTouch() ? "Tap the corners, on either picture" : "Click the corners, on either picture, or arrow keys and Enter; c closes, Esc ends",
-    );
+    const where = this.store.isSingle ? "" : ", on either picture";
+    this.hint(isTouch() ? `Tap the corners${where}` : `Click the corners${where}, or arrow keys and Enter; c closes, Esc ends`);
     this.pen.start(null);
   }
 
@@ -269,7 +282,7 @@ class Screen {
   shapeDone(rings) {
     this.stopDrawing();
     this.missing = rings;
-    this.hint(`What happened to the building that you drew? ${isTouch() ? "Put back drops it" : "1 to 4; r drops it"}`);
+    this.hint(`What happened to the building that you drew? ${isTouch() ? "Put back drops it" : `${this.store.isSingle ? "1 or 4" : "1 to 4"}; r drops it`}`);
     this.draw();
   }
 
@@ -281,12 +294,14 @@ class Screen {
   // The view
 
   setMode(mode) {
+    if (this.store.isSingle) return;
     this.view.mode = mode;
     this.view.shown = "post";
     this.remember();
   }
 
   flicker() {
+    if (this.store.isSingle) return;
     if (this.view.mode !== "flicker") this.view.mode = "flicker";
     this.view.shown = this.view.shown === "post" ? "pre" : "post";
     this.remember();
@@ -335,7 +350,8 @@ class Screen {
   }
 
   draw() {
-    const { mode, shown, step } = this.view;
+    const { shown, step } = this.view;
+    const { mode } = this;
     const panes = $("#panes");
     panes.dataset.mode = mode;
     for (const button of $$("[data-mode]", $("#tools"))) {
@@ -366,7 +382,8 @@ class Screen {
   }
 
   paint(view, at, panes, name, divider) {
-    const { mode, shown } = this.view;
+    const { shown } = this.view;
+    const { mode } = this;
     const loaded = this.queue.load(this.item, name);
     const dates = this.view.light ? loaded.map(evened) : loaded;
     const frame = this.item.frames[name];
@@ -396,7 +413,7 @@ class Screen {
   describe() {
     const { id, origin } = this.item;
     this.canvases.forEach((canvas, at) => {
-      const when = ["Before", "After"][at];
+      const when = this.store.isSingle ? "After" : ["Before", "After"][at];
       const text = `${when}: building ${id}, ${(ORIGINS[origin] ?? [""])[0].toLowerCase()}`;
       if (canvas.getAttribute("aria-label") !== text) canvas.setAttribute("aria-label", text);
     });
@@ -419,7 +436,7 @@ class Screen {
     $("#count").replaceChildren(
       make("b", {}, `${done} of ${of}`),
       make("span", { class: "sample" }, `${sample[0]}/${sample[1]} random`),
-      make("span", { class: "active" }, `${active[0]}/${active[1]} picked`),
+      ...(this.store.isSingle ? [] : [make("span", { class: "active" }, `${active[0]}/${active[1]} picked`)]),
       ...(state.others ? [make("span", {}, `+${state.others} others`)] : []),
     );
     const { pairs, agree, kappa } = state.agreement;

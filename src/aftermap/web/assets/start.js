@@ -8,7 +8,7 @@ const ground = new Ground(store, screen);
 function buttons(state) {
   const colours = Object.fromEntries(state.levels.map((level) => [level.name, level.colour]));
   const section = $("#verdicts");
-  for (const verdict of VERDICTS) {
+  for (const verdict of screen.verdicts) {
     const button = make("button", { type: "button", "data-verdict": verdict.name, title: verdict.about });
     button.append(make("kbd", {}, verdict.key), make("span", {}, verdict.label));
     const colour = colours[verdict.name];
@@ -30,7 +30,7 @@ function buttons(state) {
   }
   $("#reasons").append(make("button", { type: "button", class: "quiet", onclick: () => screen.askReason(false) }, "Back"));
   $("#help-keys").append(
-    ...KEYS.map(([keys, about]) => {
+    ...(store.isSingle ? ONE_IMAGE_KEYS : KEYS).map(([keys, about]) => {
       const each = keys.split(" ").map((key) => (key === "or" ? " or " : make("kbd", {}, key)));
       return make("p", {}, make("span", { class: "keys" }, ...each), about);
     }),
@@ -102,6 +102,8 @@ function setName(name) {
 
 async function begin() {
   const state = await store.state();
+  store.isSingle = state.dates.length === 1;
+  if (store.isSingle) screen.showOne();
   buttons(state);
   wire();
   keyboard(screen, ground);

@@ -50,7 +50,8 @@ def add_estimates(frame: geopandas.GeoDataFrame, found: FinishedMap, area: np.nd
             "choose larger areas",
         )
         return
-    columns = [f"{kind}_{what}" for kind in KINDS for what in ("estimate", "low", "high")]
+    kinds = KINDS[1:] if sample.binary else KINDS
+    columns = [f"{kind}_{what}" for kind in kinds for what in ("estimate", "low", "high")]
     values = {name: np.full(len(frame), np.nan) for name in columns}
     rests, answered = np.full(len(frame), None, dtype=object), np.zeros(len(frame), np.int64)
     ids = found.buildings["building_id"].astype(str).to_numpy()
@@ -59,7 +60,7 @@ def add_estimates(frame: geopandas.GeoDataFrame, found: FinishedMap, area: np.nd
         answered[row] = told.answers
         if told.totals:
             rests[row] = told.kind
-        for kind in KINDS:
+        for kind in kinds:
             if (total := told.totals.get(kind)) is not None:
                 for what, number in (("estimate", total.estimate), ("low", total.low), ("high", total.high)):
                     values[f"{kind}_{what}"][row] = round(number, 1)

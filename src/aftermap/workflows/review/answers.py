@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from aftermap.classes import DAMAGE
+from aftermap.classes import DAMAGE, DESTROYED_OR_NOT
 from aftermap.errors import InputError
 from aftermap.files import writing
 
@@ -26,10 +26,16 @@ JOURNAL = "answers.jsonl"
 
 NOT_A_BUILDING = "not-a-building"
 CANNOT_TELL = "cannot-tell"
-VERDICTS = (*DAMAGE.names[1:], NOT_A_BUILDING, CANNOT_TELL)
-"""What may be said of a building."""
+NOT_DESTROYED = DESTROYED_OR_NOT.names[1]
+"""What is said in place of the degrees short of destroyed where the image after alone was looked at."""
 
-Verdict = Literal["no-damage", "minor-damage", "major-damage", "destroyed", "not-a-building", "cannot-tell"]
+VERDICTS = (*DAMAGE.names[1:], NOT_A_BUILDING, CANNOT_TELL)
+"""What may be said of a building on a map of two dates."""
+
+
+Verdict = Literal[
+    "no-damage", "minor-damage", "major-damage", "destroyed", "not-destroyed", "not-a-building", "cannot-tell"
+]
 Reason = Literal["", "cloud", "shadow", "no data", "outside", "misaligned", "other"]
 Origin = Literal["sample", "active", "chosen", "drawn", "imported"]
 Text = Annotated[str, Field(max_length=2000)]

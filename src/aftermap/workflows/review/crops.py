@@ -89,7 +89,9 @@ class Crops:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        first, second = (as_webp(pixels) for pixels in self._images.read(window, side_px))
+        before, after = self._images.read(window, side_px)
+        second = as_webp(after)
+        first = second if before is after else as_webp(before)
         with self._lock:
             self._kept[key] = first, second
             while len(self._kept) > _KEPT:

@@ -157,7 +157,7 @@ def import_answers(
         InputError: the file cannot be read, is of another map, or nothing in it fits.
         OutputError: the journal cannot be written.
     """
-    meaning = Meaning.parse(mapping)
+    meaning = Meaning.parse(mapping, binary=found.one_date is not None)
     if not path.exists():
         raise InputError(f"cannot read {path}: no such file or directory")
     known = {line.key: line for line in Journal(found.folder).lines()}

@@ -33,19 +33,22 @@ from aftermap.workflows.review.beside import find_nearby
 
 SIDE_FILE = "images.json"
 DATES = ("pre", "post")
+_UNMOVED = Shift(0.0, 0.0, None, None, None, 0, None, None, False, "one date")
 
 
 @dataclass(frozen=True)
 class MapImages:
-    """Both dates of a map, read as the map read them.
+    """Both dates of a map, read as the map read them; of a map of the image after alone both are that image.
 
     Attributes:
         pair: the dates on the grid of the map, with the shift that the map took out.
         stretches: one per date, or none where the pixels are used as they are.
+        is_single: whether there is one image.
     """
 
     pair: DatePair
     stretches: tuple[Stretch, ...]
+    is_single: bool = False
     _turn: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def read(self, window: Window, side_px: int) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +59,7 @@ class MapImages:
             side_px: longest side of the pictures; a larger window is thinned to it.
 
         Returns:
-            two uint8 (H, W, 3), hatched where a date has no data.
+            two uint8 (H, W, 3), hatched where a date has no data; the same one twice where there is one image.
         """
         grid = self.pair.grid.crop(window)
         most = max(window.width, window.height)
@@ -65,11 +68,16 @@ class MapImages:
             place = grid
         across, down = place.width / grid.width, place.height / grid.height
         with self._turn:  # open files are read by one thread at a time
-            if place.shape == grid.shape:
+            if self.is_single:
+                patches = (self.pair.post.read(place),) * 2
+            elif place.shape == grid.shape:
                 patches = self.pair.read(window)
             else:  # in small, one shift for the window will do
                 dx, dy = self._shift(window)
                 patches = self.pair.pre.read(place), self.pair.post.read(place.shift(dx * across, dy * down))
+        if self.is_single:
+            only = _hatched(self._pixels(0, patches[0].array), patches[0].valid)
+            return only, only
         first, second = (
             _hatched(self._pixels(date, patch.array), patch.valid) for date, patch in enumerate(patches)
         )
@@ -175,6 +183,11 @@ def overview_of(found: FinishedMap, side_px: int) -> tuple[np.ndarray, np.ndarra
     return small[0], small[1]
 
 
+def dates_of(found: FinishedMap) -> tuple[str, ...]:
+    """Which images a map was made of."""
+    return DATES if found.one_date is None else (found.one_date.removesuffix("-only"),)
+
+
 def open_images(found: FinishedMap, pre: Path | None = None, post: Path | None = None) -> MapImages:
     """Open the images that a map was made of.
 
@@ -188,6 +201,8 @@ def open_images(found: FinishedMap, pre: Path | None = None, post: Path | None =
         RasterError: they cannot be read.
         OutputError: where they lie cannot be noted.
     """
+    if pre is not None and found.one_date == "post-only":
+        raise InputError(f"{found.folder} is a map of the image after alone: leave --pre out")
     paths = _places(found, pre, post)
     described = found.provenance.get("inputs", {})
     options = found.provenance.get("options", {})
@@ -198,7 +213,7 @@ def open_images(found: FinishedMap, pre: Path | None = None, post: Path | None =
             bands = described[date].get("bands")
             nodata = options.get("nodata")
             sources.append(RasterSource.open(path, bands, grid=place, nodata=nodata))
-        shift = Shift(**found.provenance["shift"])
+        shift = _UNMOVED if found.one_date else Shift(**found.provenance["shift"])
         stretches = tuple(
             Stretch(tuple(s["low"]), tuple(s["high"])) for s in found.provenance["stretch"] or ()
         )
@@ -207,8 +222,8 @@ def open_images(found: FinishedMap, pre: Path | None = None, post: Path | None =
             f"{found.folder / 'provenance.json'} does not say how the images were read: map again"
         ) from None
     _check(found, paths, sources)
-    pair = DatePair(sources[0], sources[1], found.grid, shift, [], _local(found))
-    return MapImages(pair, stretches)
+    pair = DatePair(sources[0], sources[-1], found.grid, shift, [], _local(found))
+    return MapImages(pair, stretches, is_single=len(sources) == 1)
 
 
 def _local(found: FinishedMap) -> LocalShift | None:
@@ -236,7 +251,7 @@ def _remembered(found: FinishedMap) -> dict[str, Any]:
     """What the side file says; nothing where there is none, or it is of no use."""
     with suppress(AftermapError):
         tree = read_json(_side_file(found))
-        if isinstance(tree, dict) and all(isinstance(tree.get(date), str) for date in DATES):
+        if isinstance(tree, dict) and all(isinstance(tree.get(date), str) for date in dates_of(found)):
             return tree
     return {}
 
@@ -281,7 +296,8 @@ def _places(found: FinishedMap, pre: Path | None, post: Path | None) -> dict[str
     known = _remembered(found)
     paths: dict[str, Path] = {}
     gone: dict[str, str] = {}
-    for date, given in zip(DATES, (pre, post), strict=True):
+    for date in dates_of(found):
+        given = pre if date == "pre" else post
         before = Path(known[date]) if known else None
         if given is not None and is_address(given):
             given = _fetched(found, date, given)
@@ -294,7 +310,7 @@ def _places(found: FinishedMap, pre: Path | None, post: Path | None) -> dict[str
             path, gone[date] = _searched(found, date, before)
         if path is not None:
             paths[date] = path.absolute()
-    missing = [date for date in DATES if date not in paths]
+    missing = [date for date in dates_of(found) if date not in paths]
     if missing:
         raise InputError(
             f"{' and '.join(gone[date] for date in missing)} {'was' if len(missing) == 1 else 'were'} not found near "
@@ -321,7 +337,7 @@ def _check(found: FinishedMap, paths: dict[str, Path], sources: Sequence[RasterS
     """Refuse images of another map; remember which files were right, so that they are read through once."""
     known = _remembered(found).get("checked", {})
     checked: dict[str, list[float]] = {}
-    for date, source in zip(DATES, sources, strict=True):
+    for date, source in zip(paths, sources, strict=True):
         expected = found.provenance["inputs"][date]["files"]
         names, wanted = [path.name for path in source.files], [str(file["name"]) for file in expected]
         if names != wanted:

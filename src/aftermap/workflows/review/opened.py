@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
+from aftermap.errors import InputError
 from aftermap.workflows.mapping.features import read_features
 from aftermap.workflows.mapping.finished import FinishedMap
 from aftermap.workflows.review.crops import Crops
@@ -30,14 +31,23 @@ def open_review(
         pre: the image from before; by default where it was the last time.
         post: the image from after.
         budget: buildings to look at; 100 where nothing was said before.
-        active: share of them that is picked for the model; 0.3.
+        active: share of them that is picked for the model; 0.3, and 0 of a map of the image after alone, which has no
+            model of the event.
         double: share of the random sample that two people look at; 0.1.
         seed: of the sample; 0.
 
     Raises:
-        InputError: the images are not those of the map, or the review is of other buildings.
+        InputError: the images are not those of the map, the review is of other buildings, or picks are asked for where
+            nothing can learn from them.
         OutputError: plan or sample cannot be written.
     """
+    if found.one_date is not None:
+        if active:
+            raise InputError(
+                f"--active {active} picks buildings for 'aftermap learn', which cannot learn from a map of the image "
+                "after alone: leave it out"
+            )
+        active = 0.0
     images = open_images(found, pre, post)
     plan = open_plan(found, budget=budget, active=active, double=double, seed=seed)
 

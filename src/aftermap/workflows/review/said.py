@@ -5,7 +5,7 @@ from typing import Any
 
 from aftermap.errors import InputError
 from aftermap.workflows.mapping.finished import FinishedMap
-from aftermap.workflows.review.answers import Answer
+from aftermap.workflows.review.answers import NOT_DESTROYED, Answer
 from aftermap.workflows.review.crops import shape_of, to_geojson
 
 NEW = "new-"
@@ -33,6 +33,10 @@ def make_answer(
         ValidationError: of pydantic, it is no answer.
     """
     said = dict(said)
+    if said.get("verdict") == NOT_DESTROYED and found.one_date is None:
+        raise InputError(
+            f"{NOT_DESTROYED} is an answer on a map of the image after alone: say the degree of damage"
+        )
     outline = said.pop("outline", None)
     if outline is not None:
         said["geometry"] = to_geojson(shape_of(outline, found.grid), found.grid)

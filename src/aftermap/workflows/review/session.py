@@ -11,14 +11,13 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from aftermap.classes import DAMAGE
 from aftermap.errors import InputError
 from aftermap.workflows.mapping.finished import FinishedMap
 from aftermap.workflows.review.agreement import agreement
 from aftermap.workflows.review.answers import Answer, Journal, standing, withdrawals
 from aftermap.workflows.review.areas import add_marks, ground_for_page, make_mark
 from aftermap.workflows.review.crops import Crops, Frame, as_webp, page_outline
-from aftermap.workflows.review.images import overview_of
+from aftermap.workflows.review.images import dates_of, overview_of
 from aftermap.workflows.review.plan import Picker, Plan, extend_picks, save_plan
 from aftermap.workflows.review.said import make_answer
 
@@ -300,7 +299,7 @@ class Review:
             wanted = self.plan.picks_wanted
             of_sample = sum(name in done for name in self.sample)
             of_picks = min(wanted, sum(name in done for name in self._picked))
-            agreed = agreement(self._standing)
+            agreed, scheme = agreement(self._standing), self.found.scheme
             return {
                 "title": self.found.folder.absolute().name,
                 "journal_bytes": self._size,  # only ever grows: tells which of two states is the later one
@@ -318,9 +317,10 @@ class Review:
                 "metres_per_px": self.found.grid.resolution_m,
                 "grid": [self.found.grid.width, self.found.grid.height],
                 "outlines_sha256": self.found.outlines_sha256,
+                "dates": dates_of(self.found),
                 "levels": [
                     {"name": name, "colour": colour}
-                    for name, colour in zip(DAMAGE.names[1:], DAMAGE.colours[1:], strict=True)
+                    for name, colour in zip(scheme.names[1:], scheme.colours[1:], strict=True)
                 ],
             }
 

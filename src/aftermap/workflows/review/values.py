@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from aftermap.classes import DAMAGE
 from aftermap.errors import InputError
-from aftermap.workflows.review.answers import CANNOT_TELL, NOT_A_BUILDING, VERDICTS
+from aftermap.workflows.review.answers import CANNOT_TELL, NOT_A_BUILDING, NOT_DESTROYED, VERDICTS
 
 _KNOWN = {
     **{name: name for name in VERDICTS},
@@ -35,18 +35,21 @@ class Meaning:
 
     Attributes:
         given: by the user, which counts over what is taken for granted.
+        binary: whether the map is of the image after alone, where "not destroyed" is an answer.
     """
 
     given: dict[str, str]
+    binary: bool = False
 
     @classmethod
-    def parse(cls, text: str | None) -> "Meaning":
+    def parse(cls, text: str | None, *, binary: bool = False) -> "Meaning":
         """From `value=verdict,value=verdict`.
 
         Raises:
             InputError: a part is not of that form, or names no verdict.
         """
         given: dict[str, str] = {}
+        known = _known(binary=binary)
         for part in (text or "").split(","):
             if not part.strip():
                 continue
@@ -55,18 +58,25 @@ class Meaning:
                 raise InputError(
                     f"--mapping {part.strip()} is not understood: pass such as '1=destroyed,0=no-damage'"
                 )
-            named = _KNOWN.get(_plain(verdict)) if not verdict.strip().isdigit() else None
+            named = known.get(_plain(verdict)) if not verdict.strip().isdigit() else None
             if named is None:
                 raise InputError(
-                    f"--mapping {part.strip()}: {verdict.strip()!r} is none of {', '.join(VERDICTS)}"
+                    f"--mapping {part.strip()}: {verdict.strip()!r} is none of "
+                    f"{', '.join((*VERDICTS, NOT_DESTROYED) if binary else VERDICTS)}"
                 )
             given[_plain(value)] = named
-        return cls(given)
+        return cls(given, binary)
 
     def of(self, value: str) -> str | None:
         """The verdict that a value means, or None where nobody knows."""
         plain = _plain(value)
-        return self.given.get(plain) or (None if self.given and plain.isdigit() else _KNOWN.get(plain))
+        return self.given.get(plain) or (
+            None if self.given and plain.isdigit() else _known(binary=self.binary).get(plain)
+        )
+
+
+def _known(*, binary: bool) -> dict[str, str]:
+    return _KNOWN | ({_plain(NOT_DESTROYED): NOT_DESTROYED} if binary else {})
 
 
 def _plain(value: str) -> str:

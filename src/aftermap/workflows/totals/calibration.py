@@ -21,10 +21,9 @@ UNCHANGED = "none"
 
 FOLDS = 5
 _LEAST_P = 1e-4
-_LEVELS = 4
 
 Calibration = Callable[[np.ndarray], np.ndarray]
-"""Probabilities (n, 4) to calibrated ones (n, 4)."""
+"""Probabilities (n, K) to calibrated ones (n, K)."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Points:
     """Answered buildings to learn from.
 
     Attributes:
-        probabilities: of the model, (n, 4).
+        probabilities: of the model, (n, K): of no damage to destroyed, or of not destroyed and destroyed.
         predicted: class of the map, int (n,).
         truth: class that was answered, int (n,).
         weights: buildings that each stands for, (n,).
@@ -97,16 +96,16 @@ def conformal_sets(
 
     Args:
         points: answered buildings.
-        probabilities: of the buildings that are asked about, (m, 4).
+        probabilities: of the buildings that are asked about, (m, K).
         predicted: their classes, int (m,).
         weights: buildings that each of them would stand for in the sample, (m,).
         level: such as 0.9.
 
     Returns:
-        Whether each class is in the set, bool (m, 4).
+        Whether each class is in the set, bool (m, K).
     """
-    inside = np.ones((len(predicted), _LEVELS), bool)
-    for kind in range(_LEVELS):
+    inside = np.ones(probabilities.shape, bool)
+    for kind in range(probabilities.shape[1]):
         mine = points.part(points.predicted == kind)
         asked = predicted == kind
         scores = 1 - mine.probabilities[np.arange(len(mine)), mine.truth]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from aftermap.classes import DAMAGE, NOT_ASSESSED
+from aftermap.classes import DAMAGE, DESTROYED_OR_NOT, NOT_ASSESSED
 from aftermap.files import csv_text, write_json, write_text
 from aftermap.products.summary import UNCALIBRATED
 from aftermap.workflows.totals.calibration import (
@@ -31,8 +31,6 @@ SETS_LEVEL = 0.9
 UNDECIDED = "model undecided"
 """Why a building is not told although it was looked at by the model."""
 
-_LEVELS = DAMAGE.names[1:]
-
 
 @dataclass(frozen=True)
 class Confidence:
@@ -41,7 +39,7 @@ class Confidence:
     Attributes:
         calibrated: how it was calibrated; None below `calibration.FEWEST` answers.
         confidence: of each building of the sample's map in its class, (N,).
-        sets: whether each class is in a building's set, bool (N, 4).
+        sets: whether each class is in a building's set, bool (N, K); K is 2 where only destroyed is told from not.
         quiet: from which confidence on the map speaks.
         answers: that are behind all this.
     """
@@ -96,14 +94,20 @@ def confidence_of(sample: Sample, looked: Looked, *, risk: float) -> Confidence 
     rows = looked.rows[usable]
     counts = np.bincount(sample.stratum[looked.rows[looked.codes >= 0]], minlength=len(sample.strata))
     stands_for = np.divide(sample.sizes, np.maximum(counts, 1))[sample.stratum]
-    points = Points(
-        sample.probabilities[rows], sample.predicted[rows], looked.codes[usable], stands_for[rows]
-    )
+    probabilities, predicted, truth = sample.probabilities, sample.predicted, looked.codes[usable]
+    if sample.binary:
+        probabilities, predicted, truth = probabilities[:, [0, -1]], _is_worst(predicted), _is_worst(truth)
+    points = Points(probabilities[rows], predicted[rows], truth, stands_for[rows])
     calibrated = calibrate(points)
-    shares = calibrated.apply(sample.probabilities) if calibrated else sample.probabilities
-    confidence = shares[np.arange(len(shares)), sample.predicted]
-    sets = conformal_sets(points, sample.probabilities, sample.predicted, stands_for, level=SETS_LEVEL)
+    shares = calibrated.apply(probabilities) if calibrated else probabilities
+    confidence = shares[np.arange(len(shares)), predicted]
+    sets = conformal_sets(points, probabilities, predicted, stands_for, level=SETS_LEVEL)
     return Confidence(calibrated, confidence, sets, silence(points, confidence[rows], risk=risk), len(points))
+
+
+def _is_worst(codes: np.ndarray) -> np.ndarray:
+    """Verdicts as 1 for destroyed and 0 for all else."""
+    return np.asarray(codes == len(DAMAGE.names) - 2, np.int64)
 
 
 def write_confidence(found: Confidence, sample: Sample, folder: Path) -> list[Path]:
@@ -114,17 +118,18 @@ def write_confidence(found: Confidence, sample: Sample, folder: Path) -> list[Pa
     """
     from aftermap.products.figures.totals_figure import draw_risk
 
-    told = found.told()
+    told, levels = found.told(), (DESTROYED_OR_NOT if sample.binary else DAMAGE).names[1:]
+    predicted = _is_worst(sample.predicted) if sample.binary else sample.predicted
     rows: list[tuple[Any, ...]] = [("building_id", "damage", "confidence", "damage_set", "told", "reason")]
     for number, name in enumerate(sample.ids):
-        inside = [level for level, is_in in zip(_LEVELS, found.sets[number], strict=True) if is_in]
+        inside = [level for level, is_in in zip(levels, found.sets[number], strict=True) if is_in]
         rows.append(
             (
                 name,
-                _LEVELS[sample.predicted[number]],
+                levels[predicted[number]],
                 f"{found.confidence[number]:.4f}",
                 " or ".join(inside),
-                _LEVELS[sample.predicted[number]] if told[number] else NOT_ASSESSED,
+                levels[predicted[number]] if told[number] else NOT_ASSESSED,
                 "" if told[number] else UNDECIDED,
             )
         )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aftermap.classes import DAMAGE
-from aftermap.workflows.review.answers import NOT_A_BUILDING, Answer, settle
+from aftermap.workflows.review.answers import NOT_A_BUILDING, NOT_DESTROYED, Answer, settle
 from aftermap.workflows.totals.estimators import Drawn, logit_interval, model_assisted, tuned_weight
 from aftermap.workflows.totals.intervals import LEVEL, stratified_interval
 from aftermap.workflows.totals.sampling import Sample
@@ -29,6 +29,14 @@ KINDS: dict[str, tuple[int, ...]] = {
     NOT_A_BUILDING: (PHANTOM,),
 }
 """What is counted, as verdicts: 0 for no damage to 3 for destroyed, 4 for what is not a building."""
+
+POST_ONLY_KINDS: dict[str, tuple[int, ...]] = {
+    "destroyed": (3,),
+    NOT_DESTROYED: (0, 1, 2),
+    "buildings": (0, 1, 2, 3),
+    NOT_A_BUILDING: (PHANTOM,),
+}
+"""The same of a map of the image after alone, which tells destroyed from not: never a total of a lesser degree."""
 
 MODEL_ASSISTED = "model-assisted"
 DESIGN_BASED = "design-based"
@@ -44,7 +52,7 @@ class Total:
     """How many there are of one kind.
 
     Attributes:
-        name: of the kind, a key of `KINDS`.
+        name: of the kind, a key of `kinds_of`.
         mapped: what the map says; None for what it does not.
         found: among the answers.
         estimate: of all.
@@ -107,6 +115,11 @@ class Looked:
     unused: int
 
 
+def kinds_of(*, binary: bool) -> dict[str, tuple[int, ...]]:
+    """What is counted of a map; the first is what its report leads with."""
+    return POST_ONLY_KINDS if binary else KINDS
+
+
 def looked_at(sample: Sample, answers: Iterable[Answer]) -> Looked:
     """What was answered of a sample, as far as it may be used; see `Sample.used`.
 
@@ -119,7 +132,8 @@ def looked_at(sample: Sample, answers: Iterable[Answer]) -> Looked:
     in_turn = {answer.building_id for answer in given if answer.origin == "sample"}
     places = sample.used(settled.keys(), in_turn)
     rows = sample.order[places]
-    codes = np.array([_CODES.get(settled[sample.ids[row]].verdict or "", -1) for row in rows], np.int64)
+    meant = _CODES | ({NOT_DESTROYED: 0} if sample.binary else {})
+    codes = np.array([meant.get(settled[sample.ids[row]].verdict or "", -1) for row in rows], np.int64)
     known = sum(name in settled for name in sample.drawn)
     return Looked(rows, codes, known - len(rows))
 
@@ -161,7 +175,8 @@ def estimate(
         if buildings is None or not (looked.codes >= 0).any():
             return Estimate(*head, DESIGN_BASED, {}, (str(error),))
         return _small_area(sample, inside, looked, head, level)
-    totals = {name: _total(name, sample, inside, frame, level) for name in KINDS}
+    kinds = kinds_of(binary=sample.binary)
+    totals = {name: _total(name, codes, sample, inside, frame, level) for name, codes in kinds.items()}
     whole = answered == int(inside.sum())
     return Estimate(*head, COUNTED if whole else DESIGN_BASED, totals, frame.notes)
 
@@ -238,8 +253,9 @@ class _Frame:
         return np.bincount(self.stratum[chosen], minlength=len(self.sizes))
 
 
-def _total(name: str, sample: Sample, inside: np.ndarray, frame: _Frame, level: float) -> Total:
-    codes = KINDS[name]
+def _total(
+    name: str, codes: Sequence[int], sample: Sample, inside: np.ndarray, frame: _Frame, level: float
+) -> Total:
     found, looked = frame.found(codes), frame.looked
     low, high = stratified_interval(frame.sizes, looked, found, level=level)
     all_looked = looked + frame.silent
@@ -306,7 +322,7 @@ def _small_area(
     sizes = np.bincount(frame.stratum[inside], minlength=len(frame.sizes))
     count, most = frame.looked, float(sizes.sum())
     totals = {}
-    for name, codes in KINDS.items():
+    for name, codes in kinds_of(binary=sample.binary).items():
         is_known = PHANTOM not in codes and len(codes) < len(DAMAGE.names) - 1
         chance = sample.probabilities[:, list(codes)].sum(axis=1) if is_known else np.zeros(len(sample.ids))
         values = np.isin(frame.codes, codes).astype(float)

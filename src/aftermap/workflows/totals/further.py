@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aftermap.workflows.totals.estimate import KINDS, Looked
+from aftermap.errors import InputError
+from aftermap.workflows.totals.estimate import Looked, kinds_of
 from aftermap.workflows.totals.intervals import LEVEL, stratified_interval
 from aftermap.workflows.totals.sampling import Sample, timetable
 
@@ -14,7 +15,7 @@ class Further:
     """What it takes to know a total so well.
 
     Attributes:
-        kind: of total, a key of `estimate.KINDS`.
+        kind: of total, a key of `estimate.kinds_of`.
         target: half the interval, as a share of the estimate.
         now: the same today; None where nothing of the kind was found.
         answers: that are there.
@@ -31,7 +32,7 @@ class Further:
 
 
 def answers_needed(
-    sample: Sample, looked: Looked, target: float, *, kind: str = "damaged", level: float = LEVEL
+    sample: Sample, looked: Looked, target: float, *, kind: str | None = None, level: float = LEVEL
 ) -> Further:
     """How many answers in all give an interval of plus or minus `target` of the estimate.
 
@@ -42,14 +43,23 @@ def answers_needed(
         sample: the sample.
         looked: its answers; see `estimate.looked_at`.
         target: half the interval, as a share of the estimate, above 0.
-        kind: of total.
+        kind: of total; by default the first of the map's.
         level: of confidence.
+
+    Raises:
+        InputError: nothing of that kind is counted of the map.
     """
+    kinds = kinds_of(binary=sample.binary)
+    kind = kind or next(iter(kinds))
+    if kind not in kinds:
+        raise InputError(
+            f"a map of the image after alone has no total of {kind}: it tells destroyed from not; leave --of out"
+        )
     told = looked.codes >= 0
     stratum = sample.stratum[looked.rows[told]]
     count = len(sample.strata)
     looked_now = np.bincount(stratum, minlength=count)
-    is_found = np.isin(looked.codes[told], KINDS[kind])
+    is_found = np.isin(looked.codes[told], kinds[kind])
     found = np.bincount(stratum[is_found], minlength=count)
     answers = int(told.sum())
     if not found.any() or not looked_now.all():

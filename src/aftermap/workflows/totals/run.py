@@ -14,15 +14,23 @@ from typing import Any, TypedDict, Unpack
 
 import pandas
 
-from aftermap.classes import DAMAGE, NOT_ASSESSED
+from aftermap.classes import DAMAGE, DESTROYED_OR_NOT, NOT_ASSESSED
 from aftermap.extras import needs
 from aftermap.files import csv_text, make_folder, write_json, write_text
 from aftermap.products.figures.totals_figure import Bar, draw_totals
 from aftermap.workflows.event_model.judged import NO_BUILDING
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
-from aftermap.workflows.review.answers import Answer, Journal, check_shown, settle
+from aftermap.workflows.review.answers import NOT_DESTROYED, Answer, Journal, check_shown, settle
 from aftermap.workflows.totals.confidence import Confidence, confidence_of, write_confidence
-from aftermap.workflows.totals.estimate import COUNTED, KINDS, PHANTOM, Estimate, Total, estimate, looked_at
+from aftermap.workflows.totals.estimate import (
+    COUNTED,
+    PHANTOM,
+    Estimate,
+    Total,
+    estimate,
+    kinds_of,
+    looked_at,
+)
 from aftermap.workflows.totals.further import Further, answers_needed
 from aftermap.workflows.totals.intervals import LEVEL
 from aftermap.workflows.totals.sampling import Sample, check_outlines, place_of
@@ -54,6 +62,7 @@ class TotalsResult:
         estimate: from the sample; None without one.
         further: what a target takes; None without one.
         confidence: what the answers say of the model's confidence; None without answers.
+        is_post_only: whether the map rests on the image after alone, and only destroyed is counted.
         files: that were written.
     """
 
@@ -64,6 +73,7 @@ class TotalsResult:
     estimate: Estimate | None
     further: Further | None
     confidence: Confidence | None
+    is_post_only: bool = False
     files: tuple[Path, ...] = ()
 
     def __repr__(self) -> str:
@@ -74,20 +84,30 @@ class TotalsResult:
         """By kind; empty where nothing can be said."""
         return self.estimate.totals if self.estimate else {}
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What is counted."""
+        return tuple(kinds_of(binary=self.is_post_only))
+
+    @property
+    def worst(self) -> str:
+        """What is counted first: damaged, or destroyed."""
+        return self.kinds[0]
+
     @cached_property
     def table(self) -> pandas.DataFrame:
         """A row for each kind: what the map says, the estimate and its interval, what was found, and other estimates."""
-        rows = [self._row(name) for name in KINDS]
+        rows = [self._row(name) for name in self.kinds]
         return pandas.DataFrame(rows, columns=list(_COLUMNS)).astype(dict.fromkeys(_COUNTS, "Int64"))
 
     @cached_property
     def words(self) -> list[str]:
         """The same in words, the most important first."""
         lines = []
-        damaged = self.totals.get("damaged")
+        damaged = self.totals.get(self.worst)
         if damaged is None:
             lines.append(
-                f"the map counts {self.mapped['damaged']:,} damaged of {self.mapped['buildings']:,} buildings"
+                f"the map counts {self.mapped[self.worst]:,} {self.worst} of {self.mapped['buildings']:,} buildings"
             )
             lines.append(
                 NO_SAMPLE.format(folder=self.folder)
@@ -96,14 +116,16 @@ class TotalsResult:
             )
         else:
             if self.estimate and self.estimate.kind == COUNTED:
-                lines.append(f"{damaged.found:,} damaged buildings: every one was looked at")
+                lines.append(f"{damaged.found:,} {self.worst} buildings: every one was looked at")
             else:
                 low, high = rounded_out(damaged)
                 lines.append(
-                    f"about {damaged.estimate:,.0f} damaged buildings, between {low:,} and {high:,} "
+                    f"about {damaged.estimate:,.0f} {self.worst} buildings, between {low:,} and {high:,} "
                     f"(95 % interval; the map says {damaged.mapped:,})"
                 )
             lines += self._of_answers(damaged)
+        if self.is_post_only:
+            lines.append("from the image after alone: lesser damage is not told, and in no total")
         if self.not_assessed:
             lines.append(
                 f"{self.not_assessed:,} buildings that the map did not assess are not surveyed and are in none of these"
@@ -118,6 +140,7 @@ class TotalsResult:
         found = self.estimate
         return {
             "map": self.folder,
+            "scale": (DESTROYED_OR_NOT if self.is_post_only else DAMAGE).name,
             "level": LEVEL,
             "words": self.words,
             "mapped": self.mapped,
@@ -159,8 +182,8 @@ class TotalsResult:
         ]
         if found.cannot_tell:
             lines.append(
-                f"{found.cannot_tell:,} more could not be told and are left out; were none of them damaged the estimate "
-                f"would be {damaged.least:,.0f}, were all of them {damaged.most:,.0f}"
+                f"{found.cannot_tell:,} more could not be told and are left out; were none of them {self.worst} the "
+                f"estimate would be {damaged.least:,.0f}, were all of them {damaged.most:,.0f}"
             )
         if found.unused:
             lines.append(
@@ -184,12 +207,12 @@ class TotalsOptions(TypedDict, total=False):
     Attributes:
         target: how many more answers give an interval of plus or minus this share of the estimate; none by default.
         kind: of total that the target is for: damaged (by default), major or destroyed, minor-damage, major-damage,
-            destroyed.
+            destroyed (by default of a map of the image after alone, which tells nothing else).
         risk: share of wrong classes that is allowed among the buildings of which the map speaks; 0.1 by default.
     """
 
     target: float | None
-    kind: str
+    kind: str | None
     risk: float
 
 
@@ -201,7 +224,7 @@ def totals(folder: Path, **options: Unpack[TotalsOptions]) -> TotalsResult:
         OutputError: the results cannot be written.
     """
     needs("aftermap totals", "learn")
-    map_ = open_map(folder)
+    map_ = open_map(folder, also=("post-only",))
     answers = Journal(folder).answers()
     check_shown(answers, map_.outlines_sha256, folder)
     result = estimate_totals(map_, answers, options)
@@ -241,11 +264,14 @@ def in_words(further: Further) -> str:
 
 def estimate_totals(map_: FinishedMap, answers: list[Answer], options: TotalsOptions) -> TotalsResult:
     """The totals of a map from the answers that stand; nothing is written."""
-    damage = map_.buildings["damage"]
-    levels = {name: int((damage == name).sum()) for name in DAMAGE.names[1:]}
+    damage, is_post_only = map_.buildings["damage"], map_.one_date == "post-only"
+    levels = {name: int((damage == name).sum()) for name in (*DAMAGE.names[1:], *map_.scheme.names[1:])}
+    of_code = [levels[name] for name in DAMAGE.names[1:]]
+    if is_post_only:
+        of_code[0] = levels[NOT_DESTROYED]
     mapped = {
-        name: sum(levels[DAMAGE.names[1 + code]] for code in codes)
-        for name, codes in KINDS.items()
+        name: sum(of_code[code] for code in codes)
+        for name, codes in kinds_of(binary=is_post_only).items()
         if PHANTOM not in codes
     }
     known = set(map_.buildings["building_id"].astype(str))
@@ -268,8 +294,8 @@ def estimate_totals(map_: FinishedMap, answers: list[Answer], options: TotalsOpt
         confidence = confidence_of(sample, looked, risk=options.get("risk", RISK))
         target = options.get("target")
         if target is not None:
-            further = answers_needed(sample, looked, target, kind=options.get("kind", "damaged"))
-    return TotalsResult(map_.folder, mapped, not_assessed, drawn, found, further, confidence)
+            further = answers_needed(sample, looked, target, kind=options.get("kind"))
+    return TotalsResult(map_.folder, mapped, not_assessed, drawn, found, further, confidence, is_post_only)
 
 
 def _cells(table: pandas.DataFrame) -> list[list[Any]]:
@@ -282,7 +308,7 @@ def _cells(table: pandas.DataFrame) -> list[list[Any]]:
 
 def _bars(result: TotalsResult) -> list[Bar]:
     bars = []
-    for name in KINDS:
+    for name in result.kinds:
         total = result.totals.get(name)
         if total is not None:
             bars.append(Bar(name, total.mapped, total.estimate, total.low, total.high))

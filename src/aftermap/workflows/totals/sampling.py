@@ -19,7 +19,7 @@ House of Representatives", The American Statistician 66 (2012).
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ import geopandas
 import numpy as np
 import pandas
 
-from aftermap.classes import DAMAGE, NOT_ASSESSED
+from aftermap.classes import DAMAGE, DESTROYED_OR_NOT, NOT_ASSESSED
 from aftermap.errors import InputError
 from aftermap.files import read_json, write_text
 from aftermap.products.vectors import PROBABILITIES
@@ -60,6 +60,8 @@ class Sample:
         predicted: class that the map gave each when the sample was drawn, 0 for no damage to 3 for destroyed, int (N,).
         probabilities: the map's likewise, (N, 4).
         order: of the sample, as indices into `ids`, (n,).
+        binary: whether the map tells destroyed from not alone: classes are then 0 and 3, and the probabilities of those
+            between are 0.
     """
 
     seed: int
@@ -70,6 +72,7 @@ class Sample:
     predicted: np.ndarray
     probabilities: np.ndarray
     order: np.ndarray
+    binary: bool = False
 
     def __repr__(self) -> str:
         return f"<sample of {len(self)} of {len(self.ids)} buildings in {len(self.strata)} strata>"
@@ -156,6 +159,7 @@ class Sample:
         """
         tree = {
             "format": FORMAT,
+            "scale": (DESTROYED_OR_NOT if self.binary else DAMAGE).name,
             "seed": self.seed,
             "size": len(self),
             "outlines_sha256": self.outlines_sha256,
@@ -171,6 +175,7 @@ class Sample:
                 **{
                     name: np.round(self.probabilities[:, level] * _STEPS).astype(int).tolist()
                     for level, name in enumerate(PROBABILITIES)
+                    if name in _probabilities(binary=self.binary)
                 },
             },
             "about": f"probabilities in {_STEPS:,}ths; a building of a stratum is in the sample with probability "
@@ -206,6 +211,7 @@ def draw_sample(
     seed: int,
     outlines_sha256: str = "",
     strata: int | None = None,
+    binary: bool = False,
 ) -> Sample:
     """Draw a sample from the buildings that a map has assessed.
 
@@ -215,6 +221,7 @@ def draw_sample(
         seed: the same one draws the same sample, whatever the order of the rows.
         outlines_sha256: of the map.
         strata: number of strata at most; by default about one for eight buildings of the sample.
+        binary: whether the map is one of the image after alone.
 
     Raises:
         InputError: no building was assessed.
@@ -222,22 +229,25 @@ def draw_sample(
     """
     if size < 1:
         raise ValueError(f"a sample has at least one building, not {size}")
-    frame = buildings[
-        (buildings["damage"] != NOT_ASSESSED) & buildings[list(PROBABILITIES)].notna().all(axis=1)
-    ]
+    told = list(_probabilities(binary=binary))
+    frame = buildings[(buildings["damage"] != NOT_ASSESSED) & buildings[told].notna().all(axis=1)]
     if frame.empty:
         raise InputError("no building of the map was assessed: there is nothing to draw a sample from")
     names = frame["building_id"].astype(str).to_numpy()
     by_name = np.argsort(names, kind="stable")
     frame, names = frame.iloc[by_name], names[by_name]
-    probabilities = np.clip(frame[list(PROBABILITIES)].to_numpy(np.float64), 0, 1)
+    probabilities = _four({name: frame[name].to_numpy(np.float64) for name in told})
     levels = {name: level for level, name in enumerate(DAMAGE.names[1:])}
     predicted = frame["damage"].map(levels).fillna(0).to_numpy(np.int64)
     at_most = strata or max(1, min(_MOST_STRATA, size // _PER_STRATUM))
     areas, unit = _areas(frame)
-    parts, stratum = stratify(predicted, 1 - probabilities[:, 0], areas, at_most=at_most, unit=unit)
+    parts, stratum = stratify(
+        predicted, 1 - probabilities[:, 0], areas, at_most=at_most, unit=unit, binary=binary
+    )
     none = np.zeros(0, np.int64)
-    empty = Sample(seed, outlines_sha256, parts, tuple(names), stratum, predicted, probabilities, none)
+    empty = Sample(
+        seed, outlines_sha256, parts, tuple(names), stratum, predicted, probabilities, none, binary
+    )
     return empty.extended(size)
 
 
@@ -255,7 +265,13 @@ def sample_of(map_: FinishedMap, size: int, *, seed: int = 0) -> Sample:
         if len(sample) == len(before):
             return before
     else:
-        sample = draw_sample(map_.buildings, size, seed=seed, outlines_sha256=map_.outlines_sha256)
+        sample = draw_sample(
+            map_.buildings,
+            size,
+            seed=seed,
+            outlines_sha256=map_.outlines_sha256,
+            binary=map_.one_date == "post-only",
+        )
     sample.save(map_.folder)
     return sample
 
@@ -266,9 +282,14 @@ def check_outlines(sample: Sample, map_: FinishedMap) -> None:
     Raises:
         InputError: it is.
     """
-    if sample.outlines_sha256 != map_.outlines_sha256:
+    if sample.outlines_sha256 != map_.outlines_sha256 or sample.binary != (map_.one_date == "post-only"):
+        what = (
+            "other outlines than those"
+            if sample.outlines_sha256 != map_.outlines_sha256
+            else "other classes than those"
+        )
         raise InputError(
-            f"{place_of(map_.folder)} was drawn from other outlines than those of the map: a sample belongs to one map; "
+            f"{place_of(map_.folder)} was drawn from {what} of the map: a sample belongs to one map; "
             "move the folder 'review' away to begin anew"
         )
 
@@ -304,6 +325,19 @@ def _areas(frame: "pandas.DataFrame | geopandas.GeoDataFrame") -> tuple[np.ndarr
     return np.asarray(areas), "m²"
 
 
+def _probabilities(*, binary: bool) -> tuple[str, ...]:
+    """Columns of the map's probabilities."""
+    return PROBABILITIES[-1:] if binary else PROBABILITIES
+
+
+def _four(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Probabilities (N, 4) of no damage to destroyed; without the others, p(no damage) is what p(destroyed) leaves."""
+    found = {name: np.clip(values, 0, 1) for name, values in columns.items()}
+    destroyed = found[PROBABILITIES[-1]]
+    rest = {} if len(found) > 1 else {PROBABILITIES[0]: 1 - destroyed}
+    return np.stack([(found | rest).get(name, 0 * destroyed) for name in PROBABILITIES], axis=1)
+
+
 def _understood(tree: Any) -> Sample:
     columns = tree["buildings"]
     ids = tuple(str(name) for name in columns["building_id"])
@@ -312,7 +346,10 @@ def _understood(tree: Any) -> Sample:
         Stratum(str(each["name"]), int(each["buildings"]), float(each["spread"])) for each in tree["strata"]
     )
     stratum, predicted = (np.array(columns[name], np.int64) for name in ("stratum", "predicted"))
-    probabilities = np.stack([np.array(columns[name], np.float64) for name in PROBABILITIES], axis=1) / _STEPS
+    binary = tree.get("scale", DAMAGE.name) == DESTROYED_OR_NOT.name
+    probabilities = _four(
+        {name: np.array(columns[name], np.float64) / _STEPS for name in _probabilities(binary=binary)}
+    )
     order = np.array([place[name] for name in tree["order"]], np.int64)
     sizes = [each.buildings for each in strata]
     if len(place) != len(ids) or len(set(order.tolist())) != len(order):
@@ -326,4 +363,4 @@ def _understood(tree: Any) -> Sample:
     ):
         raise ValueError("its strata do not have the buildings that they should")
     told = int(tree["seed"]), str(tree["outlines_sha256"])
-    return Sample(*told, strata, ids, stratum, predicted, probabilities, order)
+    return Sample(*told, strata, ids, stratum, predicted, probabilities, order, binary)

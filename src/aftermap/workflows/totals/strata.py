@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aftermap.classes import DAMAGE
+from aftermap.classes import DAMAGE, DESTROYED_OR_NOT
 
 LEAST = 8
 """Buildings of a stratum; a class with fewer joins the next one."""
@@ -27,7 +27,8 @@ class Stratum:
     Attributes:
         name: what is in it, in words.
         buildings: in it.
-        spread: standard deviation of "damaged" that is expected in it; the sample is shared out by it.
+        spread: standard deviation of "damaged" ("destroyed" where nothing else is told) that is expected in it; the
+            sample is shared out by it.
     """
 
     name: str
@@ -36,7 +37,13 @@ class Stratum:
 
 
 def stratify(
-    predicted: np.ndarray, p_damaged: np.ndarray, area: np.ndarray, *, at_most: int, unit: str = "m²"
+    predicted: np.ndarray,
+    p_damaged: np.ndarray,
+    area: np.ndarray,
+    *,
+    at_most: int,
+    unit: str = "m²",
+    binary: bool = False,
 ) -> tuple[tuple[Stratum, ...], np.ndarray]:
     """Share buildings out to strata.
 
@@ -46,6 +53,7 @@ def stratify(
         area: of each, NaN where nobody knows, (N,).
         at_most: number of strata; there are fewer where nothing is left to tell apart.
         unit: of the areas.
+        binary: whether only destroyed (3) and not destroyed (0) are told; `p_damaged` is p(destroyed) then.
 
     Returns:
         The strata, and the stratum of each building, int (N,).
@@ -64,7 +72,7 @@ def stratify(
     stratum = np.empty(len(predicted), np.int64)
     for number, cell in enumerate(found):
         stratum[cell.rows] = number
-    return tuple(cell.told(p_damaged, area, unit) for cell in found), stratum
+    return tuple(cell.told(p_damaged, area, unit, binary=binary) for cell in found), stratum
 
 
 def spread_of(p_damaged: np.ndarray) -> float:
@@ -110,14 +118,15 @@ class _Cell:
             return []
         return [_Cell(self.rows[side], self.classes, (*self.cuts, kind)) for side in (~above, above)]
 
-    def told(self, p_damaged: np.ndarray, area: np.ndarray, unit: str) -> Stratum:
-        words = [" or ".join(_CLASSES[each] for each in self.classes)]
+    def told(self, p_damaged: np.ndarray, area: np.ndarray, unit: str, *, binary: bool) -> Stratum:
+        names = (DESTROYED_OR_NOT.names[1], *_CLASSES[1:]) if binary else _CLASSES
+        words = [" or ".join(names[each] for each in self.classes)]
         if "area" in self.cuts:
             mine = area[self.rows]
             words.append(f"{mine.min():,.0f} to {mine.max():,.0f} {unit}")
         if "p" in self.cuts:
             mine = p_damaged[self.rows]
-            words.append(f"p(damaged) {mine.min():.3f} to {mine.max():.3f}")
+            words.append(f"p({'destroyed' if binary else 'damaged'}) {mine.min():.3f} to {mine.max():.3f}")
         return Stratum(", ".join(words), len(self.rows), spread_of(p_damaged[self.rows]))
 
 
