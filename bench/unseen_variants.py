@@ -76,7 +76,7 @@ def term(name: str) -> str:
     return f"objective.terms=[{{loss: cross-entropy}}, {{loss: dice}}, {own}]"
 
 
-RECIPE = ROOT / "recipes" / "field.yaml"
+RECIPE = ROOT / "recipes" / "field-buildings.yaml"
 SHORT = (
     "name=variant",
     "init_from=null",
@@ -102,7 +102,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "object term": (term("objects"),),
     "outlines drawn": (),
 }
-"""Keys of `recipes/field.yaml` that each variant changes, besides those of SHORT."""
+"""Keys of `recipes/field-buildings.yaml` that each variant changes, besides those of SHORT."""
 
 
 def command(*words: object) -> None:

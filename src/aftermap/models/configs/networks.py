@@ -87,7 +87,7 @@ class LateFusionConfig(_TimmUnetConfig):
     Attributes:
         second: the second network; its `encoder_weights` are "imagenet" or None. A recipe's `second_from` is its start.
         second_scale: size at which it sees images, in whole eighths, such as 0.75.
-        second_share: of its answer in p(building); among the damage classes both count alike.
+        second_share: weight of its answer, in p(building) and among the damage classes.
     """
 
     kind: Literal["late-fusion"] = "late-fusion"

@@ -17,15 +17,15 @@ from aftermap.models.networks.unet import upsample
 class LateFusion(SiameseUnet):
     """A `SiameseUnet` with a second one beside it, that may see images at a smaller size.
 
-    p(building) is the weighted mean of both. The damage classes share it by the geometric mean of what both say of a
-    building. The two meet at the stride of the first network's head. The weights of the first have the names that it
+    p(building) is the weighted mean of both. The damage classes share it by the weighted geometric mean of what both say
+    of a building. The two meet at the stride of the first network's head. The weights of the first have the names that it
     would have alone: a model can be grown from it.
 
     Args:
         encoder, widths, classes, head_stride, fuse: of the first network, see `SiameseUnet`.
         second: the second, for as many classes.
         second_scale: size at which it sees images, in eighths.
-        second_share: of its answer in p(building).
+        second_share: weight of its answer in both.
     """
 
     encoder_parts = ("encoder", "second.encoder")
@@ -87,12 +87,12 @@ class LateFusion(SiameseUnet):
         """One answer (B, classes, h, w) from two, computed in 32 bits; the logit of the ground is 0.
 
         With a and b as the odds of the degrees against the ground and s as the share of the second, p(building) is
-        (1 - s) A / (1 + A) + s B / (1 + B), A and B being their sums, and the degrees go by the root of a b.
+        (1 - s) A / (1 + A) + s B / (1 + B), A and B being their sums, and the degrees go by a^(1 - s) b^s.
         """
         x, y = ((logits[:, 1:] - logits[:, :1]).float().clamp(-_CERTAIN, _CERTAIN) for logits in (own, other))
-        degrees = (x + y) / 2
-        a, b = (odds.exp().sum(1, keepdim=True) for odds in (x, y))
         one, two = 1 - self.second_share, self.second_share
+        degrees = one * x + two * y
+        a, b = (odds.exp().sum(1, keepdim=True) for odds in (x, y))
         building, ground = one * a + two * b + a * b, 1 + one * b + two * a  # both times (1 + A) (1 + B)
         found = (building / (ground * degrees.exp().sum(1, keepdim=True))).log() + degrees
         return torch.cat([torch.zeros_like(a), found], dim=1).to(own.dtype)
