@@ -1,8 +1,12 @@
 """The onward path of a map of the image after a disaster alone: report, areas, totals, and who refuses it."""
 
 import io
+import zipfile
 
 import docx
+import geopandas
+import openpyxl
+import pandas
 import pytest
 from PIL import Image
 
@@ -13,6 +17,7 @@ from aftermap.files import read_json
 from aftermap.products.page.stored import read_page
 from aftermap.products.report.wording import languages, wording
 from aftermap.workflows.mapping.finished import open_map
+from aftermap.workflows.package.collection import write_collection
 from aftermap.workflows.report.gather import read_areas
 from aftermap.workflows.report.run import composed
 from aftermap.workflows.review.answers import Answer, Journal
@@ -179,3 +184,58 @@ def test_not_destroyed_is_an_answer_where_one_image_was_shown_and_nowhere_else(t
     assert import_answers(two, table, reviewer="ana").answers == 1
     with pytest.raises(InputError, match="is an answer on a map of the image after alone"):
         make_answer(two, "ana", {"building_id": "b1", "verdict": "not-destroyed"}, str, lambda name: {})
+
+
+def test_agencies_get_destroyed_and_no_grade_for_what_one_image_does_not_tell(tmp_path):
+    folder = finished_maps.finish_one_date(tmp_path / "ville", PLACES, DAMAGE)
+    ems = api.agency_package(folder, "ems")
+    assert dict(ems.counts) == {"Destroyed": 2, "Not Applicable": 1, "no claim from above": 2}
+    built = geopandas.read_file(next(ems.folder.glob("*builtUpA*.shp")))
+    assert built["damage_gra"].fillna("").tolist() == ["Destroyed"] * 2 + [""] * 2 + ["Not Applicable"]
+    assert len(geopandas.read_file(next(ems.folder.glob("*imageFootprintA*.shp")))) == 1
+    summary = next(ems.folder.glob("*summaryTable*.csv")).read_text()
+    assert "No visible damage" not in summary and "Possibly damaged" not in summary
+    assert "not destroyed,2," in summary
+    readme = (ems.folder / "README.txt").read_text()
+    assert "only Destroyed is claimed" in readme and "Image before" not in readme
+    lineage = read_json(ems.folder / "lineage.json")
+    assert lineage["mode"] == "post-only" and lineage["scale"]["made_from"] == "destroyed-or-not"
+    assert lineage["scale"]["claims"] == {"destroyed": "Destroyed", "not-assessed": "Not Applicable"}
+    unosat = api.agency_package(folder, "unosat")
+    cells = pandas.read_csv(next(unosat.folder.glob("*cells*.csv")))
+    assert cells[["Buildings", "Destroyed", "Not_Destroyed", "Not_Assessed"]].sum().tolist() == [5, 2, 2, 1]
+    assert not {"Damaged", "Severe", "Moderate"} & set(cells)
+    assert set(cells["Damage_In_Cell"]) <= {"Yes", "Not told"}
+    fema = pandas.read_csv(next(api.agency_package(folder, "fema").folder.glob("FEMA*.csv")))
+    assert fema["Damage_Level"].tolist() == ["Destroyed"] * 2
+    hdx = pandas.read_csv(next(api.agency_package(folder, "hdx").folder.glob("*damage_v1.csv")), skiprows=[1])
+    assert hdx["damage"].tolist() == DAMAGE and set(hdx["scale"]) == {"destroyed-or-not"}
+    assert not api.agency_package(folder, "ems").is_new
+
+
+def test_formats_and_collections_say_what_one_image_told(tmp_path, before):
+    folder = finished_maps.finish_one_date(tmp_path / "ville", PLACES, DAMAGE)
+    kmz, table, book, item = api.package(folder, ["kmz", "csv", "xlsx", "stac"])
+    assert set(pandas.read_csv(table)["damage_scale"]) == {"destroyed-or-not"}
+    with zipfile.ZipFile(kmz) as archive:
+        kml = archive.read("doc.kml").decode()
+    assert "not destroyed (2)</name>" in kml and "minor" not in kml and "the image after alone" in kml
+    cells = [cell.value for row in openpyxl.load_workbook(book)["Summary"].iter_rows() for cell in row]
+    assert {"not-destroyed", "destroyed"} <= set(cells) and not {"minor-damage", "damaged in all"} & set(
+        cells
+    )
+    told = read_json(item)
+    assert told["properties"]["aftermap:scale"] == "destroyed-or-not"
+    assert told["properties"]["aftermap:mode"] == "post-only"
+    assert [each["name"] for each in told["assets"]["destroyed.tif"]["classification:classes"]] == [
+        "background",
+        "not-destroyed",
+        "destroyed",
+    ]
+    assert api.package(before, ["kmz", "csv"], to=tmp_path / "before")
+    with pytest.raises(InputError, match="no damage is told"):
+        api.agency_package(before, "ems")
+    (collection, *_) = write_collection([folder], tmp_path / "all")
+    assert read_json(collection)["description"].startswith(
+        "Destroyed or not, from the image after alone, of 5"
+    )

@@ -13,13 +13,15 @@ from shapely.geometry.base import BaseGeometry
 from aftermap.errors import GeoreferenceError
 from aftermap.products.exchange.unwritable import xml_text
 from aftermap.products.exchange.zip_files import write_zip
-from aftermap.products.styles import ALIASES, DAMAGE_STYLE, Entry
+from aftermap.products.styles import ALIASES, DAMAGE_STYLE, Entry, Style
 from aftermap.products.vectors import in_degrees, plain_column
 
 _ALPHA = "b2"  # as in the styles for GIS
 
 
-def write_kmz(frame: geopandas.GeoDataFrame, path: Path, *, title: str, description: str) -> None:
+def write_kmz(
+    frame: geopandas.GeoDataFrame, path: Path, *, title: str, description: str, style: Style = DAMAGE_STYLE
+) -> None:
     """Write the archive, with a single `doc.kml` in it.
 
     Every building is a placemark called by its id, with all columns that have a value as extended data. Coordinates are
@@ -30,6 +32,7 @@ def write_kmz(frame: geopandas.GeoDataFrame, path: Path, *, title: str, descript
         path: of the archive.
         title: of the document.
         description: shown below it.
+        style: the classes of the map and their colours.
 
     Raises:
         GeoreferenceError: the buildings are in pixels.
@@ -37,19 +40,19 @@ def write_kmz(frame: geopandas.GeoDataFrame, path: Path, *, title: str, descript
     """
     if frame.crs is None:
         raise GeoreferenceError("a KMZ needs longitude and latitude, and this map is in pixels")
-    text = "".join(_document(frame, title, description))
+    text = "".join(_document(frame, title, description, style))
     write_zip(path, {"doc.kml": text.encode()})
 
 
-def _document(frame: geopandas.GeoDataFrame, title: str, description: str) -> Iterator[str]:
+def _document(frame: geopandas.GeoDataFrame, title: str, description: str, style: Style) -> Iterator[str]:
     yield '<?xml version="1.0" encoding="UTF-8"?>\n<kml xmlns="http://www.opengis.net/kml/2.2">\n<Document>'
     yield f"<name>{escape(xml_text(title))}</name><description>{escape(xml_text(description))}</description>\n"
-    for entry in DAMAGE_STYLE.entries:
+    for entry in style.entries:
         yield _style(entry)
     columns = [name for name in frame.columns if name != frame.geometry.name]
     values = [plain_column(frame[name]) for name in columns]
     shapes, damage = in_degrees(frame), frame["damage"].to_numpy()
-    for entry in DAMAGE_STYLE.entries:
+    for entry in style.entries:
         rows = np.flatnonzero(damage == entry.value).tolist()
         yield f"<Folder><name>{escape(entry.label)} ({len(rows)})</name>\n"
         for row in rows:

@@ -9,7 +9,7 @@ from typing import Any
 
 import shapely
 
-from aftermap.classes import DAMAGE, IGNORE
+from aftermap.classes import BUILDING, DAMAGE, DESTROYED_OR_NOT, IGNORE, ClassScheme
 from aftermap.errors import GeoreferenceError, InputError
 from aftermap.files import sha256_of
 from aftermap.geo.grid import Grid
@@ -37,6 +37,9 @@ _EXTENSIONS = ("projection/v2.0.0", "file/v2.1.0", "classification/v2.0.0")
 _ROLES = {
     "buildings.gpkg": ["data"],
     "damage.tif": ["data"],
+    "destroyed.tif": ["data"],
+    "classes.tif": ["data"],
+    "building.tif": ["data"],
     "probabilities.tif": ["data"],
     "overview.png": ["overview"],
     "provenance.json": ["metadata"],
@@ -47,6 +50,9 @@ _TITLES = {
     "buildings.geojson": "Damage of each building",
     "buildings.csv": "Table of buildings",
     "damage.tif": "Classes of damage",
+    "destroyed.tif": "Destroyed and not destroyed",
+    "classes.tif": "Buildings by pixel",
+    "building.tif": "Probability of a building",
     "probabilities.tif": "Probabilities of the classes",
     "overview.png": "Picture of the map",
     "map.html": "Page of the map",
@@ -66,6 +72,7 @@ def stac_item(
     steps: str,
     sources: Sequence[str] = (),
     properties: Mapping[str, Any] | None = None,
+    scheme: ClassScheme = DAMAGE,
 ) -> dict[str, Any]:
     """The item of a finished map.
 
@@ -81,6 +88,7 @@ def stac_item(
         steps: the way from the item to the map's folder, such as `../`.
         sources: addresses of the items of its images.
         properties: further ones.
+        scheme: classes of the map.
 
     Raises:
         InputError: no day is known of it.
@@ -103,9 +111,9 @@ def stac_item(
         "properties": {
             **_when(lineage),
             **({} if lineage.created is None else {"created": lineage.created}),
-            "title": f"Damage of buildings, {name}",
+            "title": f"{_subject(scheme)[0]}, {name}",
             "description": (
-                f"Damage of buildings on the {DAMAGE.name}, estimated from images ({lineage.mode or 'dates not told'}) "
+                f"{_subject(scheme)[1]}, estimated from images ({lineage.mode or 'dates not told'}) "
                 f"by {lineage.model or 'a model'}. Rapid assessment, not validated in the field."
             ),
             "gsd": grid.resolution_m,
@@ -113,7 +121,8 @@ def stac_item(
             **({"proj:wkt2": grid.crs.to_wkt()} if code is None else {}),
             "proj:shape": list(grid.shape),
             "proj:transform": list(grid.transform)[:6],
-            "aftermap:scale": DAMAGE.name,
+            "aftermap:scale": scheme.name,
+            "aftermap:mode": lineage.mode,
             "aftermap:model": lineage.model,
             "aftermap:model_sha256": lineage.model_sha256,
             "aftermap:licence": lineage.licence,
@@ -160,6 +169,21 @@ def _when(lineage: Lineage) -> dict[str, Any]:
     }
 
 
+def _subject(scheme: ClassScheme) -> tuple[str, str]:
+    """Title and description of what a map tells."""
+    if scheme is DESTROYED_OR_NOT:
+        return (
+            "Destroyed buildings",
+            "Destroyed buildings, from the image after alone; lesser damage is not told",
+        )
+    if scheme is BUILDING:
+        return "Buildings before the event", "Buildings before the event, of which no damage is told"
+    return "Damage of buildings", f"Damage of buildings on the {scheme.name}"
+
+
+_RASTERS = {"damage.tif": ("damage", DAMAGE), "destroyed.tif": ("damage", DESTROYED_OR_NOT)}
+
+
 def _asset(href: str, path: Path) -> dict[str, Any]:
     asset: dict[str, Any] = {
         "href": href,
@@ -170,10 +194,11 @@ def _asset(href: str, path: Path) -> dict[str, Any]:
     }
     if path.name in _TITLES:
         asset["title"] = _TITLES[path.name]
-    if path.name == "damage.tif":
-        asset["bands"] = [{"name": "damage", "data_type": "uint8", "nodata": IGNORE}]
+    if path.name in _RASTERS:
+        band, scheme = _RASTERS[path.name]
+        asset["bands"] = [{"name": band, "data_type": "uint8", "nodata": IGNORE}]
         asset["classification:classes"] = [
             {"value": value, "name": label, "title": label.replace("-", " "), "color_hint": colour.strip("#")}
-            for value, (label, colour) in enumerate(zip(DAMAGE.names, DAMAGE.colours, strict=True))
+            for value, (label, colour) in enumerate(zip(scheme.names, scheme.colours, strict=True))
         ]
     return asset

@@ -21,7 +21,7 @@ from openpyxl.utils import get_column_letter
 from aftermap.errors import InputError
 from aftermap.products.exchange.unwritable import xml_text
 from aftermap.products.exchange.zip_files import write_zip
-from aftermap.products.styles import ALIASES, DAMAGE_STYLE
+from aftermap.products.styles import ALIASES, DAMAGE_STYLE, Style
 
 MOST_ROWS = 2**20
 LONGEST_TEXT = 32_767
@@ -71,14 +71,15 @@ def write_workbook(frame: geopandas.GeoDataFrame, path: Path, *, summary: Rows, 
     return cut
 
 
-def legend_rows(scale: str) -> list[tuple[Any, ...]]:
+def legend_rows(scale: str, style: Style = DAMAGE_STYLE) -> list[tuple[Any, ...]]:
     """The classes with their colours, and what the columns mean.
 
     Args:
         scale: of damage.
+        style: its classes.
     """
     rows: list[tuple[Any, ...]] = [("value or column", "meaning", "colour")]
-    rows += [(entry.value, f"{entry.label} ({scale})", entry.colour) for entry in DAMAGE_STYLE.entries]
+    rows += [(entry.value, f"{entry.label} ({scale})", entry.colour) for entry in style.entries]
     return rows + [(column, name, None) for column, name in ALIASES.items()]
 
 
@@ -87,8 +88,9 @@ def summary_rows(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> list[t
     rows: list[tuple[Any, ...]] = [("class", "buildings", "share of assessed", "area (m²)")]
     for name, found in summary["classes"].items():
         rows.append((name, found["buildings"], found["share"], found["area_m2"]))
-    damaged, skipped = summary["damaged"], summary["not_assessed"]
-    rows.append(("damaged in all", damaged["buildings"], damaged["share"], damaged["area_m2"]))
+    skipped = summary["not_assessed"]
+    if damaged := summary.get("damaged"):
+        rows.append(("damaged in all", damaged["buildings"], damaged["share"], damaged["area_m2"]))
     rows.append(("assessed", summary["assessed"], None, None))
     rows.append(("not assessed", skipped["buildings"], None, skipped["area_m2"]))
     rows += [(f"not assessed: {reason}", number, None, None) for reason, number in skipped["reasons"].items()]

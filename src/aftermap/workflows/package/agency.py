@@ -19,7 +19,7 @@ import pandas as pd
 from pyogrio.errors import DataLayerError, DataSourceError
 
 from aftermap import __version__
-from aftermap.classes import DAMAGE, NOT_ASSESSED
+from aftermap.classes import DESTROYED_OR_NOT, NOT_ASSESSED
 from aftermap.errors import GeoreferenceError, InputError, shown
 from aftermap.files import (
     csv_text,
@@ -41,6 +41,11 @@ from aftermap.workflows.package.unosat import UNOSAT
 
 FOLDER = "package"
 LINEAGE, GRADES, CHANGES, README = "lineage.json", "grades.csv", "changes.csv", "README.txt"
+NOT_DESTROYED = DESTROYED_OR_NOT.names[1]
+_ONE_IMAGE = (
+    "It rests on the image after alone: only Destroyed is claimed. Buildings without a grade may be undamaged or badly "
+    "damaged."
+)
 _VERSION = re.compile(r"_v(\d+)$")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,39}")
 
@@ -124,7 +129,7 @@ def write_agency_package(
         )
     if not 1 <= number <= 99:
         raise InputError(f"--aoi-number {number} is not between 1 and 99")
-    found = open_map(folder)
+    found = open_map(folder, also=("post-only",))
     if found.grid.crs is None:
         raise GeoreferenceError(f"{folder} is a map in pixels: a package needs longitude and latitude")
     place = folder / FOLDER / layout.agency if to is None else to
@@ -144,7 +149,7 @@ def write_agency_package(
     target = make_folder(place) / f"{stem}_v{version}"
     with replacing_folder(target, ours=("*",), also=(DataSourceError, DataLayerError)) as part:
         layout.write(release, part)
-        write_text(part / GRADES, csv_text(_grade_rows(frame)))
+        write_text(part / GRADES, csv_text(_grade_rows(frame, found.scheme.name)))
         if before is not None:
             write_text(part / CHANGES, csv_text(_change_rows(changes, before, counts, version)))
         write_text(part / README, _readme(release, layout, counts, before, changes))
@@ -167,9 +172,14 @@ def layout_of(agency: str) -> Layout:
 
 
 def graded(map_: FinishedMap, scale: str) -> geopandas.GeoDataFrame:
-    """The buildings in EPSG:4326 with their grade, None where nothing can be claimed, and the scale's name."""
+    """The buildings in EPSG:4326 with their grade, None where nothing can be claimed, and the scale's name.
+
+    Of a map of the image after alone, `not-destroyed` has no grade in any scale.
+    """
     frame = map_.buildings
-    grades = {name: to_scale(name, scale) for name in set(frame["damage"])}
+    # "not destroyed" is no grade of anybody's: it may be undamaged or badly damaged
+    known = set(frame["damage"]) - {NOT_DESTROYED}
+    grades = {NOT_DESTROYED: None} | {name: to_scale(name, scale) for name in known}
     found = geopandas.GeoDataFrame(
         {
             **{
@@ -195,10 +205,10 @@ def _latest(place: Path, stem: str) -> tuple[int, Path] | None:
     return max(versions, default=None)
 
 
-def _grade_rows(frame: geopandas.GeoDataFrame) -> list[list[Any]]:
+def _grade_rows(frame: geopandas.GeoDataFrame, made_in: str) -> list[list[Any]]:
     rows: list[list[Any]] = [["building_id", "damage", "damage_scale", "grade", "scale"]]
     rows += [
-        [name, damage, DAMAGE.name, grade, scale]
+        [name, damage, made_in, grade, scale]
         for name, damage, grade, scale in zip(
             frame["building_id"], frame["damage"], frame["grade"], frame["scale"], strict=True
         )
@@ -282,14 +292,19 @@ def _lineage(
         "replaces": None if before is None else before[1].name,
         "changed_buildings": len(changes) if before is not None else None,
         "status": STATUS,
+        "mode": told.get("mode"),
         "assessment_type": "Remote Sensing",
         "code": release.code,
         "organisation": release.organisation or None,
         "licence": release.licence or None,
         "scale": {
             "name": release.scale.name,
-            "made_from": DAMAGE.name,
-            "claims": release.scale.claims,
+            "made_from": release.map.scheme.name,
+            "claims": {
+                name: grade
+                for name, grade in release.scale.claims.items()
+                if name in (*release.map.scheme.names, NOT_ASSESSED)
+            },
             "allowed": release.scale.allowed,
             "source": release.scale.source,
             "unconfirmed": release.scale.unconfirmed or None,
@@ -327,12 +342,13 @@ def _readme(
         "",
         f"{STATUS}.",
         f"In the layout of {layout.title}; made by aftermap {__version__}, not issued or checked by that agency.",
-        f"Scale of damage: {release.scale.title} ({release.scale.name}), made from the {DAMAGE.name}.",
+        f"Scale of damage: {release.scale.title} ({release.scale.name}), made from the {release.map.scheme.name}.",
         release.scale.allowed,
         f"Source of the scale: {release.scale.source}.",
         *([f"Not confirmed: {release.scale.unconfirmed}."] if release.scale.unconfirmed else []),
-        f"Image before: {release.acquired('pre') or 'date not stated'}. "
-        f"Image after: {release.acquired('post') or 'date not stated'}.",
+        *([_ONE_IMAGE] if release.is_post_only else []),
+        ("" if release.is_post_only else f"Image before: {release.acquired('pre') or 'date not stated'}. ")
+        + f"Image after: {release.acquired('post') or 'date not stated'}.",
         f"Licence: {release.licence or 'not stated'}.",
         "",
         *(f"{grade}: {number}" for grade, number in counts.items()),

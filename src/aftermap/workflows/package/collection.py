@@ -59,7 +59,7 @@ def write_collection(
         raise InputError(
             f"two maps are called {twice[0]}: rename the folder of one, its name is the id of its item"
         )
-    opened = [open_map(path) for path in maps]
+    opened = [open_map(path, also=("post-only", "pre-only")) for path in maps]
     for each in opened:
         if each.grid.crs is None:
             raise GeoreferenceError(f"{each.folder} is a map in pixels, which has no place in a catalogue")
@@ -132,6 +132,7 @@ def _write_item(found: FinishedMap, name: str, folder: Path, collection: str) ->
         steps=steps,
         sources=sources_of(found.provenance),
         properties=imagery_of(found.provenance),
+        scheme=found.scheme,
     )
     up = f"../{COLLECTION}"
     item["collection"] = collection
@@ -156,7 +157,7 @@ def _collection(
         "id": name,
         **({"title": title} if title else {}),
         "description": (
-            f"Damage of {buildings:,} buildings on {counted(len(items), 'map')}, estimated from images by "
+            f"{_told(maps)} {buildings:,} buildings on {counted(len(items), 'map')}, estimated from images by "
             f"{', '.join(models)}. Rapid assessment, not validated in the field."
         ),
         "license": licence,
@@ -177,6 +178,16 @@ def _collection(
             ),
         ],
     }
+
+
+def _told(maps: Sequence[FinishedMap]) -> str:
+    """What all of the maps tell, and no more than one of them."""
+    modes = {each.one_date for each in maps}
+    if modes == {None}:
+        return "Damage of"
+    if modes == {"post-only"}:
+        return "Destroyed or not, from the image after alone, of"
+    return "What each item says, of" if len(modes) > 1 else "Buildings before the event, without damage:"
 
 
 def _around(boxes: Sequence[Sequence[float]]) -> list[float]:

@@ -10,7 +10,7 @@ import pandas as pd
 import pyogrio
 import shapely
 
-from aftermap.classes import DAMAGE, NOT_ASSESSED
+from aftermap.classes import DESTROYED_OR_NOT
 from aftermap.files import csv_text, write_text
 from aftermap.products.exchange.shapefile import cut_text
 from aftermap.products.vectors import in_degrees
@@ -19,6 +19,8 @@ from aftermap.workflows.package.release import Layout, Release
 _AROUND_M = 50.0
 _AUTOMATIC = "Automatic extraction"
 _OPTIONS = {"ENCODING": "UTF-8", "DBF_DATE_LAST_UPDATE": "2000-01-01"}
+_TOLD = ("Destroyed", "Not Applicable")
+_STANDING = DESTROYED_OR_NOT.names[1:2]
 _BEFORE, _AFTER, _OUTLINES = 1, 2, 3
 
 
@@ -38,7 +40,13 @@ def _write(release: Release, folder: Path) -> None:
 def _sources(release: Release, folder: Path) -> None:
     """A0: what was looked at, a row each; `src_id` is what the layers refer to."""
     rows = [
-        _source("Image before", release.acquired("pre"), _gsd(release, "pre"), "Pre-event", _BEFORE),
+        *(
+            []
+            if release.is_post_only
+            else [
+                _source("Image before", release.acquired("pre"), _gsd(release, "pre"), "Pre-event", _BEFORE)
+            ]
+        ),
         _source("Image after", release.acquired("post"), _gsd(release, "post"), "Post-event", _AFTER),
     ]
     footprints = release.map.provenance["inputs"].get("footprints")
@@ -89,13 +97,15 @@ def _footprints(release: Release) -> geopandas.GeoDataFrame:
         {"obj_type": "Image footprint", "eventphase": "Pre-event", "or_src_id": _BEFORE},
         {"obj_type": "Image footprint", "eventphase": "Post-event", "or_src_id": _AFTER},
     ]
-    return _frame(rows, [release.extent("pre"), release.extent("post")])
+    extents = [release.extent("pre"), release.extent("post")]
+    first = 1 if release.is_post_only else 0
+    return _frame(rows[first:], extents[first:])
 
 
 def _event(release: Release) -> geopandas.GeoDataFrame:
     """B1: the ground within 50 m of damaged buildings; no row where there are none."""
     buildings = release.map.buildings
-    hit = buildings[~buildings["damage"].isin([DAMAGE.names[1], NOT_ASSESSED])]
+    hit = buildings[buildings["damage"].isin(release.damaged)]
     columns = ("event_type", "obj_desc", "det_method", "notation", "dmg_src_id")
     if hit.empty:
         return _frame([], [], columns)
@@ -125,7 +135,7 @@ def _built(release: Release) -> geopandas.GeoDataFrame:
             "damage_gra": frame["grade"],
             "det_method": _AUTOMATIC,
             "notation": "Building",
-            "or_src_id": _OUTLINES if has_outlines else _BEFORE,
+            "or_src_id": _OUTLINES if has_outlines else _AFTER if release.is_post_only else _BEFORE,
             "dmg_src_id": _AFTER,
             "bldg_id": [cut_text(str(name)) for name in frame["building_id"]],
             "confidence": frame["confidence"],
@@ -141,6 +151,17 @@ def _summary(release: Release) -> list[list[Any]]:
     rows: list[list[Any]] = [["category", "unit", "grade", "total", "scale"]]
     grades = [grade.name for grade in reversed(release.scale.grades)]
     rows += [["Built-up", "No.", grade, int(counts.get(grade, 0)), release.scale.name] for grade in grades]
+    if release.is_post_only:  # none of these grades was asked for, so none of them is zero
+        rows = [row for row in rows if row[2] in ("grade", *_TOLD)]
+        rows.append(
+            [
+                "Built-up",
+                "No.",
+                "No grade: not destroyed",
+                int(release.frame["damage"].isin(_STANDING).sum()),
+                "",
+            ]
+        )
     rows.append(["Built-up", "No.", "Total", len(release.frame), release.scale.name])
     return rows
 

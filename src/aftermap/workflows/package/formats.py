@@ -12,13 +12,14 @@ from typing import Any, Literal, get_args
 import geopandas
 from pyogrio.errors import DataLayerError, DataSourceError
 
-from aftermap.classes import DAMAGE
+from aftermap.classes import DAMAGE, ClassScheme, OneDate
 from aftermap.errors import DataWarning, GeoreferenceError, InputError
 from aftermap.extras import Extra, needs
 from aftermap.files import make_folder, replacing, to_plain
 from aftermap.geo.vectors.table import unique_names
 from aftermap.products.lineage import Lineage
-from aftermap.products.summary import summarise
+from aftermap.products.styles import DAMAGE_STYLE, ONE_DATE_STYLE, Style
+from aftermap.products.summary import summarise, summarise_one_date
 from aftermap.products.vectors import as_cells
 from aftermap.wording import counted
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
@@ -68,7 +69,8 @@ class Job:
         """What a reader of a table must know of the map."""
         lineage = self.lineage
         return {
-            "scale": DAMAGE.name,
+            "scale": self.map.scheme.name,
+            **({} if self.map.one_date is None else {"rests on": _RESTS[self.map.one_date]}),
             "assessment": "remote sensing: rapid assessment, not validated in the field",
             "dates compared": lineage.mode,
             "image from before": lineage.before,
@@ -80,9 +82,20 @@ class Job:
         }
 
     @property
+    def style(self) -> Style:
+        """Its classes and their colours."""
+        return DAMAGE_STYLE if self.map.one_date is None else ONE_DATE_STYLE
+
+    @property
     def lineage(self) -> Lineage:
         """What the map was made of."""
         return Lineage.of(self.map.provenance)
+
+
+_RESTS: dict[OneDate, str] = {
+    "post-only": "the image after alone: destroyed is told from not, and no lesser damage",
+    "pre-only": "the image before alone: no damage is told",
+}
 
 
 def write_formats(
@@ -107,7 +120,7 @@ def write_formats(
     chosen = check_formats(formats)
     if not name or Path(name).name != name or name.startswith("."):
         raise InputError(f"--name {name!r} is no name for a file: give one without a path, such as joplin")
-    found = open_map(folder)
+    found = open_map(folder, also=("post-only", "pre-only"))
     if found.grid.crs is None and (placeless := [each for each in chosen if each in _NEEDS_GROUND]):
         raise GeoreferenceError(
             f"{', '.join(placeless)} needs longitude and latitude, and {folder} is a map in pixels: leave it out"
@@ -120,7 +133,7 @@ def write_formats(
         )
         chosen = tuple(each for each in chosen if each != "pmtiles")
     target = make_folder(folder / FOLDER if to is None else to)
-    job = Job(found, handed_on(found.buildings), name, _steps(target, folder))
+    job = Job(found, handed_on(found.buildings, found.scheme), name, _steps(target, folder))
     files = [target / f"{name}{ENDINGS[each]}" for each in chosen]
     with ExitStack() as stack:
         errors = (DataSourceError, DataLayerError)
@@ -155,12 +168,12 @@ def check_formats(formats: Sequence[str]) -> tuple[Format, ...]:
     return chosen
 
 
-def handed_on(buildings: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
+def handed_on(buildings: geopandas.GeoDataFrame, scheme: ClassScheme = DAMAGE) -> geopandas.GeoDataFrame:
     """The table with the scale of its classes beside them, in every row."""
     taken = [str(name) for name in buildings.columns]
     (name,) = unique_names([SCALE_COLUMN], taken)
     frame = buildings.copy()
-    frame.insert(taken.index("damage") + 1, name, DAMAGE.name)
+    frame.insert(taken.index("damage") + 1, name, scheme.name)
     return frame
 
 
@@ -189,7 +202,7 @@ def _write_shapefile(job: Job, path: Path) -> None:
 def _write_kmz(job: Job, path: Path) -> None:
     from aftermap.products.exchange.kmz import write_kmz
 
-    write_kmz(job.frame, path, title=job.name, description=_told(job.facts))
+    write_kmz(job.frame, path, title=job.name, description=_told(job.facts), style=job.style)
 
 
 def _write_pmtiles(job: Job, path: Path) -> None:
@@ -201,9 +214,18 @@ def _write_pmtiles(job: Job, path: Path) -> None:
 def _write_xlsx(job: Job, path: Path) -> None:
     from aftermap.products.exchange.workbook import legend_rows, summary_rows, write_workbook
 
-    summary = summarise(job.map.buildings, job.map.grid)
+    one_date = job.map.one_date
+    if one_date is None:
+        summary = summarise(job.map.buildings, job.map.grid)
+    else:
+        summary = summarise_one_date(job.map.buildings, job.map.grid, mode=one_date)
+    if one_date == "pre-only":  # classes of damage were never asked
+        summary["classes"] = {}
     cut = write_workbook(
-        job.frame, path, summary=summary_rows(summary, job.facts), legend=legend_rows(DAMAGE.name)
+        job.frame,
+        path,
+        summary=summary_rows(summary, job.facts),
+        legend=legend_rows(job.map.scheme.name, job.style),
     )
     if cut:
         warnings.warn(
@@ -216,8 +238,8 @@ def _write_xlsx(job: Job, path: Path) -> None:
 def _write_envi(job: Job, path: Path) -> None:
     from aftermap.products.exchange.envi import write_envi
 
-    raster = MapRaster.open(job.map.folder / "damage.tif")
-    write_envi(path, job.name, raster.rows(), raster.grid, DAMAGE)
+    raster = MapRaster.open(job.map.raster)
+    write_envi(path, job.name, raster.rows(), raster.grid, job.map.scheme)
 
 
 def _write_stac(job: Job, path: Path, others: Mapping[str, Path]) -> None:
@@ -233,6 +255,7 @@ def _write_stac(job: Job, path: Path, others: Mapping[str, Path]) -> None:
         steps=job.steps,
         sources=sources_of(job.map.provenance),
         properties=imagery_of(job.map.provenance),
+        scheme=job.map.scheme,
     )
     text = json.dumps(to_plain(item), indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")

@@ -24,6 +24,16 @@ _CAVEATS = (
 )
 
 
+_ONE_IMAGE = (
+    "It rests on the image after alone: a building that is not destroyed may still be damaged, and one of which "
+    "nothing is left may be missing."
+)
+_METHOD = {
+    False: "compared images from before and after",
+    True: "looked at the image after alone and told destroyed from not",
+}
+
+
 def _stem(code: str, number: int) -> str:
     return f"{code}-aoi{number:02d}-building-damage"
 
@@ -35,14 +45,14 @@ def _write(release: Release, folder: Path) -> None:
     totals: list[list[Any]] = [
         ["damage", "scale", "buildings"],
         ["#severity+damage+name", "#meta+scale+name", "#affected+buildings+num"],
-        *[[kind, DAMAGE.name, int(counts[kind])] for kind in sorted(counts.index)],
+        *[[kind, release.map.scheme.name, int(counts[kind])] for kind in sorted(counts.index)],
     ]
     write_text(folder / f"{name}_totals.csv", csv_text(totals))
     write_json(folder / f"{name}_metadata.json", _metadata(release, name))
 
 
 def _rows(release: Release) -> list[list[Any]]:
-    frame = release.frame
+    frame = release.frame.assign(scale=release.map.scheme.name)
     columns = [[_cell(value) for value in frame[column]] for column, _ in _COLUMNS.values()]
     date = release.acquired("post") or None
     columns.append([date] * len(frame))
@@ -66,7 +76,7 @@ def _metadata(release: Release, name: str) -> dict[str, Any]:
     return {
         "name": release.stem.lower(),
         "title": f"{release.map.folder.resolve().name}: damage to buildings from images, version {release.version}",
-        "notes": f"{STATUS}. Damage to {len(release.frame):,} buildings in the {DAMAGE.name}.",
+        "notes": f"{STATUS}. Damage to {len(release.frame):,} buildings in the {release.map.scheme.name}.",
         "dataset_source": release.organisation or "not stated",
         "dataset_date": f"[{day}T00:00:00 TO {day}T23:59:59]" if day else None,
         "license_id": "hdx-other",
@@ -75,16 +85,18 @@ def _metadata(release: Release, name: str) -> dict[str, Any]:
         "methodology_other": (
             f"Several sources were pooled building by building: {', '.join(each['name'] for each in told['sources'])}."
             if told.get("mode") == "fused"
-            else f"Model {model['name']} {model['version']} compared images from before and after."
+            else f"Model {model['name']} {model['version']} {_METHOD[release.is_post_only]}."
         ),
-        "caveats": " ".join((_CAVEATS, str(model.get("limits") or ""))).strip(),
+        "caveats": " ".join(
+            (_CAVEATS, *([_ONE_IMAGE] if release.is_post_only else []), str(model.get("limits") or ""))
+        ).strip(),
         "tags": ["damage assessment", "hxl"],
         "private": True,
         "resources": [
             {
                 "name": f"{name}.csv",
                 "format": "csv",
-                "description": f"Buildings; scale {DAMAGE.name}; HXL hashtags",
+                "description": f"Buildings; scale {release.map.scheme.name}; HXL hashtags",
             },
             {
                 "name": f"{name}_totals.csv",

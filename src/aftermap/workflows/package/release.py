@@ -48,6 +48,16 @@ class Release:
     organisation: str
     licence: str
 
+    @property
+    def is_post_only(self) -> bool:
+        """Whether the map rests on the image after alone: nothing is claimed of what is not destroyed."""
+        return self.map.one_date == "post-only"
+
+    @property
+    def damaged(self) -> frozenset[str]:
+        """Classes of the map that are damage."""
+        return frozenset(self.map.scheme.names[2:])
+
     def acquired(self, name: Literal["pre", "post"]) -> str:
         """The day of an image (ISO 8601); empty where it is not known."""
         return str((self.map.provenance["inputs"].get(name) or {}).get("acquired") or "")

@@ -7,7 +7,7 @@ import geopandas
 import numpy as np
 import pandas as pd
 
-from aftermap.classes import DAMAGE, NOT_ASSESSED
+from aftermap.classes import DAMAGE, DESTROYED_OR_NOT, NOT_ASSESSED
 from aftermap.files import csv_text, write_text
 from aftermap.workflows.areas.squares import Squares, system_of
 from aftermap.workflows.package.release import STATUS, Layout, Release
@@ -66,18 +66,23 @@ def _cells(release: Release) -> geopandas.GeoDataFrame:
     damage = frame["damage"].to_numpy()
     kinds = {
         "Buildings": np.ones(len(frame), bool),
-        "Damaged": ~np.isin(damage, [DAMAGE.names[1], NOT_ASSESSED]),
+        "Damaged": np.isin(damage, list(release.damaged)),
         "Destroyed": damage == DAMAGE.names[4],
         "Severe": damage == DAMAGE.names[3],
         "Moderate": damage == DAMAGE.names[2],
         "Not_Assessed": damage == NOT_ASSESSED,
     }
+    if release.is_post_only:
+        told = ("Buildings", "Destroyed", "Not_Assessed")
+        kinds = {name: kinds[name] for name in told} | {"Not_Destroyed": damage == DESTROYED_OR_NOT.names[1]}
     counts = {
         name: np.bincount(row, weights=chosen, minlength=len(found)).astype(int)
         for name, chosen in kinds.items()
     }
     table = pd.DataFrame({"CellID": cells["area_id"], **counts})
-    table["Damage_In_Cell"] = np.where(table["Damaged"] > 0, "Yes", "No")
+    # without the image before, a cell in which nothing is destroyed may still be damaged
+    struck, otherwise = ("Destroyed", "Not told") if release.is_post_only else ("Damaged", "No")
+    table["Damage_In_Cell"] = np.where(table[struck] > 0, "Yes", otherwise)
     table["EventCode"], table["Status"], table["scale"] = release.code, STATUS, release.scale.name
     shapes = geopandas.GeoDataFrame(table, geometry=cells.geometry.to_numpy(), crs=squares.crs)
     return shapes.to_crs("EPSG:4326")
