@@ -65,7 +65,7 @@ def load_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
 def read_tree(path: Path, *, seen: Sequence[Path] = ()) -> dict[str, Any]:
     """Plain values of a YAML file, laid over those of the file that its key `extends` names (relative to itself).
 
-    Groups of keys are merged, everything else is replaced.
+    They are merged as `merge` does it.
 
     Raises:
         RecipeError: unreadable file, not a mapping, or files that extend each other in a circle.
@@ -153,14 +153,27 @@ def _extended(path: Path, base: str) -> Path:
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """`above` laid over `below`: groups of keys are merged, everything else is replaced."""
-    merged = dict(below)
+    """`above` laid over `below`: groups of keys are merged, everything else is replaced.
+
+    Words about data go with them: other `data.manifests` above leave out what `below` says of its own.
+    """
+    data = above.get("data")
+    others = isinstance(data, dict) and "manifests" in data
+    merged = without_words_of_data(below) if others else dict(below)
     for key, value in above.items():
         if isinstance(value, dict) and isinstance(merged.get(key), dict):
             merged[key] = merge(merged[key], value)
         else:
             merged[key] = value
     return merged
+
+
+def without_words_of_data(tree: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's values without what it says of its own data: `licence`, `limits`, `data.licence`, `data.description`."""
+    kept = {key: value for key, value in tree.items() if key not in ("licence", "limits")}
+    if isinstance(data := kept.get("data"), dict):
+        kept["data"] = {k: value for k, value in data.items() if k not in ("licence", "description")}
+    return kept
 
 
 def override_words(overrides: Mapping[str, Any] | Sequence[str]) -> list[str]:
@@ -187,7 +200,12 @@ def _plain(value: Any) -> Any:
 def build_config(
     kind: type[C], tree: dict[str, Any], overrides: Sequence[str] = (), *, source: str = "recipe"
 ) -> C:
-    """Validate a tree of plain values, after applying dotted overrides, into `kind`."""
+    """Validate a tree of plain values, after applying dotted overrides, into `kind`.
+
+    Words about data go with them, as in `merge`.
+    """
+    if {"data", "data.manifests"} & {override.partition("=")[0].strip() for override in overrides}:
+        tree = without_words_of_data(tree)
     for override in overrides:
         _apply_override(tree, override)
     try:

@@ -39,10 +39,30 @@ class Normalisation(Config):
         return self
 
 
+class Parent(Config):
+    """A model that another begins with, or learns from.
+
+    Attributes:
+        part: what of it that is: the start, the start of a second network, or a teacher.
+        sha256: of its weights; None for an ensemble.
+    """
+
+    part: Literal["start", "second", "teacher"]
+    name: str
+    version: str
+    licence: str
+    sha256: str | None = None
+
+    def __str__(self) -> str:
+        told = {"start": "began with", "second": "its second network with", "teacher": "taught by"}[self.part]
+        return f"{told} {self.name} (version {self.version}): {self.licence}"
+
+
 class TrainingRecord(Config):
     """Where the weights come from.
 
     Attributes:
+        parents: the models that it began with or was taught by, where its recipe named any.
         events: learned from, by the model and by those that it was grown from as far as they tell, so that there may be
             others; empty where nothing is told.
     """
@@ -54,6 +74,7 @@ class TrainingRecord(Config):
     minutes: float = 0.0
     hardware: str = ""
     parent_sha256: str | None = None
+    parents: tuple[Parent, ...] = ()
     events: tuple[str, ...] = ()
 
 
@@ -299,6 +320,7 @@ def describe_parts(card: BaseCard, parts: list[str], figures: list[str]) -> str:
         f"- Trained on: {card.training.data} ({card.training.data_licence})",
         *([f"- Use of the data: {limit}"] if (limit := restriction(card.training.data_licence)) else []),
         f"- Licence of the weights: {card.licence}",
+        *(f"- {str(parent)[0].upper()}{str(parent)[1:]}" for parent in card.training.parents),
         *figures,
     ]
     if card.legend is not None:

@@ -27,3 +27,18 @@ def restriction(licence: str) -> str:
     """
     text = licence.lower()
     return next((told for pattern, told in _STRICTEST if re.search(pattern, text)), "")
+
+
+def with_others(own: str, others: Iterable[tuple[str, str]]) -> str:
+    """A model's own licence, and what else holds for it, as one line.
+
+    Args:
+        own: as its recipe says it.
+        others: whose licence, in words such as "began with field", and that licence. One that leaves every use open is
+            left out, as is one that `own` says already; one that nobody has said is told.
+    """
+    said = [own]
+    for whose, licence in others:
+        if restriction(licence) and licence.lower() not in own.lower():
+            said.append(f"{whose}: {licence}")
+    return joined_licences(said)

@@ -184,8 +184,7 @@ def _training_job(
     plan: Plan, stage: TrainStage, seed: int, recipes: Path, folder: Path, by_stage: dict[str, list[Job]]
 ) -> Job:
     path = recipes / stage.recipe
-    tree = read_tree(path)
-    tree["data"] = merge(tree.get("data", {}), plan.data)
+    tree = merge(read_tree(path), {"data": plan.data})
     tree["seed"] = int(tree.get("seed", 0)) + seed
     if isinstance(tree["data"].get("holdout"), dict):
         tree["data"]["holdout"] = {**tree["data"]["holdout"], "seed": seed}

@@ -106,7 +106,7 @@ class TrainRecipe(Config):
 
     Attributes:
         task: `building` learns localization on one date, `damage` the joint damage scale on two.
-        encoder_licence: of the file that `model.encoder_weights` names; needed where its metadata say none.
+        encoder_licence: of what `model.encoder_weights` names; needed where that is a file whose metadata say none.
         init_from: a model folder whose encoder and decoder are the start (siamese from localization).
         second_from: a model folder that the second network of a `late-fusion` is at the start, whole.
         tune: which part of the model learns; the others stay as they start.

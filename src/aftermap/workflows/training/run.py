@@ -33,6 +33,7 @@ from aftermap.workflows.training.start import (
     RunLength,
     began_with,
     licence_with,
+    parents_of,
     start_crops,
     start_model,
     start_objective,
@@ -130,7 +131,7 @@ class OrdinaryTraining(TrainingKind):
         self._selection = StepJudge(recipe, self._validation)
         self._teachers: dict[str, TeacherScores] = {}
         torch.manual_seed(recipe.seed)
-        self._encoder = began_with(recipe)
+        self._encoder, self._parents = began_with(recipe), parents_of(recipe)
         model, self._parent = start_model(recipe)
         self._events = {scene.event for scene in chosen.training} | _events_before(recipe)
         tune_only(model, recipe.tune)
@@ -205,12 +206,13 @@ class OrdinaryTraining(TrainingKind):
                 recipe.data,
                 command=self.command,
                 parent_sha256=self._parent,
+                parents=self._parents,
                 steps=step,
                 minutes=minutes,
                 events=self._events,
             ),
             encoder=self._encoder,
-            licence=licence_with(recipe.licence, self._encoder),
+            licence=licence_with(recipe, self._encoder, self._parents),
             limits=recipe.limits,
         )
 

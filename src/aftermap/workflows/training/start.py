@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self, assert_never
+from typing import Literal, Protocol, Self, assert_never
 
+from aftermap.artefacts.card import Card, Parent
+from aftermap.artefacts.ensemble import read_card
+from aftermap.artefacts.licences import with_others
 from aftermap.artefacts.store import load_card, load_model
 from aftermap.data.loading.loader import CropSource
 from aftermap.data.scene import Scene
@@ -83,9 +86,37 @@ def began_with(recipe: TrainRecipe) -> EncoderRecord | None:
     return brought_encoder(recipe.model, recipe.encoder_licence)
 
 
-def licence_with(licence: str, encoder: EncoderRecord | None) -> str:
-    """The licence of a model, with that of the encoder weights that it was trained from."""
-    return licence if encoder is None else f"{licence}; encoder weights: {encoder.licence}"
+def parents_of(recipe: TrainRecipe) -> tuple[Parent, ...]:
+    """The models that a recipe begins with, and those that it is taught by."""
+    named: list[tuple[Literal["start", "second", "teacher"], Path | None]] = [
+        ("start", recipe.init_from),
+        ("second", recipe.second_from),
+    ]
+    if isinstance(recipe.objective, DistillationConfig):
+        named += [("teacher", teacher.model) for teacher in recipe.objective.teachers.values()]
+    parents = []
+    for part, path in named:
+        if path is None:
+            continue
+        card = read_card(path)
+        weights = card.weights if isinstance(card, Card) else None
+        sha256 = weights.sha256 if weights else None
+        parents.append(
+            Parent(part=part, name=card.name, version=card.version, licence=card.licence, sha256=sha256)
+        )
+    return tuple(parents)
+
+
+def licence_with(recipe: TrainRecipe, encoder: EncoderRecord | None, parents: tuple[Parent, ...] = ()) -> str:
+    """The licence of a model: what its recipe says, with that of encoder weights and of parents that limit its use."""
+    own = recipe.licence
+    if encoder is not None:
+        own = f"{own}; encoder weights: {encoder.licence}"
+    elif (
+        recipe.encoder_licence and recipe.init_from is None and getattr(recipe.model, "encoder_weights", None)
+    ):
+        own = f"{own}; encoder weights: {recipe.encoder_licence}"
+    return with_others(own, ((str(parent).rpartition(":")[0], parent.licence) for parent in parents))
 
 
 def start_objective(recipe: TrainRecipe, model: DenseModel) -> Objective:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from aftermap.artefacts.card import TrainingRecord
+from aftermap.artefacts.card import Parent, TrainingRecord
 from aftermap.artefacts.licences import UNSAID, joined_licences
 from aftermap.artefacts.store import save_model
 from aftermap.data.scene import Manifest, manifest_file
@@ -305,6 +305,7 @@ def training_record(
     parent_sha256: str | None,
     steps: int = 0,
     minutes: float = 0.0,
+    parents: tuple[Parent, ...] = (),
     events: Iterable[str] = (),
 ) -> TrainingRecord:
     """What a card says of the training that a model comes from; the licence is that of the manifests if not said."""
@@ -316,6 +317,7 @@ def training_record(
         minutes=round(minutes, 1),
         hardware=machine(),
         parent_sha256=parent_sha256,
+        parents=parents,
         events=tuple(sorted(set(events))),
     )
 
