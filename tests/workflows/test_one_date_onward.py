@@ -5,17 +5,23 @@ import zipfile
 
 import docx
 import geopandas
+import numpy as np
 import openpyxl
 import pandas
 import pytest
+import rasterio
 from PIL import Image
+from shapely import Point
 
 import finished_maps
 from aftermap import api
+from aftermap.classes import DESTROYED_OR_NOT
 from aftermap.errors import InputError
 from aftermap.files import read_json
+from aftermap.products.cog import class_colormap
 from aftermap.products.page.stored import read_page
 from aftermap.products.report.wording import languages, wording
+from aftermap.products.vectors import PROBABILITIES
 from aftermap.workflows.mapping.finished import open_map
 from aftermap.workflows.package.collection import write_collection
 from aftermap.workflows.report.gather import read_areas
@@ -239,3 +245,83 @@ def test_formats_and_collections_say_what_one_image_told(tmp_path, before):
     assert read_json(collection)["description"].startswith(
         "Destroyed or not, from the image after alone, of 5"
     )
+
+
+def pair(folder, damage):
+    return finished_maps.finish(folder, finished_maps.table(PLACES, damage, side_px=6), page=True)
+
+
+def test_a_map_of_the_image_after_alone_is_fused_as_destroyed_or_not(tmp_path):
+    first = finished_maps.finish_one_date(tmp_path / "first", PLACES, DAMAGE)
+    second = pair(
+        tmp_path / "second", ["destroyed", "no-damage", "minor-damage", "destroyed", "major-damage"]
+    )
+    points = tmp_path / "points.geojson"
+    grades = ["N", "D"]
+    places = [Point(*finished_maps.UTM.lonlat(x, y)) for x, y in (PLACES[1], PLACES[0])]
+    geopandas.GeoDataFrame({"damage": grades}, geometry=places, crs="EPSG:4326").to_file(points)
+    found = api.fuse(
+        [first, second, points],
+        tmp_path / "fused",
+        column="damage",
+        mapping={"N": "undamaged", "D": "damaged"},
+    )
+    frame = found.buildings
+    assert frame["damage"].tolist() == [
+        "destroyed",
+        "not-destroyed",
+        "not-destroyed",
+        "not-destroyed",
+        "not-destroyed",
+    ]
+    # the mean of 0.9 and 0.8, of 0.9, 0.01 and 0.2 / 3, of 0.1 and 0.1, of 0.1 and 0.8, and 0.1 of the second alone
+    assert frame["p_destroyed"].tolist() == pytest.approx([0.85, 0.3256, 0.1, 0.45, 0.1], abs=1e-3)
+    assert frame["sources"].tolist() == [2, 3, 2, 2, 1]  # "damaged" may be destroyed or not: it says nothing
+    assert "p_minor" not in frame and set(frame["says_2"]) == {"destroyed", "not-destroyed"}
+    opened = open_map(tmp_path / "fused", also=("post-only",))
+    assert opened.one_date == "post-only" and opened.summary["classes"]["destroyed"]["buildings"] == 1
+    with rasterio.open(opened.raster) as raster:
+        assert [raster.read(1)[y, x] for x, y in PLACES] == [2, 1, 1, 1, 1]
+    assert composed(tmp_path / "fused", wording("en")).content.numbers[0][0] == "1"
+
+
+def test_evidence_of_one_image_alone_never_calls_a_building_undamaged(tmp_path):
+    damage = ["minor-damage", "not-assessed", "no-damage", "not-assessed", "not-assessed"]
+    first = pair(tmp_path / "first", damage)
+    second = finished_maps.finish_one_date(tmp_path / "second", PLACES, DAMAGE)
+    frame = api.fuse([first, second], tmp_path / "fused").buildings
+    assert frame["damage"].tolist() == [
+        "destroyed",
+        "destroyed",
+        "no-damage",
+        "not-assessed",
+        "not-assessed",
+    ]
+    assert frame["reason"].tolist()[3:] == ["only that it is not destroyed is known", "no source"]
+    # 0.9 of the first not destroyed, 0.1 of the second, whose rest is split as the first splits it: 0.2, 0.6, 0.1 of 0.9
+    assert frame.loc[0, list(PROBABILITIES)].tolist() == pytest.approx(
+        np.sqrt(np.array([0.2, 0.6, 0.1, 0.1]) * [0.2 / 9, 0.6 / 9, 0.1 / 9, 0.9])
+        / np.sqrt(np.array([0.2, 0.6, 0.1, 0.1]) * [0.2 / 9, 0.6 / 9, 0.1 / 9, 0.9]).sum(),
+        abs=1e-3,
+    )
+
+
+def test_damaged_or_not_and_the_raster_of_one_image_are_no_source_for_destroyed(tmp_path, after):
+    told = tmp_path / "told.geojson"
+    place = Point(*finished_maps.UTM.lonlat(*PLACES[0]))
+    geopandas.GeoDataFrame({"p_damaged": [0.9]}, geometry=[place], crs="EPSG:4326").to_file(told)
+    with pytest.raises(InputError, match="told tells damaged from not, and the first map destroyed from not"):
+        api.fuse([after, told], tmp_path / "out")
+    raster = tmp_path / "destroyed.tif"
+    profile = {"width": 120, "height": 80, "count": 1, "dtype": "uint8", "nodata": 255}
+    with rasterio.open(
+        raster, "w", "GTiff", crs="EPSG:32615", transform=finished_maps.UTM.transform, **profile
+    ) as file:
+        file.write(np.ones((80, 120), np.uint8), 1)
+        file.write_colormap(1, class_colormap(DESTROYED_OR_NOT))
+        file.set_band_description(1, "damage")
+    with pytest.raises(
+        InputError, match="is the raster of a map of the image after alone: pass the map's folder"
+    ):
+        api.fuse([pair(tmp_path / "pair", ["no-damage"] * 5), raster], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -6,13 +6,15 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import rasterio
+from rasterio.enums import ColorInterp
 
-from aftermap.classes import DAMAGE, IGNORE
+from aftermap.classes import DAMAGE, DESTROYED_OR_NOT, IGNORE
 from aftermap.errors import InputError
 from aftermap.geo.grid import Grid, Window, quiet_without_georeference
 from aftermap.geo.polygons import to_pixels
 from aftermap.geo.raster import RasterSource
 from aftermap.inference.objects.painting import Painter
+from aftermap.products.cog import class_colormap
 from aftermap.workflows.comparing.grades import CLASSES, Meaning, listing, meanings
 
 _ROWS = 512
@@ -20,12 +22,21 @@ _MOST_VALUES = 256
 
 
 def has_classes(path: Path) -> bool:
-    """Whether a raster says of itself that it holds the classes of a map: one band of bytes called `damage`."""
+    """Whether a raster says of itself that it holds the classes of a map: one band of bytes called `damage`.
+
+    Raises:
+        InputError: it holds those of a map of the image after alone.
+    """
     try:
         with quiet_without_georeference(), rasterio.open(path, driver="GTiff") as file:
-            return bool(file.count == 1 and file.dtypes[0] == "uint8" and file.descriptions[0] == "damage")
+            named = file.count == 1 and file.dtypes[0] == "uint8" and file.descriptions[0] == "damage"
+            colours = file.colormap(1) if named and ColorInterp.palette in file.colorinterp else {}
     except rasterio.errors.RasterioIOError:
         return False
+    # in `destroyed.tif` 2 is destroyed, which would be read as minor damage
+    if colours and colours.get(2) == class_colormap(DESTROYED_OR_NOT)[2]:
+        raise InputError(f"{path} is the raster of a map of the image after alone: pass the map's folder")
+    return bool(named)
 
 
 def classes_of(path: Path, mapping: Mapping[str, str] | None) -> dict[str, Meaning] | None:

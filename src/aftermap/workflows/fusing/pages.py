@@ -13,8 +13,8 @@ from aftermap.products.overview import draw_overview
 from aftermap.products.page.page import write_page
 from aftermap.products.page.stored import page_or_ground
 from aftermap.products.pictures import in_pixels
-from aftermap.products.vectors import normalise
-from aftermap.products.view import Kind, Objects, View, damage_view, describe_size
+from aftermap.products.vectors import DAMAGE_LAYER, ONE_DATE_LAYER, normalise
+from aftermap.products.view import Kind, Objects, View, damage_view, describe_size, one_date_view
 from aftermap.wording import counted
 from aftermap.workflows.mapping.finished import FinishedMap
 
@@ -51,7 +51,9 @@ def write_pages(
     grid = base.grid
     stored = page_or_ground(base.folder / "map.html", width=grid.width, height=grid.height)
     first, second = stored.pictures
-    view = damage_view(frame, first, second, grid, summary)
+    is_pair = base.one_date is None
+    viewed, layer = (damage_view, DAMAGE_LAYER) if is_pair else (one_date_view, ONE_DATE_LAYER)
+    view = viewed(frame, first, second, grid, summary)
     about = (*(f"{note[:1].upper()}{note[1:]}." for note in notes), describe_size(grid))
     options: dict[str, Any] = {"model": "fused", "warnings": stored.warnings, "stored": stored}
     write_page(folder / "map.html", _with_about(view, about), grid, title=title, **options)
@@ -79,10 +81,10 @@ def write_pages(
             f" of {counted(compared, 'building of several sources is', 'buildings of several sources are')} in dispute",
         ),
         pictures=(first, second),
-        mode="swipe",
+        mode="swipe" if is_pair else "pre",
         kinds=kinds,
         about=about,
-        objects=Objects(normalise(frame), in_pixels(frame, grid), level, on=1),
+        objects=Objects(normalise(frame, layer), in_pixels(frame, grid), level, on=1 if is_pair else 0),
     )
     write_page(folder / "disagreement.html", differ, grid, title=f"{title}: where sources differ", **options)
 

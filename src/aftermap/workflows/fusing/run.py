@@ -18,21 +18,22 @@ import numpy as np
 import rasterio.features
 import shapely
 
-from aftermap.classes import DAMAGE, IGNORE, NOT_ASSESSED
+from aftermap.classes import DAMAGE, DESTROYED_OR_NOT, IGNORE, NOT_ASSESSED
 from aftermap.errors import InputError
 from aftermap.files import check_output, replacing_folder, write_json
 from aftermap.geo.grid import Grid, Window
 from aftermap.geo.polygons import to_pixels
-from aftermap.products.cog import RasterWriter, damage_colormap
-from aftermap.products.styles import DAMAGE_STYLE, style_layer, write_class_names
-from aftermap.products.summary import summarise
-from aftermap.products.vectors import PROBABILITIES, normalise, write_buildings
+from aftermap.products.cog import RasterWriter, class_colormap
+from aftermap.products.styles import DAMAGE_STYLE, ONE_DATE_STYLE, style_layer, write_class_names
+from aftermap.products.summary import summarise, summarise_one_date
+from aftermap.products.vectors import DAMAGE_LAYER, ONE_DATE_LAYER, PROBABILITIES, normalise, write_buildings
 from aftermap.wording import counted
 from aftermap.workflows.fusing.basis import Basis
 from aftermap.workflows.fusing.pages import write_pages
 from aftermap.workflows.fusing.pooling import Pool, entropy, pool
 from aftermap.workflows.fusing.readings import LayerOptions, readings_of, weights_of
-from aftermap.workflows.fusing.sources import Opened, Reading, Source, of_map, open_source, told
+from aftermap.workflows.fusing.source import Source
+from aftermap.workflows.fusing.sources import Opened, Reading, of_map, open_source, told
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
 from aftermap.workflows.mapping.provenance import describe_grid, versions
 from aftermap.workflows.mapping.work import MARKER
@@ -46,6 +47,8 @@ _OURS = (
     "overview.png",
     "damage.tif",
     "damage.tif.aux.xml",
+    "destroyed.tif",
+    "destroyed.tif.aux.xml",
     "buildings.*",
 )
 _ROWS = 512
@@ -142,7 +145,7 @@ def fuse(
             "1,0.5"
         )
     check_output(out, marker=MARKER, overwrite=overwrite)
-    base = open_map(sources[0])
+    base = open_map(sources[0], also=("post-only",))
     found = [of_map(base, base)]
     found += [
         open_source(base, path, reading) for path, reading in zip(sources[1:], readings[1:], strict=True)
@@ -151,17 +154,25 @@ def fuse(
     if add_others:
         for each in found[1:]:
             basis = basis.with_others(each.name, each.outlines, each.frame, base.grid)
-    opened = [_placed(basis, path, each, base.folder) for path, each in zip(sources, found, strict=True)]
+    opened = [
+        _placed(basis, path, each, base.folder, binary=base.one_date is not None)
+        for path, each in zip(sources, found, strict=True)
+    ]
     taken: Pool = (
         rule if rule != "auto" else "linear" if any(s.kind == "grades" for s in opened) else "logarithmic"
     )
     pooled = pool([source.opinions for source in opened], chosen, taken)
     frame = _table(basis, opened, np.array(chosen), pooled, marked=add_others)
-    summary = summarise(frame, base.grid)
+    layer, style, raster = DAMAGE_LAYER, DAMAGE_STYLE, "damage.tif"
+    if base.one_date is None:
+        summary = summarise(frame, base.grid)
+    else:
+        layer, style, raster = ONE_DATE_LAYER, ONE_DATE_STYLE, "destroyed.tif"
+        summary = summarise_one_date(frame, base.grid, mode=base.one_date)
     with replacing_folder(out, ours=_OURS) as folder:
-        write_buildings(frame, folder)
-        style_layer(folder, "buildings", DAMAGE_STYLE, list(normalise(frame).columns))
-        _write_raster(base, frame, folder / "damage.tif")
+        write_buildings(frame, folder, layer)
+        style_layer(folder, "buildings", style, list(normalise(frame, layer).columns))
+        _write_raster(base, frame, folder / raster)
         write_json(folder / "summary.json", summary)
         notes = [
             f"{taken} pool of {len(opened)} sources, weights {', '.join(f'{weight:g}' for weight in chosen)}",
@@ -175,8 +186,10 @@ def fuse(
     return Fused(out, frame, summary, tuple(opened), tuple(chosen), taken)
 
 
-def _placed(basis: Basis, path: Path, opened: Opened, first: Path) -> Source:
+def _placed(basis: Basis, path: Path, opened: Opened, first: Path, *, binary: bool) -> Source:
     source = opened.place(basis)
+    if binary:
+        source = source.as_destroyed_or_not()
     if not source.speaks.any() and len(basis.buildings) and path != first:
         raise InputError(f"{path} says nothing of any building of {first}")
     return source
@@ -200,14 +213,24 @@ def _table(
     spoken = (weights[:, None] * speaks).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         disagreement = (weights[:, None] * differs).sum(axis=0) / spoken
+    is_binary, unknown = pooled.shape[1] == 2, np.zeros(len(best), bool)
+    if not is_binary:
+        # where the image after alone is all that speaks, what is not destroyed may be undamaged or badly damaged
+        fuller = [source.speaks & (not source.tells_destroyed_alone) for source in sources]
+        unknown = known & ~np.any(fuller, axis=0) & (best != len(_CLASSES) - 1)
+        known, pooled = known & ~unknown, np.where(unknown[:, None], np.nan, pooled)
     frame = basis.buildings.copy()
-    words = np.array(_CLASSES, dtype=object)
+    words = np.array(DESTROYED_OR_NOT.names[1:] if is_binary else _CLASSES, dtype=object)
     frame["damage"] = np.where(known, words[best], NOT_ASSESSED)
-    frame[list(PROBABILITIES)] = pooled
+    if is_binary:
+        frame[PROBABILITIES[-1]] = pooled[:, 1]
+    else:
+        frame[list(PROBABILITIES)] = pooled
     frame["confidence"] = np.where(known, pooled[rows, best], np.nan)
     frame["p_building"] = np.where(known, frame["p_building"].astype(float).fillna(1.0), np.nan)
     frame["seen"] = np.where(known, frame["seen"].astype(float).clip(lower=0), frame["seen"].astype(float))
-    frame["reason"] = np.where(known, "", "no source")
+    gaps = np.where(unknown, "only that it is not destroyed is known", "no source")
+    frame["reason"] = np.where(known, "", gaps)
     frame["mode"] = "fused"
     added = {
         "disagreement": np.round(disagreement, 4),
@@ -223,7 +246,8 @@ def _table(
 def _write_raster(base: FinishedMap, frame: geopandas.GeoDataFrame, path: Path) -> None:
     """The classes in their outlines; what the first map did not see stays so beside them."""
     grid = base.grid
-    values = [IGNORE if name == NOT_ASSESSED else DAMAGE.index(name) for name in frame["damage"]]
+    scheme = base.scheme
+    values = [IGNORE if name == NOT_ASSESSED else scheme.index(name) for name in frame["damage"]]
     shapes = to_pixels(frame.geometry.to_numpy(), grid)
     tree = shapely.STRtree(shapes)
     with RasterWriter(
@@ -232,19 +256,19 @@ def _write_raster(base: FinishedMap, frame: geopandas.GeoDataFrame, path: Path) 
         count=1,
         dtype="uint8",
         nodata=IGNORE,
-        colormap=damage_colormap(),
+        colormap=class_colormap(scheme),
         descriptions=("damage",),
     ) as writer:
         for row in range(0, grid.height, _ROWS):
             window = Window(row, 0, min(_ROWS, grid.height - row), grid.width)
             here = np.sort(tree.query(shapely.box(0, row, grid.width, row + window.height)))
-            block = _unseen(base.folder / "damage.tif", grid, window)
+            block = _unseen(base.raster, grid, window)
             if len(here):
                 moved = shapely.transform(shapes[here], lambda xy, top=row: xy - (0, top))
                 painted = zip(moved, (values[index] for index in here.tolist()), strict=True)
                 rasterio.features.rasterize(painted, out=block)
             writer.write(window, block)
-    write_class_names(path, DAMAGE)
+    write_class_names(path, scheme)
 
 
 def _unseen(path: Path, grid: Grid, window: Window) -> np.ndarray:
@@ -280,7 +304,7 @@ def _provenance(
         "format": 1,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "mode": "fused",
-        "scale": DAMAGE.name,
+        "scale": base.scheme.name,
         "model": {"name": f"fused {names}", "version": "1", "sha256": digest, **_terms(sources)},
         "inputs": base.provenance.get("inputs", {}),
         "sources": listed,

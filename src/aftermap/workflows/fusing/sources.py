@@ -4,7 +4,7 @@ A source is opened once, and then placed on the buildings that it is fused on, w
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from aftermap.workflows.comparing.truth import open_truth, xbd_labels
 from aftermap.workflows.fusing.basis import Basis, paired
 from aftermap.workflows.fusing.class_raster import grade_by_building, has_classes
 from aftermap.workflows.fusing.pooling import Opinions
+from aftermap.workflows.fusing.source import NOT_DESTROYED, ONE_DATE, Source
 from aftermap.workflows.mapping.finished import FinishedMap, open_map
 
 DAMAGED_COLUMNS = ("p_damaged", "damage_probability", "probability_damaged", "p_damage")
@@ -40,34 +41,6 @@ LEAST_SEEN = 0.5
 _ROWS = 512
 _WHOLE = np.arange(len(CLASSES))
 _BINARY = np.array([0, 1, 1, 1])
-
-
-@dataclass(frozen=True)
-class Source:
-    """A source on the buildings of the first map.
-
-    Attributes:
-        name: to be read.
-        kind: `map`, `probabilities`, `grades` or `raster`.
-        opinions: see `pooling.Opinions`.
-        classes: (n,) what it says in classes of the map or in groups of them (`damaged`), empty where it abstains.
-        allowed: bool (n, K), the classes that this may be.
-        about: its scale or model, for the report.
-        model: of a map, as its report describes it.
-    """
-
-    name: str
-    kind: str
-    opinions: Opinions
-    classes: np.ndarray
-    allowed: np.ndarray
-    about: str
-    model: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def speaks(self) -> np.ndarray:
-        """Bool (n,)."""
-        return self.opinions.speaks
 
 
 @dataclass(frozen=True)
@@ -152,19 +125,26 @@ def _map_on(
     here = rows >= 0
     theirs = frame.iloc[rows[here]]
     assessed = (theirs["damage"] != NOT_ASSESSED).to_numpy()
-    told = theirs[list(PROBABILITIES)].to_numpy(float, copy=True)
+    is_post_only = finished.one_date == "post-only"
+    if is_post_only:
+        destroyed = theirs[PROBABILITIES[-1]].to_numpy(float)
+        told = np.column_stack([*((1 - destroyed) / 3,) * 3, destroyed])
+    else:
+        told = theirs[list(PROBABILITIES)].to_numpy(float, copy=True)
     told[~assessed] = np.nan
     probabilities[here] = told / told.sum(axis=1, keepdims=True)
     words[here] = np.where(assessed, theirs["damage"].to_numpy(), "")
     allowed = np.array([[word == name for name in CLASSES] for word in words], bool).reshape(
         count, len(CLASSES)
     )
+    allowed[words == NOT_DESTROYED, :-1] = True
     model = finished.provenance.get("model", {})
-    about = f"map of {model.get('name')} {model.get('version')}"
+    seen = " from the image after alone" if is_post_only else ""
+    about = f"map of {model.get('name')} {model.get('version')}{seen}"
     return Source(
         finished.folder.name,
         "map",
-        Opinions(probabilities, _groups(count, _WHOLE)),
+        Opinions(probabilities, _groups(count, ONE_DATE if is_post_only else _WHOLE)),
         words,
         allowed,
         about,
@@ -381,7 +361,7 @@ def open_source(base: FinishedMap, path: Path, reading: Reading) -> Opened:
         InputError: it is none, or cannot be used.
     """
     if path.is_dir() and not any(path.glob("*_post_disaster.json")):
-        return of_map(base, open_map(path))
+        return of_map(base, open_map(path, also=("post-only",)))
     if path.suffix.lower() in RASTERS:
         return of_raster(base, path, reading)
     return of_layer(base, path, reading)
