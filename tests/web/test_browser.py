@@ -8,12 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import finished_maps
+from aftermap.files import read_json, sha256_of, write_json
+from aftermap.web.offline import write_offline
 from aftermap.workflows.mapping.finished import open_map
 from aftermap.workflows.review.answers import Journal
 from aftermap.workflows.review.areas import marks
 from aftermap.workflows.review.opened import open_review
+from colour_town import write_image
 from reviewed_map import make_map
 
 pytestmark = pytest.mark.browser
@@ -306,3 +311,34 @@ def test_the_page_in_one_file_keeps_answers_and_saves_them(served, page, tmp_pat
     assert (taken.answers, taken.marks) == (2, 1) and len(marks(review.found.folder)) == 1
     assert {a.building_id: a.verdict for a in review.answers}[first] == "no-damage"
     assert page.errors == []
+
+
+def test_one_image_is_shown_alone_and_two_keys_answer(page, tmp_path):
+    places, damage = [(30, 30), (90, 50)], ["destroyed", "not-destroyed"]
+    folder = finished_maps.finish_one_date(tmp_path / "map", places, damage)
+    grid = finished_maps.UTM
+    image = write_image(tmp_path / "after.tif", np.full((3, *grid.shape), 90, np.uint8), grid)
+    told = read_json(folder / "provenance.json") | {"stretch": None}
+    file = {"name": image.name, "bytes": image.stat().st_size, "sha256": sha256_of(image)}
+    told["inputs"]["post"]["files"] = [file]
+    write_json(folder / "provenance.json", told)
+    review = open_review(open_map(folder, also=("post-only",)), post=image, budget=2, double=0)
+    write_offline(review, tmp_path / "page.html", reviewer="ana")
+    review.crops.close()
+    opened(page, f"file://{tmp_path / 'page.html'}", "ana")
+    assert page.locator("#pane-after").is_visible() and not page.locator("#pane-before").is_visible()
+    assert not page.get_by_text("Flicker").is_visible() and not page.get_by_text("Swipe").is_visible()
+    labels = page.locator("#verdicts button span").all_text_contents()
+    assert labels == ["Not destroyed", "Destroyed", "Not a building", "Cannot tell"]
+    page.wait_for_selector("#panes[data-ready=yes]")
+    for key in "23f":  # minor, major and flicker are nothing here
+        page.keyboard.press(key)
+    assert "0 of 2" in page.locator("#count").text_content()
+    page.keyboard.press("4")
+    page.wait_for_selector("#panes[data-ready=yes]")
+    page.get_by_text("1 of 2").wait_for()
+    page.keyboard.press("1")
+    page.get_by_text("All looked at").wait_for()
+    said = page.evaluate("Object.values(localStorage).join()")
+    assert '"verdict":"destroyed"' in said and '"verdict":"not-destroyed"' in said
+    assert not page.errors

@@ -22,6 +22,7 @@ from aftermap.products.cog import class_colormap
 from aftermap.products.page.stored import read_page
 from aftermap.products.report.wording import languages, wording
 from aftermap.products.vectors import PROBABILITIES
+from aftermap.workflows.areas.run import count_areas
 from aftermap.workflows.mapping.finished import open_map
 from aftermap.workflows.package.collection import write_collection
 from aftermap.workflows.report.gather import read_areas
@@ -29,6 +30,7 @@ from aftermap.workflows.report.run import composed
 from aftermap.workflows.review.answers import Answer, Journal
 from aftermap.workflows.review.exchange import import_answers
 from aftermap.workflows.review.said import make_answer
+from aftermap.workflows.totals.run import estimate_totals
 from aftermap.workflows.totals.sampling import Sample, sample_of
 
 DAMAGE = ["destroyed", "destroyed", "not-destroyed", "not-destroyed", "not-assessed"]
@@ -109,7 +111,7 @@ def test_areas_count_destroyed_and_not_destroyed_and_nothing_between(after, tmp_
 
 
 def test_areas_of_the_image_before_count_buildings_alone(before):
-    (found,) = api.areas(before, grid=2000)
+    (found,) = count_areas(before, grid=2000)
     assert found.totals["buildings"] == 5 and found.subject.metrics[0].column == "buildings"
     assert not {"destroyed", "damaged", "destroyed_share"} & set(found.areas)
     assert found.subject.facts[0] == "Buildings alone, from the image before: no damage is told."
@@ -151,18 +153,20 @@ def test_totals_estimate_the_destroyed_by_stratum_and_nothing_lesser(tmp_path):
     assert "no-damage" not in sets and "not-destroyed or destroyed" in sets
     content = composed(tmp_path / "map", wording("en")).content
     assert content.estimate.startswith(f"Estimated from the sample: {round(expected)} (")
-    (areas,) = api.areas(tmp_path / "map", grid=5000)
+    (areas,) = count_areas(tmp_path / "map", grid=5000)
     assert areas.areas["destroyed_estimate"].iloc[0] == pytest.approx(expected, abs=0.05)
     assert "damaged_estimate" not in areas.areas
+    map_, answers = open_map(tmp_path / "map", also=("post-only",)), Journal(tmp_path / "map").answers()
     with pytest.raises(InputError, match="has no total of minor-damage: it tells destroyed from not"):
-        api.totals(tmp_path / "map", target=0.1, kind="minor-damage")
-    assert api.totals(tmp_path / "map", target=0.1).further.kind == "destroyed"
+        estimate_totals(map_, answers, {"target": 0.1, "kind": "minor-damage"})
+    assert estimate_totals(map_, answers, {"target": 0.1}).further.kind == "destroyed"
 
 
 def test_a_degree_that_somebody_knows_counts_as_not_destroyed(tmp_path):
     degrees = ("no-damage", "minor-damage", "major-damage", "not-a-building")
     reviewed(tmp_path / "map", 40, lambda n: "destroyed" if n < 7 else degrees[n % 4])
-    found = api.totals(tmp_path / "map").totals
+    map_ = open_map(tmp_path / "map", also=("post-only",))
+    found = estimate_totals(map_, Journal(tmp_path / "map").answers(), {}).totals
     phantoms = sum(n % 4 == 3 for n in range(7, 40))
     assert {name: total.estimate for name, total in found.items()} == pytest.approx(
         {
