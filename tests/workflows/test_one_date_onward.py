@@ -199,7 +199,11 @@ def test_not_destroyed_is_an_answer_where_one_image_was_shown_and_nowhere_else(t
 def test_agencies_get_destroyed_and_no_grade_for_what_one_image_does_not_tell(tmp_path):
     folder = finished_maps.finish_one_date(tmp_path / "ville", PLACES, DAMAGE)
     ems = api.agency_package(folder, "ems")
-    assert dict(ems.counts) == {"Destroyed": 2, "Not Applicable": 1, "no claim from above": 2}
+    assert dict(ems.counts) == {
+        "Destroyed": 2,
+        "Not Applicable": 1,
+        "not destroyed: no grade from one image": 2,
+    }
     built = geopandas.read_file(next(ems.folder.glob("*builtUpA*.shp")))
     assert built["damage_gra"].fillna("").tolist() == ["Destroyed"] * 2 + [""] * 2 + ["Not Applicable"]
     assert len(geopandas.read_file(next(ems.folder.glob("*imageFootprintA*.shp")))) == 1
@@ -207,7 +211,11 @@ def test_agencies_get_destroyed_and_no_grade_for_what_one_image_does_not_tell(tm
     assert "No visible damage" not in summary and "Possibly damaged" not in summary
     assert "not destroyed,2," in summary
     readme = (ems.folder / "README.txt").read_text()
-    assert "only Destroyed is claimed" in readme and "Image before" not in readme
+    assert (
+        "only Destroyed is claimed" in readme
+        and "Image before" not in readme
+        and "All four grades" not in readme
+    )
     lineage = read_json(ems.folder / "lineage.json")
     assert lineage["mode"] == "post-only" and lineage["scale"]["made_from"] == "destroyed-or-not"
     assert lineage["scale"]["claims"] == {"destroyed": "Destroyed", "not-assessed": "Not Applicable"}
@@ -242,7 +250,9 @@ def test_formats_and_collections_say_what_one_image_told(tmp_path, before):
         "not-destroyed",
         "destroyed",
     ]
-    assert api.package(before, ["kmz", "csv"], to=tmp_path / "before")
+    (kmz,) = api.package(before, ["kmz"], to=tmp_path / "before")
+    with zipfile.ZipFile(kmz) as archive:
+        assert "destroyed" not in archive.read("doc.kml").decode()
     with pytest.raises(InputError, match="no damage is told"):
         api.agency_package(before, "ems")
     (collection, *_) = write_collection([folder], tmp_path / "all")

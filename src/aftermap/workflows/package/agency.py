@@ -255,8 +255,9 @@ def _changes(previous: Mapping[str, str] | None, frame: geopandas.GeoDataFrame) 
 
 def _counts(frame: geopandas.GeoDataFrame) -> dict[str, int]:
     """Buildings by grade; those of which nothing can be claimed are counted apart."""
+    silent = {NOT_ASSESSED: "not assessed", NOT_DESTROYED: "not destroyed: no grade from one image"}
     counted = Counter(
-        grade if grade is not None else ("not assessed" if damage == NOT_ASSESSED else "no claim from above")
+        grade if grade is not None else silent.get(damage, "no claim from above")
         for grade, damage in zip(frame["grade"], frame["damage"], strict=True)
     )
     return dict(sorted(counted.items()))
@@ -305,7 +306,7 @@ def _lineage(
                 for name, grade in release.scale.claims.items()
                 if name in (*release.map.scheme.names, NOT_ASSESSED)
             },
-            "allowed": release.scale.allowed,
+            "allowed": _ONE_IMAGE if release.is_post_only else release.scale.allowed,
             "source": release.scale.source,
             "unconfirmed": release.scale.unconfirmed or None,
         },
@@ -330,6 +331,10 @@ def _lineage(
     }
 
 
+def _made_from(release: Release) -> str:
+    return "destroyed or not" if release.is_post_only else f"the {release.map.scheme.name}"
+
+
 def _readme(
     release: Release,
     layout: Layout,
@@ -342,8 +347,8 @@ def _readme(
         "",
         f"{STATUS}.",
         f"In the layout of {layout.title}; made by aftermap {__version__}, not issued or checked by that agency.",
-        f"Scale of damage: {release.scale.title} ({release.scale.name}), made from the {release.map.scheme.name}.",
-        release.scale.allowed,
+        f"Scale of damage: {release.scale.title} ({release.scale.name}), made from {_made_from(release)}.",
+        *([] if release.is_post_only else [release.scale.allowed]),
         f"Source of the scale: {release.scale.source}.",
         *([f"Not confirmed: {release.scale.unconfirmed}."] if release.scale.unconfirmed else []),
         *([_ONE_IMAGE] if release.is_post_only else []),

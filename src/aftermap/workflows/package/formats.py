@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -84,6 +84,8 @@ class Job:
     @property
     def style(self) -> Style:
         """Its classes and their colours."""
+        if self.map.one_date == "pre-only":  # none is assessed
+            return replace(ONE_DATE_STYLE, entries=ONE_DATE_STYLE.entries[-1:])
         return DAMAGE_STYLE if self.map.one_date is None else ONE_DATE_STYLE
 
     @property

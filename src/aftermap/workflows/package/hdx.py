@@ -28,6 +28,7 @@ _ONE_IMAGE = (
     "It rests on the image after alone: a building that is not destroyed may still be damaged, and one of which "
     "nothing is left may be missing."
 )
+_TOLD = {False: f" in the {DAMAGE.name}", True: ": destroyed or not, from the image after alone"}
 _METHOD = {
     False: "compared images from before and after",
     True: "looked at the image after alone and told destroyed from not",
@@ -76,7 +77,7 @@ def _metadata(release: Release, name: str) -> dict[str, Any]:
     return {
         "name": release.stem.lower(),
         "title": f"{release.map.folder.resolve().name}: damage to buildings from images, version {release.version}",
-        "notes": f"{STATUS}. Damage to {len(release.frame):,} buildings in the {release.map.scheme.name}.",
+        "notes": f"{STATUS}. Damage to {len(release.frame):,} buildings{_TOLD[release.is_post_only]}.",
         "dataset_source": release.organisation or "not stated",
         "dataset_date": f"[{day}T00:00:00 TO {day}T23:59:59]" if day else None,
         "license_id": "hdx-other",
