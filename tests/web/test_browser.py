@@ -313,7 +313,7 @@ def test_the_page_in_one_file_keeps_answers_and_saves_them(served, page, tmp_pat
     assert page.errors == []
 
 
-def test_one_image_is_shown_alone_and_two_keys_answer(page, tmp_path):
+def test_one_image_is_shown_alone_and_two_keys_answer(browser, tmp_path):
     places, damage = [(30, 30), (90, 50)], ["destroyed", "not-destroyed"]
     folder = finished_maps.finish_one_date(tmp_path / "map", places, damage)
     grid = finished_maps.UTM
@@ -325,6 +325,7 @@ def test_one_image_is_shown_alone_and_two_keys_answer(page, tmp_path):
     review = open_review(open_map(folder, also=("post-only",)), post=image, budget=2, double=0)
     write_offline(review, tmp_path / "page.html", reviewer="ana")
     review.crops.close()
+    page = new_page(browser)  # pages in files share what they store
     opened(page, f"file://{tmp_path / 'page.html'}", "ana")
     assert page.locator("#pane-after").is_visible() and not page.locator("#pane-before").is_visible()
     assert not page.get_by_text("Flicker").is_visible() and not page.get_by_text("Swipe").is_visible()
@@ -342,3 +343,4 @@ def test_one_image_is_shown_alone_and_two_keys_answer(page, tmp_path):
     said = page.evaluate("Object.values(localStorage).join()")
     assert '"verdict":"destroyed"' in said and '"verdict":"not-destroyed"' in said
     assert not page.errors
+    page.context.close()
