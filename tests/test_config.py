@@ -12,6 +12,7 @@ from aftermap.config import (
     build_config,
     load_config,
     load_yaml,
+    overridden,
     read_tree,
     shipped_recipes_folder,
 )
@@ -226,3 +227,10 @@ def test_a_long_value_is_shown_in_part():
     with pytest.raises(RecipeError) as error:
         build_config(Outer, {"steps": "[" * 9000})
     assert len(str(error.value)) < 400 and "[[[...[[[" in str(error.value)
+
+
+def test_overrides_leave_the_tree_that_they_are_laid_over_as_it_was():
+    tree = {"inner": {"depth": 3}, "data": {"manifests": ["a"], "licence": "MIT"}}
+    laid = overridden(tree, ["inner.depth=5", "data.manifests=[b]"])
+    assert laid == {"inner": {"depth": 5}, "data": {"manifests": ["b"]}}
+    assert tree == {"inner": {"depth": 3}, "data": {"manifests": ["a"], "licence": "MIT"}}

@@ -1,5 +1,6 @@
 """Configuration: strict, frozen models filled from defaults, then YAML, then dotted `key=value` overrides."""
 
+import copy
 import difflib
 import os
 import re
@@ -197,19 +198,26 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
+def overridden(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A tree of plain values with dotted overrides laid over it; words about data go with them, as in `merge`.
+
+    Raises:
+        RecipeError: a word that is no `key=value`, or whose value is no YAML.
+    """
+    laid = copy.deepcopy(tree)
+    if {"data", "data.manifests"} & {override.partition("=")[0].strip() for override in overrides}:
+        laid = without_words_of_data(laid)
+    for override in overrides:
+        _apply_override(laid, override)
+    return laid
+
+
 def build_config(
     kind: type[C], tree: dict[str, Any], overrides: Sequence[str] = (), *, source: str = "recipe"
 ) -> C:
-    """Validate a tree of plain values, after applying dotted overrides, into `kind`.
-
-    Words about data go with them, as in `merge`.
-    """
-    if {"data", "data.manifests"} & {override.partition("=")[0].strip() for override in overrides}:
-        tree = without_words_of_data(tree)
-    for override in overrides:
-        _apply_override(tree, override)
+    """Validate a tree of plain values, with dotted overrides laid over it, into `kind`."""
     try:
-        return kind.model_validate(tree)
+        return kind.model_validate(overridden(tree, overrides))
     except ValidationError as error:
         raise RecipeError(explain(error, kind, source)) from None
 

@@ -16,7 +16,7 @@ from optuna.distributions import (
 )
 from pydantic import Field, field_validator, model_validator
 
-from aftermap.config import Config, build_config, load_config, read_tree
+from aftermap.config import Config, build_config, load_config, overridden, read_tree
 from aftermap.errors import RecipeError
 from aftermap.workflows.training.config import TrainRecipe
 from aftermap.workflows.training.recipe_files import recipe_path
@@ -211,7 +211,8 @@ def recipe_tree(path: Path, overrides: list[str]) -> dict[str, Any]:
     kind = tree.pop("kind", "train")
     if kind != "train":
         raise RecipeError(f"{path} is of kind {kind}: a search takes a training recipe")
-    build_config(TrainRecipe, tree, overrides, source=str(file))  # lays the overrides over the tree
+    tree = overridden(tree, overrides)
+    build_config(TrainRecipe, tree, source=str(file))
     return tree
 
 
