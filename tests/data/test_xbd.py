@@ -272,3 +272,17 @@ def test_targets_are_read_where_there_is_no_json(shared_data, tmp_path):
         target = cv2.imread(str(original / "targets" / f"{scene.name}_post_disaster_target.png"), 0)
         assert np.array_equal(read_mask(scene, target="damage"), target)
         assert scene.class_pixels == np.bincount(target.ravel(), minlength=5).tolist()
+
+
+@pytest.mark.parametrize(
+    ("events", "licence"),
+    [
+        (("joplin-tornado",), "CC BY-NC-SA 4.0 (xBD)"),
+        (("joplin-tornado", "palu-tsunami"), "CC BY-NC-SA 4.0 (xBD)"),
+        (("joplin-tornado", "our-storm"), None),
+    ],
+)
+def test_scenes_of_xbd_come_with_its_licence_and_others_in_its_layout_with_none(events, licence, tmp_path):
+    for number, event in enumerate(events):
+        write_pair(tmp_path / "source" / "train", number, [box(4, 4)], ["no-damage"], event=event)
+    assert prepare_xbd(tmp_path / "source", tmp_path / "out").licence == licence

@@ -30,6 +30,31 @@ from aftermap.wording import counted
 SPLIT_FOLDERS = ("train", "tier3", "test", "hold")
 DATES = ("pre", "post")
 PRE_LABEL, POST_LABEL = "pre_label", "post_label"
+LICENCE = "CC BY-NC-SA 4.0 (xBD)"
+EVENTS = frozenset(
+    [
+        "guatemala-volcano",
+        "hurricane-florence",
+        "hurricane-harvey",
+        "hurricane-matthew",
+        "hurricane-michael",
+        "joplin-tornado",
+        "lower-puna-volcano",
+        "mexico-earthquake",
+        "midwest-flooding",
+        "moore-tornado",
+        "nepal-flooding",
+        "palu-tsunami",
+        "pinery-bushfire",
+        "portugal-wildfire",
+        "santa-rosa-wildfire",
+        "socal-fire",
+        "sunda-tsunami",
+        "tuscaloosa-tornado",
+        "woolsey-fire",
+    ]
+)
+"""Disasters of xBD (Gupta et al. 2019): scenes of these names are its own; others share the layout alone."""
 FARTHEST = 1e6
 """Coordinates beyond this, in pixels or degrees, are a mistake."""
 
@@ -111,6 +136,7 @@ def xbd_dataset(
         make=WholeScenes(partial(read_labels, unclassified=unclassified, grids=grids), len(DAMAGE)),
         options=options,
         notes=notes,
+        licence=LICENCE if {scene.event for scene in found.scenes} <= EVENTS else None,
     )
 
 
