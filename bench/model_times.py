@@ -1,4 +1,6 @@
-"""How long models take for a pair of 1024 px, in turn: processor time of one thread, median, and its ratio to the first.
+"""How long models take for a pair of 1024 px, in turn: median, and its ratio to the first.
+
+Of one thread it is processor time, of several the time by the clock.
 
     python bench/model_times.py box field build/other/exported/openvino-int8 --rounds 20
 
@@ -22,16 +24,18 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--size", type=int, default=1024, help="height and width in pixels")
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    models = [aftermap.open_model(name, threads=1) for name in options.models]
+    models = [aftermap.open_model(name, threads=options.threads) for name in options.models]
+    now = time.process_time if options.threads == 1 else time.perf_counter
     shape = (1, 2, 3, options.size, options.size)
     pair = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     seconds = np.zeros((options.rounds + 1, len(models)))
     for row in seconds:  # the first round warms up
         for place, model in enumerate(models):
-            begun = time.process_time()
+            begun = now()
             model.predict(pair)
-            row[place] = time.process_time() - begun
+            row[place] = now() - begun
     medians, ratios = np.median(seconds[1:], axis=0), np.median(seconds[1:] / seconds[1:, :1], axis=0)
     print("| model | seconds | to the first |\n|---|---:|---:|")
     for name, median, ratio in zip(options.models, medians, ratios, strict=True):
